@@ -1,0 +1,279 @@
+"""The one family of errors. Each class takes its culprits as data and writes the message itself.
+
+A message says which file, cell or option is meant, what was expected, what was found, and what to do.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+
+class LakehouseError(Exception):
+    """Anything this project refuses, with a message a user can act on."""
+
+
+# --- wrong use ----------------------------------------------------------------------------------------------------------
+
+
+class UsageError(LakehouseError):
+    """The words of a command or call are off; nothing was done."""
+
+
+class MarketKeyError(UsageError):
+    """A market key that is not `exchange-market_type:SYMBOL`."""
+
+    def __init__(self, key: str, market_types: Iterable[str]) -> None:
+        super().__init__(f"{key!r} is not a market key. Expected exchange-market_type:SYMBOL with market type one of {', '.join(market_types)}, such as binance-spot:BTCUSDT.")
+
+
+class UnknownMarketError(UsageError):
+    """A market the exchange does not list."""
+
+    def __init__(self, key: str, where: str, similar: Iterable[str] = ()) -> None:
+        hint = ", ".join(similar)
+        super().__init__(
+            f"{key} is not listed: nothing is published under {where}. "
+            + (f"Did you mean {hint}?" if hint else "Check the symbol's spelling; symbols are the exchange's own, in upper case.")
+        )
+
+
+class UnknownExchangeError(UsageError):
+    """An exchange without a module in `exchanges/`."""
+
+    def __init__(self, exchange: str, known: Iterable[str]) -> None:
+        super().__init__(f"Exchange {exchange!r} is not supported; known: {', '.join(known)}.")
+
+
+class UnknownTableError(UsageError):
+    """A table that no declaration names."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"There is no table {name!r}; known: {', '.join(known)}.")
+
+
+class UnknownIntervalError(UsageError):
+    """An interval that no table has."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"{name!r} is not an interval; known: {', '.join(known)}.")
+
+
+class RangeBackwardsError(UsageError):
+    """A range whose end is not after its start."""
+
+    def __init__(self, start: datetime, end: datetime) -> None:
+        super().__init__(f"The range from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} is empty or backwards. Ranges are half-open: the end must be later than the start.")
+
+
+class TimeFormatError(UsageError):
+    """A text that is no ISO date."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text!r} is not a date. Expected YYYY-MM-DD, YYYY-MM or an ISO date-time; times without an offset are UTC.")
+
+
+class SettingError(UsageError):
+    """A setting with a value that cannot be meant."""
+
+    def __init__(self, name: str, value: str, expected: str) -> None:
+        super().__init__(f"{name}={value!r}: expected {expected}.")
+
+
+class SqlError(UsageError):
+    """A statement that the SQL engine refuses."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The statement was refused: {why}")
+
+
+# --- places out of reach ------------------------------------------------------------------------------------------------
+
+
+class RootNotWritableError(LakehouseError):
+    """A lake root that cannot be written."""
+
+    def __init__(self, root: str, why: str) -> None:
+        super().__init__(f"The lake at {root} cannot be written: {why}. Set LAKEHOUSE_ROOT to a folder or s3://bucket/prefix you may write to.")
+
+
+class ListingUnreachableError(LakehouseError):
+    """An archive whose listing does not answer."""
+
+    def __init__(self, url: str, prefix: str, why: str) -> None:
+        super().__init__(f"The archive listing of {prefix} at {url} does not answer: {why}. Check the network and LAKEHOUSE_BINANCE_ARCHIVE_URL; nothing was written.")
+
+
+class FetchError(LakehouseError):
+    """A file that could not be fetched; worth trying again."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(f"{key} could not be fetched: {why}. What had been built stays; run the same build again.")
+        self.key = key
+
+
+# --- damaged files ------------------------------------------------------------------------------------------------------
+
+
+class ArchiveFileError(LakehouseError):
+    """An archive file whose content cannot be trusted.
+
+    Attributes:
+        key: The archive key.
+        outcome: How the receipt records it: `mismatch` (not the published bytes) or `corrupt` (unusable content).
+    """
+
+    outcome = "corrupt"
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}")
+        self.key = key
+
+    def __reduce__(self) -> tuple[type[LakehouseError], tuple[str]]:
+        return LakehouseError, (str(self),)
+
+
+class ChecksumMissingError(ArchiveFileError):
+    """A zip without a published checksum."""
+
+    outcome = "mismatch"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "no CHECKSUM is published beside the file, so its bytes cannot be verified. It is left out until one appears.")
+
+
+class ChecksumFormatError(ArchiveFileError):
+    """A CHECKSUM file that is not `<sha256>  <name>`."""
+
+    outcome = "mismatch"
+
+    def __init__(self, key: str, found: str) -> None:
+        super().__init__(key, f"its CHECKSUM should read '<64 hex digits>  <file name>', found {found[:100]!r}.")
+
+
+class ChecksumNameError(ArchiveFileError):
+    """A CHECKSUM that belongs to another file."""
+
+    outcome = "mismatch"
+
+    def __init__(self, key: str, expected: str, found: str) -> None:
+        super().__init__(key, f"its CHECKSUM is of another file: expected {expected}, found {found}.")
+
+
+class ChecksumMismatchError(ArchiveFileError):
+    """Bytes whose sha256 is not the published one."""
+
+    outcome = "mismatch"
+
+    def __init__(self, key: str, expected: str, found: str) -> None:
+        super().__init__(key, f"sha256 is {found[:12]}…, published is {expected[:12]}…: the file was replaced or its CHECKSUM is stale. It is left out until the two agree.")
+
+
+class ZipDamagedError(ArchiveFileError):
+    """A zip that does not open or fails its CRC."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(key, f"the zip is damaged: {why}.")
+
+
+class ZipMembersError(ArchiveFileError):
+    """A zip that does not hold exactly one CSV."""
+
+    def __init__(self, key: str, found: Iterable[str]) -> None:
+        super().__init__(key, f"expected exactly one CSV member, found {sorted(found)}.")
+
+
+class ZipMemberNameError(ArchiveFileError):
+    """A member whose name is a path or belongs to another file."""
+
+    def __init__(self, key: str, expected: str, found: str) -> None:
+        super().__init__(key, f"expected the member {expected}, found {found!r}.")
+
+
+class ZipTooLargeError(ArchiveFileError):
+    """A member that inflates beyond the cap."""
+
+    def __init__(self, key: str, cap: int) -> None:
+        super().__init__(key, f"its member inflates to more than the cap of {cap:,} bytes.")
+
+
+class CsvEncodingError(ArchiveFileError):
+    """CSV bytes that are no text."""
+
+    def __init__(self, key: str, offset: int) -> None:
+        super().__init__(key, f"byte {offset} of the CSV is not ASCII, which every column of this file is.")
+
+
+class CsvHeaderError(ArchiveFileError):
+    """A first line that is neither data nor the known header."""
+
+    def __init__(self, key: str, expected: Iterable[str], found: str) -> None:
+        super().__init__(key, f"the first line is neither data nor the known header. Expected {','.join(expected)}; found {found[:200]!r}.")
+
+
+class CsvParseError(ArchiveFileError):
+    """Lines that do not parse as the declared columns."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(key, f"the CSV does not parse: {why}.")
+
+
+class CsvEmptyError(ArchiveFileError):
+    """A CSV without a row."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "the CSV holds no row.")
+
+
+class RowsOutsidePeriodError(ArchiveFileError):
+    """Rows whose time is outside the period in the file's name."""
+
+    def __init__(self, key: str, period: str, count: int, first: str) -> None:
+        super().__init__(key, f"{count} rows are outside the file's period {period}, the first at {first}.")
+
+
+# --- cells --------------------------------------------------------------------------------------------------------------
+
+
+class CellError(LakehouseError):
+    """A cell that could not be built."""
+
+
+class NoSourceError(CellError):
+    """A cell for which no source could be read."""
+
+    def __init__(self, cell: str, problems: Iterable[str]) -> None:
+        super().__init__(f"{cell}: none of its files could be used, so nothing was written. " + " | ".join(problems))
+
+
+class InputMissingError(CellError):
+    """A cell whose own input is not stored."""
+
+    def __init__(self, table: str, cell: str) -> None:
+        super().__init__(f"{table} has no cell {cell} yet: materialize it first (`lakehouse build` does both).")
+
+
+class MarketFactsMissingError(CellError):
+    """A market without a row in `silver/market`."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"silver/market has no row for {key}: materialize silver/market, or run `lakehouse markets add {key}`.")
+
+
+class SchemaError(CellError):
+    """A frame that is not what its table declares."""
+
+    def __init__(self, table: str, cell: str, differences: Iterable[str]) -> None:
+        super().__init__(f"{table} {cell}: the frame is not as declared, nothing was written: {'; '.join(differences)}.")
+
+
+class DuplicateKeyError(CellError):
+    """Rows that share a key."""
+
+    def __init__(self, table: str, cell: str, count: int, first: str) -> None:
+        super().__init__(f"{table} {cell}: {count} rows share a key with another row, the first at {first}; nothing was written.")
+
+
+class NotALakeObjectError(LakehouseError):
+    """An object in a table's folder that lakehouse did not write."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path} is not a cell of this lake: {why}. Remove it, or rebuild the cell.")

@@ -1,0 +1,26 @@
+"""A gold table that is computed from candles."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import polars as pl
+
+from lakehouse.model.table import Table
+from lakehouse.model.timerange import TimeRange
+
+
+class Feature(Table):
+    """Base of gold tables: a declaration with the pure function that computes its cells.
+
+    `inputs` says how many earlier windows each input is looked back on, so a cell comes out the same whether it is built alone or in a range.
+    """
+
+    @classmethod
+    @abstractmethod
+    def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
+        """Compute the rows of one cell.
+
+        Args:
+            inputs: Rows of every input by table name, over the cell's window and its lookback, in key order.
+            window: The cell's window; only rows that start in it may be returned.
+        """

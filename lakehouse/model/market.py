@@ -1,0 +1,47 @@
+"""A market: one listing on one exchange."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from lakehouse.model.errors import MarketKeyError
+
+MarketType = Literal["spot", "linear", "inverse"]
+MARKET_TYPES: tuple[MarketType, ...] = get_args(MarketType)
+_KEY = re.compile(r"(?P<exchange>[a-z0-9]+)-(?P<market_type>[a-z]+):(?P<symbol>\S+)")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Market:
+    """One listing, identified by exchange, market type and the exchange's own symbol.
+
+    Attributes:
+        exchange: ccxt id, such as `binance`.
+        market_type: `spot`, `linear` (margined in the quote currency) or `inverse` (margined in the base currency).
+        symbol: The exchange's own id, such as `BTCUSDT`; it survives delisting and is in every file name.
+    """
+
+    exchange: str
+    market_type: MarketType
+    symbol: str
+
+    @property
+    def key(self) -> str:
+        """The market as one string, `binance-linear:BTCUSDT`."""
+        return f"{self.exchange}-{self.market_type}:{self.symbol}"
+
+    @classmethod
+    def parse(cls, key: str) -> "Market":
+        """Read a market key.
+
+        Raises:
+            MarketKeyError: The text is not `exchange-market_type:SYMBOL`, or the market type is unknown.
+        """
+        found = _KEY.fullmatch(key.strip())
+        if found is None or found["market_type"] not in MARKET_TYPES or "|" in key or "," in key:
+            raise MarketKeyError(key, MARKET_TYPES)
+        market_type: MarketType = found["market_type"]  # type: ignore[assignment]
+        return cls(found["exchange"], market_type, found["symbol"])
+
+    def __str__(self) -> str:
+        return self.key
