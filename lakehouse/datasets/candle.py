@@ -1,0 +1,135 @@
+"""1m candles: bronze as published, silver as one truth."""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from lakehouse.datasets.dataset import ArchiveTable, BronzeCell, Dataset
+from lakehouse.datasets.market import MarketFacts
+from lakehouse.model.cell import Cell
+from lakehouse.model.interval import MINUTE
+from lakehouse.model.result import CellFacts, CellResult
+from lakehouse.model.table import UTC_TIME, Column, Rule, Table
+from lakehouse.transform.gaps import days_in_doubt, find_gaps
+from lakehouse.transform.history import newest
+from lakehouse.transform.reconcile import reconcile
+
+_LAST = pl.duration(microseconds=1)
+
+
+class CandleArchive(ArchiveTable):
+    """1m candles as the archive's monthly and daily files publish them, every value ever seen, with the file each row came from.
+
+    Times are microseconds UTC whatever unit the file used; `volume` is in base units for every market type, and `contracts` holds what inverse
+    markets publish in its place. Prices and sizes are Float64 (exact for every published 1m value tried); the text is in landing.
+    """
+
+    name = "bronze/candle_archive"
+    key = ("open_time", "source", "fetched_at", "source_sha256", "open", "high", "low", "close", "volume", "close_time", "trade_count")
+
+    open_time = Column(UTC_TIME, "Start of the candle", "UTC")
+    open = Column(pl.Float64, "First price", "quote", nullable=True)
+    high = Column(pl.Float64, "Highest price", "quote", nullable=True)
+    low = Column(pl.Float64, "Lowest price", "quote", nullable=True)
+    close = Column(pl.Float64, "Last price", "quote", nullable=True)
+    volume = Column(pl.Float64, "Traded size", "base", nullable=True)
+    close_time = Column(UTC_TIME, "Last microsecond of the candle; earlier than its interval's end where trading stopped", "UTC", nullable=True)
+    quote_volume = Column(pl.Float64, "Traded value; not published for inverse markets", "quote", nullable=True)
+    trade_count = Column(pl.Int64, "Trades", "count", nullable=True)
+    taker_buy_volume = Column(pl.Float64, "Size bought by takers", "base", nullable=True)
+    taker_buy_quote_volume = Column(pl.Float64, "Value bought by takers; not published for inverse markets", "quote", nullable=True)
+    contracts = Column(pl.Float64, "Traded contracts (inverse markets)", "contracts", nullable=True)
+    taker_buy_contracts = Column(pl.Float64, "Contracts bought by takers (inverse markets)", "contracts", nullable=True)
+
+
+CandleArchive.columns = {name: CandleArchive.columns[name] for name in sorted(CandleArchive.columns, key=lambda n: n in ArchiveTable.columns)}  # lineage last
+
+
+class CandleColumns(Table):
+    """The value columns that candles of every interval have."""
+
+    key = ("open_time",)
+
+    open_time = Column(UTC_TIME, "Start of the candle, which covers [open_time, open_time + interval)", "UTC")
+    open = Column(pl.Float64, "First price", "quote", above=0)
+    high = Column(pl.Float64, "Highest price", "quote", above=0)
+    low = Column(pl.Float64, "Lowest price", "quote", above=0)
+    close = Column(pl.Float64, "Last price", "quote", above=0)
+    volume = Column(pl.Float64, "Traded size, in base units for every market type", "base", at_least=0)
+    close_time = Column(UTC_TIME, "Last microsecond that the candle's data covers", "UTC")
+    quote_volume = Column(pl.Float64, "Traded value; for inverse markets contracts x contract size", "quote", nullable=True, at_least=0)
+    trade_count = Column(pl.Int64, "Trades", "count", nullable=True, at_least=0)
+    taker_buy_volume = Column(pl.Float64, "Size bought by takers", "base", nullable=True, at_least=0)
+    taker_buy_quote_volume = Column(pl.Float64, "Value bought by takers", "quote", nullable=True, at_least=0)
+    contracts = Column(pl.Float64, "Traded contracts; null except for inverse markets", "contracts", nullable=True, at_least=0)
+
+    row_rules = (
+        Rule("low_is_lowest", pl.col("low") <= pl.min_horizontal("open", "close"), "low is at most open and close"),
+        Rule("high_is_highest", pl.col("high") >= pl.max_horizontal("open", "close"), "high is at least open and close"),
+        Rule("taker_within_volume", pl.col("taker_buy_volume") <= pl.col("volume") * (1 + 1e-9) + 1e-9, "takers bought at most the volume"),
+        Rule("taker_within_quote_volume", pl.col("taker_buy_quote_volume") <= pl.col("quote_volume") * (1 + 1e-9) + 1e-7, "takers bought at most the quote volume"),
+    )
+
+
+class Candle(CandleColumns):
+    """1m candles: one row per minute and market, the one truth that every coarser table is made from.
+
+    Rows are never invented: a minute no source has is absent here and stands in `silver/gap` with its class. A quiet minute is a flat candle with
+    zero trades, as the exchange publishes it. Values on which sources disagree are resolved by a stated rule; values one source states twice,
+    differently, are not served. Rows that break a rule are in quarantine.
+    """
+
+    name = "silver/candle"
+    inputs = {"bronze/candle_archive": 0}
+
+    source = Column(pl.String, "archive or api: the kind of source the row stands in")
+    is_truncated = Column(pl.Boolean, "The candle ends before its minute does: trading stopped within it")
+    is_misaligned = Column(pl.Boolean, "The candle does not open on a full minute")
+
+
+def refine(bronze: BronzeCell, cell: Cell, market: MarketFacts) -> CellResult:
+    """Make one cell of `silver/candle`.
+
+    Args:
+        bronze: The bronze cell of the same window and market.
+        cell: The cell.
+        market: Facts of the market: contract size, listed and delisted instants.
+
+    Returns:
+        The served rows; rejected rows with their rule; gaps, conflicts and evidence.
+    """
+    current = newest(bronze.rows, ("open_time",))
+    sources = {str(name): frame for (name,), frame in current.partition_by("source", as_dict=True).items()} or {"daily": current}
+    settled = reconcile(sources, ("open_time",))
+    good, broken = Candle.split(_to_silver(settled.rows, market))
+    unserved = _to_silver(settled.unserved, market).with_columns(settled.unserved["rule"])
+    asked_until = cell.window.clip(bronze.facts.asked_until or cell.window.start)
+    facts = CellFacts(
+        gaps=find_gaps(good["open_time"], cell.window, MINUTE.delta, asked_until, market.listed, market.delisted, settled.unserved["open_time"]),
+        conflict_count=settled.conflict_count,
+        evidence="rows_daily" if settled.confirmed else "unconfirmed",
+        asked_until=asked_until,
+        problems=bronze.facts.problems,
+    )
+    inputs = {f"bronze/candle_archive@{cell.date}": bronze.version, "silver/market": market.version_for(cell)}
+    return CellResult(good, inputs, facts, pl.concat([broken, unserved]))
+
+
+def _to_silver(rows: pl.DataFrame, market: MarketFacts) -> pl.DataFrame:
+    if market.contract_size is not None:
+        rows = rows.with_columns(quote_volume=pl.col("contracts") * market.contract_size, taker_buy_quote_volume=pl.col("taker_buy_contracts") * market.contract_size)
+    return rows.with_columns(
+        source=pl.lit("archive"),
+        is_truncated=pl.col("close_time") < pl.col("open_time") + MINUTE.delta - _LAST,
+        is_misaligned=pl.col("open_time").dt.truncate(MINUTE.name) != pl.col("open_time"),
+    ).select(Candle.names())
+
+
+def doubt(rows: pl.DataFrame, cell: Cell) -> Mapping[str, str]:
+    """Days of a monthly candle file that its dailies should be asked about."""
+    # Contract sizes are not needed to judge a row, so the market's facts are left out here.
+    judged = rows.with_columns(source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False)).select(Candle.names())
+    return days_in_doubt(rows, cell.window, MINUTE.delta, Candle.split(judged)[1]["open_time"])
+
+
+CANDLE = Dataset(Candle, CandleArchive, refine, doubt)

@@ -1,0 +1,47 @@
+"""`silver/gap`: every expected candle that is absent, and why."""
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from lakehouse.model.market import Market
+from lakehouse.model.result import GapRun
+from lakehouse.model.table import UTC_TIME, Column, Table
+
+
+class Gap(Table):
+    """Runs of expected 1m candles that are absent, of all markets, one object per month.
+
+    Collected from what each candle cell says about itself. Classes: `not_listed` (before listing or after delisting), `conflict` (one source
+    has two values, none is served), `absent` (no source that was asked has the row). The open tail that nobody was asked about yet is not in it.
+    """
+
+    name = "silver/gap"
+    key = ("exchange", "market_type", "symbol", "start_time")
+    shape = "months"
+    inputs = {"silver/candle": 0}
+
+    exchange = Column(pl.String, "ccxt id of the exchange")
+    market_type = Column(pl.String, "spot, linear or inverse")
+    symbol = Column(pl.String, "The exchange's own symbol")
+    start_time = Column(UTC_TIME, "Open time of the first absent candle", "UTC")
+    end_time = Column(UTC_TIME, "End of the last absent candle, exclusive", "UTC")
+    slot_count = Column(pl.Int64, "Absent 1m candles in the run", "count", above=0)
+    gap_class = Column(pl.String, "not_listed, conflict or absent")
+
+
+def gap_frame(runs: Iterable[tuple[Market, GapRun]]) -> pl.DataFrame:
+    """Gap runs of many markets as a frame of `silver/gap`."""
+    rows = [
+        {
+            "exchange": m.exchange,
+            "market_type": m.market_type,
+            "symbol": m.symbol,
+            "start_time": run.start,
+            "end_time": run.end,
+            "slot_count": run.slot_count,
+            "gap_class": run.gap_class,
+        }
+        for m, run in runs
+    ]
+    return pl.DataFrame(rows, schema=Gap.polars_schema())

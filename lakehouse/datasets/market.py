@@ -1,0 +1,98 @@
+"""`silver/market`: what is known of each listing."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
+from lakehouse.model.table import UTC_TIME, Column, Table
+from lakehouse.model.timerange import TimeRange
+
+
+@dataclass(frozen=True, slots=True)
+class MarketFacts:
+    """What is known of one market.
+
+    Attributes:
+        market: The market.
+        base: Currency that `volume` counts.
+        quote: Currency that prices are in.
+        settle: Currency that profit is paid in; None for spot.
+        contract_size: Quote value of one contract (inverse), or None.
+        listed: Open time of the first row of the first published file.
+        delisted: End of the last row of a market that has ended, else None.
+        origin: `exchange_info`, or `derived` where the exchange could not be asked.
+    """
+
+    market: Market
+    base: str
+    quote: str
+    settle: str | None
+    contract_size: float | None
+    listed: datetime
+    delisted: datetime | None
+    origin: str
+
+    def version_for(self, cell: Cell) -> str:
+        """Hash of the facts a candle cell uses: a listing or delisting outside its window leaves it untouched."""
+        window = cell.window
+        used = [
+            self.contract_size,
+            _inside(self.listed, window, self.listed < window.end),
+            _inside(self.delisted, window, self.delisted is not None and self.delisted > window.start),
+        ]
+        return hashlib.sha256(json.dumps(used).encode()).hexdigest()[:32]
+
+    @property
+    def row(self) -> dict[str, object]:
+        """The facts as a row of `silver/market`."""
+        m = self.market
+        return {
+            "exchange": m.exchange, "market_type": m.market_type, "symbol": m.symbol, "base": self.base, "quote": self.quote, "settle": self.settle,
+            "contract_size": self.contract_size, "listed_time": self.listed, "delisted_time": self.delisted, "origin": self.origin,
+        }  # fmt: skip
+
+    @classmethod
+    def from_row(cls, row: dict[str, object]) -> "MarketFacts":
+        """Read what `row` wrote."""
+        market = Market(row["exchange"], row["market_type"], row["symbol"])  # type: ignore[arg-type]
+        return cls(market, row["base"], row["quote"], row["settle"], row["contract_size"], row["listed_time"], row["delisted_time"], row["origin"])  # type: ignore[arg-type]
+
+
+def _inside(instant: datetime | None, window: TimeRange, touches: bool) -> str:
+    """The instant where it bounds what is expected in a window, else which side of the window it is on."""
+    if instant is None or (window.start < instant < window.end):
+        return str(instant)
+    return "bounds nothing here" if touches else "bounds all of it"
+
+
+class MarketTable(Table):
+    """Every market of the universe: its currencies, its contract and how long it has been listed.
+
+    One object for all markets. Rows come from the exchange's own description where it can be asked (`origin` is `exchange_info`), else from
+    the archive and the symbol (`derived`).
+    """
+
+    name = "silver/market"
+    key = ("exchange", "market_type", "symbol")
+    shape = "single"
+
+    exchange = Column(pl.String, "ccxt id of the exchange")
+    market_type = Column(pl.String, "spot, linear or inverse")
+    symbol = Column(pl.String, "The exchange's own symbol")
+    base = Column(pl.String, "Currency that volume counts")
+    quote = Column(pl.String, "Currency that prices are in")
+    settle = Column(pl.String, "Currency that profit is paid in; null for spot", nullable=True)
+    contract_size = Column(pl.Float64, "Value of one contract; null where sizes are in base already", "quote", nullable=True, above=0)
+    listed_time = Column(UTC_TIME, "Open time of the first row of the first published file", "UTC")
+    delisted_time = Column(UTC_TIME, "End of the last row of a market that has ended; null while it trades", "UTC", nullable=True)
+    origin = Column(pl.String, "exchange_info, or derived from the archive and the symbol")
+
+
+def market_frame(facts: list[MarketFacts]) -> pl.DataFrame:
+    """Facts as a frame of `silver/market`."""
+    return pl.DataFrame([f.row for f in facts], schema=MarketTable.polars_schema())

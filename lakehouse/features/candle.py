@@ -1,0 +1,39 @@
+"""`gold/candle_5m` to `gold/candle_1d`: coarser candles, all from 1m, by one declaration."""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from lakehouse.datasets.candle import CandleColumns
+from lakehouse.model.feature import Feature
+from lakehouse.model.interval import COARSE, Interval
+from lakehouse.model.table import UTC_TIME, Column
+from lakehouse.model.timerange import TimeRange
+from lakehouse.transform.resample import resample
+
+
+def candle_table(interval: Interval) -> type[Feature]:
+    """Declare the candle table of an interval."""
+
+    class CoarseCandle(CandleColumns, Feature):
+        __doc__ = f"""{interval} candles, summed from `silver/candle`; buckets start at 00:00 UTC.
+
+        `candle_count` says how many of the {interval.minutes:,} minutes a bucket has, so a short bucket is never silent; a bucket without any has no row.
+        Sums are taken as decimals, so the same candles give the same row in any order. Joins take `knowable_at`.
+        """
+
+        name = f"gold/candle_{interval}"
+        inputs = {"silver/candle": 0}
+
+        candle_count = Column(pl.Int32, f"1m candles in the bucket, {interval.minutes} when complete", "count", above=0)
+        knowable_at = Column(UTC_TIME, "From when on the row could have been known: the candle's end", "UTC")
+
+        @classmethod
+        def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
+            return resample(inputs["silver/candle"], interval).select(cls.names())
+
+    CoarseCandle.__name__ = CoarseCandle.__qualname__ = f"Candle{interval}"
+    return CoarseCandle
+
+
+CANDLES: tuple[type[Feature], ...] = tuple(candle_table(interval) for interval in COARSE)

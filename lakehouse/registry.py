@@ -1,0 +1,66 @@
+"""Everything a lake is declared to hold, in one value."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lakehouse.datasets import DATASETS
+from lakehouse.datasets.dataset import Dataset
+from lakehouse.datasets.gap import Gap
+from lakehouse.datasets.market import MarketTable
+from lakehouse.features import FEATURES
+from lakehouse.model.errors import UnknownTableError
+from lakehouse.model.feature import Feature
+from lakehouse.model.table import Table
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The declared datasets and features.
+
+    Attributes:
+        datasets: Silver tables with their bronze tables.
+        features: Gold tables.
+    """
+
+    datasets: tuple[Dataset, ...] = DATASETS
+    features: tuple[type[Feature], ...] = FEATURES
+
+    @property
+    def tables(self) -> tuple[type[Table], ...]:
+        """All tables, upstream first."""
+        return (MarketTable, *(table for dataset in self.datasets for table in dataset.tables), Gap, *self.features)
+
+    @property
+    def by_name(self) -> Mapping[str, type[Table]]:
+        """All tables by name."""
+        return {table.name: table for table in self.tables}
+
+    def table(self, name: str) -> type[Table]:
+        """Find a table by name; the zone may be left out where that is clear.
+
+        Raises:
+            UnknownTableError: There is none, or several.
+        """
+        found = [table for table in self.tables if name in (table.name, table.short_name(), table.name.replace("/", "."))]
+        if len(found) != 1:
+            raise UnknownTableError(name, self.by_name)
+        return found[0]
+
+    def named(self, name: str) -> list[type[Table]]:
+        """The tables of a zone (`gold`), or the one table of that name.
+
+        Raises:
+            UnknownTableError: It is neither.
+        """
+        return [table for table in self.tables if table.zone() == name] or [self.table(name)]
+
+    def upstream(self, tables: Iterable[type[Table]]) -> list[type[Table]]:
+        """Some tables and everything they are made from, upstream first."""
+        needed = {table.name for table in tables}
+        for candidate in reversed(self.tables):
+            if candidate.name in needed:
+                needed |= set(candidate.inputs)
+        return [candidate for candidate in self.tables if candidate.name in needed]
+
+
+REGISTRY = Registry()

@@ -1,0 +1,45 @@
+"""Coarser candles from finer ones, with one result for every order and thread count."""
+
+import polars as pl
+
+from lakehouse.model.interval import Interval
+
+EXACT = pl.Decimal(38, 10)  # sums are taken here and cast once at the end: float sums differ with order and threads
+SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "contracts")
+
+
+def exact_sum(column: str) -> pl.Expr:
+    """The sum of a Float64 column as Decimal, null where every value is null (a value not published is not zero)."""
+    value = pl.col(column)
+    return pl.when(value.is_not_null().any()).then(value.cast(EXACT).sum())
+
+
+def resample(candles: pl.DataFrame, interval: Interval) -> pl.DataFrame:
+    """Aggregate 1m candles to a coarser interval, from 00:00 UTC.
+
+    Args:
+        candles: Rows with the value columns of `silver/candle`, any order.
+        interval: The interval to make.
+
+    Returns:
+        One row per bucket that has at least one candle, in order: first open, highest high, lowest low, last close, sums of the rest,
+        `close_time` of the last candle, and `candle_count`, the number of 1m rows the bucket has. A short bucket is therefore never
+        silent: it counts fewer than `interval.minutes`.
+    """
+    bucket = pl.col("open_time").dt.truncate(interval.name).alias("bucket")
+    sums = [exact_sum(name).cast(pl.Float64).alias(name) if candles.schema[name] == pl.Float64 else pl.col(name).sum().alias(name) for name in SUMS if name in candles.columns]
+    return (
+        candles.sort("open_time")
+        .group_by(bucket, maintain_order=True)
+        .agg(
+            pl.col("open").first(),
+            pl.col("high").max(),
+            pl.col("low").min(),
+            pl.col("close").last(),
+            pl.col("close_time").last(),
+            *sums,
+            pl.len().cast(pl.Int32).alias("candle_count"),
+        )
+        .rename({"bucket": "open_time"})
+        .with_columns((pl.col("open_time") + interval.delta).alias("knowable_at"))
+    )
