@@ -1,0 +1,1 @@
+"""Bytes and tables: where objects lie, how cells are written and read, what a lake holds and what is due."""

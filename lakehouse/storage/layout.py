@@ -1,0 +1,81 @@
+"""Where every object of a lake lies: the only module that builds or parses a path.
+
+<zone>/<table>/exchange=binance/market_type=linear/symbol=BTCUSDT/month=2024-01/data.parquet
+silver/gap/month=2024-01/data.parquet · silver/market/data.parquet
+landing/exchange=binance/<archive key>/<sha256>.zip, <sha256>.json
+quarantine/<zone>/<table>/…/data.parquet
+ledger/<zone>/<table>.parquet
+"""
+
+from urllib.parse import quote, unquote
+
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import NotALakeObjectError
+from lakehouse.model.market import Market
+from lakehouse.model.table import Table
+
+FILE = "data.parquet"
+_SAFE = "_.-"  # beside letters and digits; everything else is percent-encoded, so any symbol is one folder name
+
+
+def table_prefix(table: type[Table]) -> str:
+    """The folder of a table, without a trailing slash."""
+    return table.name
+
+
+def cell_path(table: type[Table], cell: Cell | None) -> str:
+    """The object of a cell; `cell` is None for a table of a single object."""
+    return "/".join([table.name, *_folders(cell), FILE])
+
+
+def quarantine_path(table: type[Table], cell: Cell | None) -> str:
+    """The object with the rows a cell rejected."""
+    return f"quarantine/{cell_path(table, cell)}"
+
+
+def _folders(cell: Cell | None) -> list[str]:
+    if cell is None:
+        return []
+    window = f"{'month' if cell.grain == 'month' else 'date'}={cell.date}"
+    if cell.market is None:
+        return [window]
+    market = cell.market
+    return [f"exchange={market.exchange}", f"market_type={market.market_type}", f"symbol={quote(market.symbol, safe=_SAFE)}", window]
+
+
+def parse_cell_path(table: type[Table], path: str) -> Cell | None:
+    """The cell an object belongs to; None for a table of a single object.
+
+    Raises:
+        NotALakeObjectError: The path is not one that `cell_path` makes.
+    """
+    parts = dict(part.split("=", 1) for part in path.split("/") if "=" in part)
+    try:
+        market = Market(parts["exchange"], parts["market_type"], unquote(parts["symbol"])) if table.shape == "cells" else None  # type: ignore[arg-type]
+        cell = None if table.shape == "single" else Cell(parts["month" if table.grain == "month" else "date"], market)
+    except KeyError as missing:
+        raise NotALakeObjectError(path, f"its path has no {missing}") from None
+    if cell_path(table, cell) != path:
+        raise NotALakeObjectError(path, f"expected {cell_path(table, cell)}")
+    return cell
+
+
+def partition_columns(table: type[Table]) -> list[str]:
+    """The columns that stand in the path instead of in the file."""
+    window = ["month" if table.grain == "month" else "date"]
+    return {"cells": ["exchange", "market_type", "symbol", *window], "months": window, "single": []}[table.shape]
+
+
+def landing_prefix(exchange: str, key: str) -> str:
+    """The folder with all versions of one archive key, or of all keys below a key prefix."""
+    return f"landing/exchange={exchange}/{quote(key, safe='/' + _SAFE)}"
+
+
+def landing_key(exchange: str, path: str) -> str:
+    """The archive key whose landing folder an object lies in."""
+    return unquote(path.removeprefix(f"landing/exchange={exchange}/").rsplit("/", 1)[0])
+
+
+def ledger_path(table: type[Table]) -> str:
+    """The object that caches the footers of a table."""
+    return f"ledger/{table.name}.parquet"

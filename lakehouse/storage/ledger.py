@@ -1,0 +1,128 @@
+"""What a lake holds: the footers of a table's cells, cached, and what is due according to them."""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import obstore
+import polars as pl
+
+from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
+from lakehouse.model.result import NONE
+from lakehouse.model.table import Table
+from lakehouse.storage.layout import FILE, ledger_path, parse_cell_path, table_prefix
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.parquet import read_footer
+from lakehouse.storage.tables import CellRecord
+
+_TAIL = 64 * 1024
+_CACHE = {"path": pl.String, "etag": pl.String, "size": pl.Int64, "footer": pl.String}
+Ledger = Mapping[Cell, CellRecord]
+
+
+def ledger(objects: LakeObjects, table: type[Table]) -> dict[Cell, CellRecord]:
+    """Every stored cell of a table.
+
+    Right by construction: the store is listed, cached footers are used where the object's etag is unchanged, all others are read. Losing the cache
+    costs time once.
+
+    Raises:
+        NotALakeObjectError: An object in the table's folder that this lake did not write.
+    """
+    found = {path: (etag, size) for path, etag, size in _listed(objects, table)}
+    cached = _load(objects, table)
+    footers = {path: cached[path][1] for path, (etag, _) in found.items() if path in cached and cached[path][0] == etag}
+    unread = [path for path in found if path not in footers]
+    if unread:
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            footers |= dict(zip(unread, pool.map(lambda path: _read_tail(objects, path, found[path][1]), unread), strict=True))
+    if unread or len(cached) != len(found):
+        _save(objects, table, {path: (*found[path], footers[path]) for path in found if footers.get(path)})
+    records = [CellRecord.from_footer(parse_cell_path(table, path), path, *found[path], json.loads(footer)) for path, footer in footers.items() if footer]
+    return {record.key: record for record in sorted(records, key=lambda record: record.key.sort_key)}
+
+
+def _listed(objects: LakeObjects, table: type[Table]) -> Iterable[tuple[str, str, int]]:
+    for batch in obstore.list(objects.store, prefix=table_prefix(table)):
+        for entry in batch:
+            if entry["path"].endswith(f"/{FILE}"):
+                yield entry["path"], entry["e_tag"] or "", entry["size"]
+
+
+def _read_tail(objects: LakeObjects, path: str, size: int) -> str:
+    """A footer as JSON text; empty if the object is gone again."""
+    length = _TAIL
+    while True:
+        start = max(0, size - length)
+        try:
+            tail = obstore.get_range(objects.store, path, start=start, end=size).to_bytes()
+        except FileNotFoundError:
+            return ""
+        needed = int.from_bytes(tail[-8:-4], "little") + 8
+        if needed > len(tail) and start > 0 and tail[-4:] == b"PAR1":
+            length = needed
+            continue
+        return json.dumps(read_footer(path, tail))
+
+
+def _load(objects: LakeObjects, table: type[Table]) -> dict[str, tuple[str, str]]:
+    body = objects.get(ledger_path(table))
+    if body is None:
+        return {}
+    try:
+        cache = pl.read_parquet(io.BytesIO(body))
+    except pl.exceptions.PolarsError:
+        return {}  # a cache is only a cache
+    if cache.schema != pl.Schema(_CACHE):
+        return {}
+    return {path: (etag, footer) for path, etag, footer in cache.select("path", "etag", "footer").iter_rows()}
+
+
+def _save(objects: LakeObjects, table: type[Table], entries: Mapping[str, tuple[str, int, str]]) -> None:
+    sink = io.BytesIO()
+    pl.DataFrame([(path, *entry) for path, entry in entries.items()], schema=_CACHE, orient="row").write_parquet(sink, compression="zstd")
+    objects.put(ledger_path(table), sink.getvalue())
+
+
+def inputs_now(table: type[Table], cell: Cell, ledgers: Mapping[str, Ledger], facts: Mapping[Market, str]) -> dict[str, str]:
+    """The versions a cell would record if it were built now.
+
+    Args:
+        table: A silver or gold table.
+        cell: One of its cells.
+        ledgers: Ledger per input table, by name.
+        facts: Version of the facts each market contributes to this cell; empty for tables that use none.
+    """
+    if table.shape == "months":  # one object for all markets, whose news is in footers as well as in rows
+        return {f"{name}@{record.key}": record.facts.digest() for name in table.inputs for record in ledgers[name].values() if record.key.date == cell.date}
+    inputs = {}
+    for name, lookback in table.inputs.items():
+        for back in range(-lookback, 1):
+            record = ledgers[name].get(cell.shift(back) if back else cell)
+            inputs[f"{name}@{cell.shift(back).date if back else cell.date}"] = record.version if record else NONE
+    if cell.market is not None and cell.market in facts:
+        inputs["silver/market"] = facts[cell.market]
+    return inputs
+
+
+def expected(table: type[Table], ledgers: Mapping[str, Ledger]) -> list[Cell]:
+    """Cells of a silver or gold table that should exist: those whose own-window input is stored."""
+    own = [cell for name in table.inputs for cell in ledgers[name]]
+    if table.shape == "months":
+        return [Cell(date) for date in sorted({cell.date for cell in own})]
+    return sorted(set(own), key=lambda cell: cell.sort_key)
+
+
+def is_due(table: type[Table], record: CellRecord | None, inputs: Mapping[str, str]) -> bool:
+    """Whether a cell must be built: absent, made from other inputs than today's, or by an older meaning of the table."""
+    return record is None or record.code_version != table.code_version or dict(record.inputs) != dict(inputs)
+
+
+def single(objects: LakeObjects, table: type[Table]) -> CellRecord | None:
+    """The record of a table of a single object, or None."""
+    for path, etag, size in _listed(objects, table):
+        footer = _read_tail(objects, path, size)
+        return CellRecord.from_footer(None, path, etag, size, json.loads(footer)) if footer else None
+    return None

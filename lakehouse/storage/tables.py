@@ -1,0 +1,168 @@
+"""Cells in storage: the write boundary, and reading them back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from lakehouse.model.cell import Cell
+from lakehouse.model.result import CellFacts, CellResult
+from lakehouse.model.table import UTC_TIME, Column, Table
+from lakehouse.storage.layout import cell_path, quarantine_path
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.parquet import decode, encode
+
+
+@dataclass(frozen=True, slots=True)
+class CellRecord:
+    """What a cell's footer and its object say, without its rows.
+
+    Attributes:
+        cell: The cell; None for a table of a single object.
+        path: Where the object lies, relative to the lake's root.
+        etag: The store's tag of this object.
+        size: Bytes.
+        version: Hash of the data; what "equal" means.
+        rows: Row count.
+        first_time: Smallest value of the first time column of the key; None without rows.
+        last_time: Its largest value.
+        inputs: Versions of the inputs the cell was made from, by name.
+        code_version: The declaration's number when it was made.
+        reject_count: Rows in quarantine.
+        facts: Gaps, conflicts, evidence and so on.
+    """
+
+    cell: Cell | None
+    path: str
+    etag: str
+    size: int
+    version: str
+    rows: int
+    first_time: datetime | None
+    last_time: datetime | None
+    inputs: Mapping[str, str]
+    code_version: int
+    reject_count: int
+    facts: CellFacts
+
+    @property
+    def key(self) -> Cell:
+        """The cell of a table that has cells."""
+        if self.cell is None:
+            raise TypeError(f"{self.path} is the object of a table without cells")
+        return self.cell
+
+    @classmethod
+    def from_footer(cls, cell: Cell | None, path: str, etag: str, size: int, footer: Mapping[str, Any]) -> "CellRecord":
+        """Join a footer with what the store says about its object."""
+        return cls(
+            cell=cell,
+            path=path,
+            etag=etag,
+            size=size,
+            version=footer["version"],
+            rows=footer["rows"],
+            first_time=_instant(footer["first_time"]),
+            last_time=_instant(footer["last_time"]),
+            inputs=footer["inputs"],
+            code_version=footer["code_version"],
+            reject_count=footer["reject_count"],
+            facts=CellFacts.from_json(footer["facts"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCell:
+    """A cell with its rows, both out of the same bytes."""
+
+    rows: pl.DataFrame
+    record: CellRecord
+
+
+class TableStore:
+    """Reads and writes cells of declared tables.
+
+    Args:
+        objects: The lake's objects.
+    """
+
+    def __init__(self, objects: LakeObjects) -> None:
+        self.objects = objects
+
+    def put(self, table: type[Table], cell: Cell | None, result: CellResult) -> CellRecord:
+        """Store a computed cell, replacing the one that is there.
+
+        Rows are checked against the declaration; those that break a row rule go to quarantine with the ones the computation rejected.
+
+        Raises:
+            SchemaError: Columns or types differ from the declaration; nothing is written.
+            DuplicateKeyError: Rows share a key; nothing is written.
+        """
+        good, broken = table.split(table.conform(result.rows, cell))
+        rejected = pl.concat([frame for frame in (result.rejected, broken) if frame is not None and frame.height] or [broken], how="diagonal")
+        time = next((name for name in table.key if table.columns[name].dtype == UTC_TIME), None)
+        first, last = (good[time].min(), good[time].max()) if time and good.height else (None, None)
+        footer = {
+            "table": table.name,
+            "cell": str(cell or ""),
+            "rows": good.height,
+            "first_time": first and str(first),
+            "last_time": last and str(last),
+            "inputs": dict(result.inputs),
+            "code_version": table.code_version,
+            "reject_count": rejected.height,
+            "facts": result.facts.to_json(),
+        }
+        body, version = encode(table, good, footer)
+        self._put_quarantine(table, cell, rejected)
+        path = cell_path(table, cell)
+        etag = self.objects.put(path, body)
+        return CellRecord.from_footer(cell, path, etag, len(body), footer | {"version": version})
+
+    def update(self, table: type[Table], cell: Cell | None, change: Callable[[StoredCell | None], CellResult | None]) -> CellRecord | None:
+        """Read, change and replace a cell while no other process of this machine does; None, and nothing written, if `change` returns None."""
+        with self.objects.lock(cell_path(table, cell)):
+            before = self.get(table, cell)
+            result = change(before)
+            if result is None:
+                return before.record if before else None
+            return self.put(table, cell, result)
+
+    def get(self, table: type[Table], cell: Cell | None) -> StoredCell | None:
+        """A cell's rows and record, or None if it is not stored."""
+        path = cell_path(table, cell)
+        body = self.objects.get(path)
+        if body is None:
+            return None
+        rows, footer = decode(path, body)
+        return StoredCell(rows, CellRecord.from_footer(cell, path, "", len(body), footer))
+
+    def delete(self, table: type[Table], cell: Cell | None) -> None:
+        """Remove a cell and its quarantine."""
+        self.objects.delete(cell_path(table, cell))
+        self.objects.delete(quarantine_path(table, cell))
+
+    def quarantined(self, table: type[Table], cell: Cell | None) -> pl.DataFrame | None:
+        """The rows a cell rejected, with the column `rule`; None if there are none."""
+        path = quarantine_path(table, cell)
+        body = self.objects.get(path)
+        return decode(path, body)[0] if body is not None else None
+
+    def _put_quarantine(self, table: type[Table], cell: Cell | None, rejected: pl.DataFrame) -> None:
+        path = quarantine_path(table, cell)
+        if not rejected.height:
+            self.objects.delete(path)
+            return
+        self.objects.put(path, encode(_rejects_of(table), rejected.select(*table.columns, "rule"), {})[0])
+
+
+def _rejects_of(table: type[Table]) -> type[Table]:
+    """The declaration of a table's quarantine: its columns, all nullable, and the rule."""
+    nullable = {name: Column(column.dtype, column.description, column.unit, nullable=True) for name, column in table.columns.items()}
+    return type(f"{table.__name__}Rejects", (Table,), {"name": table.name, "key": table.key, **nullable, "rule": Column(pl.String, "The rule the row breaks")})
+
+
+def _instant(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
