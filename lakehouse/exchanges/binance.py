@@ -1,0 +1,171 @@
+"""Binance: archive keys, CSV dialects and exchangeInfo. The only module that knows `um`, `cm` and `kline`."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import requests
+
+from lakehouse.exchanges.exchange import Exchange, MarketInfo
+from lakehouse.model.errors import CsvEmptyError, CsvEncodingError, CsvHeaderError, CsvParseError
+from lakehouse.model.interval import MINUTE
+from lakehouse.model.market import Market, MarketType
+from lakehouse.model.table import UTC_TIME
+
+ARCHIVE_URL = "https://s3-ap-northeast-1.amazonaws.com"
+REST_URLS: dict[MarketType, str] = {"spot": "https://api.binance.com", "linear": "https://fapi.binance.com", "inverse": "https://dapi.binance.com"}
+
+_FOLDERS: dict[MarketType, str] = {"spot": "spot", "linear": "futures/um", "inverse": "futures/cm"}
+_INFO_PATHS: dict[MarketType, str] = {"spot": "/api/v3/exchangeInfo", "linear": "/fapi/v1/exchangeInfo", "inverse": "/dapi/v1/exchangeInfo"}
+_TYPES = {"bronze/candle_archive": ("klines", MINUTE.name)}
+_PERIOD = re.compile(r".*-(\d{4}-\d{2}(?:-\d{2})?)\.zip")
+_QUOTES = (
+    "FDUSD",
+    "USDT",
+    "USDC",
+    "TUSD",
+    "BUSD",
+    "USD",
+    "BTC",
+    "ETH",
+    "BNB",
+    "EUR",
+    "TRY",
+    "BRL",
+    "JPY",
+    "GBP",
+    "AUD",
+    "DAI",
+    "PAX",
+    "TUSD",
+    "BIDR",
+    "UAH",
+    "RUB",
+    "NGN",
+    "ZAR",
+    "PLN",
+    "TRX",
+    "XRP",
+    "DOGE",
+)
+
+KLINE_COLUMNS = ("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "ignore")
+_KLINE_TYPES = {name: pl.Int64 if name in ("open_time", "close_time", "count") else pl.String if name == "ignore" else pl.Float64 for name in KLINE_COLUMNS}
+_KLINE_NAMES: dict[str, str] = {"count": "trade_count"}
+# What the derivative margined in the base currency publishes under the same header (see `data_formats`: contracts, then base volume).
+_INVERSE_NAMES = {"volume": "contracts", "quote_volume": "volume", "taker_buy_volume": "taker_buy_contracts", "taker_buy_quote_volume": "taker_buy_volume"}
+
+
+class Binance(Exchange):
+    """Binance spot, USD-M (linear) and COIN-M (inverse)."""
+
+    name = "binance"
+    bucket = "data.binance.vision"
+
+    def archive_prefix(self, table: str, market: Market, frequency: str) -> str:
+        kind, interval = _TYPES[table]
+        return f"data/{_FOLDERS[market.market_type]}/{frequency}/{kind}/{market.symbol}/{interval}/"
+
+    def archive_key(self, table: str, market: Market, period: str) -> str:
+        frequency = "monthly" if len(period) == 7 else "daily"
+        return f"{self.archive_prefix(table, market, frequency)}{market.symbol}-{_TYPES[table][1]}-{period}.zip"
+
+    def archive_period(self, key: str) -> str | None:
+        found = _PERIOD.fullmatch(key)
+        return found[1] if found else None
+
+    def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
+        return parse_klines(key, csv, market.market_type)
+
+    def infer_info(self, market: Market) -> MarketInfo:
+        """Base and quote by the known quote assets; inverse contracts are 100 USD for BTC and 10 for all others."""
+        pair = market.symbol.split("_")[0]
+        quote = next((asset for asset in _QUOTES if pair.endswith(asset) and pair != asset), "")
+        base = pair.removesuffix(quote) if quote else pair
+        settle = {"spot": None, "linear": quote, "inverse": base}[market.market_type]
+        return MarketInfo(base, quote, settle, (100.0 if base == "BTC" else 10.0) if market.market_type == "inverse" else None)
+
+    def ask_info(self, market_type: MarketType) -> Mapping[str, MarketInfo]:
+        url = (self.rest_url or REST_URLS[market_type]) + _INFO_PATHS[market_type]
+        answer = requests.get(url, timeout=(5, 30))  # RequestException is an OSError
+        answer.raise_for_status()
+        try:
+            symbols = answer.json()["symbols"]
+            return {entry["symbol"]: _info(market_type, entry, datetime.now(UTC)) for entry in symbols}
+        except (ValueError, KeyError, TypeError) as error:
+            raise OSError(f"{url} did not answer with an exchangeInfo: {error!r}") from error
+
+
+def _info(market_type: MarketType, entry: Mapping[str, Any], now: datetime) -> MarketInfo:
+    ends = entry.get("deliveryDate")  # perpetuals carry a date far ahead
+    delisted = datetime.fromtimestamp(ends / 1000, UTC) if ends and ends / 1000 < now.timestamp() else None
+    size = float(entry["contractSize"]) if market_type == "inverse" else None
+    return MarketInfo(entry["baseAsset"], entry["quoteAsset"], None if market_type == "spot" else entry["marginAsset"], size, delisted)
+
+
+def parse_klines(key: str, csv: bytes, market_type: MarketType) -> pl.DataFrame:
+    """Parse a kline CSV by position, whatever its header and time unit.
+
+    Args:
+        key: The file's key, for messages.
+        csv: The file.
+        market_type: Decides what the columns mean: for inverse markets the sixth is contracts and the eighth base volume.
+
+    Returns:
+        The value columns of `bronze/candle_archive`, in file order. `close_time` is the last microsecond the candle covers: a file in milliseconds
+        says `…999`, which stands for `…999999`.
+
+    Raises:
+        ArchiveFileError: The content cannot be trusted; the class says why.
+    """
+    if not csv.isascii():
+        raise CsvEncodingError(key, next(offset for offset, byte in enumerate(csv) if byte > 127))
+    if not csv.strip():
+        raise CsvEmptyError(key)
+    first_line = csv[: csv.find(b"\n") if b"\n" in csv else len(csv)].decode().strip()
+    has_header = not (first_line[:1].isdigit() or first_line[:1] == "-")
+    if has_header and tuple(first_line.split(",")) != KLINE_COLUMNS:
+        raise CsvHeaderError(key, KLINE_COLUMNS, first_line)
+    try:
+        raw = pl.read_csv(csv, has_header=False, skip_rows=int(has_header), schema=_KLINE_TYPES, quote_char=None)
+    except pl.exceptions.NoDataError:
+        raise CsvEmptyError(key) from None
+    except pl.exceptions.PolarsError as error:
+        raise CsvParseError(key, str(error).strip().split("\n", 1)[0]) from None
+    if absent := [name for name in KLINE_COLUMNS if name != "ignore" and raw[name].null_count()]:
+        raise CsvParseError(key, f"no value in {', '.join(absent)} of some rows")
+    names = _KLINE_NAMES | (_INVERSE_NAMES if market_type == "inverse" else {})
+    frame = raw.drop("ignore").rename(names).with_columns(_instant(raw["open_time"], False), _instant(raw["close_time"], True))
+    return frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in _VALUES if name not in frame.columns).select(_VALUES)
+
+
+_VALUES = (
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "close_time",
+    "quote_volume",
+    "trade_count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+    "contracts",
+    "taker_buy_contracts",
+)
+
+
+def _instant(column: pl.Series, is_end: bool) -> pl.Series:
+    """Integers as instants, the unit read from each value's size: seconds, milliseconds or microseconds.
+
+    Args:
+        column: Integers since 1970.
+        is_end: The value names the last instant of its unit, so it stands for that unit's last microsecond.
+    """
+    value = pl.col(column.name)
+    per_unit = pl.when(value < 10**11).then(1_000_000).when(value < 10**14).then(1_000).otherwise(1)
+    micros = value * per_unit + (per_unit - 1 if is_end else 0)
+    return column.to_frame().select(micros.cast(UTC_TIME))[column.name]

@@ -1,0 +1,90 @@
+"""What every exchange module provides."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+import polars as pl
+
+from lakehouse.model.market import Market, MarketType
+from lakehouse.model.timerange import TimeRange, day_range, month_range
+
+
+@dataclass(frozen=True, slots=True)
+class MarketInfo:
+    """An exchange's own description of a market.
+
+    Attributes:
+        base: Base currency.
+        quote: Quote currency.
+        settle: Settlement currency; None for spot.
+        contract_size: Quote value of one contract (inverse), else None.
+        delisted: When trading ended or will have ended, if that is in the past.
+    """
+
+    base: str
+    quote: str
+    settle: str | None
+    contract_size: float | None
+    delisted: datetime | None = None
+
+
+class Exchange(ABC):
+    """One exchange: where its archive and REST API are, and its dialect of both.
+
+    Attributes:
+        name: ccxt id.
+        bucket: S3 bucket of the archive.
+        grace: How long after its day a file may still be missing without being absent.
+
+    Args:
+        archive_url: S3 endpoint that serves `bucket`.
+        rest_url: Base of the REST API; None for the exchange's own hosts.
+    """
+
+    name: ClassVar[str]
+    bucket: ClassVar[str]
+    grace: ClassVar[timedelta] = timedelta(days=7)
+
+    def __init__(self, archive_url: str, rest_url: str | None = None) -> None:
+        self.archive_url = archive_url.rstrip("/")
+        self.rest_url = rest_url.rstrip("/") if rest_url else None
+
+    @abstractmethod
+    def archive_prefix(self, table: str, market: Market, frequency: str) -> str:
+        """Key prefix of a market's files for a bronze table; `frequency` is `monthly` or `daily`. Ends with `/`."""
+
+    @abstractmethod
+    def archive_key(self, table: str, market: Market, period: str) -> str:
+        """Key of one file; `period` is `YYYY-MM` or `YYYY-MM-DD`."""
+
+    @abstractmethod
+    def archive_period(self, key: str) -> str | None:
+        """The period in a file's key, or None if it is no archive file (a checksum, say)."""
+
+    @abstractmethod
+    def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
+        """Parse one file into the columns of a bronze table that are not lineage.
+
+        Raises:
+            ArchiveFileError: The content cannot be trusted; the class says why.
+        """
+
+    @abstractmethod
+    def infer_info(self, market: Market) -> MarketInfo:
+        """A market's description, derived from its symbol alone."""
+
+    @abstractmethod
+    def ask_info(self, market_type: MarketType) -> Mapping[str, MarketInfo]:
+        """The exchange's description of all its markets of a type, by symbol, from one REST request.
+
+        Raises:
+            OSError: The API does not answer, or not with that.
+        """
+
+
+def period_range(period: str) -> TimeRange:
+    """The range that a file's period stands for."""
+    return month_range(period) if len(period) == 7 else day_range(period)

@@ -1,0 +1,130 @@
+"""One bronze cell after another from an archive: monthly files first, dailies where the month is not published, damaged or in doubt."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+
+from lakehouse.datasets.dataset import Dataset
+from lakehouse.datasets.market import MarketFacts
+from lakehouse.exchanges.exchange import Exchange
+from lakehouse.exchanges.listing import MarketListing
+from lakehouse.exchanges.reader import ArchiveReader, ArchiveRows
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import ArchiveFileError, LakehouseError, NoSourceError
+from lakehouse.model.market import Market
+from lakehouse.model.result import NONE, CellFacts, CellResult, Problem
+from lakehouse.model.timerange import TimeRange, day_range
+from lakehouse.storage.landing import Landing
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.tables import StoredCell
+from lakehouse.transform.history import append_news
+
+Change = Callable[[StoredCell | None], CellResult]
+_KEY = ("open_time",)
+
+
+def outside_life(cell: Cell, facts: MarketFacts | None) -> bool:
+    """Whether a market was not listed in any part of a cell."""
+    return facts is not None and (cell.window.end <= facts.listed or (facts.delisted is not None and cell.window.start >= facts.delisted))
+
+
+def ingest(
+    dataset: Dataset,
+    exchange: Exchange,
+    cells: Iterable[Cell],
+    listings: Mapping[Market, MarketListing],
+    facts: Mapping[Market, MarketFacts],
+    objects: LakeObjects,
+    clock: Callable[[], datetime],
+) -> Iterator[tuple[Cell, Change | LakehouseError | None]]:
+    """Read what bronze cells are made of.
+
+    All files that are needed for sure are fetched in one batch, in the background; a cell is yielded as soon as its own are there.
+
+    Args:
+        dataset: What to make.
+        exchange: Whose archive.
+        cells: Cells of that exchange.
+        listings: What the archive has, per market.
+        facts: Known markets; a cell outside its market's life yields None.
+        objects: The lake.
+        clock: Tells the current instant.
+
+    Yields:
+        Each cell with the change to apply to what is stored of it, with the error that kept it from being read, or with None where there is nothing.
+    """
+    wanted = list(cells)
+    landing = Landing(objects, exchange.name)
+    with ArchiveReader(exchange, dataset.archive.name, landing, clock) as reader:
+        reader.prefetch((listings[cell.own_market], period) for cell in wanted for period in _surely_needed(reader, listings[cell.own_market], cell))
+        for cell in wanted:
+            listing = listings[cell.own_market]
+            if outside_life(cell, facts.get(cell.own_market)) or cell.window.start >= listing.asked_until(cell):
+                yield cell, None
+                continue
+            try:
+                yield cell, _read_cell(dataset, reader, listing, cell)
+            except LakehouseError as error:
+                yield cell, error
+
+
+def _surely_needed(reader: ArchiveReader, listing: MarketListing, cell: Cell) -> list[str]:
+    """Periods that will be read whatever is in them: the primary ones, and the dailies of a month already known to be damaged."""
+    periods = listing.primary(cell)
+    if periods == [cell.date]:
+        receipt = reader.receipt(listing, cell.date)
+        if receipt is not None and receipt.outcome != "ok":
+            return listing.days(cell)
+    return periods
+
+
+def _read_cell(dataset: Dataset, reader: ArchiveReader, listing: MarketListing, cell: Cell) -> Change:
+    files: list[ArchiveRows] = []
+    problems: list[Problem] = []
+    inputs: dict[str, str] = {}
+
+    def read(period: str) -> ArchiveRows | None:
+        inputs[period] = listing.state(period)
+        if inputs[period] == NONE:
+            return None
+        try:
+            rows = reader.read(listing, period)
+        except ArchiveFileError as error:
+            problems.append(Problem(error.key, error.outcome, str(error).removeprefix(f"{error.key}: ")))
+            return None
+        if rows.duplicate_count:
+            problems.append(Problem(rows.receipt.key, "duplicates", f"{rows.duplicate_count} rows repeat another row exactly", "one of each was kept"))
+        files.append(rows)
+        return rows
+
+    month = read(cell.date) if cell.date in listing.files else None
+    if month is not None:
+        doubts = dataset.days_in_doubt(month.frame, cell)
+        reader.prefetch((listing, day) for day in doubts if day in listing.files)
+        for day, reason in doubts.items():
+            kind = "variants" if "two values" in reason else "rules" if "rule" in reason else "short"
+            daily = read(day)
+            healed = daily is not None and day not in dataset.days_in_doubt(daily.frame, cell)
+            problems.append(Problem(f"{month.receipt.key} on {day}", kind, reason, daily.receipt.key if daily and healed else ""))
+    else:
+        days = cell.window.days() if cell.date in listing.files else listing.days(cell)
+        reader.prefetch((listing, day) for day in days if day in listing.files)
+        complete = None not in [read(day) for day in days]
+        if cell.date in listing.files and files:
+            damaged = next(index for index, problem in enumerate(problems) if problem.subject == listing.files[cell.date].key)
+            healed_by = f"{len(files)} daily files" if complete else f"{len(files)} of {len(days)} daily files"
+            problems[damaged] = Problem(problems[damaged].subject, problems[damaged].kind, problems[damaged].detail, healed_by)
+    if not files and problems:
+        raise NoSourceError(str(cell), [f"{problem.subject}: {problem.detail}" for problem in problems])
+    facts = CellFacts(asked_until=listing.asked_until(cell), problems=tuple(problems))
+
+    def change(stored: StoredCell | None) -> CellResult:
+        history = stored.rows if stored else dataset.archive.empty()
+        for file in files:
+            history = append_news(history, file.frame.select(history.columns), _KEY, _covers(file, cell))
+        return CellResult(history, inputs, facts)
+
+    return change
+
+
+def _covers(file: ArchiveRows, cell: Cell) -> TimeRange:
+    return cell.window if file.frame["source"][0] == "monthly" else day_range(f"{file.frame['open_time'][0]:%Y-%m-%d}")

@@ -1,0 +1,223 @@
+"""Archive files, verified: fetched once, checked against their CHECKSUM, opened with care, parsed, and kept in landing."""
+
+import contextlib
+import hashlib
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from lakehouse.exchanges.archive import ArchiveClient, Batch
+from lakehouse.exchanges.exchange import Exchange, period_range
+from lakehouse.exchanges.listing import MarketListing
+from lakehouse.model.errors import (
+    ArchiveFileError,
+    ChecksumFormatError,
+    ChecksumMismatchError,
+    ChecksumMissingError,
+    ChecksumNameError,
+    RowsOutsidePeriodError,
+    ZipDamagedError,
+    ZipMemberNameError,
+    ZipMembersError,
+    ZipTooLargeError,
+)
+from lakehouse.storage.landing import Landing, Outcome, Receipt
+
+INFLATED_CAP = 1 << 30  # far above any published month of candles, far below what hurts
+_CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S.*?)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRows:
+    """The rows of one verified file.
+
+    Attributes:
+        frame: Bronze columns with lineage, exact duplicates removed.
+        duplicate_count: How many were removed.
+        receipt: Of the file.
+    """
+
+    frame: pl.DataFrame
+    duplicate_count: int
+    receipt: Receipt
+
+
+class ArchiveReader:
+    """Reads files of one exchange for one bronze table. A context manager: fetches in flight end with it.
+
+    Args:
+        exchange: The exchange.
+        table: Name of the bronze table.
+        landing: Where fetched files are kept.
+        clock: Tells the current instant; stamps receipts.
+    """
+
+    def __init__(self, exchange: Exchange, table: str, landing: Landing, clock: Callable[[], datetime]) -> None:
+        self._exchange = exchange
+        self._table = table
+        self._landing = landing
+        self._clock = clock
+        self._client = ArchiveClient(exchange.archive_url, exchange.bucket)
+        self._receipts: dict[str, dict[str, list[str]]] = {}
+        self._batches: list[Batch] = []
+        self._stack = contextlib.ExitStack()
+        self.fetched: list[str] = []
+
+    def __enter__(self) -> "ArchiveReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def receipt(self, listing: MarketListing, period: str) -> Receipt | None:
+        """The receipt of the version of a file that is listed now, or None if it was never fetched."""
+        key = listing.files[period].key
+        prefix = key.rsplit("/", 1)[0]
+        if prefix not in self._receipts:
+            self._receipts[prefix] = self._landing.receipts(prefix)
+        return self._landing.find(self._receipts[prefix].get(key, []), listing.state(period))
+
+    def prefetch(self, wanted: Iterable[tuple[MarketListing, str]]) -> None:
+        """Start to fetch all files that landing does not have, in one batch."""
+        keys = []
+        for listing, period in wanted:
+            file, checksum = listing.files[period], listing.checksums.get(period)
+            if self.receipt(listing, period) is None and not any(file.key in batch for batch in self._batches):
+                keys += [file.key] + ([checksum.key] if checksum else [])
+        if keys:
+            self._batches.append(self._stack.enter_context(Batch(self._client, keys)))
+            self.fetched += keys
+
+    def read(self, listing: MarketListing, period: str) -> ArchiveRows:
+        """The rows of a file, from landing if it is there.
+
+        Raises:
+            FetchError: It could not be fetched.
+            ArchiveFileError: It was fetched and cannot be trusted; the receipt says so too.
+        """
+        receipt = self.receipt(listing, period)
+        if receipt is not None and receipt.outcome != "mismatch":
+            return self._open(listing, period, receipt, self._landing.body(receipt))
+        if receipt is not None:
+            raise _recorded(receipt)
+        return self._admit(listing, period)
+
+    def _admit(self, listing: MarketListing, period: str) -> ArchiveRows:
+        self.prefetch([(listing, period)])
+        file, checksum = listing.files[period], listing.checksums.get(period)
+        batch = next(batch for batch in self._batches if file.key in batch)
+        body = batch.wait(file.key)
+        published = batch.wait(checksum.key).decode("utf-8", "replace") if checksum else ""
+        sha256, url = hashlib.sha256(body).hexdigest(), self._client.object_url(file.key)
+
+        def receipt(outcome: Outcome, message: str = "") -> Receipt:
+            return Receipt(file.key, url, listing.state(period), sha256, published, file.last_modified, self._clock(), outcome, message)
+
+        try:
+            verify_checksum(file.key, published if checksum else None, sha256)
+            rows = self._open(listing, period, receipt("ok"), body)
+        except ArchiveFileError as error:
+            outcome: Outcome = "mismatch" if error.outcome == "mismatch" else "corrupt"
+            self._landing.admit(receipt(outcome, str(error)), body)
+            raise
+        self._landing.admit(rows.receipt, body)
+        return rows
+
+    def _open(self, listing: MarketListing, period: str, receipt: Receipt, body: bytes) -> ArchiveRows:
+        key = receipt.key
+        frame = self._exchange.parse(self._table, listing.market, key, extract_csv(key, body))
+        check_period(key, period, frame)
+        repeated = frame.height - frame.n_unique() if frame["open_time"].n_unique() < frame.height else 0
+        if repeated:
+            frame = frame.unique(keep="first", maintain_order=True)
+        lineage = frame.with_columns(
+            source=pl.lit("monthly" if len(period) == 7 else "daily"),
+            source_file=pl.lit(key),
+            source_sha256=pl.lit(receipt.sha256),
+            fetched_at=pl.lit(receipt.fetched_at).cast(pl.Datetime("us", "UTC")),
+            is_removed=pl.lit(False),
+        )
+        return ArchiveRows(lineage, repeated, receipt)
+
+
+def _recorded(receipt: Receipt) -> ArchiveFileError:
+    """The error a receipt recorded, without fetching the file again."""
+    error = ArchiveFileError(receipt.key, receipt.message.removeprefix(f"{receipt.key}: "))
+    error.outcome = receipt.outcome
+    return error
+
+
+def verify_checksum(key: str, published: str | None, sha256: str) -> None:
+    """Compare a file's hash and name with its CHECKSUM.
+
+    Args:
+        key: The file's key.
+        published: Text of the CHECKSUM file, or None if there is none.
+        sha256: Hash of the bytes received.
+
+    Raises:
+        ChecksumMissingError: There is none.
+        ChecksumFormatError: It is not one line of digest and name.
+        ChecksumNameError: It names another file.
+        ChecksumMismatchError: The digest differs.
+    """
+    if published is None:
+        raise ChecksumMissingError(key)
+    found = _CHECKSUM_LINE.fullmatch(published)
+    if found is None:
+        raise ChecksumFormatError(key, published)
+    name = key.rsplit("/", 1)[-1]
+    if found[2] != name:
+        raise ChecksumNameError(key, name, found[2])
+    if found[1].lower() != sha256:
+        raise ChecksumMismatchError(key, found[1].lower(), sha256)
+
+
+def extract_csv(key: str, body: bytes, cap: int = INFLATED_CAP) -> bytes:
+    """The one CSV of an archive zip, its CRC checked.
+
+    Raises:
+        ZipDamagedError: The zip does not open, does not inflate or fails its CRC.
+        ZipMembersError: Not exactly one CSV beside resource forks.
+        ZipMemberNameError: The member is a path or another file's.
+        ZipTooLargeError: It inflates beyond `cap`.
+    """
+    expected = key.rsplit("/", 1)[-1].removesuffix(".zip") + ".csv"
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            members = [info for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
+            for info in members:
+                if "/" in info.filename or "\\" in info.filename or info.filename.startswith(".."):
+                    raise ZipMemberNameError(key, expected, info.filename)
+            tables = [info for info in members if info.filename.lower().endswith(".csv")]
+            if len(tables) != 1:
+                raise ZipMembersError(key, [info.filename for info in members])
+            if tables[0].filename != expected:
+                raise ZipMemberNameError(key, expected, tables[0].filename)
+            if tables[0].file_size > cap:
+                raise ZipTooLargeError(key, cap)
+            with archive.open(tables[0]) as member:
+                csv = member.read(cap + 1)  # the directory's size may lie
+            if len(csv) > cap:
+                raise ZipTooLargeError(key, cap)
+            return csv
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise ZipDamagedError(key, str(error)) from None
+
+
+def check_period(key: str, period: str, frame: pl.DataFrame) -> None:
+    """Refuse a file with rows outside the period in its name.
+
+    Raises:
+        RowsOutsidePeriodError: There are such rows.
+    """
+    window = period_range(period)
+    outside = frame.filter(~pl.col("open_time").is_between(window.start, window.end, closed="left"))["open_time"]
+    if outside.len():
+        raise RowsOutsidePeriodError(key, period, outside.len(), str(outside[0]))
