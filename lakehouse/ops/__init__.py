@@ -1,0 +1,1 @@
+"""What operators use: findings over a table's ledger, status, the docs generator. No Dagster."""

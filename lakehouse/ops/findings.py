@@ -1,0 +1,146 @@
+"""Quality rules over a whole table, read from its ledger: what is wrong, in which cells."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import duckdb
+
+from lakehouse.model.feature import Feature
+from lakehouse.model.table import Table
+from lakehouse.query.views import create_view, view_name
+from lakehouse.storage.ledger import Ledger
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.tables import CellRecord
+
+Severity = Literal["warn", "error"]
+COMPARED_AT_MOST = 60  # cells that one resampling check recomputes, newest months first
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One bad cell.
+
+    Attributes:
+        cell: The cell's name.
+        severity: `error` if a reader may be misled, `warn` if it is known and said.
+        what: What is wrong.
+    """
+
+    cell: str
+    severity: Severity
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of one rule family over one table.
+
+    Attributes:
+        cells: How many cells were looked at.
+        findings: The bad ones, worst first.
+    """
+
+    cells: int
+    findings: list[Finding]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    @property
+    def severity(self) -> Severity:
+        """The worst severity found."""
+        return "error" if any(finding.severity == "error" for finding in self.findings) else "warn"
+
+
+def families(table: type[Table]) -> dict[str, str]:
+    """The rule families of a table, with what each says."""
+    said = {"schema": "Every cell was written by today's declaration, and no row had to be rejected."}
+    if table.zone() == "silver" and table.shape == "cells":
+        said["gaps"] = "Every expected row is there; rows the market could not have (before listing, after delisting) are not expected."
+        said["reconciliation"] = "No key has two values that no rule could settle."
+    if _is_resampled(table):
+        said["resample"] = "Rows, volumes, trades and extremes equal those of the 1m candles below, recomputed in SQL from the stored files."
+    return said
+
+
+def check_schema(table: type[Table], stored: Iterable[CellRecord]) -> Verdict:
+    """Cells by an older meaning of the table, and cells with rejected rows."""
+    records, findings = list(stored), []
+    for record in records:
+        if record.code_version != table.code_version:
+            findings.append(Finding(str(record.cell or table.name), "error", f"written by version {record.code_version} of the table, today's is {table.code_version}: rebuild it"))
+        if record.reject_count:
+            findings.append(Finding(str(record.cell or table.name), "warn", f"{record.reject_count} rows are in quarantine"))
+    return Verdict(len(records), _sorted(findings))
+
+
+def check_gaps(stored: Ledger) -> Verdict:
+    """Cells with expected rows that are absent."""
+    findings = []
+    for cell, record in stored.items():
+        runs = [run for run in record.facts.gaps if run.gap_class == "absent"]
+        if runs:
+            first = min(runs, key=lambda run: run.start)
+            findings.append(Finding(str(cell), "error", f"{sum(run.slot_count for run in runs):,} rows absent in {len(runs)} runs, the first from {first.start:%Y-%m-%d %H:%M}"))
+    return Verdict(len(stored), _sorted(findings))
+
+
+def check_reconciliation(stored: Ledger) -> Verdict:
+    """Cells with keys on which sources disagree."""
+    findings = []
+    for cell, record in stored.items():
+        unserved = sum(run.slot_count for run in record.facts.gaps if run.gap_class == "conflict")
+        if unserved or record.facts.conflict_count:
+            findings.append(Finding(str(cell), "error" if unserved else "warn", f"{record.facts.conflict_count} keys disputed, {unserved} of them not served"))
+    return Verdict(len(stored), _sorted(findings))
+
+
+def check_resample(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, table: type[Table], stored: Ledger, source: type[Table], minutes: Ledger) -> Verdict:
+    """Cells whose sums and extremes are not those of the rows they were made from.
+
+    Args:
+        connection: A DuckDB connection.
+        objects: The lake.
+        table: A coarser candle table.
+        stored: Its ledger.
+        source: The 1m table.
+        minutes: The ledger of that.
+
+    Returns:
+        The verdict over the newest `COMPARED_AT_MOST` cells that are up to date with their input.
+    """
+    current = [cell for cell, record in stored.items() if cell in minutes and record.inputs.get(f"{source.name}@{cell.date}") == minutes[cell].version]
+    compared = sorted(current, key=lambda cell: (cell.date, cell.sort_key), reverse=True)[:COMPARED_AT_MOST]
+    if not compared:
+        return Verdict(0, [])
+    create_view(connection, objects, table, [stored[cell].path for cell in compared])
+    create_view(connection, objects, source, [minutes[cell].path for cell in compared])
+    same = " AND ".join(f"abs(coalesce(c.{name}, 0) - coalesce(m.{name}, 0)) <= 1e-9 * abs(coalesce(m.{name}, 0))" for name in _SUMS)
+    rows = connection.sql(
+        f"""
+        SELECT coalesce(c.cell, m.cell), c.n, m.n, c.cell IS NOT NULL AND m.cell IS NOT NULL AND c.n = m.n AND c.high = m.high AND c.low = m.low AND {same}
+        FROM ({_totals(view_name(table), "sum(candle_count)")}) c FULL JOIN ({_totals(view_name(source), "count(*)")}) m USING (cell)
+        """
+    ).fetchall()
+    findings = [Finding(cell, "error", f"{n_coarse} minutes summed where {n} are stored, or their sums differ") for cell, n_coarse, n, equal in rows if not equal]
+    return Verdict(len(compared), _sorted(findings))
+
+
+_SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "contracts")
+
+
+def _totals(view: str, count: str) -> str:
+    sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
+    cell = "month || '|' || exchange || '-' || market_type || ':' || symbol"
+    return f"SELECT {cell} AS cell, {count} AS n, max(high) AS high, min(low) AS low, {sums} FROM {view} GROUP BY ALL"
+
+
+def _is_resampled(table: type[Table]) -> bool:
+    return issubclass(table, Feature) and "candle_count" in table.columns and "volume" in table.columns
+
+
+def _sorted(findings: list[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: (finding.severity == "warn", finding.cell))

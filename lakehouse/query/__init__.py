@@ -1,0 +1,1 @@
+"""Reading a lake: the SDK and SQL."""

@@ -1,0 +1,133 @@
+"""`Lake`: the Python SDK."""
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from pathlib import Path
+
+import polars as pl
+
+from lakehouse.datasets.market import MarketTable
+from lakehouse.model.cell import Cell
+from lakehouse.model.interval import MINUTE, Interval
+from lakehouse.model.market import Market
+from lakehouse.model.table import Table
+from lakehouse.model.timerange import TimeRange
+from lakehouse.query.views import connect, create_view, mentioned, run
+from lakehouse.registry import REGISTRY, Registry
+from lakehouse.storage.layout import partition_columns
+from lakehouse.storage.ledger import ledger, single
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.tables import CellRecord
+from lakehouse.transform.resample import resample
+
+Instant = str | date | datetime
+
+
+class Lake:
+    """A lake, for reading.
+
+    Args:
+        root: A folder, or `s3://bucket/prefix`.
+        registry: The declared tables.
+
+    Example:
+        >>> lake = Lake("lake")
+        >>> lake.candles("binance-spot:BTCUSDT", "2024-01-01", "2024-01-02", interval="1h")
+        >>> lake.sql("SELECT symbol, count(*) FROM silver.candle GROUP BY symbol")
+    """
+
+    def __init__(self, root: str | Path, registry: Registry = REGISTRY) -> None:
+        self.objects = LakeObjects(root)
+        self.registry = registry
+
+    def candles(self, market: str | Market, start: Instant, end: Instant, interval: str = "1m") -> pl.DataFrame:
+        """Candles of one market.
+
+        Args:
+            market: A market key, `binance-spot:BTCUSDT`.
+            start: First instant; text without an offset is UTC.
+            end: End of the range, exclusive.
+            interval: `1m`, `5m`, `15m`, `1h`, `4h` or `1d`. Where the gold table of that interval is not built, candles are resampled from 1m by the same function.
+
+        Returns:
+            Rows with `open_time` in `[start, end)`, in order, with the columns of `silver/candle` (1m) or of `gold/candle_<interval>`. Gaps have no row.
+
+        Raises:
+            MarketKeyError, TimeFormatError, RangeBackwardsError, UnknownIntervalError: As named.
+        """
+        span, wanted, length = TimeRange.parse(start, end), _market(market), Interval.parse(interval)
+        if length == MINUTE:
+            return self._cells("silver/candle", [wanted], span).sort("open_time").collect()
+        coarse = self.registry.table(f"gold/candle_{length}")
+        months = set(span.months())
+        held = {cell for cell in ledger(self.objects, coarse) if cell.market == wanted and cell.date in months}
+        minute = {cell for cell in ledger(self.objects, self.registry.table("silver/candle")) if cell.market == wanted and cell.date in months}
+        if minute <= held:
+            return self._cells(coarse.name, [wanted], span).sort("open_time").collect()
+        whole = TimeRange(Cell(span.months()[0]).window.start, Cell(span.months()[-1]).window.end)
+        made = resample(self._cells("silver/candle", [wanted], whole).collect(), length).select(coarse.names())
+        return made.filter(pl.col("open_time").is_between(span.start, span.end, closed="left"))
+
+    def scan(self, table: str, markets: Iterable[str | Market] | str | None = None, start: Instant | None = None, end: Instant | None = None) -> pl.LazyFrame:
+        """A lazy scan of any table, over only the files that can hold what is asked for.
+
+        Args:
+            table: `silver/candle`, `silver.candle` or, where that is clear, `candle`.
+            markets: Market keys, one or several; all if left out.
+            start: First instant; needs `end`.
+            end: End of the range, exclusive; needs `start`.
+
+        Returns:
+            The table's columns and those of its path (`exchange`, `market_type`, `symbol`, `month`).
+        """
+        keys = [markets] if isinstance(markets, str) else markets
+        span = TimeRange.parse(start, end) if start is not None and end is not None else None
+        return self._cells(self.registry.table(table).name, [_market(key) for key in keys] if keys is not None else None, span, with_path=True)
+
+    def sql(self, query: str) -> pl.DataFrame:
+        """Run SQL over views named `zone.table`; times are UTC.
+
+        Raises:
+            SqlError: The statement is refused.
+        """
+        with connect() as connection:
+            for table in mentioned(query, self.registry.tables):
+                create_view(connection, self.objects, table, [record.path for record in self.records(table.name)])
+            result = run(connection, query)
+            return result.pl() if result is not None else pl.DataFrame()
+
+    def markets(self) -> pl.DataFrame:
+        """All known markets: `silver/market`."""
+        return self.scan(MarketTable.name).collect()
+
+    def records(self, table: str) -> list[CellRecord]:
+        """What is stored of a table, a record per object."""
+        declared = self.registry.table(table)
+        if declared.shape == "single":
+            found = single(self.objects, declared)
+            return [found] if found else []
+        return list(ledger(self.objects, declared).values())
+
+    def _cells(self, name: str, markets: list[Market] | None, span: TimeRange | None, with_path: bool = False) -> pl.LazyFrame:
+        table = self.registry.table(name)
+        months = set(span.months()) if span else None
+        paths = []
+        for record in self.records(name):
+            cell = record.cell
+            if cell is None or ((markets is None or cell.market is None or cell.market in markets) and (months is None or cell.date[:7] in months)):
+                paths.append(self.objects.uri(record.path))
+        hive = partition_columns(table) if with_path else []
+        schema = pl.Schema(dict(table.polars_schema()) | dict.fromkeys(hive, pl.String))
+        if not paths:
+            return pl.LazyFrame(schema=schema)
+        rows = pl.scan_parquet(paths, hive_partitioning=with_path, hive_schema=dict.fromkeys(hive, pl.String) if hive else None).select(schema.names())
+        time = _time_column(table)
+        return rows.filter(pl.col(time).is_between(span.start, span.end, closed="left")) if span and time else rows
+
+
+def _market(market: str | Market) -> Market:
+    return market if isinstance(market, Market) else Market.parse(market)
+
+
+def _time_column(table: type[Table]) -> str | None:
+    return next((name for name in table.key if name.endswith("_time")), None)

@@ -1,0 +1,66 @@
+"""SQL over a lake: one DuckDB view per table, over exactly the files its ledger names."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import duckdb
+
+from lakehouse.model.errors import SqlError
+from lakehouse.model.table import Table
+from lakehouse.storage.layout import partition_columns
+from lakehouse.storage.objects import LakeObjects
+
+_DUCKDB = {"timestamp": "TIMESTAMPTZ", "double": "DOUBLE", "bigint": "BIGINT", "int": "INTEGER", "string": "VARCHAR", "boolean": "BOOLEAN"}
+
+
+def view_name(table: type[Table]) -> str:
+    """The view of a table, `silver.candle`."""
+    return table.name.replace("/", ".")
+
+
+def mentioned(query: str, tables: Iterable[type[Table]]) -> list[type[Table]]:
+    """The tables whose view a statement may read: their name stands somewhere in it."""
+    words = set(re.findall(r"[a-z0-9_]+", query.lower()))
+    return [table for table in tables if table.short_name() in words]
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """An in-memory connection that shows instants in UTC."""
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone='UTC'")
+    return connection
+
+
+def create_view(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, table: type[Table], paths: Sequence[str]) -> None:
+    """Create a table's view over the given objects; a table without objects is an empty view of the declared types.
+
+    Args:
+        connection: Where to create it.
+        objects: The lake.
+        table: The declaration.
+        paths: Objects of the table, relative to the lake's root.
+    """
+    zone, name = table.name.split("/")
+    connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{zone}"')
+    keys = partition_columns(table)
+    if paths:
+        files = ", ".join("'" + objects.uri(path).replace("'", "''") + "'" for path in paths)
+        types = ", ".join(f"'{key}': VARCHAR" for key in keys)
+        hive = f", hive_partitioning = true, hive_types = {{{types}}}" if keys else ""
+        source = f"SELECT * FROM read_parquet([{files}]{hive})"
+    else:
+        columns = [f'CAST(NULL AS {_DUCKDB[table.sql_type(column)]}) AS "{column}"' for column in table.columns]
+        source = f"SELECT {', '.join(columns + [f'CAST(NULL AS VARCHAR) AS {key}' for key in keys])} WHERE false"
+    connection.execute(f'CREATE OR REPLACE VIEW "{zone}"."{name}" AS {source}')
+
+
+def run(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPyRelation | None:
+    """Run a statement; None if it yields no rows by nature.
+
+    Raises:
+        SqlError: DuckDB refuses it.
+    """
+    try:
+        return connection.sql(query)
+    except duckdb.Error as error:
+        raise SqlError(str(error).strip()) from error
