@@ -1,0 +1,56 @@
+"""What Dagster loads: every declared table as an asset, its checks, and the sensor that carries news downstream."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from lakehouse.defs.automation import automation_sensor
+from lakehouse.defs.bronze import archive_asset, market_asset
+from lakehouse.defs.checks import checks_of
+from lakehouse.defs.gold import feature_asset
+from lakehouse.defs.io_manager import LakeIOManager
+from lakehouse.defs.services import LakeServices
+from lakehouse.defs.silver import gap_asset, silver_asset
+from lakehouse.exchanges import EXCHANGES
+from lakehouse.exchanges.exchange import Exchange
+from lakehouse.registry import REGISTRY, Registry
+from lakehouse.settings import Settings
+from lakehouse.storage.objects import LakeObjects
+
+
+def open_lake(settings: Settings, registry: Registry = REGISTRY, exchanges: Mapping[str, Exchange] | None = None, **more: Any) -> LakeServices:
+    """The lake that settings describe.
+
+    Args:
+        settings: Where it lies and where its sources are.
+        registry: The declared tables.
+        exchanges: Exchanges by name; those of `exchanges/` if left out.
+        more: Further fields of `LakeServices`.
+    """
+    if exchanges is None:
+        urls = {"binance": (settings.binance_archive_url, settings.binance_rest_url)}
+        exchanges = {exchange.name: exchange(*urls[exchange.name]) for exchange in EXCHANGES}
+    return LakeServices(LakeObjects(settings.root), exchanges, registry, settings.start, **more)
+
+
+def build_definitions(lake: LakeServices) -> dg.Definitions:
+    """All assets, checks, sensors and resources of a lake."""
+    registry = lake.registry
+    assets = [market_asset(lake)]
+    for dataset in registry.datasets:
+        assets += [archive_asset(dataset, lake), silver_asset(dataset, lake)]
+    assets += [gap_asset(lake), *(feature_asset(feature, lake) for feature in registry.features)]
+    return dg.Definitions(
+        assets=dg.with_source_code_references(assets),
+        asset_checks=[checks_of(table) for table in registry.tables],
+        sensors=[automation_sensor()],
+        resources={"lake": lake, "io_manager": LakeIOManager(lake), "duckdb": DuckDBResource(database=":memory:")},
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The lake of this environment."""
+    return build_definitions(open_lake(Settings()))

@@ -1,0 +1,28 @@
+"""How news travels by itself: a cell whose upstream data changed is requested, and nothing else is.
+
+The usual conditions lose updates. `eager` ignores all but the newest window; `since_last_handled` applies its reset after its trigger, so a change that
+arrives between the tick that requests and the next one is dropped for good. Here the reset is `newly_requested` only where nothing changed in the same
+tick, so such a change is kept and requested next.
+"""
+
+from typing import Any
+
+import dagster as dg
+from dagster import AutomationCondition as When
+
+
+def _lossless(changed: Any) -> Any:
+    return changed.since(When.newly_requested() & ~changed) & ~When.any_deps_in_progress() & ~When.in_progress()
+
+
+# Same bytes, same version, nothing runs: the version is what counts, not that something was written.
+ON_CHANGE = _lossless(When.any_deps_match(When.data_version_changed())).with_label("upstream content changed")
+# For what reads footers: their news (gaps, evidence) may come without a new version.
+ON_UPDATE = _lossless(When.any_deps_match(When.newly_updated())).with_label("upstream was written")
+
+
+def automation_sensor() -> dg.AutomationConditionSensorDefinition:
+    """The sensor that evaluates the conditions of all tables and checks; it runs unless switched off in the UI."""
+    return dg.AutomationConditionSensorDefinition(
+        "propagation", target=dg.AssetSelection.all() | dg.AssetSelection.all_asset_checks(), default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=30
+    )

@@ -1,0 +1,57 @@
+"""One unpartitioned, non-blocking check step per table, over its whole ledger: a small good run never hides an older bad cell."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from lakehouse.datasets.candle import Candle
+from lakehouse.defs.automation import ON_UPDATE
+from lakehouse.defs.describe import asset_key
+from lakehouse.defs.services import LakeServices
+from lakehouse.model.table import Table
+from lakehouse.ops import findings
+from lakehouse.storage.ledger import single
+
+_SHOWN = 50
+
+
+def checks_of(table: type[Table]) -> dg.AssetChecksDefinition:
+    """The check step of a table: one result per rule family."""
+    specs = [dg.AssetCheckSpec(name, asset=asset_key(table), description=said, automation_condition=ON_UPDATE) for name, said in findings.families(table).items()]
+
+    @dg.multi_asset_check(name=f"check_{table.name.replace('/', '_')}", specs=specs, description=f"Quality of {table.name}, over all its cells")
+    def check(lake: dg.ResourceParam[LakeServices], duckdb: DuckDBResource) -> Iterator[dg.AssetCheckResult]:
+        rules = _rules(table, lake, duckdb)
+        for spec in specs:
+            yield _result(table, spec.name, rules[spec.name]())
+
+    return check
+
+
+def _rules(table: type[Table], lake: LakeServices, duckdb: DuckDBResource) -> dict[str, Callable[[], findings.Verdict]]:
+    if table.shape == "single":
+        record = single(lake.objects, table)
+        return {"schema": lambda: findings.check_schema(table, [record] if record else [])}
+    stored = lake.ledger(table.name)
+
+    def resample() -> findings.Verdict:
+        with duckdb.get_connection() as connection:
+            return findings.check_resample(connection, lake.objects, table, stored, Candle, lake.ledger(Candle.name))
+
+    return {
+        "schema": lambda: findings.check_schema(table, stored.values()),
+        "gaps": lambda: findings.check_gaps(stored),
+        "reconciliation": lambda: findings.check_reconciliation(stored),
+        "resample": resample,
+    }
+
+
+def _result(table: type[Table], name: str, verdict: findings.Verdict) -> dg.AssetCheckResult:
+    metadata: dict[str, Any] = {"cells": verdict.cells, "bad_cells": len({finding.cell for finding in verdict.findings})}
+    if verdict.findings:
+        rows = [dg.TableRecord({"cell": found.cell, "severity": found.severity, "what": found.what}) for found in verdict.findings[:_SHOWN]]
+        metadata["findings"] = dg.MetadataValue.table(rows)
+    severity = dg.AssetCheckSeverity.ERROR if verdict.severity == "error" else dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(asset_key=asset_key(table), check_name=name, passed=verdict.passed, severity=severity, metadata=metadata)

@@ -1,0 +1,60 @@
+"""What the UI shows of a table, out of its declaration."""
+
+from typing import Any
+
+import dagster as dg
+
+from lakehouse.defs.automation import ON_CHANGE
+from lakehouse.defs.partitions import partitions_of
+from lakehouse.defs.services import LakeServices
+from lakehouse.model.table import Table
+from lakehouse.storage.layout import table_prefix
+
+OWNER = "team:market-data"
+
+
+def asset_key(table: type[Table] | str) -> dg.AssetKey:
+    """The asset key of a table, given as declaration or name."""
+    return dg.AssetKey((table if isinstance(table, str) else table.name).split("/"))
+
+
+def column_schema(table: type[Table]) -> dg.TableSchema:
+    """The declaration as Dagster's column schema, with units, constraints and row rules."""
+    columns = [
+        dg.TableColumn(
+            name,
+            type=table.sql_type(name),
+            description=table.comment(name),
+            constraints=dg.TableColumnConstraints(nullable=column.nullable, unique=(name,) == tuple(table.key), other=column.constraints),
+        )
+        for name, column in table.columns.items()
+    ]
+    return dg.TableSchema(columns, constraints=dg.TableConstraints(other=[rule.description for rule in table.row_rules]))
+
+
+def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
+    """Arguments of `dagster.asset` that follow from a declaration.
+
+    Args:
+        table: The declaration.
+        lake: Where it is stored, and the first month of its partitions.
+    """
+    partitions = partitions_of(table, lake.start)
+    return {
+        "key": asset_key(table),
+        "description": table.description(),
+        "group_name": table.zone(),
+        "kinds": {"polars", "parquet", *(() if lake.objects.is_local else ("s3",))},
+        "owners": [OWNER],
+        "tags": {"zone": table.zone(), "grain": table.grain if table.shape != "single" else "none"},
+        "metadata": {
+            "dagster/column_schema": column_schema(table),
+            "dagster/table_name": table.name.replace("/", "."),
+            "dagster/uri": lake.objects.uri(table_prefix(table)),
+            "key": ", ".join(table.key),
+        },
+        "code_version": str(table.code_version),
+        "partitions_def": partitions,
+        "backfill_policy": dg.BackfillPolicy.single_run() if partitions else None,
+        "automation_condition": ON_CHANGE if table.inputs else None,
+    }

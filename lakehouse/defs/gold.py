@@ -1,0 +1,22 @@
+"""Assets of features."""
+
+import dagster as dg
+
+from lakehouse.defs.describe import asset_arguments, asset_key
+from lakehouse.defs.io_manager import StoredCells, cells_output
+from lakehouse.defs.partitions import cells_of, lookback_mapping
+from lakehouse.defs.services import LakeServices
+from lakehouse.defs.steps import feature_cells
+from lakehouse.model.feature import Feature
+
+
+def feature_asset(feature: type[Feature], lake: LakeServices) -> dg.AssetsDefinition:
+    """A gold table, computed from its declared inputs and lookback."""
+    names = {name.replace("/", "_"): name for name in feature.inputs}
+    ins = {argument: dg.AssetIn(asset_key(name), partition_mapping=lookback_mapping(feature.inputs[name])) for argument, name in names.items()}
+
+    @dg.asset(**asset_arguments(feature, lake), ins=ins)
+    def gold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices], **inputs: StoredCells):  # type: ignore[no-untyped-def]
+        return cells_output(feature_cells(lake, feature, cells_of(context), {names[argument]: stored for argument, stored in inputs.items()}))
+
+    return gold

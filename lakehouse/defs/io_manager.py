@@ -1,0 +1,127 @@
+"""The IO manager: every cell of a ranged run is stored and recorded before the next one is computed."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+
+from lakehouse.defs.partitions import to_key
+from lakehouse.defs.services import LakeServices
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import LakehouseError
+from lakehouse.model.result import NONE, CellResult
+from lakehouse.model.table import Table
+from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
+
+Outcome = CellResult | CellRecord | Callable[[StoredCell | None], CellResult] | Exception | None
+"""What became of a cell: computed, unchanged, a change to apply to what is stored, failed, or nothing to store."""
+
+
+def cells_output(cells: Iterable[tuple[Cell, Outcome]]) -> dg.Output[Iterator[tuple[Cell, Outcome]]]:
+    """What the asset of a table with cells returns.
+
+    The private flag stops Dagster from adding a second event per cell with one version for the whole run; a test holds it to exactly one event per cell.
+    """
+    return dg.Output(iter(cells), metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
+
+
+def each(cells: Iterable[Cell], compute: Callable[[Cell], Outcome]) -> Iterator[tuple[Cell, Outcome]]:
+    """Compute cells one by one; one that fails is reported with its error and the rest go on."""
+    for cell in cells:
+        try:
+            yield cell, compute(cell)
+        except (LakehouseError, pl.exceptions.PolarsError) as error:
+            yield cell, error
+
+
+class StoredCells:
+    """A table as an input: its cells are read when asked for, so one that is missing fails only who needs it.
+
+    Args:
+        store: The lake's cells.
+        table: The table.
+    """
+
+    def __init__(self, store: TableStore, table: type[Table]) -> None:
+        self._store = store
+        self._table = table
+        self.name = table.name
+
+    def get(self, cell: Cell) -> StoredCell | None:
+        """A cell, or None if it is not stored."""
+        return self._store.get(self._table, cell)
+
+
+class LakeIOManager(dg.IOManager):
+    """Stores the cells of a run in the lake and logs one event, version and row count per cell.
+
+    Args:
+        lake: The lake.
+    """
+
+    def __init__(self, lake: LakeServices) -> None:
+        self._lake = lake
+
+    def handle_output(self, context: dg.OutputContext, obj: Iterator[tuple[Cell, Outcome]]) -> Any:
+        """Store and record each cell as it comes.
+
+        Raises:
+            dagster.Failure: At the end, if any cell failed; all others stand.
+        """
+        table = self._lake.registry.table("/".join(context.asset_key.path))
+        failed: dict[str, str] = {}
+        count = 0
+        for cell, outcome in obj:
+            count += 1
+            try:
+                record, said = self._settle(table, cell, outcome)
+            except LakehouseError as error:
+                record, said, outcome = None, "failed", error
+            if isinstance(outcome, Exception):
+                failed[str(cell)] = str(outcome)
+                context.log.error(f"{cell}: {outcome}")
+            else:
+                context.log_event(self._event(context.asset_key, table, cell, record))
+            self._lake.progress(table.name, cell, said)
+            yield {}
+        if failed:
+            named = "; ".join(list(failed.values())[:5])
+            raise dg.Failure(
+                f"{len(failed)} of {count} cells of {table.name} failed, the others stand: {named}", metadata={"cells": dg.MetadataValue.json(failed)}, allow_retries=False
+            )
+
+    def load_input(self, context: dg.InputContext) -> StoredCells:
+        """The upstream table, cell by cell."""
+        return StoredCells(self._lake.tables, self._lake.registry.table("/".join(context.asset_key.path)))
+
+    def _settle(self, table: type[Table], cell: Cell, outcome: Outcome) -> tuple[CellRecord | None, str]:
+        if isinstance(outcome, Exception):
+            return None, "failed"
+        if outcome is None:
+            return None, "nothing"
+        if isinstance(outcome, CellRecord):
+            return outcome, "unchanged"
+        if isinstance(outcome, CellResult):
+            return self._lake.tables.put(table, cell, outcome), "built"
+        return self._lake.tables.update(table, cell, outcome), "built"
+
+    def _event(self, key: dg.AssetKey, table: type[Table], cell: Cell, record: CellRecord | None) -> dg.AssetMaterialization:
+        if record is None:
+            note = "The market was not listed then, or nothing is published yet: nothing is stored."
+            return dg.AssetMaterialization(key, partition=to_key(cell), tags={"dagster/data_version": NONE}, metadata={"dagster/partition_row_count": 0, "note": note})
+        facts = record.facts
+        gaps = sum(run.slot_count for run in facts.gaps if run.gap_class != "not_listed")
+        metadata: dict[str, Any] = {
+            "dagster/partition_row_count": record.rows,
+            "dagster/uri": self._lake.objects.uri(record.path),
+            "size_bytes": record.size,
+            "version": record.version,
+        }
+        if facts.evidence is not None:
+            metadata |= {"gap_slots": gaps, "conflicts": facts.conflict_count, "rejected_rows": record.reject_count, "evidence": facts.evidence}
+        if facts.problems:
+            columns = ("subject", "kind", "detail", "healed_by")
+            metadata["problems"] = dg.MetadataValue.table([dg.TableRecord({name: getattr(problem, name) for name in columns}) for problem in facts.problems])
+        return dg.AssetMaterialization(key, partition=to_key(cell), tags={"dagster/data_version": record.version}, metadata=metadata)

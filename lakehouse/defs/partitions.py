@@ -1,0 +1,99 @@
+"""Partitions and cells: the only module that builds or parses a partition key."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+import dagster as dg
+
+from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
+from lakehouse.model.table import Table
+
+MARKETS = dg.DynamicPartitionsDefinition(name="market")
+
+
+def partitions_of(table: type[Table], start: str) -> dg.PartitionsDefinition | None:
+    """The partitions of a table's asset: month and market, month alone, or none.
+
+    Args:
+        table: The declaration.
+        start: First month, `YYYY-MM`.
+    """
+    if table.shape == "single":
+        return None
+    windows = (
+        dg.MonthlyPartitionsDefinition(start, fmt="%Y-%m", end_offset=1)  # the open month has a partition
+        if table.grain == "month"
+        else dg.DailyPartitionsDefinition(f"{start}-01", fmt="%Y-%m-%d", end_offset=1)
+    )
+    return windows if table.shape == "months" else dg.MultiPartitionsDefinition({"date": windows, "symbol": MARKETS})
+
+
+def lookback_mapping(lookback: int) -> dg.PartitionMapping | None:
+    """How a cell maps to the cells of an input that it looks back on; None for the cell alone."""
+    if not lookback:
+        return None
+    windows = dg.TimeWindowPartitionMapping(start_offset=-lookback, allow_nonexistent_upstream_partitions=True)
+    return dg.MultiPartitionMapping({"date": dg.DimensionPartitionMapping("date", windows), "symbol": dg.DimensionPartitionMapping("symbol", dg.IdentityPartitionMapping())})
+
+
+def to_cell(key: str) -> Cell:
+    """The cell of a partition key."""
+    if isinstance(key, dg.MultiPartitionKey):
+        dimensions = key.keys_by_dimension
+        return Cell(dimensions["date"], Market.parse(dimensions["symbol"]))
+    return Cell(key)
+
+
+def to_key(cell: Cell) -> str:
+    """The partition key of a cell."""
+    return dg.MultiPartitionKey({"date": cell.date, "symbol": cell.market.key}) if cell.market else cell.date
+
+
+def cells_of(context: dg.AssetExecutionContext) -> list[Cell]:
+    """The cells of a run, market by market and month by month."""
+    return sorted(map(to_cell, context.partition_keys), key=lambda cell: cell.sort_key)
+
+
+def range_tags(cells: Iterable[Cell], order: Sequence[str]) -> list[tuple[dict[str, str], list[Cell]]]:
+    """Cover cells with ranged runs.
+
+    A ranged run takes a rectangle of consecutive dates and of markets that are neighbours in insertion order, the order Dagster counts them in.
+
+    Args:
+        cells: Any cells of one table.
+        order: Market keys in insertion order.
+
+    Returns:
+        Per run, its tags and the cells it covers; every cell is in exactly one run and no other cell is.
+    """
+    place = {key: index for index, key in enumerate(order)}
+    rows: dict[str, list[int]] = {}
+    markets: dict[int, Market | None] = {}
+    for cell in cells:
+        index = place[cell.market.key] if cell.market else 0
+        markets[index] = cell.market
+        rows.setdefault(cell.date, []).append(index)
+    spans: dict[tuple[int, int], list[str]] = {}
+    for date, found in rows.items():
+        for first, last in _runs(sorted(set(found))):
+            spans.setdefault((first, last), []).append(date)
+    runs = []
+    for (first, last), dates in sorted(spans.items()):
+        numbered = {_number(date): date for date in dates}
+        for start, end in _runs(sorted(numbered)):
+            covered = [Cell(numbered[number], markets[index]) for index in range(first, last + 1) for number in range(start, end + 1)]
+            tags = {"dagster/asset_partition_range_start": str(to_key(covered[0])), "dagster/asset_partition_range_end": str(to_key(covered[-1]))}
+            runs.append((tags, covered))
+    return runs
+
+
+def _number(date: str) -> int:
+    """A number that is consecutive for consecutive windows."""
+    start = Cell(date).window.start
+    return start.year * 12 + start.month if len(date) == 7 else start.toordinal()
+
+
+def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    grouped = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
+    return [(members[0], members[-1]) for members in ([number for _, number in group] for _, group in grouped)]

@@ -1,0 +1,61 @@
+"""What asset bodies need, as one resource."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from lakehouse.exchanges.exchange import Exchange
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import UnknownExchangeError
+from lakehouse.model.market import Market
+from lakehouse.registry import REGISTRY, Registry
+from lakehouse.storage.ledger import Ledger, ledger
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.tables import TableStore
+
+Progress = Callable[[str, Cell, str], None]
+
+
+def utc_now() -> datetime:
+    """The current instant."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class LakeServices:
+    """One lake with its sources.
+
+    Attributes:
+        objects: The lake's objects.
+        exchanges: Exchanges by name.
+        registry: The declared tables.
+        start: First month with partitions, `YYYY-MM`.
+        clock: Tells the current instant.
+        progress: Told of every cell: table, cell, and `built`, `unchanged`, `nothing` or `failed`.
+    """
+
+    objects: LakeObjects
+    exchanges: Mapping[str, Exchange]
+    registry: Registry = REGISTRY
+    start: str = "2017-08"
+    clock: Callable[[], datetime] = utc_now
+    progress: Progress = field(default=lambda table, cell, outcome: None)
+
+    @property
+    def tables(self) -> TableStore:
+        """Cells of the lake."""
+        return TableStore(self.objects)
+
+    def exchange(self, market: Market) -> Exchange:
+        """The exchange a market belongs to.
+
+        Raises:
+            UnknownExchangeError: It has no module.
+        """
+        if market.exchange not in self.exchanges:
+            raise UnknownExchangeError(market.exchange, self.exchanges)
+        return self.exchanges[market.exchange]
+
+    def ledger(self, table: str) -> Ledger:
+        """What is stored of a table."""
+        return ledger(self.objects, self.registry.table(table))

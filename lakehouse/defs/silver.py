@@ -1,0 +1,32 @@
+"""Assets of the one truth."""
+
+import dagster as dg
+
+from lakehouse.datasets.dataset import Dataset
+from lakehouse.datasets.gap import Gap
+from lakehouse.defs.automation import ON_UPDATE
+from lakehouse.defs.describe import asset_arguments, asset_key
+from lakehouse.defs.io_manager import StoredCells, cells_output
+from lakehouse.defs.partitions import cells_of
+from lakehouse.defs.services import LakeServices
+from lakehouse.defs.steps import gap_cells, silver_cells
+
+
+def silver_asset(dataset: Dataset, lake: LakeServices) -> dg.AssetsDefinition:
+    """A silver table, reconciled from bronze."""
+
+    @dg.asset(**asset_arguments(dataset.silver, lake), ins={"bronze": dg.AssetIn(asset_key(dataset.archive))})
+    def silver(context: dg.AssetExecutionContext, bronze: StoredCells, lake: dg.ResourceParam[LakeServices]):  # type: ignore[no-untyped-def]
+        return cells_output(silver_cells(lake, dataset, cells_of(context), bronze))
+
+    return silver
+
+
+def gap_asset(lake: LakeServices) -> dg.AssetsDefinition:
+    """`silver/gap`: collected from footers, so its input is not loaded."""
+
+    @dg.asset(**(asset_arguments(Gap, lake) | {"automation_condition": ON_UPDATE}), deps=[asset_key(name) for name in Gap.inputs])
+    def gap(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]):  # type: ignore[no-untyped-def]
+        return cells_output(gap_cells(lake, cells_of(context)))
+
+    return gap

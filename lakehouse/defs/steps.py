@@ -1,0 +1,191 @@
+"""What the assets do, cell by cell, in plain values: skip what is not due, compute the rest."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+
+import polars as pl
+
+from lakehouse.datasets.dataset import BronzeCell, Dataset
+from lakehouse.datasets.gap import Gap, gap_frame
+from lakehouse.datasets.market import MarketFacts, MarketTable, market_frame
+from lakehouse.defs.io_manager import Outcome, StoredCells, each
+from lakehouse.defs.services import LakeServices
+from lakehouse.exchanges.archive import ArchiveClient
+from lakehouse.exchanges.discovery import discover
+from lakehouse.exchanges.exchange import Exchange
+from lakehouse.exchanges.ingest import ingest, outside_life
+from lakehouse.exchanges.listing import MarketListing, list_market
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import InputMissingError, MarketFactsMissingError
+from lakehouse.model.feature import Feature
+from lakehouse.model.market import Market
+from lakehouse.model.result import NONE, CellResult
+from lakehouse.model.table import Table
+from lakehouse.model.timerange import TimeRange
+from lakehouse.storage.ledger import Ledger, inputs_now, is_due
+from lakehouse.storage.tables import CellRecord, StoredCell
+
+# --- silver/market ------------------------------------------------------------------------------------------------------
+
+
+def known_markets(lake: LakeServices) -> dict[Market, MarketFacts]:
+    """Every market that `silver/market` has."""
+    stored = lake.tables.get(MarketTable, None)
+    facts = [MarketFacts.from_row(row) for row in stored.rows.iter_rows(named=True)] if stored else []
+    return {fact.market: fact for fact in facts}
+
+
+def refresh_markets(lake: LakeServices, markets: Iterable[Market]) -> tuple[CellRecord | None, bool]:
+    """Ask about markets and store what is new; rows of other markets stay.
+
+    Returns:
+        The record of `silver/market`, and whether it was written.
+
+    Raises:
+        UnknownMarketError: The exchange does not list one of them; nothing is stored.
+        UnknownExchangeError: One belongs to no supported exchange.
+    """
+    found: dict[Market, MarketFacts] = {}
+    for exchange, group in _by_exchange(lake, markets):
+        found |= discover(exchange, lake.registry.datasets[0].archive.name, group, lake.objects, lake.clock)
+    before = known_markets(lake)
+
+    def merge(stored: StoredCell | None) -> CellResult:
+        return CellResult(market_frame(list({**known_markets(lake), **found}.values())), {})
+
+    changed = any(before.get(market) != facts for market, facts in found.items())
+    return lake.tables.update(MarketTable, None, merge if changed else lambda stored: None), changed
+
+
+def _by_exchange(lake: LakeServices, markets: Iterable[Market]) -> Iterator[tuple[Exchange, list[Market]]]:
+    ordered = sorted(dict.fromkeys(markets), key=lambda market: market.exchange)
+    for _, group in groupby(ordered, key=lambda market: market.exchange):
+        members = list(group)
+        yield lake.exchange(members[0]), members
+
+
+# --- bronze -------------------------------------------------------------------------------------------------------------
+
+
+def list_archive(lake: LakeServices, table: str, cells: Iterable[Cell]) -> dict[Market, MarketListing]:
+    """What the archives have for the markets and months of some cells.
+
+    Raises:
+        ListingUnreachableError: An archive does not answer.
+    """
+    spans: dict[Market, TimeRange] = {}
+    for cell in cells:
+        market, span = cell.own_market, cell.window
+        known = spans.get(market, span)
+        spans[market] = TimeRange(min(known.start, span.start), max(known.end, span.end))
+    listings = {}
+    for exchange, markets in _by_exchange(lake, spans):
+        client = ArchiveClient(exchange.archive_url, exchange.bucket)
+        for market in markets:
+            listings[market] = list_market(client, exchange, table, market, spans[market], lake.clock())
+    return listings
+
+
+def archive_due(table: type[Table], cells: Iterable[Cell], stored: Ledger, listings: Mapping[Market, MarketListing]) -> list[Cell]:
+    """The bronze cells that are absent, made from other files than are listed now, or by an older meaning of the table."""
+
+    def due(cell: Cell) -> bool:
+        record = stored.get(cell)
+        return record is None or record.code_version != table.code_version or listings[cell.own_market].is_due(cell, record.inputs)
+
+    return [cell for cell in cells if due(cell)]
+
+
+def archive_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
+    """Cells of a bronze table, from the archives."""
+    listings = list_archive(lake, dataset.archive.name, cells)
+    stored = lake.ledger(dataset.archive.name)
+    due = archive_due(dataset.archive, cells, stored, listings)
+    facts = known_markets(lake)
+    yield from ((cell, stored[cell]) for cell in cells if cell not in set(due))
+    for exchange, markets in _by_exchange(lake, (cell.own_market for cell in due)):
+        yield from ingest(dataset, exchange, [cell for cell in due if cell.market in markets], listings, facts, lake.objects, lake.clock)
+
+
+# --- silver and gold ----------------------------------------------------------------------------------------------------
+
+
+def input_ledgers(lake: LakeServices, table: type[Table]) -> dict[str, Ledger]:
+    """The ledgers of a table's inputs, by name."""
+    return {name: lake.ledger(name) for name in table.inputs}
+
+
+def facts_versions(lake: LakeServices, table: type[Table], cell: Cell, known: Mapping[Market, MarketFacts]) -> dict[Market, str]:
+    """The version of the market facts a cell is made with; only silver datasets use them."""
+    uses = table in [dataset.silver for dataset in lake.registry.datasets]
+    return {cell.own_market: known[cell.own_market].version_for(cell)} if uses and cell.market in known else {}
+
+
+def derived_due(lake: LakeServices, table: type[Table], cells: Iterable[Cell], stored: Ledger) -> list[Cell]:
+    """The silver or gold cells that are absent or made from other inputs than today's."""
+    ledgers, known = input_ledgers(lake, table), known_markets(lake)
+    return [cell for cell in cells if is_due(table, stored.get(cell), inputs_now(table, cell, ledgers, facts_versions(lake, table, cell, known)))]
+
+
+def derived_cells(lake: LakeServices, table: type[Table], cells: list[Cell], compute: Callable[[Cell], Outcome]) -> Iterator[tuple[Cell, Outcome]]:
+    """Cells of a silver or gold table: those that are not due as they are, the others computed."""
+    stored = lake.ledger(table.name)
+    due = set(derived_due(lake, table, cells, stored))
+    return each(cells, lambda cell: compute(cell) if cell in due else stored[cell])
+
+
+def silver_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell], bronze: StoredCells) -> Iterator[tuple[Cell, Outcome]]:
+    """Cells of a silver table."""
+    known = known_markets(lake)
+
+    def compute(cell: Cell) -> Outcome:
+        stored, market = bronze.get(cell), cell.own_market
+        if stored is None:
+            return _absent(lake, cell, bronze, known)
+        if market not in known:
+            raise MarketFactsMissingError(market.key)
+        return dataset.refine(BronzeCell(stored.rows, stored.record.version, stored.record.facts), cell, known[market])
+
+    return derived_cells(lake, dataset.silver, cells, compute)
+
+
+def feature_cells(lake: LakeServices, feature: type[Feature], cells: list[Cell], inputs: Mapping[str, StoredCells]) -> Iterator[tuple[Cell, Outcome]]:
+    """Cells of a gold table."""
+    known = known_markets(lake)
+
+    def compute(cell: Cell) -> Outcome:
+        frames: dict[str, pl.DataFrame] = {}
+        versions: dict[str, str] = {}
+        for name, lookback in feature.inputs.items():
+            read = {back: inputs[name].get(cell.shift(-back)) for back in range(lookback, -1, -1)}
+            if read[0] is None:
+                return _absent(lake, cell, inputs[name], known)
+            frames[name] = pl.concat([stored.rows for stored in read.values() if stored])
+            versions |= {f"{name}@{cell.shift(-back).date}": stored.record.version if stored else NONE for back, stored in read.items()}
+        return CellResult(feature.compute(frames, cell.window), versions)
+
+    return derived_cells(lake, feature, cells, compute)
+
+
+def _absent(lake: LakeServices, cell: Cell, source: StoredCells, known: Mapping[Market, MarketFacts]) -> Outcome:
+    """What becomes of a cell whose input is not stored: nothing outside the market's life or in the future, else an error."""
+    if outside_life(cell, known.get(cell.own_market)) or cell.window.end > lake.clock():
+        return None  # of the open window nothing may be published yet
+    raise InputMissingError(source.name, str(cell))
+
+
+# --- silver/gap ---------------------------------------------------------------------------------------------------------
+
+
+def gap_cells(lake: LakeServices, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
+    """Cells of `silver/gap`, collected from what the candle cells say about themselves."""
+    ledgers = input_ledgers(lake, Gap)
+
+    def compute(cell: Cell) -> Outcome:
+        records = [record for ledger in ledgers.values() for record in ledger.values() if record.key.date == cell.date]
+        if not records:
+            return None
+        rows = gap_frame((record.key.own_market, run) for record in records for run in record.facts.gaps)
+        return CellResult(rows, inputs_now(Gap, cell, ledgers, {}))
+
+    return derived_cells(lake, Gap, cells, compute)

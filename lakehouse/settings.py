@@ -1,0 +1,60 @@
+"""Every setting and its environment variable: the only module that names one."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from lakehouse.model.errors import SettingError, TimeFormatError
+from lakehouse.model.market import Market
+from lakehouse.model.timerange import parse_instant
+
+
+class Settings(BaseSettings):
+    """What a deployment decides. Read from the environment, then from `.env` in the working folder.
+
+    Attributes:
+        root: The lake: a folder, or `s3://bucket/prefix`.
+        markets: Markets that `lakehouse markets add` adds when it is given none.
+        start: First month that has partitions.
+        binance_archive_url: S3 endpoint that serves the bucket `data.binance.vision`.
+        binance_rest_url: One base for Binance's REST APIs; None for its own three hosts.
+        dagster_home: Where Dagster keeps its instance.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", env_file=".env", extra="ignore", populate_by_name=True)
+
+    root: str = "lake"
+    markets: Annotated[tuple[str, ...], NoDecode] = ()
+    start: str = "2017-08"
+    binance_archive_url: str = "https://s3-ap-northeast-1.amazonaws.com"
+    binance_rest_url: str | None = None
+    dagster_home: Path = Field(default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME"))
+
+    @field_validator("markets", mode="before")
+    @classmethod
+    def _split_markets(cls, value: object) -> object:
+        parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        for part in parts or ():  # type: ignore[attr-defined]
+            Market.parse(part)
+        return parts
+
+    @field_validator("start")
+    @classmethod
+    def _check_start(cls, value: str) -> str:
+        try:
+            return f"{parse_instant(value):%Y-%m}"
+        except TimeFormatError:
+            raise SettingError("LAKEHOUSE_START", value, "a month, YYYY-MM") from None
+
+    @field_validator("binance_rest_url", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
+
+    def environment(self) -> dict[str, str]:
+        """The settings as environment variables, for child processes."""
+        named = {f"LAKEHOUSE_{name.upper()}": getattr(self, name) for name in ("root", "start", "binance_archive_url", "binance_rest_url")}
+        home = {"DAGSTER_HOME": self.dagster_home.expanduser().absolute(), "LAKEHOUSE_MARKETS": ",".join(self.markets)}
+        return {name: str(value or "") for name, value in (named | home).items()}
