@@ -1,0 +1,244 @@
+"""The commands."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from lakehouse.cli.console import build_progress, err, out, print_json, print_table
+from lakehouse.model.errors import LakehouseError, UsageError
+from lakehouse.model.market import Market
+from lakehouse.model.timerange import TimeRange
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="A crypto market-data lakehouse: exchange archives to Parquet to SQL, every row proven or said to be missing.",
+)
+markets_app = typer.Typer(no_args_is_help=True, help="The universe: which markets the lake holds.")
+app.add_typer(markets_app, name="markets")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Markets = Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated: binance-spot:BTCUSDT,binance-linear:ETHUSDT")]
+From = Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC).")]
+To = Annotated[str, typer.Option("--to", help="End, exclusive.")]
+
+
+def main() -> None:
+    """Run a command. Exit code 0: all cells right; 1: something failed, named; 2: wrong use."""
+    try:
+        app()
+    except UsageError as error:
+        err.print(f"[red]error:[/red] {error}", highlight=False)
+        sys.exit(2)
+    except ValidationError as error:
+        for found in error.errors():
+            err.print(f"[red]error:[/red] setting {'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}", highlight=False)
+        sys.exit(2)
+    except LakehouseError as error:
+        err.print(f"[red]error:[/red] {error}", highlight=False)
+        sys.exit(1)
+
+
+@app.command()
+def build(
+    table: Annotated[str, typer.Argument(help="zone/table, such as silver/candle or gold/candle_1h; or a whole zone, such as gold")],
+    markets: Markets,
+    start: From,
+    end: To,
+    as_json: Json = False,
+) -> None:
+    """Build a table and everything upstream of it, for some markets and a range widened to whole months."""
+    from lakehouse.cli.building import Builder
+    from lakehouse.cli.instance import open_instance
+    from lakehouse.cli.report import print_build
+    from lakehouse.definitions import open_lake
+    from lakehouse.settings import Settings
+
+    settings = Settings()
+    wanted, span = [Market.parse(key) for key in markets.split(",") if key.strip()], TimeRange.parse(start, end)
+    lake = open_lake(settings)
+    tables = lake.registry.named(table)
+    lake.objects.check_writable()
+    with open_instance(settings) as instance, build_progress(as_json) as progress:
+        lake.progress = progress.cell
+        reports = Builder(lake, instance, progress.announce).build(tables, wanted, span)
+    print_build(lake.objects, lake.registry, reports, as_json)
+    if any(report.failed for report in reports):
+        raise typer.Exit(1)
+
+
+@markets_app.command("add")
+def markets_add(keys: Annotated[list[str] | None, typer.Argument(help="Market keys; LAKEHOUSE_MARKETS if none is given.")] = None, as_json: Json = False) -> None:
+    """Add markets to the universe: they become partitions, and silver/market learns what they are."""
+    from lakehouse.cli.building import Builder
+    from lakehouse.cli.instance import open_instance
+    from lakehouse.definitions import open_lake
+    from lakehouse.settings import Settings
+
+    settings = Settings()
+    chosen = [Market.parse(key) for given in (keys or settings.markets) for key in given.split(",")]
+    if not chosen:
+        raise typer.BadParameter("name a market, or set LAKEHOUSE_MARKETS")
+    lake = open_lake(settings)
+    lake.objects.check_writable()
+    with open_instance(settings) as instance:
+        Builder(lake, instance).add_markets(chosen)
+    markets_list(as_json)
+
+
+@markets_app.command("list")
+def markets_list(as_json: Json = False) -> None:
+    """Show the markets of the lake and what is known of them."""
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    frame = Lake(Settings().root).markets()
+    if as_json:
+        print_json(frame.to_dicts())
+    else:
+        print_table("Markets", frame.columns, [["" if value is None else value for value in row] for row in frame.rows()])
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """What the lake holds, and what is due, per table."""
+    from lakehouse.cli.report import status_rows
+    from lakehouse.definitions import open_lake
+    from lakehouse.settings import Settings
+
+    rows = status_rows(open_lake(Settings()))
+    if as_json:
+        print_json(rows)
+    else:
+        print_table("Tables", list(rows[0]), [list(row.values()) for row in rows])
+
+
+@app.command()
+def gaps(
+    markets: Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")] = "",
+    not_listed: Annotated[bool, typer.Option(help="Also show slots before listing and after delisting.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Every expected candle that is absent, and why."""
+    import polars as pl
+
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    wanted = [Market.parse(key) for key in markets.split(",") if key]
+    frame = Lake(Settings().root).scan("silver/gap").collect().drop("month")
+    if wanted:
+        frame = frame.filter(pl.concat_str("exchange", pl.lit("-"), "market_type", pl.lit(":"), "symbol").is_in([market.key for market in wanted]))
+    if not not_listed:
+        frame = frame.filter(pl.col("gap_class") != "not_listed")
+    frame = frame.sort("exchange", "market_type", "symbol", "start_time")
+    if as_json:
+        print_json(frame.to_dicts())
+    elif frame.height:
+        print_table(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame.columns, frame.rows())
+    else:
+        out.print("No expected candle is absent.")
+
+
+@app.command()
+def sql(query: Annotated[str, typer.Argument(help="A statement over views named zone.table, such as silver.candle")], as_json: Json = False) -> None:
+    """Run SQL over the lake (DuckDB)."""
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    frame = Lake(Settings().root).sql(query)
+    if as_json:
+        print_json(frame.to_dicts())
+    else:
+        print_table("", frame.columns, [["" if value is None else value for value in row] for row in frame.rows()])
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What is configured, reachable and writable, and which versions run."""
+    from lakehouse.cli.report import doctor_rows
+    from lakehouse.settings import Settings
+
+    rows = doctor_rows(Settings())
+    if as_json:
+        print_json(rows)
+    else:
+        print_table("lakehouse doctor", ["what", "state", "detail"], [list(row.values()) for row in rows])
+    if any(row["state"] == "failed" for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def simulate(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8900,
+    files: Annotated[Path | None, typer.Option(help="Folder of real files, arranged by archive key, served in place of synthetic ones.", exists=True, file_okay=False)] = None,
+    fault: Annotated[list[str] | None, typer.Option(help="A fault, NAME or NAME=GLOB over archive keys; repeatable. `list` names them.")] = None,
+) -> None:
+    """Serve a simulated exchange on this machine: archive and REST, deterministic, with faults on request."""
+    from lakehouse.simulator import Simulator
+
+    with Simulator(port=port, files=files, faults=fault or ()) as exchange:
+        out.print(
+            f"Simulated exchange at {exchange.url}; in another shell:\n\n  export LAKEHOUSE_BINANCE_ARCHIVE_URL={exchange.url} LAKEHOUSE_BINANCE_REST_URL={exchange.url}\n\nCtrl-C ends it.",
+            highlight=False,
+        )
+        _wait_for_interrupt()
+
+
+def _wait_for_interrupt() -> None:
+    import signal
+    import threading
+
+    done = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: done.set())
+    try:
+        done.wait()
+    except KeyboardInterrupt:
+        return
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo's lake and Dagster instance go; emptied first.")] = Path("demo"),
+) -> None:
+    """Build three markets over three months from a simulated exchange with faults, and say what was healed and how."""
+    from lakehouse.cli.demo import run_demo
+
+    if not run_demo(folder):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000,
+    demo: Annotated[bool, typer.Option(help="Open the demo's lake, with its simulated exchange behind it.")] = False,
+    folder: Annotated[Path, typer.Option(help="The demo's folder.")] = Path("demo"),
+) -> None:
+    """Open Dagster's UI with its daemon: materialize, backfill, sensors."""
+    from contextlib import nullcontext
+
+    from lakehouse.cli.demo import demo_exchange, demo_settings
+    from lakehouse.cli.instance import run_ui
+    from lakehouse.settings import Settings
+
+    with demo_exchange() if demo else nullcontext() as exchange:
+        settings = demo_settings(folder, exchange.url) if exchange else Settings()
+        out.print(f"Dagster at http://127.0.0.1:{port}; Ctrl-C ends it.", highlight=False)
+        raise typer.Exit(run_ui(settings, port))
+
+
+@app.command()
+def docs(check: Annotated[bool, typer.Option(help="Only tell whether it is current.")] = False, path: Annotated[Path, typer.Option()] = Path("docs/tables.md")) -> None:
+    """Write docs/tables.md out of the declarations."""
+    from lakehouse.ops.docs import tables_page
+    from lakehouse.registry import REGISTRY
+
+    page = tables_page(REGISTRY)
+    if check and (not path.exists() or path.read_text(encoding="utf-8") != page):
+        raise LakehouseError(f"{path} is not current: run `lakehouse docs`.")
+    if not check:
+        path.write_text(page, encoding="utf-8")

@@ -1,0 +1,174 @@
+"""`lakehouse build`: a table and everything upstream of it, one run per table and rectangle of cells, in graph order."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from lakehouse.datasets.gap import Gap
+from lakehouse.datasets.market import MarketTable
+from lakehouse.definitions import build_definitions
+from lakehouse.defs.bronze import market_metadata
+from lakehouse.defs.describe import asset_key
+from lakehouse.defs.partitions import MARKETS, range_tags
+from lakehouse.defs.services import LakeServices
+from lakehouse.defs.steps import archive_due, derived_due, input_ledgers, known_markets, list_archive, refresh_markets
+from lakehouse.exchanges.ingest import outside_life
+from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
+from lakehouse.model.table import Table
+from lakehouse.model.timerange import TimeRange, parse_instant
+from lakehouse.ops.findings import families
+from lakehouse.storage.ledger import expected
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+Announce = Callable[[str, int], None]
+
+
+@dataclass
+class TableBuild:
+    """What a build did to one table.
+
+    Attributes:
+        table: Its name.
+        built: Cells written.
+        current: Cells that were up to date already.
+        nothing: Cells in which the market was not listed.
+        failed: Cells that failed, with the reason.
+        seconds: Wall time, Dagster's share included.
+    """
+
+    table: str
+    built: list[Cell] = field(default_factory=list)
+    current: list[Cell] = field(default_factory=list)
+    nothing: list[Cell] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Builder:
+    """Runs builds in this process, recorded in the shared instance.
+
+    Args:
+        lake: The lake.
+        instance: Dagster's instance.
+        announce: Told of every table that starts, with the number of cells to come; per cell `LakeServices.progress` is told.
+    """
+
+    def __init__(self, lake: LakeServices, instance: dg.DagsterInstance, announce: Announce = lambda table, cells: None) -> None:
+        self._lake = lake
+        self._instance = instance
+        self._announce = announce
+        self._job = build_definitions(lake).resolve_implicit_global_asset_job_def()
+
+    def add_markets(self, markets: Iterable[Market]) -> None:
+        """Add markets to the universe and ask the exchanges about them.
+
+        Raises:
+            UnknownMarketError: An exchange does not list one; nothing is added.
+        """
+        wanted = list(dict.fromkeys(markets))
+        record, changed = refresh_markets(self._lake, wanted)
+        self._instance.add_dynamic_partitions(str(MARKETS.name), [market.key for market in wanted])
+        if record and changed:
+            tags = {"dagster/data_version": record.version}
+            self._instance.report_runless_asset_event(dg.AssetMaterialization(asset_key(MarketTable), tags=tags, metadata=market_metadata(self._lake, record)))
+
+    def build(self, tables: Iterable[type[Table]], markets: list[Market], span: TimeRange) -> list[TableBuild]:
+        """Build tables and all that is upstream of them.
+
+        Only what is due is computed. A cell that fails is named and leaves the others standing, in every table.
+
+        Args:
+            tables: What to build.
+            markets: For which markets; each is added to the universe if its exchange lists it.
+            span: Widened to whole months, cut to each market's life.
+
+        Returns:
+            One report per table, upstream first.
+
+        Raises:
+            RootNotWritableError, UnknownMarketError, ListingUnreachableError: Before anything is written.
+        """
+        self._lake.objects.check_writable()
+        self.add_markets(markets)
+        upstream = self._lake.registry.upstream(tables)
+        if any(declared.name == "silver/candle" for declared in upstream) and Gap not in upstream:
+            upstream.insert(next(i for i, declared in enumerate(upstream) if declared.name == "silver/candle") + 1, Gap)
+        cells = self._cells_in_life(markets, span)
+        reports = [self._build_table(declared, cells) for declared in upstream if declared is not MarketTable]
+        self._run_checks([declared for declared, report in zip([d for d in upstream if d is not MarketTable], reports, strict=True) if report.built or report.failed])
+        return reports
+
+    def _cells_in_life(self, markets: Iterable[Market], span: TimeRange) -> list[Cell]:
+        known, first = known_markets(self._lake), parse_instant(self._lake.start)
+        months = [month for month in span.months() if first <= Cell(month).window.start <= self._lake.clock()]
+        cells = [Cell(month, market) for market in dict.fromkeys(markets) for month in months]
+        return [cell for cell in cells if cell.market and not outside_life(cell, known.get(cell.market))]
+
+    def _build_table(self, table: type[Table], requested: list[Cell]) -> TableBuild:
+        report, started = TableBuild(table.name), time.monotonic()
+        cells, due = self._due(table, requested)
+        report.current = [cell for cell in cells if cell not in set(due)]
+        self._announce(table.name, len(due))
+        before, self._lake.progress = self._lake.progress, _recording(report, self._lake.progress)
+        try:
+            for tags, covered in range_tags(due, self._instance.get_dynamic_partitions(str(MARKETS.name))):
+                result = self._job.execute_in_process(instance=self._instance, asset_selection=[asset_key(table)], tags=tags, run_config=_QUIET, raise_on_error=False)
+                if not result.success:
+                    report.failed |= _failures(result, covered, report)
+        finally:
+            self._lake.progress = before
+        report.seconds = time.monotonic() - started
+        return report
+
+    def _due(self, table: type[Table], requested: list[Cell]) -> tuple[list[Cell], list[Cell]]:
+        """The cells of a table that a request covers, and those of them that must be built."""
+        for dataset in self._lake.registry.datasets:
+            if table is dataset.archive:
+                stored, listings = self._lake.ledger(table.name), list_archive(self._lake, table.name, requested)
+                return requested, archive_due(table, requested, stored, listings)
+        wanted, markets = {(cell.date, cell.market) for cell in requested}, {cell.market for cell in requested}
+        reach = max(table.inputs.values(), default=0)
+        cells = []
+        for cell in expected(table, input_ledgers(self._lake, table)):
+            if cell.market is None:
+                touched = any(cell.date == date for date, _ in wanted)
+            else:  # a later cell looks back on a requested one
+                touched = cell.market in markets and any((cell.shift(-back).date, cell.market) in wanted for back in range(reach + 1))
+            if touched:
+                cells.append(cell)
+        return cells, derived_due(self._lake, table, cells, self._lake.ledger(table.name))
+
+    def _run_checks(self, tables: list[type[Table]]) -> None:
+        keys = [dg.AssetCheckKey(asset_key(table), name) for table in tables for name in families(table)]
+        if keys:
+            checks = self._job.get_subset(asset_selection=set(), asset_check_selection=set(keys))
+            checks.execute_in_process(instance=self._instance, run_config=_QUIET, raise_on_error=False)
+
+
+def _recording(report: TableBuild, further: Callable[[str, Cell, str], None]) -> Callable[[str, Cell, str], None]:
+    into = {"built": report.built, "unchanged": report.current, "nothing": report.nothing}
+
+    def progress(table: str, cell: Cell, outcome: str) -> None:
+        if outcome in into:
+            into[outcome].append(cell)
+        further(table, cell, outcome)
+
+    return progress
+
+
+def _failures(result: dg.ExecuteInProcessResult, covered: list[Cell], report: TableBuild) -> dict[str, str]:
+    """Cells of a failed run with the reason each gave; where the step itself broke, all that it had not finished."""
+    done = {*report.built, *report.current, *report.nothing}
+    reasons: dict[str, str] = {}
+    fallback = "the run failed; see its log in the UI"
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.user_failure_data:
+            cells = event.step_failure_data.user_failure_data.metadata.get("cells")
+            reasons |= cells.value if isinstance(cells, dg.JsonMetadataValue) and isinstance(cells.value, dict) else {}
+        elif event.is_step_failure and event.step_failure_data.error:
+            error = event.step_failure_data.error
+            fallback = (error.cause.message if error.cause else error.message).strip().split("\n", 1)[0]
+    return {str(cell): reasons.get(str(cell), fallback) for cell in covered if cell not in done}

