@@ -1,0 +1,43 @@
+# `make demo` and `make test` set up what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test test-slow ui check docs benchmark
+
+setup: .venv/.runtime
+
+.venv/.runtime: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lakehouse needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.venv/.dev: .venv/.runtime requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+demo: setup
+	$(BIN)/lakehouse demo
+
+test: .venv/.dev
+	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=
+
+test-slow: .venv/.dev
+	$(BIN)/pytest -m slow --cov --cov-append --cov-report=term
+
+ui: setup
+	$(BIN)/lakehouse ui
+
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/lakehouse docs --check
+
+docs: setup
+	$(BIN)/lakehouse docs
+
+benchmark: setup
+	$(BIN)/python -m benchmarks.million
