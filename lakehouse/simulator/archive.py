@@ -1,0 +1,184 @@
+"""The archive: which objects exist now, their facts, and their bytes on demand."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import blake2b, sha256
+from heapq import merge
+
+from lakehouse.simulator import rowfaults
+from lakehouse.simulator.cache import BodyCache
+from lakehouse.simulator.candles import candles
+from lakehouse.simulator.faults import ROW_FAULTS, FaultPlan
+from lakehouse.simulator.files import RealFile, RealFiles
+from lakehouse.simulator.keys import KlineFile, KlineFolder, kline_folders, zip_key
+from lakehouse.simulator.klines import has_header, time_unit, to_csv
+from lakehouse.simulator.markets import SimulatedMarket, draw
+from lakehouse.simulator.zips import damaged_zip, padded_size, padded_zip
+
+_ZIP_CACHE, _CHECKSUM_CACHE = 128 * 1024 * 1024, 4 * 1024 * 1024
+_ABSENCES = ("monthly_absent", "daily_absent")
+_BEHIND_ALL = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveObject:
+    """What a listing says of an object.
+
+    Attributes:
+        key: Its key.
+        size: Bytes.
+        etag: Unquoted.
+        modified: When it was last written.
+        source: The generated file it is the zip or CHECKSUM of, or the real file it is.
+    """
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+    source: KlineFile | RealFile
+
+    @property
+    def is_checksum(self) -> bool:
+        """Whether it is a CHECKSUM."""
+        return self.key.endswith(".CHECKSUM")
+
+
+class Archive:
+    """Generated and real objects under one set of keys."""
+
+    def __init__(self, markets: tuple[SimulatedMarket, ...], clock: Callable[[], datetime], real: RealFiles, faults: FaultPlan) -> None:
+        generated = tuple(market for market in markets if not real.covers_klines(market.market_type, market.symbol))
+        self._folders = {folder.prefix: folder for folder in sorted(kline_folders(generated), key=lambda folder: folder.prefix)}
+        self._clock = clock
+        self._real = real
+        self._faults = faults
+        self._zips = BodyCache(_ZIP_CACHE)
+        self._checksums = BodyCache(_CHECKSUM_CACHE)
+
+    # --- what exists ------------------------------------------------------------------------------------------------
+
+    def keys(self, prefix: str, after: str = "") -> Iterator[str]:
+        """Keys with the prefix that sort behind `after`, in order."""
+        found = merge(self._generated_keys(prefix, after), self._real.keys(prefix, after))
+        return (key for key in found if not self._is_absent(key))
+
+    def groups(self, prefix: str, delimiter: str, after: str) -> Iterator[tuple[str, bool]]:
+        """Keys with the prefix behind `after`, in order; those with a delimiter behind the prefix are rolled up.
+
+        Yields:
+            A key and False, or a common prefix and True.
+        """
+        cursor = after
+        while True:
+            for key in self.keys(prefix, cursor):
+                head, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else (key, "", "")
+                if not found:
+                    yield key, False
+                    continue
+                common = prefix + head + delimiter
+                if common != after:
+                    yield common, True
+                # Start anew behind the whole group instead of walking through it.
+                cursor = common + _BEHIND_ALL
+                break
+            else:
+                return
+
+    def find(self, key: str) -> ArchiveObject | None:
+        """The object under a key, if it exists now."""
+        source = self._source(key)
+        return None if source is None or self._is_absent(key) else self._describe(key, source)
+
+    def _source(self, key: str) -> KlineFile | RealFile | None:
+        folder, slash, name = key.rpartition("/")
+        generated = self._folders.get(folder + slash)
+        return generated.find(name, self._clock()) if generated else self._real.get(key)
+
+    def _generated_keys(self, prefix: str, after: str) -> Iterator[str]:
+        now = self._clock()
+        for start, folder in self._folders.items():
+            passed = after > start and not after.startswith(start)
+            if not passed and (start.startswith(prefix) or prefix.startswith(start)):
+                keys = _folder_keys(folder, now)
+                yield from (key for key in keys[bisect_right(keys, after) :] if key.startswith(prefix))
+
+    def _is_absent(self, key: str) -> bool:
+        names = ("checksum_absent", *_ABSENCES) if key.endswith(".CHECKSUM") else _ABSENCES
+        hits = self._faults.file_hits(names, key)
+        for name in hits:
+            self._faults.show(name, key)
+        return bool(hits)
+
+    def _describe(self, key: str, source: KlineFile | RealFile) -> ArchiveObject:
+        variant = self._variant(key, source)
+        if isinstance(source, RealFile):
+            return ArchiveObject(key, source.size, _etag(key, variant) if variant else self._real.etag(source), source.modified, source)
+        size = source.checksum_size if key.endswith(".CHECKSUM") else padded_size(source.rows)
+        modified = min(source.published + timedelta(hours=1), self._clock()) if "reupload" in variant else source.published
+        return ArchiveObject(key, size, _etag(key, variant), modified, source)
+
+    def _variant(self, key: str, source: KlineFile | RealFile) -> tuple[str, ...]:
+        """The faults that change the object's bytes."""
+        names = ("damaged_zip",) if isinstance(source, RealFile) else (*ROW_FAULTS, "damaged_zip")
+        return self._faults.file_hits((*names, "stale_checksum") if key.endswith(".CHECKSUM") else names, key)
+
+    # --- bytes ------------------------------------------------------------------------------------------------------
+
+    def body(self, item: ArchiveObject) -> bytes:
+        """The object's bytes, as the faults in force leave them; each is recorded as shown."""
+        variant = self._variant(item.key, item.source)
+        for name in variant:
+            if not item.is_checksum or name == "stale_checksum":
+                self._faults.show(name, item.key)
+        return self._checksum(item, variant) if item.is_checksum else self._zip(item.key, item.source, variant)
+
+    def _checksum(self, item: ArchiveObject, variant: tuple[str, ...]) -> bytes:
+        source = item.source
+        if isinstance(source, RealFile):
+            return self._real_checksum(source, variant)
+        stale = "stale_checksum" in variant
+        content = tuple(name for name in variant if name != "stale_checksum")
+
+        def digest() -> bytes:
+            published = b"previous version of " + source.key.encode() if stale else self._zip(source.key, source, content)
+            return source.checksum_text(sha256(published).hexdigest())
+
+        return self._checksums.get((item.key, variant), digest)
+
+    def _real_checksum(self, source: RealFile, variant: tuple[str, ...]) -> bytes:
+        text = source.path.read_bytes()
+        twin = self._real.get(zip_key(source.key))
+        if "stale_checksum" in variant:
+            return sha256(b"previous version of " + text).hexdigest().encode() + text[64:]
+        if "damaged_zip" in variant and twin is not None:
+            return sha256(damaged_zip(twin.path.read_bytes())).hexdigest().encode() + text[64:]
+        return text
+
+    def _zip(self, key: str, source: KlineFile | RealFile, variant: tuple[str, ...]) -> bytes:
+        if isinstance(source, RealFile):
+            body = source.path.read_bytes()
+        else:
+            file, rows = source, tuple(name for name in ROW_FAULTS if name in variant)
+            body = self._zips.get((key, rows), lambda: _generate(file, rows))
+        return damaged_zip(body) if "damaged_zip" in variant else body
+
+
+def _folder_keys(folder: KlineFolder, now: datetime) -> list[str]:
+    return [key for file in folder.files(now) for key in (file.key, f"{file.key}.CHECKSUM")]
+
+
+def _generate(file: KlineFile, faults: tuple[str, ...]) -> bytes:
+    market = file.folder.market
+    rows = candles(market, file.interval, *file.minutes)
+    for name in faults:
+        rows = rowfaults.apply(name, file.key, rows)
+    header = has_header(market, file.start, draw("header", file.key))
+    content = to_csv(market, rows, file.interval, time_unit(market, file.start), header)
+    return padded_zip(file.csv_name, content, file.published, padded_size(file.rows))
+
+
+def _etag(key: str, variant: tuple[str, ...]) -> str:
+    return blake2b("\0".join((key, *variant)).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,148 @@
+"""Faults the simulated exchange shows on request.
+
+Which files a fault hits depends on names and keys alone, so a run with faults can be repeated.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+
+from lakehouse.model.errors import UsageError
+from lakehouse.simulator.markets import draw
+
+FAULTS: Mapping[str, str] = MappingProxyType(
+    {
+        "stale_checksum": "the CHECKSUM is of a previous version of the file",
+        "checksum_absent": "the CHECKSUM is neither listed nor served",
+        "damaged_zip": "the deflate stream is damaged; the CHECKSUM is of the damaged bytes",
+        "cut_transfer": "the first transfer of a file ends in the middle",
+        "error_503": "the first two requests for a file answer 503 SlowDown",
+        "error_429": "the first two requests for a REST path answer 429 with Retry-After",
+        "unavailable": "every request for a file answers 503",
+        "slow": "every answer takes a fifth of a second longer",
+        "monthly_absent": "a monthly file is neither listed nor served",
+        "daily_absent": "a daily file is neither listed nor served",
+        "day_absent": "a monthly file lacks one day",
+        "duplicated_rows": "a monthly file has exact duplicate rows",
+        "conflicting_rows": "a monthly file has keys twice, with different values",
+        "reupload": "a file was replaced: another ETag, one changed close",
+    }
+)
+"""Every fault and what it does."""
+
+ROW_FAULTS = ("day_absent", "conflicting_rows", "duplicated_rows", "reupload")
+"""Faults of generated rows, in the order in which they are applied; real files do not show them."""
+
+_MONTHLY_ONLY = frozenset({"monthly_absent", "day_absent", "duplicated_rows", "conflicting_rows"})
+_DAILY_ONLY = frozenset({"daily_absent"})
+_REST_ONLY = frozenset({"error_429"})
+_ONE_IN = 6
+
+
+class UnknownFaultError(UsageError):
+    """A fault nobody knows how to show."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no fault {name!r}; known: {', '.join(FAULTS)}. Write NAME, or NAME=GLOB to choose the archive keys it hits.")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault, and the keys it hits.
+
+    Attributes:
+        name: One of `FAULTS`.
+        pattern: Glob over archive keys (for `error_429` over REST paths); without one, about one in six of the 1m kline files it can hit.
+
+    Raises:
+        UnknownFaultError: There is no such fault.
+    """
+
+    name: str
+    pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in FAULTS:
+            raise UnknownFaultError(self.name)
+
+    @classmethod
+    def parse(cls, text: str) -> "Fault":
+        """Read `NAME` or `NAME=GLOB`."""
+        name, _, pattern = text.partition("=")
+        return cls(name.strip(), pattern.strip() or None)
+
+    def matches(self, key: str) -> bool:
+        """Whether the fault hits an archive key, or a REST path (which starts with a slash)."""
+        if key.startswith("/") != (self.name in _REST_ONLY):
+            return False
+        if (self.name in _MONTHLY_ONLY and "/monthly/" not in key) or (self.name in _DAILY_ONLY and "/daily/" not in key):
+            return False
+        if self.pattern is not None:
+            return fnmatchcase(key, self.pattern)
+        if self.name in _REST_ONLY:
+            return key.endswith("/klines")
+        return "/klines/" in key and "/1m/" in key and key.endswith(".zip") and draw("fault", self.name, key) % _ONE_IN == 0
+
+    def __str__(self) -> str:
+        return self.name if self.pattern is None else f"{self.name}={self.pattern}"
+
+
+class FaultPlan:
+    """The faults in force and a record of those that were shown; safe to use from several threads."""
+
+    def __init__(self, faults: Iterable[Fault | str] = ()) -> None:
+        self._lock = threading.Lock()
+        self._faults: tuple[Fault, ...] = ()
+        self._requests: Counter[tuple[str, str]] = Counter()
+        self._shown: dict[str, set[str]] = {}
+        for fault in faults:
+            self.add(fault)
+
+    def add(self, fault: Fault | str) -> None:
+        """Put a fault in force.
+
+        Raises:
+            UnknownFaultError: There is no such fault.
+        """
+        parsed = Fault.parse(fault) if isinstance(fault, str) else fault
+        with self._lock:
+            self._faults = (*self._faults, parsed)
+
+    def clear(self) -> None:
+        """Lift all faults, and forget how often their files were asked for."""
+        with self._lock:
+            self._faults = ()
+            self._requests.clear()
+
+    def hits(self, name: str, key: str) -> bool:
+        """Whether a fault of this name hits a key."""
+        return any(fault.name == name and fault.matches(key) for fault in self._faults)
+
+    def file_hits(self, names: Iterable[str], key: str) -> tuple[str, ...]:
+        """Those of the named faults that hit a zip or its CHECKSUM, given the key of either, in the order given."""
+        if not self._faults:
+            return ()
+        zipped = key.removesuffix(".CHECKSUM")
+        return tuple(name for name in names if self.hits(name, zipped) or self.hits(name, f"{zipped}.CHECKSUM"))
+
+    def first_requests(self, name: str, key: str, count: int) -> bool:
+        """Whether the fault hits the key and this is one of the first `count` requests that it could hit."""
+        if not self.hits(name, key):
+            return False
+        with self._lock:
+            self._requests[name, key] += 1
+            return self._requests[name, key] <= count
+
+    def show(self, name: str, key: str) -> None:
+        """Record that a fault was shown."""
+        with self._lock:
+            self._shown.setdefault(name, set()).add(key)
+
+    @property
+    def shown(self) -> dict[str, list[str]]:
+        """The faults that were shown, each with its keys, sorted."""
+        with self._lock:
+            return {name: sorted(keys) for name, keys in sorted(self._shown.items())}

@@ -1,0 +1,86 @@
+"""A folder of real files, arranged by archive key, served in place of generated ones."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from hashlib import md5
+from pathlib import Path
+
+from lakehouse.model.market import MarketType
+from lakehouse.simulator.markets import ARCHIVE_PATHS, SimulatedMarket
+
+_KEY = re.compile(r"data/(?P<market>spot|futures/um|futures/cm)/(daily|monthly)/(?P<type>[^/]+)/(?P<symbol>[^/]+)/.+")
+_DATE = re.compile(r"-(\d{4})-(\d{2})(?:-(\d{2}))?\.zip")
+_QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "USD", "BTC", "ETH", "BNB", "EUR", "TRY")
+_MARKET_TYPES: dict[str, MarketType] = {path: market_type for market_type, path in ARCHIVE_PATHS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class RealFile:
+    """One file of the folder.
+
+    Attributes:
+        key: Archive key.
+        path: Where it lies.
+        size: Bytes.
+        modified: The file's mtime.
+    """
+
+    key: str
+    path: Path
+    size: int
+    modified: datetime
+
+
+class RealFiles:
+    """The folder as it was when the exchange was set up."""
+
+    def __init__(self, root: Path | None) -> None:
+        found = {} if root is None else {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+        self._files = {key: _real_file(key, found[key]) for key in sorted(found) if key.startswith("data/")}
+        self._keys = list(self._files)
+        self._etags: dict[str, str] = {}
+        parts = [match.group("market", "type", "symbol") for match in map(_KEY.fullmatch, self._keys) if match]
+        self._covered = {(_MARKET_TYPES[market], data_type, symbol) for market, data_type, symbol in parts}
+
+    def keys(self, prefix: str, after: str) -> Iterator[str]:
+        """Keys with the prefix that sort behind `after`, in order."""
+        for key in self._keys[bisect_right(self._keys, after) :]:
+            if key.startswith(prefix):
+                yield key
+
+    def get(self, key: str) -> RealFile | None:
+        """The file of a key."""
+        return self._files.get(key)
+
+    def etag(self, file: RealFile) -> str:
+        """md5 of the bytes, as of an object uploaded in one part; read once."""
+        if file.key not in self._etags:
+            self._etags[file.key] = md5(file.path.read_bytes(), usedforsecurity=False).hexdigest()
+        return self._etags[file.key]
+
+    def covers_klines(self, market_type: MarketType, symbol: str) -> bool:
+        """Whether the folder has any kline file of the market, so that none is generated."""
+        return (market_type, "klines", symbol) in self._covered
+
+    def unknown_markets(self, markets: tuple[SimulatedMarket, ...]) -> list[SimulatedMarket]:
+        """A listing for each market that only the folder knows; its base and quote are read off the symbol."""
+        known = {(market.market_type, market.symbol) for market in markets}
+        missing = sorted({(market_type, symbol) for market_type, _, symbol in self._covered} - known)
+        return [self._market(market_type, symbol) for market_type, symbol in missing]
+
+    def _market(self, market_type: MarketType, symbol: str) -> SimulatedMarket:
+        pair = symbol.partition("_")[0]
+        quote = next((quote for quote in _QUOTES if pair.endswith(quote) and pair != quote), "USDT")
+        folder = f"data/{ARCHIVE_PATHS[market_type]}/"
+        dates = [match.groups("1") for key in self._keys if key.startswith(folder) and f"/{symbol}/" in key and (match := _DATE.search(key))]
+        listed = min((datetime(int(year), int(month), int(day), tzinfo=UTC) for year, month, day in dates), default=datetime(2021, 1, 1, tzinfo=UTC))
+        return SimulatedMarket(market_type, symbol, pair.removesuffix(quote) or pair, quote, Decimal(1), 1, 4, 0, listed)
+
+
+def _real_file(key: str, path: Path) -> RealFile:
+    stat = path.stat()
+    return RealFile(key, path, stat.st_size, datetime.fromtimestamp(int(stat.st_mtime), UTC))

@@ -1,0 +1,147 @@
+"""The archive's keys of kline files: which exist when, and what each covers."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from lakehouse.model.timerange import month_range, shift_month
+from lakehouse.simulator.markets import ARCHIVE_PATHS, SimulatedMarket, draw, minute_of
+
+Frequency = Literal["daily", "monthly"]
+INTERVAL_MINUTES: Mapping[str, int] = MappingProxyType({"1m": 1, "1h": 60, "1d": 1440})
+"""Intervals that have archive files."""
+
+CHECKSUM_SUFFIX = ".zip.CHECKSUM"
+_CHECKSUM_NEWLINE_SINCE = date(2021, 1, 1)
+_NAME = re.compile(r"(?P<date>\d{4}-\d{2}(-\d{2})?)\.zip(\.CHECKSUM)?")
+
+
+def zip_key(key: str) -> str:
+    """The key of the zip that a key belongs to: itself, or the one a CHECKSUM is of."""
+    return key.removesuffix(".CHECKSUM")
+
+
+@dataclass(frozen=True, slots=True)
+class KlineFolder:
+    """The files of one market, frequency and interval."""
+
+    market: SimulatedMarket
+    frequency: Frequency
+    interval: str
+
+    @property
+    def prefix(self) -> str:
+        """The part of the keys that its files share, ending in a slash."""
+        return f"data/{ARCHIVE_PATHS[self.market.market_type]}/{self.frequency}/klines/{self.market.symbol}/{self.interval}/"
+
+    def file(self, period: str) -> "KlineFile":
+        """The file of a day or month."""
+        return KlineFile(self, period)
+
+    def files(self, now: datetime) -> list["KlineFile"]:
+        """The files published at `now`, oldest first."""
+        end = now if self.market.delisted is None else min(now, self.market.delisted)
+        if end <= self.market.listed:
+            return []
+        files = [self.file(period) for period in self._periods(self.market.listed, end)]
+        while files and files[-1].published > now:
+            files.pop()
+        return files
+
+    def _periods(self, listed: datetime, end: datetime) -> list[str]:
+        last = end - timedelta(microseconds=1)
+        if self.frequency == "daily":
+            return [date.fromordinal(day).isoformat() for day in range(listed.toordinal(), last.toordinal() + 1)]
+        months = (last.year - listed.year) * 12 + last.month - listed.month + 1
+        return [shift_month(f"{listed:%Y-%m}", n) for n in range(months)]
+
+    def find(self, name: str, now: datetime) -> "KlineFile | None":
+        """The published file whose zip or CHECKSUM has the name."""
+        found = _NAME.fullmatch(name.removeprefix(f"{self.market.symbol}-{self.interval}-"))
+        if found is None:
+            return None
+        try:
+            file = self.file(found["date"])
+            known = file.zip_name == zip_key(name) and (self.frequency == "monthly") == (len(file.period) == 7) and file.rows > 0
+        except ValueError:
+            return None
+        return file if known and file.published <= now else None
+
+
+@dataclass(frozen=True, slots=True)
+class KlineFile:
+    """One zip of the archive, and the CHECKSUM beside it."""
+
+    folder: KlineFolder
+    period: str
+
+    @property
+    def zip_name(self) -> str:
+        """Base name of the zip."""
+        return f"{self.folder.market.symbol}-{self.folder.interval}-{self.period}.zip"
+
+    @property
+    def csv_name(self) -> str:
+        """Name of the zip's only member."""
+        return f"{self.folder.market.symbol}-{self.folder.interval}-{self.period}.csv"
+
+    @property
+    def key(self) -> str:
+        """Key of the zip."""
+        return self.folder.prefix + self.zip_name
+
+    @property
+    def interval(self) -> int:
+        """Length of a candle in minutes."""
+        return INTERVAL_MINUTES[self.folder.interval]
+
+    @property
+    def start(self) -> datetime:
+        """Start of the day or month."""
+        return datetime(int(self.period[:4]), int(self.period[5:7]), int(self.period[8:] or 1), tzinfo=UTC)
+
+    @property
+    def end(self) -> datetime:
+        """End of the day or month."""
+        return month_range(self.period).end if self.folder.frequency == "monthly" else self.start + timedelta(days=1)
+
+    @property
+    def minutes(self) -> tuple[int, int]:
+        """First minute, and the minute after the last."""
+        return minute_of(self.start), minute_of(self.end)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the file when no fault changes them; 0 outside the market's life."""
+        market, interval = self.folder.market, self.interval
+        first, end = self.minutes
+        first = max(first, market.first_minute)
+        end = end if market.end_minute is None else min(end, market.end_minute)
+        return max(0, -(-end // interval) - first // interval)
+
+    @property
+    def published(self) -> datetime:
+        """When the file appeared: from 06:00 on the next day, or from 08:00 on the first of the next month; within ten minutes."""
+        hour = 6 if self.folder.frequency == "daily" else 8
+        return self.end + timedelta(hours=hour, seconds=draw("published", self.key) % 600)
+
+    def checksum_text(self, digest: str) -> bytes:
+        """Content of the CHECKSUM; the oldest files lack the newline."""
+        return f"{digest}  {self.zip_name}".encode() + (b"\n" if self.start.date() >= _CHECKSUM_NEWLINE_SINCE else b"")
+
+    @property
+    def checksum_size(self) -> int:
+        """Size of the CHECKSUM."""
+        return len(self.checksum_text("0" * 64))
+
+
+def kline_folders(markets: tuple[SimulatedMarket, ...]) -> Iterator[KlineFolder]:
+    """Every folder of the markets."""
+    frequencies: tuple[Frequency, ...] = get_args(Frequency)
+    for market in markets:
+        for frequency in frequencies:
+            for interval in INTERVAL_MINUTES:
+                yield KlineFolder(market, frequency, interval)

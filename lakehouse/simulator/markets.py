@@ -1,0 +1,116 @@
+"""The markets the simulated exchange lists."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from hashlib import blake2b
+from types import MappingProxyType
+
+from lakehouse.model.errors import UsageError
+from lakehouse.model.market import MarketType
+
+ARCHIVE_PATHS: Mapping[MarketType, str] = MappingProxyType({"spot": "spot", "linear": "futures/um", "inverse": "futures/cm"})
+"""How the archive's keys name each market type."""
+
+SPOT_DECIMALS = 8
+BASE_VOLUME_DECIMALS = 8
+
+
+class SimulatedMarketError(UsageError):
+    """A simulated market whose numbers cannot be written exactly."""
+
+    def __init__(self, symbol: str, why: str) -> None:
+        super().__init__(f"The simulated market {symbol} is not possible: {why}.")
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedMarket:
+    """One listing and the scale of its numbers.
+
+    Attributes:
+        market_type: `spot`, `linear` or `inverse`.
+        symbol: The exchange's own id.
+        base: Base asset; markets of one base follow one price path, apart from a small premium.
+        quote: Quote asset.
+        price: The price that the path swings around, in the quote asset.
+        volume: A busy minute's volume, in whole base units (inverse: contracts).
+        price_decimals: Decimals of a price: one tick is `10 ** -price_decimals`.
+        volume_decimals: Decimals of a volume: one lot is `10 ** -volume_decimals`.
+        listed: The minute of the first trade.
+        delisted: The minute from which there is no trade, if any.
+
+    Raises:
+        SimulatedMarketError: Volumes or quote volumes would need more decimals than the archive prints.
+    """
+
+    market_type: MarketType
+    symbol: str
+    base: str
+    quote: str
+    price: Decimal
+    volume: int
+    price_decimals: int = 2
+    volume_decimals: int = 3
+    listed: datetime = datetime(2021, 1, 1, tzinfo=UTC)
+    delisted: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.market_type == "spot" and self.price_decimals + self.volume_decimals > SPOT_DECIMALS:
+            raise SimulatedMarketError(self.symbol, f"price_decimals + volume_decimals is above the {SPOT_DECIMALS} decimals of a spot file")
+        if self.market_type == "inverse" and self.volume_decimals:
+            raise SimulatedMarketError(self.symbol, "contracts are whole numbers, volume_decimals must be 0")
+
+    @property
+    def contract_size(self) -> int:
+        """Quote units per contract of an inverse market."""
+        return 100 if self.base == "BTC" else 10
+
+    @property
+    def first_minute(self) -> int:
+        """Index of the first minute with a candle, counted from the epoch."""
+        return minute_of(self.listed)
+
+    @property
+    def end_minute(self) -> int | None:
+        """Index of the first minute without a candle; None while the market is listed."""
+        return None if self.delisted is None else minute_of(self.delisted)
+
+    @property
+    def decimals(self) -> dict[str, tuple[int, int]]:
+        """Per numeric column of a kline: the decimals its integers count in, and the decimals it is printed with."""
+        price, volume = self.price_decimals, self.volume_decimals
+        turnover = BASE_VOLUME_DECIMALS if self.market_type == "inverse" else price + volume
+        counted = dict.fromkeys(("open", "high", "low", "close"), price)
+        counted |= {"volume": volume, "quote_volume": turnover, "taker_buy_volume": volume, "taker_buy_quote_volume": turnover}
+        return {name: (scale, SPOT_DECIMALS if self.market_type == "spot" else scale) for name, scale in counted.items()}
+
+    def is_listed(self, now: datetime) -> bool:
+        """Whether the market trades at `now`."""
+        return self.listed <= now and (self.delisted is None or now < self.delisted)
+
+
+def minute_of(instant: datetime) -> int:
+    """Index of the minute that holds the instant, counted from the epoch."""
+    return int(instant.timestamp()) // 60
+
+
+def draw(*words: str) -> int:
+    """A number below 2**63 that depends on the words alone, the same in every process."""
+    return int.from_bytes(blake2b("\0".join(words).encode(), digest_size=8).digest()) >> 1
+
+
+_BTC, _ETH, _SOL = Decimal(45_000), Decimal(2_600), Decimal(110)
+
+DEFAULT_MARKETS: tuple[SimulatedMarket, ...] = (
+    SimulatedMarket("spot", "BTCUSDT", "BTC", "USDT", _BTC, 40, 2, 5),
+    SimulatedMarket("spot", "ETHUSDT", "ETH", "USDT", _ETH, 400, 2, 4),
+    SimulatedMarket("spot", "SOLUSDT", "SOL", "USDT", _SOL, 6_000, 2, 3, listed=datetime(2023, 5, 17, 9, 30, tzinfo=UTC)),
+    SimulatedMarket("spot", "ADABTC", "ADA", "BTC", Decimal("0.00002600"), 30_000, 8, 0),
+    SimulatedMarket("spot", "XYZUSDT", "XYZ", "USDT", Decimal("1.8"), 20_000, 4, 1, datetime(2022, 1, 1, tzinfo=UTC), datetime(2023, 10, 20, 6, tzinfo=UTC)),
+    SimulatedMarket("linear", "BTCUSDT", "BTC", "USDT", _BTC, 150, 1, 3),
+    SimulatedMarket("linear", "ETHUSDT", "ETH", "USDT", _ETH, 1_500, 2, 3),
+    SimulatedMarket("linear", "SOLUSDT", "SOL", "USDT", _SOL, 30_000, 3, 0),
+    SimulatedMarket("inverse", "BTCUSD_PERP", "BTC", "USD", _BTC, 6_000, 1, 0),
+    SimulatedMarket("inverse", "ETHUSD_PERP", "ETH", "USD", _ETH, 20_000, 2, 0),
+)

@@ -1,0 +1,142 @@
+"""The REST endpoints: exchangeInfo, time and klines of spot, linear and inverse markets."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+import polars as pl
+
+from lakehouse.model.errors import UnknownIntervalError
+from lakehouse.model.interval import Interval
+from lakehouse.model.market import MarketType
+from lakehouse.simulator.candles import candles, coarsen, minute_candles, quiet_candle
+from lakehouse.simulator.exchange_info import exchange_info
+from lakehouse.simulator.files import RealFiles
+from lakehouse.simulator.klines import MICROSECOND, MILLISECOND, to_rest
+from lakehouse.simulator.markets import SimulatedMarket, minute_of
+
+API_PATHS: Mapping[str, MarketType] = MappingProxyType({"/api/v3/": "spot", "/fapi/v1/": "linear", "/dapi/v1/": "inverse"})
+_DEFAULT_LIMIT = 500
+_LIMITS: Mapping[MarketType, int] = MappingProxyType({"spot": 1000, "linear": 1500, "inverse": 1500})
+_SMALLEST_MICROSECONDS = 10**14
+
+
+class RestError(Exception):
+    """An error that the exchange answers with a code of its own."""
+
+    def __init__(self, code: int, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"code": code, "msg": message}
+
+
+class Rest:
+    """Answers for the markets that trade now."""
+
+    def __init__(self, markets: tuple[SimulatedMarket, ...], clock: Callable[[], datetime], real: RealFiles) -> None:
+        self._unknown = tuple(real.unknown_markets(markets))
+        self._markets = markets + self._unknown
+        self._clock = clock
+        self._real = real
+        self._lock = threading.Lock()
+        self._weights: Counter[tuple[str, int]] = Counter()
+
+    def answer(self, path: str, query: Mapping[str, str], microseconds: bool) -> tuple[Any, dict[str, str]]:
+        """Body (to be written as JSON) and headers for a path.
+
+        Args:
+            path: Such as `/api/v3/klines`.
+            query: The request's parameters.
+            microseconds: Whether the request asks for timestamps in microseconds; only spot knows that.
+
+        Raises:
+            RestError: The exchange refuses the request.
+        """
+        api = next((api for api in API_PATHS if path.startswith(api)), None)
+        if api is None:
+            raise RestError(-1000, "No such endpoint.", 404)
+        market_type, endpoint = API_PATHS[api], path.removeprefix(api)
+        unit = MICROSECOND if microseconds and market_type == "spot" else MILLISECOND
+        now = self._clock()
+        if endpoint == "time":
+            return {"serverTime": int(now.timestamp() * unit)}, self._charge(api, now, 1)
+        if endpoint == "exchangeInfo":
+            listed = [market for market in self._markets if market.market_type == market_type and market.is_listed(now)]
+            if "symbol" in query:
+                listed = [self._market(market_type, query["symbol"], now)]
+            return exchange_info(market_type, listed, int(now.timestamp() * unit)), self._charge(api, now, 20 if market_type == "spot" else 1)
+        if endpoint == "klines":
+            limit = min(_number(query, "limit") or _DEFAULT_LIMIT, _LIMITS[market_type])
+            return self._klines(market_type, query, limit, unit, now), self._charge(api, now, _klines_weight(market_type, limit))
+        raise RestError(-1000, "No such endpoint.", 404)
+
+    def _market(self, market_type: MarketType, symbol: str, now: datetime) -> SimulatedMarket:
+        for market in self._markets:
+            if (market.market_type, market.symbol) == (market_type, symbol) and market.is_listed(now):
+                return market
+        raise RestError(-1121, "Invalid symbol.")
+
+    def _klines(self, market_type: MarketType, query: Mapping[str, str], limit: int, unit: int, now: datetime) -> list[list[int | str]]:
+        for name in ("symbol", "interval"):
+            if not query.get(name):
+                raise RestError(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+        market = self._market(market_type, query["symbol"], now)
+        try:
+            interval = Interval.parse(query["interval"]).minutes
+        except UnknownIntervalError:
+            raise RestError(-1120, "Invalid interval.") from None
+        # Generated candles would contradict the real files that the archive has of this market.
+        if market in self._unknown or self._real.covers_klines(market_type, market.symbol):
+            return []
+        start, end = _milliseconds(query, "startTime"), _milliseconds(query, "endTime")
+        step = interval * 60_000
+        first, last = market.first_minute // interval, minute_of(now) // interval
+        if start is not None:
+            first = max(first, -(-start // step))
+        if end is not None:
+            last = min(last, end // step)
+        if start is None:
+            first = max(first, last - limit + 1)
+        last = min(last, first + limit - 1)
+        return to_rest(market, _known_candles(market, interval, first, last, minute_of(now)), interval, unit)
+
+    def _charge(self, api: str, now: datetime, weight: int) -> dict[str, str]:
+        with self._lock:
+            minute = api, minute_of(now)
+            self._weights[minute] += weight
+            return {"X-MBX-USED-WEIGHT-1M": str(self._weights[minute])}
+
+
+def _known_candles(market: SimulatedMarket, interval: int, first: int, last: int, current: int) -> pl.DataFrame:
+    """Candles number `first` to `last` as known in the minute `current`, in which nothing has traded yet."""
+    finished = candles(market, interval, first * interval, min(last + 1, current // interval) * interval)
+    if not first <= current // interval <= last:
+        return finished
+    minutes = minute_candles(market, current // interval * interval, current + 1)
+    return pl.concat([finished, coarsen(pl.concat([minutes[:-1], quiet_candle(minutes[-1:])]), interval)])
+
+
+def _klines_weight(market_type: MarketType, limit: int) -> int:
+    if market_type == "spot":
+        return 2
+    return 1 if limit < 100 else 2 if limit < 500 else 5 if limit <= 1000 else 10
+
+
+def _milliseconds(query: Mapping[str, str], name: str) -> int | None:
+    """An instant given in milliseconds or microseconds: which one shows in its size."""
+    value = _number(query, name)
+    if value is None or value < _SMALLEST_MICROSECONDS:
+        return value
+    return -(-value // 1000) if name == "startTime" else value // 1000
+
+
+def _number(query: Mapping[str, str], name: str) -> int | None:
+    text = query.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal()):
+        raise RestError(-1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'.")
+    return int(text)

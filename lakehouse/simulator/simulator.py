@@ -1,0 +1,120 @@
+"""The simulated exchange as one object."""
+
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lakehouse.simulator.archive import Archive
+from lakehouse.simulator.faults import Fault, FaultPlan
+from lakehouse.simulator.files import RealFiles
+from lakehouse.simulator.listing import BUCKET
+from lakehouse.simulator.markets import DEFAULT_MARKETS, SimulatedMarket
+from lakehouse.simulator.rest import Rest
+from lakehouse.simulator.server import ExchangeServer
+
+_POLL_SECONDS = 0.02
+
+
+class Simulator:
+    """A loopback exchange: the archive's S3 dialect and the REST endpoints on one port.
+
+    Args:
+        markets: What it lists.
+        now: The exchange's clock: an instant it stands still at, or a function; by default the real time. What is published later does not exist.
+        files: A folder of real files arranged by archive key. A market with kline files in it has no generated ones.
+        faults: What goes wrong, as `Fault` or `NAME` or `NAME=GLOB`.
+        port: Port on 127.0.0.1; 0 takes a free one.
+
+    Raises:
+        UnknownFaultError: There is no such fault.
+    """
+
+    def __init__(
+        self,
+        markets: Iterable[SimulatedMarket] = DEFAULT_MARKETS,
+        now: datetime | Callable[[], datetime] | None = None,
+        files: Path | None = None,
+        faults: Iterable[Fault | str] = (),
+        port: int = 0,
+    ) -> None:
+        self._faults = FaultPlan(faults)
+        self._port = port
+        self._server: ExchangeServer | None = None
+        listed, clock, real = tuple(markets), _clock(now), RealFiles(files)
+        self._archive = Archive(listed, clock, real, self._faults)
+        self._rest = Rest(listed, clock, real)
+
+    def start(self) -> Self:
+        """Begin to answer; returns once the port is open."""
+        self._server = ExchangeServer(self._port, self._archive, self._rest, self._faults)
+        threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,), name="simulator", daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        """Close the port and all connections."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server.close_connections()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Base URL: the S3 endpoint (path style) and, with `/api/v3` and so on behind it, the REST API."""
+        return f"http://127.0.0.1:{self._running.server_address[1]}"
+
+    @property
+    def archive_url(self) -> str:
+        """URL of the bucket: with a slash and a key behind it, that of a file."""
+        return f"{self.url}/{BUCKET}"
+
+    @property
+    def requests(self) -> list[tuple[str, str]]:
+        """Method and path of every request since the last reset."""
+        with self._running.lock:
+            return list(self._running.log)
+
+    def reset_requests(self) -> None:
+        """Forget the requests so far."""
+        with self._running.lock:
+            self._running.log.clear()
+
+    def add_fault(self, fault: Fault | str) -> None:
+        """Put a fault in force, from the next request on.
+
+        Raises:
+            UnknownFaultError: There is no such fault.
+        """
+        self._faults.add(fault)
+
+    def clear_faults(self) -> None:
+        """Lift all faults."""
+        self._faults.clear()
+
+    @property
+    def faults_hit(self) -> dict[str, list[str]]:
+        """The faults that clients met, each with the keys."""
+        return self._faults.shown
+
+    @property
+    def _running(self) -> ExchangeServer:
+        if self._server is None:
+            raise RuntimeError("the simulator has not been started")
+        return self._server
+
+
+def _clock(now: datetime | Callable[[], datetime] | None) -> Callable[[], datetime]:
+    if now is None:
+        return lambda: datetime.now(UTC)
+    if isinstance(now, datetime):
+        instant = now
+        return lambda: instant
+    return now
