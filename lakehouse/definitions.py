@@ -43,7 +43,7 @@ def build_definitions(lake: LakeServices) -> dg.Definitions:
         assets += [archive_asset(dataset, lake), silver_asset(dataset, lake)]
     assets += [gap_asset(lake), *(feature_asset(feature, lake) for feature in registry.features)]
     return dg.Definitions(
-        assets=dg.with_source_code_references(assets),
+        assets=assets,
         asset_checks=[checks_of(table) for table in registry.tables],
         sensors=[automation_sensor()],
         resources={"lake": lake, "io_manager": LakeIOManager(lake), "duckdb": DuckDBResource(database=":memory:")},

@@ -11,7 +11,9 @@ from dagster import DagsterInstance
 
 from lakehouse.settings import Settings
 
-CONFIG = "dagster.yaml"
+CONFIG, WORKSPACE = "dagster.yaml", "workspace.yaml"
+# Said of `dagster dev` at every start; the version is pinned.
+_HUSHED = "ignore:Function `dev_command` is superseded"
 
 
 def prepare_home(settings: Settings) -> Path:
@@ -21,16 +23,23 @@ def prepare_home(settings: Settings) -> Path:
     link = home / CONFIG
     if not link.exists():
         link.unlink(missing_ok=True)  # a dangling link
-        source = next((path for path in (Path.cwd() / CONFIG, Path(__file__).parents[2] / CONFIG) if path.exists()), None)
+        source = _project_file(CONFIG)
         link.symlink_to(source) if source else link.touch()
     return home
+
+
+def _project_file(name: str) -> Path | None:
+    """A file of the working folder or, failing that, of the checkout."""
+    return next((path for path in (Path.cwd() / name, Path(__file__).parents[2] / name) if path.exists()), None)
 
 
 def run_ui(settings: Settings, port: int) -> int:
     """Run Dagster's webserver and daemon until they are ended; returns their exit code."""
     home = prepare_home(settings)
-    command = [sys.executable, "-m", "dagster", "dev", "--module-name", "lakehouse.definitions", "--host", "127.0.0.1", "--port", str(port)]
-    child = subprocess.Popen(command, env={**os.environ, **settings.environment(), "DAGSTER_HOME": str(home)})
+    workspace = _project_file(WORKSPACE)  # names the code location, and with the name goes what was switched on or off in the UI
+    code = ["--workspace", str(workspace)] if workspace else ["--module-name", "lakehouse.definitions"]
+    command = [sys.executable, "-m", "dagster", "dev", *code, "--host", "127.0.0.1", "--port", str(port)]
+    child = subprocess.Popen(command, env={**os.environ, **settings.environment(), "DAGSTER_HOME": str(home), "PYTHONWARNINGS": _HUSHED})
     forward = {signal.SIGTERM, signal.SIGINT}
     for number in forward:
         signal.signal(number, lambda received, _: child.send_signal(received))

@@ -125,11 +125,12 @@ def _to_silver(rows: pl.DataFrame, market: MarketFacts) -> pl.DataFrame:
     ).select(Candle.names())
 
 
-def doubt(rows: pl.DataFrame, cell: Cell) -> Mapping[str, str]:
+def doubt(rows: pl.DataFrame, cell: Cell, market: MarketFacts | None) -> Mapping[str, str]:
     """Days of a monthly candle file that its dailies should be asked about."""
     # Contract sizes are not needed to judge a row, so the market's facts are left out here.
     judged = rows.with_columns(source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False)).select(Candle.names())
-    return days_in_doubt(rows, cell.window, MINUTE.delta, Candle.split(judged)[1]["open_time"])
+    listed, delisted = (market.listed, market.delisted) if market else (None, None)
+    return days_in_doubt(rows, cell.window, MINUTE.delta, Candle.split(judged)[1]["open_time"], listed, delisted)
 
 
 CANDLE = Dataset(Candle, CandleArchive, refine, doubt)

@@ -10,7 +10,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
 
-Doubt = Callable[[pl.DataFrame, Cell], Mapping[str, str]]
+Doubt = Callable[[pl.DataFrame, Cell, MarketFacts | None], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,5 +24,9 @@ ON_UPDATE = _lossless(When.any_deps_match(When.newly_updated())).with_label("ups
 def automation_sensor() -> dg.AutomationConditionSensorDefinition:
     """The sensor that evaluates the conditions of all tables and checks; it runs unless switched off in the UI."""
     return dg.AutomationConditionSensorDefinition(
-        "propagation", target=dg.AssetSelection.all() | dg.AssetSelection.all_asset_checks(), default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=30
+        "propagation",
+        target=dg.AssetSelection.all() | dg.AssetSelection.all_asset_checks(),
+        description="Carries news downstream: requests the cells whose upstream data changed, and the checks of tables that were written.",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
     )

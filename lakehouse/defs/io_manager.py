@@ -11,7 +11,7 @@ from lakehouse.defs.partitions import to_key
 from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
-from lakehouse.model.result import NONE, CellResult
+from lakehouse.model.result import NONE, CellResult, Problem
 from lakehouse.model.table import Table
 from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
 
@@ -122,6 +122,15 @@ class LakeIOManager(dg.IOManager):
         if facts.evidence is not None:
             metadata |= {"gap_slots": gaps, "conflicts": facts.conflict_count, "rejected_rows": record.reject_count, "evidence": facts.evidence}
         if facts.problems:
-            columns = ("subject", "kind", "detail", "healed_by")
-            metadata["problems"] = dg.MetadataValue.table([dg.TableRecord({name: getattr(problem, name) for name in columns}) for problem in facts.problems])
+            metadata["problems"] = dg.MetadataValue.table([dg.TableRecord(_shown(problem)) for problem in facts.problems])
         return dg.AssetMaterialization(key, partition=to_key(cell), tags={"dagster/data_version": record.version}, metadata=metadata)
+
+
+def _shown(problem: Problem) -> dict[str, str]:
+    """A problem as a row of the event's table; file names without their folders, so that what healed it is in sight."""
+    return {
+        "file": problem.subject.rsplit("/", 1)[-1],
+        "kind": problem.kind,
+        "healed by": problem.healed_by.rsplit("/", 1)[-1] or "not healed",
+        "detail": problem.detail,
+    }

@@ -87,11 +87,12 @@ def list_archive(lake: LakeServices, table: str, cells: Iterable[Cell]) -> dict[
 
 
 def archive_due(table: type[Table], cells: Iterable[Cell], stored: Ledger, listings: Mapping[Market, MarketListing]) -> list[Cell]:
-    """The bronze cells that are absent, made from other files than are listed now, or by an older meaning of the table."""
+    """The bronze cells that must be read again, or that were written by an older meaning of the table."""
 
     def due(cell: Cell) -> bool:
         record = stored.get(cell)
-        return record is None or record.code_version != table.code_version or listings[cell.own_market].is_due(cell, record.inputs)
+        outdated = record is not None and record.code_version != table.code_version
+        return outdated or listings[cell.own_market].is_due(cell, record)
 
     return [cell for cell in cells if due(cell)]
 
@@ -102,7 +103,7 @@ def archive_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell]) -> It
     stored = lake.ledger(dataset.archive.name)
     due = archive_due(dataset.archive, cells, stored, listings)
     facts = known_markets(lake)
-    yield from ((cell, stored[cell]) for cell in cells if cell not in set(due))
+    yield from ((cell, stored.get(cell)) for cell in cells if cell not in set(due))
     for exchange, markets in _by_exchange(lake, (cell.own_market for cell in due)):
         yield from ingest(dataset, exchange, [cell for cell in due if cell.market in markets], listings, facts, lake.objects, lake.clock)
 

@@ -62,7 +62,7 @@ def ingest(
                 yield cell, None
                 continue
             try:
-                yield cell, _read_cell(dataset, reader, listing, cell)
+                yield cell, _read_cell(dataset, reader, listing, cell, facts.get(cell.own_market))
             except LakehouseError as error:
                 yield cell, error
 
@@ -77,7 +77,7 @@ def _surely_needed(reader: ArchiveReader, listing: MarketListing, cell: Cell) ->
     return periods
 
 
-def _read_cell(dataset: Dataset, reader: ArchiveReader, listing: MarketListing, cell: Cell) -> Change:
+def _read_cell(dataset: Dataset, reader: ArchiveReader, listing: MarketListing, cell: Cell, market: MarketFacts | None) -> Change:
     files: list[ArchiveRows] = []
     problems: list[Problem] = []
     inputs: dict[str, str] = {}
@@ -98,12 +98,12 @@ def _read_cell(dataset: Dataset, reader: ArchiveReader, listing: MarketListing, 
 
     month = read(cell.date) if cell.date in listing.files else None
     if month is not None:
-        doubts = dataset.days_in_doubt(month.frame, cell)
+        doubts = dataset.days_in_doubt(month.frame, cell, market)
         reader.prefetch((listing, day) for day in doubts if day in listing.files)
         for day, reason in doubts.items():
             kind = "variants" if "two values" in reason else "rules" if "rule" in reason else "short"
             daily = read(day)
-            healed = daily is not None and day not in dataset.days_in_doubt(daily.frame, cell)
+            healed = daily is not None and day not in dataset.days_in_doubt(daily.frame, cell, market)
             problems.append(Problem(f"{month.receipt.key} on {day}", kind, reason, daily.receipt.key if daily and healed else ""))
     else:
         days = cell.window.days() if cell.date in listing.files else listing.days(cell)

@@ -10,6 +10,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.timerange import TimeRange
+from lakehouse.storage.tables import CellRecord
 
 _CHECKSUM = ".CHECKSUM"
 _LOOK_AHEAD = timedelta(days=10)  # a file after the range shows that the range itself was due for publication
@@ -55,14 +56,19 @@ class MarketListing:
         newest = max((period_range(period).end for period in self.files), default=settled)
         return cell.window.clip(max(newest, settled))
 
-    def is_due(self, cell: Cell, recorded: Mapping[str, str]) -> bool:
-        """Whether a stored bronze cell was made from other files than are listed now.
+    def is_due(self, cell: Cell, record: CellRecord | None) -> bool:
+        """Whether a bronze cell has to be read again: never stored, made from other files than are listed now, or asked about less of its window.
 
         Args:
             cell: The cell.
-            recorded: Its inputs: state by period.
+            record: What is stored of it; its inputs are states by period.
         """
-        return any(self.state(period) != state for period, state in recorded.items()) or any(period not in recorded for period in self.primary(cell))
+        asked_until = self.asked_until(cell)
+        if record is None:
+            return asked_until > cell.window.start  # before that there is nobody to ask
+        changed = any(self.state(period) != state for period, state in record.inputs.items())
+        added = any(period not in record.inputs for period in self.primary(cell))
+        return changed or added or (record.facts.asked_until or cell.window.start) < asked_until
 
 
 def list_market(client: ArchiveClient, exchange: Exchange, table: str, market: Market, span: TimeRange, at: datetime) -> MarketListing:

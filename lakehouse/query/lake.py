@@ -47,7 +47,7 @@ class Lake:
             market: A market key, `binance-spot:BTCUSDT`.
             start: First instant; text without an offset is UTC.
             end: End of the range, exclusive.
-            interval: `1m`, `5m`, `15m`, `1h`, `4h` or `1d`. Where the gold table of that interval is not built, candles are resampled from 1m by the same function.
+            interval: `1m`, `5m`, `15m`, `1h`, `4h` or `1d`. Where the gold table of that interval is not built, or not from today's 1m candles, they are resampled by the same function.
 
         Returns:
             Rows with `open_time` in `[start, end)`, in order, with the columns of `silver/candle` (1m) or of `gold/candle_<interval>`. Gaps have no row.
@@ -60,9 +60,9 @@ class Lake:
             return self._cells("silver/candle", [wanted], span).sort("open_time").collect()
         coarse = self.registry.table(f"gold/candle_{length}")
         months = set(span.months())
-        held = {cell for cell in ledger(self.objects, coarse) if cell.market == wanted and cell.date in months}
-        minute = {cell for cell in ledger(self.objects, self.registry.table("silver/candle")) if cell.market == wanted and cell.date in months}
-        if minute <= held:
+        minutes = {cell: record for cell, record in ledger(self.objects, self.registry.table("silver/candle")).items() if cell.market == wanted and cell.date in months}
+        buckets = ledger(self.objects, coarse)
+        if all(cell in buckets and buckets[cell].inputs[f"silver/candle@{cell.date}"] == record.version for cell, record in minutes.items()):
             return self._cells(coarse.name, [wanted], span).sort("open_time").collect()
         whole = TimeRange(Cell(span.months()[0]).window.start, Cell(span.months()[-1]).window.end)
         made = resample(self._cells("silver/candle", [wanted], whole).collect(), length).select(coarse.names())

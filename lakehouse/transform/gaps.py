@@ -6,7 +6,7 @@ import polars as pl
 
 from lakehouse.model.result import GapClass, GapRun
 from lakehouse.model.table import UTC_TIME
-from lakehouse.model.timerange import TimeRange
+from lakehouse.model.timerange import TimeRange, day_range
 
 
 def slots_of(times: pl.Series, step: timedelta) -> pl.Series:
@@ -64,28 +64,33 @@ def _gap_class(name: str) -> GapClass:
     return name  # type: ignore[return-value]
 
 
-def days_in_doubt(rows: pl.DataFrame, window: TimeRange, step: timedelta, broken: pl.Series) -> dict[str, str]:
+def days_in_doubt(rows: pl.DataFrame, window: TimeRange, step: timedelta, broken: pl.Series, listed: datetime | None = None, delisted: datetime | None = None) -> dict[str, str]:
     """Days of a month file that a second source should be asked about, with the reason.
 
     A day is in doubt if it covers fewer or more slots than it has, if a key has two values, or if a row breaks a row rule.
 
     Args:
         rows: The rows of one source, exact duplicates removed, with `open_time`.
-        window: The cell's window; every day in it is expected.
+        window: The cell's window.
         step: Length of a slot.
         broken: `open_time` of rows that break a row rule.
+        listed: Rows are expected from the slot that holds this instant on.
+        delisted: Rows are expected before this instant.
     """
-    per_day = timedelta(days=1) // step
     days = rows.select(slots_of(rows["open_time"], step).alias("slot"), "open_time").group_by(pl.col("slot").dt.strftime("%Y-%m-%d").alias("day"))
     counted = {day: (slots, keys, n) for day, slots, keys, n in days.agg(pl.col("slot").n_unique(), pl.col("open_time").n_unique().alias("keys"), pl.len().alias("n")).iter_rows()}
     breaking = set(broken.dt.strftime("%Y-%m-%d"))
     doubts: dict[str, str] = {}
     for day in window.days():
         slots, keys, n = counted.get(day, (0, 0, 0))
+        whole = day_range(day)
+        first = whole.clip(listed) if listed else whole.start
+        last = whole.clip(delisted) if delisted else whole.end
+        due = max(0, -((first - last) // step))
         if n > keys:
             doubts[day] = f"{n - keys} keys with two values"
-        elif slots != per_day or keys != per_day:
-            doubts[day] = f"{keys} rows where {per_day} are expected"
+        elif slots != due or keys != due:
+            doubts[day] = f"{keys} rows where {due} are expected"
         elif day in breaking:
             doubts[day] = "rows break a row rule"
     return doubts
