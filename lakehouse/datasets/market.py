@@ -65,9 +65,9 @@ class MarketFacts:
 
 def _inside(instant: datetime | None, window: TimeRange, touches: bool) -> str:
     """The instant where it bounds what is expected in a window, else which side of the window it is on."""
-    if instant is None or (window.start < instant < window.end):
+    if instant is not None and window.start < instant < window.end:
         return str(instant)
-    return "bounds nothing here" if touches else "bounds all of it"
+    return "bounds nothing here" if instant is None or touches else "bounds all of it"
 
 
 class MarketTable(Table):

@@ -54,6 +54,7 @@ _QUOTES = (
 KLINE_COLUMNS = ("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "ignore")
 _KLINE_TYPES = {name: pl.Int64 if name in ("open_time", "close_time", "count") else pl.String if name == "ignore" else pl.Float64 for name in KLINE_COLUMNS}
 _KLINE_NAMES: dict[str, str] = {"count": "trade_count"}
+_LATEST = 10**17  # microseconds; far more is nanoseconds, or no time at all
 # What the derivative margined in the base currency publishes under the same header (see `data_formats`: contracts, then base volume).
 _INVERSE_NAMES = {"volume": "contracts", "quote_volume": "volume", "taker_buy_volume": "taker_buy_contracts", "taker_buy_quote_volume": "taker_buy_volume"}
 
@@ -134,8 +135,14 @@ def parse_klines(key: str, csv: bytes, market_type: MarketType) -> pl.DataFrame:
         raise CsvEmptyError(key) from None
     except pl.exceptions.PolarsError as error:
         raise CsvParseError(key, str(error).strip().split("\n", 1)[0]) from None
+    if not raw.height:
+        raise CsvEmptyError(key)
     if absent := [name for name in KLINE_COLUMNS if name != "ignore" and raw[name].null_count()]:
         raise CsvParseError(key, f"no value in {', '.join(absent)} of some rows")
+    if csv.count(b",") != (len(KLINE_COLUMNS) - 1) * (raw.height + has_header):  # a last line cut within its eleventh value still reads as a number
+        raise CsvParseError(key, f"some rows have fewer than {len(KLINE_COLUMNS)} values")
+    if not raw.select(pl.all_horizontal(pl.col("open_time", "close_time").is_between(0, _LATEST)).all()).item():
+        raise CsvParseError(key, "some times are neither seconds, milliseconds nor microseconds since 1970")
     names = _KLINE_NAMES | (_INVERSE_NAMES if market_type == "inverse" else {})
     frame = raw.drop("ignore").rename(names).with_columns(_instant(raw["open_time"], False), _instant(raw["close_time"], True))
     return frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in _VALUES if name not in frame.columns).select(_VALUES)

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import lzma
 import re
 import zipfile
 import zlib
@@ -27,9 +28,12 @@ from lakehouse.model.errors import (
     ZipMembersError,
     ZipTooLargeError,
 )
+from lakehouse.model.table import UTC_TIME
 from lakehouse.storage.landing import Landing, Outcome, Receipt
 
 INFLATED_CAP = 1 << 30  # far above any published month of candles, far below what hurts
+# What `zipfile` and its decompressors raise on bytes that are no sound zip; ValueError stands for offsets and names that make no sense.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 _CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S.*?)\s*")
 
 
@@ -65,6 +69,7 @@ class ArchiveReader:
         self._clock = clock
         self._client = ArchiveClient(exchange.archive_url, exchange.bucket)
         self._receipts: dict[str, dict[str, list[str]]] = {}
+        self._admitted: dict[str, Receipt] = {}
         self._batches: list[Batch] = []
         self._stack = contextlib.ExitStack()
         self.fetched: list[str] = []
@@ -78,6 +83,8 @@ class ArchiveReader:
     def receipt(self, listing: MarketListing, period: str) -> Receipt | None:
         """The receipt of the version of a file that is listed now, or None if it was never fetched."""
         key = listing.files[period].key
+        if key in self._admitted:
+            return self._admitted[key]
         prefix = key.rsplit("/", 1)[0]
         if prefix not in self._receipts:
             self._receipts[prefix] = self._landing.receipts(prefix)
@@ -91,8 +98,7 @@ class ArchiveReader:
             if self.receipt(listing, period) is None and not any(file.key in batch for batch in self._batches):
                 keys += [file.key] + ([checksum.key] if checksum else [])
         if keys:
-            self._batches.append(self._stack.enter_context(Batch(self._client, keys)))
-            self.fetched += keys
+            self._fetch(keys)
 
     def read(self, listing: MarketListing, period: str) -> ArchiveRows:
         """The rows of a file, from landing if it is there.
@@ -102,15 +108,21 @@ class ArchiveReader:
             ArchiveFileError: It was fetched and cannot be trusted; the receipt says so too.
         """
         receipt = self.receipt(listing, period)
-        if receipt is not None and receipt.outcome != "mismatch":
-            return self._open(listing, period, receipt, self._landing.body(receipt))
-        if receipt is not None:
+        if receipt is None:
+            return self._admit(listing, period)
+        if receipt.outcome == "mismatch":
             raise _recorded(receipt)
-        return self._admit(listing, period)
+        body = self._landing.body(receipt)
+        return self._open(listing, period, receipt, body) if body is not None else self._admit(listing, period)
+
+    def _fetch(self, keys: list[str]) -> None:
+        self._batches.append(self._stack.enter_context(Batch(self._client, keys)))
+        self.fetched += keys
 
     def _admit(self, listing: MarketListing, period: str) -> ArchiveRows:
-        self.prefetch([(listing, period)])
         file, checksum = listing.files[period], listing.checksums.get(period)
+        if not any(file.key in batch for batch in self._batches):
+            self._fetch([file.key] + ([checksum.key] if checksum else []))
         batch = next(batch for batch in self._batches if file.key in batch)
         body = batch.wait(file.key)
         published = batch.wait(checksum.key).decode("utf-8", "replace") if checksum else ""
@@ -124,10 +136,10 @@ class ArchiveReader:
             rows = self._open(listing, period, receipt("ok"), body)
         except ArchiveFileError as error:
             outcome: Outcome = "mismatch" if error.outcome == "mismatch" else "corrupt"
-            self._landing.admit(receipt(outcome, str(error)), body)
+            self._admitted[file.key] = self._landing.admit(receipt(outcome, str(error)), body)
             raise
-        self._landing.admit(rows.receipt, body)
-        return rows
+        admitted = self._admitted[file.key] = self._landing.admit(rows.receipt, body)
+        return ArchiveRows(rows.frame.with_columns(fetched_at=pl.lit(admitted.fetched_at).cast(UTC_TIME)), rows.duplicate_count, admitted)
 
     def _open(self, listing: MarketListing, period: str, receipt: Receipt, body: bytes) -> ArchiveRows:
         key = receipt.key
@@ -140,7 +152,7 @@ class ArchiveReader:
             source=pl.lit("monthly" if len(period) == 7 else "daily"),
             source_file=pl.lit(key),
             source_sha256=pl.lit(receipt.sha256),
-            fetched_at=pl.lit(receipt.fetched_at).cast(pl.Datetime("us", "UTC")),
+            fetched_at=pl.lit(receipt.fetched_at).cast(UTC_TIME),
             is_removed=pl.lit(False),
         )
         return ArchiveRows(lineage, repeated, receipt)
@@ -207,7 +219,7 @@ def extract_csv(key: str, body: bytes, cap: int = INFLATED_CAP) -> bytes:
             if len(csv) > cap:
                 raise ZipTooLargeError(key, cap)
             return csv
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except _DAMAGE as error:
         raise ZipDamagedError(key, str(error)) from None
 
 

@@ -40,7 +40,7 @@ class Vwap(Feature):
         totals = candles.sort("open_time").select(
             "open_time",
             pl.col("quote_volume").fill_null(0).cast(EXACT).cum_sum().alias("quote"),
-            pl.col("volume").cast(EXACT).cum_sum().alias("base"),
+            pl.when(pl.col("quote_volume").is_not_null()).then("volume").otherwise(0.0).cast(EXACT).cum_sum().alias("base"),  # without its value, a size has no price
             pl.int_range(1, pl.len() + 1, dtype=pl.Int32).alias("count"),
         )
         since = {"1h": pl.col("open_time") - _HOUR, "1d": pl.col("open_time") - _DAY, "session": pl.col("open_time").dt.truncate("1d") - timedelta(microseconds=1)}

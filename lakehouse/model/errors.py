@@ -95,6 +95,18 @@ class RootNotWritableError(LakehouseError):
         super().__init__(f"The lake at {root} cannot be written: {why}. Set LAKEHOUSE_ROOT to a folder or s3://bucket/prefix you may write to.")
 
 
+class StoreError(LakehouseError):
+    """A lake's store that does not answer, or refuses.
+
+    Attributes:
+        why: The store's own words.
+    """
+
+    def __init__(self, doing: str, uri: str, why: str) -> None:
+        super().__init__(f"{doing} {uri} failed: {why}. What had been built stays; run the same build again.")
+        self.why = why
+
+
 class ListingUnreachableError(LakehouseError):
     """An archive whose listing does not answer."""
 

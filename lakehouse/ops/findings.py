@@ -60,7 +60,7 @@ def families(table: type[Table]) -> dict[str, str]:
     said = {"schema": "Every cell was written by today's declaration, and no row had to be rejected."}
     if table.zone() == "silver" and table.shape == "cells":
         said["gaps"] = "Every expected row is there; rows the market could not have (before listing, after delisting) are not expected."
-        said["reconciliation"] = "No key has two values that no rule could settle."
+        said["reconciliation"] = "Sources agree on every key. A dispute that a rule settled is a warning; a key that is not served because none could is an error."
     if _is_resampled(table):
         said["resample"] = "Rows, volumes, trades and extremes equal those of the 1m candles below, recomputed in SQL from the stored files."
     return said

@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal
 
-import obstore
-
 from lakehouse.storage.layout import landing_key, landing_prefix
 from lakehouse.storage.objects import LakeObjects
 
@@ -55,44 +53,38 @@ class Landing:
     def receipts(self, prefix: str) -> dict[str, list[str]]:
         """Paths of all receipts below an archive key prefix, by key."""
         found: dict[str, list[str]] = {}
-        for batch in obstore.list(self.objects.store, prefix=landing_prefix(self.exchange, prefix).rstrip("/")):
-            for entry in batch:
-                if entry["path"].endswith(".json"):
-                    found.setdefault(landing_key(self.exchange, entry["path"]), []).append(entry["path"])
+        for entry in self.objects.list(landing_prefix(self.exchange, prefix).rstrip("/")):
+            if entry.path.endswith(".json"):
+                found.setdefault(landing_key(self.exchange, entry.path), []).append(entry.path)
         return found
 
     def find(self, paths: list[str], state: str) -> Receipt | None:
-        """The receipt of the version a listing describes, or None if it was never fetched."""
-        for path in paths:
-            body = self.objects.get(path)
-            receipt = self._parse(body) if body else None
-            if receipt and receipt.state == state:
-                return receipt
-        return None
+        """The newest receipt of a key if it is of the version a listing describes; None if that was never fetched, or something else since."""
+        bodies = [body for path in paths if (body := self.objects.get(path)) is not None]
+        newest = max((self._parse(body) for body in bodies), key=lambda receipt: receipt.fetched_at, default=None)
+        return newest if newest is not None and newest.state == state else None
 
     def admit(self, receipt: Receipt, body: bytes) -> Receipt:
-        """Keep a fetched file under its key and hash, then its receipt; a receipt that is there already stands."""
+        """Keep a fetched file under its key and hash, then its receipt; the receipt that stands for it from now on.
+
+        Receipts never change. One that says the same already stands; a file that came back (A, then B, then A again) gets a second one, whose
+        instant says when.
+        """
         folder = landing_prefix(self.exchange, receipt.key)
         if receipt.outcome != "mismatch":
             self.objects.put(f"{folder}/{receipt.sha256}.zip", body)
         name = receipt.sha256
-        while (stored := self.objects.get(f"{folder}/{name}.json")) is not None:
-            if self._parse(stored).state == receipt.state:
-                return self._parse(stored)
-            name += "+"  # the same bytes under another etag or checksum: a further receipt beside the first
+        standing = self.find(self.receipts(receipt.key).get(receipt.key, []), receipt.state)
+        if standing is not None and standing.sha256 == receipt.sha256:
+            return standing
+        while self.objects.get(f"{folder}/{name}.json") is not None:
+            name += "+"  # the same bytes under another etag or checksum, or once more: a further receipt beside the first
         self.objects.put(f"{folder}/{name}.json", json.dumps(asdict(receipt), default=str, indent=1).encode())
         return receipt
 
-    def body(self, receipt: Receipt) -> bytes:
-        """The bytes a receipt stands for.
-
-        Raises:
-            FileNotFoundError: They are not kept, or were removed.
-        """
-        body = self.objects.get(f"{landing_prefix(self.exchange, receipt.key)}/{receipt.sha256}.zip")
-        if body is None:
-            raise FileNotFoundError(receipt.key)
-        return body
+    def body(self, receipt: Receipt) -> bytes | None:
+        """The bytes a receipt stands for; None if they are not kept, or were removed."""
+        return self.objects.get(f"{landing_prefix(self.exchange, receipt.key)}/{receipt.sha256}.zip")
 
     @staticmethod
     def _parse(body: bytes) -> Receipt:

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-import obstore
 import polars as pl
 
 from lakehouse.model.cell import Cell
@@ -45,23 +44,20 @@ def ledger(objects: LakeObjects, table: type[Table]) -> dict[Cell, CellRecord]:
 
 
 def _listed(objects: LakeObjects, table: type[Table]) -> Iterable[tuple[str, str, int]]:
-    for batch in obstore.list(objects.store, prefix=table_prefix(table)):
-        for entry in batch:
-            if entry["path"].endswith(f"/{FILE}"):
-                yield entry["path"], entry["e_tag"] or "", entry["size"]
+    for found in objects.list(table_prefix(table)):
+        if found.path.endswith(f"/{FILE}"):
+            yield found.path, found.etag, found.size
 
 
 def _read_tail(objects: LakeObjects, path: str, size: int) -> str:
     """A footer as JSON text; empty if the object is gone again."""
     length = _TAIL
     while True:
-        start = max(0, size - length)
-        try:
-            tail = obstore.get_range(objects.store, path, start=start, end=size).to_bytes()
-        except FileNotFoundError:
+        tail = objects.tail(path, size, length)
+        if tail is None:
             return ""
         needed = int.from_bytes(tail[-8:-4], "little") + 8
-        if needed > len(tail) and start > 0 and tail[-4:] == b"PAR1":
+        if len(tail) < needed <= size and tail[-4:] == b"PAR1":
             length = needed
             continue
         return json.dumps(read_footer(path, tail))

@@ -91,8 +91,8 @@ class TableStore:
     def __init__(self, objects: LakeObjects) -> None:
         self.objects = objects
 
-    def put(self, table: type[Table], cell: Cell | None, result: CellResult) -> CellRecord:
-        """Store a computed cell, replacing the one that is there.
+    def put(self, table: type[Table], cell: Cell | None, result: CellResult, replacing: str | None = None) -> CellRecord:
+        """Store a computed cell, replacing the one that is there (see `LakeObjects.put` for `replacing`).
 
         Rows are checked against the declaration; those that break a row rule go to quarantine with the ones the computation rejected.
 
@@ -118,26 +118,31 @@ class TableStore:
         body, version = encode(table, good, footer)
         self._put_quarantine(table, cell, rejected)
         path = cell_path(table, cell)
-        etag = self.objects.put(path, body)
+        etag = self.objects.put(path, body, replacing)
         return CellRecord.from_footer(cell, path, etag, len(body), footer | {"version": version})
 
     def update(self, table: type[Table], cell: Cell | None, change: Callable[[StoredCell | None], CellResult | None]) -> CellRecord | None:
-        """Read, change and replace a cell while no other process of this machine does; None, and nothing written, if `change` returns None."""
-        with self.objects.lock(cell_path(table, cell)):
-            before = self.get(table, cell)
+        """Read, change and replace a cell while no other process does; nothing is written if `change` returns None.
+
+        Returns:
+            The record of what is stored afterwards, or None if nothing is.
+        """
+        path, record = cell_path(table, cell), None
+
+        def write(body: bytes | None, replacing: str | None) -> None:
+            nonlocal record
+            before = self._decode(cell, path, body) if body is not None else None
             result = change(before)
-            if result is None:
-                return before.record if before else None
-            return self.put(table, cell, result)
+            record = self.put(table, cell, result, replacing) if result is not None else before.record if before else None
+
+        self.objects.update(path, write)
+        return record
 
     def get(self, table: type[Table], cell: Cell | None) -> StoredCell | None:
         """A cell's rows and record, or None if it is not stored."""
         path = cell_path(table, cell)
         body = self.objects.get(path)
-        if body is None:
-            return None
-        rows, footer = decode(path, body)
-        return StoredCell(rows, CellRecord.from_footer(cell, path, "", len(body), footer))
+        return self._decode(cell, path, body) if body is not None else None
 
     def delete(self, table: type[Table], cell: Cell | None) -> None:
         """Remove a cell and its quarantine."""
@@ -149,6 +154,11 @@ class TableStore:
         path = quarantine_path(table, cell)
         body = self.objects.get(path)
         return decode(path, body)[0] if body is not None else None
+
+    @staticmethod
+    def _decode(cell: Cell | None, path: str, body: bytes) -> StoredCell:
+        rows, footer = decode(path, body)
+        return StoredCell(rows, CellRecord.from_footer(cell, path, "", len(body), footer))
 
     def _put_quarantine(self, table: type[Table], cell: Cell | None, rejected: pl.DataFrame) -> None:
         path = quarantine_path(table, cell)

@@ -9,9 +9,13 @@ SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_
 
 
 def exact_sum(column: str) -> pl.Expr:
-    """The sum of a Float64 column as Decimal, null where every value is null (a value not published is not zero)."""
-    value = pl.col(column)
-    return pl.when(value.is_not_null().any()).then(value.cast(EXACT).sum())
+    """The sum of a Float64 column as Decimal, null where every value is null."""
+    return _known(column, pl.col(column).cast(EXACT).sum())
+
+
+def _known(column: str, total: pl.Expr) -> pl.Expr:
+    """A total, or null where no value was published: that is not zero."""
+    return pl.when(pl.col(column).is_not_null().any()).then(total)
 
 
 def resample(candles: pl.DataFrame, interval: Interval) -> pl.DataFrame:
@@ -27,7 +31,7 @@ def resample(candles: pl.DataFrame, interval: Interval) -> pl.DataFrame:
         silent: it counts fewer than `interval.minutes`.
     """
     bucket = pl.col("open_time").dt.truncate(interval.name).alias("bucket")
-    sums = [exact_sum(name).cast(pl.Float64).alias(name) if candles.schema[name] == pl.Float64 else pl.col(name).sum().alias(name) for name in SUMS if name in candles.columns]
+    sums = [exact_sum(name).cast(pl.Float64).alias(name) if candles.schema[name] == pl.Float64 else _known(name, pl.col(name).sum()).alias(name) for name in SUMS if name in candles.columns]
     return (
         candles.sort("open_time")
         .group_by(bucket, maintain_order=True)
