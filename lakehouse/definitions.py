@@ -8,6 +8,7 @@ from dagster_duckdb import DuckDBResource
 
 from lakehouse.defs.automation import automation_sensor
 from lakehouse.defs.bronze import archive_asset, market_asset
+from lakehouse.defs.catalog import catalog_asset
 from lakehouse.defs.checks import checks_of
 from lakehouse.defs.gold import feature_asset
 from lakehouse.defs.io_manager import LakeIOManager
@@ -17,6 +18,7 @@ from lakehouse.exchanges import EXCHANGES
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.settings import Settings
+from lakehouse.storage.catalog import GlueCatalog
 from lakehouse.storage.objects import LakeObjects
 
 
@@ -32,7 +34,9 @@ def open_lake(settings: Settings, registry: Registry = REGISTRY, exchanges: Mapp
     if exchanges is None:
         urls = {"binance": (settings.binance_archive_url, settings.binance_rest_url)}
         exchanges = {exchange.name: exchange(*urls[exchange.name]) for exchange in EXCHANGES}
-    return LakeServices(LakeObjects(settings.root), exchanges, registry, settings.start, **more)
+    objects = LakeObjects(settings.root)
+    catalog = GlueCatalog(settings.glue_database, objects) if settings.glue_database else None
+    return LakeServices(objects, exchanges, registry, settings.start, catalog, **more)
 
 
 def build_definitions(lake: LakeServices) -> dg.Definitions:
@@ -42,6 +46,8 @@ def build_definitions(lake: LakeServices) -> dg.Definitions:
     for dataset in registry.datasets:
         assets += [archive_asset(dataset, lake), silver_asset(dataset, lake)]
     assets += [gap_asset(lake), *(feature_asset(feature, lake) for feature in registry.features)]
+    if lake.catalog is not None:
+        assets += [catalog_asset(table, lake) for table in registry.tables if table.zone() != "bronze"]
     return dg.Definitions(
         assets=assets,
         asset_checks=[checks_of(table) for table in registry.tables],

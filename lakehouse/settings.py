@@ -20,6 +20,7 @@ class Settings(BaseSettings):
         start: First month that has partitions.
         binance_archive_url: S3 endpoint that serves the bucket `data.binance.vision`.
         binance_rest_url: One base for Binance's REST APIs; None for its own three hosts.
+        glue_database: Prefix of the Glue databases to register tables in; empty for none.
         dagster_home: Where Dagster keeps its instance.
     """
 
@@ -30,6 +31,7 @@ class Settings(BaseSettings):
     start: str = "2017-08"
     binance_archive_url: str = "https://s3-ap-northeast-1.amazonaws.com"
     binance_rest_url: str | None = None
+    glue_database: str = ""
     dagster_home: Path = Field(default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME"))
 
     @field_validator("markets", mode="before")
@@ -55,6 +57,6 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """The settings as environment variables, for child processes."""
-        named = {f"LAKEHOUSE_{name.upper()}": getattr(self, name) for name in ("root", "start", "binance_archive_url", "binance_rest_url")}
+        named = {f"LAKEHOUSE_{name.upper()}": getattr(self, name) for name in ("root", "start", "glue_database", "binance_archive_url", "binance_rest_url")}
         home = {"DAGSTER_HOME": self.dagster_home.expanduser().absolute(), "LAKEHOUSE_MARKETS": ",".join(self.markets)}
         return {name: str(value or "") for name, value in (named | home).items()}

@@ -12,7 +12,8 @@ from lakehouse.defs.describe import asset_key
 from lakehouse.defs.services import LakeServices
 from lakehouse.model.table import Table
 from lakehouse.ops import findings
-from lakehouse.storage.ledger import single
+from lakehouse.query.engine import prepare
+from lakehouse.storage.ledger import records
 
 _SHOWN = 50
 
@@ -34,12 +35,12 @@ def checks_of(table: type[Table]) -> dg.AssetChecksDefinition:
 
 def _rules(table: type[Table], lake: LakeServices, duckdb: DuckDBResource) -> dict[str, Callable[[], findings.Verdict]]:
     if table.shape == "single":
-        record = single(lake.objects, table)
-        return {"schema": lambda: findings.check_schema(table, [record] if record else [])}
+        return {"schema": lambda: findings.check_schema(table, records(lake.objects, table))}
     stored = lake.ledger(table.name)
 
     def resample() -> findings.Verdict:
         with duckdb.get_connection() as connection:
+            prepare(connection, lake.objects)
             return findings.check_resample(connection, lake.objects, table, stored, Candle, lake.ledger(Candle.name))
 
     return {

@@ -9,6 +9,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import UnknownExchangeError
 from lakehouse.model.market import Market
 from lakehouse.registry import REGISTRY, Registry
+from lakehouse.storage.catalog import GlueCatalog
 from lakehouse.storage.ledger import Ledger, ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
@@ -30,6 +31,7 @@ class LakeServices:
         exchanges: Exchanges by name.
         registry: The declared tables.
         start: First month with partitions, `YYYY-MM`.
+        catalog: Where tables are registered, if anywhere.
         clock: Tells the current instant.
         progress: Told of every cell: table, cell, and `built`, `unchanged`, `nothing` or `failed`.
     """
@@ -38,6 +40,7 @@ class LakeServices:
     exchanges: Mapping[str, Exchange]
     registry: Registry = REGISTRY
     start: str = "2017-08"
+    catalog: GlueCatalog | None = None
     clock: Callable[[], datetime] = utc_now
     progress: Progress = field(default=lambda table, cell, outcome: None)
 

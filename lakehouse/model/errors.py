@@ -107,6 +107,23 @@ class StoreError(LakehouseError):
         self.why = why
 
 
+class CatalogError(LakehouseError):
+    """A catalog that refuses something, or a name it would."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"The catalog does not take {what}: {why}. What was registered before is right; the next sync does the rest.")
+
+
+class ColumnChangeError(LakehouseError):
+    """A declared column that no longer fits what is registered."""
+
+    def __init__(self, table: str, column: str, registered: str, declared: str) -> None:
+        super().__init__(
+            f"{table}.{column} is registered as {registered} and declared as {declared}. Columns can be appended and widened (int to bigint, float to double); "
+            "anything else would misread the files that exist. Declare a new column, or drop the table from the catalog and rebuild its cells."
+        )
+
+
 class ListingUnreachableError(LakehouseError):
     """An archive whose listing does not answer."""
 

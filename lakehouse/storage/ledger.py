@@ -116,9 +116,9 @@ def is_due(table: type[Table], record: CellRecord | None, inputs: Mapping[str, s
     return record is None or record.code_version != table.code_version or dict(record.inputs) != dict(inputs)
 
 
-def single(objects: LakeObjects, table: type[Table]) -> CellRecord | None:
-    """The record of a table of a single object, or None."""
-    for path, etag, size in _listed(objects, table):
-        footer = _read_tail(objects, path, size)
-        return CellRecord.from_footer(None, path, etag, size, json.loads(footer)) if footer else None
-    return None
+def records(objects: LakeObjects, table: type[Table]) -> list[CellRecord]:
+    """What is stored of a table of any shape, a record per object."""
+    if table.shape != "single":
+        return list(ledger(objects, table).values())
+    read = [(path, etag, size, _read_tail(objects, path, size)) for path, etag, size in _listed(objects, table)]
+    return [CellRecord.from_footer(None, path, etag, size, json.loads(footer)) for path, etag, size, footer in read if footer]

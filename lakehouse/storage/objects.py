@@ -101,6 +101,8 @@ class LakeObjects:
 
     def tail(self, path: str, size: int, length: int) -> bytes | None:
         """The last bytes of an object of a known size, or None if it does not exist."""
+        if not size:
+            return b""  # no range of it can be asked for
         with self._named("reading", path):
             try:
                 return obstore.get_range(self.store, path, start=max(0, size - length), end=size).to_bytes()
