@@ -55,11 +55,12 @@ class Registry:
         return [table for table in self.tables if table.zone() == name] or [self.table(name)]
 
     def upstream(self, tables: Iterable[type[Table]]) -> list[type[Table]]:
-        """Some tables and everything they are made from, upstream first."""
+        """Some tables, everything they are made from, and the ledgers by month of all these; upstream first."""
         needed = {table.name for table in tables}
         for candidate in reversed(self.tables):
             if candidate.name in needed:
                 needed |= set(candidate.inputs)
+        needed |= {candidate.name for candidate in self.tables if candidate.shape == "months" and needed.issuperset(candidate.inputs)}
         return [candidate for candidate in self.tables if candidate.name in needed]
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from lakehouse.datasets.gap import Gap
 from lakehouse.datasets.market import MarketTable
 from lakehouse.definitions import build_definitions
 from lakehouse.defs.bronze import market_metadata
+from lakehouse.defs.catalog import catalog_key
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, range_tags
 from lakehouse.defs.services import LakeServices
@@ -93,13 +93,11 @@ class Builder:
         """
         self._lake.objects.check_writable()
         self.add_markets(markets)
-        upstream = self._lake.registry.upstream(tables)
-        if any(declared.name == "silver/candle" for declared in upstream) and Gap not in upstream:
-            upstream.insert(next(i for i, declared in enumerate(upstream) if declared.name == "silver/candle") + 1, Gap)
-        cells = self._cells_in_life(markets, span)
-        reports = [self._build_table(declared, cells) for declared in upstream if declared is not MarketTable]
-        self._run_checks([declared for declared, report in zip([d for d in upstream if d is not MarketTable], reports, strict=True) if report.built or report.failed])
-        return reports
+        upstream, cells = self._lake.registry.upstream(tables), self._cells_in_life(markets, span)
+        reports = {declared: self._build_table(declared, cells) for declared in upstream if declared.shape != "single"}
+        registered = self._register([MarketTable, *(declared for declared in upstream if declared.zone() != "bronze")])
+        self._run_checks([declared for declared, report in reports.items() if report.built or report.failed])
+        return [*reports.values(), *registered]
 
     def _cells_in_life(self, markets: Iterable[Market], span: TimeRange) -> list[Cell]:
         known, first = known_markets(self._lake), parse_instant(self._lake.start)
@@ -141,6 +139,18 @@ class Builder:
                 cells.append(cell)
         return cells, derived_due(self._lake, table, cells, self._lake.ledger(table.name))
 
+    def _register(self, tables: Iterable[type[Table]]) -> list[TableBuild]:
+        """Sync the catalog entries of tables, if there is a catalog."""
+        reports = []
+        for table in tables if self._lake.catalog is not None else ():
+            report, started = TableBuild("/".join(catalog_key(table).path)), time.monotonic()
+            result = self._job.execute_in_process(instance=self._instance, asset_selection=[catalog_key(table)], run_config=_QUIET, raise_on_error=False)
+            if not result.success:
+                report.failed = {table.name: _why(result)}
+            report.seconds = time.monotonic() - started
+            reports.append(report)
+        return reports
+
     def _run_checks(self, tables: list[type[Table]]) -> None:
         keys = [dg.AssetCheckKey(asset_key(table), name) for table in tables for name in families(table)]
         if keys:
@@ -163,12 +173,17 @@ def _failures(result: dg.ExecuteInProcessResult, covered: list[Cell], report: Ta
     """Cells of a failed run with the reason each gave; where the step itself broke, all that it had not finished."""
     done = {*report.built, *report.current, *report.nothing}
     reasons: dict[str, str] = {}
-    fallback = "the run failed; see its log in the UI"
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.user_failure_data:
             cells = event.step_failure_data.user_failure_data.metadata.get("cells")
             reasons |= cells.value if isinstance(cells, dg.JsonMetadataValue) and isinstance(cells.value, dict) else {}
-        elif event.is_step_failure and event.step_failure_data.error:
+    return {str(cell): reasons.get(str(cell), _why(result)) for cell in covered if cell not in done}
+
+
+def _why(result: dg.ExecuteInProcessResult) -> str:
+    """The first line of what broke a step."""
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
             error = event.step_failure_data.error
-            fallback = (error.cause.message if error.cause else error.message).strip().split("\n", 1)[0]
-    return {str(cell): reasons.get(str(cell), fallback) for cell in covered if cell not in done}
+            return (error.cause.message if error.cause else error.message).strip().split("\n", 1)[0]
+    return "the run failed; see its log in the UI"

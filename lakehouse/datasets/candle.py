@@ -25,7 +25,11 @@ class CandleArchive(ArchiveTable):
     """
 
     name = "bronze/candle_archive"
-    key = ("open_time", "source", "fetched_at", "source_sha256")  # and every value, see below: one file may state a candle twice, differing anywhere
+    # One file may state a candle twice and differ in any value, so every value is part of the key.
+    key = (
+        *("open_time", "source", "fetched_at", "source_sha256", "open", "high", "low", "close", "volume", "close_time", "trade_count"),
+        *("quote_volume", "taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts"),
+    )
 
     open_time = Column(UTC_TIME, "Start of the candle", "UTC")
     open = Column(pl.Float64, "First price", "quote", nullable=True)
@@ -43,7 +47,6 @@ class CandleArchive(ArchiveTable):
 
 
 CandleArchive.columns = {name: CandleArchive.columns[name] for name in sorted(CandleArchive.columns, key=lambda n: n in ArchiveTable.columns)}  # lineage last
-CandleArchive.key += tuple(name for name in CandleArchive.columns if name not in CandleArchive.key and name not in ArchiveTable.columns)
 
 
 class CandleColumns(Table):

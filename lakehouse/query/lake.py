@@ -12,10 +12,11 @@ from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
-from lakehouse.query.views import connect, create_view, mentioned, run
+from lakehouse.query.engine import connect
+from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.layout import partition_columns
-from lakehouse.storage.ledger import ledger, single
+from lakehouse.storage.ledger import ledger, records
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.resample import resample
@@ -90,11 +91,10 @@ class Lake:
         Raises:
             SqlError: The statement is refused.
         """
-        with connect() as connection:
+        with connect(self.objects) as connection:
             for table in mentioned(query, self.registry.tables):
                 create_view(connection, self.objects, table, [record.path for record in self.records(table.name)])
-            result = run(connection, query)
-            return result.pl() if result is not None else pl.DataFrame()
+            return run(connection, query)
 
     def markets(self) -> pl.DataFrame:
         """All known markets: `silver/market`."""
@@ -102,11 +102,7 @@ class Lake:
 
     def records(self, table: str) -> list[CellRecord]:
         """What is stored of a table, a record per object."""
-        declared = self.registry.table(table)
-        if declared.shape == "single":
-            found = single(self.objects, declared)
-            return [found] if found else []
-        return list(ledger(self.objects, declared).values())
+        return records(self.objects, self.registry.table(table))
 
     def _cells(self, name: str, markets: list[Market] | None, span: TimeRange | None, with_path: bool = False) -> pl.LazyFrame:
         table = self.registry.table(name)
@@ -120,7 +116,11 @@ class Lake:
         schema = pl.Schema(dict(table.polars_schema()) | dict.fromkeys(hive, pl.String))
         if not paths:
             return pl.LazyFrame(schema=schema)
-        rows = pl.scan_parquet(paths, hive_partitioning=with_path, hive_schema=dict.fromkeys(hive, pl.String) if hive else None).select(schema.names())
+        above = [part.split("=")[0] for part in self.objects.uri("").split("/") if "=" in part]  # a root may have such folders of its own
+        hive_schema = dict.fromkeys([*above, *hive], pl.String) if hive else None
+        rows = pl.scan_parquet(paths, hive_partitioning=bool(hive), hive_schema=hive_schema, glob=False).select(schema.names())
+        if markets is not None and table.shape != "cells" and "symbol" in table.columns:
+            rows = rows.filter(pl.format("{}-{}:{}", "exchange", "market_type", "symbol").is_in([market.key for market in markets]))
         time = _time_column(table)
         return rows.filter(pl.col(time).is_between(span.start, span.end, closed="left")) if span and time else rows
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 import duckdb
+import polars as pl
 
 from lakehouse.model.errors import SqlError
 from lakehouse.model.table import Table
@@ -24,13 +25,6 @@ def mentioned(query: str, tables: Iterable[type[Table]]) -> list[type[Table]]:
     return [table for table in tables if table.short_name() in words]
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """An in-memory connection that shows instants in UTC."""
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone='UTC'")
-    return connection
-
-
 def create_view(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, table: type[Table], paths: Sequence[str]) -> None:
     """Create a table's view over the given objects; a table without objects is an empty view of the declared types.
 
@@ -47,20 +41,22 @@ def create_view(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, tab
         files = ", ".join("'" + objects.uri(path).replace("'", "''") + "'" for path in paths)
         types = ", ".join(f"'{key}': VARCHAR" for key in keys)
         hive = f", hive_partitioning = true, hive_types = {{{types}}}" if keys else ""
-        source = f"SELECT * FROM read_parquet([{files}]{hive})"
+        names = ", ".join('"' + name + '"' for name in (*table.columns, *keys))
+        source = f"SELECT {names} FROM read_parquet([{files}]{hive})"
     else:
         columns = [f'CAST(NULL AS {_DUCKDB[table.sql_type(column)]}) AS "{column}"' for column in table.columns]
         source = f"SELECT {', '.join(columns + [f'CAST(NULL AS VARCHAR) AS {key}' for key in keys])} WHERE false"
     connection.execute(f'CREATE OR REPLACE VIEW "{zone}"."{name}" AS {source}')
 
 
-def run(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPyRelation | None:
-    """Run a statement; None if it yields no rows by nature.
+def run(connection: duckdb.DuckDBPyConnection, query: str) -> pl.DataFrame:
+    """Run a statement to its end; no rows if it yields none by nature.
 
     Raises:
-        SqlError: DuckDB refuses it.
+        SqlError: DuckDB refuses it, at once or at some row.
     """
     try:
-        return connection.sql(query)
+        result = connection.sql(query)
+        return result.pl() if result is not None else pl.DataFrame()
     except duckdb.Error as error:
         raise SqlError(str(error).strip()) from error

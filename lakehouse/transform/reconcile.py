@@ -51,7 +51,7 @@ def reconcile(sources: Mapping[str, pl.DataFrame], key: Sequence[str]) -> Reconc
 
     values = value_columns(sources[known[0]], key)
     stacked = pl.concat([sources[name].with_columns(pl.lit(rank).alias("__rank")) for rank, name in enumerate(known)])
-    distinct = stacked.unique([*by, "__rank", *values], keep="first", maintain_order=True).sort([*by, "__rank", *values, "source_file", "source_sha256"])
+    distinct = stacked.sort([*by, "__rank", *values, "source_file", "source_sha256"]).unique([*by, "__rank", *values], keep="first", maintain_order=True)
     variants = distinct.select([*by, *values]).unique().group_by(by).len("__variants")
     top = distinct.group_by(by).agg(
         pl.col("__rank").min().alias("__top"), (pl.col("__rank") == pl.col("__rank").min()).sum().alias("__top_count"), (pl.col("source") == "daily").any().alias("__daily")

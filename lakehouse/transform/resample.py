@@ -31,7 +31,11 @@ def resample(candles: pl.DataFrame, interval: Interval) -> pl.DataFrame:
         silent: it counts fewer than `interval.minutes`.
     """
     bucket = pl.col("open_time").dt.truncate(interval.name).alias("bucket")
-    sums = [exact_sum(name).cast(pl.Float64).alias(name) if candles.schema[name] == pl.Float64 else _known(name, pl.col(name).sum()).alias(name) for name in SUMS if name in candles.columns]
+    sums = [
+        exact_sum(name).cast(pl.Float64).alias(name) if candles.schema[name] == pl.Float64 else _known(name, pl.col(name).sum()).alias(name)
+        for name in SUMS
+        if name in candles.columns
+    ]
     return (
         candles.sort("open_time")
         .group_by(bucket, maintain_order=True)
