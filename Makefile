@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow ui check docs benchmark
+.PHONY: setup demo demo-aws test test-slow ui check docs benchmark
 
 setup: .venv/.runtime
 
@@ -19,6 +19,9 @@ setup: .venv/.runtime
 
 demo: setup
 	$(BIN)/lakehouse demo
+
+demo-aws: .venv/.dev
+	$(BIN)/lakehouse demo --aws --folder demo-aws
 
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=
@@ -40,4 +43,5 @@ docs: setup
 	$(BIN)/lakehouse docs
 
 benchmark: setup
+	$(BIN)/python -m benchmarks.bronze
 	$(BIN)/python -m benchmarks.million

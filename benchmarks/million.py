@@ -87,7 +87,11 @@ def split(total: float) -> dict[str, float]:
     """Exclusive shares of the wall time."""
     leaves = {phase: SECONDS[phase] for _, _, phase in LEAVES}
     work, runs = SECONDS["cells"] + SECONDS["settle"], SECONDS["runs"]
-    return leaves | {"hash, verify, join and aggregate frames": work - sum(leaves.values()), "Dagster: runs and events": runs - work, "plan: listings, ledgers, what is due, checks": total - runs}
+    return leaves | {
+        "hash, verify, join and aggregate frames": work - sum(leaves.values()),
+        "Dagster: runs and events": runs - work,
+        "plan: listings, ledgers, what is due, checks": total - runs,
+    }
 
 
 def main() -> None:

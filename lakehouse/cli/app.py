@@ -32,14 +32,14 @@ def main() -> None:
     try:
         app()
     except UsageError as error:
-        err.print(f"[red]error:[/red] {error}", highlight=False)
+        err.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except ValidationError as error:
         for found in error.errors():
-            err.print(f"[red]error:[/red] setting {'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}", highlight=False)
+            err.print(f"[red]error:[/red] setting {'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except LakehouseError as error:
-        err.print(f"[red]error:[/red] {error}", highlight=False)
+        err.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
@@ -204,11 +204,12 @@ def _wait_for_interrupt() -> None:
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the demo's lake and Dagster instance go; emptied first.")] = Path("demo"),
+    aws: Annotated[bool, typer.Option(help="Against S3 and Glue endpoints on this machine, which end with the demo.")] = False,
 ) -> None:
     """Build three markets over three months from a simulated exchange with faults, and say what was healed and how."""
     from lakehouse.cli.demo import run_demo
 
-    if not run_demo(folder):
+    if not run_demo(folder, aws):
         raise typer.Exit(1)
 
 

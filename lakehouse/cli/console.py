@@ -1,6 +1,7 @@
 """How commands speak: tables and progress for people, JSON for programs."""
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +13,9 @@ from rich.table import Table as RichTable
 
 from lakehouse.model.cell import Cell
 
-out = Console(soft_wrap=False)
-err = Console(stderr=True)
+_WIDE = 150  # where output is no terminal, lines are for reading in a log, not for a screen of 80 columns
+out = Console(width=None if sys.stdout.isatty() else _WIDE)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE)
 
 
 def print_json(value: Any) -> None:

@@ -2,11 +2,13 @@
 
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from lakehouse.cli.building import Builder, TableBuild
 from lakehouse.cli.console import build_progress, out, print_table
 from lakehouse.cli.instance import open_instance
+from lakehouse.cli.local_aws import local_aws
 from lakehouse.cli.report import print_build
 from lakehouse.definitions import open_lake
 from lakehouse.model.market import Market
@@ -14,7 +16,9 @@ from lakehouse.model.timerange import TimeRange
 from lakehouse.query.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
+from lakehouse.storage.aws import aws_client
 
+BUCKET = "lakehouse-demo"
 MARKETS = ("binance-spot:BTCUSDT", "binance-linear:ETHUSDT", "binance-inverse:BTCUSD_PERP")
 SPAN = ("2024-11-01", "2025-02-01")  # spot files change their time unit in the middle of it
 FAULTS = {
@@ -28,8 +32,8 @@ FAULTS = {
     "error_503=*ETHUSDT-1m-2024-12*": "the archive answers 503 twice",
     "cut_transfer=*BTCUSDT-1m-2024-11*": "the transfer is cut in the middle",
 }
-QUESTION = """
-SELECT market_type || ' ' || symbol AS market, count(*) AS hours, sum(60 - candle_count) AS minutes_missing,
+QUESTION = f"""
+SELECT market_type || ' ' || symbol AS market, count(*) AS hours, date_diff('minute', TIMESTAMPTZ '{SPAN[0]}', TIMESTAMPTZ '{SPAN[1]}') - sum(candle_count) AS minutes_missing,
        round(min(low), 2) AS low, round(max(high), 2) AS high, round(sum(quote_volume) / sum(volume), 2) AS vwap, sum(trade_count)::BIGINT AS trades
 FROM gold.candle_1h GROUP BY ALL ORDER BY market
 """
@@ -40,14 +44,20 @@ def demo_exchange() -> Simulator:
     return Simulator(faults=tuple(FAULTS))
 
 
-def demo_settings(folder: Path, url: str) -> Settings:
-    """Settings of the demo's lake."""
+def demo_settings(folder: Path, url: str, aws: bool = False) -> Settings:
+    """Settings of the demo's lake: in a folder, or in a bucket and a catalog."""
     place = folder.absolute()
-    return Settings(root=str(place / "lake"), dagster_home=place / "dagster", markets=MARKETS, start="2024-10", binance_archive_url=url, binance_rest_url=url)
+    root, glue = (f"s3://{BUCKET}/lake", "lakehouse_demo") if aws else (str(place / "lake"), "")
+    return Settings(root=root, glue_database=glue, dagster_home=place / "dagster", markets=MARKETS, start="2024-10", binance_archive_url=url, binance_rest_url=url)
 
 
-def run_demo(folder: Path) -> bool:
-    """Run the demo; True if every cell was built."""
+def run_demo(folder: Path, aws: bool = False) -> bool:
+    """Run the demo; True if every cell was built.
+
+    Args:
+        folder: Where it leaves its lake and its Dagster instance.
+        aws: Against S3 and Glue endpoints on this machine, which go with the demo.
+    """
     for name in ("lake", "dagster"):
         shutil.rmtree(folder / name, ignore_errors=True)
     started = time.monotonic()
@@ -56,20 +66,24 @@ def run_demo(folder: Path) -> bool:
     for fault, meaning in FAULTS.items():
         out.print(f"  {fault.split('=')[0]:<17} {fault.split('=')[1].split('/')[-1].strip('*'):<26} {meaning}", highlight=False)
     out.print()
-    with demo_exchange() as exchange:
-        settings = demo_settings(folder, exchange.url)
+    with local_aws(BUCKET) if aws else nullcontext(), demo_exchange() as exchange:
+        settings = demo_settings(folder, exchange.url, aws)
         lake = open_lake(settings)
-        tables = lake.registry.named("gold")
         with open_instance(settings) as instance, build_progress(quiet=False) as progress:
             lake.progress = progress.cell
-            builder = Builder(lake, instance, progress.announce)
-            reports = builder.build(tables, [Market.parse(key) for key in MARKETS], TimeRange.parse(*SPAN))
-    out.print()
-    print_build(lake.objects, lake.registry, reports, as_json=False)
-    _say_gaps(Lake(settings.root))
-    answer = Lake(settings.root).sql(QUESTION)
-    print_table("One question in SQL: the three months by market, from gold.candle_1h", answer.columns, answer.rows())
-    _say_end(folder, reports, time.monotonic() - started)
+            reports = Builder(lake, instance, progress.announce).build(lake.registry.named("gold"), [Market.parse(key) for key in MARKETS], TimeRange.parse(*SPAN))
+        out.print()
+        print_build(lake.objects, lake.registry, reports, as_json=False)
+        retried = sum(len(keys) for name, keys in exchange.faults_hit.items() if name in ("error_503", "cut_transfer"))
+        out.print(f"Retried until they came whole: {retried} files that the archive refused at first or cut off.", highlight=False)
+        _say_gaps(Lake(settings.root))
+        answer = Lake(settings.root).sql(QUESTION)
+        print_table("One question in SQL: the three months by market, from gold.candle_1h", answer.columns, answer.rows())
+        if aws:
+            _say_catalog(settings.glue_database)
+        _say_end(settings, reports, time.monotonic() - started)
+    if not aws:
+        _say_next(folder)
     return not any(report.failed for report in reports)
 
 
@@ -83,9 +97,24 @@ def _say_gaps(lake: Lake) -> None:
     out.print()
 
 
-def _say_end(folder: Path, reports: list[TableBuild], seconds: float) -> None:
+def _say_catalog(prefix: str) -> None:
+    glue, rows = aws_client("glue"), []
+    for database in (f"{prefix}_silver", f"{prefix}_gold"):
+        for table in glue.get_tables(DatabaseName=database)["TableList"]:
+            pages = glue.get_paginator("get_partitions").paginate(DatabaseName=database, TableName=table["Name"])
+            rows.append((database, table["Name"], len(table["StorageDescriptor"]["Columns"]), sum(len(page["Partitions"]) for page in pages)))
+    print_table("Registered in Glue", ["database", "table", "columns", "partitions"], rows)
+
+
+def _say_end(settings: Settings, reports: list[TableBuild], seconds: float) -> None:
     built, failed = sum(len(set(report.built)) for report in reports), sum(len(report.failed) for report in reports)
-    out.print(f"{built} cells built, {failed} failed, in {seconds:.1f} s. The lake is in {folder}/lake; everything above is recorded in Dagster.\n", highlight=False)
-    out.print("Open the UI:        .venv/bin/lakehouse ui --demo        then http://127.0.0.1:3000", highlight=False)
-    out.print(f'Ask in SQL:         LAKEHOUSE_ROOT={folder}/lake .venv/bin/lakehouse sql "SELECT * FROM silver.gap"', highlight=False)
-    out.print(f'Read in Python:     Lake("{folder}/lake").candles("{MARKETS[0]}", "2024-12-01", "2025-01-01", interval="1h")', highlight=False)
+    out.print(f"{built} cells built, {failed} failed, in {seconds:.1f} s. The lake: {settings.root}. Every run and cell is recorded in Dagster.\n", highlight=False)
+
+
+def _say_next(folder: Path) -> None:
+    for what, how in (
+        ("Open the UI:", ".venv/bin/lakehouse ui --demo        then http://127.0.0.1:3000"),
+        ("Ask in SQL:", f'LAKEHOUSE_ROOT={folder}/lake .venv/bin/lakehouse sql "SELECT * FROM silver.gap"'),
+        ("Read in Python:", f'Lake("{folder}/lake").candles("{MARKETS[0]}", "2024-12-01", "2025-01-01", interval="1h")'),
+    ):
+        out.print(f"{what:<17} {how}", highlight=False, soft_wrap=True)

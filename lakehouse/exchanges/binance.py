@@ -123,7 +123,7 @@ def parse_klines(key: str, csv: bytes, market_type: MarketType) -> pl.DataFrame:
     """
     if not csv.isascii():
         raise CsvEncodingError(key, next(offset for offset, byte in enumerate(csv) if byte > 127))
-    if not csv.strip():
+    if csv[:64].isspace() or not csv:
         raise CsvEmptyError(key)
     first_line = csv[: csv.find(b"\n") if b"\n" in csv else len(csv)].decode().strip()
     has_header = not (first_line[:1].isdigit() or first_line[:1] == "-")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from lakehouse.exchanges.archive import ArchiveClient, Listed
 from lakehouse.exchanges.exchange import Exchange, period_range
@@ -16,7 +17,7 @@ _CHECKSUM = ".CHECKSUM"
 _LOOK_AHEAD = timedelta(days=10)  # a file after the range shows that the range itself was due for publication
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MarketListing:
     """The listed files of one market for one bronze table.
 
@@ -52,9 +53,12 @@ class MarketListing:
 
         Counted in whole days, so that asking again within a day changes nothing.
         """
+        return cell.window.clip(self._answered_until)
+
+    @cached_property
+    def _answered_until(self) -> datetime:
         settled = (self.listed_at - self.grace).replace(hour=0, minute=0, second=0, microsecond=0)
-        newest = max((period_range(period).end for period in self.files), default=settled)
-        return cell.window.clip(max(newest, settled))
+        return max([settled, *(period_range(period).end for period in self.files)])
 
     def is_due(self, cell: Cell, record: CellRecord | None) -> bool:
         """Whether a bronze cell has to be read again: never stored, made from other files than are listed now, or asked about less of its window.

@@ -77,6 +77,10 @@ def days_in_doubt(rows: pl.DataFrame, window: TimeRange, step: timedelta, broken
         listed: Rows are expected from the slot that holds this instant on.
         delisted: Rows are expected before this instant.
     """
+    if listed is None or listed <= window.start:
+        complete = expected_slots(window, step)
+        if rows.height == complete.len() and not broken.len() and (rows["open_time"] == complete).all():
+            return {}
     days = rows.select(slots_of(rows["open_time"], step).alias("slot"), "open_time").group_by(pl.col("slot").dt.strftime("%Y-%m-%d").alias("day"))
     counted = {day: (slots, keys, n) for day, slots, keys, n in days.agg(pl.col("slot").n_unique(), pl.col("open_time").n_unique().alias("keys"), pl.len().alias("n")).iter_rows()}
     breaking = set(broken.dt.strftime("%Y-%m-%d"))
