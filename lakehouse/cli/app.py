@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from lakehouse.cli.console import build_progress, err, out, print_json, print_table
-from lakehouse.model.errors import LakehouseError, UsageError
+from lakehouse.model.errors import LakehouseError, NoMarketError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 
@@ -60,6 +60,8 @@ def build(
 
     settings = Settings()
     wanted, span = [Market.parse(key) for key in markets.split(",") if key.strip()], TimeRange.parse(start, end)
+    if not wanted:
+        raise NoMarketError
     lake = open_lake(settings)
     tables = lake.registry.named(table)
     lake.objects.check_writable()
@@ -82,7 +84,7 @@ def markets_add(keys: Annotated[list[str] | None, typer.Argument(help="Market ke
     settings = Settings()
     chosen = [Market.parse(key) for given in (keys or settings.markets) for key in given.split(",")]
     if not chosen:
-        raise typer.BadParameter("name a market, or set LAKEHOUSE_MARKETS")
+        raise NoMarketError
     lake = open_lake(settings)
     lake.objects.check_writable()
     with open_instance(settings) as instance:
@@ -126,11 +128,13 @@ def gaps(
     """Every expected candle that is absent, and why."""
     import polars as pl
 
+    from lakehouse.ops.findings import holes
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
 
     wanted = [Market.parse(key) for key in markets.split(",") if key]
-    frame = Lake(Settings().root).scan("silver/gap").collect().drop("month")
+    reader = Lake(Settings().root)
+    frame = reader.scan("silver/gap").collect().drop("month")
     if wanted:
         frame = frame.filter(pl.concat_str("exchange", pl.lit("-"), "market_type", pl.lit(":"), "symbol").is_in([market.key for market in wanted]))
     if not not_listed:
@@ -141,7 +145,10 @@ def gaps(
     elif frame.height:
         print_table(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame.columns, frame.rows())
     else:
-        out.print("No expected candle is absent.")
+        out.print("No expected candle is absent in what is stored.")
+    missing = [cell for cell in holes(reader.stored("silver/candle")) if not wanted or cell.market in wanted]
+    if missing and not as_json:
+        out.print(f"Nothing is stored of {len(missing)} months between others: {', '.join(map(str, missing[:10]))}", highlight=False)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import dagster as dg
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.definitions import build_definitions
-from lakehouse.defs.bronze import market_metadata
+from lakehouse.defs.bronze import market_event
 from lakehouse.defs.catalog import catalog_key
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, range_tags
@@ -16,6 +16,7 @@ from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import archive_due, derived_due, input_ledgers, known_markets, list_archive, refresh_markets
 from lakehouse.exchanges.ingest import outside_life
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import NothingInRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange, parse_instant
@@ -65,15 +66,19 @@ class Builder:
     def add_markets(self, markets: Iterable[Market]) -> None:
         """Add markets to the universe and ask the exchanges about them.
 
+        A market whose files are out of reach for now is added all the same: its cells say so when they are built.
+
         Raises:
-            UnknownMarketError: An exchange does not list one; nothing is added.
+            UnknownMarketError, UnknownExchangeError: One is not listed, or of no supported exchange; the universe stays as it is.
         """
         wanted = list(dict.fromkeys(markets))
-        record, changed = refresh_markets(self._lake, wanted)
+        record, changed, failed = refresh_markets(self._lake, wanted)
+        for error in failed.values():
+            if isinstance(error, UsageError):
+                raise error
         self._instance.add_dynamic_partitions(str(MARKETS.name), [market.key for market in wanted])
         if record and changed:
-            tags = {"dagster/data_version": record.version}
-            self._instance.report_runless_asset_event(dg.AssetMaterialization(asset_key(MarketTable), tags=tags, metadata=market_metadata(self._lake, record)))
+            self._instance.report_runless_asset_event(market_event(self._lake, record))
 
     def build(self, tables: Iterable[type[Table]], markets: list[Market], span: TimeRange) -> list[TableBuild]:
         """Build tables and all that is upstream of them.
@@ -89,7 +94,8 @@ class Builder:
             One report per table, upstream first.
 
         Raises:
-            RootNotWritableError, UnknownMarketError, ListingUnreachableError: Before anything is written.
+            RootNotWritableError, UnknownMarketError, UnknownExchangeError, ListingUnreachableError: Before any cell is written.
+            NothingInRangeError: No market was listed in any part of the range.
         """
         self._lake.objects.check_writable()
         self.add_markets(markets)
@@ -103,7 +109,11 @@ class Builder:
         known, first = known_markets(self._lake), parse_instant(self._lake.start)
         months = [month for month in span.months() if first <= Cell(month).window.start <= self._lake.clock()]
         cells = [Cell(month, market) for market in dict.fromkeys(markets) for month in months]
-        return [cell for cell in cells if cell.market and not outside_life(cell, known.get(cell.market))]
+        alive = [cell for cell in cells if not outside_life(cell, known.get(cell.own_market))]
+        if not alive:
+            lives = {market.key: (facts.listed, facts.delisted) for market in markets if (facts := known.get(market))}
+            raise NothingInRangeError(span.start, span.end, lives, self._lake.start)
+        return alive
 
     def _build_table(self, table: type[Table], requested: list[Cell]) -> TableBuild:
         report, started = TableBuild(table.name), time.monotonic()

@@ -1,6 +1,7 @@
 """How commands speak: tables and progress for people, JSON for programs."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,16 @@ err = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE)
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
-    typer.echo(json.dumps(value, default=str, indent=2))
+    typer.echo(json.dumps(_plain(value), default=str, indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """The value with what JSON has no word for (infinities, not-a-number) as null."""
+    if isinstance(value, dict):
+        return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -1,6 +1,7 @@
 """1m candles: bronze as published, silver as one truth."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import polars as pl
 
@@ -10,7 +11,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
-from lakehouse.transform.gaps import days_in_doubt, find_gaps
+from lakehouse.transform.gaps import Doubt, days_in_doubt, find_gaps
 from lakehouse.transform.history import newest
 from lakehouse.transform.reconcile import reconcile
 
@@ -67,7 +68,7 @@ class CandleColumns(Table):
     taker_buy_quote_volume = Column(pl.Float64, "Value bought by takers", "quote", nullable=True, at_least=0)
     contracts = Column(pl.Float64, "Traded contracts; null except for inverse markets", "contracts", nullable=True, at_least=0)
 
-    row_rules = (
+    row_rules: ClassVar[tuple[Rule, ...]] = (
         Rule("low_is_lowest", pl.col("low") <= pl.min_horizontal("open", "close"), "low is at most open and close"),
         Rule("high_is_highest", pl.col("high") >= pl.max_horizontal("open", "close"), "high is at least open and close"),
         Rule("taker_within_volume", pl.col("taker_buy_volume") <= pl.col("volume") * (1 + 1e-9) + 1e-9, "takers bought at most the volume"),
@@ -89,6 +90,13 @@ class Candle(CandleColumns):
     source = Column(pl.String, "archive or api: the kind of source the row stands in")
     is_truncated = Column(pl.Boolean, "The candle ends before its minute does: trading stopped within it")
     is_misaligned = Column(pl.Boolean, "The candle does not open on a full minute")
+
+    row_rules = (
+        *CandleColumns.row_rules,
+        Rule(
+            "close_time_in_candle", pl.col("close_time").is_between(pl.col("open_time"), pl.col("open_time") + MINUTE.delta - _LAST), "close_time lies within the candle's minute"
+        ),
+    )
 
 
 def refine(bronze: BronzeCell, cell: Cell, market: MarketFacts) -> CellResult:
@@ -129,7 +137,7 @@ def _to_silver(rows: pl.DataFrame, market: MarketFacts) -> pl.DataFrame:
     ).select(Candle.names())
 
 
-def doubt(rows: pl.DataFrame, cell: Cell, market: MarketFacts | None) -> Mapping[str, str]:
+def doubt(rows: pl.DataFrame, cell: Cell, market: MarketFacts | None) -> Mapping[str, Doubt]:
     """Days of a monthly candle file that its dailies should be asked about."""
     # Contract sizes are not needed to judge a row, so the market's facts are left out here.
     judged = rows.with_columns(source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False)).select(Candle.names())

@@ -9,8 +9,9 @@ from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
+from lakehouse.transform.gaps import Doubt
 
-Doubt = Callable[[pl.DataFrame, Cell, MarketFacts | None], Mapping[str, str]]
+FindDoubts = Callable[[pl.DataFrame, Cell, MarketFacts | None], Mapping[str, Doubt]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Dataset:
     silver: type[Table]
     archive: type[ArchiveTable]
     refine: Callable[[BronzeCell, Cell, MarketFacts], CellResult]
-    days_in_doubt: Doubt
+    days_in_doubt: FindDoubts
 
     @property
     def tables(self) -> tuple[type[Table], ...]:

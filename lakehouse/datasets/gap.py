@@ -13,7 +13,7 @@ class Gap(Table):
     """Runs of expected 1m candles that are absent, of all markets, one object per month.
 
     Collected from what each candle cell says about itself. Classes: `not_listed` (before listing or after delisting), `conflict` (one source
-    has two values, none is served), `absent` (no source that was asked has the row). The open tail that nobody was asked about yet is not in it.
+    has two values, none is served), `absent` (no source that was asked has a row that can be served). The open tail that nobody was asked about yet is not in it.
     """
 
     name = "silver/gap"

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import polars as pl
@@ -46,6 +46,12 @@ class MarketFacts:
             _inside(self.delisted, window, self.delisted is not None and self.delisted > window.start),
         ]
         return hashlib.sha256(json.dumps(used).encode()).hexdigest()[:32]
+
+    def kept_from(self, known: "MarketFacts | None") -> "MarketFacts":
+        """These facts, but with what the exchange itself once said in place of what is only derived now: it may just be out of reach, or have dropped the market."""
+        if known is None or self.origin == known.origin or self.origin != "derived":
+            return self
+        return replace(known, listed=self.listed, delisted=known.delisted or self.delisted)
 
     @property
     def row(self) -> dict[str, object]:

@@ -8,9 +8,10 @@ from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.describe import asset_arguments, asset_key
 from lakehouse.defs.io_manager import cells_output
-from lakehouse.defs.partitions import MARKETS, cells_of
+from lakehouse.defs.partitions import MARKETS, cells_of, parse_keys
 from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import archive_cells, known_markets, refresh_markets
+from lakehouse.model.errors import LakehouseError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.storage.tables import CellRecord
 
@@ -20,18 +21,28 @@ def market_asset(lake: LakeServices) -> dg.AssetsDefinition:
 
     @dg.asset(**asset_arguments(MarketTable, lake))
     def market(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        universe = [Market.parse(key) for key in context.instance.get_dynamic_partitions(str(MARKETS.name))]
-        record, changed = refresh_markets(lake, universe)
-        if record is None:
+        universe, refused = parse_keys(context.instance.get_dynamic_partitions(str(MARKETS.name)))
+        record, changed, failed = refresh_markets(lake, universe)
+        refused |= {market.key: error for market, error in failed.items()}
+        if record is None and not refused:
             raise dg.Failure("There is no market yet: add one with `lakehouse markets add`, or under Partitions in the UI.", allow_retries=False)
-        return dg.MaterializeResult(metadata=market_metadata(lake, record) | {"changed": changed}, data_version=dg.DataVersion(record.version))
+        if refused:
+            if record:
+                context.log_event(market_event(lake, record))
+            named = {key: str(error) for key, error in refused.items()}
+            said = f"Nothing was found of {len(named)} markets, the others are stored: {'; '.join(named.values())}"
+            raise dg.Failure(said, metadata={"markets": dg.MetadataValue.json(named)}, allow_retries=False)
+        assert record is not None, "either is there, by the first of these conditions"
+        event = market_event(lake, record)
+        return dg.MaterializeResult(metadata={**event.metadata, "changed": changed}, data_version=dg.DataVersion(record.version))
 
     return market
 
 
-def market_metadata(lake: LakeServices, record: CellRecord) -> dict[str, Any]:
-    """What an event of `silver/market` says."""
-    return {"dagster/row_count": record.rows, "dagster/uri": lake.objects.uri(record.path), "size_bytes": record.size, "version": record.version}
+def market_event(lake: LakeServices, record: CellRecord) -> dg.AssetMaterialization:
+    """The event of `silver/market`."""
+    metadata: dict[str, Any] = {"dagster/row_count": record.rows, "dagster/uri": lake.objects.uri(record.path), "size_bytes": record.size, "version": record.version}
+    return dg.AssetMaterialization(asset_key(MarketTable), tags={"dagster/data_version": record.version}, metadata=metadata)
 
 
 def archive_asset(dataset: Dataset, lake: LakeServices) -> dg.AssetsDefinition:
@@ -39,13 +50,14 @@ def archive_asset(dataset: Dataset, lake: LakeServices) -> dg.AssetsDefinition:
 
     @dg.asset(**asset_arguments(dataset.archive, lake))
     def archive(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]):  # type: ignore[no-untyped-def]
-        cells = cells_of(context)
-        unknown = {cell.market for cell in cells if cell.market} - set(known_markets(lake))
+        cells, malformed = cells_of(context)
+        unknown = {cell.own_market for cell in cells} - set(known_markets(lake))
+        refused: dict[Market, LakehouseError] = {}
         if unknown:  # added in the UI, where nobody asked about them yet
-            record, _ = refresh_markets(lake, unknown)
-            if record:
-                metadata = market_metadata(lake, record)
-                context.log_event(dg.AssetMaterialization(asset_key(MarketTable), tags={"dagster/data_version": record.version}, metadata=metadata))
-        return cells_output(archive_cells(lake, dataset, cells))
+            record, changed, failed = refresh_markets(lake, unknown)
+            refused = {market: error for market, error in failed.items() if isinstance(error, UsageError)}  # out of reach is for the cells themselves to find
+            if record and changed:
+                context.log_event(market_event(lake, record))
+        return cells_output(archive_cells(lake, dataset, cells, refused), malformed)
 
     return archive

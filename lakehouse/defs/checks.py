@@ -13,7 +13,7 @@ from lakehouse.defs.services import LakeServices
 from lakehouse.model.table import Table
 from lakehouse.ops import findings
 from lakehouse.query.engine import prepare
-from lakehouse.storage.ledger import records
+from lakehouse.storage.ledger import records, survey
 
 _SHOWN = 50
 
@@ -36,7 +36,7 @@ def checks_of(table: type[Table]) -> dg.AssetChecksDefinition:
 def _rules(table: type[Table], lake: LakeServices, duckdb: DuckDBResource) -> dict[str, Callable[[], findings.Verdict]]:
     if table.shape == "single":
         return {"schema": lambda: findings.check_schema(table, records(lake.objects, table))}
-    stored = lake.ledger(table.name)
+    stored, foreign = survey(lake.objects, table)
 
     def resample() -> findings.Verdict:
         with duckdb.get_connection() as connection:
@@ -44,7 +44,7 @@ def _rules(table: type[Table], lake: LakeServices, duckdb: DuckDBResource) -> di
             return findings.check_resample(connection, lake.objects, table, stored, Candle, lake.ledger(Candle.name))
 
     return {
-        "schema": lambda: findings.check_schema(table, stored.values()),
+        "schema": lambda: findings.check_schema(table, stored.values(), foreign),
         "gaps": lambda: findings.check_gaps(stored),
         "reconciliation": lambda: findings.check_reconciliation(stored),
         "resample": resample,

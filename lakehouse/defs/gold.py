@@ -17,6 +17,7 @@ def feature_asset(feature: type[Feature], lake: LakeServices) -> dg.AssetsDefini
 
     @dg.asset(**asset_arguments(feature, lake), ins=ins)
     def gold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices], **inputs: StoredCells):  # type: ignore[no-untyped-def]
-        return cells_output(feature_cells(lake, feature, cells_of(context), {names[argument]: stored for argument, stored in inputs.items()}))
+        cells, malformed = cells_of(context)
+        return cells_output(feature_cells(lake, feature, cells, {names[argument]: stored for argument, stored in inputs.items()}), malformed)
 
     return gold

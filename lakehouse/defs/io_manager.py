@@ -1,6 +1,7 @@
 """The IO manager: every cell of a ranged run is stored and recorded before the next one is computed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import dagster as dg
@@ -19,12 +20,12 @@ Outcome = CellResult | CellRecord | Callable[[StoredCell | None], CellResult] | 
 """What became of a cell: computed, unchanged, a change to apply to what is stored, failed, or nothing to store."""
 
 
-def cells_output(cells: Iterable[tuple[Cell, Outcome]]) -> dg.Output[Iterator[tuple[Cell, Outcome]]]:
-    """What the asset of a table with cells returns.
+def cells_output(cells: Iterable[tuple[Cell, Outcome]], malformed: Mapping[str, LakehouseError]) -> dg.Output[Iterator[tuple[Cell | str, Outcome]]]:
+    """What the asset of a table with cells returns: the outcome of each cell, and of the partition keys that name none.
 
     The private flag stops Dagster from adding a second event per cell with one version for the whole run; a test holds it to exactly one event per cell.
     """
-    return dg.Output(iter(cells), metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
+    return dg.Output(chain(malformed.items(), cells), metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
 
 def each(cells: Iterable[Cell], compute: Callable[[Cell], Outcome]) -> Iterator[tuple[Cell, Outcome]]:
@@ -64,7 +65,7 @@ class LakeIOManager(dg.IOManager):
     def __init__(self, lake: LakeServices) -> None:
         self._lake = lake
 
-    def handle_output(self, context: dg.OutputContext, obj: Iterator[tuple[Cell, Outcome]]) -> Any:
+    def handle_output(self, context: dg.OutputContext, obj: Iterator[tuple[Cell | str, Outcome]]) -> Any:
         """Store and record each cell as it comes.
 
         Raises:
@@ -75,6 +76,9 @@ class LakeIOManager(dg.IOManager):
         count = 0
         for cell, outcome in obj:
             count += 1
+            if isinstance(cell, str):
+                failed[cell] = str(outcome)
+                continue
             try:
                 record, said = self._settle(table, cell, outcome)
             except LakehouseError as error:
@@ -109,7 +113,7 @@ class LakeIOManager(dg.IOManager):
 
     def _event(self, key: dg.AssetKey, table: type[Table], cell: Cell, record: CellRecord | None) -> dg.AssetMaterialization:
         if record is None:
-            note = "The market was not listed then, or nothing is published yet: nothing is stored."
+            note = "Nothing is stored: the market was not listed then, or there is nothing yet to make the cell from."
             return dg.AssetMaterialization(key, partition=to_key(cell), tags={"dagster/data_version": NONE}, metadata={"dagster/partition_row_count": 0, "note": note})
         facts = record.facts
         gaps = sum(run.slot_count for run in facts.gaps if run.gap_class != "not_listed")

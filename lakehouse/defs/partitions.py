@@ -6,6 +6,7 @@ from itertools import groupby
 import dagster as dg
 
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import LakehouseError, MarketKeyError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 
@@ -50,9 +51,28 @@ def to_key(cell: Cell) -> str:
     return dg.MultiPartitionKey({"date": cell.date, "symbol": cell.market.key}) if cell.market else cell.date
 
 
-def cells_of(context: dg.AssetExecutionContext) -> list[Cell]:
-    """The cells of a run, market by market and month by month."""
-    return sorted(map(to_cell, context.partition_keys), key=lambda cell: cell.sort_key)
+def cells_of(context: dg.AssetExecutionContext) -> tuple[list[Cell], dict[str, LakehouseError]]:
+    """The cells of a run, market by market and month by month, and the partition keys that name no cell (anyone can add one in the UI)."""
+    cells: list[Cell] = []
+    malformed: dict[str, LakehouseError] = {}
+    for key in context.partition_keys:
+        try:
+            cells.append(to_cell(key))
+        except MarketKeyError as error:
+            malformed[str(key)] = error
+    return sorted(cells, key=lambda cell: cell.sort_key), malformed
+
+
+def parse_keys(keys: Iterable[str]) -> tuple[list[Market], dict[str, LakehouseError]]:
+    """The markets of the universe, and the keys in it that name none."""
+    markets: list[Market] = []
+    malformed: dict[str, LakehouseError] = {}
+    for key in keys:
+        try:
+            markets.append(Market.parse(key))
+        except MarketKeyError as error:
+            malformed[key] = error
+    return markets, malformed
 
 
 def range_tags(cells: Iterable[Cell], order: Sequence[str]) -> list[tuple[dict[str, str], list[Cell]]]:

@@ -17,7 +17,8 @@ def silver_asset(dataset: Dataset, lake: LakeServices) -> dg.AssetsDefinition:
 
     @dg.asset(**asset_arguments(dataset.silver, lake), ins={"bronze": dg.AssetIn(asset_key(dataset.archive))})
     def silver(context: dg.AssetExecutionContext, bronze: StoredCells, lake: dg.ResourceParam[LakeServices]):  # type: ignore[no-untyped-def]
-        return cells_output(silver_cells(lake, dataset, cells_of(context), bronze))
+        cells, malformed = cells_of(context)
+        return cells_output(silver_cells(lake, dataset, cells, bronze), malformed)
 
     return silver
 
@@ -27,6 +28,7 @@ def gap_asset(lake: LakeServices) -> dg.AssetsDefinition:
 
     @dg.asset(**(asset_arguments(Gap, lake) | {"automation_condition": ON_UPDATE}), deps=[asset_key(name) for name in Gap.inputs])
     def gap(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]):  # type: ignore[no-untyped-def]
-        return cells_output(gap_cells(lake, cells_of(context)))
+        cells, malformed = cells_of(context)
+        return cells_output(gap_cells(lake, cells), malformed)
 
     return gap

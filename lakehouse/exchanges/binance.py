@@ -39,7 +39,6 @@ _QUOTES = (
     "AUD",
     "DAI",
     "PAX",
-    "TUSD",
     "BIDR",
     "UAH",
     "RUB",
@@ -94,16 +93,16 @@ class Binance(Exchange):
         answer.raise_for_status()
         try:
             symbols = answer.json()["symbols"]
-            return {entry["symbol"]: _info(market_type, entry, datetime.now(UTC)) for entry in symbols}
+            return {entry["symbol"]: _info(market_type, entry) for entry in symbols}
         except (ValueError, KeyError, TypeError) as error:
             raise OSError(f"{url} did not answer with an exchangeInfo: {error!r}") from error
 
 
-def _info(market_type: MarketType, entry: Mapping[str, Any], now: datetime) -> MarketInfo:
-    ends = entry.get("deliveryDate")  # perpetuals carry a date far ahead
-    delisted = datetime.fromtimestamp(ends / 1000, UTC) if ends and ends / 1000 < now.timestamp() else None
+def _info(market_type: MarketType, entry: Mapping[str, Any]) -> MarketInfo:
+    delivery = entry.get("deliveryDate")  # perpetuals carry a date far ahead
+    ends = datetime.fromtimestamp(delivery / 1000, UTC) if delivery else None
     size = float(entry["contractSize"]) if market_type == "inverse" else None
-    return MarketInfo(entry["baseAsset"], entry["quoteAsset"], None if market_type == "spot" else entry["marginAsset"], size, delisted)
+    return MarketInfo(entry["baseAsset"], entry["quoteAsset"], None if market_type == "spot" else entry["marginAsset"], size, ends)
 
 
 def parse_klines(key: str, csv: bytes, market_type: MarketType) -> pl.DataFrame:

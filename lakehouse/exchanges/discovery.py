@@ -9,7 +9,7 @@ from lakehouse.exchanges.archive import ArchiveClient, Listed
 from lakehouse.exchanges.exchange import Exchange, MarketInfo, period_range
 from lakehouse.exchanges.listing import MarketListing
 from lakehouse.exchanges.reader import ArchiveReader
-from lakehouse.model.errors import ArchiveFileError, UnknownMarketError
+from lakehouse.model.errors import ArchiveFileError, FetchError, LakehouseError, UnknownMarketError
 from lakehouse.model.market import Market, MarketType
 from lakehouse.storage.landing import Landing
 from lakehouse.storage.objects import LakeObjects
@@ -18,26 +18,36 @@ _ENDED_AFTER = timedelta(days=45)  # a market whose newest file is older than th
 _LAST_INSTANT = timedelta(microseconds=1)
 
 
-def discover(exchange: Exchange, table: str, markets: Iterable[Market], objects: LakeObjects, clock: Callable[[], datetime]) -> dict[Market, MarketFacts]:
+def discover(
+    exchange: Exchange, table: str, markets: Iterable[Market], objects: LakeObjects, clock: Callable[[], datetime]
+) -> tuple[dict[Market, MarketFacts], dict[Market, LakehouseError]]:
     """Find out about markets of one exchange.
 
-    One exchangeInfo request per market type, two listings per market, and the first published file (of a market that has ended, the last one too).
+    One exchangeInfo request per market type, listings per market, and the first published files (of a market that has ended, the last ones too).
+
+    Returns:
+        What was found, and why nothing was of the other markets: `UnknownMarketError` where the archive has no file, `FetchError` where one is out of reach.
 
     Raises:
-        UnknownMarketError: The archive has no file of a market.
         ListingUnreachableError: The archive does not answer.
     """
     client, info = ArchiveClient(exchange.archive_url, exchange.bucket), _InfoCache(exchange)
-    found = {}
+    found: dict[Market, MarketFacts] = {}
+    failed: dict[Market, LakehouseError] = {}
     with ArchiveReader(exchange, table, Landing(objects, exchange.name), clock) as reader:
         for market in markets:
-            listing = _all_files(client, exchange, table, market, clock())
-            origin, described = info.of(market)
-            listed = _edge(reader, listing, first=True)
-            newest = max(period_range(period).end for period in listing.files)
-            ended = _edge(reader, listing, first=False) if newest < listing.listed_at - _ENDED_AFTER else None
-            found[market] = MarketFacts(market, described.base, described.quote, described.settle, described.contract_size, listed, described.delisted or ended, origin)
-    return found
+            try:
+                found[market] = _facts(reader, _all_files(client, exchange, table, market, clock()), *info.of(market))
+            except (UnknownMarketError, FetchError) as error:
+                failed[market] = error
+    return found, failed
+
+
+def _facts(reader: ArchiveReader, listing: MarketListing, origin: str, described: MarketInfo) -> MarketFacts:
+    newest = max(period_range(period).end for period in listing.files)
+    ended = _last_instant(reader, listing) if newest < listing.listed_at - _ENDED_AFTER else None
+    announced = described.ends if described.ends and described.ends <= listing.listed_at else None
+    return MarketFacts(listing.market, described.base, described.quote, described.settle, described.contract_size, _first_instant(reader, listing), announced or ended, origin)
 
 
 class _InfoCache:
@@ -84,15 +94,39 @@ def _all_files(client: ArchiveClient, exchange: Exchange, table: str, market: Ma
     return MarketListing(market, files, checksums, at, exchange.grace)
 
 
-def _edge(reader: ArchiveReader, listing: MarketListing, first: bool) -> datetime:
-    """Open time of the first row of the first readable file, or the end of the last row of the last one; the file's period where none is readable."""
-    periods = sorted(listing.files, key=lambda period: (period_range(period).start, -len(period)) if first else (-period_range(period).end.timestamp(), -len(period)))
-    for period in periods[:2]:
-        try:
-            frame = reader.read(listing, period).frame
-        except ArchiveFileError:
-            continue  # its receipt says what is wrong with it
-        found: datetime = frame["open_time"].min() if first else frame["close_time"].max()  # type: ignore[assignment]
-        return found if first else found + _LAST_INSTANT
-    window = period_range(periods[0])
-    return window.start if first else window.end
+def _first_instant(reader: ArchiveReader, listing: MarketListing) -> datetime:
+    """Open time of the first published row: the earlier of what the first month and the first day say."""
+    firsts = [min(periods, key=lambda period: period_range(period).start) for periods in _by_length(listing)]
+    earliest = min(period_range(period).start for period in firsts)
+    found: list[datetime] = []
+    for period in sorted(firsts, key=len, reverse=True):  # the day first: if it begins where all files do, the month cannot be earlier
+        if earliest not in found:
+            found.append(_read_edge(reader, listing, period, first=True))
+    return min(found)
+
+
+def _last_instant(reader: ArchiveReader, listing: MarketListing) -> datetime:
+    """End of the last published row: the later of what the last month and the last day say."""
+    lasts = [max(periods, key=lambda period: period_range(period).end) for periods in _by_length(listing)]
+    latest = max(period_range(period).end for period in lasts)
+    found: list[datetime] = []
+    for period in sorted(lasts, key=len, reverse=True):
+        if latest not in found:
+            found.append(_read_edge(reader, listing, period, first=False))
+    return max(found)
+
+
+def _by_length(listing: MarketListing) -> list[list[str]]:
+    """The listed months and the listed days, without the empty one."""
+    return [periods for length in (7, 10) if (periods := [period for period in listing.files if len(period) == length])]
+
+
+def _read_edge(reader: ArchiveReader, listing: MarketListing, period: str, first: bool) -> datetime:
+    """Where a file's rows begin or end; its period does where it cannot be read, so that nothing is ruled out on its account."""
+    window = period_range(period)
+    try:
+        frame = reader.read(listing, period).frame
+    except ArchiveFileError:
+        return window.start if first else window.end
+    edge: datetime = frame["open_time"].min() if first else frame["close_time"].max()  # type: ignore[assignment]
+    return edge if first else window.clip(edge + _LAST_INSTANT)

@@ -21,14 +21,14 @@ class MarketInfo:
         quote: Quote currency.
         settle: Settlement currency; None for spot.
         contract_size: Quote value of one contract (inverse), else None.
-        delisted: When trading ended or will have ended, if that is in the past.
+        ends: When trading ends by the contract, also if that is far ahead.
     """
 
     base: str
     quote: str
     settle: str | None
     contract_size: float | None
-    delisted: datetime | None = None
+    ends: datetime | None = None
 
 
 class Exchange(ABC):

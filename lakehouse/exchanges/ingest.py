@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 
+import polars as pl
+
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.exchange import Exchange
@@ -14,6 +16,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult, Problem
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.storage.landing import Landing
+from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import StoredCell
 from lakehouse.transform.history import append_news
@@ -33,6 +36,7 @@ def ingest(
     cells: Iterable[Cell],
     listings: Mapping[Market, MarketListing],
     facts: Mapping[Market, MarketFacts],
+    stored: Ledger,
     objects: LakeObjects,
     clock: Callable[[], datetime],
 ) -> Iterator[tuple[Cell, Change | LakehouseError | None]]:
@@ -45,7 +49,8 @@ def ingest(
         exchange: Whose archive.
         cells: Cells of that exchange.
         listings: What the archive has, per market.
-        facts: Known markets; a cell outside its market's life yields None.
+        facts: Known markets; a cell outside its market's life, of which nothing is published, yields None.
+        stored: What is stored of the table: a file that a cell was made from is read again when it has changed.
         objects: The lake.
         clock: Tells the current instant.
 
@@ -58,11 +63,12 @@ def ingest(
         reader.prefetch((listings[cell.own_market], period) for cell in wanted for period in _surely_needed(reader, listings[cell.own_market], cell))
         for cell in wanted:
             listing = listings[cell.own_market]
-            if outside_life(cell, facts.get(cell.own_market)) or cell.window.start >= listing.asked_until(cell):
+            known = facts.get(cell.own_market)
+            if not listing.primary(cell) and (outside_life(cell, known) or cell.window.start >= listing.asked_until(cell)):
                 yield cell, None
                 continue
             try:
-                yield cell, _read_cell(dataset, reader, listing, cell, facts.get(cell.own_market))
+                yield cell, _read_cell(dataset, reader, listing, cell, known, stored[cell].inputs if cell in stored else {})
             except LakehouseError as error:
                 yield cell, error
 
@@ -77,7 +83,7 @@ def _surely_needed(reader: ArchiveReader, listing: MarketListing, cell: Cell) ->
     return periods
 
 
-def _read_cell(dataset: Dataset, reader: ArchiveReader, listing: MarketListing, cell: Cell, market: MarketFacts | None) -> Change:
+def _read_cell(dataset: Dataset, reader: ArchiveReader, listing: MarketListing, cell: Cell, market: MarketFacts | None, earlier: Mapping[str, str]) -> Change:
     files: list[ArchiveRows] = []
     problems: list[Problem] = []
     inputs: dict[str, str] = {}
@@ -100,8 +106,7 @@ def _read_cell(dataset: Dataset, reader: ArchiveReader, listing: MarketListing, 
     if month is not None:
         doubts = dataset.days_in_doubt(month.frame, cell, market)
         reader.prefetch((listing, day) for day in doubts if day in listing.files)
-        for day, reason in doubts.items():
-            kind = "variants" if "two values" in reason else "rules" if "rule" in reason else "short"
+        for day, (kind, reason) in doubts.items():
             daily = read(day)
             healed = daily is not None and day not in dataset.days_in_doubt(daily.frame, cell, market)
             problems.append(Problem(f"{month.receipt.key} on {day}", kind, reason, daily.receipt.key if daily and healed else ""))
@@ -113,12 +118,16 @@ def _read_cell(dataset: Dataset, reader: ArchiveReader, listing: MarketListing, 
             damaged = next(index for index, problem in enumerate(problems) if problem.subject == listing.files[cell.date].key)
             healed_by = f"{len(files)} daily files" if complete else f"{len(files)} of {len(days)} daily files"
             problems[damaged] = Problem(problems[damaged].subject, problems[damaged].kind, problems[damaged].detail, healed_by)
+    for period, state in earlier.items():  # read once, in doubt or before the month came: what it says now counts
+        if period not in inputs and (now := listing.state(period)) != state and now != NONE:
+            read(period)
+        inputs.setdefault(period, listing.state(period))
     if not files and problems:
         raise NoSourceError(str(cell), [f"{problem.subject}: {problem.detail}" for problem in problems])
     facts = CellFacts(asked_until=listing.asked_until(cell), problems=tuple(problems))
 
     def change(stored: StoredCell | None) -> CellResult:
-        history = stored.rows if stored else dataset.archive.empty()
+        history = pl.concat([dataset.archive.empty(), *([stored.rows] if stored else [])], how="diagonal_relaxed").select(dataset.archive.names())
         for file in files:
             history = append_news(history, file.frame.select(history.columns), _KEY, _covers(file, cell))
         return CellResult(history, inputs, facts)

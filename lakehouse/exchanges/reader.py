@@ -72,7 +72,6 @@ class ArchiveReader:
         self._admitted: dict[str, Receipt] = {}
         self._batches: list[Batch] = []
         self._stack = contextlib.ExitStack()
-        self.fetched: list[str] = []
 
     def __enter__(self) -> "ArchiveReader":
         return self
@@ -117,7 +116,6 @@ class ArchiveReader:
 
     def _fetch(self, keys: list[str]) -> None:
         self._batches.append(self._stack.enter_context(Batch(self._client, keys)))
-        self.fetched += keys
 
     def _admit(self, listing: MarketListing, period: str) -> ArchiveRows:
         file, checksum = listing.files[period], listing.checksums.get(period)

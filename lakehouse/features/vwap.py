@@ -26,9 +26,9 @@ class Vwap(Feature):
     inputs = {"silver/candle": 1}
 
     open_time = Column(UTC_TIME, "Start of the 1m candle that ends the windows", "UTC")
-    vwap_1h = Column(pl.Float64, "Average price over the 60 minutes that end with this candle", "quote", nullable=True, above=0)
-    vwap_1d = Column(pl.Float64, "Average price over the 24 hours that end with this candle", "quote", nullable=True, above=0)
-    vwap_session = Column(pl.Float64, "Average price since 00:00 UTC, this candle included", "quote", nullable=True, above=0)
+    vwap_1h = Column(pl.Float64, "Average price over the 60 minutes that end with this candle", "quote", nullable=True, at_least=0)
+    vwap_1d = Column(pl.Float64, "Average price over the 24 hours that end with this candle", "quote", nullable=True, at_least=0)
+    vwap_session = Column(pl.Float64, "Average price since 00:00 UTC, this candle included", "quote", nullable=True, at_least=0)
     candle_count_1h = Column(pl.Int32, "1m candles in the hour, 60 when complete", "count", above=0)
     candle_count_1d = Column(pl.Int32, "1m candles in the day, 1440 when complete", "count", above=0)
     knowable_at = Column(UTC_TIME, "From when on the row could have been known: the candle's end", "UTC")

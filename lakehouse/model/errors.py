@@ -3,7 +3,7 @@
 A message says which file, cell or option is meant, what was expected, what was found, and what to do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 
@@ -78,6 +78,35 @@ class SettingError(UsageError):
         super().__init__(f"{name}={value!r}: expected {expected}.")
 
 
+class NothingInRangeError(UsageError):
+    """A range in which no market has a cell."""
+
+    def __init__(self, start: datetime, end: datetime, lives: Mapping[str, tuple[datetime, datetime | None]], first: str) -> None:
+        said = ", ".join(f"{key} from {listed:%Y-%m-%d} to {f'{delisted:%Y-%m-%d}' if delisted else 'today'}" for key, (listed, delisted) in lives.items())
+        super().__init__(f"Nothing to build from {start:%Y-%m-%d} to {end:%Y-%m-%d}: the archive has {said or 'no market that was named'}, and LAKEHOUSE_START is {first}.")
+
+
+class NoMarketError(UsageError):
+    """A command that was given no market."""
+
+    def __init__(self) -> None:
+        super().__init__("No market is named. Give market keys, comma-separated, such as binance-spot:BTCUSDT.")
+
+
+class NoLakeError(UsageError):
+    """A folder without a lake."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(f"There is no lake at {root}. Set LAKEHOUSE_ROOT, or build one: lakehouse build gold --markets binance-spot:BTCUSDT --from 2024-01 --to 2024-02")
+
+
+class OpenRangeError(UsageError):
+    """A range with one end."""
+
+    def __init__(self) -> None:
+        super().__init__("A range has two ends: give both start and end, or neither.")
+
+
 class SqlError(UsageError):
     """A statement that the SQL engine refuses."""
 
@@ -92,7 +121,7 @@ class RootNotWritableError(LakehouseError):
     """A lake root that cannot be written."""
 
     def __init__(self, root: str, why: str) -> None:
-        super().__init__(f"The lake at {root} cannot be written: {why}. Set LAKEHOUSE_ROOT to a folder or s3://bucket/prefix you may write to.")
+        super().__init__(f"The lake at {root} cannot be opened or written: {why}. Set LAKEHOUSE_ROOT to a folder or s3://bucket/prefix you may write to.")
 
 
 class StoreError(LakehouseError):
@@ -306,3 +335,4 @@ class NotALakeObjectError(LakehouseError):
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(f"{path} is not a cell of this lake: {why}. Remove it, or rebuild the cell.")
+        self.path = path

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -58,7 +58,6 @@ class CellFacts:
         evidence: How well the rows are proven; None for tables without the notion.
         asked_until: The instant up to which sources were asked and answered.
         problems: What was wrong with sources.
-        verdicts: Outcome per check that is decided when the cell is computed.
     """
 
     gaps: tuple[GapRun, ...] = ()
@@ -66,7 +65,6 @@ class CellFacts:
     evidence: Evidence | None = None
     asked_until: datetime | None = None
     problems: tuple[Problem, ...] = ()
-    verdicts: Mapping[str, bool] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form; `from_json` reads it back."""
@@ -87,7 +85,6 @@ class CellFacts:
             evidence=data["evidence"],
             asked_until=datetime.fromisoformat(asked) if asked else None,
             problems=tuple(Problem(**problem) for problem in data["problems"]),
-            verdicts=data["verdicts"],
         )
 
     def digest(self) -> str:

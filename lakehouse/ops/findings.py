@@ -6,7 +6,10 @@ from typing import Literal
 
 import duckdb
 
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.feature import Feature
+from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.query.views import create_view, view_name
 from lakehouse.storage.ledger import Ledger
@@ -66,9 +69,10 @@ def families(table: type[Table]) -> dict[str, str]:
     return said
 
 
-def check_schema(table: type[Table], stored: Iterable[CellRecord]) -> Verdict:
-    """Cells by an older meaning of the table, and cells with rejected rows."""
-    records, findings = list(stored), []
+def check_schema(table: type[Table], stored: Iterable[CellRecord], foreign: Iterable[NotALakeObjectError] = ()) -> Verdict:
+    """Cells by an older meaning of the table, cells with rejected rows, and objects in the table's folder that are no cells."""
+    records = list(stored)
+    findings = [Finding(error.path, "error", str(error)) for error in foreign]
     for record in records:
         if record.code_version != table.code_version:
             findings.append(Finding(str(record.cell or table.name), "error", f"written by version {record.code_version} of the table, today's is {table.code_version}: rebuild it"))
@@ -85,7 +89,22 @@ def check_gaps(stored: Ledger) -> Verdict:
         if runs:
             first = min(runs, key=lambda run: run.start)
             findings.append(Finding(str(cell), "error", f"{sum(run.slot_count for run in runs):,} rows absent in {len(runs)} runs, the first from {first.start:%Y-%m-%d %H:%M}"))
+    findings += [Finding(str(cell), "error", "nothing is stored of this window, between others that are: it failed, or was never built") for cell in holes(stored)]
     return Verdict(len(stored), _sorted(findings))
+
+
+def holes(stored: Ledger) -> list[Cell]:
+    """Windows between a market's first and newest stored cell of which nothing is stored."""
+    newest: dict[Market, str] = {}
+    for cell in stored:
+        newest[cell.own_market] = max(cell.date, newest.get(cell.own_market, ""))
+    found = []
+    for cell in stored:  # market by market, so a hole is where the next window is absent though later ones exist
+        following = cell.shift(1)
+        while following not in stored and following.date < newest[cell.own_market]:
+            found.append(following)
+            following = following.shift(1)
+    return found
 
 
 def check_reconciliation(stored: Ledger) -> Verdict:

@@ -8,6 +8,7 @@ import polars as pl
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import NoLakeError, OpenRangeError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
@@ -16,7 +17,7 @@ from lakehouse.query.engine import connect
 from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.layout import partition_columns
-from lakehouse.storage.ledger import ledger, records
+from lakehouse.storage.ledger import records
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.resample import resample
@@ -61,15 +62,15 @@ class Lake:
             return self._cells("silver/candle", [wanted], span).sort("open_time").collect()
         coarse = self.registry.table(f"gold/candle_{length}")
         months = set(span.months())
-        minutes = {cell: record for cell, record in ledger(self.objects, self.registry.table("silver/candle")).items() if cell.market == wanted and cell.date in months}
-        buckets = ledger(self.objects, coarse)
+        minutes = {cell: record for cell, record in self.stored("silver/candle").items() if cell.market == wanted and cell.date in months}
+        buckets = self.stored(coarse.name)
         if all(cell in buckets and buckets[cell].inputs[f"silver/candle@{cell.date}"] == record.version for cell, record in minutes.items()):
             return self._cells(coarse.name, [wanted], span).sort("open_time").collect()
         whole = TimeRange(Cell(span.months()[0]).window.start, Cell(span.months()[-1]).window.end)
         made = resample(self._cells("silver/candle", [wanted], whole).collect(), length).select(coarse.names())
         return made.filter(pl.col("open_time").is_between(span.start, span.end, closed="left"))
 
-    def scan(self, table: str, markets: Iterable[str | Market] | str | None = None, start: Instant | None = None, end: Instant | None = None) -> pl.LazyFrame:
+    def scan(self, table: str, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None) -> pl.LazyFrame:
         """A lazy scan of any table, over only the files that can hold what is asked for.
 
         Args:
@@ -78,10 +79,16 @@ class Lake:
             start: First instant; needs `end`.
             end: End of the range, exclusive; needs `start`.
 
+        Raises:
+            OpenRangeError: Only one end of the range is given.
+            NoLakeError: There is no lake at the root.
+
         Returns:
             The table's columns and those of its path (`exchange`, `market_type`, `symbol`, `month`).
         """
-        keys = [markets] if isinstance(markets, str) else markets
+        if (start is None) != (end is None):
+            raise OpenRangeError
+        keys = [markets] if isinstance(markets, str | Market) else markets
         span = TimeRange.parse(start, end) if start is not None and end is not None else None
         return self._cells(self.registry.table(table).name, [_market(key) for key in keys] if keys is not None else None, span, with_path=True)
 
@@ -102,7 +109,13 @@ class Lake:
 
     def records(self, table: str) -> list[CellRecord]:
         """What is stored of a table, a record per object."""
+        if not self.objects.exists():
+            raise NoLakeError(self.objects.root)
         return records(self.objects, self.registry.table(table))
+
+    def stored(self, table: str) -> dict[Cell, CellRecord]:
+        """The stored cells of a table with cells."""
+        return {record.key: record for record in self.records(table)}
 
     def _cells(self, name: str, markets: list[Market] | None, span: TimeRange | None, with_path: bool = False) -> pl.LazyFrame:
         table = self.registry.table(name)
@@ -122,7 +135,11 @@ class Lake:
         if markets is not None and table.shape != "cells" and "symbol" in table.columns:
             rows = rows.filter(pl.format("{}-{}:{}", "exchange", "market_type", "symbol").is_in([market.key for market in markets]))
         time = _time_column(table)
-        return rows.filter(pl.col(time).is_between(span.start, span.end, closed="left")) if span and time else rows
+        if span is None or time is None:
+            return rows
+        if "end_time" in table.columns:  # a row that covers a range of its own is found by any part of it
+            return rows.filter(pl.col(time) < span.end, pl.col("end_time") > span.start)
+        return rows.filter(pl.col(time).is_between(span.start, span.end, closed="left"))
 
 
 def _market(market: str | Market) -> Market:

@@ -1,8 +1,8 @@
 """Archive files as they were fetched, with immutable receipts: bronze can be rebuilt from here without the network."""
 
 import json
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from typing import Literal
 
 from lakehouse.storage.layout import landing_key, landing_prefix
@@ -60,27 +60,32 @@ class Landing:
 
     def find(self, paths: list[str], state: str) -> Receipt | None:
         """The newest receipt of a key if it is of the version a listing describes; None if that was never fetched, or something else since."""
-        bodies = [body for path in paths if (body := self.objects.get(path)) is not None]
-        newest = max((self._parse(body) for body in bodies), key=lambda receipt: receipt.fetched_at, default=None)
+        newest = self._newest(paths)
         return newest if newest is not None and newest.state == state else None
 
     def admit(self, receipt: Receipt, body: bytes) -> Receipt:
         """Keep a fetched file under its key and hash, then its receipt; the receipt that stands for it from now on.
 
         Receipts never change. One that says the same already stands; a file that came back (A, then B, then A again) gets a second one, whose
-        instant says when.
+        instant says when. A new one is always later than all before it, whatever the clock says.
         """
         folder = landing_prefix(self.exchange, receipt.key)
         if receipt.outcome != "mismatch":
             self.objects.put(f"{folder}/{receipt.sha256}.zip", body)
+        newest = self._newest(self.receipts(receipt.key).get(receipt.key, []))
+        if newest is not None:
+            if (newest.state, newest.sha256) == (receipt.state, receipt.sha256):
+                return newest
+            receipt = replace(receipt, fetched_at=max(receipt.fetched_at, newest.fetched_at + timedelta(microseconds=1)))
         name = receipt.sha256
-        standing = self.find(self.receipts(receipt.key).get(receipt.key, []), receipt.state)
-        if standing is not None and standing.sha256 == receipt.sha256:
-            return standing
         while self.objects.get(f"{folder}/{name}.json") is not None:
             name += "+"  # the same bytes under another etag or checksum, or once more: a further receipt beside the first
         self.objects.put(f"{folder}/{name}.json", json.dumps(asdict(receipt), default=str, indent=1).encode())
         return receipt
+
+    def _newest(self, paths: list[str]) -> Receipt | None:
+        bodies = [body for path in paths if (body := self.objects.get(path)) is not None]
+        return max((self._parse(body) for body in bodies), key=lambda receipt: receipt.fetched_at, default=None)
 
     def body(self, receipt: Receipt) -> bytes | None:
         """The bytes a receipt stands for; None if they are not kept, or were removed."""

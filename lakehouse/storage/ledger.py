@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import polars as pl
 
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
@@ -22,25 +23,38 @@ Ledger = Mapping[Cell, CellRecord]
 
 
 def ledger(objects: LakeObjects, table: type[Table]) -> dict[Cell, CellRecord]:
-    """Every stored cell of a table.
+    """Every stored cell of a table. An object that is no cell of this lake counts as absent; `survey` names it."""
+    return survey(objects, table)[0]
+
+
+def survey(objects: LakeObjects, table: type[Table]) -> tuple[dict[Cell, CellRecord], list[NotALakeObjectError]]:
+    """Every stored cell of a table, and the objects in its folder that are none: damaged, or put there by others.
 
     Right by construction: the store is listed, cached footers are used where the object's etag is unchanged, all others are read. Losing the cache
     costs time once.
-
-    Raises:
-        NotALakeObjectError: An object in the table's folder that this lake did not write.
     """
     found = {path: (etag, size) for path, etag, size in _listed(objects, table)}
     cached = _load(objects, table)
     footers = {path: cached[path][1] for path, (etag, _) in found.items() if path in cached and cached[path][0] == etag}
     unread = [path for path in found if path not in footers]
+    foreign: list[NotALakeObjectError] = []
+
+    def read(path: str) -> str:
+        try:
+            parse_cell_path(table, path)
+            return _read_tail(objects, path, found[path][1])
+        except NotALakeObjectError as error:
+            foreign.append(error)
+            return ""
+
     if unread:
         with ThreadPoolExecutor(max_workers=16) as pool:
-            footers |= dict(zip(unread, pool.map(lambda path: _read_tail(objects, path, found[path][1]), unread), strict=True))
-    if unread or len(cached) != len(found):
-        _save(objects, table, {path: (*found[path], footers[path]) for path in found if footers.get(path)})
-    records = [CellRecord.from_footer(parse_cell_path(table, path), path, *found[path], json.loads(footer)) for path, footer in footers.items() if footer]
-    return {record.key: record for record in sorted(records, key=lambda record: record.key.sort_key)}
+            footers |= dict(zip(unread, pool.map(read, unread), strict=True))
+    known = {path: footer for path, footer in footers.items() if footer}
+    if known.keys() != cached.keys() or any(path in known for path in unread):
+        _save(objects, table, {path: (*found[path], footer) for path, footer in known.items()})
+    stored = [CellRecord.from_footer(parse_cell_path(table, path), path, *found[path], json.loads(footer)) for path, footer in known.items()]
+    return {record.key: record for record in sorted(stored, key=lambda record: record.key.sort_key)}, sorted(foreign, key=str)
 
 
 def _listed(objects: LakeObjects, table: type[Table]) -> Iterable[tuple[str, str, int]]:

@@ -78,6 +78,10 @@ class LakeObjects:
         except StoreError as error:
             raise RootNotWritableError(self.root, error.why) from error
 
+    def exists(self) -> bool:
+        """Whether there is a folder to read from; an S3 prefix always is one."""
+        return not self.is_local or Path(self.uri("")).is_dir()
+
     def uri(self, path: str) -> str:
         """The full address of an object, as query engines want it."""
         return str(Path(self.root).expanduser().absolute() / path) if self.is_local else f"{self.root}/{path}"

@@ -20,13 +20,14 @@ FOOTER_KEY = b"lakehouse"
 _ROW_GROUP = 122_880
 
 
-def encode(table: type[Table], rows: pl.DataFrame, footer: dict[str, Any]) -> tuple[bytes, str]:
+def encode(table: type[Table], rows: pl.DataFrame, footer: dict[str, Any], news: str = "") -> tuple[bytes, str]:
     """Write rows as Parquet.
 
     Args:
         table: The declaration; its schema becomes the file's and is part of the version.
         rows: Rows with exactly the declared columns, in key order.
         footer: JSON-ready facts about the cell; `version` and `writer` are added.
+        news: What beside the rows is another version, where downstream cells are made from it too.
 
     Returns:
         The file's bytes and the version.
@@ -37,14 +38,14 @@ def encode(table: type[Table], rows: pl.DataFrame, footer: dict[str, Any]) -> tu
     with pq.ParquetWriter(sink, schema, compression="zstd", compression_level=3, use_dictionary=texts, column_encoding=deltas, write_statistics=True) as writer:
         if rows.height:
             writer.write_table(rows.to_arrow().cast(schema), row_group_size=_ROW_GROUP)
-        version = version_of(table, sink.getvalue())
+        version = version_of(table, sink.getvalue(), news)
         writer.add_key_value_metadata({FOOTER_KEY: json.dumps(footer | {"version": version, "writer": WRITER}, sort_keys=True)})
     return sink.getvalue(), version
 
 
-def version_of(table: type[Table], body: bytes) -> str:
-    """Hash of Parquet bytes up to the footer, with the declared schema."""
-    return hashlib.sha256(body + table.schema_text().encode()).hexdigest()[:32]
+def version_of(table: type[Table], body: bytes, news: str = "") -> str:
+    """Hash of Parquet bytes up to the footer, with the declared schema and news that is not in rows."""
+    return hashlib.sha256(body + table.schema_text().encode() + news.encode()).hexdigest()[:32]
 
 
 def decode(path: str, body: bytes) -> tuple[pl.DataFrame, dict[str, Any]]:
@@ -53,7 +54,11 @@ def decode(path: str, body: bytes) -> tuple[pl.DataFrame, dict[str, Any]]:
     Raises:
         NotALakeObjectError: The bytes are no Parquet file of this lake.
     """
-    return pl.read_parquet(io.BytesIO(body), use_pyarrow=False), read_footer(path, body)
+    footer = read_footer(path, body)
+    try:
+        return pl.read_parquet(io.BytesIO(body), use_pyarrow=False), footer
+    except pl.exceptions.PolarsError as error:
+        raise NotALakeObjectError(path, f"its rows do not read ({str(error).strip()})") from None
 
 
 def read_footer(path: str, tail: bytes) -> dict[str, Any]:
@@ -69,7 +74,7 @@ def read_footer(path: str, tail: bytes) -> dict[str, Any]:
     try:
         metadata = pq.read_metadata(io.BytesIO(tail)).metadata or {}
     except (pa.ArrowInvalid, OSError) as error:
-        raise NotALakeObjectError(path, f"its footer does not read ({error})") from None
+        raise NotALakeObjectError(path, f"its footer does not read ({str(error).strip()})") from None
     if FOOTER_KEY not in metadata:
         raise NotALakeObjectError(path, "its footer has no lakehouse facts")
     facts: dict[str, Any] = json.loads(metadata[FOOTER_KEY])

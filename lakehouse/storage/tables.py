@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.storage.layout import cell_path, quarantine_path
@@ -115,7 +116,8 @@ class TableStore:
             "reject_count": rejected.height,
             "facts": result.facts.to_json(),
         }
-        body, version = encode(table, good, footer)
+        asked = str(result.facts.asked_until) if table.zone() == "bronze" else ""  # an answer without rows is news: to silver it is a gap
+        body, version = encode(table, good, footer, asked)
         self._put_quarantine(table, cell, rejected)
         path = cell_path(table, cell)
         etag = self.objects.put(path, body, replacing)
@@ -131,7 +133,10 @@ class TableStore:
 
         def write(body: bytes | None, replacing: str | None) -> None:
             nonlocal record
-            before = self._decode(cell, path, body) if body is not None else None
+            try:
+                before = self._decode(cell, path, body) if body is not None else None
+            except NotALakeObjectError:
+                before = None  # damaged: what is put in its place is made from its sources alone
             result = change(before)
             record = self.put(table, cell, result, replacing) if result is not None else before.record if before else None
 

@@ -1,12 +1,25 @@
 """Which expected rows are absent, and why."""
 
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import polars as pl
 
 from lakehouse.model.result import GapClass, GapRun
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange, day_range
+
+
+class Doubt(NamedTuple):
+    """Why a day is in doubt.
+
+    Attributes:
+        kind: `variants`, `short` or `rules`.
+        reason: In words, with figures.
+    """
+
+    kind: str
+    reason: str
 
 
 def slots_of(times: pl.Series, step: timedelta) -> pl.Series:
@@ -64,7 +77,7 @@ def _gap_class(name: str) -> GapClass:
     return name  # type: ignore[return-value]
 
 
-def days_in_doubt(rows: pl.DataFrame, window: TimeRange, step: timedelta, broken: pl.Series, listed: datetime | None = None, delisted: datetime | None = None) -> dict[str, str]:
+def days_in_doubt(rows: pl.DataFrame, window: TimeRange, step: timedelta, broken: pl.Series, listed: datetime | None = None, delisted: datetime | None = None) -> dict[str, Doubt]:
     """Days of a month file that a second source should be asked about, with the reason.
 
     A day is in doubt if it covers fewer or more slots than it has, if a key has two values, or if a row breaks a row rule.
@@ -84,7 +97,7 @@ def days_in_doubt(rows: pl.DataFrame, window: TimeRange, step: timedelta, broken
     days = rows.select(slots_of(rows["open_time"], step).alias("slot"), "open_time").group_by(pl.col("slot").dt.strftime("%Y-%m-%d").alias("day"))
     counted = {day: (slots, keys, n) for day, slots, keys, n in days.agg(pl.col("slot").n_unique(), pl.col("open_time").n_unique().alias("keys"), pl.len().alias("n")).iter_rows()}
     breaking = set(broken.dt.strftime("%Y-%m-%d"))
-    doubts: dict[str, str] = {}
+    doubts: dict[str, Doubt] = {}
     for day in window.days():
         slots, keys, n = counted.get(day, (0, 0, 0))
         whole = day_range(day)
@@ -92,9 +105,9 @@ def days_in_doubt(rows: pl.DataFrame, window: TimeRange, step: timedelta, broken
         last = whole.clip(delisted) if delisted else whole.end
         due = max(0, -((first - last) // step))
         if n > keys:
-            doubts[day] = f"{n - keys} keys with two values"
+            doubts[day] = Doubt("variants", f"{n - keys} keys with two values")
         elif slots != due or keys != due:
-            doubts[day] = f"{keys} rows where {due} are expected"
+            doubts[day] = Doubt("short", f"{keys} rows where {due} are expected")
         elif day in breaking:
-            doubts[day] = "rows break a row rule"
+            doubts[day] = Doubt("rules", "rows break a row rule")
     return doubts

@@ -47,7 +47,10 @@ def append_news(history: pl.DataFrame, fresh: pl.DataFrame, key: Sequence[str], 
     """
     if not fresh.height:
         return history
-    covered = history.filter((pl.col("source") == fresh["source"][0]) & pl.col(key[0]).is_between(covers.start, covers.end, closed="left"))
+    reading = {name: fresh[name][0] for name in ("source", "source_sha256", "fetched_at")}
+    # The same file read again, by a parser that may have changed, replaces its rows: they are not two values of one source.
+    history = history.filter(~pl.all_horizontal(pl.col(name) == value for name, value in reading.items()))
+    covered = history.filter((pl.col("source") == reading["source"]) & pl.col(key[0]).is_between(covers.start, covers.end, closed="left"))
     if not covered.height:
         return pl.concat([history, fresh])
     before, values = newest(covered, key), [*key, *value_columns(fresh, key)]
