@@ -82,7 +82,8 @@ class Binance(Exchange):
     def infer_info(self, market: Market) -> MarketInfo:
         """Base and quote by the known quote assets; inverse contracts are 100 USD for BTC and 10 for all others."""
         pair = market.symbol.split("_")[0]
-        quote = next((asset for asset in _QUOTES if pair.endswith(asset) and pair != asset), "")
+        quotes = ("USD",) if market.market_type == "inverse" else _QUOTES  # DOTUSD_PERP is DOT in USD, not DO in TUSD
+        quote = next((asset for asset in quotes if pair.endswith(asset) and pair != asset), "")
         base = pair.removesuffix(quote) if quote else pair
         settle = {"spot": None, "linear": quote, "inverse": base}[market.market_type]
         return MarketInfo(base, quote, settle, (100.0 if base == "BTC" else 10.0) if market.market_type == "inverse" else None)

@@ -8,7 +8,7 @@ import polars as pl
 from lakehouse.model.feature import Feature
 from lakehouse.model.table import UTC_TIME, Column
 from lakehouse.model.timerange import TimeRange
-from lakehouse.transform.resample import EXACT
+from lakehouse.transform.resample import exact
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -39,8 +39,8 @@ class Vwap(Feature):
         candles = inputs["silver/candle"].filter(pl.col("open_time").is_between(window.start - _DAY, window.end, closed="left"))
         totals = candles.sort("open_time").select(
             "open_time",
-            pl.col("quote_volume").fill_null(0).cast(EXACT).cum_sum().alias("quote"),
-            pl.when(pl.col("quote_volume").is_not_null()).then("volume").otherwise(0.0).cast(EXACT).cum_sum().alias("base"),  # without its value, a size has no price
+            exact(pl.col("quote_volume").fill_null(0)).cum_sum().alias("quote"),
+            exact(pl.when(pl.col("quote_volume").is_not_null()).then("volume").otherwise(0.0)).cum_sum().alias("base"),  # without its value, a size has no price
             pl.int_range(1, pl.len() + 1, dtype=pl.Int32).alias("count"),
         )
         since = {"1h": pl.col("open_time") - _HOUR, "1d": pl.col("open_time") - _DAY, "session": pl.col("open_time").dt.truncate("1d") - timedelta(microseconds=1)}

@@ -101,12 +101,17 @@ class GlueCatalog:
             ColumnChangeError: A column was renamed, reordered, removed or changed its type; the catalog stays as it is.
             CatalogError: Glue refuses something, after tries; what was done is right, the next sync does the rest.
         """
+        from botocore.exceptions import BotoCoreError, ClientError
+
         report = CatalogSync(self.database(table), table.short_name())
         wanted = self.table_input(table)
-        self._ensure_database(report.database)
-        self._sync_table(table, report, wanted)
-        if table.shape != "single":
-            self._sync_partitions(table, report, wanted, {partition_values(table, record): self._location(record.path) for record in records})
+        try:
+            self._ensure_database(report.database)
+            self._sync_table(table, report, wanted)
+            if table.shape != "single":
+                self._sync_partitions(table, report, wanted, {partition_values(table, record): self._location(record.path) for record in records})
+        except (BotoCoreError, ClientError) as error:  # the client itself has waited and tried again where that could help
+            raise CatalogError(f"{report.database}.{report.table}", str(error)) from error
         return report
 
     # --- what should be there -------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Tests of lakehouse; the folders mirror its packages."""

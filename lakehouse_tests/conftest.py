@@ -1,0 +1,57 @@
+"""What all tests share: isolation from the machine, an empty lake, recorded files, a simulated exchange that stands still."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from lakehouse.simulator import Simulator
+from lakehouse.storage.objects import LakeObjects
+from lakehouse_tests.making import NOW
+
+CLOSED = "http://127.0.0.1:9"  # nothing listens there: a test that forgets to say where to look is refused at once
+_KEPT = ("LAKEHOUSE_REAL_DATA",)
+
+settings.register_profile("lakehouse", max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lakehouse")
+
+
+def pytest_configure() -> None:
+    """Forget what the machine's environment says, before any fixture or child process can see it."""
+    for name in list(os.environ):
+        if name not in _KEPT and (name.startswith(("AWS_", "LAKEHOUSE_")) or name.lower() in ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")):
+            del os.environ[name]
+    os.environ |= {
+        "NO_PROXY": "*",
+        "LAKEHOUSE_BINANCE_ARCHIVE_URL": CLOSED,
+        "LAKEHOUSE_BINANCE_REST_URL": CLOSED,
+        "AWS_ENDPOINT_URL": CLOSED,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_CONFIG_FILE": os.devnull,
+        "POLARS_MAX_THREADS": "2",
+    }
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> LakeObjects:
+    """The objects of an empty lake."""
+    return LakeObjects(tmp_path / "lake")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of files recorded from exchanges, where there is one."""
+    folder = Path(os.environ.get("LAKEHOUSE_REAL_DATA") or Path(__file__).resolve().parents[1].parent / "shared" / "real_data")
+    if not folder.is_dir():
+        pytest.skip("no recorded files: set LAKEHOUSE_REAL_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exchange() -> Iterator[Simulator]:
+    """A simulated exchange without faults that stands still at `NOW`; shared, so it must not be changed."""
+    with Simulator(now=NOW) as running:
+        yield running

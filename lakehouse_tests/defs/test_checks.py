@@ -1,0 +1,116 @@
+"""Checks pass over a good lake and fail for real: over gaps, disputes, older meanings, and stored rows that were tampered with."""
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from lakehouse.defs.services import LakeServices
+from lakehouse.model.cell import Cell
+from lakehouse.model.result import CellResult
+from lakehouse.ops import findings
+from lakehouse.simulator import Simulator
+
+from .conftest import BTC, ETH, HOURS, SILVER, Shell
+
+BAD = Cell("2024-02", BTC)
+
+
+def numbers(evaluation: dg.AssetCheckEvaluation) -> tuple[object, object]:
+    return evaluation.metadata["cells"].value, evaluation.metadata["bad_cells"].value
+
+
+def found(evaluation: dg.AssetCheckEvaluation) -> list[dict[str, object]]:
+    table = evaluation.metadata.get("findings")
+    return [dict(record.data) for record in table.records] if isinstance(table, dg.TableMetadataValue) else []
+
+
+def tamper(lake: LakeServices, name: str, cell: Cell, rows: pl.DataFrame, inputs: dict[str, str] | None = None) -> str:
+    """Put other rows into a cell, its footer as it was; the new version."""
+    table = lake.registry.table(name)
+    stored = lake.tables.get(table, cell)
+    assert stored is not None
+    return lake.tables.put(table, cell, CellResult(rows, inputs or stored.record.inputs, stored.record.facts)).version
+
+
+def rows_of(lake: LakeServices, name: str, cell: Cell) -> pl.DataFrame:
+    stored = lake.tables.get(lake.registry.table(name), cell)
+    assert stored is not None
+    return stored.rows
+
+
+def test_all_checks_of_a_good_lake_pass_and_count_its_cells(shell: Shell, lake: LakeServices) -> None:
+    shell.build("gold", [BTC, ETH])
+    for table in lake.registry.tables:
+        evaluations = shell.check(table.name)
+        assert list(evaluations) == list(findings.families(table)), table.name
+        cells = {"silver/market": 1, "silver/gap": 3}.get(table.name, 6)
+        assert {name: (found.passed, *numbers(found)) for name, found in evaluations.items()} == dict.fromkeys(evaluations, (True, cells, 0))
+
+
+def test_a_tampered_gold_cell_fails_resample(shell: Shell, lake: LakeServices) -> None:
+    shell.build(HOURS, [BTC, ETH])
+    rows = rows_of(lake, HOURS, BAD)
+    tamper(lake, HOURS, BAD, rows.with_columns(pl.when(pl.int_range(pl.len()) == 5).then(pl.col("volume") * 1.001).otherwise("volume").alias("volume")))
+    resample = shell.check(HOURS)["resample"]
+    assert (resample.passed, resample.severity, *numbers(resample)) == (False, dg.AssetCheckSeverity.ERROR, 6, 1)
+    assert [row["cell"] for row in found(resample)] == [str(BAD)]
+
+
+def test_a_silver_row_that_went_missing_fails_resample(shell: Shell, lake: LakeServices) -> None:
+    """The gold cell says it was made from this very version, so its counts must be those of the rows that are there."""
+    shell.build(HOURS, [BTC])
+    version = tamper(lake, SILVER, BAD, rows_of(lake, SILVER, BAD)[:-1])
+    stale = shell.check(HOURS)["resample"]
+    assert (stale.passed, *numbers(stale)) == (True, 2, 0)  # due, so not compared
+    tamper(lake, HOURS, BAD, rows_of(lake, HOURS, BAD), {"silver/candle@2024-02": version})
+    resample = shell.check(HOURS)["resample"]
+    assert (resample.passed, *numbers(resample)) == (False, 3, 1)
+    assert "41760 minutes summed where 41759 are stored" in str(found(resample)[0]["what"])
+
+
+def test_a_day_nobody_has_fails_gaps(shell: Shell, sim: Simulator) -> None:
+    sim.add_fault("day_absent=*BTCUSDT-1m-2024-02.zip")
+    sim.add_fault("daily_absent=*BTCUSDT-1m-2024-02-*")
+    shell.build(SILVER, [BTC, ETH])
+    gaps = shell.check(SILVER)["gaps"]
+    assert (gaps.passed, gaps.severity, *numbers(gaps)) == (False, dg.AssetCheckSeverity.ERROR, 6, 1)
+    assert found(gaps)[0]["cell"] == str(BAD)
+    assert "1,440 rows absent" in str(found(gaps)[0]["what"])
+
+
+def test_a_dispute_that_a_daily_file_settles_is_a_warning(shell: Shell, sim: Simulator) -> None:
+    sim.add_fault("conflicting_rows=*BTCUSDT-1m-2024-02.zip")
+    shell.build(SILVER, [BTC])
+    evaluations = shell.check(SILVER)
+    reconciliation = evaluations["reconciliation"]
+    assert (reconciliation.passed, reconciliation.severity, *numbers(reconciliation)) == (False, dg.AssetCheckSeverity.WARN, 3, 1)
+    assert evaluations["gaps"].passed
+
+
+def test_a_dispute_within_one_file_is_an_error_and_its_rows_are_in_quarantine(shell: Shell, sim: Simulator, lake: LakeServices) -> None:
+    sim.add_fault("conflicting_rows=*BTCUSDT-1m-2024-02.zip")
+    sim.add_fault("daily_absent=*BTCUSDT-1m-2024-02-*")
+    shell.build(SILVER, [BTC])
+    evaluations = shell.check(SILVER)
+    assert (evaluations["reconciliation"].passed, evaluations["reconciliation"].severity) == (False, dg.AssetCheckSeverity.ERROR)
+    quarantined = lake.tables.quarantined(lake.registry.table(SILVER), BAD)
+    assert quarantined is not None
+    assert (evaluations["schema"].passed, evaluations["schema"].severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert f"{quarantined.height} rows are in quarantine" in str(found(evaluations["schema"])[0]["what"])
+
+
+def test_cells_of_an_older_meaning_fail_schema_and_are_due(shell: Shell, lake: LakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.build(HOURS, [BTC])
+    monkeypatch.setattr(lake.registry.table(HOURS), "code_version", 2)
+    schema = shell.check(HOURS)["schema"]
+    assert (schema.passed, schema.severity, *numbers(schema)) == (False, dg.AssetCheckSeverity.ERROR, 3, 3)
+    assert len(shell.build(HOURS, [BTC])[HOURS].built) == 3
+    assert shell.check(HOURS)["schema"].passed
+
+
+def test_a_check_can_be_run_alone(shell: Shell) -> None:
+    """As with the button beside it in the UI."""
+    shell.build(SILVER, [BTC])
+    key = next(spec.key for definition in shell.definitions.asset_checks or () for spec in definition.check_specs if spec.asset_key.path == ["silver", "candle"] and spec.name == "gaps")
+    result = shell.job.get_subset(asset_selection=set(), asset_check_selection={key}).execute_in_process(instance=shell.instance)
+    assert [evaluation.check_name for evaluation in result.get_asset_check_evaluations()] == ["gaps"]

@@ -1,0 +1,203 @@
+"""Before a byte of a file is believed: its checksum, its zip, its one member, its period."""
+
+import hashlib
+import io
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lakehouse.exchanges.binance import parse_klines
+from lakehouse.exchanges.reader import check_period, extract_csv, verify_checksum
+from lakehouse.model.errors import (
+    ArchiveFileError,
+    ChecksumFormatError,
+    ChecksumMismatchError,
+    ChecksumMissingError,
+    ChecksumNameError,
+    RowsOutsidePeriodError,
+    ZipDamagedError,
+    ZipMemberNameError,
+    ZipMembersError,
+    ZipTooLargeError,
+)
+from lakehouse_tests.making import klines, text, zipped
+
+KEY = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-02-05.zip"
+NAME = "BTCUSDT-1m-2024-02-05.csv"
+CSV = text(klines("2024-02-05", 30))
+SHA = hashlib.sha256(CSV).hexdigest()
+ZIP_NAME = NAME.replace(".csv", ".zip")
+
+
+# --- CHECKSUM -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("published", [f"{SHA}  {ZIP_NAME}\n", f"{SHA}  {ZIP_NAME}", f"{SHA.upper()}  {ZIP_NAME}\n", f"{SHA} *{ZIP_NAME}\r\n", f"{SHA}\t{ZIP_NAME}\n"])
+def test_a_checksum_in_every_form_that_was_published_is_accepted(published: str) -> None:
+    verify_checksum(KEY, published, SHA)
+
+
+@pytest.mark.parametrize(
+    ("published", "error"),
+    [
+        (None, ChecksumMissingError),
+        ("", ChecksumFormatError),
+        (SHA, ChecksumFormatError),
+        (f"{SHA[:-1]}  {ZIP_NAME}", ChecksumFormatError),
+        (f"{SHA}0  {ZIP_NAME}", ChecksumFormatError),
+        (f"{SHA}{ZIP_NAME}", ChecksumFormatError),
+        (f"{SHA[:-1]}g  {ZIP_NAME}", ChecksumFormatError),
+        ("<Error><Code>NoSuchKey</Code></Error>", ChecksumFormatError),
+        (f"{SHA}  {ZIP_NAME}\n{SHA}  {ZIP_NAME}\n", ChecksumFormatError),
+        (f"{SHA}  BTCUSDT-1m-2024-02-06.zip\n", ChecksumNameError),
+        (f"{SHA}  {KEY}\n", ChecksumNameError),
+        (f"{SHA}  {ZIP_NAME} \n.zip", ChecksumFormatError),
+        (f"{'0' * 64}  {ZIP_NAME}\n", ChecksumMismatchError),
+    ],
+)
+def test_any_other_checksum_is_refused_as_a_mismatch(published: str | None, error: type[ArchiveFileError]) -> None:
+    with pytest.raises(error, match=f"^{KEY}: ") as told:
+        verify_checksum(KEY, published, SHA)
+    assert told.value.outcome == "mismatch"
+
+
+# --- zip ----------------------------------------------------------------------------------------------------------------
+
+
+def lying(size: int, central: bool = True, body: bytes | None = None) -> bytes:
+    """A zip whose directory, or member header, states another inflated size."""
+    made = bytearray(body or zipped((NAME, CSV)))
+    at = made.rindex(b"PK\x01\x02") + 24 if central else 22
+    made[at : at + 4] = struct.pack("<I", size)
+    return bytes(made)
+
+
+BOMB = zipped((NAME, bytes(2_000_000)))
+REFUSED: dict[str, tuple[bytes, type[ArchiveFileError]]] = {
+    "two_csv_members": (zipped((NAME, CSV), ("other.csv", CSV)), ZipMembersError),
+    "the_same_member_twice": (zipped((NAME, CSV), ("readme.txt", b""), (NAME.upper(), CSV)), ZipMembersError),
+    "no_member": (zipped(), ZipMembersError),
+    "no_csv": (zipped(("readme.txt", b"hello")), ZipMembersError),
+    "only_a_resource_fork": (zipped((f"__MACOSX/._{NAME}", CSV)), ZipMembersError),
+    "a_path_upwards": (zipped((f"../{NAME}", CSV)), ZipMemberNameError),
+    "an_absolute_path": (zipped((f"/{NAME}", CSV)), ZipMemberNameError),
+    "a_folder": (zipped((f"folder/{NAME}", CSV)), ZipMemberNameError),
+    "a_windows_path": (zipped((f"..\\{NAME}", CSV)), ZipMemberNameError),
+    "a_path_beside_the_csv": (zipped((NAME, CSV), ("../evil.txt", b"")), ZipMemberNameError),
+    "another_files_csv": (zipped(("BTCUSDT-1m-2024-02-06.csv", CSV)), ZipMemberNameError),
+    "another_case": (zipped((NAME.upper(), CSV)), ZipMemberNameError),
+    "not_a_zip": (b"<html>not found</html>", ZipDamagedError),
+    "nothing": (b"", ZipDamagedError),
+    "cut_in_half": (zipped((NAME, CSV))[:300], ZipDamagedError),
+    "inverted_in_the_middle": (zipped((NAME, CSV)).replace(zipped((NAME, CSV))[200:216], bytes(byte ^ 255 for byte in zipped((NAME, CSV))[200:216])), ZipDamagedError),
+    "a_directory_that_says_less": (lying(40), ZipDamagedError),
+    "a_header_without_its_crc": (zipped((NAME, CSV)).replace(struct.pack("<I", zipfile.crc32(CSV)), bytes(4)), ZipDamagedError),
+    "a_bomb": (BOMB, ZipTooLargeError),
+    "a_bomb_that_lies_in_its_header": (lying(40, False, BOMB), ZipTooLargeError),
+    "a_small_file_that_claims_four_gigabytes": (lying(2**32 - 2), ZipTooLargeError),
+    "a_bomb_whose_directory_says_less": (lying(40, True, BOMB), ZipDamagedError),
+    "damaged_lzma": (zipped((NAME, CSV), compression=zipfile.ZIP_LZMA)[:60] + bytes(40) + zipped((NAME, CSV), compression=zipfile.ZIP_LZMA)[100:], ZipDamagedError),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "error"), REFUSED.values(), ids=REFUSED)
+def test_a_zip_that_is_not_one_sound_csv_is_refused(body: bytes, error: type[ArchiveFileError]) -> None:
+    with pytest.raises(error, match=f"^{KEY}: ") as told:
+        extract_csv(KEY, body, cap=1_000_000)
+    assert told.value.outcome == "corrupt"
+
+
+def test_a_zip_locked_with_a_password_is_refused() -> None:
+    body = bytearray(zipped((NAME, CSV)))
+    for mark in (6, body.rindex(b"PK\x01\x02") + 8):
+        body[mark] |= 1
+    with pytest.raises(ZipDamagedError, match="encrypted"):
+        extract_csv(KEY, bytes(body))
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_one_csv_comes_out_whole_whatever_stands_beside_it(compression: int) -> None:
+    assert extract_csv(KEY, zipped((NAME, CSV), compression=compression)) == CSV
+    assert extract_csv(KEY, zipped((f"__MACOSX/._{NAME}", b"fork"), ("folder/", b""), (NAME, CSV), ("readme.txt", b""), compression=compression)) == CSV
+
+
+def test_a_directory_that_promises_more_than_there_is_changes_nothing() -> None:
+    assert extract_csv(KEY, lying(len(CSV) + 5)) == CSV
+
+
+def test_the_cap_is_a_cap() -> None:
+    assert extract_csv(KEY, zipped((NAME, CSV)), cap=len(CSV)) == CSV
+    with pytest.raises(ZipTooLargeError, match=f"{len(CSV) - 1:,} bytes"):
+        extract_csv(KEY, zipped((NAME, CSV)), cap=len(CSV) - 1)
+
+
+SOUND = {method: zipped((NAME, CSV), compression=method) for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2)}
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(list(SOUND)),
+    st.lists(st.tuples(st.integers(-110, 70) | st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4),
+    st.none() | st.integers(0, 10_000),
+)
+def test_whatever_happens_to_the_bytes_the_csv_is_whole_or_the_file_refused(method: int, changes: list[tuple[int, int]], cut: int | None) -> None:
+    body = bytearray(SOUND[method])
+    for position, byte in changes:
+        body[position % len(body)] = byte
+    try:
+        found = extract_csv(KEY, bytes(body[:cut]) if cut is not None else bytes(body), cap=10**6)
+    except ArchiveFileError:
+        return
+    assert found == CSV
+
+
+def test_a_real_zip_with_a_resource_fork_has_one_csv(real_data: Path) -> None:
+    path = real_data / "binance_public_data_updates" / "2022-04-21_aggregate_trade_updates.zip"
+    with zipfile.ZipFile(path) as archive:
+        assert len(archive.namelist()) == 2
+        assert any(name.startswith("__MACOSX/") for name in archive.namelist())
+    assert extract_csv(path.name, path.read_bytes()).count(b"\n") > 300
+
+
+def test_a_real_damaged_zip_is_refused_and_what_it_should_hold_parses(real_data: Path) -> None:
+    key = "data/spot/daily/klines/ADABTC/1m/ADABTC-1m-2021-11-27.zip"
+    folder = real_data / "nautilus_trader"
+    with pytest.raises(ZipDamagedError):
+        extract_csv(key, (folder / "ADABTC-1m-2021-11-27.zip").read_bytes())
+    rows = parse_klines(key, (folder / "ADABTC-1m-2021-11-27.csv").read_bytes(), "spot")
+    check_period(key, "2021-11-27", rows)
+    assert (rows.height, rows["open_time"].n_unique(), rows.filter(trade_count=0).height) == (1440, 1440, 1)
+
+
+# --- period -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("period", "start"), [("2024-02-05", "2024-02-05"), ("2024-02", "2024-02-28T23:50"), ("2024-02", "2024-02-29T23:30")])
+def test_rows_inside_the_period_are_accepted(period: str, start: str) -> None:
+    check_period(KEY, period, parse_klines(KEY, text(klines(start, 30)), "spot"))
+
+
+@pytest.mark.parametrize(
+    ("period", "start", "count", "first"),
+    [
+        ("2024-02-05", "2024-02-04T23:45", 15, "2024-02-04 23:45"),
+        ("2024-02-05", "2024-02-05T23:45", 15, "2024-02-06 00:00"),
+        ("2024-02", "2024-02-29T23:45", 15, "2024-03-01 00:00"),
+        ("2024-02", "2023-02-05", 30, "2023-02-05 00:00"),
+        ("2024-02-05", "2025-02-05", 30, "2025-02-05 00:00"),
+    ],
+)
+def test_rows_outside_the_period_are_refused_with_the_first(period: str, start: str, count: int, first: str) -> None:
+    with pytest.raises(RowsOutsidePeriodError, match=f"{count} rows are outside the file's period {period}, the first at {first}"):
+        check_period(KEY, period, parse_klines(KEY, text(klines(start, 30)), "spot"))
+
+
+def test_a_zip_of_a_zip_is_no_csv() -> None:
+    inner = zipped((NAME, CSV))
+    assert zipfile.is_zipfile(io.BytesIO(inner))
+    with pytest.raises(ZipMembersError):
+        extract_csv(KEY, zipped((ZIP_NAME, inner)))

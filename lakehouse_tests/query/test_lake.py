@@ -1,0 +1,317 @@
+"""The SDK: what was asked for, from the files that can hold it, by SDK and SQL alike."""
+
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import lakehouse
+from lakehouse.datasets.candle import Candle
+from lakehouse.datasets.gap import Gap, gap_frame
+from lakehouse.datasets.market import MarketTable, market_frame
+from lakehouse.features.candle import CANDLES
+from lakehouse.features.vwap import Vwap
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import MarketKeyError, NoLakeError, OpenRangeError, RangeBackwardsError, SqlError, TimeFormatError, UnknownIntervalError, UnknownTableError
+from lakehouse.model.interval import COARSE
+from lakehouse.model.market import Market
+from lakehouse.model.result import CellResult, GapRun
+from lakehouse.query.lake import Lake
+from lakehouse.registry import REGISTRY
+from lakehouse.storage.layout import cell_path
+from lakehouse.storage.ledger import ledger
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.tables import TableStore
+from lakehouse.transform.resample import resample
+from lakehouse_tests.making import BTC, COIN, FEBRUARY, MINUTE, at, candles, facts, minutes
+
+ETH = Market("binance", "spot", "ETHUSDT")
+ODD = Market("binance", "linear", "币安人生USDT")
+MARKETS = (BTC, ETH, COIN, ODD)
+# The last day of January and the first of February, two hours of it absent: the price tells the minute.
+TIMES = [time for time in minutes("2024-01-31", 2 * 1440) if not (time.day == 1 and 5 <= time.hour < 7)]
+ROWS = candles(TIMES, close=[100 + n / 10_000 for n in range(len(TIMES))])
+
+
+def fill(objects: LakeObjects, gold: bool = True) -> None:
+    """Two months of candles of every market, and what is made of them."""
+    store = TableStore(objects)
+    for market in MARKETS:
+        scaled = ROWS.with_columns(volume=pl.col("volume") + MARKETS.index(market))
+        for month in ("2024-01", "2024-02"):
+            cell = Cell(month, market)
+            rows = scaled.filter(pl.col("open_time").dt.strftime("%Y-%m") == month)
+            record = store.put(Candle, cell, CellResult(rows, {}))
+            if gold:
+                inputs = {f"silver/candle@{month}": record.version}
+                for table in CANDLES:
+                    store.put(table, cell, CellResult(table.compute({"silver/candle": rows}, cell.window), inputs))
+                store.put(Vwap, cell, CellResult(Vwap.compute({"silver/candle": scaled}, cell.window), inputs))
+    run = GapRun("absent", at("2024-02-01T05:00"), at("2024-02-01T07:00"), 120)
+    store.put(Gap, Cell("2024-02"), CellResult(gap_frame([(market, run) for market in MARKETS]), {}))
+    store.put(MarketTable, None, CellResult(market_frame([facts(market) for market in MARKETS]), {}))
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake with gold; shared, so it must not be changed."""
+    root = tmp_path_factory.mktemp("gold")
+    fill(LakeObjects(root))
+    return Lake(root)
+
+
+@pytest.fixture
+def unbuilt(objects: LakeObjects) -> Lake:
+    """A lake without gold."""
+    fill(objects, gold=False)
+    return Lake(objects.root)
+
+
+# --- candles ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "count"),
+    [
+        ("2024-01-31T23:30", "2024-02-01T00:30", 60),
+        ("2024-02-01T04:59", "2024-02-01T07:01", 2),
+        ("2024-02-01T05:00", "2024-02-01T07:00", 0),
+        ("2024-01", "2024-03", len(TIMES)),
+        ("2030-01-01", "2030-02-01", 0),
+        (date(2024, 1, 31), datetime(2024, 1, 31, 0, 1), 1),
+        ("2024-01-31T01:00:00+02:00", "2024-01-31T00:00:30+00:00", 1),
+    ],
+)
+def test_minutes_are_those_of_the_half_open_range(lake: Lake, start: str, end: str, count: int) -> None:
+    found = lake.candles("binance-spot:BTCUSDT", start, end)
+    assert found.height == count
+    assert found.schema == Candle.polars_schema()
+    assert found.equals(ROWS.filter(pl.col("open_time").is_in(found["open_time"].implode())))
+    assert lake.candles(BTC, start, end).equals(found)
+
+
+@pytest.mark.parametrize("interval", COARSE, ids=str)
+@pytest.mark.parametrize(
+    ("start", "end"), [("2024-01-31", "2024-02-02"), ("2024-01-31T20:00", "2024-02-01T08:00"), ("2024-02-01T00:30", "2024-02-01T01:30"), ("2025-01", "2025-02")]
+)
+def test_coarse_candles_are_the_same_from_gold_and_resampled(lake: Lake, unbuilt: Lake, interval: object, start: str, end: str) -> None:
+    built, made = (one.candles(BTC, start, end, str(interval)) for one in (lake, unbuilt))
+    assert made.equals(built)
+    assert made.schema == built.schema == REGISTRY.table(f"gold/candle_{interval}").polars_schema()
+    expected = resample(ROWS, interval).filter(pl.col("open_time").is_between(at_text(start), at_text(end), closed="left"))  # type: ignore[arg-type]
+    assert built.select(expected.columns).equals(expected)
+
+
+def at_text(text: str) -> datetime:
+    return at(text if len(text) > 7 else f"{text}-01")
+
+
+def test_a_bucket_is_whole_though_the_range_begins_within_it(unbuilt: Lake) -> None:
+    found = unbuilt.candles(BTC, "2024-02-01T00:00", "2024-02-01T00:20", "1h")
+    assert found.select("open_time", "candle_count").rows() == [(at("2024-02-01"), 60)]
+    assert unbuilt.candles(BTC, "2024-02-01T00:10", "2024-02-01T00:20", "1h").height == 0, "labelled by its start"
+
+
+def test_gold_that_was_made_from_other_minutes_is_not_served(objects: LakeObjects) -> None:
+    fill(objects)
+    before = Lake(objects.root).candles(BTC, "2024-02", "2024-03", "1d")
+    TableStore(objects).put(Candle, FEBRUARY, CellResult(candles(minutes("2024-02-01", 1440), volume=30.0), {}))
+    after = Lake(objects.root).candles(BTC, "2024-02", "2024-03", "1d")
+    assert (before["candle_count"].to_list(), before["volume"].to_list()) == ([1320], [13200.0])
+    assert (after["candle_count"].to_list(), after["volume"].to_list()) == ([1440], [43200.0])
+
+
+def test_gold_of_some_months_only_is_completed_from_minutes(objects: LakeObjects) -> None:
+    fill(objects)
+    whole = Lake(objects.root).candles(BTC, "2024-01", "2024-03", "4h")
+    TableStore(objects).delete(REGISTRY.table("gold/candle_4h"), FEBRUARY)
+    assert Lake(objects.root).candles(BTC, "2024-01", "2024-03", "4h").equals(whole)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("BTCUSDT", "2024-01", "2024-02"), MarketKeyError),
+        (("binance-spot:BTCUSDT", "soon", "2024-02"), TimeFormatError),
+        (("binance-spot:BTCUSDT", "2024-02", "2024-02"), RangeBackwardsError),
+        (("binance-spot:BTCUSDT", "2024-01", "2024-02", "2h"), UnknownIntervalError),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(lake: Lake, arguments: tuple[str, ...], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        lake.candles(*arguments)
+
+
+# --- scan ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_scan_names_the_market_of_every_row(lake: Lake) -> None:
+    found = lake.scan("candle").collect()
+    assert found.columns == [*Candle.names(), "exchange", "market_type", "symbol", "month"]
+    assert found.group_by("exchange", "market_type", "symbol", "month").len().height == 8
+    assert found.filter(symbol="币安人生USDT", market_type="linear").height == len(TIMES)
+    assert found.filter(pl.col("month") != pl.col("open_time").dt.strftime("%Y-%m")).height == 0
+
+
+def test_a_scan_reads_the_files_that_can_hold_what_is_asked_for_and_no_others(objects: LakeObjects) -> None:
+    fill(objects, gold=False)
+    paths = {(cell.market, cell.date): Path(objects.uri(record.path)) for cell, record in ledger(objects, Candle).items()}
+    for (market, month), path in paths.items():
+        if (market, month) != (ETH, "2024-02"):
+            body = path.read_bytes()
+            path.write_bytes(body[:4] + bytes(len(body) - 4000) + body[-3996:])
+    reading = Lake(objects.root)
+    found = reading.scan("silver/candle", "binance-spot:ETHUSDT", "2024-02-01", "2024-02-01T01:00").collect()
+    assert set(found["symbol"]) == {"ETHUSDT"}
+    assert found.height == 60
+    with pytest.raises(pl.exceptions.PolarsError):
+        reading.scan("silver/candle", ["binance-spot:ETHUSDT", BTC], "2024-02-01", "2024-02-01T01:00").collect()
+
+
+@pytest.mark.parametrize(
+    ("table", "markets", "start", "end", "count"),
+    [
+        ("silver/candle", None, None, None, 4 * len(TIMES)),
+        ("silver.candle", "binance-spot:BTCUSDT", None, None, len(TIMES)),
+        ("candle", [BTC, "binance-inverse:BTCUSD_PERP"], None, None, 2 * len(TIMES)),
+        ("candle", [], None, None, 0),
+        ("candle", ["binance-spot:NOBODY"], None, None, 0),
+        ("candle", None, "2024-01-31T23:59", "2024-02-01T00:01", 8),
+        ("gold/candle_1d", ODD.key, None, None, 2),
+        ("vwap", [ETH], "2024-02-01", "2024-02-02", 1320),
+        ("gap", None, None, None, 4),
+        ("gap", [BTC], None, None, 1),
+        ("gap", [BTC, ODD], "2024-02-01", "2024-02-02", 2),
+        ("gap", [BTC], "2024-02-01T06:00", "2024-02-02", 1),
+        ("gap", [BTC], "2024-02-01T07:00", "2024-02-02", 0),
+        ("silver/market", None, None, None, 4),
+        ("market", [COIN], None, None, 1),
+        ("bronze/candle_archive", None, None, None, 0),
+    ],
+)
+def test_a_scan_is_narrowed_by_market_and_range(lake: Lake, table: str, markets: object, start: str | None, end: str | None, count: int) -> None:
+    found = lake.scan(table, markets, start, end).collect()  # type: ignore[arg-type]
+    assert found.height == count
+    declared = REGISTRY.table(table)
+    assert found.columns[: len(declared.columns)] == declared.names()
+    assert found.schema == lake.scan(table).collect_schema()
+
+
+def test_a_folder_without_a_lake_is_not_taken_for_an_empty_one(objects: LakeObjects) -> None:
+    nowhere = Lake(objects.root)
+    for read in (lambda: nowhere.candles(BTC, "2024-01", "2024-02"), lambda: nowhere.scan("candle"), lambda: nowhere.sql("SELECT * FROM silver.candle"), nowhere.markets):
+        with pytest.raises(NoLakeError, match=r"There is no lake at .*lakehouse build"):
+            read()
+
+
+def test_a_range_has_two_ends(lake: Lake) -> None:
+    for start, end in (("2024-01", None), (None, "2024-02")):
+        with pytest.raises(OpenRangeError):
+            lake.scan("candle", BTC, start, end)
+
+
+def test_an_empty_lake_has_every_table_and_no_row(objects: LakeObjects) -> None:
+    objects.check_writable()
+    empty = Lake(objects.root)
+    for table in REGISTRY.tables:
+        assert empty.scan(table.name).collect().is_empty()
+        assert empty.records(table.name) == []
+        assert empty.sql(f"SELECT * FROM {table.name.replace('/', '.')}").is_empty()
+    assert empty.candles(BTC, "2024-01", "2024-02", "1h").schema == REGISTRY.table("candle_1h").polars_schema()
+    assert empty.markets().schema == MarketTable.polars_schema()
+
+
+@pytest.mark.parametrize("root", ["env=prod/lake", "spa ce", "x*y[1]", "pct%20", "naïve"])
+def test_a_lake_may_lie_in_any_folder(tmp_path: Path, root: str) -> None:
+    objects = LakeObjects(tmp_path / root)
+    TableStore(objects).put(Candle, Cell("2024-01", ODD), CellResult(candles(minutes("2024-01-31", 5)), {}))
+    found = Lake(tmp_path / root)
+    assert found.scan("candle", [ODD]).collect().columns == [*Candle.names(), "exchange", "market_type", "symbol", "month"]
+    assert found.candles(ODD, "2024-01", "2024-02").height == 5
+    assert found.sql("SELECT * FROM silver.candle").columns == [*Candle.names(), "exchange", "market_type", "symbol", "month"]
+
+
+def test_tables_are_found_by_name_with_or_without_their_zone(lake: Lake) -> None:
+    assert {len(lake.records(name)) for name in ("silver/candle", "silver.candle", "candle")} == {8}
+    with pytest.raises(UnknownTableError, match=r"no table 'candles'; known: silver/market"):
+        lake.scan("candles")
+
+
+# --- SQL ----------------------------------------------------------------------------------------------------------------
+
+
+def test_sql_sees_what_the_sdk_sees(lake: Lake) -> None:
+    mine = lake.sql("SELECT * FROM silver.candle WHERE symbol = '币安人生USDT' ORDER BY open_time").drop("exchange", "market_type", "symbol", "month")
+    assert mine.with_columns(pl.col(pl.Datetime).dt.convert_time_zone("UTC").cast(pl.Datetime("us", "UTC"))).equals(lake.candles(ODD, "2024-01", "2024-03"))
+    joined = lake.sql(
+        """
+        SELECT c.symbol, count(*) AS n, avg(v.vwap_1d) AS price FROM silver.candle c
+        JOIN gold.vwap v USING (exchange, market_type, symbol, month, open_time) JOIN silver.market m USING (exchange, market_type, symbol)
+        GROUP BY ALL ORDER BY 1
+        """
+    )
+    assert dict(joined.select("symbol", "n").iter_rows()) == {market.symbol: len(TIMES) for market in MARKETS}
+    assert joined["price"].null_count() == 0
+
+
+def test_instants_in_sql_are_utc(lake: Lake) -> None:
+    text = lake.sql("SELECT CAST(min(open_time) AS VARCHAR) AS first, max(open_time) AS last FROM silver.candle")
+    assert text["first"].to_list() == ["2024-01-31 00:00:00+00"]
+    assert text["last"].to_list() == [at("2024-02-01T23:59")]
+    assert lake.sql("SELECT count(*) AS n FROM silver.candle WHERE open_time >= TIMESTAMPTZ '2024-02-01'")["n"].to_list() == [4 * 1320]
+
+
+def test_a_view_has_the_same_columns_with_and_without_objects(lake: Lake, objects: LakeObjects) -> None:
+    objects.check_writable()
+    for table in ("silver.candle", "gold.vwap", "silver.gap", "silver.market"):
+        full, empty = (one.sql(f"SELECT * FROM {table} LIMIT 1") for one in (lake, Lake(objects.root)))
+        assert full.columns == empty.columns
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("SELEC 1", "Parser Error"),
+        ("SELECT * FROM silver.nothing", "does not exist"),
+        ("SELECT nothing FROM silver.candle", "nothing"),
+        ("SELECT CAST(symbol AS INTEGER) FROM silver.candle", "Could not convert"),
+        ("", ""),
+    ],
+)
+def test_a_statement_that_is_refused_says_why(lake: Lake, query: str, why: str) -> None:
+    if not query:
+        assert lake.sql(query).is_empty()
+        return
+    with pytest.raises(SqlError, match=f"(?s)The statement was refused: .*{why}"):
+        lake.sql(query)
+
+
+def test_a_statement_without_rows_gives_none(lake: Lake) -> None:
+    assert lake.sql("CREATE TABLE t AS SELECT 1").is_empty()
+    assert lake.sql("SELECT 1 AS one; SELECT 2 AS two").to_dicts() == [{"two": 2}]
+
+
+def test_sql_does_not_write_to_the_lake(lake: Lake) -> None:
+    before = lake.sql("SELECT count(*) AS n FROM silver.market")
+    with pytest.raises(SqlError):
+        lake.sql("DELETE FROM silver.market")
+    assert lake.sql("SELECT count(*) AS n FROM silver.market").equals(before)
+
+
+def test_an_object_that_is_no_cell_is_no_row(objects: LakeObjects) -> None:
+    """Checks name it; readers go on without it, as without a cell that was never built."""
+    fill(objects, gold=False)
+    objects.put(cell_path(Candle, FEBRUARY), b"<html></html>")
+    reading = Lake(objects.root)
+    assert reading.candles(BTC, "2024-02", "2024-03").is_empty()
+    assert reading.candles(BTC, "2024-02", "2024-03", "1h").is_empty()
+    assert reading.scan("candle").collect().height == reading.sql("SELECT * FROM silver.candle").height == 4 * len(TIMES) - 1320
+
+
+def test_markets_and_the_public_name(lake: Lake) -> None:
+    assert lakehouse.Lake is Lake
+    assert lake.markets()["symbol"].sort().to_list() == sorted(market.symbol for market in MARKETS)
+    with pytest.raises(AttributeError, match="no attribute 'Ocean'"):
+        lakehouse.Ocean  # noqa: B018
+    assert timedelta(minutes=1) == MINUTE

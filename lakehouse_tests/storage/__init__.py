@@ -1,0 +1,1 @@
+"""Tests of bytes, cells, ledgers and landing."""

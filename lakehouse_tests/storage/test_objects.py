@@ -1,0 +1,59 @@
+"""The place a lake lies in."""
+
+from pathlib import Path
+
+import pytest
+
+from lakehouse.model.errors import LakehouseError, RootNotWritableError
+from lakehouse.storage.objects import LakeObjects
+
+
+def test_objects_come_back_are_replaced_and_may_be_absent(objects: LakeObjects) -> None:
+    assert objects.get("a/b") is None
+    tags = [objects.put("a/b", body) for body in (b"one", b"two")]
+    assert tags[0] != tags[1]
+    assert objects.get_tagged("a/b") == (b"two", tags[1])
+    objects.delete("a/b")
+    objects.delete("a/b")
+    assert objects.get("a/b") is None
+
+
+def test_a_tail_is_at_most_the_whole_object(objects: LakeObjects) -> None:
+    objects.put("a", b"0123456789")
+    objects.put("empty", b"")
+    assert [objects.tail("a", 10, length) for length in (3, 10, 99)] == [b"789", b"0123456789", b"0123456789"]
+    assert (objects.tail("empty", 0, 8), objects.tail("absent", 10, 8)) == (b"", None)
+
+
+def test_listing_is_by_folder_and_says_what_put_said(objects: LakeObjects) -> None:
+    tags = {path: objects.put(path, b"x" * n) for n, path in enumerate(["t/a/1", "t/a/2", "t/b%2F/3", "t_other/4"])}
+    assert {(found.path, found.etag, found.size) for found in objects.list("t")} == {(path, tags[path], n) for n, path in enumerate(tags) if path.startswith("t/")}
+    assert list(objects.list("absent")) == []
+
+
+def test_a_lake_is_made_where_there_is_none(tmp_path: Path) -> None:
+    objects = LakeObjects(tmp_path / "not" / "yet")
+    objects.check_writable()
+    assert list(objects.list("ledger")) == []
+    assert objects.uri("a/b") == str(tmp_path / "not" / "yet" / "a" / "b")
+
+
+@pytest.mark.parametrize("root", ["file", "file/below", "gs3://bucket/prefix"])
+def test_a_root_that_cannot_be_written_says_what_to_set(tmp_path: Path, root: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    objects = LakeObjects(root if "://" in root else tmp_path / root)
+    with pytest.raises(RootNotWritableError, match=r"cannot be opened or written: .+\. Set LAKEHOUSE_ROOT"):
+        objects.check_writable()
+    assert issubclass(RootNotWritableError, LakehouseError)
+
+
+def test_a_store_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    objects = LakeObjects(tmp_path)
+    objects.put("a/b", b"")
+    with pytest.raises(LakehouseError, match="a/b/c"):
+        objects.put("a/b/c", b"a file stands where a folder should")
+
+
+def test_uris_of_s3_are_addresses() -> None:
+    assert LakeObjects("s3://bucket/prefix/").uri("a/b") == "s3://bucket/prefix/a/b"
+    assert not LakeObjects("s3://bucket/prefix").is_local

@@ -1,0 +1,308 @@
+"""The command line against a simulated exchange: what it builds, what it answers, what it refuses, and what a kill leaves behind."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse.cli.app import main
+from lakehouse.query.lake import Lake
+from lakehouse.registry import REGISTRY
+from lakehouse.simulator import SimulatedMarket, Simulator
+
+NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
+BTC, ETH = "binance-spot:BTCUSDT", "binance-linear:ETHUSDT"
+LIFE = (datetime(2024, 1, 31, tzinfo=UTC), datetime(2024, 3, 1, 12, tzinfo=UTC))
+LISTED = (
+    SimulatedMarket("spot", "BTCUSDT", "BTC", "USDT", Decimal(45_000), 40, 2, 5, *LIFE),
+    SimulatedMarket("linear", "ETHUSDT", "ETH", "USDT", Decimal(2_600), 40, 2, 3, *LIFE),
+)
+QUARTER = ("--from", "2024-01-01", "--to", "2024-04-01")
+CLOSED = "http://127.0.0.1:9"
+
+
+class Answer:
+    """What a command said and how it ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+        self.said = " ".join(f"{out} {err}".split())  # the terminal's line breaks undone
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Answer]
+
+
+def environment(folder: Path, url: str) -> dict[str, str]:
+    return {
+        "LAKEHOUSE_ROOT": str(folder / "lake"),
+        "DAGSTER_HOME": str(folder / "dagster"),
+        "LAKEHOUSE_START": "2024-01",
+        "LAKEHOUSE_BINANCE_ARCHIVE_URL": url,
+        "LAKEHOUSE_BINANCE_REST_URL": url,
+    }
+
+
+def files_of(folder: Path) -> dict[str, int]:
+    """Every file with its modification time."""
+    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def written(folder: Path) -> list[str]:
+    """What a lake holds, apart from locks."""
+    return [name for name in files_of(folder / "lake") if "/.lock-" not in name]
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Simulator]:
+    with Simulator(markets=LISTED, now=NOW, faults=["day_absent=*BTCUSDT-1m-2024-02.zip", "daily_absent=*BTCUSDT-1m-2024-02-*"]) as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def run(sim: Simulator, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command of an installation of its own."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("lakehouse.exchanges.archive._TRIES", 1)
+    for name, value in environment(folder, sim.url).items():
+        monkeypatch.setenv(name, value)
+
+    def command(*words: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["lakehouse", *words])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Answer(code, *capsys.readouterr())
+
+    return command
+
+
+# --- the main job -------------------------------------------------------------------------------------------------------
+
+
+def test_a_lake_is_built_asked_and_left_alone(run: Run, sim: Simulator, folder: Path) -> None:
+    built = run("build", "gold/candle_1h", "--markets", f"{BTC},{ETH}", *QUARTER, "--json")
+    assert built.code == 0, built.said
+    tables = {row["table"]: row for row in built.json["tables"]}
+    assert {name: (row["built"], row["failed"]) for name, row in tables.items()} == {
+        "bronze/candle_archive": (6, 0), "silver/candle": (6, 0), "silver/gap": (3, 0), "gold/candle_1h": (6, 0),
+    }  # fmt: skip
+    rows = 2 * (1440 + 29 * 1440 + 720) - 1440
+    assert tables["silver/candle"]["rows"] == rows
+    assert built.json["failed"] == {}
+    assert [(problem["kind"], problem["healed_by"]) for problem in built.json["problems"]] == [("short", "")]
+
+    before = files_of(folder / "lake")
+    sim.reset_requests()
+    again = run("build", "gold/candle_1h", "--markets", f"{BTC},{ETH}", *QUARTER, "--json")
+    assert again.code == 0
+    assert {row["built"] for row in again.json["tables"]} == {0}
+    assert [path for method, path in sim.requests if ".zip" in path and "?" not in path] == []
+    kept = {name: time for name, time in files_of(folder / "lake").items() if not name.startswith("ledger/")}
+    assert kept == {name: time for name, time in before.items() if not name.startswith("ledger/")}
+
+    status = {row["table"]: row for row in run("status", "--json").json}
+    assert (status["silver/candle"]["cells"], status["silver/candle"]["rows"], status["silver/candle"]["due"]) == (6, rows, 0)
+    assert status["gold/vwap"]["due"] == 6
+    assert status["silver/candle"]["absent"] == 1440
+
+    (gap,) = run("gaps", "--json").json
+    assert (gap["symbol"], gap["slot_count"], gap["gap_class"]) == ("BTCUSDT", 1440, "absent")
+    assert run("gaps", "--markets", ETH, "--json").json == []
+    assert {row["gap_class"] for row in run("gaps", "--not-listed", "--json").json} == {"absent", "not_listed"}
+
+    counted = run("sql", "SELECT symbol, count(*) AS n FROM silver.candle GROUP BY symbol ORDER BY symbol", "--json")
+    assert counted.json == [{"symbol": "BTCUSDT", "n": rows // 2 - 720}, {"symbol": "ETHUSDT", "n": rows // 2 + 720}]
+    assert {row["symbol"]: row["origin"] for row in run("markets", "list", "--json").json} == {"BTCUSDT": "derived", "ETHUSDT": "derived"}
+    for words in (("status",), ("gaps",), ("markets", "list"), ("sql", "SELECT 1 AS one"), ("build", "silver/candle", "--markets", BTC, *QUARTER)):
+        answer = run(*words)
+        assert (answer.code, bool(answer.out)) == (0, True), words
+
+
+def test_markets_are_added_by_name_or_by_setting(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [row["symbol"] for row in run("markets", "add", ETH, "--json").json] == ["ETHUSDT"]
+    monkeypatch.setenv("LAKEHOUSE_MARKETS", f"{BTC}, {ETH}")
+    assert {row["symbol"] for row in run("markets", "add", "--json").json} == {"BTCUSDT", "ETHUSDT"}
+    assert {row["symbol"] for row in run("markets", "list", "--json").json} == {"BTCUSDT", "ETHUSDT"}
+
+
+def test_one_failed_cell_is_named_and_mended_by_the_next_build(run: Run, sim: Simulator) -> None:
+    fault = "unavailable=*spot/monthly*BTCUSDT-1m-2024-02.zip"
+    sim.add_fault(fault)
+    try:
+        answer = run("build", "silver/candle", "--markets", f"{BTC},{ETH}", *QUARTER, "--json")
+    finally:
+        sim.clear_faults()
+        sim.add_fault("day_absent=*BTCUSDT-1m-2024-02.zip")
+        sim.add_fault("daily_absent=*BTCUSDT-1m-2024-02-*")
+    assert answer.code == 1
+    assert list(answer.json["failed"]) == [f"bronze/candle_archive 2024-02|{BTC}"]
+    assert {row["table"]: row["built"] for row in answer.json["tables"]} == {"bronze/candle_archive": 5, "silver/candle": 5, "silver/gap": 3}
+    mended = run("build", "silver/candle", "--markets", f"{BTC},{ETH}", *QUARTER, "--json")
+    assert (mended.code, {row["table"]: row["built"] for row in mended.json["tables"]}) == (0, {"bronze/candle_archive": 1, "silver/candle": 1, "silver/gap": 1})
+
+
+def test_doctor_says_what_is_right_and_what_is_not(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    well = run("doctor", "--json")
+    assert well.code == 0, well.said
+    assert {row["state"] for row in well.json} <= {"ok", "empty"}
+    monkeypatch.setenv("LAKEHOUSE_BINANCE_REST_URL", CLOSED)
+    ill = run("doctor", "--json")
+    assert (ill.code, [row["what"] for row in ill.json if row["state"] == "failed"]) == (1, ["binance REST"])
+
+
+# --- bad input ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("silver/candle", "--markets", "binance-spot:BTCUSD", *QUARTER), 2, "Did you mean BTCUSDT?"),
+        (("silver/candle", "--markets", "BTCUSDT", *QUARTER), 2, "is not a market key"),
+        (("silver/candle", "--markets", "kraken-spot:BTCUSD", *QUARTER), 2, "known: binance"),
+        (("silver/candle", "--markets", BTC, "--from", "2024-03-01", "--to", "2024-01-01"), 2, "empty or backwards"),
+        (("silver/candle", "--markets", BTC, "--from", "2024-01-01", "--to", "2024-01-01"), 2, "empty or backwards"),
+        (("silver/candles", "--markets", BTC, *QUARTER), 2, "There is no table 'silver/candles'; known: silver/market"),
+        (("silver/candle", "--markets", BTC, "--from", "2024-13-01", "--to", "2025-01-01"), 2, "is not a date"),
+        (("silver/candle", "--markets", BTC), 2, "Missing option"),
+    ],
+    ids=["unknown market", "no market key", "unknown exchange", "backwards", "empty range", "unknown table", "bad date", "no range"],
+)
+def test_wrong_use_is_refused_and_nothing_is_written(run: Run, folder: Path, words: tuple[str, ...], code: int, said: str) -> None:
+    answer = run("build", *words)
+    assert (answer.code, answer.out) == (code, ""), answer.said
+    assert said in answer.said
+    assert written(folder) == []
+
+
+def test_a_root_that_cannot_be_written_is_refused(run: Run, folder: Path) -> None:
+    (folder / "lake").write_text("a file in place of the folder")
+    answer = run("build", "silver/candle", "--markets", BTC, *QUARTER)
+    assert answer.code == 1
+    assert f"The lake at {folder}/lake cannot be" in answer.said
+    assert (folder / "lake").read_text() == "a file in place of the folder"
+
+
+def test_an_archive_out_of_reach_is_named_and_nothing_is_written(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_BINANCE_ARCHIVE_URL", CLOSED)
+    answer = run("build", "silver/candle", "--markets", BTC, *QUARTER)
+    assert answer.code == 1
+    assert f"at {CLOSED} does not answer" in answer.said
+    assert written(folder) == []
+
+
+@pytest.mark.parametrize(("name", "value", "said"), [("LAKEHOUSE_START", "soon", "a month, YYYY-MM"), ("LAKEHOUSE_MARKETS", "BTCUSDT", "is not a market key")])
+def test_a_setting_that_cannot_be_meant_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    monkeypatch.setenv(name, value)
+    answer = run("status")
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.said
+
+
+def test_sql_that_is_refused_says_why(run: Run, folder: Path) -> None:
+    (folder / "lake").mkdir()
+    answer = run("sql", "SELECT nothing FROM silver.candle")
+    assert (answer.code, answer.out) == (2, "")
+    assert "nothing" in answer.said
+
+
+@pytest.mark.parametrize("words", [("gaps",), ("markets", "list"), ("sql", "SELECT * FROM silver.candle")])
+def test_a_lake_that_is_not_there_is_named(run: Run, folder: Path, words: tuple[str, ...]) -> None:
+    answer = run(*words)
+    assert (answer.code, answer.out) == (1, "") or answer.code == 2, answer.said
+    assert f"There is no lake at {folder}/lake" in answer.said
+    assert not (folder / "lake").exists()
+
+
+def test_a_range_in_which_no_market_lived_is_refused(run: Run, folder: Path) -> None:
+    answer = run("build", "silver/candle", "--markets", BTC, "--from", "2024-04-01", "--to", "2024-06-01")
+    assert (answer.code, answer.out) == (2, "")
+    assert "2024-03-01" in answer.said
+    assert not any(name.startswith(("bronze", "silver/candle")) for name in files_of(folder / "lake"))
+
+
+def test_an_empty_lake_answers(run: Run, folder: Path) -> None:
+    (folder / "lake").mkdir()
+    assert {row["cells"] for row in run("status", "--json").json} == {0}
+    assert run("gaps", "--json").json == []
+    assert run("markets", "list", "--json").json == []
+    assert run("sql", "SELECT count(*) AS n FROM gold.candle_1d", "--json").json == [{"n": 0}]
+
+
+# --- kills --------------------------------------------------------------------------------------------------------------
+
+KILLS = 10
+
+
+def start_build(env: dict[str, str]) -> subprocess.Popen[bytes]:
+    words = ["build", "gold", "--markets", f"{BTC},{ETH}", *QUARTER, "--json"]
+    return subprocess.Popen(
+        [sys.executable, "-c", "from lakehouse.cli.app import main; main()", *words], env=os.environ | env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def finish(build: subprocess.Popen[bytes]) -> None:
+    _, err = build.communicate(timeout=120)
+    assert build.returncode == 0, err.decode()
+
+
+def versions(root: Path) -> dict[str, dict[str, str]]:
+    """The version of every stored cell, by table; reading them proves that nothing in the lake trips a ledger."""
+    lake = Lake(root)
+    return {table.name: {str(record.cell): record.version for record in lake.records(table.name)} for table in REGISTRY.tables}
+
+
+@pytest.mark.slow
+def test_a_build_killed_at_any_instant_ends_as_one_that_was_not(tmp_path: Path, sim: Simulator) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    calm, rough = environment(tmp_path / "calm", sim.url), environment(tmp_path / "rough", sim.url)
+    begun = time.monotonic()
+    finish(start_build(calm))
+    whole = time.monotonic() - begun
+
+    kills, tries = 0, 0
+    while kills < KILLS:
+        tries += 1
+        assert tries < 4 * KILLS, "builds end before they can be killed"
+        build = start_build(rough)
+        try:
+            build.wait(chance.uniform(0.1, 0.9) * whole)
+        except subprocess.TimeoutExpired:
+            os.kill(build.pid, signal.SIGKILL)
+            build.communicate()
+            kills += 1
+            versions(tmp_path / "rough" / "lake")
+        else:
+            assert build.returncode == 0, f"seed {seed}"
+            shutil.rmtree(tmp_path / "rough" / "lake")  # it got through: begin anew
+    finish(start_build(rough))
+
+    expected, found = versions(tmp_path / "calm" / "lake"), versions(tmp_path / "rough" / "lake")
+    for table in REGISTRY.tables:
+        if table.zone() != "bronze":  # bronze rows carry when they were fetched
+            assert found[table.name] == expected[table.name], f"seed {seed}"
+        assert found[table.name].keys() == expected[table.name].keys()
