@@ -1,6 +1,8 @@
 # `make demo` and `make test` set up what they need.
 PYTHON ?= python3
 BIN := .venv/bin
+# What measures coverage, in CI
+COVERAGE ?=
 
 .PHONY: setup demo demo-aws test test-slow ui check docs benchmark
 
@@ -24,10 +26,10 @@ demo-aws: .venv/.dev
 	$(BIN)/lakehouse demo --aws --folder demo-aws
 
 test: .venv/.dev
-	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=
+	$(BIN)/pytest -n 2 -m "not slow" $(COVERAGE)
 
 test-slow: .venv/.dev
-	$(BIN)/pytest -m slow --cov --cov-append --cov-report=term
+	$(BIN)/pytest -m slow $(COVERAGE)
 
 ui: setup
 	$(BIN)/lakehouse ui

@@ -38,7 +38,7 @@ def floor(url: str, folder: str, count: int) -> dict[str, int]:
     import pyarrow.parquet as pq
     import requests
 
-    names = "open_time open high low close volume close_time quote_volume count taker_buy_volume taker_buy_quote_volume ignore".split()
+    names = ["open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "ignore"]
     schema = {name: pl.Int64 if name.endswith("time") or name == "count" else pl.Float64 for name in names}
     deltas = {name: "DELTA_BINARY_PACKED" for name, dtype in schema.items() if dtype == pl.Int64}
     session = requests.Session()
@@ -78,7 +78,7 @@ def core(url: str, folder: str, count: int) -> dict[str, int]:
     stored = ledger(objects, CANDLE.archive)
     cells = [cell for cell in (Cell(month, market) for month in months(count)) if listing.is_due(cell, stored.get(cell))]
     tables, rows, size = TableStore(objects), 0, 0
-    for cell, change in ingest(CANDLE, exchange, cells, {market: listing}, {}, objects, lambda: datetime.now(UTC)):
+    for cell, change in ingest(CANDLE, exchange, cells, {market: listing}, {}, stored, objects, lambda: datetime.now(UTC)):
         assert callable(change), change
         record = tables.update(CANDLE.archive, cell, change)
         assert record is not None

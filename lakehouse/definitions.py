@@ -52,6 +52,7 @@ def build_definitions(lake: LakeServices) -> dg.Definitions:
         assets=assets,
         asset_checks=[checks_of(table) for table in registry.tables],
         sensors=[automation_sensor()],
+        executor=dg.in_process_executor,  # a process per step costs seconds of imports each, and every check is a step
         resources={"lake": lake, "io_manager": LakeIOManager(lake), "duckdb": DuckDBResource(database=":memory:")},
     )
 

@@ -148,6 +148,7 @@ def test_markets_are_added_by_name_or_by_setting(run: Run, monkeypatch: pytest.M
     assert {row["symbol"] for row in run("markets", "list", "--json").json} == {"BTCUSDT", "ETHUSDT"}
 
 
+@pytest.mark.slow
 def test_one_failed_cell_is_named_and_mended_by_the_next_build(run: Run, sim: Simulator) -> None:
     fault = "unavailable=*spot/monthly*BTCUSDT-1m-2024-02.zip"
     sim.add_fault(fault)
@@ -259,7 +260,11 @@ KILLS = 10
 def start_build(env: dict[str, str]) -> subprocess.Popen[bytes]:
     words = ["build", "gold", "--markets", f"{BTC},{ETH}", *QUARTER, "--json"]
     return subprocess.Popen(
-        [sys.executable, "-c", "from lakehouse.cli.app import main; main()", *words], env=os.environ | env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-c", "from lakehouse.cli.app import main; main()", *words],
+        env=os.environ | env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 

@@ -121,7 +121,9 @@ class Kiosk(Exchange):
             return raw.select("open_time", bid=pl.col("price") - 0.5, ask=pl.col("price") + 0.5)
         values = {name: pl.lit(None, pl.Float64) for name in ("quote_volume", "taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts")}
         ends = pl.col("open_time") + timedelta(minutes=1) - timedelta(microseconds=1)
-        return raw.select("open_time", **dict.fromkeys(("open", "high", "low", "close"), pl.col("price")), volume=pl.lit(1.0), close_time=ends, trade_count=pl.lit(1, pl.Int64), **values)
+        return raw.select(
+            "open_time", **dict.fromkeys(("open", "high", "low", "close"), pl.col("price")), volume=pl.lit(1.0), close_time=ends, trade_count=pl.lit(1, pl.Int64), **values
+        )
 
     def infer_info(self, market: Market) -> MarketInfo:
         return MarketInfo("COIN", "USD", None, None)

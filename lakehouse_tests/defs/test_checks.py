@@ -111,6 +111,8 @@ def test_cells_of_an_older_meaning_fail_schema_and_are_due(shell: Shell, lake: L
 def test_a_check_can_be_run_alone(shell: Shell) -> None:
     """As with the button beside it in the UI."""
     shell.build(SILVER, [BTC])
-    key = next(spec.key for definition in shell.definitions.asset_checks or () for spec in definition.check_specs if spec.asset_key.path == ["silver", "candle"] and spec.name == "gaps")
+    key = next(
+        spec.key for definition in shell.definitions.asset_checks or () for spec in definition.check_specs if spec.asset_key.path == ["silver", "candle"] and spec.name == "gaps"
+    )
     result = shell.job.get_subset(asset_selection=set(), asset_check_selection={key}).execute_in_process(instance=shell.instance)
     assert [evaluation.check_name for evaluation in result.get_asset_check_evaluations()] == ["gaps"]

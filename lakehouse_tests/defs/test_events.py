@@ -53,7 +53,7 @@ def test_a_cell_that_is_not_due_logs_its_event_again_and_writes_nothing(shell: S
         assert {cell: record.etag for cell, record in lake.ledger(name).items()} == before
         assert not [path for method, path in sim.requests if path.endswith(".zip")]
         events = shell.events(name)
-        assert Counter(map(version_of, events)) == Counter({version: 2 for version in versions(name).values()})
+        assert Counter(map(version_of, events)) == Counter(dict.fromkeys(versions(name).values(), 2))
 
 
 @pytest.mark.parametrize("month", ["2024-01", "2024-04", "2024-06"])
@@ -109,6 +109,7 @@ def test_materializing_market_asks_about_the_whole_universe_and_fails_plainly_wi
     assert shell.events("silver/market")[-1].metadata["dagster/row_count"].value == 2
 
 
+@pytest.mark.slow
 def test_a_gap_month_collects_all_markets(shell: Shell, lake: LakeServices, sim: Simulator) -> None:
     sim.add_fault("day_absent=*BTCUSDT-1m-2024-02.zip")
     sim.add_fault("daily_absent=*BTCUSDT-1m-2024-02-*")

@@ -1,6 +1,7 @@
 """One of twelve cells fails: eleven stand in every table, the one is named, and the next build mends it."""
 
 import dagster as dg
+import pytest
 
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.services import LakeServices
@@ -14,6 +15,7 @@ BAD = Cell("2024-02", ETH)
 FAULT = "unavailable=*spot/monthly*ETHUSDT-1m-2024-02.zip"
 
 
+@pytest.mark.slow
 def test_eleven_of_twelve_stand_and_the_next_build_mends_the_one(shell: Shell, lake: LakeServices, sim: Simulator) -> None:
     sim.add_fault(FAULT)
     reports = shell.build("gold", MARKETS)
@@ -29,12 +31,13 @@ def test_eleven_of_twelve_stand_and_the_next_build_mends_the_one(shell: Shell, l
     sim.reset_requests()
     mended = shell.build("gold", MARKETS)
     assert not any(report.failed for report in mended.values())
-    assert {name: set(report.built) for name, report in mended.items() if name in (BRONZE, SILVER, HOURS)} == dict.fromkeys((BRONZE, SILVER, HOURS), {BAD})
+    assert {name: set(report.built) for name, report in mended.items() if name in (BRONZE, SILVER, HOURS)} == {name: {BAD} for name in (BRONZE, SILVER, HOURS)}
     assert set(mended[VWAP].built) == {BAD, BAD.shift(1)}
     assert {path.rsplit("/", 1)[-1] for _, path in sim.requests if path.endswith(".zip")} == {"ETHUSDT-1m-2024-02.zip"}
     assert shell.build("gold", MARKETS)[VWAP].built == []
 
 
+@pytest.mark.slow
 def test_a_failed_run_names_its_cells_in_dagster_and_is_not_retried_whole(shell: Shell, sim: Simulator) -> None:
     shell.build(BRONZE, MARKETS[:1])
     shell.instance.add_dynamic_partitions("market", [ETH.key])

@@ -14,7 +14,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.simulator import Simulator
 
-from .conftest import ADA, BRONZE, BTC, ETH, GAP, HOURS, SILVER, VWAP, Shell, grid
+from .conftest import ADA, BRONZE, BTC, ETH, GAP, HOURS, SILVER, VWAP, Shell, Versions, grid
 
 # T evaluates; b1, b2 write the upstream cell with version 1, 2; s1, s2 write the downstream cell.
 SEQUENCES = {
@@ -89,6 +89,7 @@ def cell_named(text: str) -> Cell:
     return Cell(month, Market.parse(market) if market else None)
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_travels_to_exactly_the_cells_made_from_it(shell: Shell, lake: LakeServices, sim: Simulator) -> None:
     shell.build("gold", [BTC, ETH])
     ticks = Ticks(shell)
@@ -111,6 +112,22 @@ def test_a_file_that_changed_travels_to_exactly_the_cells_made_from_it(shell: Sh
     assert ticks() == {}
 
 
+@pytest.mark.slow
+def test_a_day_that_a_new_file_lacks_is_gone_down_to_gold(shell: Shell, lake: LakeServices, sim: Simulator, versions: Versions) -> None:
+    shell.build("gold", [BTC, ETH])
+    before = {name: versions(name) for name in (SILVER, HOURS, VWAP)}
+    ticks, changed = Ticks(shell), Cell("2024-02", ETH)
+    sim.add_fault("day_absent=*spot/monthly*ETHUSDT-1m-2024-02.zip")
+    sim.add_fault("daily_absent=*ETHUSDT-1m-2024-02-*")
+    shell.run(BRONZE, grid([BTC, ETH]))
+    while wanted := ticks():
+        for name, cells in wanted.items():
+            shell.run(name, cells)
+    for name in before:
+        assert {cell for cell, version in versions(name).items() if version != before[name][cell]} == {changed}
+    assert lake.ledger(SILVER)[changed].rows == 28 * 1440
+
+
 def test_a_changed_file_with_the_same_candles_stops_at_silver(shell: Shell, lake: LakeServices, sim: Simulator) -> None:
     """Bronze keeps what the second file said; the one truth is the same, so nothing below it runs."""
     shell.build(HOURS, [BTC])
@@ -122,6 +139,7 @@ def test_a_changed_file_with_the_same_candles_stops_at_silver(shell: Shell, lake
     assert HOURS not in ticks()
 
 
+@pytest.mark.slow
 def test_a_new_market_travels_from_bronze_to_gold(shell: Shell, lake: LakeServices, instance: dg.DagsterInstance) -> None:
     shell.build("gold", [BTC])
     ticks = Ticks(shell)

@@ -194,7 +194,7 @@ def test_a_failure_in_the_middle_of_the_batches_leaves_the_rest_to_the_next_sync
         return create(**arguments)
 
     monkeypatch.setattr(lake.client, "batch_create_partition", breaks)
-    with pytest.raises(CatalogError, match="test_silver.candle.*InvalidInputException"):
+    with pytest.raises(CatalogError, match=r"test_silver\.candle.*InvalidInputException"):
         lake.sync()
     assert calls[0] == 100
     assert len(lake.registered()) == 100
@@ -235,7 +235,7 @@ def test_a_lasting_error_names_what_and_why(lake: Catalogued, monkeypatch: pytes
     lake.put("2024-01")
     refusal = {"Errors": [{"PartitionValues": ["binance", "spot", "BTCUSDT", "2024-01"], "ErrorDetail": {"ErrorCode": "InvalidInputException", "ErrorMessage": "no"}}]}
     monkeypatch.setattr(lake.client, "batch_create_partition", lambda **_: refusal)
-    with pytest.raises(CatalogError, match="BTCUSDT.*InvalidInputException: no"):
+    with pytest.raises(CatalogError, match=r"BTCUSDT.*InvalidInputException: no"):
         lake.sync()
 
 

@@ -82,6 +82,14 @@ def test_two_values_in_one_source_are_not_served_though_another_source_has_one()
     assert settled.unserved.select("open_time", "source", "close").rows() == [(first, "daily", 100.5), (first, "daily", 101.0), (first, "monthly", 101.0)]
 
 
+def test_equal_rows_of_one_source_are_one_row_with_the_same_lineage_in_any_order() -> None:
+    times = minutes("2024-02-05", 2)
+    one, other = bronze(times, sha="a"), bronze(times, sha="b")
+    settled = [reconcile({"daily": pl.concat(frames)}, KEY).rows for frames in ([one, other], [other, one])]
+    assert settled[0].equals(settled[1])
+    assert settled[0]["source_sha256"].to_list() == ["a", "a"]
+
+
 def test_values_that_are_not_published_are_equal_to_each_other() -> None:
     times = minutes("2024-02-05", 3)
     settled = reconcile({"daily": bronze(times, quote_volume=None), "monthly": bronze(times, "monthly", quote_volume=None)}, KEY)
