@@ -1,6 +1,6 @@
 """`Lake`: the Python SDK."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from lakehouse.model.timerange import TimeRange
 from lakehouse.query.engine import connect
 from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
-from lakehouse.storage.layout import partition_columns
-from lakehouse.storage.ledger import records
+from lakehouse.storage.layout import parse_cell_path, partition_columns
+from lakehouse.storage.ledger import records, survey
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.resample import resample
@@ -62,7 +62,8 @@ class Lake:
             return self._cells("silver/candle", [wanted], span).sort("open_time").collect()
         coarse = self.registry.table(f"gold/candle_{length}")
         months = set(span.months())
-        minutes = {cell: record for cell, record in self.stored("silver/candle").items() if cell.market == wanted and cell.date in months}
+        asked = self._readable(self.registry.table("silver/candle"), lambda cell: cell.market == wanted and cell.date in months)
+        minutes = {record.key: record for record in asked}
         buckets = self.stored(coarse.name)
         if all(cell in buckets and buckets[cell].inputs[f"silver/candle@{cell.date}"] == record.version for cell, record in minutes.items()):
             return self._cells(coarse.name, [wanted], span).sort("open_time").collect()
@@ -82,6 +83,7 @@ class Lake:
         Raises:
             OpenRangeError: Only one end of the range is given.
             NoLakeError: There is no lake at the root.
+            NotALakeObjectError: An object that holds some of it is damaged, or was not written by this lake.
 
         Returns:
             The table's columns and those of its path (`exchange`, `market_type`, `symbol`, `month`).
@@ -100,7 +102,7 @@ class Lake:
         """
         with connect(self.objects) as connection:
             for table in mentioned(query, self.registry.tables):
-                create_view(connection, self.objects, table, [record.path for record in self.records(table.name)])
+                create_view(connection, self.objects, table, [record.path for record in self._readable(table, lambda cell: True)])
             return run(connection, query)
 
     def markets(self) -> pl.DataFrame:
@@ -117,14 +119,27 @@ class Lake:
         """The stored cells of a table with cells."""
         return {record.key: record for record in self.records(table)}
 
+    def _readable(self, table: type[Table], asked: Callable[[Cell], bool]) -> list[CellRecord]:
+        """The objects that hold what is asked for; a damaged one among them is an error, not fewer rows."""
+        if table.shape == "single":
+            return self.records(table.name)
+        if not self.objects.exists():
+            raise NoLakeError(self.objects.root)
+        stored, foreign = survey(self.objects, table)
+        for error in foreign:
+            cell = parse_cell_path(table, error.path)  # one in a place that is no cell's raises by itself
+            if cell is None or asked(cell):
+                raise error
+        return [record for cell, record in stored.items() if asked(cell)]
+
     def _cells(self, name: str, markets: list[Market] | None, span: TimeRange | None, with_path: bool = False) -> pl.LazyFrame:
         table = self.registry.table(name)
         months = set(span.months()) if span else None
-        paths = []
-        for record in self.records(name):
-            cell = record.cell
-            if cell is None or ((markets is None or cell.market is None or cell.market in markets) and (months is None or cell.date[:7] in months)):
-                paths.append(self.objects.uri(record.path))
+
+        def asked(cell: Cell) -> bool:
+            return (markets is None or cell.market is None or cell.market in markets) and (months is None or cell.date[:7] in months)
+
+        paths = [self.objects.uri(record.path) for record in self._readable(table, asked)]
         hive = partition_columns(table) if with_path else []
         schema = pl.Schema(dict(table.polars_schema()) | dict.fromkeys(hive, pl.String))
         if not paths:
