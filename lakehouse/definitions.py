@@ -32,8 +32,8 @@ def open_lake(settings: Settings, registry: Registry = REGISTRY, exchanges: Mapp
         more: Further fields of `LakeServices`.
     """
     if exchanges is None:
-        urls = {"binance": (settings.binance_archive_url, settings.binance_rest_url)}
-        exchanges = {exchange.name: exchange(*urls[exchange.name]) for exchange in EXCHANGES}
+        elsewhere = {"binance": (settings.binance_archive_url, settings.binance_rest_url)}
+        exchanges = {exchange.name: exchange(*elsewhere.get(exchange.name, ())) for exchange in EXCHANGES}
     objects = LakeObjects(settings.root)
     catalog = GlueCatalog(settings.glue_database, objects) if settings.glue_database else None
     return LakeServices(objects, exchanges, registry, settings.start, catalog, **more)

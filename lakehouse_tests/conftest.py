@@ -14,7 +14,7 @@ from lakehouse_tests.making import NOW
 CLOSED = "http://127.0.0.1:9"  # nothing listens there: a test that forgets to say where to look is refused at once
 _KEPT = ("LAKEHOUSE_REAL_DATA",)
 
-settings.register_profile("lakehouse", max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("lakehouse", max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lakehouse")
 
 

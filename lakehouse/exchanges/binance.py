@@ -62,6 +62,7 @@ class Binance(Exchange):
     """Binance spot, USD-M (linear) and COIN-M (inverse)."""
 
     name = "binance"
+    archive_home = ARCHIVE_URL
     bucket = "data.binance.vision"
 
     def archive_prefix(self, table: str, market: Market, frequency: str) -> str:

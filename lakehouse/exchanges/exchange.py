@@ -36,20 +36,22 @@ class Exchange(ABC):
 
     Attributes:
         name: ccxt id.
+        archive_home: The S3 endpoint that serves its archive.
         bucket: S3 bucket of the archive.
         grace: How long after its day a file may still be missing without being absent.
 
     Args:
-        archive_url: S3 endpoint that serves `bucket`.
+        archive_url: S3 endpoint that serves `bucket`; None for the exchange's own.
         rest_url: Base of the REST API; None for the exchange's own hosts.
     """
 
     name: ClassVar[str]
+    archive_home: ClassVar[str]
     bucket: ClassVar[str]
     grace: ClassVar[timedelta] = timedelta(days=7)
 
-    def __init__(self, archive_url: str, rest_url: str | None = None) -> None:
-        self.archive_url = archive_url.rstrip("/")
+    def __init__(self, archive_url: str | None = None, rest_url: str | None = None) -> None:
+        self.archive_url = (archive_url or self.archive_home).rstrip("/")
         self.rest_url = rest_url.rstrip("/") if rest_url else None
 
     @abstractmethod

@@ -124,7 +124,7 @@ class LakeObjects:
         Raises:
             ChangedMeanwhileError: It has another one.
         """
-        mode: Any = "overwrite" if replacing is None else "create" if replacing == _NEW else {"e_tag": replacing, "version": None}
+        mode: Any = "overwrite" if replacing is None else "create" if replacing == _NEW else {"e_tag": replacing}
         with self._named("writing", path):
             try:
                 return obstore.put(self.store, path, body, mode=mode)["e_tag"] or ""

@@ -56,6 +56,7 @@ def test_a_tampered_gold_cell_fails_resample(shell: Shell, lake: LakeServices) -
     assert [row["cell"] for row in found(resample)] == [str(BAD)]
 
 
+@pytest.mark.slow
 def test_a_silver_row_that_went_missing_fails_resample(shell: Shell, lake: LakeServices) -> None:
     """The gold cell says it was made from this very version, so its counts must be those of the rows that are there."""
     shell.build(HOURS, [BTC])
@@ -99,6 +100,7 @@ def test_a_dispute_within_one_file_is_an_error_and_its_rows_are_in_quarantine(sh
     assert f"{quarantined.height} rows are in quarantine" in str(found(evaluations["schema"])[0]["what"])
 
 
+@pytest.mark.slow
 def test_cells_of_an_older_meaning_fail_schema_and_are_due(shell: Shell, lake: LakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
     shell.build(HOURS, [BTC])
     monkeypatch.setattr(lake.registry.table(HOURS), "code_version", 2)

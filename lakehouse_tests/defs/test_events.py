@@ -35,6 +35,7 @@ def test_every_cell_has_exactly_one_event_with_its_version_row_count_and_uri(she
             assert event.metadata["dagster/uri"].value == lake.objects.uri(record.path)
 
 
+@pytest.mark.slow
 def test_a_cell_is_recorded_before_the_next_one_is_computed(shell: Shell, lake: LakeServices) -> None:
     shell.build(BRONZE, [BTC, ETH])
     seen: list[int] = []
@@ -66,6 +67,7 @@ def test_a_cell_outside_the_markets_life_is_recorded_and_not_stored(shell: Shell
         assert Cell(month, SHORT) not in lake.ledger(name)
 
 
+@pytest.mark.slow
 def test_the_months_at_the_ends_of_a_life_are_short_and_whole(shell: Shell, lake: LakeServices) -> None:
     reports = shell.build(HOURS, [SHORT])
     assert set(lake.ledger(HOURS)) == {Cell("2024-02", SHORT), Cell("2024-03", SHORT)}

@@ -61,6 +61,7 @@ def test_a_run_over_a_hole_fails_for_that_cell_alone(shell: Shell, lake: LakeSer
     assert set(lake.ledger(SILVER)) == {Cell("2024-01", BTC), Cell("2024-03", BTC)}
 
 
+@pytest.mark.slow
 def test_a_broken_step_fails_all_cells_it_had_not_finished(shell: Shell, lake: LakeServices, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """A defect in a feature is reported for its cells; tables beside it are built."""
     feature = lake.registry.table(HOURS)
@@ -71,6 +72,7 @@ def test_a_broken_step_fails_all_cells_it_had_not_finished(shell: Shell, lake: L
     assert set(reports[VWAP].built) == grid([BTC])
 
 
+@pytest.mark.slow
 def test_checks_run_after_failed_cells_too(shell: Shell, sim: Simulator) -> None:
     sim.add_fault(FAULT)
     shell.build(SILVER, [ETH])

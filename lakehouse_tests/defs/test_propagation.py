@@ -128,6 +128,7 @@ def test_a_day_that_a_new_file_lacks_is_gone_down_to_gold(shell: Shell, lake: La
     assert lake.ledger(SILVER)[changed].rows == 28 * 1440
 
 
+@pytest.mark.slow
 def test_a_changed_file_with_the_same_candles_stops_at_silver(shell: Shell, lake: LakeServices, sim: Simulator) -> None:
     """Bronze keeps what the second file said; the one truth is the same, so nothing below it runs."""
     shell.build(HOURS, [BTC])

@@ -112,7 +112,7 @@ def test_files_arrive_byte_for_byte_and_one_that_is_absent_is_one_error(by_way: 
     assert "run the same build again" in why
 
 
-@ways
+@both_slowly
 @pytest.mark.parametrize("fault", ["error_503", "cut_transfer"])
 def test_a_fault_that_passes_is_not_seen(by_way: str, folder: ArchiveFolder, files: dict[str, bytes], fault: str) -> None:
     with serve(folder) as sim:

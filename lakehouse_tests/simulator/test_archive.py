@@ -143,6 +143,7 @@ def test_years_are_listed_without_generating_anything() -> None:
     assert listed < 2
 
 
+@pytest.mark.slow
 def test_s5cmd_copies_and_lists(client: Client, tmp_path: Path) -> None:
     keys = [key for key in client.listing("data/spot/monthly/klines/ETHUSDT/1d/") if "2024" in key] + ["data/spot/absent.zip"]
     script = tmp_path / "run.txt"

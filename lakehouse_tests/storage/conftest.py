@@ -2,10 +2,14 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
 from moto.server import ThreadedMotoServer
+
+from lakehouse.storage.aws import aws_client
+from lakehouse.storage.objects import LakeObjects
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +30,13 @@ def aws(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in {"AWS_ENDPOINT_URL": aws_endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}.items():
         monkeypatch.setenv(name, value)
     return aws_endpoint
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> LakeObjects:
+    """The objects of an empty lake, in a folder and in a bucket: every test of storage holds for both."""
+    if request.param == "local":
+        return LakeObjects(tmp_path / "lake")
+    request.getfixturevalue("aws")
+    aws_client("s3").create_bucket(Bucket="lake")
+    return LakeObjects("s3://lake/somewhere")

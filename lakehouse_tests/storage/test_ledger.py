@@ -4,7 +4,6 @@ import dataclasses
 import os
 import re
 from datetime import timedelta
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -130,7 +129,7 @@ def test_records_of_any_shape(store: TableStore, objects: LakeObjects) -> None:
 def test_a_cell_that_vanishes_while_it_is_listed_is_left_out(store: TableStore, objects: LakeObjects, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = filled(store)
     listed = list(objects.list("silver/candle"))
-    Path(objects.uri(cell_path(Candle, CELLS[3]))).unlink()
+    objects.delete(cell_path(Candle, CELLS[3]))
     monkeypatch.setattr(objects, "list", lambda prefix: iter(listed))
     assert set(ledger(objects, Candle)) == set(stored) - {CELLS[3]}
 
