@@ -38,6 +38,7 @@ def rows_of(lake: LakeServices, name: str, cell: Cell) -> pl.DataFrame:
     return stored.rows
 
 
+@pytest.mark.slow
 def test_all_checks_of_a_good_lake_pass_and_count_its_cells(shell: Shell, lake: LakeServices) -> None:
     shell.build("gold", [BTC, ETH])
     for table in lake.registry.tables:
@@ -47,6 +48,7 @@ def test_all_checks_of_a_good_lake_pass_and_count_its_cells(shell: Shell, lake: 
         assert {name: (found.passed, *numbers(found)) for name, found in evaluations.items()} == dict.fromkeys(evaluations, (True, cells, 0))
 
 
+@pytest.mark.slow
 def test_a_tampered_gold_cell_fails_resample(shell: Shell, lake: LakeServices) -> None:
     shell.build(HOURS, [BTC, ETH])
     rows = rows_of(lake, HOURS, BAD)
@@ -79,6 +81,7 @@ def test_a_day_nobody_has_fails_gaps(shell: Shell, sim: Simulator) -> None:
     assert "1,440 rows absent" in str(found(gaps)[0]["what"])
 
 
+@pytest.mark.slow
 def test_a_dispute_that_a_daily_file_settles_is_a_warning(shell: Shell, sim: Simulator) -> None:
     sim.add_fault("conflicting_rows=*BTCUSDT-1m-2024-02.zip")
     shell.build(SILVER, [BTC])

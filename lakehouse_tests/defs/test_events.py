@@ -44,6 +44,7 @@ def test_a_cell_is_recorded_before_the_next_one_is_computed(shell: Shell, lake: 
     assert seen == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_cell_that_is_not_due_logs_its_event_again_and_writes_nothing(shell: Shell, lake: LakeServices, versions: Versions, sim: Simulator) -> None:
     shell.build(HOURS, [BTC])
     cells = grid([BTC])
