@@ -118,7 +118,8 @@ class Builder:
     def _build_table(self, table: type[Table], requested: list[Cell]) -> TableBuild:
         report, started = TableBuild(table.name), time.monotonic()
         cells, due = self._due(table, requested)
-        report.current = [cell for cell in cells if cell not in set(due)]
+        waiting = set(due)
+        report.current = [cell for cell in cells if cell not in waiting]
         self._announce(table.name, len(due))
         before, self._lake.progress = self._lake.progress, _recording(report, self._lake.progress)
         try:

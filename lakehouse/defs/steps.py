@@ -123,8 +123,8 @@ def archive_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell], refus
     listings = list_archive(lake, dataset.archive.name, asked)
     stored = lake.ledger(dataset.archive.name)
     due = archive_due(dataset.archive, asked, stored, listings)
-    facts = known_markets(lake)
-    yield from ((cell, stored.get(cell)) for cell in asked if cell not in set(due))
+    facts, waiting = known_markets(lake), set(due)
+    yield from ((cell, stored.get(cell)) for cell in asked if cell not in waiting)
     for exchange, markets in _by_exchange(lake, (cell.own_market for cell in due)):
         yield from ingest(dataset, exchange, [cell for cell in due if cell.market in markets], listings, facts, stored, lake.objects, lake.clock)
 

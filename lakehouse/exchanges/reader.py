@@ -93,9 +93,8 @@ class ArchiveReader:
         """Start to fetch all files that landing does not have, in one batch."""
         keys = []
         for listing, period in wanted:
-            file, checksum = listing.files[period], listing.checksums.get(period)
-            if self.receipt(listing, period) is None and not any(file.key in batch for batch in self._batches):
-                keys += [file.key] + ([checksum.key] if checksum else [])
+            if self.receipt(listing, period) is None and self._batch_with(listing.files[period].key) is None:
+                keys += _keys(listing, period)
         if keys:
             self._fetch(keys)
 
@@ -114,14 +113,16 @@ class ArchiveReader:
         body = self._landing.body(receipt)
         return self._open(listing, period, receipt, body) if body is not None else self._admit(listing, period)
 
-    def _fetch(self, keys: list[str]) -> None:
+    def _fetch(self, keys: list[str]) -> Batch:
         self._batches.append(self._stack.enter_context(Batch(self._client, keys)))
+        return self._batches[-1]
+
+    def _batch_with(self, key: str) -> Batch | None:
+        return next((batch for batch in self._batches if key in batch), None)
 
     def _admit(self, listing: MarketListing, period: str) -> ArchiveRows:
         file, checksum = listing.files[period], listing.checksums.get(period)
-        if not any(file.key in batch for batch in self._batches):
-            self._fetch([file.key] + ([checksum.key] if checksum else []))
-        batch = next(batch for batch in self._batches if file.key in batch)
+        batch = self._batch_with(file.key) or self._fetch(_keys(listing, period))
         body = batch.wait(file.key)
         published = batch.wait(checksum.key).decode("utf-8", "replace") if checksum else ""
         sha256, url = hashlib.sha256(body).hexdigest(), self._client.object_url(file.key)
@@ -154,6 +155,12 @@ class ArchiveReader:
             is_removed=pl.lit(False),
         )
         return ArchiveRows(lineage, repeated, receipt)
+
+
+def _keys(listing: MarketListing, period: str) -> list[str]:
+    """What is fetched for a file: its zip, and its CHECKSUM where one is published."""
+    checksum = listing.checksums.get(period)
+    return [listing.files[period].key] + ([checksum.key] if checksum else [])
 
 
 def _recorded(receipt: Receipt) -> ArchiveFileError:
