@@ -18,13 +18,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
 
 import obstore
-import requests
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
 from lakehouse.model.errors import FetchError, ListingUnreachableError
@@ -72,11 +72,11 @@ class ArchiveClient:
             ListingUnreachableError: The endpoint does not answer, or not with a listing.
         """
         try:
-            for batch in obstore.list(self._store(), prefix=prefix.rstrip("/"), offset=after or None, chunk_size=1000):
+            for batch in obstore.list(self.store, prefix=prefix.rstrip("/"), offset=after or None, chunk_size=1000):
                 for entry in batch:
                     yield Listed(entry["path"], (entry["e_tag"] or "").strip('"'), entry["size"], entry["last_modified"].astimezone(UTC))
         except (BaseError, OSError) as error:
-            raise ListingUnreachableError(self.url, prefix, str(error).strip().split("\n", 1)[0]) from error
+            raise ListingUnreachableError(self.url, prefix, _first_line(error)) from error
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly below a prefix.
@@ -85,17 +85,19 @@ class ArchiveClient:
             ListingUnreachableError: As `objects`.
         """
         try:
-            found = obstore.list_with_delimiter(self._store(), prefix=prefix.rstrip("/"))["common_prefixes"]
+            found = obstore.list_with_delimiter(self.store, prefix=prefix.rstrip("/"))["common_prefixes"]
         except (BaseError, OSError) as error:
-            raise ListingUnreachableError(self.url, prefix, str(error).strip().split("\n", 1)[0]) from error
+            raise ListingUnreachableError(self.url, prefix, _first_line(error)) from error
         return [path.rstrip("/").rsplit("/", 1)[-1] for path in found]
 
     def object_url(self, key: str) -> str:
         """Address of an object for plain HTTP."""
         return f"{self.url}/{self.bucket}/{quote(key)}"
 
-    def _store(self) -> S3Store:
-        retry: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+    @cached_property
+    def store(self) -> S3Store:
+        """The bucket, read without credentials. Made once: loading the machine's certificates takes longer than a request."""
+        retry: RetryConfig = {"max_retries": _TRIES, "retry_timeout": timedelta(seconds=20)}
         options: ClientConfig = {"allow_http": True, "connect_timeout": "5s", "timeout": "60s"}
         return S3Store(self.bucket, endpoint=self.url, region="ap-northeast-1", skip_signature=True, virtual_hosted_style_request=False, retry_config=retry, client_options=options)
 
@@ -239,28 +241,24 @@ class Batch:
     # --- plain HTTP -----------------------------------------------------------------------------------------------------
 
     def _run_http(self, failed: dict[str, str]) -> dict[str, str]:
-        with requests.Session() as session, ThreadPoolExecutor(max_workers=min(16, self._client.workers)) as pool:
-            outcomes = pool.map(lambda key: self._get(session, key), failed)
+        with ThreadPoolExecutor(max_workers=min(16, self._client.workers)) as pool:
+            outcomes = pool.map(lambda key: self._get(key), failed)
             return {key: why for key, why in zip(failed, outcomes, strict=True) if why}
 
-    def _get(self, session: requests.Session, key: str) -> str:
+    def _get(self, key: str) -> str:
         """Fetch one file; returns why it failed, or nothing."""
         why = ""
-        for attempt in range(_TRIES):
-            if attempt:
-                time.sleep(0.2 * 2**attempt)
+        for _ in range(_TRIES):  # for a body that ended early; refusals are tried again by the store
             try:
-                with session.get(self._client.object_url(key), timeout=(5, 60)) as answer:
-                    if answer.status_code < 500 and answer.status_code != 429:
-                        answer.raise_for_status()
-                        (self._folder / self._targets[key]).write_bytes(answer.content)  # urllib3 refuses a body shorter than announced
-                        self._settle(key)
-                        return ""
-                    why = f"HTTP {answer.status_code}"
-            except requests.HTTPError as error:
-                return str(error)
-            except requests.RequestException as error:
-                why = str(error)
+                body = obstore.get(self._client.store, key).bytes().to_bytes()
+            except (NotFoundError, FileNotFoundError) as error:
+                return _first_line(error)
+            except (BaseError, OSError) as error:
+                why = _first_line(error)
+                continue
+            (self._folder / self._targets[key]).write_bytes(body)
+            self._settle(key)
+            return ""
         return why
 
 
@@ -277,3 +275,7 @@ def sweep_staging() -> None:
         found = _STAGING.fullmatch(path.name)
         if found and not Path(f"/proc/{found[1]}").exists() and Path("/proc").exists():
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0]

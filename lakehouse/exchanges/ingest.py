@@ -127,7 +127,8 @@ def _read_cell(dataset: Dataset, reader: ArchiveReader, listing: MarketListing, 
     facts = CellFacts(asked_until=listing.asked_until(cell), problems=tuple(problems))
 
     def change(stored: StoredCell | None) -> CellResult:
-        history = pl.concat([dataset.archive.empty(), *([stored.rows] if stored else [])], how="diagonal_relaxed").select(dataset.archive.names())
+        empty = dataset.archive.empty()
+        history = pl.concat([empty, stored.rows], how="diagonal_relaxed").select(empty.columns) if stored else empty
         for file in files:
             history = append_news(history, file.frame.select(history.columns), _KEY, _covers(file, cell))
         return CellResult(history, inputs, facts)

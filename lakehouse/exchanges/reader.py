@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
 from lakehouse.exchanges.archive import ArchiveClient, Batch
 from lakehouse.exchanges.exchange import Exchange, period_range
@@ -33,7 +35,7 @@ from lakehouse.storage.landing import Landing, Outcome, Receipt
 
 INFLATED_CAP = 1 << 30  # far above any published month of candles, far below what hurts
 # What `zipfile` and its decompressors raise on bytes that are no sound zip; ValueError stands for offsets and names that make no sense.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, IsalError, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 _CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S.*?)\s*")
 
 
@@ -219,13 +221,27 @@ def extract_csv(key: str, body: bytes, cap: int = INFLATED_CAP) -> bytes:
                 raise ZipMemberNameError(key, expected, tables[0].filename)
             if tables[0].file_size > cap:
                 raise ZipTooLargeError(key, cap)
-            with archive.open(tables[0]) as member:
-                csv = member.read(cap + 1)  # the directory's size may lie
-            if len(csv) > cap:
-                raise ZipTooLargeError(key, cap)
-            return csv
-    except _DAMAGE as error:
+            return _inflate(archive, tables[0], body)
+    except _DAMAGE as error:  # type: ignore[misc]  # its stub says an instance
         raise ZipDamagedError(key, str(error)) from None
+
+
+def _inflate(archive: zipfile.ZipFile, member: zipfile.ZipInfo, body: bytes) -> bytes:
+    """A member's bytes, in half the time `zipfile` takes to inflate them; it still checks the member's own header, and reads what is not deflated."""
+    with archive.open(member) as opened:
+        if member.compress_type != zipfile.ZIP_DEFLATED:
+            return opened.read()
+    name_and_extra = member.header_offset + 26
+    start = name_and_extra + 4 + sum(int.from_bytes(body[at : at + 2], "little") for at in (name_and_extra, name_and_extra + 2))
+    inflater = isal_zlib.decompressobj(-zlib.MAX_WBITS)
+    csv: bytes = inflater.decompress(memoryview(body)[start : start + member.compress_size], member.file_size + 1)
+    if len(csv) > member.file_size:
+        raise zipfile.BadZipFile(f"it inflates to more than the {member.file_size} bytes that the directory says")
+    if not inflater.eof:
+        raise EOFError("its data ends too early")
+    if isal_zlib.crc32(csv) != member.CRC:
+        raise zipfile.BadZipFile("its CRC-32 is wrong")
+    return csv
 
 
 def check_period(key: str, period: str, frame: pl.DataFrame) -> None:
@@ -235,6 +251,7 @@ def check_period(key: str, period: str, frame: pl.DataFrame) -> None:
         RowsOutsidePeriodError: There are such rows.
     """
     window = period_range(period)
-    outside = frame.filter(~pl.col("open_time").is_between(window.start, window.end, closed="left"))["open_time"]
-    if outside.len():
+    first, last = frame["open_time"].min(), frame["open_time"].max()
+    if first < window.start or last >= window.end:  # type: ignore[operator]
+        outside = frame.filter(~pl.col("open_time").is_between(window.start, window.end, closed="left"))["open_time"]
         raise RowsOutsidePeriodError(key, period, outside.len(), str(outside[0]))

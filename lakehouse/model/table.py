@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from inspect import cleandoc
 from typing import Any, ClassVar, Literal
 
@@ -154,6 +155,7 @@ class Table:
         return ",".join(f"{name}:{cls.sql_type(name)}{'?' if column.nullable else ''}" for name, column in cls.columns.items())
 
     @classmethod
+    @cache
     def rules(cls) -> tuple[Rule, ...]:
         """All row rules: those of single columns (null, finite, bounds), then those across columns."""
         found: list[Rule] = []
@@ -194,14 +196,18 @@ class Table:
         Returns:
             The good rows, and the rejected ones with a column `rule` that names the first rule each one breaks.
         """
-        rules = cls.rules()
-        held = frame.select(rule.holds.fill_null(True).all().alias(rule.name) for rule in rules).row(0) if rules and frame.height else ()
-        broken = [rule for rule, ok in zip(rules, held, strict=False) if not ok]
+        held = frame.select(cls._verdicts()).row(0) if frame.height else ()
+        broken = [rule for rule, ok in zip(cls.rules(), held, strict=False) if not ok]
         if not broken:
             return frame, frame.clear().with_columns(pl.lit("", pl.String).alias("rule"))
         verdict = pl.coalesce([pl.when(~rule.holds.fill_null(True)).then(pl.lit(rule.name)) for rule in broken])
         judged = frame.with_columns(verdict.alias("rule"))
         return judged.filter(pl.col("rule").is_null()).drop("rule"), judged.filter(pl.col("rule").is_not_null())
+
+    @classmethod
+    @cache
+    def _verdicts(cls) -> tuple[pl.Expr, ...]:
+        return tuple(rule.holds.fill_null(True).all().alias(rule.name) for rule in cls.rules())
 
     @classmethod
     def conform(cls, frame: pl.DataFrame, cell: Cell | None) -> pl.DataFrame:

@@ -45,8 +45,8 @@ def append_news(history: pl.DataFrame, fresh: pl.DataFrame, key: Sequence[str], 
     Returns:
         The history with the news appended; the same rows where there is none.
     """
-    if not fresh.height:
-        return history
+    if not fresh.height or not history.height:
+        return history if history.height else fresh
     reading = {name: fresh[name][0] for name in ("source", "source_sha256", "fetched_at")}
     # The same file read again, by a parser that may have changed, replaces its rows: they are not two values of one source.
     history = history.filter(~pl.all_horizontal(pl.col(name) == value for name, value in reading.items()))

@@ -25,7 +25,7 @@ BODY = b"x" * 4096
 
 
 class Sluggish(BaseHTTPRequestHandler):
-    """Sends half of a file to a client that is no browser of requests, and then nothing; whole files to requests."""
+    """Sends half of a file to s5cmd, and then nothing; whole files to the client that reads listings."""
 
     protocol_version = "HTTP/1.1"
     let_go = threading.Event()
@@ -35,7 +35,7 @@ class Sluggish(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.answer()
-        if "python-requests" in self.headers["User-Agent"]:
+        if "object_store" in self.headers["User-Agent"]:
             self.wfile.write(BODY)
         else:
             self.wfile.write(BODY[:100])
