@@ -35,6 +35,13 @@ def pytest_configure() -> None:
     }
 
 
+@pytest.fixture(autouse=True)
+def _dagster_home_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening an instance names its home in the environment: what one test opens is not the default of the next."""
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    monkeypatch.delenv("DAGSTER_HOME")
+
+
 @pytest.fixture
 def objects(tmp_path: Path) -> LakeObjects:
     """The objects of an empty lake."""

@@ -50,4 +50,6 @@ def open_instance(settings: Settings) -> DagsterInstance:
     """Open the instance; its log goes to Dagster's event log, not to the terminal."""
     for name in ("dagster", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    return DagsterInstance.from_config(str(prepare_home(settings)))
+    home = str(prepare_home(settings))
+    os.environ["DAGSTER_HOME"] = home  # the instance file names it
+    return DagsterInstance.from_config(home)

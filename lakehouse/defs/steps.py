@@ -146,7 +146,17 @@ def facts_versions(lake: LakeServices, table: type[Table], cell: Cell, known: Ma
 def derived_due(lake: LakeServices, table: type[Table], cells: Iterable[Cell], stored: Ledger) -> list[Cell]:
     """The silver or gold cells that are absent or made from other inputs than today's."""
     ledgers, known = input_ledgers(lake, table), known_markets(lake)
-    return [cell for cell in cells if is_due(table, stored.get(cell), inputs_now(table, cell, ledgers, facts_versions(lake, table, cell, known)))]
+    of_month = _by_date(ledgers) if table.shape == "months" else {}
+    return [cell for cell in cells if is_due(table, stored.get(cell), inputs_now(table, cell, of_month.get(cell.date, ledgers), facts_versions(lake, table, cell, known)))]
+
+
+def _by_date(ledgers: Mapping[str, Ledger]) -> dict[str, dict[str, dict[Cell, CellRecord]]]:
+    """Ledgers, parted by date: what a table by month reads of them."""
+    parted: dict[str, dict[str, dict[Cell, CellRecord]]] = {}
+    for name, stored in ledgers.items():
+        for cell, record in stored.items():
+            parted.setdefault(cell.date, {other: {} for other in ledgers})[name][cell] = record
+    return parted
 
 
 def derived_cells(lake: LakeServices, table: type[Table], cells: list[Cell], compute: Callable[[Cell], Outcome]) -> Iterator[tuple[Cell, Outcome]]:
@@ -203,13 +213,13 @@ def _absent(lake: LakeServices, cell: Cell, source: StoredCells, known: Mapping[
 
 def gap_cells(lake: LakeServices, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
     """Cells of `silver/gap`, collected from what the candle cells say about themselves."""
-    ledgers = input_ledgers(lake, Gap)
+    of_month = _by_date(input_ledgers(lake, Gap))
 
     def compute(cell: Cell) -> Outcome:
-        records = [record for ledger in ledgers.values() for record in ledger.values() if record.key.date == cell.date]
-        if not records:
+        if cell.date not in of_month:
             return None
-        rows = gap_frame((record.key.own_market, run) for record in records for run in record.facts.gaps)
+        ledgers = of_month[cell.date]
+        rows = gap_frame((record.key.own_market, run) for ledger in ledgers.values() for record in ledger.values() for run in record.facts.gaps)
         return CellResult(rows, inputs_now(Gap, cell, ledgers, {}))
 
     return derived_cells(lake, Gap, cells, compute)
