@@ -39,7 +39,7 @@ def test_without_a_pattern_about_one_in_six_minute_files_is_hit(client: Client, 
     fault = Fault(name)
     hit = [key for key in keys if fault.matches(key)]
     minutes = [key for key in keys if "/1m/" in key and key.endswith(".zip")]
-    assert len(minutes) / 10 < len(hit) < len(minutes) / 3.5
+    assert len(minutes) / 12 < len(hit) < len(minutes) / 3.5
     assert set(hit) <= set(minutes)
     assert Fault(name, "*").matches(keys[0])
 
