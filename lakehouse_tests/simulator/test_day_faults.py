@@ -3,12 +3,16 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lakehouse.simulator import DEFAULT_MARKETS, SimulatedMarket, Simulator
-from lakehouse.simulator.rowfaults import DAY_FAULTS
+from lakehouse.simulator import DAY_FAULTS, DEFAULT_MARKETS, Fault, SimulatedMarket, Simulator
+from lakehouse.simulator.history import candles, strikes
+from lakehouse.simulator.rowfaults import Source
 
 from .conftest import NOW, Client, kline_key
 
@@ -112,6 +116,28 @@ def test_the_same_faults_befall_the_same_minutes_in_every_run() -> None:
     faults = [f"{name}={month()}" for name in SHOWN]
     one, two = told.__wrapped__(*faults), told.__wrapped__(*faults)
     assert all(one[view].equals(two[view]) for view in one)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    names=st.lists(st.sampled_from(sorted(DAY_FAULTS)), min_size=1, max_size=4),
+    pattern=st.sampled_from([month(), "*daily*", "*daily*2024-02-2[79].zip"]),
+    source=st.sampled_from(["monthly", "daily", "rest"]),
+    interval=st.sampled_from([1, 60, 240]),
+    cuts=st.lists(st.integers(0, 24), max_size=4),
+)
+def test_any_cut_of_a_range_is_told_alike(names: list[str], pattern: str, source: Source, interval: int, cuts: list[int]) -> None:
+    market, faults = replace(ETH, delisted=LISTED + timedelta(days=3, hours=5, minutes=7)), tuple(Fault(name, pattern) for name in names)
+    first = START // MINUTE
+
+    def part(start: int, end: int) -> pl.DataFrame:
+        return candles(market, interval, start, end, strikes(faults, market, source, interval, start, end))
+
+    edges = sorted({first, first + 4 * 1440, *(first + cut * 240 for cut in cuts)})
+    whole = part(edges[0], edges[-1])
+    assert whole.equals(pl.concat(part(start, end) for start, end in pairwise(edges)))
+    assert whole["minute"].is_sorted()
+    assert whole["minute"].is_unique().all()
 
 
 @pytest.mark.parametrize(("market", "year", "unit"), [(ETH, 2024, 1), (INVERSE, 2024, 1), (replace(ETH, listed=datetime(2025, 2, 26, tzinfo=UTC)), 2025, 1000)])
