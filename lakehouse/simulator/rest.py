@@ -25,8 +25,6 @@ API_PATHS: Mapping[str, MarketType] = MappingProxyType({"/api/v3/": "spot", "/fa
 _DEFAULT_LIMIT = 500
 _LIMITS: Mapping[MarketType, int] = MappingProxyType({"spot": 1000, "linear": 1500, "inverse": 1500})
 _SMALLEST_MICROSECONDS = 10**14
-_FAR = 10**15
-"""Milliseconds that no instant reaches."""
 _LONG_SPAN = 30 * 1440
 
 
@@ -71,7 +69,9 @@ class Rest:
         if endpoint == "time":
             return {"serverTime": int(now.timestamp() * unit)}, self._charge(api, now, 1)
         if endpoint == "exchangeInfo":
-            asked = [self._market(market_type, query["symbol"], now)] if "symbol" in query else self._known(market_type, now)
+            asked = (
+                [self._market(market_type, query["symbol"], now)] if "symbol" in query else [m for m in self._markets if m.market_type == market_type and self._is_known(m, now)]
+            )
             lives = [life for market in asked if (life := market.life(now))]
             return exchange_info(market_type, lives, int(now.timestamp() * unit)), self._charge(api, now, 20 if market_type == "spot" else 1)
         if endpoint == "klines":
@@ -80,21 +80,17 @@ class Rest:
         raise RestError(-1000, "No such endpoint.", 404)
 
     def _market(self, market_type: MarketType, symbol: str, now: datetime) -> SimulatedMarket:
-        for market in self._known(market_type, now):
-            if market.symbol == symbol:
+        for market in self._markets:
+            if (market.market_type, market.symbol) == (market_type, symbol) and self._is_known(market, now):
                 return market
         raise RestError(-1121, "Invalid symbol.")
 
-    def _known(self, market_type: MarketType, now: datetime) -> list[SimulatedMarket]:
-        """The markets of the type that trade now, and are not forgotten."""
-        return [market for market in self._markets if market.market_type == market_type and market.life(now) and not self._is_forgotten(market)]
-
-    def _is_forgotten(self, market: SimulatedMarket) -> bool:
+    def _is_known(self, market: SimulatedMarket, now: datetime) -> bool:
         key = KlineFolder(market, "monthly", "1m").file(f"{market.listed:%Y-%m}").key
         forgotten = self._faults.hits("rest_forgotten", key)
         if forgotten:
             self._faults.show("rest_forgotten", key)
-        return forgotten
+        return market.life(now) is not None and not forgotten
 
     def _klines(self, path: str, market_type: MarketType, query: Mapping[str, str], limit: int, unit: int, now: datetime) -> list[list[int | str]]:
         for name in ("symbol", "interval"):
@@ -111,9 +107,9 @@ class Rest:
         start, end = _milliseconds(query, "startTime"), _milliseconds(query, "endTime")
         step = interval * 60_000
         first = max(market.first_minute // interval, 0 if start is None else start // step)
-        last = minute_of(now) // interval if end is None else min(minute_of(now) // interval, end // step)
-        opened = pl.col("minute") * 60_000 + pl.col("late")
-        asked = opened.is_between(start or 0, _FAR if end is None else end)
+        until = int(now.timestamp() * 1000) if end is None else min(int(now.timestamp() * 1000), end)
+        last = until // step
+        asked = (pl.col("minute") * 60_000 + pl.col("late")).is_between(start or 0, until)
         pages: list[pl.DataFrame] = []
         missing, span = limit, limit + 1
         # What a halt or break leaves of a page is filled up from behind it.
