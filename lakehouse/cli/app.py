@@ -184,11 +184,15 @@ def simulate(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8900,
     files: Annotated[Path | None, typer.Option(help="Folder of real files, arranged by archive key, served in place of synthetic ones.", exists=True, file_okay=False)] = None,
     fault: Annotated[list[str] | None, typer.Option(help="A fault, NAME or NAME=GLOB over archive keys; repeatable. `list` names them.")] = None,
+    speed: Annotated[float, typer.Option(help="How many times faster than real time its clock runs, from now on; 86400 makes a second a day.", min=0)] = 1,
 ) -> None:
     """Serve a simulated exchange on this machine: archive and REST, deterministic, with faults on request."""
-    from lakehouse.simulator import Simulator
+    from lakehouse.simulator import FAULTS, Simulator
 
-    with Simulator(port=port, files=files, faults=fault or ()) as exchange:
+    if fault == ["list"]:
+        print_table("faults", ["name", "what it does"], list(FAULTS.items()))
+        return
+    with Simulator(port=port, files=files, faults=fault or (), speed=speed) as exchange:
         out.print(
             f"Simulated exchange at {exchange.url}; in another shell:\n\n  export LAKEHOUSE_BINANCE_ARCHIVE_URL={exchange.url} LAKEHOUSE_BINANCE_REST_URL={exchange.url}\n\nCtrl-C ends it.",
             highlight=False,

@@ -2,6 +2,7 @@
 
 from lakehouse.simulator.faults import FAULTS, Fault, UnknownFaultError
 from lakehouse.simulator.markets import DEFAULT_MARKETS, SimulatedMarket
+from lakehouse.simulator.rowfaults import DAY_FAULTS
 from lakehouse.simulator.simulator import Simulator
 
-__all__ = ["DEFAULT_MARKETS", "FAULTS", "Fault", "SimulatedMarket", "Simulator", "UnknownFaultError"]
+__all__ = ["DAY_FAULTS", "DEFAULT_MARKETS", "FAULTS", "Fault", "SimulatedMarket", "Simulator", "UnknownFaultError"]

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from hashlib import blake2b, sha256
 from heapq import merge
 
-from lakehouse.simulator import rowfaults
+from lakehouse.simulator import history, rowfaults
 from lakehouse.simulator.cache import BodyCache
-from lakehouse.simulator.candles import candles
 from lakehouse.simulator.faults import ROW_FAULTS, FaultPlan
 from lakehouse.simulator.files import RealFile, RealFiles
+from lakehouse.simulator.history import Strike
 from lakehouse.simulator.keys import KlineFile, KlineFolder, kline_folders, zip_key
 from lakehouse.simulator.klines import has_header, time_unit, to_csv
 from lakehouse.simulator.markets import SimulatedMarket, draw
@@ -19,7 +19,11 @@ from lakehouse.simulator.zips import damaged_zip, padded_size, padded_zip
 
 _ZIP_CACHE, _CHECKSUM_CACHE = 128 * 1024 * 1024, 4 * 1024 * 1024
 _ABSENCES = ("monthly_absent", "daily_absent")
+_LAG = timedelta(days=3)
 _BEHIND_ALL = "\U0010ffff"
+
+Variant = tuple[str | Strike, ...]
+"""What sets an object apart from the one without faults: the faults of days in it, then those of its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class Archive:
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """Keys with the prefix that sort behind `after`, in order."""
         found = merge(self._generated_keys(prefix, after), self._real.keys(prefix, after))
-        return (key for key in found if not self._is_absent(key))
+        return (key for key in found if not self._is_absent(key) and not self._is_unlisted(key))
 
     def groups(self, prefix: str, delimiter: str, after: str) -> Iterator[tuple[str, bool]]:
         """Keys with the prefix behind `after`, in order; those with a delimiter behind the prefix are rolled up.
@@ -106,11 +110,18 @@ class Archive:
                 yield from (key for key in keys[bisect_right(keys, after) :] if key.startswith(prefix))
 
     def _is_absent(self, key: str) -> bool:
-        names = ("checksum_absent", *_ABSENCES) if key.endswith(".CHECKSUM") else _ABSENCES
+        names = ("checksum_absent" if key.endswith(".CHECKSUM") else "zip_absent", *_ABSENCES)
         hits = self._faults.file_hits(names, key)
         for name in hits:
             self._faults.show(name, key)
         return bool(hits)
+
+    def _is_unlisted(self, key: str) -> bool:
+        item = self.find(key) if self._faults.file_hits(("lagging_listing",), key) else None
+        hidden = item is not None and item.modified > self._clock() - _LAG
+        if hidden:
+            self._faults.show("lagging_listing", key)
+        return hidden
 
     def _describe(self, key: str, source: KlineFile | RealFile) -> ArchiveObject:
         variant = self._variant(key, source)
@@ -120,22 +131,28 @@ class Archive:
         modified = min(source.published + timedelta(hours=1), self._clock()) if "reupload" in variant else source.published
         return ArchiveObject(key, size, _etag(key, variant), modified, source)
 
-    def _variant(self, key: str, source: KlineFile | RealFile) -> tuple[str, ...]:
+    def _variant(self, key: str, source: KlineFile | RealFile) -> Variant:
         """The faults that change the object's bytes."""
+        if not self._faults.in_force:
+            return ()
         names = ("damaged_zip",) if isinstance(source, RealFile) else (*ROW_FAULTS, "damaged_zip")
-        return self._faults.file_hits((*names, "stale_checksum") if key.endswith(".CHECKSUM") else names, key)
+        hits = self._faults.file_hits((*names, "stale_checksum") if key.endswith(".CHECKSUM") else names, key)
+        if isinstance(source, RealFile):
+            return hits
+        folder = source.folder
+        return history.strikes(self._faults.in_force, folder.market, folder.frequency, source.interval, *source.minutes) + hits
 
     # --- bytes ------------------------------------------------------------------------------------------------------
 
     def body(self, item: ArchiveObject) -> bytes:
         """The object's bytes, as the faults in force leave them; each is recorded as shown."""
         variant = self._variant(item.key, item.source)
-        for name in variant:
-            if not item.is_checksum or name == "stale_checksum":
-                self._faults.show(name, item.key)
+        for fault in variant:
+            if not item.is_checksum or fault == "stale_checksum":
+                self._faults.show(fault.name if isinstance(fault, Strike) else fault, item.key)
         return self._checksum(item, variant) if item.is_checksum else self._zip(item.key, item.source, variant)
 
-    def _checksum(self, item: ArchiveObject, variant: tuple[str, ...]) -> bytes:
+    def _checksum(self, item: ArchiveObject, variant: Variant) -> bytes:
         source = item.source
         if isinstance(source, RealFile):
             return self._real_checksum(source, variant)
@@ -148,7 +165,7 @@ class Archive:
 
         return self._checksums.get((item.key, variant), digest)
 
-    def _real_checksum(self, source: RealFile, variant: tuple[str, ...]) -> bytes:
+    def _real_checksum(self, source: RealFile, variant: Variant) -> bytes:
         text = source.path.read_bytes()
         twin = self._real.get(zip_key(source.key))
         if "stale_checksum" in variant:
@@ -157,12 +174,12 @@ class Archive:
             return sha256(damaged_zip(twin.path.read_bytes())).hexdigest().encode() + text[64:]
         return text
 
-    def _zip(self, key: str, source: KlineFile | RealFile, variant: tuple[str, ...]) -> bytes:
+    def _zip(self, key: str, source: KlineFile | RealFile, variant: Variant) -> bytes:
         if isinstance(source, RealFile):
             body = source.path.read_bytes()
         else:
-            file, rows = source, tuple(name for name in ROW_FAULTS if name in variant)
-            body = self._zips.get((key, rows), lambda: _generate(file, rows))
+            file, changes = source, tuple(fault for fault in variant if fault != "damaged_zip")
+            body = self._zips.get((key, changes), lambda: _generate(file, changes))
         return damaged_zip(body) if "damaged_zip" in variant else body
 
 
@@ -170,15 +187,16 @@ def _folder_keys(folder: KlineFolder, now: datetime) -> list[str]:
     return [key for file in folder.files(now) for key in (file.key, f"{file.key}.CHECKSUM")]
 
 
-def _generate(file: KlineFile, faults: tuple[str, ...]) -> bytes:
+def _generate(file: KlineFile, variant: Variant) -> bytes:
     market = file.folder.market
-    rows = candles(market, file.interval, *file.minutes)
-    for name in faults:
-        rows = rowfaults.apply(name, file.key, rows)
+    rows = history.candles(market, file.interval, *file.minutes, (fault for fault in variant if isinstance(fault, Strike)))
+    for fault in variant:
+        if not isinstance(fault, Strike):
+            rows = rowfaults.apply(fault, file.key, rows)
     header = has_header(market, file.start, draw("header", file.key))
     content = to_csv(market, rows, file.interval, time_unit(market, file.start), header)
     return padded_zip(file.csv_name, content, file.published, padded_size(file.rows))
 
 
-def _etag(key: str, variant: tuple[str, ...]) -> str:
-    return blake2b("\0".join((key, *variant)).encode(), digest_size=16).hexdigest()
+def _etag(key: str, variant: Variant) -> str:
+    return blake2b("\0".join((key, *map(str, variant))).encode(), digest_size=16).hexdigest()

@@ -1,62 +1,45 @@
-"""Candles as a pure function of market and minute.
+"""1m candles as a pure function of market and minute, and the coarser ones made from them.
 
 Every number is an integer (ticks, lots, contracts) drawn from hashes of the absolute minute, so that a minute comes out the same
 whether it is asked for within a day, a month or a REST page, and prints exactly.
 """
 
-from functools import lru_cache
-
 import polars as pl
 
 from lakehouse.simulator.markets import BASE_VOLUME_DECIMALS, SimulatedMarket, draw
 
-CANDLE_COLUMNS = ("minute", "open", "high", "low", "close", "volume", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume")
-"""`minute` is the candle's start, counted in minutes from the epoch. Inverse markets: `volume` counts contracts, `quote_volume` is in the base asset, as the archive has it."""
+CANDLE_COLUMNS = ("minute", "open", "high", "low", "close", "volume", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "late", "short")
+"""`minute` is the candle's start, counted in minutes from the epoch; it opens `late` and ends `short` milliseconds after and before it should (0 but for halts).
+Inverse markets: `volume` counts contracts, `quote_volume` is in the base asset, as the archive has it."""
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _OCTAVES = 11
 """Noise of 1, 4, 16, ... minutes, each twice as high as the one before: the slope of a random walk, up to two years long."""
-_BLOCK = 30 * 1440
 _FEWEST = 100
 """Least volume of a traded minute, in lots: leaves room for four trades, and makes rounding of inverse base volumes smaller than a tick."""
 
 
-def candles(market: SimulatedMarket, interval: int, first: int, end: int) -> pl.DataFrame:
-    """The candles of `interval` minutes that start in `[first, end)`, cut to the market's life.
-
-    Args:
-        market: The market.
-        interval: Length in minutes; a divisor of a day.
-        first: First minute, a multiple of the interval.
-        end: Minute after the last, a multiple of the interval.
-
-    Returns:
-        `CANDLE_COLUMNS`, all Int64, sorted. Coarse candles are the sums and extremes of the 1m ones.
-    """
-    numbers = range(first // _BLOCK, -(-end // _BLOCK)) if first < end else range(0)
-    blocks = (_block(market, number).filter(pl.col("minute").is_between(first, end - 1)) for number in numbers)
-    return pl.concat([_empty(), *(minutes if interval == 1 else coarsen(minutes, interval) for minutes in blocks)])
-
-
-@lru_cache(maxsize=16)
-def _block(market: SimulatedMarket, number: int) -> pl.DataFrame:
-    """Thirty days of minutes: a client that wants one day's file soon wants the next, and the same days' hours."""
-    return minute_candles(market, number * _BLOCK, (number + 1) * _BLOCK)
-
-
 def coarsen(minutes: pl.DataFrame, interval: int) -> pl.DataFrame:
-    """Sum 1m candles up to candles of `interval` minutes."""
+    """Sum 1m candles up to candles of `interval` minutes. They open on time, and end short where the last minute in them did."""
+    if interval == 1:
+        return minutes
     sums = ("volume", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume")
     grouped = minutes.group_by((pl.col("minute") // interval * interval).alias("start"), maintain_order=True)
-    return grouped.agg(pl.first("open"), pl.max("high"), pl.min("low"), pl.last("close"), pl.sum(*sums)).rename({"start": "minute"}).select(CANDLE_COLUMNS)
+    behind = (pl.col("start") + interval - 1 - pl.col("minute")) * 60_000
+    return (
+        grouped.agg(pl.first("open"), pl.max("high"), pl.min("low"), pl.last("close"), pl.sum(*sums), pl.last("minute", "short"))
+        .with_columns(pl.lit(0, dtype=pl.Int64).alias("late"), pl.when(pl.col("short") > 0).then(behind + pl.col("short")).otherwise(0).alias("short"))
+        .select(pl.col("start").alias("minute"), *CANDLE_COLUMNS[1:])
+    )
 
 
 def minute_candles(market: SimulatedMarket, first: int, end: int) -> pl.DataFrame:
-    """The 1m candles that start in `[first, end)`, cut to the market's life."""
-    first = max(first, market.first_minute)
-    end = end if market.end_minute is None else min(end, market.end_minute)
-    if end <= first:
-        return _empty()
+    """The 1m candles that start in `[first, end)`, cut to the market's life, as `CANDLE_COLUMNS`, all Int64, sorted."""
+    spans = ((life, max(first, life.first_minute), end if life.end_minute is None else min(end, life.end_minute)) for life in market.lives)
+    return pl.concat([_empty(), *(_traded_minutes(*span) for span in spans if span[1] < span[2])])
+
+
+def _traded_minutes(market: SimulatedMarket, first: int, end: int) -> pl.DataFrame:
     inverse = market.market_type == "inverse"
     seed = draw(market.market_type, market.symbol)
     ticks = int(market.price.scaleb(market.price_decimals))
@@ -72,7 +55,7 @@ def minute_candles(market: SimulatedMarket, first: int, end: int) -> pl.DataFram
         _settled_prices(market, seed, ticks, first, end)
         .with_columns(*_fields(_hashes(seed + 1, first, end), "dice", "size", "spread", "turn"))
         .with_columns(*_fields(_hashes(seed + 2, first, end), "more", "taker", "trades", "vwap"), _noise(seed + 3, first, end, 256).alias("activity"))
-        .with_columns(price.otherwise(pl.col("previous") + (dice % 32 == 0).cast(pl.Int64) - (dice % 32 == 1).cast(pl.Int64)).alias("open"))
+        .with_columns(price.when("rested").then("previous").otherwise(pl.col("previous") + (dice % 32 == 0).cast(pl.Int64) - (dice % 32 == 1).cast(pl.Int64)).alias("open"))
         .with_columns(
             price.otherwise(pl.max_horizontal("open", "close") + wick + pl.col("spread") % 2 + margin).alias("high"),
             price.otherwise(pl.min_horizontal("open", "close") - wick * (more % 256) // 256 - pl.col("turn") % 2 - margin).alias("low"),
@@ -84,13 +67,18 @@ def minute_candles(market: SimulatedMarket, first: int, end: int) -> pl.DataFram
             traded.then(4 + (pl.col("volume") - 4) * (2**15 + pl.col("trades")) // 2**17 * 400 // (lots + 400)).otherwise(0).alias("count"),
         )
     )
-    return minutes.with_columns(_turnover(market, "volume").alias("quote_volume"), _turnover(market, "taker_buy_volume").alias("taker_buy_quote_volume")).select(CANDLE_COLUMNS)
+    return minutes.with_columns(
+        _turnover(market, "volume").alias("quote_volume"),
+        _turnover(market, "taker_buy_volume").alias("taker_buy_quote_volume"),
+        pl.lit(0, dtype=pl.Int64).alias("late"),
+        pl.lit(0, dtype=pl.Int64).alias("short"),
+    ).select(CANDLE_COLUMNS)
 
 
-def quiet_candle(last: pl.DataFrame) -> pl.DataFrame:
-    """A minute in which nothing has traded yet, in place of the one candle given."""
+def quiet(candles: pl.DataFrame) -> pl.DataFrame:
+    """The same candles as if nothing had traded in them: flat at their open."""
     volumes = ("volume", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume")
-    return last.with_columns(pl.col("open").alias("high"), pl.col("open").alias("low"), pl.col("open").alias("close"), *(pl.lit(0, dtype=pl.Int64).alias(name) for name in volumes))
+    return candles.with_columns(*(pl.col("open").alias(name) for name in ("high", "low", "close")), *(pl.lit(0, dtype=pl.Int64).alias(name) for name in volumes))
 
 
 def _turnover(market: SimulatedMarket, volume: str) -> pl.Expr:
@@ -102,17 +90,19 @@ def _turnover(market: SimulatedMarket, volume: str) -> pl.Expr:
 
 
 def _settled_prices(market: SimulatedMarket, seed: int, ticks: int, first: int, end: int) -> pl.DataFrame:
-    """Per minute: `previous` (close of the minute before), `close` and `quiet` (no trade). A quiet minute never follows a quiet one, so one look back is enough."""
+    """Per minute: `previous` (close of the minute before), `close`, `quiet` (no trade) and `rested` (none in the minute before: trade goes on at its price, so that an hour
+    opens at the same price whether or not its quiet minutes count). A quiet minute never follows a quiet one, so one look back is enough.
+    """
     raw = _hashes(seed, first - 2, end) % 512 == 0
     quiet = raw[1:] & ~raw[:-1]
     edge = _edge_prices(market, seed, ticks, first - 1, end + 1)
     close = pl.DataFrame({"quiet": quiet, "before": edge[:-1], "after": edge[1:]}).select(pl.when("quiet").then("before").otherwise("after")).to_series()
-    return pl.DataFrame({"minute": pl.int_range(first, end, eager=True), "previous": close[:-1], "close": close[1:], "quiet": quiet[1:]})
+    return pl.DataFrame({"minute": pl.int_range(first, end, eager=True), "previous": close[:-1], "close": close[1:], "quiet": quiet[1:], "rested": quiet[:-1]})
 
 
 def _edge_prices(market: SimulatedMarket, seed: int, ticks: int, first: int, end: int) -> pl.Series:
-    """The price in ticks on the edge before each minute: the base asset's path, and a premium of the market's own."""
-    path = draw("path", market.base)
+    """The price in ticks on the edge before each minute: the coin's path, and a premium of the market's own."""
+    path = draw("path", market.coin or market.base)
     swing = sum((_noise(path + octave, first, end, 4**octave) * 2**octave for octave in range(1, _OCTAVES)), start=_noise(path, first, end, 1))
     premium = _noise(seed + 4, first, end, 64) * 4
     return ticks + ticks * (swing + premium) // 2**28

@@ -12,11 +12,14 @@ from types import MappingProxyType
 
 from lakehouse.model.errors import UsageError
 from lakehouse.simulator.markets import draw
+from lakehouse.simulator.rowfaults import DAY_FAULTS
 
 FAULTS: Mapping[str, str] = MappingProxyType(
     {
         "stale_checksum": "the CHECKSUM is of a previous version of the file",
         "checksum_absent": "the CHECKSUM is neither listed nor served",
+        "zip_absent": "the zip is neither listed nor served, its CHECKSUM is",
+        "lagging_listing": "the listing is three days old: what appeared since is served, but not listed",
         "damaged_zip": "the deflate stream is damaged; the CHECKSUM is of the damaged bytes",
         "cut_transfer": "the first transfer of a file ends in the middle",
         "error_503": "the first two requests for a file answer 503 SlowDown",
@@ -28,17 +31,31 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "day_absent": "a monthly file lacks one day",
         "duplicated_rows": "a monthly file has exact duplicate rows",
         "conflicting_rows": "a monthly file has keys twice, with different values",
+        "interleaved_rows": "a file is out of order: its two halves alternate row by row",
         "reupload": "a file was replaced: another ETag, one changed close",
+        "halt": "trade stops within a minute and for 37 more: nobody has a candle of these, and the last one before ends early",
+        "halt_misaligned": "a halt behind a minute without trades; then a thousand 1m candles open 17.3 s late, and the next one overlaps the last of them",
+        "hole": "the 1m files, monthly and daily, lack 70 minutes that REST and the coarser files have",
+        "differing_row": "the monthly 1m file has one row with other values than the daily one and REST",
+        "archive_wrong": "the 1m files, monthly and daily, have one row alike with other values than REST",
+        "coarse_wrong_alike": "all monthly files of a market have the same wrong row in their minutes; daily files and REST are right",
+        "interior_changed": "the 1m files, monthly and daily, have one other close than REST, in the middle of an hour and within its range: no coarser candle tells",
+        "rest_revised": "REST has one minute with other values than the archive, in its coarser candles too",
+        "rest_hole": "REST has no 1m candles of a day, only the coarser ones; the archive has all",
+        "rest_forgotten": "REST knows the market no more: -1121, and not in exchangeInfo",
+        "rows_after_end": "the last files of a delisted market, monthly and daily, go on with up to 30 flat minutes",
     }
 )
-"""Every fault and what it does."""
+"""Every fault and what it does. REST answers the unfinished candle, and -1121 of a market that is delisted, without any fault."""
 
-ROW_FAULTS = ("day_absent", "conflicting_rows", "duplicated_rows", "reupload")
+ROW_FAULTS = ("day_absent", "conflicting_rows", "duplicated_rows", "reupload", "interleaved_rows")
 """Faults of generated rows, in the order in which they are applied; real files do not show them."""
 
 _MONTHLY_ONLY = frozenset({"monthly_absent", "day_absent", "duplicated_rows", "conflicting_rows"})
 _DAILY_ONLY = frozenset({"daily_absent"})
 _REST_ONLY = frozenset({"error_429"})
+_BY_MONTH = frozenset({*DAY_FAULTS, "rest_forgotten"})
+"""Without a pattern these hit monthly keys alone: each of them stands for a day, or for the market."""
 _ONE_IN = 6
 
 
@@ -56,6 +73,9 @@ class Fault:
     Attributes:
         name: One of `FAULTS`.
         pattern: Glob over archive keys (for `error_429` over REST paths); without one, about one in six of the 1m kline files it can hit.
+            A fault of a day (`rowfaults.DAY_FAULTS`, such as `halt`) is a market's, not a file's: hit the key of a month's 1m file, and it befalls one day drawn from
+            that month; hit only those of daily 1m files, and it befalls these days. Which sources tell of it, files of every interval and REST, is the fault's own matter.
+            `rest_forgotten` befalls the market the key of whose first monthly 1m file is hit.
 
     Raises:
         UnknownFaultError: There is no such fault.
@@ -84,6 +104,8 @@ class Fault:
             return fnmatchcase(key, self.pattern)
         if self.name in _REST_ONLY:
             return key.endswith("/klines")
+        if self.name in _BY_MONTH and "/monthly/" not in key:
+            return False
         return "/klines/" in key and "/1m/" in key and key.endswith(".zip") and draw("fault", self.name, key) % _ONE_IN == 0
 
     def __str__(self) -> str:
@@ -116,6 +138,11 @@ class FaultPlan:
         with self._lock:
             self._faults = ()
             self._requests.clear()
+
+    @property
+    def in_force(self) -> tuple[Fault, ...]:
+        """The faults in force."""
+        return self._faults
 
     def hits(self, name: str, key: str) -> bool:
         """Whether a fault of this name hits a key."""

@@ -43,10 +43,9 @@ class KlineFolder:
 
     def files(self, now: datetime) -> list["KlineFile"]:
         """The files published at `now`, oldest first."""
-        end = now if self.market.delisted is None else min(now, self.market.delisted)
-        if end <= self.market.listed:
-            return []
-        files = [self.file(period) for period in self._periods(self.market.listed, end)]
+        spans = ((life.listed, now if life.delisted is None else min(now, life.delisted)) for life in self.market.lives)
+        # The month in which a symbol is reused may be the one in which it was given up.
+        files = [self.file(period) for period in dict.fromkeys(period for span in spans if span[0] < span[1] for period in self._periods(*span))]
         while files and files[-1].published > now:
             files.pop()
         return files
@@ -115,12 +114,9 @@ class KlineFile:
 
     @property
     def rows(self) -> int:
-        """Rows of the file when no fault changes them; 0 outside the market's life."""
-        market, interval = self.folder.market, self.interval
-        first, end = self.minutes
-        first = max(first, market.first_minute)
-        end = end if market.end_minute is None else min(end, market.end_minute)
-        return max(0, -(-end // interval) - first // interval)
+        """About how many rows the file has when no fault changes them, never fewer than it has; 0 outside the market's life."""
+        minutes, lives = self.folder.market.traded(*self.minutes), len(self.folder.market.lives)
+        return minutes and min(minutes, minutes // self.interval + 2 * lives)
 
     @property
     def published(self) -> datetime:

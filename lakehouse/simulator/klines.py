@@ -49,9 +49,10 @@ def printed(market: SimulatedMarket, candles: pl.DataFrame, interval: int, unit:
         interval: Length of a candle in minutes.
         unit: Unit of the timestamps, per second.
     """
-    opened = pl.col("minute") * (60 * unit)
+    opened = pl.col("minute") * (60 * unit) + pl.col("late") * (unit // 1000)
+    closed = opened + interval * 60 * unit - pl.col("short") * (unit // 1000) - 1
     decimals = [
         (pl.col(name).cast(pl.Decimal(38, 0)) * pl.lit(Decimal(1).scaleb(-scale))).cast(pl.Decimal(38, shown)).alias(name) for name, (scale, shown) in market.decimals.items()
     ]
-    frame = candles.select(CANDLE_COLUMNS).with_columns(*decimals, opened.alias("open_time"), (opened + interval * 60 * unit - 1).alias("close_time"), pl.lit(0).alias("ignore"))
+    frame = candles.select(CANDLE_COLUMNS).with_columns(*decimals, opened.alias("open_time"), closed.alias("close_time"), pl.lit(0).alias("ignore"))
     return frame.select(_HEADER)

@@ -1,10 +1,12 @@
 """The markets the simulated exchange lists."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import blake2b
+from itertools import pairwise
 from types import MappingProxyType
 
 from lakehouse.model.errors import UsageError
@@ -18,7 +20,7 @@ BASE_VOLUME_DECIMALS = 8
 
 
 class SimulatedMarketError(UsageError):
-    """A simulated market whose numbers cannot be written exactly."""
+    """A simulated market whose numbers cannot be written exactly, or whose breaks lie outside its life."""
 
     def __init__(self, symbol: str, why: str) -> None:
         super().__init__(f"The simulated market {symbol} is not possible: {why}.")
@@ -39,9 +41,11 @@ class SimulatedMarket:
         volume_decimals: Decimals of a volume: one lot is `10 ** -volume_decimals`.
         listed: The minute of the first trade.
         delisted: The minute from which there is no trade, if any.
+        breaks: Stretches `(start, end)` in which the symbol was not listed; what trades under it after each is another coin, at five times the price.
+        coin: What the price path is drawn from; by default the base asset.
 
     Raises:
-        SimulatedMarketError: Volumes or quote volumes would need more decimals than the archive prints.
+        SimulatedMarketError: Volumes or quote volumes would need more decimals than the archive prints, or breaks are not in order within its life.
     """
 
     market_type: MarketType
@@ -54,12 +58,17 @@ class SimulatedMarket:
     volume_decimals: int = 3
     listed: datetime = datetime(2021, 1, 1, tzinfo=UTC)
     delisted: datetime | None = None
+    breaks: tuple[tuple[datetime, datetime], ...] = ()
+    coin: str = ""
 
     def __post_init__(self) -> None:
         if self.market_type == "spot" and self.price_decimals + self.volume_decimals > SPOT_DECIMALS:
             raise SimulatedMarketError(self.symbol, f"price_decimals + volume_decimals is above the {SPOT_DECIMALS} decimals of a spot file")
         if self.market_type == "inverse" and self.volume_decimals:
             raise SimulatedMarketError(self.symbol, "contracts are whole numbers, volume_decimals must be 0")
+        edges = [self.listed, *(edge for stretch in self.breaks for edge in stretch), *([] if self.delisted is None else [self.delisted])]
+        if self.breaks and any(early >= late for early, late in pairwise(edges)):
+            raise SimulatedMarketError(self.symbol, "its breaks must come in order, between listing and delisting")
 
     @property
     def contract_size(self) -> int:
@@ -85,9 +94,29 @@ class SimulatedMarket:
         counted |= {"volume": volume, "quote_volume": turnover, "taker_buy_volume": volume, "taker_buy_quote_volume": turnover}
         return {name: (scale, SPOT_DECIMALS if self.market_type == "spot" else scale) for name, scale in counted.items()}
 
-    def is_listed(self, now: datetime) -> bool:
-        """Whether the market trades at `now`."""
-        return self.listed <= now and (self.delisted is None or now < self.delisted)
+    @property
+    def lives(self) -> "tuple[SimulatedMarket, ...]":
+        """The market without its breaks: one market per stretch in which it was listed, oldest first."""
+        return _lives(self) if self.breaks else (self,)
+
+    def life(self, now: datetime) -> "SimulatedMarket | None":
+        """The stretch in which it trades at `now`, if it does."""
+        return next((life for life in self.lives if life.listed <= now and (life.delisted is None or now < life.delisted)), None)
+
+    def traded(self, first: int, end: int) -> int:
+        """How many minutes in `[first, end)` have a candle."""
+        ends = ((life.first_minute, end if life.end_minute is None else life.end_minute) for life in self.lives)
+        return sum(max(0, min(end, until) - max(first, since)) for since, until in ends)
+
+
+@lru_cache(maxsize=1024)
+def _lives(market: SimulatedMarket) -> tuple[SimulatedMarket, ...]:
+    starts = (market.listed, *(end for _, end in market.breaks))
+    ends = (*(start for start, _ in market.breaks), market.delisted)
+    return tuple(
+        replace(market, listed=start, delisted=end, breaks=(), price=market.price * 5**n, coin=f"{market.coin or market.base}{n or ''}")
+        for n, (start, end) in enumerate(zip(starts, ends, strict=True))
+    )
 
 
 def minute_of(instant: datetime) -> int:

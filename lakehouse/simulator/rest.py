@@ -12,9 +12,12 @@ import polars as pl
 from lakehouse.model.errors import UnknownIntervalError
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import MarketType
-from lakehouse.simulator.candles import candles, coarsen, minute_candles, quiet_candle
+from lakehouse.simulator.candles import coarsen, quiet
 from lakehouse.simulator.exchange_info import exchange_info
+from lakehouse.simulator.faults import FaultPlan
 from lakehouse.simulator.files import RealFiles
+from lakehouse.simulator.history import candles, strikes
+from lakehouse.simulator.keys import KlineFolder
 from lakehouse.simulator.klines import MICROSECOND, MILLISECOND, to_rest
 from lakehouse.simulator.markets import SimulatedMarket, minute_of
 
@@ -22,6 +25,7 @@ API_PATHS: Mapping[str, MarketType] = MappingProxyType({"/api/v3/": "spot", "/fa
 _DEFAULT_LIMIT = 500
 _LIMITS: Mapping[MarketType, int] = MappingProxyType({"spot": 1000, "linear": 1500, "inverse": 1500})
 _SMALLEST_MICROSECONDS = 10**14
+_LONG_SPAN = 30 * 1440
 
 
 class RestError(Exception):
@@ -36,11 +40,12 @@ class RestError(Exception):
 class Rest:
     """Answers for the markets that trade now."""
 
-    def __init__(self, markets: tuple[SimulatedMarket, ...], clock: Callable[[], datetime], real: RealFiles) -> None:
+    def __init__(self, markets: tuple[SimulatedMarket, ...], clock: Callable[[], datetime], real: RealFiles, faults: FaultPlan) -> None:
         self._unknown = tuple(real.unknown_markets(markets))
         self._markets = markets + self._unknown
         self._clock = clock
         self._real = real
+        self._faults = faults
         self._lock = threading.Lock()
         self._weights: Counter[tuple[str, int]] = Counter()
 
@@ -64,22 +69,30 @@ class Rest:
         if endpoint == "time":
             return {"serverTime": int(now.timestamp() * unit)}, self._charge(api, now, 1)
         if endpoint == "exchangeInfo":
-            listed = [market for market in self._markets if market.market_type == market_type and market.is_listed(now)]
-            if "symbol" in query:
-                listed = [self._market(market_type, query["symbol"], now)]
-            return exchange_info(market_type, listed, int(now.timestamp() * unit)), self._charge(api, now, 20 if market_type == "spot" else 1)
+            asked = (
+                [self._market(market_type, query["symbol"], now)] if "symbol" in query else [m for m in self._markets if m.market_type == market_type and self._is_known(m, now)]
+            )
+            lives = [life for market in asked if (life := market.life(now))]
+            return exchange_info(market_type, lives, int(now.timestamp() * unit)), self._charge(api, now, 20 if market_type == "spot" else 1)
         if endpoint == "klines":
             limit = min(_number(query, "limit") or _DEFAULT_LIMIT, _LIMITS[market_type])
-            return self._klines(market_type, query, limit, unit, now), self._charge(api, now, _klines_weight(market_type, limit))
+            return self._klines(path, market_type, query, limit, unit, now), self._charge(api, now, _klines_weight(market_type, limit))
         raise RestError(-1000, "No such endpoint.", 404)
 
     def _market(self, market_type: MarketType, symbol: str, now: datetime) -> SimulatedMarket:
         for market in self._markets:
-            if (market.market_type, market.symbol) == (market_type, symbol) and market.is_listed(now):
+            if (market.market_type, market.symbol) == (market_type, symbol) and self._is_known(market, now):
                 return market
         raise RestError(-1121, "Invalid symbol.")
 
-    def _klines(self, market_type: MarketType, query: Mapping[str, str], limit: int, unit: int, now: datetime) -> list[list[int | str]]:
+    def _is_known(self, market: SimulatedMarket, now: datetime) -> bool:
+        key = KlineFolder(market, "monthly", "1m").file(f"{market.listed:%Y-%m}").key
+        forgotten = self._faults.hits("rest_forgotten", key)
+        if forgotten:
+            self._faults.show("rest_forgotten", key)
+        return market.life(now) is not None and not forgotten
+
+    def _klines(self, path: str, market_type: MarketType, query: Mapping[str, str], limit: int, unit: int, now: datetime) -> list[list[int | str]]:
         for name in ("symbol", "interval"):
             if not query.get(name):
                 raise RestError(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
@@ -93,30 +106,40 @@ class Rest:
             return []
         start, end = _milliseconds(query, "startTime"), _milliseconds(query, "endTime")
         step = interval * 60_000
-        first, last = market.first_minute // interval, minute_of(now) // interval
-        if start is not None:
-            first = max(first, -(-start // step))
-        if end is not None:
-            last = min(last, end // step)
-        if start is None:
-            first = max(first, last - limit + 1)
-        last = min(last, first + limit - 1)
-        return to_rest(market, _known_candles(market, interval, first, last, minute_of(now)), interval, unit)
+        first = max(market.first_minute // interval, 0 if start is None else start // step)
+        until = int(now.timestamp() * 1000) if end is None else min(int(now.timestamp() * 1000), end)
+        last = until // step
+        asked = (pl.col("minute") * 60_000 + pl.col("late")).is_between(start or 0, until)
+        pages: list[pl.DataFrame] = []
+        missing, span = limit, limit + 1
+        # What a halt or break leaves of a page is filled up from behind it.
+        while missing > 0 and first <= last:
+            low, high = (max(first, last - span + 1), last) if start is None else (first, min(last, first + span - 1))
+            rows = self._candles(path, market, interval, low, high, minute_of(now)).filter(asked)
+            pages.append(rows.tail(missing) if start is None else rows.head(missing))
+            missing, span = missing - pages[-1].height, max(span, _LONG_SPAN // interval)
+            first, last = (first, low - 1) if start is None else (high + 1, last)
+        if not pages:
+            return []
+        return to_rest(market, pl.concat(pages).sort("minute"), interval, unit)
+
+    def _candles(self, path: str, market: SimulatedMarket, interval: int, first: int, last: int, current: int) -> pl.DataFrame:
+        """Candles number `first` to `last` as known in the minute `current`, in which nothing has traded yet."""
+        befallen = strikes(self._faults.in_force, market, "rest", interval, first * interval, (last + 1) * interval)
+        for strike in befallen:
+            self._faults.show(strike.name, path)
+        finished = candles(market, interval, first * interval, min(last + 1, current // interval) * interval, befallen)
+        if not first <= current // interval <= last:
+            return finished
+        minutes = candles(market, 1, current // interval * interval, current + 1, befallen)
+        begun = pl.col("minute") == current
+        return pl.concat([finished, coarsen(pl.concat([minutes.filter(~begun), quiet(minutes.filter(begun))]), interval)])
 
     def _charge(self, api: str, now: datetime, weight: int) -> dict[str, str]:
         with self._lock:
             minute = api, minute_of(now)
             self._weights[minute] += weight
             return {"X-MBX-USED-WEIGHT-1M": str(self._weights[minute])}
-
-
-def _known_candles(market: SimulatedMarket, interval: int, first: int, last: int, current: int) -> pl.DataFrame:
-    """Candles number `first` to `last` as known in the minute `current`, in which nothing has traded yet."""
-    finished = candles(market, interval, first * interval, min(last + 1, current // interval) * interval)
-    if not first <= current // interval <= last:
-        return finished
-    minutes = minute_candles(market, current // interval * interval, current + 1)
-    return pl.concat([finished, coarsen(pl.concat([minutes[:-1], quiet_candle(minutes[-1:])]), interval)])
 
 
 def _klines_weight(market_type: MarketType, limit: int) -> int:

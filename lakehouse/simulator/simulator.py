@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from lakehouse.simulator.archive import Archive
+from lakehouse.simulator.clock import Clock
 from lakehouse.simulator.faults import Fault, FaultPlan
 from lakehouse.simulator.files import RealFiles
 from lakehouse.simulator.listing import BUCKET
@@ -24,12 +25,14 @@ class Simulator:
     Args:
         markets: What it lists.
         now: The exchange's clock: an instant it stands still at, or a function; by default the real time. What is published later does not exist.
+        speed: How many times faster than real (or `now`'s) time its clock runs; with it, an instant is where it starts.
         files: A folder of real files arranged by archive key. A market with kline files in it has no generated ones.
         faults: What goes wrong, as `Fault` or `NAME` or `NAME=GLOB`.
         port: Port on 127.0.0.1; 0 takes a free one.
 
     Raises:
         UnknownFaultError: There is no such fault.
+        ClockSpeedError: The speed is negative.
     """
 
     def __init__(
@@ -39,13 +42,15 @@ class Simulator:
         files: Path | None = None,
         faults: Iterable[Fault | str] = (),
         port: int = 0,
+        speed: float | None = None,
     ) -> None:
         self._faults = FaultPlan(faults)
         self._port = port
         self._server: ExchangeServer | None = None
-        listed, clock, real = tuple(markets), _clock(now), RealFiles(files)
-        self._archive = Archive(listed, clock, real, self._faults)
-        self._rest = Rest(listed, clock, real)
+        self._clock = Clock(now, speed)
+        listed, real = tuple(markets), RealFiles(files)
+        self._archive = Archive(listed, self._clock, real, self._faults)
+        self._rest = Rest(listed, self._clock, real, self._faults)
 
     def start(self) -> Self:
         """Begin to answer; returns once the port is open."""
@@ -87,6 +92,15 @@ class Simulator:
         with self._running.lock:
             self._running.log.clear()
 
+    @property
+    def now(self) -> datetime:
+        """The exchange's time."""
+        return self._clock()
+
+    def advance(self, step: timedelta) -> None:
+        """Put the exchange's clock forward at once: what is published in between appears."""
+        self._clock.advance(step)
+
     def add_fault(self, fault: Fault | str) -> None:
         """Put a fault in force, from the next request on.
 
@@ -109,12 +123,3 @@ class Simulator:
         if self._server is None:
             raise RuntimeError("the simulator has not been started")
         return self._server
-
-
-def _clock(now: datetime | Callable[[], datetime] | None) -> Callable[[], datetime]:
-    if now is None:
-        return lambda: datetime.now(UTC)
-    if isinstance(now, datetime):
-        instant = now
-        return lambda: instant
-    return now

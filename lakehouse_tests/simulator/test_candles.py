@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from lakehouse.simulator import DEFAULT_MARKETS, SimulatedMarket
-from lakehouse.simulator.candles import candles, minute_candles
+from lakehouse.simulator.candles import minute_candles
+from lakehouse.simulator.history import candles
 from lakehouse.simulator.markets import SimulatedMarketError, minute_of
 
 from .conftest import Client, kline_key, kline_rows

@@ -4,6 +4,7 @@ import io
 import time
 import zipfile
 import zlib
+from datetime import timedelta
 from hashlib import sha256
 
 import polars as pl
@@ -39,7 +40,7 @@ def test_without_a_pattern_about_one_in_six_minute_files_is_hit(client: Client, 
     fault = Fault(name)
     hit = [key for key in keys if fault.matches(key)]
     minutes = [key for key in keys if "/1m/" in key and key.endswith(".zip")]
-    assert len(minutes) / 10 < len(hit) < len(minutes) / 3.5
+    assert len(minutes) / 12 < len(hit) < len(minutes) / 3.5
     assert set(hit) <= set(minutes)
     assert Fault(name, "*").matches(keys[0])
 
@@ -88,7 +89,12 @@ def test_unavailable(own_client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("name", "key", "gone"),
-    [("monthly_absent", MONTH, [MONTH, f"{MONTH}.CHECKSUM"]), ("daily_absent", DAY, [DAY, f"{DAY}.CHECKSUM"]), ("checksum_absent", DAY, [f"{DAY}.CHECKSUM"])],
+    [
+        ("monthly_absent", MONTH, [MONTH, f"{MONTH}.CHECKSUM"]),
+        ("daily_absent", DAY, [DAY, f"{DAY}.CHECKSUM"]),
+        ("checksum_absent", DAY, [f"{DAY}.CHECKSUM"]),
+        ("zip_absent", DAY, [DAY]),
+    ],
 )
 def test_absences(own_client: Client, name: str, key: str, gone: list[str]) -> None:
     folder = key.rpartition("/")[0] + "/"
@@ -156,6 +162,43 @@ def test_faults_combine_and_are_lifted(own_client: Client) -> None:
     assert set(own_client.sim.faults_hit) == {"day_absent", "duplicated_rows", "conflicting_rows", "reupload"}
     own_client.sim.clear_faults()
     assert own_client.rows(MONTH).equals(whole)
+
+
+def test_interleaved_rows(own_client: Client) -> None:
+    whole = own_client.rows(MONTH)
+    own_client.sim.add_fault(f"interleaved_rows={MONTH}")
+    mixed = own_client.rows(MONTH)
+    assert mixed["open_time"].to_list() != whole["open_time"].to_list()
+    assert pl.concat([mixed[::2], mixed[1::2]]).equals(whole)
+    assert own_client.rows(DAY)["open_time"].is_sorted()
+
+
+def test_lagging_listing(own_client: Client) -> None:
+    folder = DAY.rpartition("/")[0] + "/"
+    before, months = own_client.listing(folder), own_client.listing("data/spot/monthly/klines/ETHUSDT/1m/")
+    own_client.sim.add_fault("lagging_listing=*ETHUSDT*")
+    hidden = sorted(set(before) - set(own_client.listing(folder, version=2)))
+    assert hidden == [f"{daily(day)}{end}" for day in ("2025-03-07", "2025-03-08", "2025-03-09") for end in ("", ".CHECKSUM")]
+    assert own_client.sim.faults_hit == {"lagging_listing": hidden}
+    assert [own_client.head(key).status_code for key in hidden] == [200] * 6
+    assert own_client.listing("data/spot/monthly/klines/ETHUSDT/1m/") == months
+    assert f"{daily('2025-03-09').replace('ETH', 'BTC')}" in own_client.listing("data/spot/daily/klines/BTCUSDT/1m/")
+    own_client.sim.advance(timedelta(days=22))
+    assert own_client.listing("data/spot/monthly/klines/ETHUSDT/1m/") == months
+    assert own_client.head(kline_key("spot", "monthly", "ETHUSDT", "1m", "2025-03")).status_code == 200
+    own_client.sim.advance(timedelta(days=3))
+    assert own_client.listing("data/spot/monthly/klines/ETHUSDT/1m/")[:-2] == months
+
+
+def test_rest_forgotten(own_client: Client) -> None:
+    own_client.sim.add_fault("rest_forgotten=*spot*/ETHUSDT/*")
+    asked = {api: own_client.session.get(f"{own_client.sim.url}/{api}/klines?symbol=ETHUSDT&interval=1m&limit=1") for api in ("api/v3", "fapi/v1")}
+    assert (asked["api/v3"].status_code, asked["api/v3"].json()["code"]) == (400, -1121)
+    assert asked["fapi/v1"].status_code == 200
+    listed = [market["symbol"] for market in own_client.session.get(f"{own_client.sim.url}/api/v3/exchangeInfo").json()["symbols"]]
+    assert listed == ["BTCUSDT", "SOLUSDT", "ADABTC"]
+    assert own_client.rows(DAY).height == 1440
+    assert own_client.sim.faults_hit == {"rest_forgotten": [kline_key("spot", "monthly", "ETHUSDT", "1m", "2021-01")]}
 
 
 def test_error_429(own_client: Client) -> None:
