@@ -1,14 +1,17 @@
 """`Lake`: the Python SDK."""
 
+import io
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import NoLakeError, OpenRangeError
+from lakehouse.model.errors import NoLakeError, NotALakeObjectError, OpenRangeError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
@@ -16,9 +19,10 @@ from lakehouse.model.timerange import TimeRange
 from lakehouse.query.engine import connect
 from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
-from lakehouse.storage.layout import parse_cell_path, partition_columns
-from lakehouse.storage.ledger import records, survey
+from lakehouse.storage.layout import market_prefix, parse_cell_path, partition_columns
+from lakehouse.storage.ledger import cells_of_market, records, survey, survey_market
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.parquet import read_footer
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.resample import resample
 
@@ -58,18 +62,14 @@ class Lake:
             MarketKeyError, TimeFormatError, RangeBackwardsError, UnknownIntervalError: As named.
         """
         span, wanted, length = TimeRange.parse(start, end), _market(market), Interval.parse(interval)
+        fine = self.registry.table("silver/candle")
         if length == MINUTE:
-            return self._cells("silver/candle", [wanted], span).sort("open_time").collect()
+            return _within(self._rows(fine, wanted, span), span)
         coarse = self.registry.table(f"gold/candle_{length}")
-        months = set(span.months())
-        asked = self._readable(self.registry.table("silver/candle"), lambda cell: cell.market == wanted and cell.date in months)
-        minutes = {record.key: record for record in asked}
-        buckets = self.stored(coarse.name)
-        if all(cell in buckets and buckets[cell].inputs[f"silver/candle@{cell.date}"] == record.version for cell, record in minutes.items()):
-            return self._cells(coarse.name, [wanted], span).sort("open_time").collect()
-        whole = TimeRange(Cell(span.months()[0]).window.start, Cell(span.months()[-1]).window.end)
-        made = resample(self._cells("silver/candle", [wanted], whole).collect(), length).select(coarse.names())
-        return made.filter(pl.col("open_time").is_between(span.start, span.end, closed="left"))
+        made = self._of_market(coarse, wanted, span)
+        if all(cell in made and made[cell].inputs[f"silver/candle@{cell.date}"] == record.version for cell, record in self._of_market(fine, wanted, span).items()):
+            return _within(self._rows(coarse, wanted, span), span)
+        return _within(resample(self._rows(fine, wanted, span), length).select(coarse.names()), span)
 
     def scan(self, table: str, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None) -> pl.LazyFrame:
         """A lazy scan of any table, over only the files that can hold what is asked for.
@@ -126,11 +126,39 @@ class Lake:
         if not self.objects.exists():
             raise NoLakeError(self.objects.root)
         stored, foreign = survey(self.objects, table)
-        for error in foreign:
-            cell = parse_cell_path(table, error.path)  # one in a place that is no cell's raises by itself
-            if cell is None or asked(cell):
-                raise error
+        _refuse(table, foreign, asked)
         return [record for cell, record in stored.items() if asked(cell)]
+
+    def _of_market(self, table: type[Table], market: Market, span: TimeRange) -> dict[Cell, CellRecord]:
+        """As `_readable`, of one market and the months of a range, in order of time."""
+        if not self.objects.exists():
+            raise NoLakeError(self.objects.root)
+        stored, foreign = survey_market(self.objects, table, market, span.months())
+        _refuse(table, foreign, lambda cell: True)
+        return stored
+
+    def _rows(self, table: type[Table], market: Market, span: TimeRange) -> pl.DataFrame:
+        """All rows of one market's cells that touch a range, in order of time.
+
+        On S3 whole objects come, all at once: a month is a megabyte, and a scan would wait for its footer and then for each column chunk.
+        """
+        sources: Any
+        if self.objects.is_local:
+            sources = [self.objects.uri(record.path) for record in self._of_market(table, market, span).values()]
+        else:
+            paths = [stored.path for stored in cells_of_market(self.objects, table, market, span.months())]
+            with ThreadPoolExecutor(max_workers=32) as pool:
+                bodies = {path: body for path, body in zip(paths, pool.map(self.objects.get, paths), strict=True) if body is not None}
+            for path, body in bodies.items():
+                parse_cell_path(table, path)
+                read_footer(path, body)
+            sources = [io.BytesIO(body) for body in bodies.values()]
+        if not sources:
+            return table.empty()
+        try:
+            return pl.scan_parquet(sources, glob=False, hive_partitioning=False).select(table.names()).collect()
+        except pl.exceptions.PolarsError as error:
+            raise NotALakeObjectError(market_prefix(table, market), f"the rows of a cell in {span} do not read ({str(error).strip()})") from None
 
     def _cells(self, name: str, markets: list[Market] | None, span: TimeRange | None, with_path: bool = False) -> pl.LazyFrame:
         table = self.registry.table(name)
@@ -155,6 +183,22 @@ class Lake:
         if "end_time" in table.columns:  # a row that covers a range of its own is found by any part of it
             return rows.filter(pl.col(time) < span.end, pl.col("end_time") > span.start)
         return rows.filter(pl.col(time).is_between(span.start, span.end, closed="left"))
+
+
+def _refuse(table: type[Table], foreign: Iterable[NotALakeObjectError], asked: Callable[[Cell], bool]) -> None:
+    """Raise for an object that may hold what is asked for and does not read."""
+    for error in foreign:
+        cell = parse_cell_path(table, error.path)  # one in a place that is no cell's raises by itself
+        if cell is None or asked(cell):
+            raise error
+
+
+def _within(rows: pl.DataFrame, span: TimeRange) -> pl.DataFrame:
+    """Rows that open in a range; they are in order, and most often all of them do."""
+    times = rows["open_time"]
+    if rows.height and times[0] >= span.start and times[-1] < span.end:
+        return rows
+    return rows.filter(pl.col("open_time").is_between(span.start, span.end, closed="left"))
 
 
 def _market(market: str | Market) -> Market:

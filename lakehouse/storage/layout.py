@@ -23,6 +23,11 @@ def table_prefix(table: type[Table]) -> str:
     return table.name
 
 
+def market_prefix(table: type[Table], market: Market) -> str:
+    """The folder of a market's cells, without a trailing slash."""
+    return "/".join([table.name, *_market_folders(market)])
+
+
 def cell_path(table: type[Table], cell: Cell | None) -> str:
     """The object of a cell; `cell` is None for a table of a single object."""
     return "/".join([table.name, *_folders(cell), FILE])
@@ -39,8 +44,11 @@ def _folders(cell: Cell | None) -> list[str]:
     window = f"{'month' if cell.grain == 'month' else 'date'}={cell.date}"
     if cell.market is None:
         return [window]
-    market = cell.market
-    return [f"exchange={market.exchange}", f"market_type={market.market_type}", f"symbol={quote(market.symbol, safe=_SAFE)}", window]
+    return [*_market_folders(cell.market), window]
+
+
+def _market_folders(market: Market) -> list[str]:
+    return [f"exchange={market.exchange}", f"market_type={market.market_type}", f"symbol={quote(market.symbol, safe=_SAFE)}"]
 
 
 def parse_cell_path(table: type[Table], path: str) -> Cell | None:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
@@ -12,12 +12,13 @@ from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
-from lakehouse.storage.layout import FILE, ledger_path, parse_cell_path, table_prefix
-from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.layout import FILE, ledger_path, market_prefix, parse_cell_path, table_prefix
+from lakehouse.storage.objects import LakeObjects, StoredObject
 from lakehouse.storage.parquet import read_footer
 from lakehouse.storage.tables import CellRecord
 
-_TAIL = 64 * 1024
+_TAIL = 16 * 1024
+_AT_ONCE = 32  # requests in flight: on S3 they wait, they do not compute
 _CACHE = {"path": pl.String, "etag": pl.String, "size": pl.Int64, "footer": pl.String}
 Ledger = Mapping[Cell, CellRecord]
 
@@ -27,38 +28,66 @@ def ledger(objects: LakeObjects, table: type[Table]) -> dict[Cell, CellRecord]:
     return survey(objects, table)[0]
 
 
-def survey(objects: LakeObjects, table: type[Table]) -> tuple[dict[Cell, CellRecord], list[NotALakeObjectError]]:
+Survey = tuple[dict[Cell, CellRecord], list[NotALakeObjectError]]
+
+
+def survey(objects: LakeObjects, table: type[Table]) -> Survey:
     """Every stored cell of a table, and the objects in its folder that are none: damaged, or put there by others.
 
     Right by construction: the store is listed, cached footers are used where the object's etag is unchanged, all others are read. Losing the cache
     costs time once.
     """
-    found = {path: (etag, size) for path, etag, size in _listed(objects, table)}
+    found = {path: (etag, size) for path, etag, size in _listed(objects, table_prefix(table))}
     cached = _load(objects, table)
     footers = {path: cached[path][1] for path, (etag, _) in found.items() if path in cached and cached[path][0] == etag}
     unread = [path for path in found if path not in footers]
+    read, foreign = _read_footers(objects, table, {path: found[path][1] for path in unread})
+    footers |= read
+    if footers.keys() != cached.keys() or read:
+        _save(objects, table, {path: (*found[path], footer) for path, footer in footers.items()})
+    return _records(table, found, footers), foreign
+
+
+def survey_market(objects: LakeObjects, table: type[Table], market: Market, months: Collection[str]) -> Survey:
+    """As `survey`, of one market's cells in some months: one listing and their footers, however large the table is."""
+    found = {stored.path: (stored.etag, stored.size) for stored in cells_of_market(objects, table, market, months)}
+    footers, foreign = _read_footers(objects, table, {path: size for path, (_, size) in found.items()})
+    return _records(table, found, footers), foreign
+
+
+def cells_of_market(objects: LakeObjects, table: type[Table], market: Market, months: Collection[str]) -> list[StoredObject]:
+    """The objects in the folders of one market's cells, in order of time."""
+    folders = tuple(f"/month={month}/" if table.grain == "month" else f"/date={month}-" for month in months)
+    listed = [stored for stored in objects.list(market_prefix(table, market)) if any(folder in stored.path for folder in folders)]
+    return sorted((stored for stored in listed if stored.path.endswith(f"/{FILE}")), key=lambda stored: stored.path)
+
+
+def _read_footers(objects: LakeObjects, table: type[Table], sizes: Mapping[str, int]) -> tuple[dict[str, str], list[NotALakeObjectError]]:
+    """Footers by path, read in parallel, and what is no cell of the table; an object that is gone again is in neither."""
     foreign: list[NotALakeObjectError] = []
 
     def read(path: str) -> str:
         try:
             parse_cell_path(table, path)
-            return _read_tail(objects, path, found[path][1])
+            return _read_tail(objects, path, sizes[path])
         except NotALakeObjectError as error:
             foreign.append(error)
             return ""
 
-    if unread:
-        with ThreadPoolExecutor(max_workers=16) as pool:
-            footers |= dict(zip(unread, pool.map(read, unread), strict=True))
-    known = {path: footer for path, footer in footers.items() if footer}
-    if known.keys() != cached.keys() or any(path in known for path in unread):
-        _save(objects, table, {path: (*found[path], footer) for path, footer in known.items()})
-    stored = [CellRecord.from_footer(parse_cell_path(table, path), path, *found[path], json.loads(footer)) for path, footer in known.items()]
-    return {record.key: record for record in sorted(stored, key=lambda record: record.key.sort_key)}, sorted(foreign, key=str)
+    if not sizes:
+        return {}, []
+    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(sizes))) as pool:
+        footers = dict(zip(sizes, pool.map(read, sizes), strict=True))
+    return {path: footer for path, footer in footers.items() if footer}, sorted(foreign, key=str)
 
 
-def _listed(objects: LakeObjects, table: type[Table]) -> Iterable[tuple[str, str, int]]:
-    for found in objects.list(table_prefix(table)):
+def _records(table: type[Table], found: Mapping[str, tuple[str, int]], footers: Mapping[str, str]) -> dict[Cell, CellRecord]:
+    stored = [CellRecord.from_footer(parse_cell_path(table, path), path, *found[path], json.loads(footer)) for path, footer in footers.items()]
+    return {record.key: record for record in sorted(stored, key=lambda record: record.key.sort_key)}
+
+
+def _listed(objects: LakeObjects, prefix: str) -> Iterable[tuple[str, str, int]]:
+    for found in objects.list(prefix):
         if found.path.endswith(f"/{FILE}"):
             yield found.path, found.etag, found.size
 
@@ -134,5 +163,5 @@ def records(objects: LakeObjects, table: type[Table]) -> list[CellRecord]:
     """What is stored of a table of any shape, a record per object."""
     if table.shape != "single":
         return list(ledger(objects, table).values())
-    read = [(path, etag, size, _read_tail(objects, path, size)) for path, etag, size in _listed(objects, table)]
+    read = [(path, etag, size, _read_tail(objects, path, size)) for path, etag, size in _listed(objects, table_prefix(table))]
     return [CellRecord.from_footer(None, path, etag, size, json.loads(footer)) for path, etag, size, footer in read if footer]
