@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +22,7 @@ API_PATHS: Mapping[str, MarketType] = MappingProxyType({"/api/v3/": "spot", "/fa
 _DEFAULT_LIMIT = 500
 _LIMITS: Mapping[MarketType, int] = MappingProxyType({"spot": 1000, "linear": 1500, "inverse": 1500})
 _SMALLEST_MICROSECONDS = 10**14
+_REACH = 200 * 86_400_000
 
 
 class RestError(Exception):
@@ -44,13 +45,14 @@ class Rest:
         self._lock = threading.Lock()
         self._weights: Counter[tuple[str, int]] = Counter()
 
-    def answer(self, path: str, query: Mapping[str, str], microseconds: bool) -> tuple[Any, dict[str, str]]:
+    def answer(self, path: str, query: Mapping[str, str], microseconds: bool, ahead: timedelta = timedelta(0)) -> tuple[Any, dict[str, str]]:
         """Body (to be written as JSON) and headers for a path.
 
         Args:
             path: Such as `/api/v3/klines`.
             query: The request's parameters.
             microseconds: Whether the request asks for timestamps in microseconds; only spot knows that.
+            ahead: How far this API's clock is ahead of the archive's.
 
         Raises:
             RestError: The exchange refuses the request.
@@ -60,7 +62,7 @@ class Rest:
             raise RestError(-1000, "No such endpoint.", 404)
         market_type, endpoint = API_PATHS[api], path.removeprefix(api)
         unit = MICROSECOND if microseconds and market_type == "spot" else MILLISECOND
-        now = self._clock()
+        now = self._clock() + ahead
         if endpoint == "time":
             return {"serverTime": int(now.timestamp() * unit)}, self._charge(api, now, 1)
         if endpoint == "exchangeInfo":
@@ -94,11 +96,14 @@ class Rest:
         start, end = _milliseconds(query, "startTime"), _milliseconds(query, "endTime")
         step = interval * 60_000
         first, last = market.first_minute // interval, minute_of(now) // interval
+        newest_first = start is None
+        if market_type == "inverse":  # documented: the newest rows of at most 200 days, whichever end is given
+            newest_first, start, end = True, *_within_reach(start, end, int(now.timestamp()) * 1000)
         if start is not None:
             first = max(first, -(-start // step))
         if end is not None:
             last = min(last, end // step)
-        if start is None:
+        if newest_first:
             first = max(first, last - limit + 1)
         last = min(last, first + limit - 1)
         return to_rest(market, _known_candles(market, interval, first, last, minute_of(now)), interval, unit)
@@ -123,6 +128,15 @@ def _klines_weight(market_type: MarketType, limit: int) -> int:
     if market_type == "spot":
         return 2
     return 1 if limit < 100 else 2 if limit < 500 else 5 if limit <= 1000 else 10
+
+
+def _within_reach(start: int | None, end: int | None, now: int) -> tuple[int, int]:
+    """Both ends of what an inverse API looks at, in milliseconds."""
+    if start is not None and end is not None and end - start > _REACH:
+        raise RestError(-1127, "Lookup interval is too big. More than 4800 hours between startTime and endTime.")
+    if end is None:
+        end = now if start is None else min(start + _REACH, now)
+    return (end - _REACH if start is None else start), end
 
 
 def _milliseconds(query: Mapping[str, str], name: str) -> int | None:
