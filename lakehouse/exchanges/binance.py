@@ -10,7 +10,7 @@ import requests
 
 from lakehouse.exchanges.exchange import Exchange, MarketInfo
 from lakehouse.exchanges.paging import PageRules
-from lakehouse.exchanges.rest import Refusal, RestApi, RestCall
+from lakehouse.exchanges.rest_api import Refusal, RestApi, RestCall
 from lakehouse.model.errors import CsvEmptyError, CsvEncodingError, CsvHeaderError, CsvParseError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import polars as pl
 
-from lakehouse.exchanges.rest import RestApi, RestClient
+from lakehouse.exchanges.rest import RestClient
+from lakehouse.exchanges.rest_api import RestApi
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.timerange import TimeRange, day_range, month_range
 

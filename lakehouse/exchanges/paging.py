@@ -86,7 +86,8 @@ def _next_open(ask: AskPage, rules: PageRules, interval: Interval, span: TimeRan
     """An instant of a range before which none of its candles opens: that of the first one, or the start of its day; the end if there is none."""
     if rules.finds_next:
         return first_candle(ask, rules, interval, span) or span.end
-    # One request for days sees as far as the API lets it see.
+    if interval == _DAY:
+        return span.start  # a page of days reaches as far as any search
     page = next(pages(ask, rules, _DAY, TimeRange(floor_to(span.start, _DAY), span.end)), None)
     return max(span.start, _opened(page)[0]) if page is not None else span.end
 

@@ -9,15 +9,15 @@ import json
 import re
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import polars as pl
 
-from lakehouse.exchanges.paging import PageRules, first_candle, floor_to, pages
+from lakehouse.exchanges.paging import first_candle, floor_to, pages
+from lakehouse.exchanges.rest_api import RestApi, RestCall
 from lakehouse.model.errors import ArchiveFileError, RestBannedError, RestRefusedError, RestUnreachableError, UnknownSymbolError
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market
@@ -34,77 +34,7 @@ _MARGIN = 0.5  # seconds into the next minute before it is used
 _LONGEST_WAIT = 300.0  # seconds; who is told to wait longer is told so at once
 _BACK_OFF = {429: 60.0, 418: 120.0}  # seconds, where no Retry-After says it
 
-Refusal = Literal["throttled", "busy", "unknown_symbol", "other"]
 Read = TypeVar("Read")
-
-
-@dataclass(frozen=True, slots=True)
-class RestCall:
-    """One request.
-
-    Attributes:
-        method: ccxt's implicit method, which answers with what the exchange says.
-        params: The query.
-        weight: What it costs of the budget.
-    """
-
-    method: str
-    params: Mapping[str, str | int]
-    weight: int
-
-
-class RestApi(ABC):
-    """Address and dialect of the REST API of one market type.
-
-    Attributes:
-        exchange: ccxt id.
-        setting: The setting that moves the base URL.
-        moving_hint: What it may be set to.
-        weight_header: Response header with the weight used in this minute.
-        url: Base of the API.
-        ccxt_urls: The same as ccxt names it.
-        rules: What one request for candles may have.
-    """
-
-    exchange: ClassVar[str]
-    setting: ClassVar[str]
-    moving_hint: ClassVar[str]
-    weight_header: ClassVar[str]
-    url: str
-    ccxt_urls: Mapping[str, str]
-    rules: PageRules
-
-    @abstractmethod
-    def time_call(self) -> RestCall:
-        """Asks for the server's time."""
-
-    @abstractmethod
-    def read_time(self, answer: Any) -> datetime:
-        """The server's time from the answer."""
-
-    @abstractmethod
-    def budget_call(self) -> RestCall:
-        """Asks for the budget."""
-
-    @abstractmethod
-    def read_budget(self, answer: Any) -> int:
-        """The weight that may be used per minute, from the answer."""
-
-    @abstractmethod
-    def candles_call(self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
-        """Asks for candles that open in `[start, end)`: with an end alone for the newest."""
-
-    @abstractmethod
-    def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
-        """The value columns of `bronze/candle_archive` from the answer, which may hold no row.
-
-        Raises:
-            ArchiveFileError: The rows are not what they should be.
-        """
-
-    @abstractmethod
-    def refusal(self, code: int) -> Refusal:
-        """What an error code in a body means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +230,7 @@ class RestClient:
         try:
             value = getattr(exchange, call.method)(dict(call.params))
         except (ccxt.BaseError, OSError, ValueError) as error:
-            said = str(error.__cause__ or error).split("\n", 1)[0]
+            said = _root(error)
         if exchange.heard is None:
             return _Reply(None, {}, None, said)
         status, headers, body = exchange.heard
@@ -376,6 +306,13 @@ class RestClient:
 
     def _unreachable(self, why: str) -> RestUnreachableError:
         return RestUnreachableError(self.api.url, why, f"Check the network and {self.api.setting}. What had been built stays; run the same build again.")
+
+
+def _root(error: BaseException) -> str:
+    """What went wrong at the bottom: libraries wrap it in pages of addresses."""
+    while (below := error.__cause__ or error.__context__) is not None:
+        error = below
+    return str(error) or type(error).__name__
 
 
 def _connect(api: RestApi) -> Any:
