@@ -11,6 +11,7 @@ import polars as pl
 
 from lakehouse.exchanges.rest import RestClient
 from lakehouse.exchanges.rest_api import RestApi
+from lakehouse.model.errors import RestUnreachableError
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.timerange import TimeRange, day_range, month_range
 
@@ -60,7 +61,11 @@ class Exchange(ABC):
         self._lock = threading.Lock()
 
     def rest(self, market_type: MarketType) -> RestClient:
-        """The client of a market type's REST API: one per API, shared by all threads, so that they share its budget and its bans too."""
+        """The client of a market type's REST API: one per API, shared by all threads, so that they share its budget and its bans too.
+
+        Raises:
+            RestUnreachableError: As `rest_api`.
+        """
         api = self.rest_api(market_type)
         with self._lock:
             return self._clients.setdefault(api.url, RestClient(api))
@@ -85,9 +90,13 @@ class Exchange(ABC):
             ArchiveFileError: The content cannot be trusted; the class says why.
         """
 
-    @abstractmethod
     def rest_api(self, market_type: MarketType) -> RestApi:
-        """Address and dialect of a market type's REST API."""
+        """Address and dialect of a market type's REST API.
+
+        Raises:
+            RestUnreachableError: The exchange has none, or none that is known here.
+        """
+        raise RestUnreachableError(f"{self.name} ({market_type})", "none is known to lakehouse", "The archive is the only source.")
 
     @abstractmethod
     def infer_info(self, market: Market) -> MarketInfo:
