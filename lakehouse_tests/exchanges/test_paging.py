@@ -61,6 +61,11 @@ def test_every_candle_of_a_range_comes_once_and_in_order(indexes: set[int], off:
     assert server.read(span) == [time for time in server.opens if span.start <= time < span.end]
 
 
+def test_more_candles_than_slots_are_read_to_the_last() -> None:
+    server = Server(OLDEST_FIRST, [START + timedelta(seconds=30 * half) for half in range(4)])
+    assert server.read(TimeRange(START, START + timedelta(minutes=2))) == server.opens
+
+
 @given(slots, spans)
 def test_it_does_so_where_the_newest_rows_of_a_range_are_answered(indexes: set[int], span: TimeRange) -> None:
     server = Server(NEWEST_FIRST, [START + index * MINUTE.delta for index in indexes])
