@@ -1,15 +1,17 @@
-"""Binance: archive keys, CSV dialects and exchangeInfo. The only module that knows `um`, `cm` and `kline`."""
+"""Binance: archive keys, CSV dialects, exchangeInfo and REST. The only module that knows `um`, `cm` and `kline`."""
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
 from lakehouse.exchanges.exchange import Exchange, MarketInfo
+from lakehouse.exchanges.paging import PageRules
+from lakehouse.exchanges.rest_api import Refusal, RestApi, RestCall
 from lakehouse.model.errors import CsvEmptyError, CsvEncodingError, CsvHeaderError, CsvParseError
-from lakehouse.model.interval import MINUTE
+from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.table import UTC_TIME
 
@@ -17,7 +19,16 @@ ARCHIVE_URL = "https://s3-ap-northeast-1.amazonaws.com"
 REST_URLS: dict[MarketType, str] = {"spot": "https://api.binance.com", "linear": "https://fapi.binance.com", "inverse": "https://dapi.binance.com"}
 
 _FOLDERS: dict[MarketType, str] = {"spot": "spot", "linear": "futures/um", "inverse": "futures/cm"}
-_INFO_PATHS: dict[MarketType, str] = {"spot": "/api/v3/exchangeInfo", "linear": "/fapi/v1/exchangeInfo", "inverse": "/dapi/v1/exchangeInfo"}
+_REST_PATHS: dict[MarketType, str] = {"spot": "/api/v3", "linear": "/fapi/v1", "inverse": "/dapi/v1"}
+_CCXT_URLS: dict[MarketType, str] = {"spot": "public", "linear": "fapiPublic", "inverse": "dapiPublic"}
+_FUTURES_SIZES = ((99, 1), (499, 2), (1000, 5), (1500, 10))
+# The inverse API documents that it answers with the newest rows of a range, and that a start alone stands for the 200 days from it.
+_PAGE_RULES: dict[MarketType, PageRules] = {
+    "spot": PageRules(((1000, 2),)),
+    "linear": PageRules(_FUTURES_SIZES),
+    "inverse": PageRules(_FUTURES_SIZES, timedelta(days=200), finds_next=False),
+}
+_REFUSALS: dict[int, Refusal] = {-1003: "throttled", -1001: "busy", -1006: "busy", -1007: "busy", -1008: "busy", -1121: "unknown_symbol"}
 _TYPES = {"bronze/candle_archive": ("klines", MINUTE.name)}
 _PERIOD = re.compile(r".*-(\d{4}-\d{2}(?:-\d{2})?)\.zip")
 _QUOTES = (
@@ -79,6 +90,12 @@ class Binance(Exchange):
     def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
         return parse_klines(key, csv, market.market_type)
 
+    def rest_api(self, market_type: MarketType) -> "BinanceRest":
+        return BinanceRest(market_type, self._rest_base(market_type))
+
+    def _rest_base(self, market_type: MarketType) -> str:
+        return (self.rest_url or REST_URLS[market_type]) + _REST_PATHS[market_type]
+
     def infer_info(self, market: Market) -> MarketInfo:
         """Base and quote by the known quote assets; inverse contracts are 100 USD for BTC and 10 for all others."""
         pair = market.symbol.split("_")[0]
@@ -91,7 +108,7 @@ class Binance(Exchange):
     def ask_info(self, market_type: MarketType) -> Mapping[str, MarketInfo]:
         import requests  # a fifth of a second that reading files never needs
 
-        url = (self.rest_url or REST_URLS[market_type]) + _INFO_PATHS[market_type]
+        url = f"{self._rest_base(market_type)}/exchangeInfo"
         answer = requests.get(url, timeout=(5, 30))  # RequestException is an OSError
         answer.raise_for_status()
         try:
@@ -99,6 +116,66 @@ class Binance(Exchange):
             return {entry["symbol"]: _info(market_type, entry) for entry in symbols}
         except (ValueError, KeyError, TypeError) as error:
             raise OSError(f"{url} did not answer with an exchangeInfo: {error!r}") from error
+
+
+class BinanceRest(RestApi):
+    """One of Binance's three REST APIs.
+
+    Args:
+        market_type: Which one.
+        url: Its base.
+    """
+
+    exchange = Binance.name
+    setting = "LAKEHOUSE_BINANCE_REST_URL"
+    moving_hint = "for spot, https://data-api.binance.vision has market data for every region"
+    weight_header = "X-MBX-USED-WEIGHT-1M"
+
+    def __init__(self, market_type: MarketType, url: str) -> None:
+        self.market_type = market_type
+        self.url = url
+        self.ccxt_urls = {_CCXT_URLS[market_type]: url}
+        self.rules = _PAGE_RULES[market_type]
+
+    def time_call(self) -> RestCall:
+        return self._call("time", 1)
+
+    def read_time(self, answer: Any) -> datetime:
+        return datetime.fromtimestamp(int(answer["serverTime"]) / 1000, UTC)
+
+    def budget_call(self) -> RestCall:
+        if self.market_type == "spot":
+            return self._call("exchangeinfo", 20, showPermissionSets="false")  # they are most of the body
+        return self._call("exchangeinfo", 1)
+
+    def read_budget(self, answer: Any) -> int:
+        limits = [limit for limit in answer["rateLimits"] if (limit["rateLimitType"], limit["interval"], int(limit["intervalNum"])) == ("REQUEST_WEIGHT", "MINUTE", 1)]
+        if not limits:
+            raise ValueError("no weight per minute among the rateLimits")
+        return int(limits[0]["limit"])
+
+    def candles_call(self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
+        bounds = {"startTime": _milliseconds(start)} if start else {}
+        if end:
+            bounds["endTime"] = _milliseconds(end) - 1  # inclusive
+        return self._call("klines", self.rules.weight(limit), symbol=symbol, interval=interval.name, limit=limit, **bounds)
+
+    def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
+        if not answer:
+            return _EMPTY
+        lines = "\n".join(",".join(map(str, row)) for row in answer)
+        return parse_klines(f"{self.url}/klines?symbol={market.symbol}", lines.encode(), self.market_type)
+
+    def refusal(self, code: int) -> Refusal:
+        return _REFUSALS.get(code, "other")
+
+    def _call(self, endpoint: str, weight: int, **params: str | int) -> RestCall:
+        return RestCall(f"{_CCXT_URLS[self.market_type].lower()}_get_{endpoint}", params, weight)
+
+
+def _milliseconds(instant: datetime) -> int:
+    """Milliseconds since 1970, rounded up."""
+    return -((datetime(1970, 1, 1, tzinfo=UTC) - instant) // timedelta(milliseconds=1))
 
 
 def _info(market_type: MarketType, entry: Mapping[str, Any]) -> MarketInfo:
@@ -165,6 +242,8 @@ _VALUES = (
     "contracts",
     "taker_buy_contracts",
 )
+
+_EMPTY = pl.DataFrame(schema={name: UTC_TIME if name.endswith("_time") else pl.Int64 if name == "trade_count" else pl.Float64 for name in _VALUES})
 
 
 def _instant(column: pl.Series, is_end: bool) -> pl.Series:

@@ -1,5 +1,6 @@
 """What every exchange module provides."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from typing import ClassVar
 
 import polars as pl
 
+from lakehouse.exchanges.rest import RestClient
+from lakehouse.exchanges.rest_api import RestApi
+from lakehouse.model.errors import RestUnreachableError
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.timerange import TimeRange, day_range, month_range
 
@@ -53,6 +57,18 @@ class Exchange(ABC):
     def __init__(self, archive_url: str | None = None, rest_url: str | None = None) -> None:
         self.archive_url = (archive_url or self.archive_home).rstrip("/")
         self.rest_url = rest_url.rstrip("/") if rest_url else None
+        self._clients: dict[str, RestClient] = {}
+        self._lock = threading.Lock()
+
+    def rest(self, market_type: MarketType) -> RestClient:
+        """The client of a market type's REST API: one per API, shared by all threads, so that they share its budget and its bans too.
+
+        Raises:
+            RestUnreachableError: As `rest_api`.
+        """
+        api = self.rest_api(market_type)
+        with self._lock:
+            return self._clients.setdefault(api.url, RestClient(api))
 
     @abstractmethod
     def archive_prefix(self, table: str, market: Market, frequency: str) -> str:
@@ -73,6 +89,14 @@ class Exchange(ABC):
         Raises:
             ArchiveFileError: The content cannot be trusted; the class says why.
         """
+
+    def rest_api(self, market_type: MarketType) -> RestApi:
+        """Address and dialect of a market type's REST API.
+
+        Raises:
+            RestUnreachableError: The exchange has none, or none that is known here.
+        """
+        raise RestUnreachableError(f"{self.name} ({market_type})", "none is known to lakehouse", "The archive is the only source.")
 
     @abstractmethod
     def infer_info(self, market: Market) -> MarketInfo:

@@ -168,6 +168,52 @@ class FetchError(LakehouseError):
         self.key = key
 
 
+class RestUnreachableError(LakehouseError):
+    """A REST API that does not answer, or not with what was asked for; worth trying again later.
+
+    Attributes:
+        url: Base of the API.
+        why: What happened instead.
+    """
+
+    def __init__(self, url: str, why: str, do: str) -> None:
+        super().__init__(f"The REST API at {url} does not answer as expected: {why}. {do}")
+        self.url = url
+        self.why = why
+
+
+class RestBannedError(RestUnreachableError):
+    """A REST API that has banned this address for asking too much.
+
+    Attributes:
+        until: When it may be asked again.
+    """
+
+    def __init__(self, url: str, until: datetime) -> None:
+        super().__init__(url, f"it has banned this address until {until:%Y-%m-%d %H:%M:%S} UTC", "It is not asked again before; another process that does lengthens the ban.")
+        self.until = until
+
+
+class RestRefusedError(RestUnreachableError):
+    """A REST API that serves others, but not this address."""
+
+    def __init__(self, url: str, status: int, setting: str, hint: str) -> None:
+        why = "it refuses requests from this region" if status == 451 else "its firewall refuses this client"
+        super().__init__(url, f"{why} (HTTP {status})", f"Set {setting} to a base URL that serves you; {hint}.")
+
+
+class UnknownSymbolError(LakehouseError):
+    """A market that the archive may have and REST does not, such as one that was delisted.
+
+    Attributes:
+        market: Key of the market.
+    """
+
+    def __init__(self, market: str, url: str) -> None:
+        super().__init__(f"The REST API at {url} does not know {market}: it was delisted, or never listed. What the archive has of it is all there is.")
+        self.market = market
+
+
 # --- damaged files ------------------------------------------------------------------------------------------------------
 
 

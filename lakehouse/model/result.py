@@ -49,6 +49,27 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A range a REST API was asked for, and what it answered.
+
+    Attributes:
+        start: Start of the range.
+        end: End of the range (exclusive), cut to the end of the last finished candle by the server's time.
+        at: The server's time of the answer.
+        outcome: `rows`, `empty` (asked, and nothing there) or `unreachable`.
+        before: When the last candle before `start` opens, where it was asked for.
+        after: When the first candle at or after `end` opens, where it was asked for.
+    """
+
+    start: datetime
+    end: datetime
+    at: datetime
+    outcome: Literal["rows", "empty", "unreachable"]
+    before: datetime | None = None
+    after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CellFacts:
     """What a cell says about itself beside its rows.
 

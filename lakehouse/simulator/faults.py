@@ -24,6 +24,13 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "cut_transfer": "the first transfer of a file ends in the middle",
         "error_503": "the first two requests for a file answer 503 SlowDown",
         "error_429": "the first two requests for a REST path answer 429 with Retry-After",
+        "error_418": "a REST path answers 418 with Retry-After: the address is banned",
+        "error_403": "a REST path answers 403: the firewall refuses the client",
+        "error_451": "a REST path answers 451: the region is blocked",
+        "rest_503": "the first two requests for a REST path answer 503",
+        "body_error": "the first two requests for a REST path answer 200 with an error in the body",
+        "rest_unavailable": "every REST request answers 503",
+        "clock_skew": "the REST API's clock is an hour ahead of everybody else's",
         "unavailable": "every request for a file answers 503",
         "slow": "every answer takes a fifth of a second longer",
         "monthly_absent": "a monthly file is neither listed nor served",
@@ -53,9 +60,13 @@ ROW_FAULTS = ("day_absent", "conflicting_rows", "duplicated_rows", "reupload", "
 
 _MONTHLY_ONLY = frozenset({"monthly_absent", "day_absent", "duplicated_rows", "conflicting_rows"})
 _DAILY_ONLY = frozenset({"daily_absent"})
-_REST_ONLY = frozenset({"error_429"})
+_REST_WHOLE = frozenset({"rest_unavailable", "clock_skew"})
+REST_FAULTS = frozenset({"error_429", "error_418", "error_403", "error_451", "rest_503", "body_error"}) | _REST_WHOLE
+"""Faults of the REST API."""
+
 _BY_MONTH = frozenset({*DAY_FAULTS, "rest_forgotten"})
 """Without a pattern these hit monthly keys alone: each of them stands for a day, or for the market."""
+
 _ONE_IN = 6
 
 
@@ -72,7 +83,8 @@ class Fault:
 
     Attributes:
         name: One of `FAULTS`.
-        pattern: Glob over archive keys (for `error_429` over REST paths); without one, about one in six of the 1m kline files it can hit.
+        pattern: Glob over archive keys (for faults of the REST API over its paths); without one, about one in six of the 1m kline files it can hit, or the
+            path of the klines (all paths, where the fault says so).
             A fault of a day (`rowfaults.DAY_FAULTS`, such as `halt`) is a market's, not a file's: hit the key of a month's 1m file, and it befalls one day drawn from
             that month; hit only those of daily 1m files, and it befalls these days. Which sources tell of it, files of every interval and REST, is the fault's own matter.
             `rest_forgotten` befalls the market the key of whose first monthly 1m file is hit.
@@ -96,14 +108,14 @@ class Fault:
 
     def matches(self, key: str) -> bool:
         """Whether the fault hits an archive key, or a REST path (which starts with a slash)."""
-        if key.startswith("/") != (self.name in _REST_ONLY):
+        if key.startswith("/") != (self.name in REST_FAULTS):
             return False
         if (self.name in _MONTHLY_ONLY and "/monthly/" not in key) or (self.name in _DAILY_ONLY and "/daily/" not in key):
             return False
         if self.pattern is not None:
             return fnmatchcase(key, self.pattern)
-        if self.name in _REST_ONLY:
-            return key.endswith("/klines")
+        if self.name in REST_FAULTS:
+            return self.name in _REST_WHOLE or key.endswith("/klines")
         if self.name in _BY_MONTH and "/monthly/" not in key:
             return False
         return "/klines/" in key and "/1m/" in key and key.endswith(".zip") and draw("fault", self.name, key) % _ONE_IN == 0

@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +26,7 @@ _DEFAULT_LIMIT = 500
 _LIMITS: Mapping[MarketType, int] = MappingProxyType({"spot": 1000, "linear": 1500, "inverse": 1500})
 _SMALLEST_MICROSECONDS = 10**14
 _LONG_SPAN = 30 * 1440
+_REACH = 200 * 86_400_000
 
 
 class RestError(Exception):
@@ -49,13 +50,14 @@ class Rest:
         self._lock = threading.Lock()
         self._weights: Counter[tuple[str, int]] = Counter()
 
-    def answer(self, path: str, query: Mapping[str, str], microseconds: bool) -> tuple[Any, dict[str, str]]:
+    def answer(self, path: str, query: Mapping[str, str], microseconds: bool, ahead: timedelta = timedelta(0)) -> tuple[Any, dict[str, str]]:
         """Body (to be written as JSON) and headers for a path.
 
         Args:
             path: Such as `/api/v3/klines`.
             query: The request's parameters.
             microseconds: Whether the request asks for timestamps in microseconds; only spot knows that.
+            ahead: How far this API's clock is ahead of the archive's.
 
         Raises:
             RestError: The exchange refuses the request.
@@ -65,7 +67,7 @@ class Rest:
             raise RestError(-1000, "No such endpoint.", 404)
         market_type, endpoint = API_PATHS[api], path.removeprefix(api)
         unit = MICROSECOND if microseconds and market_type == "spot" else MILLISECOND
-        now = self._clock()
+        now = self._clock() + ahead
         if endpoint == "time":
             return {"serverTime": int(now.timestamp() * unit)}, self._charge(api, now, 1)
         if endpoint == "exchangeInfo":
@@ -106,6 +108,9 @@ class Rest:
             return []
         start, end = _milliseconds(query, "startTime"), _milliseconds(query, "endTime")
         step = interval * 60_000
+        newest_first = start is None
+        if market_type == "inverse":  # documented: the newest rows of at most 200 days, whichever end is given
+            newest_first, start, end = True, *_within_reach(start, end, int(now.timestamp()) * 1000)
         first = max(market.first_minute // interval, 0 if start is None else start // step)
         until = int(now.timestamp() * 1000) if end is None else min(int(now.timestamp() * 1000), end)
         last = until // step
@@ -114,11 +119,11 @@ class Rest:
         missing, span = limit, limit + 1
         # What a halt or break leaves of a page is filled up from behind it.
         while missing > 0 and first <= last:
-            low, high = (max(first, last - span + 1), last) if start is None else (first, min(last, first + span - 1))
+            low, high = (max(first, last - span + 1), last) if newest_first else (first, min(last, first + span - 1))
             rows = self._candles(path, market, interval, low, high, minute_of(now)).filter(asked)
-            pages.append(rows.tail(missing) if start is None else rows.head(missing))
+            pages.append(rows.tail(missing) if newest_first else rows.head(missing))
             missing, span = missing - pages[-1].height, max(span, _LONG_SPAN // interval)
-            first, last = (first, low - 1) if start is None else (high + 1, last)
+            first, last = (first, low - 1) if newest_first else (high + 1, last)
         if not pages:
             return []
         return to_rest(market, pl.concat(pages).sort("minute"), interval, unit)
@@ -146,6 +151,15 @@ def _klines_weight(market_type: MarketType, limit: int) -> int:
     if market_type == "spot":
         return 2
     return 1 if limit < 100 else 2 if limit < 500 else 5 if limit <= 1000 else 10
+
+
+def _within_reach(start: int | None, end: int | None, now: int) -> tuple[int, int]:
+    """Both ends of what an inverse API looks at, in milliseconds."""
+    if start is not None and end is not None and end - start > _REACH:
+        raise RestError(-1127, "Lookup interval is too big. More than 4800 hours between startTime and endTime.")
+    if end is None:
+        end = now if start is None else min(start + _REACH, now)
+    return (end - _REACH if start is None else start), end
 
 
 def _milliseconds(query: Mapping[str, str], name: str) -> int | None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
@@ -20,6 +21,21 @@ from lakehouse.simulator.rest import Rest, RestError
 _XML, _JSON, _ZIP = "application/xml", "application/json", "application/zip"
 _RANGE = re.compile(r"bytes=(?=-?\d)(?P<first>\d*)-(?P<last>\d*)")
 _REFUSALS = 2
+_TOO_MANY = b'{"code":-1003,"msg":"Too many requests."}'
+_BANNED = b'{"code":-1003,"msg":"Way too many requests; IP banned."}'
+_BLOCKED = b'{"code":0,"msg":"Service unavailable from a restricted location."}'
+_BUSY = b'{"code":-1001,"msg":"Internal error; unable to process your request. Please try again."}'
+# Fault of the REST API -> status, body, headers, and how many requests for a path are answered so (None: all).
+_REST_REFUSALS: Mapping[str, tuple[int, bytes, Mapping[str, str], int | None]] = {
+    "rest_unavailable": (503, _BUSY, {}, None),
+    "error_418": (418, _BANNED, {"Retry-After": "180"}, None),
+    "error_403": (403, b"<html>Request blocked.</html>", {}, None),
+    "error_451": (451, _BLOCKED, {}, None),
+    "error_429": (429, _TOO_MANY, {"Retry-After": "1"}, _REFUSALS),
+    "rest_503": (503, _BUSY, {}, _REFUSALS),
+    "body_error": (200, _TOO_MANY, {}, _REFUSALS),
+}
+_SKEW = timedelta(hours=1)
 _SLOW_SECONDS = 0.2
 
 
@@ -112,11 +128,17 @@ class _Handler(BaseHTTPRequestHandler):
         return self._object(key) if key else self._bucket(query)
 
     def _rest(self, path: str, query: Mapping[str, str]) -> _Reply:
-        if self._exchange.faults.first_requests("error_429", path, _REFUSALS):
-            self._exchange.faults.show("error_429", path)
-            return _Reply(429, b'{"code":-1003,"msg":"Too many requests."}', _JSON, {"Retry-After": "1"})
+        faults = self._exchange.faults
+        for name, (status, body, headers, count) in _REST_REFUSALS.items():
+            if faults.hits(name, path) if count is None else faults.first_requests(name, path, count):
+                faults.show(name, path)
+                return _Reply(status, body, _JSON, headers)
+        ahead = timedelta(0)
+        if faults.hits("clock_skew", path):
+            faults.show("clock_skew", path)
+            ahead = _SKEW
         try:
-            answer, headers = self._exchange.rest.answer(path, query, self.headers.get("X-MBX-TIME-UNIT", "").upper() == "MICROSECOND")
+            answer, headers = self._exchange.rest.answer(path, query, self.headers.get("X-MBX-TIME-UNIT", "").upper() == "MICROSECOND", ahead)
         except RestError as error:
             return _Reply(error.status, json.dumps(error.body).encode(), _JSON)
         return _Reply(200, json.dumps(answer, separators=(",", ":")).encode(), _JSON, headers)

@@ -83,7 +83,7 @@ def test_day_month_and_rest_agree(client: Client, path: str, api: str, symbol: s
         daily = client.rows(kline_key(path, "daily", symbol, "1m", day))
         start = int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()) * 1000
         assert daily.equals(month.filter(pl.col("open_time").is_between(start, start + 86_399_999)))
-        assert client.klines(api, symbol=symbol, interval="1m", startTime=start, limit=1000).equals(daily[:1000])
+        assert client.klines(api, symbol=symbol, interval="1m", startTime=start, endTime=start + 999 * 60_000, limit=1000).equals(daily[:1000])
 
 
 @pytest.mark.parametrize(("path", "symbol"), [("spot", "ADABTC"), ("futures/um", "ETHUSDT"), ("futures/cm", "BTCUSD_PERP")])

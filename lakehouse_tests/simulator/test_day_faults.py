@@ -59,10 +59,9 @@ def told(*faults: str, market: SimulatedMarket = ETH) -> dict[str, pl.DataFrame]
 
 
 def paged(client: Client, api: str, symbol: str, interval: str, start: int, end: int) -> pl.DataFrame:
-    """REST rows of a range, page by page: the next begins a millisecond behind the last row."""
-    pages = [client.klines(api, symbol=symbol, interval=interval, startTime=start, endTime=end, limit=1000)]
-    while pages[-1].height:
-        pages.append(client.klines(api, symbol=symbol, interval=interval, startTime=pages[-1]["open_time"][-1] + 1, endTime=end, limit=1000))
+    """REST rows of a range, in pages that can hold all of their part of it: inverse endpoints give a page's newest rows."""
+    part = 1000 * (MINUTE if interval == "1m" else HOUR)
+    pages = [client.klines(api, symbol=symbol, interval=interval, startTime=first, endTime=min(first + part, end + 1) - 1, limit=1000) for first in range(start, end + 1, part)]
     return pl.concat(pages)
 
 

@@ -13,6 +13,7 @@ import requests
 
 from lakehouse.model.errors import UsageError
 from lakehouse.simulator import FAULTS, Fault, Simulator, UnknownFaultError
+from lakehouse.simulator.faults import REST_FAULTS
 
 from .conftest import NOW, Client, kline_key
 
@@ -33,7 +34,7 @@ def test_an_unknown_fault_is_refused_with_the_known_ones() -> None:
     assert [str(Fault.parse(text)) for text in ("slow", "slow=*x[0-9]=*")] == ["slow", "slow=*x[0-9]=*"]
 
 
-@pytest.mark.parametrize("name", sorted(set(FAULTS) - {"error_429"}))
+@pytest.mark.parametrize("name", sorted(set(FAULTS) - REST_FAULTS))
 def test_without_a_pattern_about_one_in_six_minute_files_is_hit(client: Client, name: str) -> None:
     frequency = "daily" if name == "daily_absent" else "monthly"
     keys = [key for symbol in (["XYZUSDT"] if frequency == "daily" else ["BTCUSDT", "ETHUSDT", "ADABTC"]) for key in client.listing(f"data/spot/{frequency}/klines/{symbol}/")]
@@ -207,6 +208,37 @@ def test_error_429(own_client: Client) -> None:
     answers = [own_client.session.get(url) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [429, 429, 200]
     assert (answers[0].headers["Retry-After"], answers[0].json()["code"]) == ("1", -1003)
+
+
+@pytest.mark.parametrize(
+    ("fault", "statuses", "code"),
+    [
+        ("error_418", [418] * 4, -1003),
+        ("error_403", [403] * 4, None),
+        ("error_451", [451] * 4, 0),
+        ("rest_503", [503, 503, 200, 200], -1001),
+        ("body_error", [200] * 4, -1003),
+        ("rest_unavailable", [503] * 4, -1001),
+    ],
+)
+def test_faults_of_the_rest_api(own_client: Client, fault: str, statuses: list[int], code: int | None) -> None:
+    own_client.sim.add_fault(fault)
+    answers = [own_client.session.get(f"{own_client.sim.url}/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == statuses
+    assert code is None or answers[0].json()["code"] == code
+    assert ("Retry-After" in answers[0].headers) == (fault == "error_418")
+    whole = own_client.session.get(f"{own_client.sim.url}/fapi/v1/time").status_code
+    assert whole == (503 if fault == "rest_unavailable" else 200)
+    assert own_client.get(DAY).status_code == 200
+    last = answers[3].json() if fault in ("rest_503", "body_error") else []
+    assert len(last) == (1 if fault in ("rest_503", "body_error") else 0)
+
+
+def test_clock_skew(own_client: Client) -> None:
+    own_client.sim.add_fault("clock_skew")
+    ahead = int((NOW + timedelta(hours=1)).timestamp()) * 1000
+    assert own_client.session.get(f"{own_client.sim.url}/api/v3/time").json() == {"serverTime": ahead}
+    assert own_client.klines("api/v3", symbol="BTCUSDT", interval="1m", limit=1)["open_time"][0] == ahead // 60_000 * 60_000
 
 
 def test_slow(own_client: Client) -> None:

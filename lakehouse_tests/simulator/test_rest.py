@@ -45,6 +45,16 @@ def test_a_start_gives_the_oldest_and_anything_else_the_newest(client: Client) -
     assert times(client, limit=1) == [ms(NOW.replace(second=0))]
 
 
+def test_the_inverse_api_answers_with_the_newest_of_at_most_200_days(client: Client) -> None:
+    market, days = {"api": "dapi/v1", "symbol": "BTCUSD_PERP"}, 86_400_000
+    assert times(client, **market, startTime=NOON, endTime=NOON + 9 * MINUTE, limit=3) == [NOON + n * MINUTE for n in (7, 8, 9)]
+    assert times(client, **market, interval="1d", startTime=NOON, limit=1) == [NOON + 200 * days - days // 2]
+    assert times(client, **market, interval="1d", endTime=NOON, limit=1000)[0] == NOON - 200 * days + days // 2
+    assert times(client, **market, limit=1) == [ms(NOW.replace(second=0))]
+    refused = answer(client, "dapi/v1/klines", symbol="BTCUSD_PERP", interval="1d", startTime=NOON, endTime=NOON + 201 * days)
+    assert (refused.status_code, refused.json()["code"]) == (400, -1127)
+
+
 @pytest.mark.parametrize(("api", "most"), [("api/v3", 1000), ("fapi/v1", 1500)])
 def test_limits(client: Client, api: str, most: int) -> None:
     assert len(times(client, api, startTime=NOON)) == 500

@@ -1,0 +1,84 @@
+"""What a client needs to know of a REST API: its address and its dialect."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+import polars as pl
+
+from lakehouse.exchanges.paging import PageRules
+from lakehouse.model.interval import Interval
+from lakehouse.model.market import Market
+
+Refusal = Literal["throttled", "busy", "unknown_symbol", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class RestCall:
+    """One request.
+
+    Attributes:
+        method: ccxt's implicit method, which answers with what the exchange says.
+        params: The query.
+        weight: What it costs of the budget.
+    """
+
+    method: str
+    params: Mapping[str, str | int]
+    weight: int
+
+
+class RestApi(ABC):
+    """Address and dialect of the REST API of one market type.
+
+    Attributes:
+        exchange: ccxt id.
+        setting: The setting that moves the base URL.
+        moving_hint: What it may be set to.
+        weight_header: Response header with the weight used in this minute.
+        url: Base of the API.
+        ccxt_urls: The same as ccxt names it.
+        rules: What one request for candles may have.
+    """
+
+    exchange: ClassVar[str]
+    setting: ClassVar[str]
+    moving_hint: ClassVar[str]
+    weight_header: ClassVar[str]
+    url: str
+    ccxt_urls: Mapping[str, str]
+    rules: PageRules
+
+    @abstractmethod
+    def time_call(self) -> RestCall:
+        """Asks for the server's time."""
+
+    @abstractmethod
+    def read_time(self, answer: Any) -> datetime:
+        """The server's time from the answer."""
+
+    @abstractmethod
+    def budget_call(self) -> RestCall:
+        """Asks for the budget."""
+
+    @abstractmethod
+    def read_budget(self, answer: Any) -> int:
+        """The weight that may be used per minute, from the answer."""
+
+    @abstractmethod
+    def candles_call(self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
+        """Asks for candles that open in `[start, end)`: with an end alone for the newest."""
+
+    @abstractmethod
+    def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
+        """The value columns of `bronze/candle_archive` from the answer, which may hold no row.
+
+        Raises:
+            ArchiveFileError: The rows are not what they should be.
+        """
+
+    @abstractmethod
+    def refusal(self, code: int) -> Refusal:
+        """What an error code in a body means."""
