@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import GapRun
 from lakehouse.model.timerange import TimeRange
-from lakehouse.transform.gaps import days_in_doubt, expected_slots, find_gaps
+from lakehouse.transform.doubt import days_in_doubt
+from lakehouse.transform.gaps import expected_slots, find_gaps
 from lakehouse_tests.making import BTC, MINUTE, at, candles, minutes, series
 
 WINDOW = TimeRange(at("2024-02-05T00:00"), at("2024-02-05T02:00"))
