@@ -80,9 +80,10 @@ def _fitting(left: pl.DataFrame, common: pl.DataFrame, key: list[str], witness: 
     disputed = left.with_columns(owners(left[key[0]], witness["open_time"], length).alias("hour"))
     disputed = disputed.join(witness, left_on="hour", right_on="open_time", how="semi", maintain_order="left")
     around = common.with_columns(owners(common[key[0]], witness["open_time"], length).alias("hour"))
-    asked: dict[datetime, list[dict[int, set[str]]]] = {}
-    for (hour, *_), of_key in disputed.group_by(["hour", *key], maintain_order=True):
-        asked.setdefault(hour, []).append({variant: set(names) for variant, names in of_key.select("variant", "sources").iter_rows()})
+    by_key: dict[datetime, dict[tuple[object, ...], dict[int, list[str]]]] = {}
+    for hour, variant, names, *of_key in disputed.select("hour", "variant", "sources", *key).iter_rows():
+        by_key.setdefault(hour, {}).setdefault(tuple(of_key), {})[variant] = names
+    asked = {hour: list(keys.values()) for hour, keys in by_key.items()}
 
     def fits(choices: dict[datetime, set[Choice]]) -> dict[datetime, set[int]]:
         """The variants of all choices that fit, by hour."""
@@ -100,7 +101,7 @@ def _fitting(left: pl.DataFrame, common: pl.DataFrame, key: list[str], witness: 
     return left.filter(~pl.col("variant").is_in(outcast))
 
 
-def _by_source(keys: Iterable[dict[int, set[str]]]) -> set[Choice]:
+def _by_source(keys: Iterable[dict[int, list[str]]]) -> set[Choice]:
     """For each source that has exactly one variant of every key: these."""
     stated = {name: [[variant for variant, names in of_key.items() if name in names] for of_key in keys] for name in PRECEDENCE}
     return {tuple(found[0] for found in per_key) for per_key in stated.values() if all(len(found) == 1 for found in per_key)}

@@ -54,11 +54,12 @@ def reconcile(sources: Mapping[str, pl.DataFrame], key: Sequence[str], witness: 
     by, known = list(key), [name for name in STANDS_IN if name in sources and sources[name].height]
     first = sources[known[0]] if known else next(iter(sources.values())).clear()
     columns, values = first.columns, value_columns(first, key)
-    if not known or (len(known) == 1 and not first.select(by).is_duplicated().any()):
-        return _assemble(first.sort(by), first.clear(), _ruled(first.clear()), by, values)
-
-    stacked = pl.concat([sources[name].with_columns(pl.lit(rank).alias("__rank")) for rank, name in enumerate(known)]).sort([*by, "__rank"])
+    ordered = [sources[name].sort(by) for name in known]
     repeats = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in by).fill_null(False)
+    if not known or (not ordered[0].select(repeats.any()).item() and all(frame.select(*by, *values).equals(ordered[0].select(*by, *values)) for frame in ordered[1:])):
+        return _assemble(ordered[0] if known else first, first.clear(), _ruled(first.clear()), by, values)
+
+    stacked = pl.concat([frame.with_columns(pl.lit(rank).alias("__rank")) for rank, frame in enumerate(ordered)]).sort(by, maintain_order=True)
     if stacked.select((repeats & (pl.col("__rank") == pl.col("__rank").shift())).any()).item():
         stacked = stacked.sort([*by, "__rank", *values, "source_file", "source_sha256"])
     disputed = stacked.filter(repeats & pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in values)).select(by).unique()

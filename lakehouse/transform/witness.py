@@ -61,11 +61,9 @@ def hold(owned: pl.DataFrame, group: list[str], witness: pl.DataFrame) -> pl.Dat
         Per group: its columns, `row_count`, `is_witnessed` and `differs`.
     """
     compared = [name for name in (*PRICES, *TOTALS) if name in owned.columns and name in witness.columns and witness[name].null_count() < witness.height]
-    traded = (pl.col("trade_count") > 0).fill_null(pl.col("volume") > 0)
+    traded = (pl.col("trade_count") > 0).fill_null(pl.col("volume") > 0).fill_null(True)
     ready = owned.sort("open_time").select(
-        *group,
-        pl.col("open").alias("flat"),
-        *(pl.when(traded).then(name).alias(name) if name in PRICES else pl.col(name) if name == "trade_count" else exact(pl.col(name)).alias(name) for name in compared),
+        *group, traded.alias("traded"), *(exact(pl.col(name)).alias(name) if name in TOTALS and name != "trade_count" else pl.col(name) for name in compared)
     )
     said = ready.group_by(group, maintain_order=True).agg(pl.len().alias("row_count"), *(_whole(name) for name in compared))
     stated = witness.select(pl.col("open_time").alias("hour"), *compared, pl.lit(True).alias("is_witnessed"))
@@ -79,9 +77,12 @@ def hold(owned: pl.DataFrame, group: list[str], witness: pl.DataFrame) -> pl.Dat
 def _whole(name: str) -> pl.Expr:
     """What all rows of a group say together."""
     value = pl.col(name)
-    if name in PRICES:  # null in rows without trades
-        found = {"open": value.first(ignore_nulls=True), "high": value.max(), "low": value.min(), "close": value.last(ignore_nulls=True)}[name]
-        return found.fill_null(pl.col("flat").first())
+    if name in PRICES:
+        over_trades, over_all = (
+            {"open": price.first(ignore_nulls=True), "high": price.max(), "low": price.min(), "close": price.last(ignore_nulls=True)}[name]
+            for price in (pl.when("traded").then(value), value)
+        )
+        return over_trades.fill_null(over_all)
     return pl.when(value.count() > 0).then(value.sum()).cast(pl.Int64 if name == "trade_count" else pl.Float64)
 
 
