@@ -97,11 +97,10 @@ def _lies_in(asking: Asked, step: timedelta) -> pl.Expr:
 
 
 def _is_bracketed(asking: Asked, api: pl.Series, step: timedelta) -> pl.Expr:
-    """Whether the slot was asked for, and this asking knows a candle before it and one after it."""
+    """Whether the slot was asked for, and this asking knows a candle before it and one after it; null where it knows none."""
     told = api.filter((api >= asking.start) & (api < asking.end))
-    first, last = told.min(), told.max()
-    before = pl.lit(True) if asking.before is not None else (pl.col("slot") > first).fill_null(False)
-    after = pl.lit(True) if asking.after is not None else (pl.col("slot") + step <= last).fill_null(False)
+    before = pl.lit(True) if asking.before is not None else pl.col("slot") > pl.lit(told.min(), UTC_TIME)
+    after = pl.lit(True) if asking.after is not None else pl.col("slot") + step <= pl.lit(told.max(), UTC_TIME)
     return _lies_in(asking, step) & before & after
 
 
