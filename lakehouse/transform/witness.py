@@ -9,10 +9,10 @@ from lakehouse.transform.resample import exact
 HOUR = timedelta(hours=1)
 PRICES = ("open", "high", "low", "close")
 TOTALS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts")
-# A witness's total, and each row if it is itself coarse, is a decimal rounded to Float64 (relative 2**-53 each), and so is the sum compared with it.
-# A total below 2**51 units of a column's last decimal therefore cannot hide a single unit, and above that its Float64 does not hold the unit either.
-ROUNDING = 2.0**-51
-_HALF_UNIT = 0.5e-8  # inverse markets: base volumes are contracts / price, rounded to eight decimals in every row
+# How far a total may be off: half of the last decimal that is published (writers that add floats leave dust below it), or what Float64 and texts of
+# sixteen digits round off, if that is more. Up to 2**50 units of the last decimal neither hides a single one; above, Float64 hardly holds it.
+HALF_UNIT = 0.5e-8
+ROUNDING = 2.0**-50
 _MICRO = timedelta(microseconds=1)
 
 
@@ -21,7 +21,7 @@ def judge(rows: pl.DataFrame, witness: pl.DataFrame, length: timedelta = HOUR) -
 
     A witness candle owns the rows that open in its own `[open_time, open_time + length)`, also when it is misaligned; where two overlap, the
     later one owns the overlap. Trade counts and prices must be equal, the prices over rows with trades (or the flat price if none has any: a
-    quiet minute repeats an earlier price). Other totals may differ by what Float64 rounds off. A column that is null in the witness or in
+    quiet minute repeats an earlier price). Other totals may differ by what is rounded off when they are printed and read. A column that is null in the witness or in
     every row is not compared; a missing trade shows in the count, also where its size is below the rounding. What the witness cannot see: a changed
     open, high, low or close that is not its hour's.
 
@@ -94,7 +94,7 @@ def _differs(name: str, has_contracts: bool) -> pl.Expr:
     ours = pl.when(pl.col("row_count") == 0).then(0).otherwise(ours)  # no row at all states that nothing was traded
     if name == "trade_count":
         return ours != theirs
-    slack = theirs.abs() * ROUNDING
-    if has_contracts and name in ("volume", "taker_buy_volume"):
-        slack = slack + pl.when(pl.col("contracts_stated").is_not_null()).then((pl.col("row_count") + 1) * _HALF_UNIT).otherwise(0)
+    # Inverse markets: base volumes are contracts / price, rounded in every row. A contract is worth far more than all of that.
+    rounded = pl.when(pl.col("contracts_stated").is_not_null()).then(pl.col("row_count") + 1).otherwise(1) if has_contracts and name in ("volume", "taker_buy_volume") else 1
+    slack = pl.max_horizontal(theirs.abs() * ROUNDING, rounded * pl.lit(HALF_UNIT))
     return (ours - theirs).abs() > slack

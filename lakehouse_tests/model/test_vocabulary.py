@@ -2,7 +2,8 @@
 
 import json
 import pickle
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -54,9 +55,7 @@ def test_a_cell_knows_its_window() -> None:
 
 
 instants = st.none() | st.sampled_from([NOW, NOW + timedelta(seconds=1)])
-runs = st.builds(
-    GapRun, st.sampled_from(["not_listed", "halt", "conflict", "absent"]), st.just(NOW), st.just(NOW + timedelta(hours=1)), st.integers(1, 60), instants, instants
-)
+runs = st.builds(GapRun, st.sampled_from(["not_listed", "halt", "conflict", "absent"]), st.just(NOW), st.just(NOW + timedelta(hours=1)), st.integers(1, 60), instants, instants)
 problems = st.builds(Problem, st.text(max_size=5), st.sampled_from(["short", "corrupt"]), st.text(max_size=5), st.text(max_size=5))
 askings = st.builds(Asked, st.just(NOW), st.just(NOW + timedelta(hours=1)), st.just(NOW), st.sampled_from(["rows", "empty", "unreachable"]), instants, instants)
 cell_facts = st.builds(
@@ -85,9 +84,7 @@ def test_facts_of_an_earlier_release_still_read() -> None:
 
 @given(cell_facts, cell_facts)
 def test_the_digest_of_facts_is_of_what_readers_are_told_about_gaps_and_proof(one: CellFacts, other: CellFacts) -> None:
-    said = [
-        ([replace(run, asked_at=None) for run in facts.gaps], facts.conflict_count, facts.unsettled_count, facts.evidence, facts.asked_until) for facts in (one, other)
-    ]
+    said = [([replace(run, asked_at=None) for run in facts.gaps], facts.conflict_count, facts.unsettled_count, facts.evidence, facts.asked_until) for facts in (one, other)]
     assert (one.digest() == other.digest()) == (said[0] == said[1])
 
 
