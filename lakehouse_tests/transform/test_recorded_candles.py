@@ -127,6 +127,7 @@ def test_the_tolerance_is_needed_and_no_wider_than_it_must_be(pairs: list[tuple[
 
 def test_days_of_good_recordings_are_not_in_doubt(pairs: list[tuple[str, pl.DataFrame, pl.DataFrame, timedelta]]) -> None:
     step = {"bybit BTCUSDT 1 60": MINUTE, "bybit DOGEUSDT 1 60": MINUTE, "bybit DOGEUSDT 5 15": 5 * MINUTE, "archive 1 15": MINUTE}
+    assert step.keys() <= {name for name, *_ in pairs}
     for name, fine, witness, length in pairs:
         if name in step:
             days = fine["open_time"].dt.truncate("1d").value_counts().filter(pl.col("count") == DAY // step[name])["open_time"]
