@@ -72,6 +72,9 @@ def test_a_single_disputed_minute_is_decided_even_between_two_values_of_one_sour
     both = pl.concat([rows_of("daily", {}), rows_of("daily", {5: TRUE}).slice(5, 1)])
     assert ruled(reconcile({"daily": both}, KEY, hours(rows_of("api", {5: TRUE})))) == ("witness", 9)
     assert ruled(reconcile({"daily": both}, KEY, hours(rows_of("api", {})))) == ("witness", 7)
+    fitting = pl.concat([rows_of("daily", {5: {"close": 101.5}}), rows_of("daily", {5: TRUE}).slice(5, 1)])
+    several = reconcile({"daily": fitting, "monthly": rows_of("monthly", {})}, KEY, hours(rows_of("api", {})))
+    assert ruled(several, column="close") == ("precedence", 101.5), "exactly one must fit: here one of daily's does, and monthly's"
     neither = reconcile({"daily": both}, KEY, hours(rows_of("api", {5: {"trade_count": 20}})))
     assert ruled(neither)[0] == "later_snapshot"
 
