@@ -11,9 +11,10 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
-from lakehouse.transform.gaps import Doubt, days_in_doubt, find_gaps
+from lakehouse.transform.doubt import Doubt, days_in_doubt
+from lakehouse.transform.gaps import find_gaps
 from lakehouse.transform.history import newest
-from lakehouse.transform.reconcile import reconcile
+from lakehouse.transform.reconcile import evidence, reconcile
 
 _LAST = pl.duration(microseconds=1)
 
@@ -99,6 +100,22 @@ class Candle(CandleColumns):
     )
 
 
+_ROUNDED = pl.col("trade_count").fill_null(1) * 1e-8  # every trade's value is cut to eight decimals at worst
+# What no good row does, but too little to reject one for: a row that does puts its day in doubt.
+DOUBT_RULES = (
+    Rule(
+        "average_within_range",
+        pl.col("quote_volume").is_between(pl.col("low") * pl.col("volume") * (1 - 1e-9) - _ROUNDED, pl.col("high") * pl.col("volume") * (1 + 1e-9) + _ROUNDED),
+        "the average price (quote volume / volume) lies within low and high; not for inverse markets, which publish no quote volume",
+    ),
+    Rule(
+        "few_trades_are_flat",
+        (pl.col("trade_count") > 1) | ((pl.col("high") == pl.col("low")) & (pl.col("open") == pl.col("low")) & (pl.col("close") == pl.col("low"))),
+        "one trade, or none, makes no range",
+    ),
+)
+
+
 def refine(bronze: BronzeCell, cell: Cell, market: MarketFacts) -> CellResult:
     """Make one cell of `silver/candle`.
 
@@ -114,14 +131,16 @@ def refine(bronze: BronzeCell, cell: Cell, market: MarketFacts) -> CellResult:
     sources = {str(name): frame for (name,), frame in current.partition_by("source", as_dict=True).items()} or {"daily": current}
     settled = reconcile(sources, ("open_time",))
     good, broken = Candle.split(_to_silver(settled.rows, market))
+    served = settled.rows.join(good, on="open_time", how="semi", maintain_order="left") if broken.height else settled.rows
     unserved = _to_silver(settled.unserved, market).with_columns(settled.unserved["rule"])
     asked_until = cell.window.clip(bronze.facts.asked_until or cell.window.start)
     facts = CellFacts(
         gaps=find_gaps(good["open_time"], cell.window, MINUTE.delta, asked_until, market.listed, market.delisted, settled.unserved["open_time"]),
         conflict_count=settled.conflict_count,
-        evidence="rows_daily" if settled.confirmed else "unconfirmed",
+        evidence=evidence(served, sources, ("open_time",)),
         asked_until=asked_until,
         problems=bronze.facts.problems,
+        unsettled_count=settled.unsettled_count,
     )
     inputs = {f"bronze/candle_archive@{cell.date}": bronze.version, "silver/market": market.version_for(cell)}
     return CellResult(good, inputs, facts, pl.concat([broken, unserved]))
@@ -137,12 +156,13 @@ def _to_silver(rows: pl.DataFrame, market: MarketFacts) -> pl.DataFrame:
     ).select(Candle.names())
 
 
-def doubt(rows: pl.DataFrame, cell: Cell, market: MarketFacts | None) -> Mapping[str, Doubt]:
-    """Days of a monthly candle file that its dailies should be asked about."""
+def doubt(rows: pl.DataFrame, cell: Cell, market: MarketFacts | None, witness: pl.DataFrame | None = None) -> Mapping[str, Doubt]:
+    """Days of a monthly candle file that its dailies should be asked about; `witness` are the month's 1h candles, where there are any."""
     # Contract sizes are not needed to judge a row, so the market's facts are left out here.
     judged = rows.with_columns(source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False)).select(Candle.names())
+    unlikely = judged.filter(~pl.all_horizontal(rule.holds.fill_null(True) for rule in DOUBT_RULES))["open_time"]
     listed, delisted = (market.listed, market.delisted) if market else (None, None)
-    return days_in_doubt(rows, cell.window, MINUTE.delta, Candle.split(judged)[1]["open_time"], listed, delisted)
+    return days_in_doubt(rows, cell.window, MINUTE.delta, Candle.split(judged)[1]["open_time"].append(unlikely), listed, delisted, witness)
 
 
 CANDLE = Dataset(Candle, CandleArchive, refine, doubt)

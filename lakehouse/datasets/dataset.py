@@ -9,7 +9,7 @@ from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
-from lakehouse.transform.gaps import Doubt
+from lakehouse.transform.doubt import Doubt
 
 FindDoubts = Callable[[pl.DataFrame, Cell, MarketFacts | None], Mapping[str, Doubt]]
 

@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import polars as pl
 
@@ -23,12 +23,41 @@ class GapRun:
         start: First absent slot.
         end: End of the last absent slot (exclusive).
         slot_count: How many slots are absent.
+        asked_at: Of an `absent` run, when a REST API was last asked for all of it and answered; None if none was.
+        halted_at: Of a `halt`, the instant trading stopped (exclusive end of the truncated candle before it); None where no candle tells.
     """
 
     gap_class: GapClass
     start: datetime
     end: datetime
     slot_count: int
+    asked_at: datetime | None = None
+    halted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A range a REST API was asked for, and what it answered.
+
+    Attributes:
+        start: Start of the range.
+        end: End of the range (exclusive).
+        at: Server time of the answer.
+        outcome: `rows`, `empty` (an answer without rows) or `unreachable` (no answer).
+        before: `open_time` of the last candle before `start`, where it was asked for.
+        after: `open_time` of the first candle at or after `end`, where it was asked for.
+    """
+
+    start: datetime
+    end: datetime
+    at: datetime
+    outcome: Literal["rows", "empty", "unreachable"]
+    before: datetime | None = None
+    after: datetime | None = None
+
+
+_INSTANTS = ("start", "end", "at", "before", "after", "asked_at", "halted_at")
+_Record = TypeVar("_Record", GapRun, Asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +66,7 @@ class Problem:
 
     Attributes:
         subject: The file or day concerned.
-        kind: `mismatch`, `corrupt`, `short`, `variants`, `duplicates` or `rules`.
+        kind: `mismatch`, `corrupt`, `duplicates`, or the kind of a `Doubt`.
         detail: What was expected and what was found.
         healed_by: What mended it; empty while it is not.
     """
@@ -79,6 +108,8 @@ class CellFacts:
         evidence: How well the rows are proven; None for tables without the notion.
         asked_until: The instant up to which sources were asked and answered.
         problems: What was wrong with sources.
+        asked: What a REST API was asked for, and what it answered.
+        unsettled_count: Keys for which sources disagreed and no proof decided.
     """
 
     gaps: tuple[GapRun, ...] = ()
@@ -86,32 +117,48 @@ class CellFacts:
     evidence: Evidence | None = None
     asked_until: datetime | None = None
     problems: tuple[Problem, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    unsettled_count: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form; `from_json` reads it back."""
-        out = asdict(self)
-        out["asked_until"] = self.asked_until and self.asked_until.isoformat()
-        for run in out["gaps"]:
-            run["start"], run["end"] = run["start"].isoformat(), run["end"].isoformat()
-        return out
+        out = {**asdict(self), "gaps": [_record(run) for run in self.gaps], "asked": [_record(asked) for asked in self.asked]}
+        return out | {"asked_until": self.asked_until and self.asked_until.isoformat()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "CellFacts":
-        """Read what `to_json` wrote."""
-        gaps = tuple(GapRun(g["gap_class"], datetime.fromisoformat(g["start"]), datetime.fromisoformat(g["end"]), g["slot_count"]) for g in data["gaps"])
-        asked = data["asked_until"]
+        """Read what `to_json` wrote, also by an earlier release that knew fewer fields."""
         return cls(
-            gaps=gaps,
+            gaps=tuple(_read(GapRun, run) for run in data["gaps"]),
             conflict_count=data["conflict_count"],
             evidence=data["evidence"],
-            asked_until=datetime.fromisoformat(asked) if asked else None,
+            asked_until=_instant(data["asked_until"]),
             problems=tuple(Problem(**problem) for problem in data["problems"]),
+            asked=tuple(_read(Asked, asked) for asked in data.get("asked", ())),
+            unsettled_count=data.get("unsettled_count", 0),
         )
 
     def digest(self) -> str:
-        """Hash of what the facts say about gaps, conflicts, evidence and `asked_until`: the version of news that is not in rows."""
-        said = {name: value for name, value in self.to_json().items() if name in ("gaps", "conflict_count", "evidence", "asked_until")}
+        """Hash of what the facts say about gaps, disputes, evidence and `asked_until`: the version of news that is not in rows.
+
+        What was asked when is left out: asking again and being told the same is no news.
+        """
+        said = {name: value for name, value in self.to_json().items() if name in ("conflict_count", "unsettled_count", "evidence", "asked_until")}
+        said["gaps"] = [_record(replace(run, asked_at=None)) for run in self.gaps]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _record(value: "GapRun | Asked") -> dict[str, Any]:
+    return {name: found.isoformat() if isinstance(found, datetime) else found for name, found in asdict(value).items()}
+
+
+def _read(kind: type[_Record], data: Mapping[str, Any]) -> _Record:
+    fields: dict[str, Any] = {name: _instant(found) if name in _INSTANTS else found for name, found in data.items()}
+    return kind(**fields)
+
+
+def _instant(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,13 @@
 """Which expected rows are absent, and why."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import polars as pl
 
-from lakehouse.model.result import GapClass, GapRun
+from lakehouse.model.result import Asked, GapRun
 from lakehouse.model.table import UTC_TIME
-from lakehouse.model.timerange import TimeRange, day_range
-
-
-class Doubt(NamedTuple):
-    """Why a day is in doubt.
-
-    Attributes:
-        kind: `variants`, `short` or `rules`.
-        reason: In words, with figures.
-    """
-
-    kind: str
-    reason: str
+from lakehouse.model.timerange import TimeRange
 
 
 def slots_of(times: pl.Series, step: timedelta) -> pl.Series:
@@ -33,9 +21,22 @@ def expected_slots(window: TimeRange, step: timedelta) -> pl.Series:
 
 
 def find_gaps(
-    times: pl.Series, window: TimeRange, step: timedelta, asked_until: datetime, listed: datetime | None = None, delisted: datetime | None = None, disputed: pl.Series | None = None
+    times: pl.Series,
+    window: TimeRange,
+    step: timedelta,
+    asked_until: datetime,
+    listed: datetime | None = None,
+    delisted: datetime | None = None,
+    disputed: pl.Series | None = None,
+    asked: Sequence[Asked] = (),
+    api_times: pl.Series | None = None,
+    truncated: pl.DataFrame | None = None,
 ) -> tuple[GapRun, ...]:
     """Every expected slot that no row covers, as runs of one class.
+
+    A `halt` is proven: a REST API was asked for a range that holds the run, it has no row there, and the same asking knows a candle on both
+    sides, by a row within the range or by what it names before and after it. Whatever else is absent is `absent`; a run is cut where askings
+    cover parts of it.
 
     Args:
         times: `open_time` of the rows.
@@ -45,69 +46,68 @@ def find_gaps(
         listed: Slots before the one that holds this instant are `not_listed`.
         delisted: Slots from this instant on are `not_listed`.
         disputed: Times of keys for which no value could be served; their slots are `conflict`.
+        asked: What a REST API was asked for; what it did not answer proves nothing.
+        api_times: `open_time` of every row it answered with, served or not.
+        truncated: `open_time` and `close_time` of rows that end before their slot does: a halt after such a row began with its end.
 
     Returns:
         Runs in order. Together with the covered slots they make up every slot of the window before `asked_until`, each exactly once.
     """
     end = window.clip(asked_until)
     slots = expected_slots(window, step).to_frame().filter(pl.col("slot") < end)
-    covered = slots_of(times, step)
-    missing = slots.filter(~pl.col("slot").is_in(covered.unique().implode()))
+    missing = slots.filter(~_among(times, step))
     if not missing.height:
         return ()
-    gap_class = pl.lit("absent")
-    if disputed is not None and disputed.len():
-        gap_class = pl.when(pl.col("slot").is_in(slots_of(disputed, step).unique().implode())).then(pl.lit("conflict")).otherwise(gap_class)
+    api = api_times if api_times is not None else times.clear()
+    answered = [asking for asking in asked if asking.outcome != "unreachable"]
     outside = pl.lit(False)
     if listed is not None:
         outside = outside | (pl.col("slot") + step <= listed)
     if delisted is not None:
         outside = outside | (pl.col("slot") >= delisted)
-    classed = missing.with_columns(pl.when(outside).then(pl.lit("not_listed")).otherwise(gap_class).alias("gap_class"))
-    breaks = (pl.col("slot").diff() != step).fill_null(True) | (pl.col("gap_class") != pl.col("gap_class").shift()).fill_null(True)
+    classed = missing.with_columns(
+        pl.when(outside)
+        .then(pl.lit("not_listed"))
+        .when(_among(disputed if disputed is not None else times.clear(), step))
+        .then(pl.lit("conflict"))
+        .when(pl.any_horizontal(pl.lit(False), *(_is_bracketed(asking, api, step) for asking in answered)) & ~_among(api, step))
+        .then(pl.lit("halt"))
+        .otherwise(pl.lit("absent"))
+        .alias("gap_class"),
+        pl.max_horizontal(pl.lit(None, UTC_TIME), *(pl.when(_lies_in(asking, step)).then(pl.lit(asking.at, UTC_TIME)) for asking in answered)).alias("asked_at"),
+    ).with_columns(pl.when(gap_class="absent").then("asked_at"))
+    same = (pl.col("slot").diff() == step) & (pl.col("gap_class") == pl.col("gap_class").shift()) & pl.col("asked_at").eq_missing(pl.col("asked_at").shift())
     runs = (
-        classed.with_columns(breaks.cum_sum().alias("run"))
-        .group_by("run", maintain_order=True)
-        .agg(pl.col("gap_class").first(), pl.col("slot").first().alias("start"), pl.len().alias("n"))
+        classed.group_by((~same).fill_null(True).cum_sum().alias("run"), maintain_order=True)
+        .agg(pl.col("gap_class").first(), pl.col("slot").first().alias("start"), pl.len().alias("n"), pl.col("asked_at").first())
+        .drop("run")
     )
-    return tuple(GapRun(_gap_class(row["gap_class"]), row["start"], row["start"] + row["n"] * step, row["n"]) for row in runs.iter_rows(named=True))
+    stops = _stops(times, truncated, step)
+    return tuple(GapRun(gap_class, start, start + n * step, n, asked_at, stops.get(start) if gap_class == "halt" else None) for gap_class, start, n, asked_at in runs.iter_rows())
 
 
-def _gap_class(name: str) -> GapClass:
-    return name  # type: ignore[return-value]
+def _among(times: pl.Series, step: timedelta) -> pl.Expr:
+    """Whether one of the instants falls in the slot."""
+    return pl.col("slot").is_in(slots_of(times, step).unique().implode())
 
 
-def days_in_doubt(rows: pl.DataFrame, window: TimeRange, step: timedelta, broken: pl.Series, listed: datetime | None = None, delisted: datetime | None = None) -> dict[str, Doubt]:
-    """Days of a month file that a second source should be asked about, with the reason.
+def _lies_in(asking: Asked, step: timedelta) -> pl.Expr:
+    """Whether the whole slot was asked for."""
+    return (pl.col("slot") >= asking.start) & (pl.col("slot") + step <= asking.end)
 
-    A day is in doubt if it covers fewer or more slots than it has, if a key has two values, or if a row breaks a row rule.
 
-    Args:
-        rows: The rows of one source, exact duplicates removed, with `open_time`.
-        window: The cell's window.
-        step: Length of a slot.
-        broken: `open_time` of rows that break a row rule.
-        listed: Rows are expected from the slot that holds this instant on.
-        delisted: Rows are expected before this instant.
-    """
-    if listed is None or listed <= window.start:
-        complete = expected_slots(window, step)
-        if rows.height == complete.len() and not broken.len() and (rows["open_time"] == complete).all():
-            return {}
-    days = rows.select(slots_of(rows["open_time"], step).alias("slot"), "open_time").group_by(pl.col("slot").dt.strftime("%Y-%m-%d").alias("day"))
-    counted = {day: (slots, keys, n) for day, slots, keys, n in days.agg(pl.col("slot").n_unique(), pl.col("open_time").n_unique().alias("keys"), pl.len().alias("n")).iter_rows()}
-    breaking = set(broken.dt.strftime("%Y-%m-%d"))
-    doubts: dict[str, Doubt] = {}
-    for day in window.days():
-        slots, keys, n = counted.get(day, (0, 0, 0))
-        whole = day_range(day)
-        first = whole.clip(listed) if listed else whole.start
-        last = whole.clip(delisted) if delisted else whole.end
-        due = max(0, -((first - last) // step))
-        if n > keys:
-            doubts[day] = Doubt("variants", f"{n - keys} keys with two values")
-        elif slots != due or keys != due:
-            doubts[day] = Doubt("short", f"{keys} rows where {due} are expected")
-        elif day in breaking:
-            doubts[day] = Doubt("rules", "rows break a row rule")
-    return doubts
+def _is_bracketed(asking: Asked, api: pl.Series, step: timedelta) -> pl.Expr:
+    """Whether the slot was asked for, and this asking knows a candle before it and one after it; null where it knows none."""
+    told = api.filter((api >= asking.start) & (api < asking.end))
+    before = pl.lit(True) if asking.before is not None else pl.col("slot") > pl.lit(told.min(), UTC_TIME)
+    after = pl.lit(True) if asking.after is not None else pl.col("slot") + step <= pl.lit(told.max(), UTC_TIME)
+    return _lies_in(asking, step) & before & after
+
+
+def _stops(times: pl.Series, truncated: pl.DataFrame | None, step: timedelta) -> dict[datetime, datetime]:
+    """By the slot after each truncated row that is the last of its own slot: when trading stopped, exclusive."""
+    if truncated is None or not truncated.height:
+        return {}
+    last = times.to_frame("open_time").group_by(slots_of(times, step).alias("slot")).agg(pl.col("open_time").max())
+    found = truncated.join(last, on="open_time").select(pl.col("slot") + step, pl.col("close_time") + timedelta(microseconds=1))
+    return dict(found.iter_rows())

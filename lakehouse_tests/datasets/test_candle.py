@@ -10,7 +10,7 @@ from lakehouse.datasets.dataset import BronzeCell
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import CellFacts, CellResult, GapRun, Problem
-from lakehouse.transform.gaps import Doubt
+from lakehouse.transform.doubt import Doubt
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, MICRO, MINUTE, NOW, at, bronze, candles, facts, minutes
 
 DAY = minutes("2024-02-05", 1440)

@@ -2,7 +2,8 @@
 
 import json
 import pickle
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import ArchiveFileError, ChecksumMismatchError, LakehouseError, MarketKeyError, UnknownIntervalError
 from lakehouse.model.interval import COARSE, INTERVALS, Interval
 from lakehouse.model.market import MARKET_TYPES, Market
-from lakehouse.model.result import CellFacts, GapRun, Problem
+from lakehouse.model.result import Asked, CellFacts, GapRun, Problem
 from lakehouse_tests.making import BTC, FEBRUARY, NOW, at
 
 symbols = st.text(st.characters(blacklist_categories=("Z", "C"), blacklist_characters="|,"), min_size=1, max_size=12)
@@ -53,8 +54,10 @@ def test_a_cell_knows_its_window() -> None:
         Cell("2024-02").own_market  # noqa: B018
 
 
-runs = st.builds(GapRun, st.sampled_from(["not_listed", "halt", "conflict", "absent"]), st.just(NOW), st.just(NOW + timedelta(hours=1)), st.integers(1, 60))
+instants = st.none() | st.sampled_from([NOW, NOW + timedelta(seconds=1)])
+runs = st.builds(GapRun, st.sampled_from(["not_listed", "halt", "conflict", "absent"]), st.just(NOW), st.just(NOW + timedelta(hours=1)), st.integers(1, 60), instants, instants)
 problems = st.builds(Problem, st.text(max_size=5), st.sampled_from(["short", "corrupt"]), st.text(max_size=5), st.text(max_size=5))
+askings = st.builds(Asked, st.just(NOW), st.just(NOW + timedelta(hours=1)), st.just(NOW), st.sampled_from(["rows", "empty", "unreachable"]), instants, instants)
 cell_facts = st.builds(
     CellFacts,
     st.lists(runs, max_size=3).map(tuple),
@@ -62,6 +65,8 @@ cell_facts = st.builds(
     st.sampled_from([None, "unconfirmed", "rows_daily"]),
     st.sampled_from([None, NOW]),
     st.lists(problems, max_size=2).map(tuple),
+    st.lists(askings, max_size=2).map(tuple),
+    st.integers(0, 5),
 )
 
 
@@ -70,10 +75,25 @@ def test_facts_read_back_from_json(facts: CellFacts) -> None:
     assert CellFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
 
 
+def test_facts_of_an_earlier_release_still_read() -> None:
+    run = {"gap_class": "absent", "start": "2024-02-05T00:00:00+00:00", "end": "2024-02-05T00:10:00+00:00", "slot_count": 10}
+    old = {"gaps": [run], "conflict_count": 2, "evidence": "rows_daily", "asked_until": None, "problems": [{"subject": "a", "kind": "short", "detail": "b", "healed_by": ""}]}
+    expected = GapRun("absent", at("2024-02-05"), at("2024-02-05T00:10"), 10)
+    assert CellFacts.from_json(old) == CellFacts((expected,), 2, "rows_daily", None, (Problem("a", "short", "b"),))
+
+
 @given(cell_facts, cell_facts)
 def test_the_digest_of_facts_is_of_what_readers_are_told_about_gaps_and_proof(one: CellFacts, other: CellFacts) -> None:
-    said = [(facts.gaps, facts.conflict_count, facts.evidence, facts.asked_until) for facts in (one, other)]
+    said = [([replace(run, asked_at=None) for run in facts.gaps], facts.conflict_count, facts.unsettled_count, facts.evidence, facts.asked_until) for facts in (one, other)]
     assert (one.digest() == other.digest()) == (said[0] == said[1])
+
+
+@given(cell_facts, instants, askings)
+def test_asking_again_and_being_told_the_same_is_no_news(facts: CellFacts, asked_at: datetime | None, asking: Asked) -> None:
+    again = replace(facts, gaps=tuple(replace(run, asked_at=asked_at) for run in facts.gaps), asked=(*facts.asked, asking))
+    assert again.digest() == facts.digest()
+    halted = replace(facts, gaps=(*facts.gaps, GapRun("halt", NOW, NOW + timedelta(hours=1), 60)))
+    assert halted.digest() != replace(halted, gaps=(*facts.gaps, replace(halted.gaps[-1], halted_at=NOW))).digest()
 
 
 def test_an_error_about_a_file_names_it_and_crosses_processes() -> None:

@@ -7,11 +7,10 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.model.cell import Cell
-from lakehouse.model.result import GapRun
+from lakehouse.model.result import Asked, GapRun
 from lakehouse.model.timerange import TimeRange
-from lakehouse.transform.gaps import days_in_doubt, expected_slots, find_gaps
-from lakehouse_tests.making import BTC, MINUTE, at, candles, minutes, series
+from lakehouse.transform.gaps import expected_slots, find_gaps
+from lakehouse_tests.making import MINUTE, at, series
 
 WINDOW = TimeRange(at("2024-02-05T00:00"), at("2024-02-05T02:00"))
 SLOTS = [WINDOW.start + n * MINUTE for n in range(120)]
@@ -20,6 +19,18 @@ offsets = st.integers(-30 * 60, 150 * 60).map(lambda seconds: WINDOW.start + tim
 covered = st.lists(st.tuples(st.integers(0, 119), st.integers(1, 60), st.sampled_from([0, 0, 0, 17])), max_size=4).map(
     lambda parts: sorted({SLOTS[n] + timedelta(seconds=off) for first, count, off in parts for n in range(first, min(120, first + count))})
 )
+instants = st.integers(-5, 125).map(lambda n: WINDOW.start + n * MINUTE)
+
+
+@st.composite
+def askings(draw: st.DrawFn) -> Asked:
+    start = draw(instants)
+    end = start + draw(st.integers(1, 90)) * MINUTE
+    before = draw(st.sampled_from([None, start - MINUTE]))
+    after = draw(st.sampled_from([None, end]))
+    return Asked(start, end, at("2024-03-01") + draw(st.integers(0, 2)) * MINUTE, draw(st.sampled_from(["rows", "rows", "empty", "unreachable"])), before, after)
+
+
 disputes = st.none() | st.lists(st.integers(0, 119), max_size=20).map(lambda found: series(sorted({SLOTS[n] + timedelta(seconds=3) for n in found})))
 
 
@@ -31,21 +42,34 @@ def floor(time: datetime) -> datetime:
     return time.replace(second=0, microsecond=0)
 
 
-@given(covered, offsets, st.none() | offsets, st.none() | offsets, disputes)
+@given(covered, offsets, st.none() | offsets, st.none() | offsets, disputes, st.lists(askings(), max_size=3), covered)
 def test_covered_slots_and_gaps_part_the_expected_slots(
-    times: list[datetime], asked_until: datetime, listed: datetime | None, delisted: datetime | None, disputed: pl.Series | None
+    times: list[datetime],
+    asked_until: datetime,
+    listed: datetime | None,
+    delisted: datetime | None,
+    disputed: pl.Series | None,
+    asked: list[Asked],
+    api: list[datetime],
 ) -> None:
-    runs = find_gaps(series(times), WINDOW, MINUTE, asked_until, listed, delisted, disputed)
+    runs = find_gaps(series(times), WINDOW, MINUTE, asked_until, listed, delisted, disputed, asked, series(api))
     missing = [slot for run in runs for slot in slots(run)]
     assert sorted(missing + [slot for slot in SLOTS if slot < asked_until and slot in {floor(time) for time in times}]) == [slot for slot in SLOTS if slot < asked_until]
 
     conflicts = {floor(time) for time in disputed} if disputed is not None else set()
+    answered = [asking for asking in asked if asking.outcome != "unreachable"]
     for run in runs:
         assert run.end == run.start + run.slot_count * MINUTE
         for slot in slots(run):
+            covering = [asking for asking in answered if asking.start <= slot and slot + MINUTE <= asking.end]
             outside = (listed is not None and slot < floor(listed)) or (delisted is not None and slot >= delisted)
-            assert run.gap_class == ("not_listed" if outside else "conflict" if slot in conflicts else "absent")
-    assert all(before.end < after.start or before.gap_class != after.gap_class for before, after in pairwise(runs)), "runs are as long as they can be"
+            halted = slot not in {floor(time) for time in api} and any(
+                (asking.before or any(asking.start <= time < slot for time in api)) and (asking.after or any(slot + MINUTE <= time < asking.end for time in api))
+                for asking in covering
+            )
+            assert run.gap_class == ("not_listed" if outside else "conflict" if slot in conflicts else "halt" if halted else "absent")
+            assert run.asked_at == (max((asking.at for asking in covering), default=None) if run.gap_class == "absent" else None)
+    assert all(before.end < after.start or (before.gap_class, before.asked_at) != (after.gap_class, after.asked_at) for before, after in pairwise(runs)), "as long as they can be"
     assert [run.start for run in runs] == sorted(run.start for run in runs)
 
 
@@ -67,39 +91,70 @@ def test_expected_slots_are_half_open_and_typed() -> None:
     assert (found.to_list(), found.dtype) == (SLOTS, pl.Datetime("us", "UTC"))
 
 
-# --- days in doubt ------------------------------------------------------------------------------------------------------
+# --- halts --------------------------------------------------------------------------------------------------------------
 
-MONTH = Cell("2024-02", BTC).window
-WHOLE = minutes("2024-02-01", 29 * 1440)
-
-
-def doubts(times: list[datetime], broken: list[datetime] | None = None, listed: str | None = None, delisted: str | None = None) -> dict[str, str]:
-    found = days_in_doubt(candles(times), MONTH, MINUTE, series(broken or []), at(listed) if listed else None, at(delisted) if delisted else None)
-    assert {doubt.kind for doubt in found.values()} <= {"variants", "short", "rules"}
-    return {day: doubt.reason for day, doubt in found.items()}
+RAN = [*SLOTS[:30], *SLOTS[60:]]
+AT = at("2024-03-01")
+HALT = GapRun("halt", SLOTS[30], SLOTS[60], 30)
 
 
-def test_a_whole_month_is_not_in_doubt() -> None:
-    assert doubts(WHOLE) == {}
+def absent(first: int, end: int, asked_at: datetime | None = None) -> GapRun:
+    return GapRun("absent", SLOTS[first], SLOTS[end - 1] + MINUTE, end - first, asked_at)
 
 
-def test_a_day_is_in_doubt_if_rows_are_absent_doubled_misaligned_or_broken() -> None:
-    times = [time for time in WHOLE if not (time.day == 10 or (time.day == 20 and time.hour == 3))]
-    times += [at("2024-02-05T07:00"), at("2024-02-06T07:00:30")]
-    assert doubts(times, [at("2024-02-07T01:00")]) == {
-        "2024-02-05": "1 keys with two values",
-        "2024-02-06": "1441 rows where 1440 are expected",
-        "2024-02-07": "rows break a row rule",
-        "2024-02-10": "0 rows where 1440 are expected",
-        "2024-02-20": "1380 rows where 1440 are expected",
-    }
+def gaps_of(*asked: Asked, api: list[datetime] = RAN, times: list[datetime] = RAN, truncated: pl.DataFrame | None = None) -> tuple[GapRun, ...]:
+    return find_gaps(series(times), WINDOW, MINUTE, WINDOW.end, asked=asked, api_times=series(api), truncated=truncated)
 
 
-def test_rows_are_expected_within_the_markets_life_only() -> None:
-    alive = [time for time in WHOLE if at("2024-02-03T09:30") <= time < at("2024-02-20T06:00")]
-    assert doubts(alive, listed="2024-02-03T09:30", delisted="2024-02-20T06:00") == {}
-    assert doubts(alive, listed="2024-02-03T09:30:30", delisted="2024-02-20T05:59:30") == {}
-    assert doubts(alive[1:], listed="2024-02-03T09:30", delisted="2024-02-20T06:00") == {"2024-02-03": "869 rows where 870 are expected"}
-    assert doubts(alive[:-1], listed="2024-02-03T09:30", delisted="2024-02-20T06:00") == {"2024-02-20": "359 rows where 360 are expected"}
-    assert doubts(alive, listed="2024-02-03T09:31", delisted="2024-02-20T06:00") == {"2024-02-03": "870 rows where 869 are expected"}
-    assert len(doubts(alive)) == 2 + 1 + 1 + 9
+def test_a_halt_is_a_request_with_candles_on_both_sides_and_none_between() -> None:
+    assert gaps_of(Asked(SLOTS[0], SLOTS[119], AT, "rows")) == (HALT,)
+    assert gaps_of(Asked(SLOTS[29], SLOTS[61], AT, "rows")) == (HALT,)
+    assert gaps_of(Asked(SLOTS[30], SLOTS[60], AT, "empty", SLOTS[29], SLOTS[60])) == (HALT,)
+    assert gaps_of(Asked(SLOTS[29], SLOTS[60], AT, "rows", after=SLOTS[60])) == (HALT,)
+
+
+def test_without_a_candle_on_one_side_nothing_is_proven_and_the_asking_is_remembered() -> None:
+    assert gaps_of() == (absent(30, 60),)
+    assert gaps_of(Asked(SLOTS[0], SLOTS[119], AT, "unreachable", SLOTS[0], SLOTS[119])) == (absent(30, 60),)
+    assert gaps_of(Asked(SLOTS[30], SLOTS[60], AT, "empty")) == (absent(30, 60, AT),)
+    assert gaps_of(Asked(SLOTS[0], SLOTS[60], AT, "rows")) == (absent(30, 60, AT),)
+    assert gaps_of(Asked(SLOTS[30], SLOTS[119], AT, "rows")) == (absent(30, 60, AT),)
+    later = AT + timedelta(days=1)
+    assert gaps_of(Asked(SLOTS[0], SLOTS[60], later, "rows"), Asked(SLOTS[30], SLOTS[60], AT, "empty")) == (absent(30, 60, later),)
+
+
+def test_the_two_sides_of_a_halt_come_from_one_asking() -> None:
+    """Two answers from two days may each have half of the candles; neither shows that nothing was between."""
+    assert gaps_of(Asked(SLOTS[0], SLOTS[45], AT, "rows"), Asked(SLOTS[45], SLOTS[119], AT, "rows")) == (absent(30, 60, AT),)
+    assert gaps_of(Asked(SLOTS[0], SLOTS[45], AT, "rows", after=SLOTS[60]), Asked(SLOTS[45], SLOTS[119], AT, "rows", before=SLOTS[29])) == (HALT,)
+
+
+def test_a_run_is_cut_where_askings_cover_parts_of_it() -> None:
+    partly = Asked(SLOTS[20], SLOTS[45], AT, "rows", after=SLOTS[60])
+    assert gaps_of(partly) == (GapRun("halt", SLOTS[30], SLOTS[45], 15), absent(45, 60))
+    assert gaps_of(Asked(SLOTS[20], SLOTS[45] + timedelta(seconds=30), AT, "rows", after=SLOTS[60])) == gaps_of(partly), "half a slot asked for is not asked for"
+    assert gaps_of(Asked(SLOTS[40], SLOTS[50], AT, "empty")) == (absent(30, 40), absent(40, 50, AT), absent(50, 60))
+
+
+def test_a_row_of_the_api_that_could_not_be_served_is_no_halt() -> None:
+    odd = SLOTS[44] + timedelta(seconds=7)
+    runs = gaps_of(Asked(SLOTS[0], SLOTS[119], AT, "rows"), api=[*RAN, odd])
+    assert runs == (GapRun("halt", SLOTS[30], SLOTS[44], 14), absent(44, 45, AT), GapRun("halt", SLOTS[45], SLOTS[60], 15))
+
+
+def test_a_halt_began_with_the_end_of_the_truncated_candle_right_before_it() -> None:
+    whole = Asked(SLOTS[0], SLOTS[119], AT, "rows")
+    stopped = SLOTS[29] + timedelta(seconds=41, microseconds=645_999)
+
+    def cut(time: datetime) -> pl.DataFrame:
+        return pl.DataFrame({"open_time": series([time]), "close_time": series([stopped])})
+
+    def halted(time: datetime, *asked: Asked, times: list[datetime] = RAN) -> list[datetime | None]:
+        return [run.halted_at for run in gaps_of(*asked, times=times, truncated=cut(time))]
+
+    assert halted(SLOTS[29], whole) == [stopped + timedelta(microseconds=1)]
+    assert halted(SLOTS[28], whole) == [None], "not the row right before the halt"
+    assert halted(SLOTS[29]) == [None], "no halt"
+    odd = SLOTS[29] + timedelta(seconds=14)
+    assert halted(odd, whole, times=[*RAN, odd]) == [stopped + timedelta(microseconds=1)], "two rows in one slot: the later one is right before"
+    assert halted(SLOTS[29], whole, times=[*RAN, odd]) == [None]

@@ -1,0 +1,107 @@
+"""The rules by which one of several values of a key is chosen."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import product
+from math import prod
+
+import polars as pl
+
+from lakehouse.transform.witness import hold, owners
+
+# Who is believed where nothing is proven: the finer archive file was re-published more often than the monthly one.
+PRECEDENCE = ("daily", "api", "monthly")
+TWO_VALUES = "two_values_in_one_source"
+UNSETTLED = ("precedence", TWO_VALUES)
+_MOST_COMBINATIONS = 16  # per hour: four keys of two values; beyond that a sum could fit by chance and the search grows without bound
+_SNAPSHOT = ("open", "high", "low", "volume", "trade_count")
+
+Choice = tuple[int, ...]  # one variant for each disputed key of an hour
+
+
+def settle(variants: pl.DataFrame, common: pl.DataFrame, key: list[str], witness: pl.DataFrame | None, length: timedelta) -> pl.DataFrame:
+    """Choose among the values of disputed keys.
+
+    Rules are tried in order; each sees only the variants that the ones before it left, and decides a key when it leaves one:
+
+    - `witness`: per disputed hour, the source with whose variants the hour equals the witness; in an hour with one disputed key, or where no
+      source fits and combinations are few, any variants with which it does. Variants that fit nothing go if others fit.
+    - `later_snapshot`: a candle that another one extends (same open, high not lower, low not higher, volume not less, more trades) goes, and
+      so does an untraded one beside a traded one.
+    - `both_families`: a variant that both the archive and the API state stays before those that one family states (monthly and daily are one).
+    - `precedence`: the variant of the first source of `PRECEDENCE` that has one left; served, but proven by nothing.
+    - `two_values_in_one_source`: that source has several left; none is served.
+
+    Args:
+        variants: One row per key and distinct value, numbered by `variant`, with `sources`, the list of all that state it.
+        common: The undisputed rows of the other keys.
+        key: The key columns; the first is the time.
+        witness: Coarser candles stated independently, see `judge`; the rule is left out without them.
+        length: Length of a witness candle.
+
+    Returns:
+        The variants in their order, with `rule` (the one that decided the key) and `is_served`.
+    """
+    rules = [("later_snapshot", partial(_without_earlier_snapshots, key=key)), ("both_families", partial(_of_both_families, key=key))]
+    if witness is not None and witness.height:
+        rules.insert(0, ("witness", partial(_fitting, common=common, key=key, witness=witness, length=length)))
+    left, decided = variants, []
+    for name, narrow in rules:
+        left = narrow(left)
+        alone = pl.len().over(key) == 1
+        decided.append(left.filter(alone).select(*key, pl.col("variant").alias("served"), pl.lit(name).alias("rule")))
+        left = left.filter(~alone)
+    rank = pl.col("sources").list.eval(pl.element().replace_strict(PRECEDENCE, range(len(PRECEDENCE)), return_dtype=pl.Int64)).list.min()
+    top = left.filter(rank == rank.min().over(key)).group_by(key).agg(pl.len().alias("count"), pl.col("variant").first().alias("served"))
+    one = pl.col("count") == 1
+    decided.append(top.select(*key, pl.when(one).then("served"), pl.when(one).then(pl.lit("precedence")).otherwise(pl.lit(TWO_VALUES)).alias("rule")))
+    ruled = variants.join(pl.concat(decided), on=key, how="left", maintain_order="left")
+    return ruled.with_columns(pl.col("variant").eq_missing(pl.col("served")).alias("is_served"))
+
+
+def _without_earlier_snapshots(left: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    if not set(_SNAPSHOT) <= set(left.columns):
+        return left
+    pairs = left.join(left.select(*key, *_SNAPSHOT), on=key, suffix="_later")
+    open_, high, low, volume, count = ((pl.col(name), pl.col(f"{name}_later")) for name in _SNAPSHOT)
+    extended = (open_[1] == open_[0]) & (high[1] >= high[0]) & (low[1] <= low[0]) & (volume[1] >= volume[0]) & (count[1] > count[0])
+    untraded = (count[0] == 0) & (count[1] > 0)
+    return left.join(pairs.filter(extended | untraded), on="variant", how="anti", maintain_order="left")
+
+
+def _of_both_families(left: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    shared = pl.col("sources").list.contains("api") & (pl.col("sources").list.len() > 1)
+    return left.filter(shared | ~shared.any().over(key))
+
+
+def _fitting(left: pl.DataFrame, common: pl.DataFrame, key: list[str], witness: pl.DataFrame, length: timedelta) -> pl.DataFrame:
+    """Leave the variants with which their hour equals the witness, in every hour in which some do."""
+    disputed = left.with_columns(owners(left[key[0]], witness["open_time"], length).alias("hour"))
+    disputed = disputed.join(witness, left_on="hour", right_on="open_time", how="semi", maintain_order="left")
+    around = common.with_columns(owners(common[key[0]], witness["open_time"], length).alias("hour"))
+    by_key: dict[datetime, dict[tuple[object, ...], dict[int, list[str]]]] = {}
+    for hour, variant, names, *of_key in disputed.select("hour", "variant", "sources", *key).iter_rows():
+        by_key.setdefault(hour, {}).setdefault(tuple(of_key), {})[variant] = names
+    asked = {hour: list(keys.values()) for hour, keys in by_key.items()}
+
+    def fits(choices: dict[datetime, set[Choice]]) -> dict[datetime, set[int]]:
+        """The variants of all choices that fit, by hour."""
+        tried = [(hour, number, variant) for hour, found in choices.items() for number, choice in enumerate(sorted(found)) for variant in choice]
+        chosen = pl.DataFrame(tried, schema={"hour": disputed.schema["hour"], "choice": pl.Int64, "variant": left.schema["variant"]}, orient="row")
+        rows = pl.concat([chosen.join(disputed.drop("hour"), on="variant"), chosen.select("hour", "choice").unique().join(around, on="hour")], how="diagonal")
+        agreeing = hold(rows, ["hour", "choice"], witness).filter(pl.col("differs").list.len() == 0)
+        fitting = chosen.join(agreeing, on=["hour", "choice"], how="semi").select("hour", "variant")
+        return {hour: set(found["variant"]) for (hour,), found in fitting.group_by("hour")}  # type: ignore[misc]
+
+    fitting = fits({hour: _by_source(keys) for hour, keys in asked.items() if len(keys) > 1})
+    few = {hour: keys for hour, keys in asked.items() if hour not in fitting and (len(keys) == 1 or prod(map(len, keys)) <= _MOST_COMBINATIONS)}
+    fitting |= fits({hour: set(product(*keys)) for hour, keys in few.items()})
+    outcast = {variant for hour, keep in fitting.items() for variants in asked[hour] for variant in variants if variant not in keep}
+    return left.filter(~pl.col("variant").is_in(outcast))
+
+
+def _by_source(keys: Iterable[dict[int, list[str]]]) -> set[Choice]:
+    """For each source that has exactly one variant of every key: these."""
+    stated = {name: [[variant for variant, names in of_key.items() if name in names] for of_key in keys] for name in PRECEDENCE}
+    return {tuple(found[0] for found in per_key) for per_key in stated.values() if all(len(found) == 1 for found in per_key)}

@@ -1,0 +1,102 @@
+"""Which days of a source to doubt, so that another one is asked."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import polars as pl
+
+from lakehouse.model.timerange import TimeRange, day_range
+from lakehouse.transform.gaps import expected_slots, slots_of
+from lakehouse.transform.witness import HOUR, judge
+
+_MICRO = timedelta(microseconds=1)
+
+
+class Doubt(NamedTuple):
+    """Why a day is in doubt.
+
+    Attributes:
+        kind: `variants` (a key has two values), `short` (fewer or more rows than slots), `rules` (rows break a row rule), `witness` (an hour
+            disagrees with the witness) or `edges` (rows are truncated or misaligned); the first that applies.
+        reason: In words, with figures.
+    """
+
+    kind: str
+    reason: str
+
+
+def days_in_doubt(
+    rows: pl.DataFrame,
+    window: TimeRange,
+    step: timedelta,
+    broken: pl.Series,
+    listed: datetime | None = None,
+    delisted: datetime | None = None,
+    witness: pl.DataFrame | None = None,
+    length: timedelta = HOUR,
+) -> dict[str, Doubt]:
+    """Days of a month file that a second source should be asked about, with the reason.
+
+    A short day stays in doubt where the witness agrees, against the plan: the count shows that no trade is missing, but a minute without
+    trades may be, which another source heals, and a halt has to be proven by asking for the candles around it.
+
+    Args:
+        rows: The rows of one source, exact duplicates removed, with `open_time` and `close_time`.
+        window: The cell's window.
+        step: Length of a slot.
+        broken: `open_time` of rows that break a row rule.
+        listed: Rows are expected from the slot that holds this instant on.
+        delisted: Rows are expected before this instant.
+        witness: Coarser candles stated independently, see `judge`.
+        length: Length of a witness candle.
+    """
+    odd = rows.filter((pl.col("open_time").dt.truncate(step) != pl.col("open_time")) | (pl.col("close_time") < pl.col("open_time") + step - _MICRO))["open_time"]
+    disagreeing = _disagreeing(rows, witness, length) if witness is not None else {}
+    if (listed is None or listed <= window.start) and not (broken.len() or odd.len() or disagreeing):
+        complete = expected_slots(window, step)
+        if rows.height == complete.len() and (rows["open_time"] == complete).all():
+            return {}
+    days = rows.select(slots_of(rows["open_time"], step).alias("slot"), "open_time").group_by(pl.col("slot").dt.strftime("%Y-%m-%d").alias("day"))
+    counted = {day: (slots, keys, n) for day, slots, keys, n in days.agg(pl.col("slot").n_unique(), pl.col("open_time").n_unique().alias("keys"), pl.len().alias("n")).iter_rows()}
+    breaking = set(broken.dt.strftime("%Y-%m-%d"))
+    edged = Counter(day for start in odd for day in TimeRange(start, start + step).days())
+    doubts: dict[str, Doubt] = {}
+    for day in window.days():
+        slots, keys, n = counted.get(day, (0, 0, 0))
+        whole = day_range(day)
+        first = whole.clip(listed) if listed else whole.start
+        last = whole.clip(delisted) if delisted else whole.end
+        due = max(0, -((first - last) // step))
+        if n > keys:
+            doubts[day] = Doubt("variants", f"{n - keys} keys with two values")
+        elif slots != due or keys != due:
+            doubts[day] = Doubt("short", f"{keys} rows where {due} are expected")
+        elif day in breaking:
+            doubts[day] = Doubt("rules", "rows break a row rule")
+        elif day in disagreeing:
+            doubts[day] = Doubt("witness", disagreeing[day])
+        elif day in edged:
+            doubts[day] = Doubt("edges", f"{edged[day]} rows are truncated or misaligned")
+    return doubts
+
+
+def ranges_of(days: Iterable[str]) -> tuple[TimeRange, ...]:
+    """Days as ranges, neighbours merged: what to ask an API for."""
+    ranges: list[TimeRange] = []
+    for whole in map(day_range, sorted(set(days))):
+        if ranges and ranges[-1].end == whole.start:
+            ranges[-1] = TimeRange(ranges[-1].start, whole.end)
+        else:
+            ranges.append(whole)
+    return tuple(ranges)
+
+
+def _disagreeing(rows: pl.DataFrame, witness: pl.DataFrame, length: timedelta) -> dict[str, str]:
+    """Days that an hour which disagrees touches, with the first such hour in words."""
+    found: dict[str, str] = {}
+    for hour, differs in judge(rows, witness, length).filter(agrees=False).select("open_time", "differs").iter_rows():
+        for day in TimeRange(hour, hour + length).days():
+            found.setdefault(day, f"from {hour:%H:%M} rows and witness differ in {', '.join(differs)}")
+    return found

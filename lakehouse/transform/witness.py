@@ -1,0 +1,100 @@
+"""Whether candles agree with an independent statement about the same trades."""
+
+from datetime import timedelta
+
+import polars as pl
+
+from lakehouse.transform.resample import exact
+
+HOUR = timedelta(hours=1)
+PRICES = ("open", "high", "low", "close")
+TOTALS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts")
+# How far a total may be off: half of the last decimal that is published (writers that add floats leave dust below it), or what Float64 and texts of
+# sixteen digits round off, if that is more. Up to 2**50 units of the last decimal neither hides a single one; above, Float64 hardly holds it.
+HALF_UNIT = 0.5e-8
+ROUNDING = 2.0**-50
+_MICRO = timedelta(microseconds=1)
+
+
+def judge(rows: pl.DataFrame, witness: pl.DataFrame, length: timedelta = HOUR) -> pl.DataFrame:
+    """Hold candles against coarser candles that were stated independently of them.
+
+    A witness candle owns the rows that open in its own `[open_time, open_time + length)`, also when it is misaligned; where two overlap, the
+    later one owns the overlap. Trade counts and prices must be equal, the prices over rows with trades (or the flat price if none has any: a
+    quiet minute repeats an earlier price). Other totals may differ by what is rounded off when they are printed and read. A column that is null in the witness or in
+    every row is not compared; a missing trade shows in the count, also where its size is below the rounding. What the witness cannot see: a changed
+    open, high, low or close that is not its hour's.
+
+    Args:
+        rows: Candles of one source, one per key.
+        witness: Coarser candles, one per key.
+        length: Length of a witness candle.
+
+    Returns:
+        One row per witness candle, and per `length` from 00:00 UTC with rows but without one, in order: `open_time`, `row_count`, `agrees`
+        (null before the first and after the last witness candle, where nobody says anything) and `differs` (names of the columns that differ;
+        `open_time` where the witness has no candle).
+    """
+    owned = rows.with_columns(owners(rows["open_time"], witness["open_time"], length))
+    totals = hold(owned.rename({"owner": "hour"}), ["hour"], witness)
+    speaks = pl.col("hour").is_between(witness["open_time"].min(), witness["open_time"].max())  # null, as nothing is, where there is no witness at all
+    return totals.sort("hour").select(pl.col("hour").alias("open_time"), "row_count", pl.when(speaks).then(pl.col("differs").list.len() == 0).alias("agrees"), "differs")
+
+
+def owners(times: pl.Series, witness_times: pl.Series, length: timedelta = HOUR) -> pl.Series:
+    """`open_time` of the witness candle that owns each instant, or the instant's floor where none does."""
+    asked = times.to_frame("time").with_row_index()
+    known = witness_times.sort().to_frame("owner")
+    found = asked.sort("time").join_asof(known, left_on="time", right_on="owner", tolerance=length - _MICRO, coalesce=False, check_sortedness=False)
+    return found.sort("index").select(pl.col("owner").fill_null(pl.col("time").dt.truncate(length)))["owner"]
+
+
+def hold(owned: pl.DataFrame, group: list[str], witness: pl.DataFrame) -> pl.DataFrame:
+    """Compare groups of rows with witness candles.
+
+    Args:
+        owned: Rows with the column `hour`, their owner.
+        group: Columns that tell groups apart; the first is `hour`. With `hour` alone, witness candles that own no row are groups too.
+        witness: Witness candles.
+
+    Returns:
+        Per group: its columns, `row_count`, `is_witnessed` and `differs`.
+    """
+    compared = [name for name in (*PRICES, *TOTALS) if name in owned.columns and name in witness.columns and witness[name].null_count() < witness.height]
+    traded = (pl.col("trade_count") > 0).fill_null(pl.col("volume") > 0).fill_null(True)
+    ready = owned.sort("open_time").select(
+        *group, traded.alias("traded"), *(exact(pl.col(name)).alias(name) if name in TOTALS and name != "trade_count" else pl.col(name) for name in compared)
+    )
+    said = ready.group_by(group, maintain_order=True).agg(pl.len().alias("row_count"), *(_whole(name) for name in compared))
+    stated = witness.select(pl.col("open_time").alias("hour"), *compared, pl.lit(True).alias("is_witnessed"))
+    both = said.join(stated, on="hour", how="full" if group == ["hour"] else "left", coalesce=True, suffix="_stated")
+    both = both.with_columns(pl.col("row_count").fill_null(0), pl.col("is_witnessed").fill_null(False))
+    different = [pl.when(_differs(name, "contracts" in compared)).then(pl.lit(name)) for name in compared]
+    absent = pl.when(~pl.col("is_witnessed")).then(pl.lit("open_time"))
+    return both.select(*group, "row_count", "is_witnessed", pl.concat_list(absent, *different).list.drop_nulls().alias("differs"))
+
+
+def _whole(name: str) -> pl.Expr:
+    """What all rows of a group say together."""
+    value = pl.col(name)
+    if name in PRICES:
+        over_trades, over_all = (
+            {"open": price.first(ignore_nulls=True), "high": price.max(), "low": price.min(), "close": price.last(ignore_nulls=True)}[name]
+            for price in (pl.when("traded").then(value), value)
+        )
+        return over_trades.fill_null(over_all)
+    return pl.when(value.count() > 0).then(value.sum()).cast(pl.Int64 if name == "trade_count" else pl.Float64)
+
+
+def _differs(name: str, has_contracts: bool) -> pl.Expr:
+    """Whether a group's value is not the witness's; null (as good as false) where either does not say."""
+    ours, theirs = pl.col(name), pl.col(f"{name}_stated")
+    if name in PRICES:
+        return ours != theirs
+    ours = pl.when(pl.col("row_count") == 0).then(0).otherwise(ours)  # no row at all states that nothing was traded
+    if name == "trade_count":
+        return ours != theirs
+    # Inverse markets: base volumes are contracts / price, rounded in every row. A contract is worth far more than all of that.
+    rounded = pl.when(pl.col("contracts_stated").is_not_null()).then(pl.col("row_count") + 1).otherwise(1) if has_contracts and name in ("volume", "taker_buy_volume") else 1
+    slack = pl.max_horizontal(theirs.abs() * ROUNDING, rounded * pl.lit(HALF_UNIT))
+    return (ours - theirs).abs() > slack
