@@ -48,7 +48,7 @@ def size(folder: Path) -> float:
 def measure(count: int, table: str, url: str, folder: Path) -> None:
     """Build a lake of so many markets and print its row of the table."""
     keys = [f"binance-spot:C{number}USDT" for number in range(count)]
-    command = [sys.executable, "-m", "lakehouse.cli.app"]
+    command = [str(Path(sys.executable).with_name("lakehouse"))]
     named = {"LAKEHOUSE_ROOT": str(folder / "lake"), "DAGSTER_HOME": str(folder / "dagster"), "LAKEHOUSE_BINANCE_ARCHIVE_URL": url, "LAKEHOUSE_BINANCE_REST_URL": url}
     environment = os.environ | named | {"PYTHONWARNINGS": "ignore"}
     build = [*command, "build", table, "--markets", ",".join(keys), "--from", SPAN[0], "--to", SPAN[1], "--json"]

@@ -41,11 +41,11 @@ class Asked:
 
     Attributes:
         start: Start of the range.
-        end: End of the range (exclusive).
-        at: Server time of the answer.
-        outcome: `rows`, `empty` (an answer without rows) or `unreachable` (no answer).
-        before: `open_time` of the last candle before `start`, where it was asked for.
-        after: `open_time` of the first candle at or after `end`, where it was asked for.
+        end: End of the range (exclusive), cut to the end of the last finished candle by the server's time.
+        at: The server's time of the answer.
+        outcome: `rows`, `empty` (asked, and nothing there) or `unreachable`.
+        before: When the last candle before `start` opens, where it was asked for.
+        after: When the first candle at or after `end` opens, where it was asked for.
     """
 
     start: datetime
@@ -75,27 +75,6 @@ class Problem:
     kind: str
     detail: str
     healed_by: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A range a REST API was asked for, and what it answered.
-
-    Attributes:
-        start: Start of the range.
-        end: End of the range (exclusive), cut to the end of the last finished candle by the server's time.
-        at: The server's time of the answer.
-        outcome: `rows`, `empty` (asked, and nothing there) or `unreachable`.
-        before: When the last candle before `start` opens, where it was asked for.
-        after: When the first candle at or after `end` opens, where it was asked for.
-    """
-
-    start: datetime
-    end: datetime
-    at: datetime
-    outcome: Literal["rows", "empty", "unreachable"]
-    before: datetime | None = None
-    after: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
