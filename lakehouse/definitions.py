@@ -7,7 +7,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from lakehouse.defs.automation import automation_sensor
-from lakehouse.defs.bronze import archive_asset, market_asset
+from lakehouse.defs.bronze import bronze_assets, market_asset
 from lakehouse.defs.catalog import catalog_asset
 from lakehouse.defs.checks import checks_of
 from lakehouse.defs.gold import feature_asset
@@ -44,7 +44,7 @@ def build_definitions(lake: LakeServices) -> dg.Definitions:
     registry = lake.registry
     assets = [market_asset(lake)]
     for dataset in registry.datasets:
-        assets += [archive_asset(dataset, lake), silver_asset(dataset, lake)]
+        assets += [*bronze_assets(dataset, lake), silver_asset(dataset, lake)]
     assets += [gap_asset(lake), *(feature_asset(feature, lake) for feature in registry.features)]
     if lake.catalog is not None:
         assets += [catalog_asset(table, lake) for table in registry.tables if table.zone() != "bronze"]

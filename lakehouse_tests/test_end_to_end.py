@@ -107,7 +107,7 @@ def test_a_lake_is_built_asked_and_left_alone(run: Run, sim: Simulator, folder: 
     assert built.code == 0, built.said
     tables = {row["table"]: row for row in built.json["tables"]}
     assert {name: (row["built"], row["failed"]) for name, row in tables.items()} == {
-        "bronze/candle_archive": (6, 0), "silver/candle": (6, 0), "silver/gap": (3, 0), "gold/candle_1h": (6, 0),
+        "bronze/candle_witness": (6, 0), "bronze/candle_archive": (6, 0), "bronze/candle_api": (1, 0), "silver/candle": (6, 0), "silver/gap": (3, 0), "gold/candle_1h": (6, 0),
     }  # fmt: skip
     rows = 2 * (1440 + 29 * 1440 + 720) - 1440
     assert tables["silver/candle"]["rows"] == rows

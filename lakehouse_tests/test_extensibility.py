@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from lakehouse.cli.building import Builder
-from lakehouse.datasets.dataset import ArchiveTable, BronzeCell, Dataset
+from lakehouse.datasets.dataset import ArchiveTable, BronzeCells, Dataset, input_versions
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.definitions import build_definitions, open_lake
 from lakehouse.defs.describe import asset_key
@@ -64,13 +64,13 @@ class Quote(Table):
     ask = Column(pl.Float64, "Best ask", "quote", above=0)
 
 
-def refine(bronze: BronzeCell, cell: Cell, market: MarketFacts) -> CellResult:
-    rows = newest(bronze.rows, ("open_time",)).select(Quote.names())
-    inputs = {f"bronze/quote_archive@{cell.date}": bronze.version, "silver/market": market.version_for(cell)}
-    return CellResult(rows, inputs, CellFacts(asked_until=bronze.facts.asked_until))
+def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
+    archive = bronze[QuoteArchive.name]
+    rows = newest(archive.rows, ("open_time",)).select(Quote.names())
+    return CellResult(rows, input_versions(Quote, bronze, cell, market), CellFacts(asked_until=archive.facts.asked_until))
 
 
-QUOTE = Dataset(Quote, QuoteArchive, refine, lambda rows, cell, expected: {})
+QUOTE = Dataset(Quote, QuoteArchive, refine, lambda rows, cell, market, witness: {})
 
 # --- a feature ----------------------------------------------------------------------------------------------------------
 

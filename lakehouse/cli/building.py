@@ -13,7 +13,7 @@ from lakehouse.defs.catalog import catalog_key
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, range_tags
 from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import archive_due, derived_due, input_ledgers, known_markets, list_archive, refresh_markets
+from lakehouse.defs.steps import bronze_due, derived_due, input_ledgers, known_markets, refresh_markets
 from lakehouse.exchanges.ingest import outside_life
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NothingInRangeError, UsageError
@@ -135,9 +135,8 @@ class Builder:
     def _due(self, table: type[Table], requested: list[Cell]) -> tuple[list[Cell], list[Cell]]:
         """The cells of a table that a request covers, and those of them that must be built."""
         for dataset in self._lake.registry.datasets:
-            if table is dataset.archive:
-                stored, listings = self._lake.ledger(table.name), list_archive(self._lake, table.name, requested)
-                return requested, archive_due(table, requested, stored, listings)
+            if table in dataset.bronze:
+                return requested, bronze_due(self._lake, dataset, table, requested)
         wanted, markets = {(cell.date, cell.market) for cell in requested}, {cell.market for cell in requested}
         reach = max(table.inputs.values(), default=0)
         cells = []

@@ -23,7 +23,8 @@ _PACKAGES = ("lakehouse", "dagster", "polars", "pyarrow", "duckdb", "obstore", "
 
 def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBuild], as_json: bool) -> None:
     """Say what a build did, what was wrong with sources and what became of it."""
-    rows, problems = [], []
+    rows: list[dict[str, Any]] = []
+    latest: dict[tuple[str, ...], dict[str, str]] = {}  # silver, which has asked all sources, says last what became of a problem
     for report in reports:
         if report.table.startswith("catalog/"):
             continue
@@ -40,10 +41,11 @@ def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBui
                 "seconds": round(report.seconds, 2),
             }
         )
-        if report.table.startswith("bronze/"):
-            problems += [
-                {"cell": str(record.cell), "kind": p.kind, "subject": p.subject, "detail": p.detail, "healed_by": p.healed_by} for record in seen for p in record.facts.problems
-            ]
+        for record in seen:
+            for p in record.facts.problems:
+                said = {"cell": str(record.cell), "kind": p.kind, "subject": p.subject, "detail": p.detail}
+                latest[tuple(said.values())] = said | {"healed_by": p.healed_by}
+    problems = list(latest.values())
     failed = {f"{report.table} {cell}": why for report in reports for cell, why in report.failed.items()}
     if as_json:
         print_json({"tables": rows, "problems": problems, "failed": failed})

@@ -1,37 +1,33 @@
 """1m candles: bronze as published, silver as one truth."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import polars as pl
 
-from lakehouse.datasets.dataset import ArchiveTable, BronzeCell, Dataset
+from lakehouse.datasets.dataset import ApiTable, ArchiveTable, BronzeCell, BronzeCells, Dataset, input_versions
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
 from lakehouse.model.interval import MINUTE
-from lakehouse.model.result import CellFacts, CellResult
+from lakehouse.model.result import Asked, CellFacts, CellResult, GapRun, Problem
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
+from lakehouse.model.timerange import day_range
 from lakehouse.transform.doubt import Doubt, days_in_doubt
 from lakehouse.transform.gaps import find_gaps
-from lakehouse.transform.history import newest
+from lakehouse.transform.history import LINEAGE, newest
 from lakehouse.transform.reconcile import evidence, reconcile
 
 _LAST = pl.duration(microseconds=1)
+_KEY = ("open_time",)
 
 
-class CandleArchive(ArchiveTable):
-    """1m candles as the archive's monthly and daily files publish them, every value ever seen, with the file each row came from.
+class PublishedCandle(Table):
+    """The value columns of candles as exchanges publish them.
 
-    Times are microseconds UTC whatever unit the file used; `volume` is in base units for every market type, and `contracts` holds what inverse
-    markets publish in its place. Prices and sizes are Float64 (exact for every published 1m value tried); the text is in landing.
+    Times are microseconds UTC whatever unit the source used; `volume` is in base units for every market type, and `contracts` holds what inverse
+    markets publish in its place. Prices and sizes are Float64 (exact for every published 1m value tried).
     """
-
-    name = "bronze/candle_archive"
-    # One file may state a candle twice and differ in any value, so every value is part of the key.
-    key = (
-        *("open_time", "source", "fetched_at", "source_sha256", "open", "high", "low", "close", "volume", "close_time", "trade_count"),
-        *("quote_volume", "taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts"),
-    )
 
     open_time = Column(UTC_TIME, "Start of the candle", "UTC")
     open = Column(pl.Float64, "First price", "quote", nullable=True)
@@ -48,7 +44,41 @@ class CandleArchive(ArchiveTable):
     taker_buy_contracts = Column(pl.Float64, "Contracts bought by takers (inverse markets)", "contracts", nullable=True)
 
 
-CandleArchive.columns = {name: CandleArchive.columns[name] for name in sorted(CandleArchive.columns, key=lambda n: n in ArchiveTable.columns)}  # lineage last
+class CandleArchive(ArchiveTable, PublishedCandle):
+    """1m candles as the archive's monthly and daily files publish them, every value ever seen, with the file each row came from.
+
+    The text as it was published is in landing.
+    """
+
+    name = "bronze/candle_archive"
+    # One file may state a candle twice and differ in any value, so every value is part of the key.
+    key = (
+        *("open_time", "source", "fetched_at", "source_sha256", "open", "high", "low", "close", "volume", "close_time", "trade_count"),
+        *("quote_volume", "taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts"),
+    )
+    inputs = {"bronze/candle_witness": 0}
+    code_version = 2
+
+
+class CandleWitness(ApiTable, PublishedCandle):
+    """1h candles by REST, every value ever seen: an independent statement that 1m rows are checked against.
+
+    Whole days only, so a month that is still open changes once a day. One request a month.
+    """
+
+    name = "bronze/candle_witness"
+    key = ("open_time", "source", "fetched_at", "source_sha256")
+
+
+class CandleApi(ApiTable, PublishedCandle):
+    """1m candles by REST, every value ever seen: of days that the archive leaves in doubt, and of the hours it has not published yet.
+
+    A month that the archive settles has no cell here: nothing was asked.
+    """
+
+    name = "bronze/candle_api"
+    key = ("open_time", "source", "fetched_at", "source_sha256")
+    inputs = {"bronze/candle_witness": 0, "bronze/candle_archive": 0}
 
 
 class CandleColumns(Table):
@@ -86,7 +116,8 @@ class Candle(CandleColumns):
     """
 
     name = "silver/candle"
-    inputs = {"bronze/candle_archive": 0}
+    inputs = {"bronze/candle_witness": 0, "bronze/candle_archive": 0, "bronze/candle_api": 0}
+    code_version = 2
 
     source = Column(pl.String, "archive or api: the kind of source the row stands in")
     is_truncated = Column(pl.Boolean, "The candle ends before its minute does: trading stopped within it")
@@ -116,53 +147,103 @@ DOUBT_RULES = (
 )
 
 
-def refine(bronze: BronzeCell, cell: Cell, market: MarketFacts) -> CellResult:
+def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     """Make one cell of `silver/candle`.
 
     Args:
-        bronze: The bronze cell of the same window and market.
+        bronze: The bronze cells of the same window and market, at least one.
         cell: The cell.
         market: Facts of the market: contract size, listed and delisted instants.
 
     Returns:
         The served rows; rejected rows with their rule; gaps, conflicts and evidence.
     """
-    current = newest(bronze.rows, ("open_time",))
-    sources = {str(name): frame for (name,), frame in current.partition_by("source", as_dict=True).items()} or {"daily": current}
-    settled = reconcile(sources, ("open_time",))
+    sources, witness = _sources(bronze), _fresh_witness(bronze)
+    settled = reconcile(sources, _KEY, witness)
     good, broken = Candle.split(_to_silver(settled.rows, market))
-    served = settled.rows.join(good, on="open_time", how="semi", maintain_order="left") if broken.height else settled.rows
+    late = good.filter(pl.col("open_time") >= market.delisted) if market.delisted else good.clear()
+    good = good.filter(pl.col("open_time") < market.delisted) if late.height else good
+    served = settled.rows.join(good, on="open_time", how="semi", maintain_order="left") if good.height < settled.rows.height else settled.rows
     unserved = _to_silver(settled.unserved, market).with_columns(settled.unserved["rule"])
-    asked_until = cell.window.clip(bronze.facts.asked_until or cell.window.start)
+    asked = bronze[CandleApi.name].facts.asked if CandleApi.name in bronze else ()
+    ends = [part.facts.asked_until for part in bronze.values() if part.facts.asked_until]
+    asked_until = cell.window.clip(max([*ends, *(asking.end for asking in asked if asking.outcome != "unreachable")], default=cell.window.start))
+    gaps = find_gaps(
+        good["open_time"],
+        cell.window,
+        MINUTE.delta,
+        asked_until,
+        market.listed,
+        market.delisted,
+        settled.unserved["open_time"],
+        asked,
+        sources["api"]["open_time"] if "api" in sources else None,
+        good.filter("is_truncated").select("open_time", "close_time"),
+    )
     facts = CellFacts(
-        gaps=find_gaps(good["open_time"], cell.window, MINUTE.delta, asked_until, market.listed, market.delisted, settled.unserved["open_time"]),
+        gaps=gaps,
         conflict_count=settled.conflict_count,
-        evidence=evidence(served, sources, ("open_time",)),
+        evidence=evidence(served, sources, _KEY, witness),
         asked_until=asked_until,
-        problems=bronze.facts.problems,
+        problems=tuple(_healed(problem, asked, gaps) for part in bronze.values() for problem in part.facts.problems),
         unsettled_count=settled.unsettled_count,
     )
-    inputs = {f"bronze/candle_archive@{cell.date}": bronze.version, "silver/market": market.version_for(cell)}
-    return CellResult(good, inputs, facts, pl.concat([broken, unserved]))
+    return CellResult(good, input_versions(Candle, bronze, cell, market), facts, pl.concat([broken, late.with_columns(rule=pl.lit("after_delisting")), unserved]))
+
+
+def _healed(problem: Problem, asked: Sequence[Asked], gaps: Sequence[GapRun]) -> Problem:
+    """A problem of one day, healed if an API was asked for that day and nothing of it is left open."""
+    if not problem.day or problem.healed_by:
+        return problem
+    day = day_range(problem.day)
+    is_open = any(run.gap_class in ("absent", "conflict") and run.start < day.end and run.end > day.start for run in gaps)
+    answered = any(asking.outcome != "unreachable" and asking.start <= day.start and day.end <= asking.end for asking in asked)
+    return replace(problem, healed_by="REST API") if answered and not is_open else problem
+
+
+def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFrame:
+    """Every variant of every disputed candle of a cell, as rows of `silver/conflict` without the market's columns."""
+    found = reconcile(_sources(bronze), _KEY, _fresh_witness(bronze)).conflicts
+    return found.rename({"source": "sources"})
+
+
+def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:
+    """The newest rows of every source."""
+    parts = [newest(bronze[name].rows, _KEY) for name in (CandleArchive.name, CandleApi.name) if name in bronze]
+    found = {str(name): frame for part in parts for (name,), frame in part.partition_by("source", as_dict=True).items()}
+    return found or {"daily": CandleArchive.empty()}
+
+
+def _fresh_witness(bronze: BronzeCells) -> pl.DataFrame | None:
+    """The witness's rows; none if the API has revised a candle since it was asked for them."""
+    witness, api = bronze.get(CandleWitness.name), bronze.get(CandleApi.name)
+    if witness is None or not witness.rows.height:
+        return None
+    asked_at = max((asking.at for asking in witness.facts.asked if asking.outcome != "unreachable"), default=None)
+    revised_at = api.facts.revised_at if api else None
+    if revised_at is not None and (asked_at is None or revised_at > asked_at):
+        return None
+    return newest(witness.rows, _KEY).drop(LINEAGE)
 
 
 def _to_silver(rows: pl.DataFrame, market: MarketFacts) -> pl.DataFrame:
     if market.contract_size is not None:
         rows = rows.with_columns(quote_volume=pl.col("contracts") * market.contract_size, taker_buy_quote_volume=pl.col("taker_buy_contracts") * market.contract_size)
     return rows.with_columns(
-        source=pl.lit("archive"),
+        source=pl.when(pl.col("source") == "api").then(pl.lit("api")).otherwise(pl.lit("archive")),
         is_truncated=pl.col("close_time") < pl.col("open_time") + MINUTE.delta - _LAST,
         is_misaligned=pl.col("open_time").dt.truncate(MINUTE.name) != pl.col("open_time"),
     ).select(Candle.names())
 
 
-def doubt(rows: pl.DataFrame, cell: Cell, market: MarketFacts | None, witness: pl.DataFrame | None = None) -> Mapping[str, Doubt]:
-    """Days of a monthly candle file that its dailies should be asked about; `witness` are the month's 1h candles, where there are any."""
+def doubt(rows: pl.DataFrame, cell: Cell, market: MarketFacts | None, witness: BronzeCell | None = None) -> Mapping[str, Doubt]:
+    """Days of archive rows that another source should be asked about; `witness` is the month's cell of 1h candles, where there is one."""
     # Contract sizes are not needed to judge a row, so the market's facts are left out here.
     judged = rows.with_columns(source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False)).select(Candle.names())
     unlikely = judged.filter(~pl.all_horizontal(rule.holds.fill_null(True) for rule in DOUBT_RULES))["open_time"]
     listed, delisted = (market.listed, market.delisted) if market else (None, None)
-    return days_in_doubt(rows, cell.window, MINUTE.delta, Candle.split(judged)[1]["open_time"].append(unlikely), listed, delisted, witness)
+    said = _fresh_witness({CandleWitness.name: witness}) if witness else None
+    return days_in_doubt(rows, cell.window, MINUTE.delta, Candle.split(judged)[1]["open_time"].append(unlikely), listed, delisted, said)
 
 
-CANDLE = Dataset(Candle, CandleArchive, refine, doubt)
+CANDLE = Dataset(Candle, CandleArchive, refine, doubt, CandleWitness, CandleApi, conflicts)

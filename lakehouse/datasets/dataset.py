@@ -7,11 +7,9 @@ import polars as pl
 
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
-from lakehouse.model.result import CellFacts, CellResult
+from lakehouse.model.result import NONE, CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.transform.doubt import Doubt
-
-FindDoubts = Callable[[pl.DataFrame, Cell, MarketFacts | None], Mapping[str, Doubt]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +19,7 @@ class BronzeCell:
     Attributes:
         rows: The bronze rows.
         version: The cell's version.
-        facts: What the cell says about itself, `asked_until` above all.
+        facts: What the cell says about itself, `asked_until` and `asked` above all.
     """
 
     rows: pl.DataFrame
@@ -29,17 +27,30 @@ class BronzeCell:
     facts: CellFacts
 
 
-class ArchiveTable(Table):
-    """Base of bronze tables made from archive files: the lineage that every row carries.
+BronzeCells = Mapping[str, BronzeCell]
+"""The bronze cells of one window and market, by table name; a table without that cell is left out."""
+FindDoubts = Callable[[pl.DataFrame, Cell, MarketFacts | None, BronzeCell | None], Mapping[str, Doubt]]
 
-    A row is one value one source had for a key. What a file says differently later is added beside it, never over it.
+
+class BronzeTable(Table):
+    """Base of bronze tables: the lineage that every row carries.
+
+    A row is one value one source had for a key. What the source says differently later is added beside it, never over it.
     """
 
-    source = Column(pl.String, "Kind of file: monthly or daily")
-    source_file = Column(pl.String, "Archive key of the file the row was read from")
-    source_sha256 = Column(pl.String, "sha256 of that file")
-    fetched_at = Column(UTC_TIME, "When that file was fetched", "UTC")
-    is_removed = Column(pl.Boolean, "The file no longer has this key: the values are null")
+    source = Column(pl.String, "Kind of source: monthly, daily or api")
+    source_file = Column(pl.String, "Archive key of the file the row was read from, or address of the API")
+    source_sha256 = Column(pl.String, "sha256 of that file, or of the rows of that answer")
+    fetched_at = Column(UTC_TIME, "When that was fetched", "UTC")
+    is_removed = Column(pl.Boolean, "The source no longer has this key: the values are null")
+
+
+class ArchiveTable(BronzeTable):
+    """Base of bronze tables made from archive files."""
+
+
+class ApiTable(BronzeTable):
+    """Base of bronze tables made from answers of a REST API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +60,33 @@ class Dataset:
     Attributes:
         silver: The silver table's declaration; its `inputs` name the bronze tables.
         archive: The bronze table made from archive files.
-        refine: One silver cell from the bronze cell and the market's facts; pure.
-        days_in_doubt: Days of a monthly file (as rows of `archive`) that the daily files should be asked about, with reasons; pure.
+        refine: One silver cell from the bronze cells and the market's facts; pure.
+        days_in_doubt: Days of rows of `archive` that another source should be asked about, with reasons, given the witness's cell; pure.
+        witness: The bronze table of an independent statement, used to check rows; None if there is none.
+        api: The bronze table of rows by REST, for the open tail and what the archive leaves in doubt; None if there is none.
+        conflicts: Every variant of every disputed key of a cell, as rows of `silver/conflict` without the market's columns; pure.
     """
 
     silver: type[Table]
     archive: type[ArchiveTable]
-    refine: Callable[[BronzeCell, Cell, MarketFacts], CellResult]
+    refine: Callable[[BronzeCells, Cell, MarketFacts], CellResult]
     days_in_doubt: FindDoubts
+    witness: type[ApiTable] | None = None
+    api: type[ApiTable] | None = None
+    conflicts: Callable[[BronzeCells, Cell, MarketFacts], pl.DataFrame] | None = None
 
     @property
     def tables(self) -> tuple[type[Table], ...]:
         """All tables of the dataset, upstream first."""
-        return (self.archive, self.silver)
+        return (*self.bronze, self.silver)
+
+    @property
+    def bronze(self) -> tuple[type[BronzeTable], ...]:
+        """The bronze tables, upstream first."""
+        return tuple(table for table in (self.witness, self.archive, self.api) if table is not None)
+
+
+def input_versions(table: type[Table], bronze: BronzeCells, cell: Cell, market: MarketFacts) -> dict[str, str]:
+    """What a silver cell records as its inputs."""
+    versions = {f"{name}@{cell.date}": bronze[name].version if name in bronze else NONE for name in table.inputs}
+    return versions | {"silver/market": market.version_for(cell)}

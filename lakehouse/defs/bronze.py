@@ -4,13 +4,13 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.datasets.dataset import Dataset
+from lakehouse.datasets.dataset import ApiTable, Dataset
 from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.describe import asset_arguments, asset_key
 from lakehouse.defs.io_manager import cells_output
 from lakehouse.defs.partitions import MARKETS, cells_of, parse_keys
 from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import archive_cells, known_markets, refresh_markets
+from lakehouse.defs.steps import archive_cells, known_markets, refresh_markets, rest_cells
 from lakehouse.model.errors import LakehouseError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.storage.tables import CellRecord
@@ -45,10 +45,26 @@ def market_event(lake: LakeServices, record: CellRecord) -> dg.AssetMaterializat
     return dg.AssetMaterialization(asset_key(MarketTable), tags={"dagster/data_version": record.version}, metadata=metadata)
 
 
+def bronze_assets(dataset: Dataset, lake: LakeServices) -> list[dg.AssetsDefinition]:
+    """The bronze tables of a dataset, upstream first."""
+    return [archive_asset(dataset, lake) if table is dataset.archive else rest_asset(dataset, table, lake) for table in dataset.bronze]  # type: ignore[arg-type]
+
+
+def rest_asset(dataset: Dataset, table: type[ApiTable], lake: LakeServices) -> dg.AssetsDefinition:
+    """A bronze table made from answers of a REST API. It reads ledgers, not rows: what is upstream decides what is asked."""
+
+    @dg.asset(**asset_arguments(table, lake), deps=[asset_key(name) for name in table.inputs])
+    def rest(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]):  # type: ignore[no-untyped-def]
+        cells, malformed = cells_of(context)
+        return cells_output(rest_cells(lake, dataset, table, cells), malformed)
+
+    return rest
+
+
 def archive_asset(dataset: Dataset, lake: LakeServices) -> dg.AssetsDefinition:
     """A bronze table made from archive files."""
 
-    @dg.asset(**asset_arguments(dataset.archive, lake))
+    @dg.asset(**asset_arguments(dataset.archive, lake), deps=[asset_key(name) for name in dataset.archive.inputs])
     def archive(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]):  # type: ignore[no-untyped-def]
         cells, malformed = cells_of(context)
         unknown = {cell.own_market for cell in cells} - set(known_markets(lake))

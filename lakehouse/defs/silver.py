@@ -14,11 +14,13 @@ from lakehouse.defs.steps import gap_cells, silver_cells
 
 def silver_asset(dataset: Dataset, lake: LakeServices) -> dg.AssetsDefinition:
     """A silver table, reconciled from bronze."""
+    names = {table.name.replace("/", "_"): table.name for table in dataset.bronze}
+    ins = {argument: dg.AssetIn(asset_key(name)) for argument, name in names.items()}
 
-    @dg.asset(**asset_arguments(dataset.silver, lake), ins={"bronze": dg.AssetIn(asset_key(dataset.archive))})
-    def silver(context: dg.AssetExecutionContext, bronze: StoredCells, lake: dg.ResourceParam[LakeServices]):  # type: ignore[no-untyped-def]
+    @dg.asset(**asset_arguments(dataset.silver, lake), ins=ins)
+    def silver(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices], **bronze: StoredCells):  # type: ignore[no-untyped-def]
         cells, malformed = cells_of(context)
-        return cells_output(silver_cells(lake, dataset, cells, bronze), malformed)
+        return cells_output(silver_cells(lake, dataset, cells, {names[argument]: stored for argument, stored in bronze.items()}), malformed)
 
     return silver
 

@@ -5,12 +5,13 @@ from itertools import groupby
 
 import polars as pl
 
-from lakehouse.datasets.dataset import BronzeCell, Dataset
+from lakehouse.datasets.dataset import ApiTable, BronzeCell, Dataset
 from lakehouse.datasets.gap import Gap, gap_frame
 from lakehouse.datasets.market import MarketFacts, MarketTable, market_frame
 from lakehouse.defs.io_manager import Outcome, StoredCells, each
 from lakehouse.defs.services import LakeServices
 from lakehouse.exchanges.archive import ArchiveClient
+from lakehouse.exchanges.asking import HOUR, Question, api_questions, ask, witness_is_due, witness_range
 from lakehouse.exchanges.discovery import discover
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.exchanges.ingest import ingest, outside_life
@@ -18,6 +19,7 @@ from lakehouse.exchanges.listing import MarketListing, list_market
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import InputMissingError, LakehouseError, MarketFactsMissingError, UnknownExchangeError
 from lakehouse.model.feature import Feature
+from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellResult
 from lakehouse.model.table import Table
@@ -98,13 +100,37 @@ def list_archive(lake: LakeServices, table: str, cells: Iterable[Cell]) -> dict[
     return listings
 
 
-def archive_due(table: type[Table], cells: Iterable[Cell], stored: Ledger, listings: Mapping[Market, MarketListing]) -> list[Cell]:
-    """The bronze cells that must be read again, or that were written by an older meaning of the table."""
+def bronze_due(lake: LakeServices, dataset: Dataset, table: type[Table], cells: list[Cell]) -> list[Cell]:
+    """The bronze cells that must be read again or asked for, or that were written by an older meaning of the table.
+
+    Raises:
+        ListingUnreachableError: An archive does not answer.
+    """
+    stored = lake.ledger(table.name)
+    if table is dataset.archive:
+        due = set(archive_due(lake, dataset, cells, stored, list_archive(lake, table.name, cells)))
+    elif table is dataset.witness:
+        due = set(_witness_wanted(lake, dataset, cells, stored))
+    else:
+        due = set(_api_wanted(lake, dataset, cells, stored))
+    return [cell for cell in cells if cell in due]
+
+
+def _outdated(table: type[Table], record: CellRecord | None) -> bool:
+    return record is not None and record.code_version != table.code_version
+
+
+def archive_due(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, listings: Mapping[Market, MarketListing]) -> list[Cell]:
+    """The cells of an archive table whose files or witness are not those they were made from."""
+    said = lake.ledger(dataset.witness.name) if dataset.witness else {}
 
     def due(cell: Cell) -> bool:
         record = stored.get(cell)
-        outdated = record is not None and record.code_version != table.code_version
-        return outdated or listings[cell.own_market].is_due(cell, record)
+        if _outdated(dataset.archive, record) or listings[cell.own_market].is_due(cell, record):
+            return True
+        if record is None or dataset.witness is None:
+            return False
+        return record.inputs.get(f"{dataset.witness.name}@{cell.date}", NONE) != (said[cell].version if cell in said else NONE)
 
     return [cell for cell in cells if due(cell)]
 
@@ -122,11 +148,65 @@ def archive_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell], refus
     asked = [cell for cell in cells if cell.own_market not in refused]
     listings = list_archive(lake, dataset.archive.name, asked)
     stored = lake.ledger(dataset.archive.name)
-    due = archive_due(dataset.archive, asked, stored, listings)
+    due = archive_due(lake, dataset, asked, stored, listings)
     facts, waiting = known_markets(lake), set(due)
     yield from ((cell, stored.get(cell)) for cell in asked if cell not in waiting)
+
+    def witness_of(cell: Cell) -> BronzeCell | None:
+        return _bronze_cell(lake.tables.get(dataset.witness, cell)) if dataset.witness else None
+
     for exchange, markets in _by_exchange(lake, (cell.own_market for cell in due)):
-        yield from ingest(dataset, exchange, [cell for cell in due if cell.market in markets], listings, facts, stored, lake.objects, lake.clock)
+        of_exchange = [cell for cell in due if cell.market in markets]
+        yield from ingest(dataset, exchange, of_exchange, listings, facts, stored, lake.objects, lake.clock, witness_of)
+
+
+def _bronze_cell(stored: StoredCell | None) -> BronzeCell | None:
+    return BronzeCell(stored.rows, stored.record.version, stored.record.facts) if stored else None
+
+
+def _with_rest(lake: LakeServices, cells: Iterable[Cell]) -> Iterator[Cell]:
+    """The cells of exchanges that have a REST API."""
+    return (cell for cell in cells if cell.own_market.exchange in lake.exchanges and lake.exchanges[cell.own_market.exchange].has_rest)
+
+
+def _witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger) -> dict[Cell, TimeRange]:
+    """The witnesses that have to be asked for, with the range that can be."""
+    assert dataset.witness is not None, "asked of a dataset that has one"
+    facts, now = known_markets(lake), lake.clock()
+    revised = {cell: record.facts.revised_at for cell, record in (lake.ledger(dataset.api.name) if dataset.api else {}).items()}
+    wanted = {}
+    for cell in _with_rest(lake, cells):
+        record, market = stored.get(cell), facts.get(cell.own_market)
+        span = witness_range(cell, market, now)
+        if span and (_outdated(dataset.witness, record) or witness_is_due(cell, record, market, now, revised.get(cell))):
+            wanted[cell] = span
+    return wanted
+
+
+def _api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger) -> dict[Cell, list[Question]]:
+    """What REST has still to be asked for, by cell."""
+    assert dataset.api is not None, "asked of a dataset that has one"
+    facts, now, archive = known_markets(lake), lake.clock(), lake.ledger(dataset.archive.name)
+    wanted = {}
+    for cell in _with_rest(lake, cells):
+        record = stored.get(cell)
+        questions = api_questions(cell, archive.get(cell), record, facts.get(cell.own_market), now)
+        if questions or _outdated(dataset.api, record):
+            wanted[cell] = questions
+    return wanted
+
+
+def rest_cells(lake: LakeServices, dataset: Dataset, table: type[ApiTable], cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
+    """Cells of a bronze table made from answers of REST APIs: those with nothing to ask as they are."""
+    stored = lake.ledger(table.name)
+    wanted: Mapping[Cell, list[Question]]
+    if table is dataset.witness:
+        interval, wanted = HOUR, {cell: [Question(span, bracket=False)] for cell, span in _witness_wanted(lake, dataset, cells, stored).items()}
+    else:
+        interval, wanted = MINUTE, _api_wanted(lake, dataset, cells, stored)
+    yield from ((cell, stored.get(cell)) for cell in cells if cell not in wanted)
+    for exchange, markets in _by_exchange(lake, (cell.own_market for cell in wanted)):
+        yield from ask(table, exchange, {cell: questions for cell, questions in wanted.items() if cell.market in markets}, interval, lake.clock)
 
 
 # --- silver and gold ----------------------------------------------------------------------------------------------------
@@ -166,19 +246,32 @@ def derived_cells(lake: LakeServices, table: type[Table], cells: list[Cell], com
     return each(cells, lambda cell: compute(cell) if cell in due else stored[cell])
 
 
-def silver_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell], bronze: StoredCells) -> Iterator[tuple[Cell, Outcome]]:
-    """Cells of a silver table."""
+def silver_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell], bronze: Mapping[str, StoredCells]) -> Iterator[tuple[Cell, Outcome]]:
+    """Cells of a silver table.
+
+    Args:
+        lake: The lake.
+        dataset: Whose silver table.
+        cells: Which cells.
+        bronze: The dataset's bronze tables by name.
+    """
     known = known_markets(lake)
 
     def compute(cell: Cell) -> Outcome:
-        stored, market = bronze.get(cell), cell.own_market
-        if stored is None:
-            return _absent(lake, cell, bronze, known)
+        parts, market = bronze_cells(bronze, cell), cell.own_market
+        if not any(part.rows.height for part in parts.values()) and dataset.archive.name not in parts:
+            return _absent(lake, cell, dataset.archive.name, known)
         if market not in known:
             raise MarketFactsMissingError(market.key)
-        return dataset.refine(BronzeCell(stored.rows, stored.record.version, stored.record.facts), cell, known[market])
+        return dataset.refine(parts, cell, known[market])
 
     return derived_cells(lake, dataset.silver, cells, compute)
+
+
+def bronze_cells(bronze: Mapping[str, StoredCells], cell: Cell) -> dict[str, BronzeCell]:
+    """The bronze cells that a silver cell is made from, by table name."""
+    read = {name: _bronze_cell(stored.get(cell)) for name, stored in bronze.items()}
+    return {name: part for name, part in read.items() if part is not None}
 
 
 def feature_cells(lake: LakeServices, feature: type[Feature], cells: list[Cell], inputs: Mapping[str, StoredCells]) -> Iterator[tuple[Cell, Outcome]]:
@@ -193,7 +286,7 @@ def feature_cells(lake: LakeServices, feature: type[Feature], cells: list[Cell],
             if read[0] is None and any(read.values()):
                 return None  # asked for because of a month it looks back on: its turn comes with its own
             if read[0] is None:
-                return _absent(lake, cell, inputs[name], known)
+                return _absent(lake, cell, name, known)
             frames[name] = pl.concat([stored.rows for stored in read.values() if stored])
             versions |= {f"{name}@{cell.shift(-back).date}": stored.record.version if stored else NONE for back, stored in read.items()}
         return CellResult(feature.compute(frames, cell.window), versions)
@@ -201,11 +294,11 @@ def feature_cells(lake: LakeServices, feature: type[Feature], cells: list[Cell],
     return derived_cells(lake, feature, cells, compute)
 
 
-def _absent(lake: LakeServices, cell: Cell, source: StoredCells, known: Mapping[Market, MarketFacts]) -> Outcome:
+def _absent(lake: LakeServices, cell: Cell, source: str, known: Mapping[Market, MarketFacts]) -> Outcome:
     """What becomes of a cell whose input is not stored: nothing outside the market's life or in the future, else an error."""
     if outside_life(cell, known.get(cell.own_market)) or cell.window.end > lake.clock():
         return None  # of the open window nothing may be published yet
-    raise InputMissingError(source.name, str(cell))
+    raise InputMissingError(source, str(cell))
 
 
 # --- silver/gap ---------------------------------------------------------------------------------------------------------

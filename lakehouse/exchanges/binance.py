@@ -74,6 +74,7 @@ class Binance(Exchange):
     name = "binance"
     archive_home = ARCHIVE_URL
     bucket = "data.binance.vision"
+    has_rest = True
 
     def archive_prefix(self, table: str, market: Market, frequency: str) -> str:
         kind, interval = _TYPES[table]

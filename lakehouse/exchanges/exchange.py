@@ -43,6 +43,7 @@ class Exchange(ABC):
         archive_home: The S3 endpoint that serves its archive.
         bucket: S3 bucket of the archive.
         grace: How long after its day a file may still be missing without being absent.
+        has_rest: Whether it has a REST API that is known here; without one the archive is the only source.
 
     Args:
         archive_url: S3 endpoint that serves `bucket`; None for the exchange's own.
@@ -53,6 +54,7 @@ class Exchange(ABC):
     archive_home: ClassVar[str]
     bucket: ClassVar[str]
     grace: ClassVar[timedelta] = timedelta(days=7)
+    has_rest: ClassVar[bool] = False
 
     def __init__(self, archive_url: str | None = None, rest_url: str | None = None) -> None:
         self.archive_url = (archive_url or self.archive_home).rstrip("/")

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import polars as pl
 
-from lakehouse.datasets.dataset import Dataset
+from lakehouse.datasets.dataset import BronzeCell, Dataset
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.exchanges.listing import MarketListing
@@ -19,6 +19,7 @@ from lakehouse.storage.landing import Landing
 from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import StoredCell
+from lakehouse.transform.doubt import Doubt
 from lakehouse.transform.history import append_news
 
 Change = Callable[[StoredCell | None], CellResult]
@@ -39,6 +40,7 @@ def ingest(
     stored: Ledger,
     objects: LakeObjects,
     clock: Callable[[], datetime],
+    witness_of: Callable[[Cell], BronzeCell | None] = lambda cell: None,
 ) -> Iterator[tuple[Cell, Change | LakehouseError | None]]:
     """Read what bronze cells are made of.
 
@@ -53,6 +55,7 @@ def ingest(
         stored: What is stored of the table: a file that a cell was made from is read again when it has changed.
         objects: The lake.
         clock: Tells the current instant.
+        witness_of: The stored cell of the dataset's witness.
 
     Yields:
         Each cell with the change to apply to what is stored of it, with the error that kept it from being read, or with None where there is nothing.
@@ -68,7 +71,7 @@ def ingest(
                 yield cell, None
                 continue
             try:
-                yield cell, _read_cell(dataset, reader, listing, cell, known, stored[cell].inputs if cell in stored else {})
+                yield cell, _read_cell(dataset, reader, listing, cell, known, stored[cell].inputs if cell in stored else {}, witness_of(cell))
             except LakehouseError as error:
                 yield cell, error
 
@@ -83,8 +86,10 @@ def _surely_needed(reader: ArchiveReader, listing: MarketListing, cell: Cell) ->
     return periods
 
 
-def _read_cell(dataset: Dataset, reader: ArchiveReader, listing: MarketListing, cell: Cell, market: MarketFacts | None, earlier: Mapping[str, str]) -> Change:
-    files: list[ArchiveRows] = []
+def _read_cell(
+    dataset: Dataset, reader: ArchiveReader, listing: MarketListing, cell: Cell, market: MarketFacts | None, earlier: Mapping[str, str], witness: BronzeCell | None
+) -> Change:
+    files: dict[str, ArchiveRows] = {}
     problems: list[Problem] = []
     inputs: dict[str, str] = {}
 
@@ -99,17 +104,16 @@ def _read_cell(dataset: Dataset, reader: ArchiveReader, listing: MarketListing, 
             return None
         if rows.duplicate_count:
             problems.append(Problem(rows.receipt.key, "duplicates", f"{rows.duplicate_count} rows repeat another row exactly", "one of each was kept"))
-        files.append(rows)
+        files[period] = rows
         return rows
 
     month = read(cell.date) if cell.date in listing.files else None
+    doubts: Mapping[str, Doubt] = {}
     if month is not None:
-        doubts = dataset.days_in_doubt(month.frame, cell, market)
+        doubts = dataset.days_in_doubt(month.frame, cell, market, witness)
         reader.prefetch((listing, day) for day in doubts if day in listing.files)
-        for day, (kind, reason) in doubts.items():
-            daily = read(day)
-            healed = daily is not None and day not in dataset.days_in_doubt(daily.frame, cell, market)
-            problems.append(Problem(f"{month.receipt.key} on {day}", kind, reason, daily.receipt.key if daily and healed else ""))
+        for day in doubts:
+            read(day)
     else:
         days = cell.window.days() if cell.date in listing.files else listing.days(cell)
         reader.prefetch((listing, day) for day in days if day in listing.files)
@@ -118,22 +122,51 @@ def _read_cell(dataset: Dataset, reader: ArchiveReader, listing: MarketListing, 
             damaged = next(index for index, problem in enumerate(problems) if problem.subject == listing.files[cell.date].key)
             healed_by = f"{len(files)} daily files" if complete else f"{len(files)} of {len(days)} daily files"
             problems[damaged] = Problem(problems[damaged].subject, problems[damaged].kind, problems[damaged].detail, healed_by)
+    left = _left_in_doubt(dataset, cell, market, witness, files, doubts, listing.asked_until(cell))
+    for day, (kind, reason) in doubts.items():
+        healed_by = files[day].receipt.key if day in files and day not in left else ""
+        problems.append(Problem(f"{listing.files[cell.date].key} on {day}", kind, reason, healed_by, day))
     for period, state in earlier.items():  # read once, in doubt or before the month came: what it says now counts
+        if "/" in period:
+            continue  # another table's version
         if period not in inputs and (now := listing.state(period)) != state and now != NONE:
             read(period)
         inputs.setdefault(period, listing.state(period))
     if not files and problems:
         raise NoSourceError(str(cell), [f"{problem.subject}: {problem.detail}" for problem in problems])
-    facts = CellFacts(asked_until=listing.asked_until(cell), problems=tuple(problems))
+    if dataset.witness is not None:
+        inputs[f"{dataset.witness.name}@{cell.date}"] = witness.version if witness else NONE
+    facts = CellFacts(asked_until=listing.asked_until(cell), problems=tuple(problems), doubts=left)
 
     def change(stored: StoredCell | None) -> CellResult:
         empty = dataset.archive.empty()
         history = pl.concat([empty, stored.rows], how="diagonal_relaxed").select(empty.columns) if stored else empty
-        for file in files:
+        for file in files.values():
             history = append_news(history, file.frame.select(history.columns), _KEY, _covers(file, cell))
         return CellResult(history, inputs, facts)
 
     return change
+
+
+def _left_in_doubt(
+    dataset: Dataset,
+    cell: Cell,
+    market: MarketFacts | None,
+    witness: BronzeCell | None,
+    files: Mapping[str, ArchiveRows],
+    doubts: Mapping[str, Doubt],
+    asked_until: datetime,
+) -> tuple[str, ...]:
+    """Days that are in doubt with the daily files in place of their part of the month: the archive has nothing more to say of them."""
+    month = files.get(cell.date)
+    if not files or (month is not None and not doubts):
+        return ()
+    days = [day for day in files if day != cell.date]
+    parts = [files[day].frame for day in days]
+    if month is not None:
+        parts.append(month.frame.filter(~pl.col("open_time").dt.strftime("%Y-%m-%d").is_in(days)))
+    left = dataset.days_in_doubt(pl.concat(parts).sort("open_time"), cell, market, witness)
+    return tuple(day for day in left if day_range(day).end <= asked_until)
 
 
 def _covers(file: ArchiveRows, cell: Cell) -> TimeRange:

@@ -70,7 +70,7 @@ class MarketListing:
         asked_until = self.asked_until(cell)
         if record is None:
             return asked_until > cell.window.start  # before that there is nobody to ask
-        changed = any(self.state(period) != state for period, state in record.inputs.items())
+        changed = any(self.state(period) != state for period, state in record.inputs.items() if "/" not in period)  # beside files stand other tables' versions
         added = any(period not in record.inputs for period in self.primary(cell))
         return changed or added or (record.facts.asked_until or cell.window.start) < asked_until
 

@@ -66,15 +66,17 @@ class Problem:
 
     Attributes:
         subject: The file or day concerned.
-        kind: `mismatch`, `corrupt`, `duplicates`, or the kind of a `Doubt`.
+        kind: `mismatch`, `corrupt`, `duplicates`, `unreachable`, or the kind of a `Doubt`.
         detail: What was expected and what was found.
         healed_by: What mended it; empty while it is not.
+        day: The day concerned, if it is about one.
     """
 
     subject: str
     kind: str
     detail: str
     healed_by: str = ""
+    day: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ class CellFacts:
         problems: What was wrong with sources.
         asked: What a REST API was asked for, and what it answered.
         unsettled_count: Keys for which sources disagreed and no proof decided.
+        doubts: Days that the archive cannot settle by itself: what a REST API should be asked for.
+        revised_at: When a REST API last said something else of a candle than before.
     """
 
     gaps: tuple[GapRun, ...] = ()
@@ -98,11 +102,13 @@ class CellFacts:
     problems: tuple[Problem, ...] = ()
     asked: tuple[Asked, ...] = ()
     unsettled_count: int = 0
+    doubts: tuple[str, ...] = ()
+    revised_at: datetime | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form; `from_json` reads it back."""
         out = {**asdict(self), "gaps": [_record(run) for run in self.gaps], "asked": [_record(asked) for asked in self.asked]}
-        return out | {"asked_until": self.asked_until and self.asked_until.isoformat()}
+        return out | {name: found and found.isoformat() for name, found in (("asked_until", self.asked_until), ("revised_at", self.revised_at))}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "CellFacts":
@@ -115,7 +121,14 @@ class CellFacts:
             problems=tuple(Problem(**problem) for problem in data["problems"]),
             asked=tuple(_read(Asked, asked) for asked in data.get("asked", ())),
             unsettled_count=data.get("unsettled_count", 0),
+            doubts=tuple(data.get("doubts", ())),
+            revised_at=_instant(data.get("revised_at")),
         )
+
+    def answers(self) -> str:
+        """What sources answered, beside rows: news to whoever reads a bronze cell, so part of its version. When they were asked is not."""
+        asked = [_record(replace(asking, at=asking.start)) for asking in self.asked]
+        return json.dumps([str(self.asked_until), asked, self.doubts, str(self.revised_at)])
 
     def digest(self) -> str:
         """Hash of what the facts say about gaps, disputes, evidence and `asked_until`: the version of news that is not in rows.

@@ -96,8 +96,7 @@ class Table:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        inherited = dict(getattr(cls, "columns", {}))
-        cls.columns = inherited | {name: value for name, value in vars(cls).items() if isinstance(value, Column)}
+        cls.columns = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items() if isinstance(value, Column)}
 
     # --- names ----------------------------------------------------------------------------------------------------------
 

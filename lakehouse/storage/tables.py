@@ -116,8 +116,8 @@ class TableStore:
             "reject_count": rejected.height,
             "facts": result.facts.to_json(),
         }
-        asked = str(result.facts.asked_until) if table.zone() == "bronze" else ""  # an answer without rows is news: to silver it is a gap
-        body, version = encode(table, good, footer, asked)
+        answers = result.facts.answers() if table.zone() == "bronze" else ""  # an answer without rows is news: to silver it is a gap
+        body, version = encode(table, good, footer, answers)
         self._put_quarantine(table, cell, rejected)
         path = cell_path(table, cell)
         etag = self.objects.put(path, body, replacing)

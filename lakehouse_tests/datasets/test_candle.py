@@ -19,7 +19,7 @@ PROBLEM = Problem("data/x.zip", "corrupt", "the zip is damaged", "29 daily files
 
 def refined(rows: pl.DataFrame, asked_until: str | None = "2024-02-06", market: MarketFacts | None = None, cell: Cell = FEBRUARY) -> CellResult:
     known = CellFacts(asked_until=at(asked_until) if asked_until else None, problems=(PROBLEM,))
-    result = refine(BronzeCell(rows, "v1", known), cell, market or facts(listed="2024-02-05"))
+    result = refine({CandleArchive.name: BronzeCell(rows, "v1", known)}, cell, market or facts(listed="2024-02-05"))
     assert result.rejected is not None
     assert Candle.split(Candle.conform(result.rows, cell))[1].height == 0
     return result
@@ -30,7 +30,8 @@ def test_a_whole_day_is_served_as_it_is() -> None:
     assert result.rows.equals(candles(DAY))
     assert result.rejected.height == 0  # type: ignore[union-attr]
     assert result.facts == CellFacts((GapRun("not_listed", at("2024-02-01"), at("2024-02-05"), 4 * 1440),), 0, "rows_daily", at("2024-02-06"), (PROBLEM,))
-    assert result.inputs == {"bronze/candle_archive@2024-02": "v1", "silver/market": facts(listed="2024-02-05").version_for(FEBRUARY)}
+    absent = {"bronze/candle_witness@2024-02": "none", "bronze/candle_api@2024-02": "none"}
+    assert result.inputs == absent | {"bronze/candle_archive@2024-02": "v1", "silver/market": facts(listed="2024-02-05").version_for(FEBRUARY)}
 
 
 def test_daily_wins_over_monthly_and_the_dispute_is_counted() -> None:

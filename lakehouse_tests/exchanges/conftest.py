@@ -58,8 +58,8 @@ class Reading:
         known = market or facts(cell.own_market)
         bronze = self.tables.get(CandleArchive, cell)
         assert bronze is not None
-        self.tables.put(Candle, cell, CANDLE.refine(BronzeCell(bronze.rows, bronze.record.version, bronze.record.facts), cell, known))
-        held = {BRONZE: ledger(self.objects, CandleArchive)}
+        self.tables.put(Candle, cell, CANDLE.refine({CandleArchive.name: BronzeCell(bronze.rows, bronze.record.version, bronze.record.facts)}, cell, known))
+        held = {table.name: ledger(self.objects, table) for table in CANDLE.bronze}
         record = ledger(self.objects, Candle)[cell]
         assert not is_due(Candle, record, inputs_now(Candle, cell, held, {cell.own_market: known.version_for(cell)}))
         stored = self.tables.get(Candle, cell)

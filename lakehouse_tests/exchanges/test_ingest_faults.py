@@ -89,7 +89,7 @@ def test_a_day_that_no_file_has_is_a_gap_and_the_problem_stays_open(reading: Rea
         assert record is not None
         ((problem,), listing) = (record.facts.problems, reading.listing(sim))
         day = problem.subject.rsplit(" ", 1)[-1]
-        assert problem == Problem(f"{listing.files['2024-02'].key} on {day}", "short", "0 rows where 1440 are expected")
+        assert problem == Problem(f"{listing.files['2024-02'].key} on {day}", "short", "0 rows where 1440 are expected", day=day)
         assert record.inputs[day] == "none"
         stored = reading.refine()
         assert stored.record.facts.gaps == (GapRun("absent", at(day), at(day) + 1440 * MINUTE, 1440),)

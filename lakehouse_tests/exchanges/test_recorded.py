@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lakehouse.datasets.candle import Candle, doubt, refine
+from lakehouse.datasets.candle import Candle, CandleArchive, doubt, refine
 from lakehouse.datasets.dataset import BronzeCell
 from lakehouse.exchanges.binance import Binance, parse_klines
 from lakehouse.exchanges.reader import check_period, extract_csv, verify_checksum
@@ -46,7 +46,7 @@ def silver(rows: pl.DataFrame, cell: Cell) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Refine rows of one file; the served and the rejected ones."""
     lineage = {"source": "monthly", "source_file": "x", "source_sha256": "x", "is_removed": False}
     bronze = rows.with_columns(pl.lit(NOW).cast(UTC_TIME).alias("fetched_at"), **{name: pl.lit(value) for name, value in lineage.items()})
-    result = refine(BronzeCell(bronze, "v", CellFacts(asked_until=cell.window.end)), cell, facts(cell.own_market))
+    result = refine({CandleArchive.name: BronzeCell(bronze, "v", CellFacts(asked_until=cell.window.end))}, cell, facts(cell.own_market))
     assert result.rejected is not None
     return Candle.conform(result.rows, cell), result.rejected
 

@@ -26,6 +26,7 @@ from lakehouse_tests.making import BTC, COIN, FEBRUARY, MINUTE, NOW, candles, fa
 ETH = Market("binance", "spot", "ETHUSDT")
 ODD = Market("binance", "spot", "币安人生%USDT")
 CELLS = [Cell(date, market) for market in (BTC, ETH, ODD, COIN) for date in ("2024-01", "2024-02")]
+NO_BRONZE: dict[str, dict[Cell, CellRecord]] = {name: {} for name in Candle.inputs}
 
 
 @pytest.fixture
@@ -147,8 +148,9 @@ def test_inputs_are_the_versions_of_every_window_looked_back_on() -> None:
     assert inputs_now(Vwap, FEBRUARY, held, {}) == {"silver/candle@2024-01": "j", "silver/candle@2024-02": "f"}
     assert inputs_now(Vwap, january, held, {}) == {"silver/candle@2023-12": NONE, "silver/candle@2024-01": "j"}
     assert inputs_now(CANDLES[0], FEBRUARY, held, {}) == {"silver/candle@2024-02": "f"}
-    bronze = {"bronze/candle_archive": {FEBRUARY: record(FEBRUARY, "b")}}
-    assert inputs_now(Candle, FEBRUARY, bronze, {BTC: "m", ETH: "n"}) == {"bronze/candle_archive@2024-02": "b", "silver/market": "m"}
+    bronze = NO_BRONZE | {"bronze/candle_archive": {FEBRUARY: record(FEBRUARY, "b")}}
+    absent = {"bronze/candle_witness@2024-02": NONE, "bronze/candle_api@2024-02": NONE}
+    assert inputs_now(Candle, FEBRUARY, bronze, {BTC: "m", ETH: "n"}) == absent | {"bronze/candle_archive@2024-02": "b", "silver/market": "m"}
 
 
 def test_a_table_by_month_depends_on_what_footers_say_of_all_markets() -> None:
@@ -165,11 +167,11 @@ def test_expected_are_the_cells_whose_own_window_is_stored() -> None:
     held = {"silver/candle": {cell: record(cell, "v") for cell in (Cell("2024-02", ETH), FEBRUARY, Cell("2023-11", ETH))}}
     assert expected(Vwap, held) == [FEBRUARY, Cell("2023-11", ETH), Cell("2024-02", ETH)]
     assert expected(Gap, held) == [Cell("2023-11"), Cell("2024-02")]
-    assert expected(Candle, {"bronze/candle_archive": {}}) == []
+    assert expected(Candle, NO_BRONZE) == []
 
 
 def test_a_cell_is_due_when_absent_made_from_other_inputs_or_by_another_meaning() -> None:
-    stored = dataclasses.replace(record(FEBRUARY, "v"), inputs={"a": "1", "b": NONE})
+    stored = dataclasses.replace(record(FEBRUARY, "v"), inputs={"a": "1", "b": NONE}, code_version=Candle.code_version)
     assert not is_due(Candle, stored, {"b": NONE, "a": "1"})
     assert is_due(Candle, None, {})
     assert is_due(Candle, stored, {"a": "2", "b": NONE})
@@ -180,11 +182,16 @@ def test_a_cell_is_due_when_absent_made_from_other_inputs_or_by_another_meaning(
 
 def test_what_was_just_built_is_not_due(store: TableStore, objects: LakeObjects) -> None:
     made = store.put(CandleArchive, FEBRUARY, CellResult(CandleArchive.empty(), {}, CellFacts(asked_until=NOW)))
-    versions = {"bronze/candle_archive@2024-02": made.version, "silver/market": facts().version_for(FEBRUARY)}
+    versions = {
+        "bronze/candle_witness@2024-02": NONE,
+        "bronze/candle_archive@2024-02": made.version,
+        "bronze/candle_api@2024-02": NONE,
+        "silver/market": facts().version_for(FEBRUARY),
+    }
     store.put(Candle, FEBRUARY, CellResult(candles(minutes("2024-02-05", 3)), versions))
-    held = {"bronze/candle_archive": ledger(objects, CandleArchive)}
+    held = NO_BRONZE | {"bronze/candle_archive": ledger(objects, CandleArchive)}
     now = {cell: inputs_now(Candle, cell, held, {BTC: facts().version_for(cell)}) for cell in expected(Candle, held)}
     assert {cell: is_due(Candle, ledger(objects, Candle).get(cell), inputs) for cell, inputs in now.items()} == {FEBRUARY: False}
     store.put(CandleArchive, FEBRUARY, CellResult(CandleArchive.empty(), {}, CellFacts(asked_until=NOW + timedelta(days=1))))
-    held = {"bronze/candle_archive": ledger(objects, CandleArchive)}
+    held = NO_BRONZE | {"bronze/candle_archive": ledger(objects, CandleArchive)}
     assert is_due(Candle, ledger(objects, Candle)[FEBRUARY], inputs_now(Candle, FEBRUARY, held, {BTC: facts().version_for(FEBRUARY)}))

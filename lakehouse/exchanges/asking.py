@@ -1,0 +1,167 @@
+"""One bronze cell after another from a REST API: the witness of a month, and the candles that the archive leaves open.
+
+An API out of reach never fails a cell: it is written with what there is and says that it was not answered, so the next run asks again.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+import polars as pl
+
+from lakehouse.datasets.dataset import ApiTable
+from lakehouse.datasets.market import MarketFacts
+from lakehouse.exchanges.exchange import Exchange
+from lakehouse.exchanges.rest import RestAnswer
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import RestUnreachableError, UnknownSymbolError
+from lakehouse.model.interval import MINUTE, Interval
+from lakehouse.model.result import Asked, CellFacts, CellResult, Problem
+from lakehouse.model.table import UTC_TIME
+from lakehouse.model.timerange import TimeRange, day_range
+from lakehouse.storage.tables import CellRecord, StoredCell
+from lakehouse.transform.asking import unanswered, with_answers
+from lakehouse.transform.history import append_news
+
+Change = Callable[[StoredCell | None], CellResult]
+HOUR = Interval.parse("1h")
+_KEY = ("open_time",)
+_AT_ONCE = 4  # requests under way: the wait is the network's, the budget is the client's
+
+
+# --- what is wanted -----------------------------------------------------------------------------------------------------------
+
+
+def witness_range(cell: Cell, market: MarketFacts | None, now: datetime) -> TimeRange | None:
+    """The whole days of a cell that a witness can be asked about; None while there is none."""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return _in_life(cell.window.start, min(cell.window.end, today), market)
+
+
+def witness_is_due(cell: Cell, record: CellRecord | None, market: MarketFacts | None, now: datetime, revised_at: datetime | None) -> bool:
+    """Whether the witness of a cell has to be asked for: it covers less than it could, was out of reach, or is older than a revision of finer candles."""
+    wanted = witness_range(cell, market, now)
+    if wanted is None or record is None:
+        return wanted is not None
+    asked_at = [asking.at for asking in record.facts.asked if asking.outcome != "unreachable"]
+    return bool(unanswered([wanted], record.facts.asked)) or (revised_at is not None and revised_at > max(asked_at))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A range to ask an API for.
+
+    Attributes:
+        span: The range.
+        bracket: Whether to ask for the candles next to it as well.
+    """
+
+    span: TimeRange
+    bracket: bool
+
+
+def api_questions(cell: Cell, archive: CellRecord | None, stored: CellRecord | None, market: MarketFacts | None, now: datetime) -> list[Question]:
+    """What an API has still to be asked for: days the archive leaves in doubt, and the whole hours behind its last day.
+
+    A range that goes on where an answer ends begins a candle earlier: so the two become one, and a halt across the seam is proven without further requests.
+
+    Args:
+        cell: The cell.
+        archive: What is stored of it from the archive.
+        stored: What is stored of it from the API.
+        market: Facts of the market.
+        now: The current instant.
+    """
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    doubts = [(day_range(day).start, day_range(day).end) for day in archive.facts.doubts] if archive else []
+    covered = archive.last_time if archive else None
+    tail = day_range(f"{covered:%Y-%m-%d}").end if covered else cell.window.start, cell.window.end
+    wanted = [span for start, end in (*doubts, tail) if (span := _in_life(start, min(end, hour), market))]
+    asked = stored.facts.asked if stored else ()
+    ends = {asking.end for asking in asked if asking.outcome != "unreachable"}
+    return [
+        Question(TimeRange(max(cell.window.start, span.start - MINUTE.delta), span.end) if span.start in ends else span, span.start not in ends)
+        for span in unanswered(wanted, asked)
+    ]
+
+
+def _in_life(start: datetime, end: datetime, market: MarketFacts | None) -> TimeRange | None:
+    """A range cut to a market's life; None if nothing is left of it."""
+    start = max(start, market.listed.replace(second=0, microsecond=0)) if market else start
+    end = min(end, market.delisted) if market and market.delisted else end
+    return TimeRange(start, end) if start < end else None
+
+
+# --- asking -------------------------------------------------------------------------------------------------------------------
+
+
+def ask(table: type[ApiTable], exchange: Exchange, wanted: Mapping[Cell, list[Question]], interval: Interval, clock: Callable[[], datetime]) -> Iterator[tuple[Cell, Change]]:
+    """The changes that answers make to cells, in the order of the cells; a few cells are asked for ahead.
+
+    Args:
+        table: The bronze table.
+        exchange: Whose API.
+        wanted: What to ask, by cell.
+        interval: Length of the candles.
+        clock: Tells the current instant; stamps what was not answered.
+    """
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lakehouse-rest") as pool:
+        todo = iter(wanted.items())
+
+        def submit(item: tuple[Cell, list[Question]]) -> tuple[Cell, Future[Change]]:
+            return item[0], pool.submit(_ask_cell, table, exchange, *item, interval, clock)
+
+        running = [submit(item) for item in islice(todo, 2 * _AT_ONCE)]
+        while running:
+            cell, answered = running.pop(0)
+            yield cell, answered.result()
+            running += [submit(item) for item in islice(todo, 1)]
+
+
+def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: list[Question], interval: Interval, clock: Callable[[], datetime]) -> Change:
+    answers: list[tuple[pl.DataFrame, Asked]] = []
+    failed: list[Asked] = []
+    problems: list[Problem] = []
+    for question in questions:
+        span = question.span
+        try:
+            client = exchange.rest(cell.own_market.market_type)
+            answer = client.candles(cell.own_market, interval, span, question.bracket)
+            answers.append((_with_lineage(table, answer, client.api.url), answer.asked))
+        except UnknownSymbolError:  # delisted and forgotten: the archive is all there is, which is no fault of anybody's
+            answers.append((table.empty(), Asked(span.start, span.end, clock(), "empty")))
+        except RestUnreachableError as error:
+            failed.append(Asked(span.start, span.end, clock(), "unreachable"))
+            problems.append(Problem(str(span), "unreachable", str(error)))
+
+    def change(stored: StoredCell | None) -> CellResult:
+        history = stored.rows.select(table.names()) if stored else table.empty()
+        for rows, asked in answers:
+            history = append_news(history, rows, _KEY, TimeRange(asked.start, asked.end))
+        earlier = stored.record.facts.asked if stored else ()
+        facts = CellFacts(
+            asked=with_answers(earlier, [*(asked for _, asked in answers), *failed]), problems=tuple(problems), revised_at=_revised_at(history) if interval == MINUTE else None
+        )
+        return CellResult(history, {}, facts)
+
+    return change
+
+
+def _with_lineage(table: type[ApiTable], answer: RestAnswer, url: str) -> pl.DataFrame:
+    rows = answer.rows
+    return rows.with_columns(
+        source=pl.lit("api"),
+        source_file=pl.lit(url),
+        source_sha256=pl.lit(hashlib.sha256(rows.write_csv().encode()).hexdigest()),
+        fetched_at=pl.lit(answer.asked.at).cast(UTC_TIME),
+        is_removed=pl.lit(False),
+    ).select(table.names())
+
+
+def _revised_at(history: pl.DataFrame) -> datetime | None:
+    """When the API last said something else of a candle than before."""
+    again: datetime | None = history.filter(history.select(_KEY).is_duplicated())["fetched_at"].max()  # type: ignore[assignment]
+    return again
