@@ -10,7 +10,9 @@ from lakehouse.model.errors import SqlError
 from lakehouse.model.table import Table
 from lakehouse.storage.layout import partition_columns
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.refusals import refusal
 
+_REQUEST = re.compile(r"\bHTTP\b")
 _DUCKDB = {"timestamp": "TIMESTAMPTZ", "double": "DOUBLE", "bigint": "BIGINT", "int": "INTEGER", "string": "VARCHAR", "boolean": "BOOLEAN"}
 
 
@@ -49,14 +51,19 @@ def create_view(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, tab
     connection.execute(f'CREATE OR REPLACE VIEW "{zone}"."{name}" AS {source}')
 
 
-def run(connection: duckdb.DuckDBPyConnection, query: str) -> pl.DataFrame:
-    """Run a statement to its end; no rows if it yields none by nature.
+def run(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, query: str) -> pl.DataFrame:
+    """Run a statement over a lake to its end; no rows if it yields none by nature.
 
     Raises:
         SqlError: DuckDB refuses it, at once or at some row.
+        StoreError: The lake's store refuses what it reads, or does not answer; DuckDB does not wait long for it.
     """
     try:
         result = connection.sql(query)
         return result.pl() if result is not None else pl.DataFrame()
+    except duckdb.IOException as error:
+        if objects.is_local or not _REQUEST.search(str(error)):
+            raise SqlError(str(error).strip()) from error
+        raise refusal("reading", objects.root, "", error) from error
     except duckdb.Error as error:
         raise SqlError(str(error).strip()) from error

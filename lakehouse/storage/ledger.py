@@ -1,5 +1,6 @@
 """What a lake holds: the footers of a table's cells, cached, and what is due according to them."""
 
+import contextlib
 import io
 import json
 from collections.abc import Iterable, Mapping
@@ -8,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import polars as pl
 
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import NotALakeObjectError
+from lakehouse.model.errors import NotALakeObjectError, StoreError
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
@@ -52,7 +53,8 @@ def survey(objects: LakeObjects, table: type[Table]) -> tuple[dict[Cell, CellRec
             footers |= dict(zip(unread, pool.map(read, unread), strict=True))
     known = {path: footer for path, footer in footers.items() if footer}
     if known.keys() != cached.keys() or any(path in known for path in unread):
-        _save(objects, table, {path: (*found[path], footer) for path, footer in known.items()})
+        with contextlib.suppress(StoreError):  # who may only read reads without it
+            _save(objects, table, {path: (*found[path], footer) for path, footer in known.items()})
     stored = [CellRecord.from_footer(parse_cell_path(table, path), path, *found[path], json.loads(footer)) for path, footer in known.items()]
     return {record.key: record for record in sorted(stored, key=lambda record: record.key.sort_key)}, sorted(foreign, key=str)
 
