@@ -152,6 +152,13 @@ class FaultProxy:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
+    def reset(self) -> None:
+        """Be an ordinary endpoint again."""
+        if self._server is None:
+            self.up()
+        self.faults, self.delay = [], 0.0
+        self.requests.clear()
+
     @contextlib.contextmanager
     def saying(self, *faults: Fault) -> Iterator[None]:
         """Answer with faults for a while."""
