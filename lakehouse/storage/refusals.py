@@ -1,7 +1,7 @@
 """What a store's refusal means: the one place that reads the words of S3 clients (obstore, Polars, DuckDB)."""
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from lakehouse.model.errors import (
     BucketMissingError,
@@ -39,7 +39,7 @@ def refusal(doing: str, root: str, path: str, error: BaseException) -> StoreErro
     """
     text, bucket = str(error), urlsplit(root).netloc
     named = None if path else _PATH.search(text)
-    uri = named[named.lastindex or 0] if named else f"{root}/{path}".rstrip("/")
+    uri = _address(named[named.lastindex or 0], bucket) if named else f"{root}/{path}".rstrip("/")
     found, said = _CODE.search(text), _SAID.search(text)
     code = found[found.lastindex or 0] if found else ""
     why = f"{code}: {said[said.lastindex or 0]}".rstrip(".") if code and said else text.strip().split("\n", 1)[0].rstrip(".")
@@ -58,3 +58,9 @@ def refusal(doing: str, root: str, path: str, error: BaseException) -> StoreErro
             missing["s3:ListBucket"] = f"arn:aws:s3:::{bucket}"
         return StoreDeniedError(doing, uri, why, missing)
     return StoreUnreachableError(doing, uri, why) if _SILENT.search(text.split("\n\nDebug source", 1)[0]) else StoreError(doing, uri, why)
+
+
+def _address(named: str, bucket: str) -> str:
+    """An object's address, where DuckDB names the one it asked for."""
+    below = unquote(named).split(f"/{bucket}/", 1)[1:]
+    return f"s3://{bucket}/{below[0]}" if below and named.startswith("http") else named
