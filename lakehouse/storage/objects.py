@@ -28,7 +28,7 @@ _CREDENTIALS_KEPT = timedelta(minutes=10)  # boto3's are good for as long at lea
 _CLIENT: Any = {"allow_http": True, "connect_timeout": "10s", "timeout": "120s"}  # http only where the endpoint says so
 _ABSENT = (FileNotFoundError, NotFoundError)
 _PROBE = "ledger/.probe"
-_NEW = "new"  # in place of an etag: the object must not exist yet
+NEW = "new"  # in place of an etag: the object must not exist yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +146,12 @@ class LakeObjects:
         Args:
             path: Where.
             body: The bytes.
-            replacing: On S3, the etag that the object must still have (`new`: it must not exist).
+            replacing: `NEW`: the object must not exist. On S3 also the etag that it must still have.
 
         Raises:
             ChangedMeanwhileError: It has another one.
         """
-        mode: Any = "overwrite" if replacing is None else "create" if replacing == _NEW else {"e_tag": replacing}
+        mode: Any = "overwrite" if replacing is None else "create" if replacing == NEW else {"e_tag": replacing}
         with self.named("writing", path):
             try:
                 return obstore.put(self.store, path, body, mode=mode)["e_tag"] or ""
@@ -204,7 +204,7 @@ class LakeObjects:
         while True:
             found = self.get_tagged(path)
             with contextlib.suppress(ChangedMeanwhileError):
-                change(found[0] if found else None, found[1] if found else _NEW)
+                change(found[0] if found else None, found[1] if found else NEW)
                 return
 
     @contextlib.contextmanager
