@@ -1,6 +1,5 @@
 """`lakehouse build` on S3: killed, twice at once, and with an endpoint that is away, slow, or refuses."""
 
-import json
 import os
 import random
 import signal
@@ -18,7 +17,7 @@ from lakehouse.registry import REGISTRY
 from lakehouse.simulator import Simulator
 from lakehouse.storage.aws import aws_client
 from lakehouse.storage.ledger import survey
-from lakehouse_tests.storage.fault_proxy import Fault, FaultProxy, denied, expired, no_bucket, redirected, slow_down, unknown_key
+from lakehouse_tests.storage.fault_proxy import Fault, FaultProxy, denied, expired, no_bucket, redirected, slow_down
 from lakehouse_tests.test_end_to_end import BTC, KILLS, LISTED, NOW, QUARTER, Answer, environment, finish, start_build, versions
 
 pytestmark = pytest.mark.slow
@@ -87,7 +86,7 @@ def strays(root: str) -> list[str]:
 # --- kills and company --------------------------------------------------------------------------------------------------
 
 
-def test_a_build_on_s3_killed_at_any_instant_ends_as_one_that_was_not(env: dict[str, str], aws: str, monkeypatch: pytest.MonkeyPatch, calm: tuple[Versions, float]) -> None:
+def test_a_build_on_s3_killed_at_any_instant_ends_as_one_that_was_not(env: dict[str, str], calm: tuple[Versions, float]) -> None:
     expected, whole = calm
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
@@ -98,7 +97,7 @@ def test_a_build_on_s3_killed_at_any_instant_ends_as_one_that_was_not(env: dict[
         assert tries < 4 * KILLS, "builds end before they can be killed"
         build = start_build(env, BUILD)
         try:
-            build.wait(chance.uniform(0.3, 1.0) * whole)
+            build.wait(chance.uniform(0.3, 0.9) * whole)
         except subprocess.TimeoutExpired:
             os.kill(build.pid, signal.SIGKILL)
             build.communicate()
@@ -141,21 +140,23 @@ def test_a_build_outlives_an_outage_of_a_minute(proxy: FaultProxy, env: dict[str
     assert made(ROOT) == calm[0]
 
 
-def test_a_build_gets_through_where_every_third_request_is_refused_for_now(proxy: FaultProxy, env: dict[str, str], calm: tuple[Versions, float]) -> None:
-    busy = slow_down(every=3)
+def test_a_build_gets_through_where_every_fifth_request_is_refused_for_now(proxy: FaultProxy, env: dict[str, str], calm: tuple[Versions, float]) -> None:
+    busy = slow_down(every=5)
     with proxy.saying(busy):
         finish(start_build(env, BUILD))
-    assert busy.answered > 50
+    assert busy.answered > 20
     assert made(ROOT) == calm[0]
 
 
 def test_a_build_gets_through_where_every_request_takes_300_ms(proxy: FaultProxy, run: Run, calm: tuple[Versions, float]) -> None:
     proxy.delay = 0.3
-    answer = run("build", "silver/candle", "--markets", BTC, "--from", "2024-03", "--to", "2024-04", "--json")
-    assert answer.code == 0, answer.said
+    answer = run("build", "bronze/candle_archive", "--markets", BTC, "--from", "2024-03", "--to", "2024-04", "--json")
     proxy.delay = 0
-    (cell,) = made(ROOT)["silver/candle"].items()
-    assert cell in calm[0]["silver/candle"].items()
+    assert answer.code == 0, answer.said
+    answer = run(*BUILD)
+    assert answer.code == 0, answer.said
+    assert {row["table"]: row["built"] for row in answer.json["tables"]}["bronze/candle_archive"] == len(calm[0]["bronze/candle_archive"]) - 1
+    assert made(ROOT) == calm[0]
 
 
 def wait_for(proxy: FaultProxy, build: subprocess.Popen[bytes], method: str, below: str) -> None:
@@ -168,7 +169,6 @@ def wait_for(proxy: FaultProxy, build: subprocess.Popen[bytes], method: str, bel
 
 STOPS: dict[str, tuple[Fault, str]] = {
     "expired on the way": (expired(), "ExpiredToken: The provided token has expired. Renew the AWS credentials"),
-    "withdrawn on the way": (unknown_key(), "Renew the AWS credentials"),
     "bucket gone on the way": (no_bucket(), "there is no bucket lake. Create it, or correct LAKEHOUSE_ROOT."),
 }
 
@@ -189,7 +189,7 @@ def test_a_build_stops_with_one_line_and_the_next_one_ends_it(proxy: FaultProxy,
     assert stood["bronze/candle_archive"] == calm[0]["bronze/candle_archive"]
     again = run(*BUILD)
     assert again.code == 0, again.said
-    assert {row["table"]: row["built"] for row in json.loads(again.out)["tables"]}["bronze/candle_archive"] == 0
+    assert {row["table"]: row["built"] for row in again.json["tables"]}["bronze/candle_archive"] == 0
     assert made(ROOT) == calm[0]
 
 
