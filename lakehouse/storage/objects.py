@@ -48,7 +48,7 @@ class LakeObjects:
     """The objects of one lake.
 
     Args:
-        root: A folder, or `s3://bucket/prefix` with credentials and endpoint from AWS's own variables.
+        root: A folder, or `s3://bucket/prefix` with credentials from wherever boto3 finds them, region and endpoint from AWS's own variables.
     """
 
     def __init__(self, root: str | Path) -> None:
