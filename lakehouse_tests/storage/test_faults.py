@@ -72,7 +72,7 @@ WORK: dict[str, Callable[[LakeObjects], Any]] = {
 # --- what passes --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [slow_down(times=2), dropped(times=2), cut(times=1)], ids=["SlowDown", "dropped", "cut"])
+@pytest.mark.parametrize("fault", [slow_down(times=1), pytest.param(dropped(times=2), marks=pytest.mark.slow), cut(times=1)], ids=["SlowDown", "dropped", "cut"])
 def test_what_passes_is_waited_for(proxy: FaultProxy, objects: LakeObjects, fault: Fault) -> None:
     for name, work in WORK.items():
         expected = work(objects)
@@ -85,7 +85,7 @@ def test_what_passes_is_waited_for(proxy: FaultProxy, objects: LakeObjects, faul
 
 def test_an_outage_is_waited_for(proxy: FaultProxy, objects: LakeObjects) -> None:
     proxy.down()
-    back = threading.Timer(1.5, proxy.up)
+    back = threading.Timer(0.8, proxy.up)
     back.start()
     assert objects.put("silver/b", b"written meanwhile")
     back.join()
@@ -115,7 +115,7 @@ def test_an_outage_that_does_not_end_is_said(proxy: FaultProxy, objects: LakeObj
 # --- what does not ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", REFUSALS)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.slow) if case == "redirected" else case for case in REFUSALS])
 def test_what_cannot_pass_is_said_at_the_first_answer(proxy: FaultProxy, objects: LakeObjects, case: str) -> None:
     fault, kind, said = REFUSALS[case]
     for name, work in WORK.items():
