@@ -257,8 +257,10 @@ def test_an_empty_lake_answers(run: Run, folder: Path) -> None:
 KILLS = 10
 
 
-def start_build(env: dict[str, str]) -> subprocess.Popen[bytes]:
-    words = ["build", "gold", "--markets", f"{BTC},{ETH}", *QUARTER, "--json"]
+BUILD = ("build", "gold", "--markets", f"{BTC},{ETH}", *QUARTER, "--json")
+
+
+def start_build(env: dict[str, str], words: tuple[str, ...] = BUILD) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-c", "from lakehouse.cli.app import main; main()", *words],
         env=os.environ | env,
@@ -273,7 +275,7 @@ def finish(build: subprocess.Popen[bytes]) -> None:
     assert build.returncode == 0, err.decode()
 
 
-def versions(root: Path) -> dict[str, dict[str, str]]:
+def versions(root: Path | str) -> dict[str, dict[str, str]]:
     """The version of every stored cell, by table; reading them proves that nothing in the lake trips a ledger."""
     lake = Lake(root)
     return {table.name: {str(record.cell): record.version for record in lake.records(table.name)} for table in REGISTRY.tables}

@@ -134,7 +134,7 @@ def gaps(
 
     wanted = [Market.parse(key) for key in markets.split(",") if key]
     reader = Lake(Settings().root)
-    frame = reader.scan("silver/gap").collect().drop("month")
+    frame = reader.collect(reader.scan("silver/gap")).drop("month")
     if wanted:
         frame = frame.filter(pl.concat_str("exchange", pl.lit("-"), "market_type", pl.lit(":"), "symbol").is_in([market.key for market in wanted]))
     if not not_listed:

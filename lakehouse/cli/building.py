@@ -94,13 +94,19 @@ class Builder:
             One report per table, upstream first.
 
         Raises:
-            RootNotWritableError, UnknownMarketError, UnknownExchangeError, ListingUnreachableError: Before any cell is written.
+            UnknownMarketError, UnknownExchangeError, ListingUnreachableError: Before any cell is written.
+            RootNotWritableError: Before any cell is written, or where the store refuses later; what was built before stands.
             NothingInRangeError: No market was listed in any part of the range.
         """
         self._lake.objects.check_writable()
         self.add_markets(markets)
         upstream, cells = self._lake.registry.upstream(tables), self._cells_in_life(markets, span)
-        reports = {declared: self._build_table(declared, cells) for declared in upstream if declared.shape != "single"}
+        reports: dict[type[Table], TableBuild] = {}
+        for declared in upstream:
+            if declared.shape != "single":
+                reports[declared] = self._build_table(declared, cells)
+                if reports[declared].failed:
+                    self._lake.objects.check_writable()  # where the store itself is what failed, say so once instead of for every cell
         registered = self._register([MarketTable, *(declared for declared in upstream if declared.zone() != "bronze")])
         self._run_checks([declared for declared, report in reports.items() if report.built or report.failed])
         return [*reports.values(), *registered]

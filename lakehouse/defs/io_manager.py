@@ -11,7 +11,7 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 from lakehouse.defs.partitions import to_key
 from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import LakehouseError
+from lakehouse.model.errors import LakehouseError, StoreError
 from lakehouse.model.result import NONE, CellResult, Problem
 from lakehouse.model.table import Table
 from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
@@ -70,6 +70,7 @@ class LakeIOManager(dg.IOManager):
 
         Raises:
             dagster.Failure: At the end, if any cell failed; all others stand.
+            StoreError: At once, where the store would refuse the rest as well.
         """
         table = self._lake.registry.table("/".join(context.asset_key.path))
         failed: dict[str, str] = {}
@@ -83,6 +84,8 @@ class LakeIOManager(dg.IOManager):
                 record, said = self._settle(table, cell, outcome)
             except LakehouseError as error:
                 record, said, outcome = None, "failed", error
+            if isinstance(outcome, StoreError) and outcome.everywhere:
+                raise outcome
             if isinstance(outcome, Exception):
                 failed[str(cell)] = str(outcome)
                 context.log.error(f"{cell}: {outcome}")

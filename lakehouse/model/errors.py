@@ -120,8 +120,8 @@ class SqlError(UsageError):
 class RootNotWritableError(LakehouseError):
     """A lake root that cannot be written."""
 
-    def __init__(self, root: str, why: str) -> None:
-        super().__init__(f"The lake at {root} cannot be opened or written: {why}. Set LAKEHOUSE_ROOT to a folder or s3://bucket/prefix you may write to.")
+    def __init__(self, root: str, why: str, remedy: str = "Set LAKEHOUSE_ROOT to a folder or s3://bucket/prefix you may write to.") -> None:
+        super().__init__(f"The lake at {root} cannot be opened or written: {why}. {remedy}")
 
 
 class StoreError(LakehouseError):
@@ -129,11 +129,58 @@ class StoreError(LakehouseError):
 
     Attributes:
         why: The store's own words.
+        remedy: What to do about it.
+        everywhere: Whether the next object would fare no better, so that going on is in vain.
     """
 
+    everywhere = False
+
+    def __init__(self, doing: str, uri: str, why: str, remedy: str = "") -> None:
+        super().__init__(f"{doing} {uri} failed: {why}. {remedy}{' ' if remedy else ''}What is stored stays; run the same again.")
+        self.why, self.remedy = why, remedy
+
+
+class StoreUnreachableError(StoreError):
+    """A store that did not answer, or only with errors of its own, for as long as requests are repeated."""
+
+    everywhere = True
+
     def __init__(self, doing: str, uri: str, why: str) -> None:
-        super().__init__(f"{doing} {uri} failed: {why}. What had been built stays; run the same build again.")
-        self.why = why
+        super().__init__(doing, uri, why, "Check the network and, where it is set, AWS_ENDPOINT_URL.")
+
+
+class StoreCredentialsError(StoreError):
+    """Credentials that are absent, expired or unknown."""
+
+    everywhere = True
+
+    def __init__(self, doing: str, uri: str, why: str) -> None:
+        super().__init__(doing, uri, why, "Renew the AWS credentials: AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, a profile, or a role.")
+
+
+class StoreDeniedError(StoreError):
+    """A request that the credentials have no permission for; `missing` maps actions to resources."""
+
+    def __init__(self, doing: str, uri: str, why: str, missing: Mapping[str, str]) -> None:
+        super().__init__(doing, uri, why, f"Grant these credentials {' and '.join(f'{action} on {resource}' for action, resource in missing.items())}.")
+
+
+class BucketMissingError(StoreError):
+    """A bucket that does not exist."""
+
+    everywhere = True
+
+    def __init__(self, doing: str, uri: str, bucket: str) -> None:
+        super().__init__(doing, uri, f"there is no bucket {bucket}", "Create it, or correct LAKEHOUSE_ROOT.")
+
+
+class BucketRegionError(StoreError):
+    """A bucket that is asked for in a region where it does not lie; `region` is empty if nobody says where it does."""
+
+    everywhere = True
+
+    def __init__(self, doing: str, uri: str, bucket: str, region: str) -> None:
+        super().__init__(doing, uri, f"the bucket {bucket} lies in {region or 'another region'}", f"Set AWS_REGION to {region or 'its region'}.")
 
 
 class CatalogError(LakehouseError):

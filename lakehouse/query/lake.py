@@ -60,6 +60,7 @@ class Lake:
 
         Raises:
             MarketKeyError, TimeFormatError, RangeBackwardsError, UnknownIntervalError: As named.
+            StoreError: The lake's store does not answer, or refuses.
         """
         span, wanted, length = TimeRange.parse(start, end), _market(market), Interval.parse(interval)
         fine = self.registry.table("silver/candle")
@@ -86,7 +87,7 @@ class Lake:
             NotALakeObjectError: An object that holds some of it is damaged, or was not written by this lake.
 
         Returns:
-            The table's columns and those of its path (`exchange`, `market_type`, `symbol`, `month`).
+            The table's columns and those of its path (`exchange`, `market_type`, `symbol`, `month`). What the store refuses while it is collected, `collect` says plainly.
         """
         if (start is None) != (end is None):
             raise OpenRangeError
@@ -99,15 +100,25 @@ class Lake:
 
         Raises:
             SqlError: The statement is refused.
+            StoreError: The lake's store does not answer, or refuses.
         """
         with connect(self.objects) as connection:
             for table in mentioned(query, self.registry.tables):
                 create_view(connection, self.objects, table, [record.path for record in self._readable(table, lambda cell: True)])
-            return run(connection, query)
+            return run(connection, self.objects, query)
 
     def markets(self) -> pl.DataFrame:
         """All known markets: `silver/market`."""
-        return self.scan(MarketTable.name).collect()
+        return self.collect(self.scan(MarketTable.name))
+
+    def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        """Collect a scan of this lake, with the lake's errors in place of those of the reader.
+
+        Raises:
+            StoreError: The lake's store does not answer, or refuses.
+        """
+        with self.objects.named("reading", ""):
+            return rows.collect()
 
     def records(self, table: str) -> list[CellRecord]:
         """What is stored of a table, a record per object."""
@@ -174,7 +185,7 @@ class Lake:
             return pl.LazyFrame(schema=schema)
         above = [part.split("=")[0] for part in self.objects.uri("").split("/") if "=" in part]  # a root may have such folders of its own
         hive_schema = dict.fromkeys([*above, *hive], pl.String) if hive else None
-        rows = pl.scan_parquet(paths, hive_partitioning=bool(hive), hive_schema=hive_schema, glob=False).select(schema.names())
+        rows = pl.scan_parquet(paths, hive_partitioning=bool(hive), hive_schema=hive_schema, glob=False, storage_options=self.objects.reader_options).select(schema.names())
         if markets is not None and table.shape != "cells" and "symbol" in table.columns:
             rows = rows.filter(pl.format("{}-{}:{}", "exchange", "market_type", "symbol").is_in([market.key for market in markets]))
         time = _time_column(table)

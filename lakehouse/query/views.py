@@ -1,7 +1,8 @@
 """SQL over a lake: one DuckDB view per table, over exactly the files its ledger names."""
 
+import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import duckdb
 import polars as pl
@@ -10,7 +11,9 @@ from lakehouse.model.errors import SqlError
 from lakehouse.model.table import Table
 from lakehouse.storage.layout import partition_columns
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.refusals import refusal
 
+_REQUEST = re.compile(r"\bHTTP\b")
 _DUCKDB = {"timestamp": "TIMESTAMPTZ", "double": "DOUBLE", "bigint": "BIGINT", "int": "INTEGER", "string": "VARCHAR", "boolean": "BOOLEAN"}
 
 
@@ -33,6 +36,9 @@ def create_view(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, tab
         objects: The lake.
         table: The declaration.
         paths: Objects of the table, relative to the lake's root.
+
+    Raises:
+        StoreError: The store refuses to read one of them, or does not answer.
     """
     zone, name = table.name.split("/")
     connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{zone}"')
@@ -46,17 +52,28 @@ def create_view(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, tab
     else:
         columns = [f'CAST(NULL AS {_DUCKDB[table.sql_type(column)]}) AS "{column}"' for column in table.columns]
         source = f"SELECT {', '.join(columns + [f'CAST(NULL AS VARCHAR) AS {key}' for key in keys])} WHERE false"
-    connection.execute(f'CREATE OR REPLACE VIEW "{zone}"."{name}" AS {source}')
+    with _named(objects):
+        connection.execute(f'CREATE OR REPLACE VIEW "{zone}"."{name}" AS {source}')
 
 
-def run(connection: duckdb.DuckDBPyConnection, query: str) -> pl.DataFrame:
-    """Run a statement to its end; no rows if it yields none by nature.
+def run(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, query: str) -> pl.DataFrame:
+    """Run a statement over a lake to its end; no rows if it yields none by nature.
 
     Raises:
         SqlError: DuckDB refuses it, at once or at some row.
+        StoreError: The lake's store refuses what it reads, or does not answer; DuckDB does not wait long for it.
     """
-    try:
+    with _named(objects):
         result = connection.sql(query)
         return result.pl() if result is not None else pl.DataFrame()
+
+
+@contextlib.contextmanager
+def _named(objects: LakeObjects) -> Iterator[None]:
+    """DuckDB's errors as errors of ours."""
+    try:
+        yield
     except duckdb.Error as error:
+        if isinstance(error, duckdb.IOException) and not objects.is_local and _REQUEST.search(str(error)):
+            raise refusal("reading", objects.root, "", error) from error
         raise SqlError(str(error).strip()) from error

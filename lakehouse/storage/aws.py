@@ -17,3 +17,14 @@ def aws_client(service: str) -> Any:
     from botocore.config import Config
 
     return aws_session().client(service, config=Config(retries={"mode": "standard", "max_attempts": 8}))
+
+
+def bucket_region(bucket: str) -> str:
+    """Where a bucket lies, which S3 tells even those it refuses; empty if it does not say."""
+    import requests
+
+    try:
+        answer = requests.head(f"{aws_client('s3').meta.endpoint_url}/{bucket}", timeout=10, allow_redirects=False)
+    except requests.RequestException:
+        return ""
+    return answer.headers.get("x-amz-bucket-region", "")

@@ -1,12 +1,13 @@
 """Archive files as they were fetched, with immutable receipts: bronze can be rebuilt from here without the network."""
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from lakehouse.storage.layout import landing_key, landing_prefix
-from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.objects import NEW, ChangedMeanwhileError, LakeObjects
 
 Outcome = Literal["ok", "mismatch", "corrupt"]
 
@@ -72,16 +73,19 @@ class Landing:
         folder = landing_prefix(self.exchange, receipt.key)
         if receipt.outcome != "mismatch":
             self.objects.put(f"{folder}/{receipt.sha256}.zip", body)
-        newest = self._newest(self.receipts(receipt.key).get(receipt.key, []))
-        if newest is not None:
-            if (newest.state, newest.sha256) == (receipt.state, receipt.sha256):
-                return newest
-            receipt = replace(receipt, fetched_at=max(receipt.fetched_at, newest.fetched_at + timedelta(microseconds=1)))
-        name = receipt.sha256
-        while self.objects.get(f"{folder}/{name}.json") is not None:
-            name += "+"  # the same bytes under another etag or checksum, or once more: a further receipt beside the first
-        self.objects.put(f"{folder}/{name}.json", json.dumps(asdict(receipt), default=str, indent=1).encode())
-        return receipt
+        while True:
+            paths = self.receipts(receipt.key).get(receipt.key, [])
+            newest = self._newest(paths)
+            if newest is not None:
+                if (newest.state, newest.sha256) == (receipt.state, receipt.sha256):
+                    return newest
+                receipt = replace(receipt, fetched_at=max(receipt.fetched_at, newest.fetched_at + timedelta(microseconds=1)))
+            path = f"{folder}/{receipt.sha256}.json"
+            while path in paths:
+                path = path.replace(".json", "+.json")  # the same bytes under another etag or checksum, or once more: a further receipt beside the first
+            with contextlib.suppress(ChangedMeanwhileError):  # another process admits the same file: look again
+                self.objects.put(path, json.dumps(asdict(receipt), default=str, indent=1).encode(), NEW)
+                return receipt
 
     def _newest(self, paths: list[str]) -> Receipt | None:
         bodies = [body for path in paths if (body := self.objects.get(path)) is not None]

@@ -1,5 +1,6 @@
 """What a lake holds: the footers of a table's cells, cached, and what is due according to them."""
 
+import contextlib
 import io
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -8,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import polars as pl
 
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import NotALakeObjectError
+from lakehouse.model.errors import NotALakeObjectError, StoreError
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
@@ -44,7 +45,8 @@ def survey(objects: LakeObjects, table: type[Table]) -> Survey:
     read, foreign = _read_footers(objects, table, {path: found[path][1] for path in unread})
     footers |= read
     if footers.keys() != cached.keys() or read:
-        _save(objects, table, {path: (*found[path], footer) for path, footer in footers.items()})
+        with contextlib.suppress(StoreError):  # who may only read reads without it
+            _save(objects, table, {path: (*found[path], footer) for path, footer in footers.items()})
     return _records(table, found, footers), foreign
 
 

@@ -9,18 +9,26 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import obstore
 from filelock import FileLock
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
-from lakehouse.model.errors import RootNotWritableError, StoreError
+from lakehouse.model.errors import RootNotWritableError, StoreCredentialsError, StoreError
+from lakehouse.storage.aws import aws_session
+from lakehouse.storage.refusals import NO_BUCKET, refusal
 
-_RETRY: Any = {"max_retries": 8, "retry_timeout": timedelta(seconds=120)}
+PATIENCE = timedelta(seconds=120)  # how long a request that finds no answer, or 503, is repeated: an outage of a minute passes unnoticed
+LONGEST_PAUSE = timedelta(seconds=5)
+_MS = timedelta(milliseconds=1)
+_RETRY: Any = {"max_retries": 1000, "retry_timeout": PATIENCE, "backoff": {"max_backoff": LONGEST_PAUSE}}  # time bounds it, not the count
+_LISTINGS = 3  # an answer that breaks off in the middle is asked for again by the client itself, but not that of a listing
+_CREDENTIALS_KEPT = timedelta(minutes=10)  # boto3's are good for as long at least; the store asks for new ones five minutes before
 _CLIENT: Any = {"allow_http": True, "connect_timeout": "10s", "timeout": "120s"}  # http only where the endpoint says so
-_NEW = "new"  # in place of an etag: the object must not exist yet
+_ABSENT = (FileNotFoundError, NotFoundError)
+_PROBE = "ledger/.probe"
+NEW = "new"  # in place of an etag: the object must not exist yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,7 @@ class LakeObjects:
     """The objects of one lake.
 
     Args:
-        root: A folder, or `s3://bucket/prefix` with credentials and endpoint from AWS's own variables.
+        root: A folder, or `s3://bucket/prefix` with credentials from wherever boto3 finds them, region and endpoint from AWS's own variables.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -60,10 +68,22 @@ class LakeObjects:
                 if self.is_local:
                     self._store = LocalStore(prefix=Path(self.root).expanduser().absolute(), mkdir=True)
                 else:
-                    self._store = S3Store.from_url(self.root, retry_config=_RETRY, client_options=_CLIENT)
+                    self._store = self._open_bucket()
             except (BaseError, OSError, ValueError) as error:
                 raise RootNotWritableError(self.root, _first_line(error)) from error
         return self._store
+
+    def _open_bucket(self) -> S3Store:
+        """With the credentials that boto3 finds, as Polars and DuckDB do."""
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        if not self.root.startswith("s3://"):
+            raise ValueError("no such kind of place is known")
+        session = aws_session()
+        if session.get_credentials() is None:
+            raise StoreCredentialsError("opening", self.root, "NoCredentials: none were found")
+        provider = Boto3CredentialProvider(session, ttl=_CREDENTIALS_KEPT)
+        return S3Store.from_url(self.root, retry_config=_RETRY, client_options=_CLIENT, credential_provider=provider)
 
     def check_writable(self) -> None:
         """Write and delete a probe object.
@@ -71,12 +91,11 @@ class LakeObjects:
         Raises:
             RootNotWritableError: The store refuses.
         """
-        probe = f"ledger/.probe-{uuid4().hex}"
         try:
-            self.put(probe, b"")
-            self.delete(probe)
+            self.put(_PROBE, b"")
+            self.delete(_PROBE)
         except StoreError as error:
-            raise RootNotWritableError(self.root, error.why) from error
+            raise RootNotWritableError(self.root, error.why, *([error.remedy] if error.remedy else [])) from error
 
     def exists(self) -> bool:
         """Whether there is a folder to read from; an S3 prefix always is one."""
@@ -86,31 +105,39 @@ class LakeObjects:
         """The full address of an object, as query engines want it."""
         return str(Path(self.root).expanduser().absolute() / path) if self.is_local else f"{self.root}/{path}"
 
+    @property
+    def reader_options(self) -> Any:
+        """What makes Polars' own reader of S3 as patient as this."""
+        patient = {"max_retries": 1000, "retry_timeout_ms": PATIENCE // _MS, "retry_max_backoff_ms": LONGEST_PAUSE // _MS}
+        return None if self.is_local else patient
+
     def get(self, path: str) -> bytes | None:
         """All bytes of an object, or None if it does not exist.
 
         Raises:
-            StoreError: The store does not answer or refuses; so with all methods below.
+            StoreError: The store does not answer or refuses, by class; so with all methods below.
         """
         return found[0] if (found := self.get_tagged(path)) else None
 
     def get_tagged(self, path: str) -> tuple[bytes, str] | None:
         """All bytes of an object and its etag, or None if it does not exist."""
-        with self._named("reading", path):
+        with self.named("reading", path):
             try:
                 answer = obstore.get(self.store, path)
                 return answer.bytes().to_bytes(), answer.meta["e_tag"] or ""
-            except (FileNotFoundError, NotFoundError):
+            except _ABSENT as error:
+                _raise_if_no_bucket(error)
                 return None
 
     def tail(self, path: str, size: int, length: int) -> bytes | None:
         """The last bytes of an object of a known size, or None if it does not exist."""
         if not size:
             return b""  # no range of it can be asked for
-        with self._named("reading", path):
+        with self.named("reading", path):
             try:
                 return obstore.get_range(self.store, path, start=max(0, size - length), end=size).to_bytes()
-            except (FileNotFoundError, NotFoundError):
+            except _ABSENT as error:
+                _raise_if_no_bucket(error)
                 return None
 
     def put(self, path: str, body: bytes, replacing: str | None = None) -> str:
@@ -119,29 +146,43 @@ class LakeObjects:
         Args:
             path: Where.
             body: The bytes.
-            replacing: On S3, the etag that the object must still have (`new`: it must not exist).
+            replacing: `NEW`: the object must not exist. On S3 also the etag that it must still have.
 
         Raises:
             ChangedMeanwhileError: It has another one.
         """
-        mode: Any = "overwrite" if replacing is None else "create" if replacing == _NEW else {"e_tag": replacing}
-        with self._named("writing", path):
+        mode: Any = "overwrite" if replacing is None else "create" if replacing == NEW else {"e_tag": replacing}
+        with self.named("writing", path):
             try:
                 return obstore.put(self.store, path, body, mode=mode)["e_tag"] or ""
             except (PreconditionError, AlreadyExistsError) as error:
                 raise ChangedMeanwhileError(path) from error
+            except _ABSENT as error:
+                if replacing is None:
+                    raise
+                _raise_if_no_bucket(error)
+                raise ChangedMeanwhileError(path) from error  # deleted since
 
     def delete(self, path: str) -> None:
         """Delete an object; it may be absent."""
-        with self._named("deleting", path), contextlib.suppress(FileNotFoundError, NotFoundError):
-            obstore.delete(self.store, path)
+        with self.named("deleting", path):
+            try:
+                obstore.delete(self.store, path)
+            except _ABSENT as error:
+                _raise_if_no_bucket(error)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """All objects below a folder."""
-        with self._named("listing", prefix):
-            for batch in obstore.list(self.store, prefix=prefix, chunk_size=1000):
-                for entry in batch:
-                    yield StoredObject(entry["path"], entry["e_tag"] or "", entry["size"])
+        with self.named("listing", prefix):
+            for tries_left in reversed(range(_LISTINGS)):
+                try:
+                    found = [entry for batch in obstore.list(self.store, prefix=prefix, chunk_size=1000) for entry in batch]
+                    break
+                except BaseError as error:
+                    if not tries_left or "response body" not in str(error):
+                        raise
+        for entry in found:
+            yield StoredObject(entry["path"], entry["e_tag"] or "", entry["size"])
 
     def update(self, path: str, change: Callable[[bytes | None, str | None], None]) -> None:
         """Read an object, change it and write it back, while no other process does.
@@ -155,7 +196,7 @@ class LakeObjects:
         """
         if self.is_local:
             folder = Path(self.uri("ledger"))
-            with self._named("locking", path):
+            with self.named("locking", path):
                 folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f".lock-{path.replace('/', '+')}"):
                 change(self.get(path), None)
@@ -163,15 +204,30 @@ class LakeObjects:
         while True:
             found = self.get_tagged(path)
             with contextlib.suppress(ChangedMeanwhileError):
-                change(found[0] if found else None, found[1] if found else _NEW)
+                change(found[0] if found else None, found[1] if found else NEW)
                 return
 
     @contextlib.contextmanager
-    def _named(self, doing: str, path: str) -> Iterator[None]:
+    def named(self, doing: str, path: str) -> Iterator[None]:
+        """Turn what obstore raises, or Polars where it reads by itself, into an error of ours.
+
+        Args:
+            doing: `reading`, `writing`, `deleting` or `listing`.
+            path: Which object or folder.
+
+        Raises:
+            StoreError: By class.
+        """
         try:
             yield
         except (BaseError, OSError) as error:
-            raise StoreError(doing, self.uri(path), _first_line(error)) from error
+            raise refusal(doing, self.uri("").rstrip("/"), path, error) from error
+
+
+def _raise_if_no_bucket(error: Exception) -> None:
+    """An object that is not there is an answer; a bucket that is not there is none."""
+    if NO_BUCKET in str(error):
+        raise error
 
 
 def _first_line(error: BaseException) -> str:

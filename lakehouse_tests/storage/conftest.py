@@ -10,6 +10,7 @@ from moto.server import ThreadedMotoServer
 
 from lakehouse.storage.aws import aws_client
 from lakehouse.storage.objects import LakeObjects
+from lakehouse_tests.storage.fault_proxy import FaultProxy
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +31,22 @@ def aws(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in {"AWS_ENDPOINT_URL": aws_endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}.items():
         monkeypatch.setenv(name, value)
     return aws_endpoint
+
+
+@pytest.fixture(scope="session")
+def one_proxy(aws_endpoint: str) -> Iterator[FaultProxy]:
+    """One address for all tests: Polars keeps a client per address of a bucket, whatever the variables say later."""
+    with FaultProxy(aws_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(aws: str, one_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """An endpoint with an empty bucket `lake`, which can be away, slow, or refuse."""
+    aws_client("s3").create_bucket(Bucket="lake")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", one_proxy.url)
+    yield one_proxy
+    one_proxy.reset()
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])

@@ -28,11 +28,13 @@ class Fault:
         methods: Which requests; all if empty.
         below: Which keys, by prefix; a listing counts by the prefix it asks for.
         times: How many requests are answered so; None for all.
+        every: Of the requests it is about, every how many-th.
         headers: Further headers.
         fields: Further elements of the error document.
         after: Whether the endpoint behind does what it is asked, and only its answer is lost.
         within: The document around them.
-        answered: How many were.
+        met: How many requests it was about.
+        answered: How many were answered so.
     """
 
     status: int
@@ -41,15 +43,21 @@ class Fault:
     methods: tuple[str, ...] = ()
     below: str = ""
     times: int | None = None
+    every: int = 1
     headers: dict[str, str] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
     after: bool = False
     within: str = "<Error>{}<RequestId>1</RequestId></Error>"
+    met: int = 0
     answered: int = 0
 
     def meets(self, method: str, key: str) -> bool:
-        """Whether a request is answered by this fault."""
-        return (not self.methods or method in self.methods) and key.startswith(self.below) and (self.times is None or self.answered < self.times)
+        """Whether a request is answered by this fault; counted."""
+        if (self.methods and method not in self.methods) or not key.startswith(self.below) or self.answered == self.times:
+            return False
+        self.met += 1
+        self.answered += self.met % self.every == 0
+        return self.met % self.every == 0
 
     @property
     def body(self) -> bytes:
@@ -58,8 +66,8 @@ class Fault:
         return f'<?xml version="1.0" encoding="UTF-8"?>\n{said}'.encode()
 
 
-def slow_down(times: int | None = None) -> Fault:
-    return Fault(503, "SlowDown", "Please reduce your request rate.", times=times)
+def slow_down(times: int | None = None, every: int = 1) -> Fault:
+    return Fault(503, "SlowDown", "Please reduce your request rate.", times=times, every=every)
 
 
 def dropped(*methods: str, times: int | None = None) -> Fault:
@@ -122,6 +130,7 @@ class FaultProxy:
         self._open: set[socket.socket] = set()
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
+        self._awaited: tuple[str, str, Fault] | None = None
 
     @property
     def url(self) -> str:
@@ -156,7 +165,7 @@ class FaultProxy:
         """Be an ordinary endpoint again."""
         if self._server is None:
             self.up()
-        self.faults, self.delay = [], 0.0
+        self.faults, self.delay, self._awaited = [], 0.0, None
         self.requests.clear()
 
     @contextlib.contextmanager
@@ -168,6 +177,10 @@ class FaultProxy:
         finally:
             self.faults = before
 
+    def once(self, method: str, below: str, fault: Fault) -> None:
+        """Answer with a fault from the first such request on."""
+        self._awaited = (method, below, fault)
+
     def answer(self, method: str, target: str, body: bytes) -> Fault | None:
         """The fault that a request meets, counted."""
         parts = urlsplit(target)
@@ -177,9 +190,10 @@ class FaultProxy:
             method, key = "DELETE", of_many[1].decode()
         with self._lock:
             self.requests.append((method, key))
+            if self._awaited and method == self._awaited[0] and key.startswith(self._awaited[1]):
+                self.faults.insert(0, self._awaited[2])
+                self._awaited = None
             fault = next((fault for fault in self.faults if fault.meets(method, key)), None)
-            if fault is not None:
-                fault.answered += 1
         if fault is not None and of_many and fault.code == "AccessDenied":  # what is refused of a deletion of many is said of each
             return replace(fault, status=200, within=f"<DeleteResult><Error><Key>{key}</Key>{{}}</Error></DeleteResult>")
         return fault

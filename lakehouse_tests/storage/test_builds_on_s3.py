@@ -1,0 +1,225 @@
+"""`lakehouse build` on S3: killed, twice at once, and with an endpoint that is away, slow, or refuses."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lakehouse.cli.app import main
+from lakehouse.query.lake import Lake
+from lakehouse.registry import REGISTRY
+from lakehouse.simulator import Simulator
+from lakehouse.storage.aws import aws_client
+from lakehouse.storage.ledger import survey
+from lakehouse_tests.storage.fault_proxy import Fault, FaultProxy, denied, expired, no_bucket, redirected, slow_down
+from lakehouse_tests.test_end_to_end import BTC, KILLS, LISTED, NOW, QUARTER, Answer, environment, finish, start_build, versions
+
+pytestmark = pytest.mark.slow
+ROOT = "s3://lake/some"
+BUILD = ("build", "gold", "--markets", BTC, *QUARTER, "--json")
+Versions = dict[str, dict[str, str]]
+Run = Callable[..., Answer]
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Simulator]:
+    with Simulator(markets=LISTED, now=NOW) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def calm(sim: Simulator, tmp_path_factory: pytest.TempPathFactory) -> tuple[Versions, float]:
+    """The versions of an undisturbed build, and how long it took."""
+    folder, begun = tmp_path_factory.mktemp("calm"), time.monotonic()
+    finish(start_build(environment(folder, sim.url), BUILD))
+    return made(folder / "lake"), time.monotonic() - begun
+
+
+@pytest.fixture
+def env(sim: Simulator, proxy: FaultProxy, tmp_path: Path) -> dict[str, str]:
+    """Settings of a lake in an empty bucket, behind the proxy."""
+    return environment(tmp_path, sim.url) | {"LAKEHOUSE_ROOT": ROOT}
+
+
+@pytest.fixture
+def run(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+
+    def command(*words: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["lakehouse", *words])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Answer(code, *capsys.readouterr())
+
+    return command
+
+
+def made(root: str | Path) -> Versions:
+    """The versions of all cells; of bronze, whose rows carry when they were fetched, only which cells there are."""
+    return {name: dict.fromkeys(cells, "") if name.startswith("bronze/") else cells for name, cells in versions(root).items()}  # type: ignore[arg-type]
+
+
+def strays(root: str) -> list[str]:
+    """Objects in a lake that are no part of it."""
+    objects = Lake(root).objects
+    foreign = [error.path for table in REGISTRY.tables if table.shape != "single" for error in survey(objects, table)[1]]
+    places = [f"{table.name}/" for table in REGISTRY.tables] + [f"ledger/{table.name}.parquet" for table in REGISTRY.tables] + ["landing/"]
+    landed = [found.path for found in objects.list("landing")]
+    fetched = {path.rsplit("/", 1)[0] for path in landed}
+    assert len(landed) == 2 * len(fetched), "the bytes and one receipt of each file"
+    return foreign + [found.path for found in objects.list("") if not found.path.startswith(tuple(places))]
+
+
+# --- kills and company --------------------------------------------------------------------------------------------------
+
+
+def test_a_build_on_s3_killed_at_any_instant_ends_as_one_that_was_not(env: dict[str, str], calm: tuple[Versions, float]) -> None:
+    expected, whole = calm
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    kills, tries = 0, 0
+    while kills < KILLS:
+        tries += 1
+        assert tries < 4 * KILLS, "builds end before they can be killed"
+        build = start_build(env, BUILD)
+        try:
+            build.wait(chance.uniform(0.3, 0.9) * whole)
+        except subprocess.TimeoutExpired:
+            os.kill(build.pid, signal.SIGKILL)
+            build.communicate()
+            kills += 1
+            made(ROOT)  # whatever stands, reads
+        else:
+            assert build.returncode == 0, f"seed {seed}"
+            empty()  # it got through: begin anew
+    finish(start_build(env, BUILD))
+    assert made(ROOT) == expected, f"seed {seed}"
+    assert strays(ROOT) == []
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["a Dagster home each", "one Dagster home"])
+def test_two_builds_of_the_same_at_once_make_what_one_makes(env: dict[str, str], calm: tuple[Versions, float], tmp_path: Path, shared: bool) -> None:
+    builds = [start_build(env | {"DAGSTER_HOME": str(tmp_path / ("home" if shared else f"home{n}"))}, BUILD) for n in range(2)]
+    for build in builds:
+        finish(build)
+    assert made(ROOT) == calm[0]
+    assert strays(ROOT) == []
+
+
+def empty() -> None:
+    client = aws_client("s3")
+    for found in list(Lake(ROOT).objects.list("")):
+        client.delete_object(Bucket="lake", Key=f"some/{found.path}")
+
+
+# --- what passes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_build_outlives_an_outage_of_a_minute(proxy: FaultProxy, env: dict[str, str], calm: tuple[Versions, float]) -> None:
+    build = start_build(env, BUILD)
+    wait_for(proxy, build, "PUT", "some/silver/candle/")
+    proxy.down()
+    time.sleep(60)
+    assert build.poll() is None, "it ended in the outage"
+    proxy.up()
+    finish(build)
+    assert made(ROOT) == calm[0]
+
+
+def test_a_build_gets_through_where_every_fifth_request_is_refused_for_now(proxy: FaultProxy, env: dict[str, str], calm: tuple[Versions, float]) -> None:
+    busy = slow_down(every=5)
+    with proxy.saying(busy):
+        finish(start_build(env, BUILD))
+    assert busy.answered > 20
+    assert made(ROOT) == calm[0]
+
+
+def test_a_build_gets_through_where_every_request_takes_300_ms(proxy: FaultProxy, run: Run, calm: tuple[Versions, float]) -> None:
+    proxy.delay = 0.3
+    answer = run("build", "bronze/candle_archive", "--markets", BTC, "--from", "2024-03", "--to", "2024-04", "--json")
+    proxy.delay = 0
+    assert answer.code == 0, answer.said
+    answer = run(*BUILD)
+    assert answer.code == 0, answer.said
+    assert {row["table"]: row["built"] for row in answer.json["tables"]}["bronze/candle_archive"] == len(calm[0]["bronze/candle_archive"]) - 1
+    assert made(ROOT) == calm[0]
+
+
+def wait_for(proxy: FaultProxy, build: subprocess.Popen[bytes], method: str, below: str) -> None:
+    while not any(seen == method and key.startswith(below) for seen, key in list(proxy.requests)):
+        assert build.poll() is None, build.communicate()[1].decode()
+        time.sleep(0.01)
+
+
+# --- what does not ------------------------------------------------------------------------------------------------------
+
+STOPS: dict[str, tuple[Fault, str]] = {
+    "expired on the way": (expired(), "ExpiredToken: The provided token has expired. Renew the AWS credentials"),
+    "bucket gone on the way": (no_bucket(), "there is no bucket lake. Create it, or correct LAKEHOUSE_ROOT."),
+}
+
+
+@pytest.mark.parametrize("case", STOPS)
+def test_a_build_stops_with_one_line_and_the_next_one_ends_it(proxy: FaultProxy, run: Run, calm: tuple[Versions, float], case: str) -> None:
+    fault, said = STOPS[case]
+    proxy.once("PUT", "some/silver/candle/exchange=binance/market_type=spot", fault)
+    answer = run(*BUILD)
+    assert (answer.code, answer.out) == (1, ""), answer.said
+    assert answer.err.count("\n") == 1, answer.err
+    assert "error: " in answer.err
+    assert "s3://lake/some" in answer.err
+    assert said in answer.err
+    assert fault.answered < 10, "it went on although nothing could come of it"
+    proxy.faults.clear()
+    stood = made(ROOT)
+    assert stood["bronze/candle_archive"] == calm[0]["bronze/candle_archive"]
+    again = run(*BUILD)
+    assert again.code == 0, again.said
+    assert {row["table"]: row["built"] for row in again.json["tables"]}["bronze/candle_archive"] == 0
+    assert made(ROOT) == calm[0]
+
+
+def test_a_denied_prefix_fails_its_cells_by_name_and_the_next_build_makes_them(proxy: FaultProxy, run: Run, calm: tuple[Versions, float]) -> None:
+    with proxy.saying(denied("some/silver/candle", "PUT")):
+        answer = run(*BUILD)
+    assert answer.code == 1, answer.said
+    failed = answer.json["failed"]
+    assert {name.split(" ")[0] for name in failed} == {"silver/candle"}
+    assert len(failed) == len(calm[0]["silver/candle"])
+    for name, why in failed.items():
+        month, market = name.split(" ")[1].split("|")
+        assert f"symbol={market.split(':')[1]}/month={month}" in why
+        assert "Grant these credentials s3:PutObject on arn:aws:s3:::lake/some/*" in why
+    assert run(*BUILD).code == 0
+    assert made(ROOT) == calm[0]
+
+
+@pytest.mark.parametrize("words", [BUILD, ("status",), ("gaps",), ("sql", "SELECT count(*) FROM silver.candle"), ("markets", "list")], ids=lambda words: " ".join(words[:2]))
+def test_commands_say_in_one_line_what_is_wrong_with_the_store(proxy: FaultProxy, run: Run, words: tuple[str, ...]) -> None:
+    wrong = {
+        "Renew the AWS credentials": expired(),
+        "Create it, or correct LAKEHOUSE_ROOT": no_bucket(),
+        "Set AWS_REGION to eu-west-1": redirected("eu-west-1"),
+        "Grant these credentials s3:": denied(),
+    }
+    for said, fault in wrong.items():
+        with proxy.saying(fault):
+            answer = run(*words)
+        assert (answer.code, answer.out) == (1, ""), answer.said
+        assert answer.err.count("\n") == 1, answer.err
+        assert said in answer.err
+        assert "s3://lake/some" in answer.err
