@@ -14,6 +14,7 @@ from lakehouse.exchanges.rest_api import RestApi
 from lakehouse.model.errors import RestUnreachableError
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.timerange import TimeRange, day_range, month_range
+from lakehouse.transform.gaps import GRACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Exchange(ABC):
     name: ClassVar[str]
     archive_home: ClassVar[str]
     bucket: ClassVar[str]
-    grace: ClassVar[timedelta] = timedelta(days=7)
+    grace: ClassVar[timedelta] = GRACE
 
     def __init__(self, archive_url: str | None = None, rest_url: str | None = None) -> None:
         self.archive_url = (archive_url or self.archive_home).rstrip("/")

@@ -1,13 +1,14 @@
 """1m candles that look wrong. Flags only: nothing is ever mended, left out or weighed by them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
 from lakehouse.model.table import UTC_TIME
 
 KINDS = ("spike", "stale_price", "volume_outlier")
-SCHEMA = {"open_time": UTC_TIME, "kind": pl.String, "value": pl.Float64, "expected": pl.Float64, "score": pl.Float64}
+SCHEMA: dict[str, Any] = {"open_time": UTC_TIME, "kind": pl.String, "value": pl.Float64, "expected": pl.Float64, "score": pl.Float64}
 _TO_SIGMA = 1.4826  # of a normal distribution, the standard deviation is so many times the MAD
 
 
