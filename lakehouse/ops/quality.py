@@ -16,7 +16,6 @@ from lakehouse.transform.gaps import told
 
 State = Literal["good", "pending", "warn", "error"]
 STATES: tuple[State, ...] = get_args(State)  # the worse, the later
-_GAP_STATE: Mapping[ToldClass, State] = {"pending": "pending", **{gap_class: severity for gap_class, severity in GAP_SEVERITY.items()}}  # noqa: C416
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,8 @@ class CellQuality:
         """What is not good, with the state each makes, worst first."""
         if self.rows is None:
             return [("error", "nothing is stored, between months that are")]
-        found = [(state, f"{count:,} rows absent ({gap_class})") for gap_class, count in self.gaps.items() if (state := _GAP_STATE.get(gap_class))]
+        gaps = [(gap_class, f"{count:,} rows absent ({gap_class})") for gap_class, count in self.gaps.items() if gap_class != "not_listed"]
+        found: list[tuple[State, str]] = [("pending" if gap_class == "pending" else GAP_SEVERITY[gap_class], why) for gap_class, why in gaps]
         counted = ((self.unsettled, "disputed keys that no proof decided"), (self.unhealed, "problems with sources that were not healed"), (self.rejected, "rows in quarantine"))
         found += [("warn", f"{count:,} {what}") for count, what in (*counted, (self.anomalies or 0, "candles that look wrong")) if count]
         return sorted(found, key=lambda reason: -STATES.index(reason[0]))
