@@ -1,6 +1,7 @@
 """The commands."""
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +24,13 @@ app.add_typer(markets_app, name="markets")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Markets = Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated: binance-spot:BTCUSDT,binance-linear:ETHUSDT")]
+SomeMarkets = Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")]
 From = Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC).")]
 To = Annotated[str, typer.Option("--to", help="End, exclusive.")]
+
+
+def _wanted(markets: str) -> list[Market]:
+    return [Market.parse(key) for key in markets.split(",") if key.strip()]
 
 
 def main() -> None:
@@ -59,7 +65,7 @@ def build(
     from lakehouse.settings import Settings
 
     settings = Settings()
-    wanted, span = [Market.parse(key) for key in markets.split(",") if key.strip()], TimeRange.parse(start, end)
+    wanted, span = _wanted(markets), TimeRange.parse(start, end)
     if not wanted:
         raise NoMarketError
     lake = open_lake(settings)
@@ -121,34 +127,62 @@ def status(as_json: Json = False) -> None:
 
 @app.command()
 def gaps(
-    markets: Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")] = "",
+    markets: SomeMarkets = "",
+    start: Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); needs --to.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="End, exclusive; needs --from.")] = None,
     not_listed: Annotated[bool, typer.Option(help="Also show slots before listing and after delisting.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Every expected candle that is absent, and why."""
+    """Every expected candle that is absent, and why.
+
+    Classes: *halt* (proven: trading stopped), *conflict* (sources disagree and none could be chosen), *pending* (its file may still appear),
+    *unproven* (no source has it, and files are no longer late).
+    """
     import polars as pl
 
     from lakehouse.ops.findings import holes
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
 
-    wanted = [Market.parse(key) for key in markets.split(",") if key]
+    wanted = _wanted(markets)
     reader = Lake(Settings().root)
-    frame = reader.collect(reader.scan("silver/gap")).drop("month")
-    if wanted:
-        frame = frame.filter(pl.concat_str("exchange", pl.lit("-"), "market_type", pl.lit(":"), "symbol").is_in([market.key for market in wanted]))
+    frame = reader.gaps(wanted or None, start, end)
     if not not_listed:
         frame = frame.filter(pl.col("gap_class") != "not_listed")
-    frame = frame.sort("exchange", "market_type", "symbol", "start_time")
     if as_json:
         print_json(frame.to_dicts())
-    elif frame.height:
-        print_table(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame.columns, frame.rows())
+        return
+    if frame.height:
+        shown = [["" if value is None else f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else value for value in row] for row in frame.rows()]
+        print_table(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame.columns, shown)
     else:
         out.print("No expected candle is absent in what is stored.")
     missing = [cell for cell in holes(reader.stored("silver/candle")) if not wanted or cell.market in wanted]
-    if missing and not as_json:
+    if missing:
         out.print(f"Nothing is stored of {len(missing)} months between others: {', '.join(map(str, missing[:10]))}", highlight=False)
+
+
+@app.command()
+def quality(
+    markets: SomeMarkets = "",
+    html: Annotated[typer.FileTextWrite | None, typer.Option(encoding="utf-8", lazy=False, help="Also write one self-contained page, with a map of markets and months.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What is known of every market and month of silver/candle: rows, gaps by class, disputes, evidence, problems, anomalies."""
+    from lakehouse.cli.quality import print_quality, quality_page
+    from lakehouse.ops.anomalies import known_anomalies
+    from lakehouse.ops.quality import quality_report
+    from lakehouse.query.lake import Lake
+    from lakehouse.registry import REGISTRY
+    from lakehouse.settings import Settings
+
+    reader, wanted, now = Lake(Settings().root), _wanted(markets), datetime.now(UTC)
+    table = REGISTRY.table("silver/candle")
+    stored = {cell: record for cell, record in reader.stored(table.name).items() if not wanted or cell.market in wanted}
+    report = quality_report(stored, known_anomalies(reader.objects, table, stored), now)
+    if html:
+        html.write(quality_page(report, reader.objects.root, now))
+    print_quality(report, as_json)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from lakehouse.exchanges.rest_api import RestApi
 from lakehouse.model.errors import RestUnreachableError
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.timerange import TimeRange, day_range, month_range
+from lakehouse.transform.gaps import GRACE
 
 if TYPE_CHECKING:
     from lakehouse.exchanges.rest import RestClient
@@ -55,7 +56,7 @@ class Exchange(ABC):
     name: ClassVar[str]
     archive_home: ClassVar[str]
     bucket: ClassVar[str]
-    grace: ClassVar[timedelta] = timedelta(days=7)
+    grace: ClassVar[timedelta] = GRACE
     has_rest: ClassVar[bool] = False
 
     def __init__(self, archive_url: str | None = None, rest_url: str | None = None) -> None:

@@ -57,6 +57,13 @@ class UnknownIntervalError(UsageError):
         super().__init__(f"{name!r} is not an interval; known: {', '.join(known)}.")
 
 
+class UnknownFillError(UsageError):
+    """A way to fill absent candles that there is not."""
+
+    def __init__(self, how: str, known: Iterable[str]) -> None:
+        super().__init__(f"{how!r} is no way to fill absent candles; known: {', '.join(known)}, or None to leave them out.")
+
+
 class RangeBackwardsError(UsageError):
     """A range whose end is not after its start."""
 

@@ -92,5 +92,5 @@ def test_a_month_between_others_of_which_nothing_is_stored_is_a_finding(exchange
         store.update(CandleArchive, cell, change)
     stored = ledger(objects, CandleArchive)
     assert holes(stored) == [Cell("2023-11", BTC)]
-    verdict = check_gaps(stored)
+    verdict = check_gaps(stored, NOW)
     assert (verdict.passed, verdict.severity, [finding.cell for finding in verdict.findings]) == (False, "error", ["2023-11|binance-spot:BTCUSDT"])
