@@ -68,7 +68,7 @@ def test_the_newest_row_of_each_market_that_trades_is_held_against_the_clock(obj
         verdict = check_freshness(cells, [ETH], last + age)
         assert (verdict.cells, verdict.passed, verdict.severity if verdict.findings else None) == (1, severity is None, severity)
     assert verdict.findings[0].cell == str(MARCH)
-    assert verdict.findings[0].what == "the newest row is of 2024-03-01 00:02, 10 days old; sources answered up to 2024-03-09 00:00"
+    assert verdict.findings[0].what == "the newest row is of 2024-03-01 00:02, 200 days old; sources answered up to 2024-03-09 00:00"
     assert [finding.cell for finding in check_freshness(cells, [], last).findings] == ["2024-01|binance-spot:ETHUSDT"]
 
 
