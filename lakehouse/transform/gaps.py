@@ -13,6 +13,8 @@ from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange
 
 GRACE = timedelta(days=7)  # after its day, before what no source has is held to be absent for good: daily files appear one to two days late, some a week
+LISTING_BREAK = timedelta(days=7)
+"""No halt on record lasted two days; a symbol that comes back after more than a week was taken off."""
 _TOLD: dict[str, Any] = {"exchange": pl.String, "market_type": pl.String, "symbol": pl.String, "start_time": UTC_TIME, "end_time": UTC_TIME, "slot_count": pl.Int64}
 _TOLD |= {"gap_class": pl.String, "asked_at": UTC_TIME, "halted_at": UTC_TIME}
 _FOREVER = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
@@ -44,7 +46,8 @@ def find_gaps(
 
     A `halt` is proven: a REST API was asked for a range that holds the run, it has no row there, and the same asking knows a candle on both
     sides, by a row within the range or by what it names before and after it. Whatever else is absent is `absent`; a run is cut where askings
-    cover parts of it.
+    cover parts of it. A halt of `LISTING_BREAK` or longer is none: the market was taken off and listed again, maybe as another coin under the same symbol, so its
+    slots are `not_listed`.
 
     Args:
         times: `open_time` of the rows.
@@ -91,7 +94,16 @@ def find_gaps(
         .drop("run")
     )
     stops = _stops(times, truncated, step)
-    return tuple(GapRun(gap_class, start, start + n * step, n, asked_at, stops.get(start) if gap_class == "halt" else None) for gap_class, start, n, asked_at in runs.iter_rows())
+    found = (GapRun(gap_class, start, start + n * step, n, asked_at, stops.get(start) if gap_class == "halt" else None) for gap_class, start, n, asked_at in runs.iter_rows())
+    beside = [instant for asking in answered for instant in (asking.before, asking.after) if instant]
+    known = pl.concat([times, api, pl.Series(beside, dtype=times.dtype)])
+    return tuple(replace(run, gap_class="not_listed") if run.gap_class == "halt" and _is_listing_break(run, known) else run for run in found)
+
+
+def _is_listing_break(halt: GapRun, known: pl.Series) -> bool:
+    """Whether the candles around a proven halt, in this cell or beyond it, are so far apart that the market was not listed between them."""
+    before, after = known.filter(known < halt.start).max(), known.filter(known >= halt.end).min()
+    return before is not None and after is not None and bool(after - before >= LISTING_BREAK)  # type: ignore[operator]
 
 
 def _among(times: pl.Series, step: timedelta) -> pl.Expr:

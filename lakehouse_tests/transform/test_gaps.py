@@ -1,5 +1,6 @@
 """Every expected slot is covered or in exactly one gap, and every gap has a class."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, GapRun
 from lakehouse.model.timerange import TimeRange
-from lakehouse.transform.gaps import cut, expected_slots, find_gaps, told, told_frame
+from lakehouse.transform.gaps import LISTING_BREAK, cut, expected_slots, find_gaps, told, told_frame
 from lakehouse_tests.making import BTC, MINUTE, NOW, at, series
 
 WINDOW = TimeRange(at("2024-02-05T00:00"), at("2024-02-05T02:00"))
@@ -122,6 +123,15 @@ def test_without_a_candle_on_one_side_nothing_is_proven_and_the_asking_is_rememb
     assert gaps_of(Asked(SLOTS[30], SLOTS[119], AT, "rows")) == (absent(30, 60, AT),)
     later = AT + timedelta(days=1)
     assert gaps_of(Asked(SLOTS[0], SLOTS[60], later, "rows"), Asked(SLOTS[30], SLOTS[60], AT, "empty")) == (absent(30, 60, later),)
+
+
+def test_a_market_that_comes_back_after_a_week_was_taken_off_and_listed_again() -> None:
+    """The candles around the hole may lie beyond the cell: it is the whole hole that counts."""
+    early = SLOTS[:30]
+    whole = Asked(SLOTS[30], WINDOW.end, AT, "empty", before=SLOTS[29], after=SLOTS[29] + LISTING_BREAK - MINUTE)
+    assert [run.gap_class for run in gaps_of(whole, times=early, api=[])] == ["halt"]
+    broken = replace(whole, after=SLOTS[29] + LISTING_BREAK)
+    assert [(run.gap_class, run.start, run.end) for run in gaps_of(broken, times=early, api=[])] == [("not_listed", SLOTS[30], WINDOW.end)]
 
 
 def test_the_two_sides_of_a_halt_come_from_one_asking() -> None:
