@@ -107,6 +107,21 @@ class OpenRangeError(UsageError):
         super().__init__("A range has two ends: give both start and end, or neither.")
 
 
+class BeforeFirstReceiptError(UsageError):
+    """An `as_of` at which a lake had nothing yet of a cell that was asked for.
+
+    Attributes:
+        first: When it had the first of it.
+    """
+
+    def __init__(self, cell: str, as_of: datetime, first: datetime) -> None:
+        super().__init__(
+            f"At {as_of:%Y-%m-%dT%H:%M:%SZ} this lake had nothing yet of {cell}: the first of it was fetched at {first:%Y-%m-%dT%H:%M:%S.%fZ}. "
+            "Ask as of that instant or later, or leave this month out of the range."
+        )
+        self.first = first
+
+
 class SqlError(UsageError):
     """A statement that the SQL engine refuses."""
 

@@ -1,5 +1,6 @@
 """`Lake`: the Python SDK."""
 
+import hashlib
 import io
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,9 @@ from lakehouse.model.errors import NoLakeError, NotALakeObjectError, OpenRangeEr
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
-from lakehouse.model.timerange import TimeRange
+from lakehouse.model.timerange import TimeRange, parse_instant
 from lakehouse.query.engine import connect
+from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.layout import market_prefix, parse_cell_path, partition_columns
@@ -46,7 +48,7 @@ class Lake:
         self.objects = LakeObjects(root)
         self.registry = registry
 
-    def candles(self, market: str | Market, start: Instant, end: Instant, interval: str = "1m") -> pl.DataFrame:
+    def candles(self, market: str | Market, start: Instant, end: Instant, interval: str = "1m", as_of: Instant | None = None) -> pl.DataFrame:
         """Candles of one market.
 
         Args:
@@ -54,16 +56,21 @@ class Lake:
             start: First instant; text without an offset is UTC.
             end: End of the range, exclusive.
             interval: `1m`, `5m`, `15m`, `1h`, `4h` or `1d`. Where the gold table of that interval is not built, or not from today's 1m candles, they are resampled by the same function.
+            as_of: What this lake had at that instant, made from bronze by today's rules, in place of what it has now.
 
         Returns:
             Rows with `open_time` in `[start, end)`, in order, with the columns of `silver/candle` (1m) or of `gold/candle_<interval>`. Gaps have no row.
 
         Raises:
             MarketKeyError, TimeFormatError, RangeBackwardsError, UnknownIntervalError: As named.
+            BeforeFirstReceiptError: At `as_of` there was nothing yet of a month of the range of which there is something now.
             StoreError: The lake's store does not answer, or refuses.
         """
         span, wanted, length = TimeRange.parse(start, end), _market(market), Interval.parse(interval)
         fine = self.registry.table("silver/candle")
+        if as_of is not None:
+            rows = self._rows_as_of(fine, wanted, span, parse_instant(as_of))
+            return _within(rows if length == MINUTE else resample(rows, length).select(self.registry.table(f"gold/candle_{length}").names()), span)
         if length == MINUTE:
             return _within(self._rows(fine, wanted, span), span)
         coarse = self.registry.table(f"gold/candle_{length}")
@@ -89,11 +96,7 @@ class Lake:
         Returns:
             The table's columns and those of its path (`exchange`, `market_type`, `symbol`, `month`). What the store refuses while it is collected, `collect` says plainly.
         """
-        if (start is None) != (end is None):
-            raise OpenRangeError
-        keys = [markets] if isinstance(markets, str | Market) else markets
-        span = TimeRange.parse(start, end) if start is not None and end is not None else None
-        return self._cells(self.registry.table(table).name, [_market(key) for key in keys] if keys is not None else None, span, with_path=True)
+        return self._cells(self.registry.table(table).name, *_asked(markets, start, end), with_path=True)
 
     def sql(self, query: str) -> pl.DataFrame:
         """Run SQL over views named `zone.table`; times are UTC.
@@ -110,6 +113,46 @@ class Lake:
     def markets(self) -> pl.DataFrame:
         """All known markets: `silver/market`."""
         return self.collect(self.scan(MarketTable.name))
+
+    def restatements(
+        self, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None, table: str = "silver/candle"
+    ) -> pl.DataFrame:
+        """What sources replaced of what they had published: two successive values of one key and source.
+
+        Args:
+            markets: Market keys, one or several; all if left out.
+            start: First instant; needs `end`.
+            end: End of the range, exclusive; needs `start`.
+            table: The silver table whose sources are meant.
+
+        Raises:
+            OpenRangeError, NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
+
+        Returns:
+            A row per replaced value, by market, time and source: `market`, the key, `source` (`monthly`, `daily`, `api`), `change` (`changed`, `removed`: nothing
+            stands in its place; `added`: it stands in the place of nothing), and each value, `source_file` and `fetched_at` as `<name>_before` and `<name>_after`.
+        """
+        dataset, (wanted, span) = self.registry.dataset(table), _asked(markets, start, end)
+        found = restated(self.objects, dataset, [(part.name, record) for part in dataset.restated for record in self._readable(part, _holds(wanted, span))])
+        return found.filter(pl.col(dataset.silver.key[0]).is_between(span.start, span.end, closed="left")) if span else found
+
+    def dataset_id(self, table: str, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None) -> str:
+        """A name for data as it is now: a hash over the versions of the cells that hold what is asked for.
+
+        Two lakes with equal cells give one name, wherever they lie; whatever changes in any of the cells gives another. A range counts as the whole cells it touches.
+
+        Args:
+            table: As for `scan`.
+            markets: As for `scan`, in any order.
+            start: As for `scan`.
+            end: As for `scan`.
+
+        Raises:
+            OpenRangeError, NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
+        """
+        wanted, span = _asked(markets, start, end)
+        cells = [f"{record.path} {record.version}" for record in self._readable(self.registry.table(table), _holds(wanted, span))]
+        return hashlib.sha256("\n".join(sorted(cells)).encode()).hexdigest()[:32]
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """Collect a scan of this lake, with the lake's errors in place of those of the reader.
@@ -148,6 +191,12 @@ class Lake:
         _refuse(table, foreign, lambda cell: True)
         return stored
 
+    def _rows_as_of(self, table: type[Table], market: Market, span: TimeRange, instant: datetime) -> pl.DataFrame:
+        """As `_rows`, of a silver table at an instant."""
+        if not self.objects.exists():
+            raise NoLakeError(self.objects.root)
+        return rows_as_of(self.objects, self.registry.dataset(table.name), [Cell(month, market) for month in span.months()], instant)
+
     def _rows(self, table: type[Table], market: Market, span: TimeRange) -> pl.DataFrame:
         """All rows of one market's cells that touch a range, in order of time.
 
@@ -173,12 +222,7 @@ class Lake:
 
     def _cells(self, name: str, markets: list[Market] | None, span: TimeRange | None, with_path: bool = False) -> pl.LazyFrame:
         table = self.registry.table(name)
-        months = set(span.months()) if span else None
-
-        def asked(cell: Cell) -> bool:
-            return (markets is None or cell.market is None or cell.market in markets) and (months is None or cell.date[:7] in months)
-
-        paths = [self.objects.uri(record.path) for record in self._readable(table, asked)]
+        paths = [self.objects.uri(record.path) for record in self._readable(table, _holds(markets, span))]
         hive = partition_columns(table) if with_path else []
         schema = pl.Schema(dict(table.polars_schema()) | dict.fromkeys(hive, pl.String))
         if not paths:
@@ -194,6 +238,21 @@ class Lake:
         if "end_time" in table.columns:  # a row that covers a range of its own is found by any part of it
             return rows.filter(pl.col(time) < span.end, pl.col("end_time") > span.start)
         return rows.filter(pl.col(time).is_between(span.start, span.end, closed="left"))
+
+
+def _asked(markets: Iterable[str | Market] | str | Market | None, start: Instant | None, end: Instant | None) -> tuple[list[Market] | None, TimeRange | None]:
+    """Markets and range as given by a caller; None for all."""
+    if (start is None) != (end is None):
+        raise OpenRangeError
+    keys = [markets] if isinstance(markets, str | Market) else markets
+    span = TimeRange.parse(start, end) if start is not None and end is not None else None
+    return [_market(key) for key in keys] if keys is not None else None, span
+
+
+def _holds(markets: list[Market] | None, span: TimeRange | None) -> Callable[[Cell], bool]:
+    """Whether a cell can hold rows of some markets and a range."""
+    months = set(span.months()) if span else None
+    return lambda cell: (markets is None or cell.market is None or cell.market in markets) and (months is None or cell.date[:7] in months)
 
 
 def _refuse(table: type[Table], foreign: Iterable[NotALakeObjectError], asked: Callable[[Cell], bool]) -> None:
