@@ -107,6 +107,15 @@ class OpenRangeError(UsageError):
         super().__init__("A range has two ends: give both start and end, or neither.")
 
 
+class NothingStoredError(UsageError):
+    """A range and markets of which a table has no cell; no keys stand for all markets."""
+
+    def __init__(self, table: str, keys: Iterable[str]) -> None:
+        super().__init__(
+            f"Nothing is stored in {table} of what was asked for ({', '.join(keys) or 'any market'}). Build it first, or widen the range; `lakehouse status` says what there is."
+        )
+
+
 class BeforeFirstReceiptError(UsageError):
     """An `as_of` at which a lake had nothing yet of a cell that was asked for.
 
