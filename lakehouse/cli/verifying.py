@@ -86,10 +86,10 @@ def verify(
         NothingStoredError: Nothing is stored of what is asked for.
         RootNotWritableError, ListingUnreachableError: As `Builder.build`.
     """
-    lake.objects.check_writable()
     dataset = lake.registry.dataset("silver/candle")
     assert dataset.api is not None, "candles have one"
     chosen, silver = plan(lake, dataset, markets, span, budget, again), lake.ledger(dataset.silver.name)
+    lake.objects.check_writable()
     asked, builder, found = list(chosen.wanted), Builder(lake, instance, announce), Verification(left=len(chosen.left))
     sent = -_requests(lake, asked)
     answered: dict[Cell, Answers] = {}
@@ -154,7 +154,11 @@ def print_verification(found: Verification, as_json: bool) -> None:
         print_table(f"Verified with {found.requests:,} requests", list(cells[0]), [list(cell.values()) for cell in cells])
     if differing:
         told = ["cell", "open_time", "sources", "rule", "is_served", "open", "high", "low", "close", "volume", "trade_count"]
-        print_table(f"{len(differing)} variants of candles on which REST and the archive differ", told, [[row[name] for name in told] for row in differing[:SHOWN]])
+        print_table(
+            f"Candles on which REST and the archive differ: {len(differing):,} variants" + (f", the first {SHOWN} of them" if len(differing) > SHOWN else ""),
+            told,
+            [[row[name] for name in told] for row in differing[:SHOWN]],
+        )
     if told_anew := [one.restated.with_columns(market=pl.lit(one.cell.own_market.key)) for one in found.verified if one.restated.height]:
         print_restatements(pl.concat(told_anew))
     for name, why in found.failed.items():
