@@ -57,6 +57,13 @@ class UnknownIntervalError(UsageError):
         super().__init__(f"{name!r} is not an interval; known: {', '.join(known)}.")
 
 
+class UnknownFillError(UsageError):
+    """A way to fill absent candles that there is not."""
+
+    def __init__(self, how: str, known: Iterable[str]) -> None:
+        super().__init__(f"{how!r} is no way to fill absent candles; known: {', '.join(known)}, or None to leave them out.")
+
+
 class RangeBackwardsError(UsageError):
     """A range whose end is not after its start."""
 
@@ -105,6 +112,13 @@ class OpenRangeError(UsageError):
 
     def __init__(self) -> None:
         super().__init__("A range has two ends: give both start and end, or neither.")
+
+
+class FillAsOfError(UsageError):
+    """A read that is to be filled and as of an earlier instant."""
+
+    def __init__(self) -> None:
+        super().__init__("Slots are filled by what the lake knows now of a market's life, which it did not know then: give fill or as_of, not both.")
 
 
 class NothingStoredError(UsageError):

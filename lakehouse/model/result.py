@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import polars as pl
 
 GapClass = Literal["not_listed", "halt", "conflict", "absent"]
+ToldClass = Literal["not_listed", "halt", "conflict", "pending", "unproven"]  # what a reader is told by a clock: see `transform.gaps.told`
 Evidence = Literal["unconfirmed", "totals", "rows_daily", "rows_api"]
 NONE = "none"  # the version of an input that is legally absent
 

@@ -15,7 +15,7 @@ from lakehouse.datasets.dataset import BronzeCell
 from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.exchanges.asking import HOUR, Answers
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import BeforeFirstReceiptError, MarketFactsMissingError, NoLakeError, OpenRangeError, UnknownTableError
+from lakehouse.model.errors import BeforeFirstReceiptError, FillAsOfError, MarketFactsMissingError, NoLakeError, OpenRangeError, UnknownTableError
 from lakehouse.model.interval import MINUTE as ONE_MINUTE
 from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.query.lake import Lake
@@ -124,6 +124,8 @@ def test_a_lake_that_is_not_there_or_knows_not_the_market_is_refused(objects: La
     TableStore(objects).put(CandleArchive, FEBRUARY, with_file(told("monthly", (0, 0, 0), NOW), None))
     with pytest.raises(MarketFactsMissingError, match="binance-spot:BTCUSDT"):
         Lake(objects.root).candles(BTC, "2024-02", "2024-03", as_of=NOW)
+    with pytest.raises(FillAsOfError, match="not both"):
+        Lake(objects.root).candles(BTC, "2024-02", "2024-03", fill="flat", as_of=NOW)
 
 
 # --- restatements -------------------------------------------------------------------------------------------------------
