@@ -10,14 +10,16 @@ from lakehouse.cli.building import Builder
 from lakehouse.cli.console import SHOWN, out, print_json, print_table
 from lakehouse.cli.report import print_restatements
 from lakehouse.datasets.dataset import Dataset
+from lakehouse.datasets.market import MarketFacts
 from lakehouse.defs.io_manager import StoredCells, cell_event
 from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import bronze_cells, known_markets
 from lakehouse.defs.verifying import ask_in_full, clients, plan
-from lakehouse.exchanges.asking import Answers
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
+from lakehouse.model.result import Asked
 from lakehouse.model.timerange import TimeRange
+from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.history import restatements
 
 
@@ -92,7 +94,7 @@ def verify(
     lake.objects.check_writable()
     asked, builder, found = list(chosen.wanted), Builder(lake, instance, announce), Verification(left=len(chosen.left))
     sent = -_requests(lake, asked)
-    answered: dict[Cell, Answers] = {}
+    answered: dict[Cell, list[Asked]] = {}  # without the rows: of many months they are many
     announce(dataset.api.name, len(asked))
     for cell, answers in ask_in_full(lake, dataset, chosen.wanted):
         if answers.failed:
@@ -102,7 +104,7 @@ def verify(
         record = lake.tables.update(dataset.api, cell, answers.change)
         instance.report_runless_asset_event(cell_event(lake, dataset.api, cell, record))
         lake.progress(dataset.api.name, cell, "built")
-        answered[cell] = answers
+        answered[cell] = [asked for _, asked in answers.told]
     found.left += len(asked) - len(answered) - len(found.failed)
     if touched := list(dict.fromkeys([*answered, *chosen.behind])):
         builder.add_markets({cell.own_market for cell in touched})
@@ -110,7 +112,8 @@ def verify(
         for report in builder.build_cells([dataset.silver, *made], touched):
             found.failed |= {f"{report.table} {cell}": why for cell, why in report.failed.items()}
     found.requests = sent + _requests(lake, asked)
-    found.verified = [_look_at(lake, dataset, cell, answers, silver[cell].facts.evidence) for cell, answers in answered.items()]
+    now, facts = lake.ledger(dataset.silver.name), known_markets(lake)
+    found.verified = [_look_at(lake, dataset, cell, answers, (silver[cell], now[cell]), facts[cell.own_market]) for cell, answers in answered.items()]
     return found
 
 
@@ -118,18 +121,17 @@ def _requests(lake: LakeServices, cells: Collection[Cell]) -> int:
     return sum(client.stats.requests for client in clients(lake, cells))
 
 
-def _look_at(lake: LakeServices, dataset: Dataset, cell: Cell, answers: Answers, evidence_before: str | None) -> Verified:
-    """What became of a cell after it was built again."""
+def _look_at(lake: LakeServices, dataset: Dataset, cell: Cell, answers: list[Asked], silver: tuple[CellRecord, CellRecord], market: MarketFacts) -> Verified:
+    """What became of a cell after it was built again, given its silver before and now."""
     assert dataset.api is not None, "candles have one"
     assert dataset.conflicts is not None, "candles tell theirs"
-    record, key = lake.ledger(dataset.silver.name)[cell], list(dataset.silver.key)
+    key, (before, now) = list(dataset.silver.key), silver
     parts = bronze_cells({table.name: StoredCells(lake.tables, table) for table in dataset.bronze}, cell)
-    told_at = {asked.at for _, asked in answers.told}
-    restated = restatements(parts[dataset.api.name].rows, key).filter(pl.col("fetched_at_after").is_in(told_at))
-    variants = dataset.conflicts(parts, cell, known_markets(lake)[cell.own_market])
+    restated = restatements(parts[dataset.api.name].rows, key).filter(pl.col("fetched_at_after").is_in([asked.at for asked in answers]))
+    variants = dataset.conflicts(parts, cell, market)
     by_rest = variants.filter(pl.col("sources").str.split("+").list.contains("api")).select(key).unique()
-    is_known = any(rows.height for rows, _ in answers.told)
-    return Verified(cell, evidence_before, record.facts.evidence, is_known, variants.join(by_rest, on=key, how="semi", maintain_order="left"), restated)
+    is_known = any(asked.outcome == "rows" for asked in answers)
+    return Verified(cell, before.facts.evidence, now.facts.evidence, is_known, variants.join(by_rest, on=key, how="semi", maintain_order="left"), restated)
 
 
 def print_verification(found: Verification, as_json: bool) -> None:
