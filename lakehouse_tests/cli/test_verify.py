@@ -61,6 +61,9 @@ def test_a_verification_says_what_it_found_and_only_a_failure_is_one(run: Run, s
     again = run("verify", "--markets", BTC, *JANUARY, "--again")
     assert again.code == 0, "a finding is no failure"
     assert "Candles on which REST and the archive differ: 2 variants" in again.said
+    assert [cells[3:6] for line in again.out.splitlines() if len(cells := [cell.strip() for cell in line.split("│")]) > 8 and cells[4]] == [
+        ["daily+monthly", "witness", "no"], ["api", "witness", "yes"],
+    ]  # fmt: skip
     assert "Restated values: 1" in again.said
     (told,) = run("restatements", "--markets", BTC, *JANUARY, "--json").json
     assert (told["market"], told["source"], told["change"], told["trade_count_after"]) == (BTC, "api", "changed", 2 * told["trade_count_before"])
