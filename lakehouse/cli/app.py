@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from lakehouse.cli.console import build_progress, err, out, print_json, print_table
-from lakehouse.model.errors import LakehouseError, NoMarketError, UsageError
+from lakehouse.model.errors import LakehouseError, NoMarketError, OpenRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 
@@ -27,6 +27,8 @@ Markets = Annotated[str, typer.Option("--markets", "-m", help="Market keys, comm
 SomeMarkets = Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")]
 From = Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC).")]
 To = Annotated[str, typer.Option("--to", help="End, exclusive.")]
+Start = Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); needs --to.")]
+End = Annotated[str | None, typer.Option("--to", help="End, exclusive; needs --from.")]
 
 
 def _wanted(markets: str) -> list[Market]:
@@ -128,8 +130,8 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def gaps(
     markets: SomeMarkets = "",
-    start: Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); needs --to.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="End, exclusive; needs --from.")] = None,
+    start: Start = None,
+    end: End = None,
     not_listed: Annotated[bool, typer.Option(help="Also show slots before listing and after delisting.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -160,6 +162,58 @@ def gaps(
     missing = [cell for cell in holes(reader.stored("silver/candle")) if not wanted or cell.market in wanted]
     if missing:
         out.print(f"Nothing is stored of {len(missing)} months between others: {', '.join(map(str, missing[:10]))}", highlight=False)
+
+
+@app.command()
+def restatements(
+    markets: SomeMarkets = "",
+    start: Start = None,
+    end: End = None,
+    as_json: Json = False,
+) -> None:
+    """What the exchange replaced of candles it had published: what it said before, and what after."""
+    from lakehouse.cli.report import print_restatements
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    found = Lake(Settings().root).restatements(_wanted(markets) or None, start, end)
+    if as_json:
+        print_json(found.to_dicts())
+    elif found.height:
+        print_restatements(found)
+    else:
+        out.print("Nothing was restated of what is stored.")
+
+
+@app.command()
+def verify(
+    markets: SomeMarkets = "",
+    start: Start = None,
+    end: End = None,
+    budget: Annotated[int, typer.Option(help="Requests to make at most; a month of minutes takes 47 on spot markets.", min=1)] = 1000,
+    again: Annotated[bool, typer.Option("--again", help="Also ask about months that are proven or were asked about in full before.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Prove stored candles by REST, row by row, the newest months first, and mend what turns out wrong.
+
+    In spare request weight: at most two fifths of a minute's budget are used. Run it again to go on.
+    """
+    from lakehouse.cli.instance import open_instance
+    from lakehouse.cli.verifying import print_verification, verify
+    from lakehouse.definitions import open_lake
+    from lakehouse.settings import Settings
+
+    if (start is None) != (end is None):
+        raise OpenRangeError
+    span = TimeRange.parse(start, end) if start is not None and end is not None else None
+    settings, wanted = Settings(), _wanted(markets)
+    lake = open_lake(settings)
+    with open_instance(settings) as instance, build_progress(as_json) as progress:
+        lake.progress = progress.cell
+        found = verify(lake, instance, wanted, span, budget, again, progress.announce)
+    print_verification(found, as_json)
+    if found.failed:
+        raise typer.Exit(1)
 
 
 @app.command()

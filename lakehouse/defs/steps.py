@@ -213,7 +213,8 @@ def rest_cells(lake: LakeServices, dataset: Dataset, table: type[ApiTable], cell
         interval, wanted = MINUTE, _api_wanted(lake, dataset, cells, stored)
     yield from ((cell, stored.get(cell)) for cell in cells if cell not in wanted)
     for exchange, markets in _by_exchange(lake, (cell.own_market for cell in wanted)):
-        yield from ask(table, exchange, {cell: questions for cell, questions in wanted.items() if cell.market in markets}, interval, lake.clock)
+        of_exchange = {cell: questions for cell, questions in wanted.items() if cell.market in markets}
+        yield from ((cell, answers.change) for cell, answers in ask(table, exchange, of_exchange, interval, lake.clock))
 
 
 # --- silver and gold ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`Lake`: the Python SDK."""
 
+import hashlib
 import io
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,13 @@ import polars as pl
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import NoLakeError, NotALakeObjectError, OpenRangeError, UnknownFillError
+from lakehouse.model.errors import FillAsOfError, NoLakeError, NotALakeObjectError, OpenRangeError, UnknownFillError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange, parse_instant
 from lakehouse.query.engine import connect
+from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.layout import FILE, market_prefix, parse_cell_path, partition_columns
@@ -48,7 +50,7 @@ class Lake:
         self.objects = LakeObjects(root)
         self.registry = registry
 
-    def candles(self, market: str | Market, start: Instant, end: Instant, interval: str = "1m", fill: Fill | None = None) -> pl.DataFrame:
+    def candles(self, market: str | Market, start: Instant, end: Instant, interval: str = "1m", fill: Fill | None = None, as_of: Instant | None = None) -> pl.DataFrame:
         """Candles of one market.
 
         Args:
@@ -58,6 +60,7 @@ class Lake:
             interval: `1m`, `5m`, `15m`, `1h`, `4h` or `1d`. Where the gold table of that interval is not built, or not from today's 1m candles, they are resampled by the same function.
             fill: What to do about slots without a candle between the market's first and newest one: None leaves them out; `null` adds a row with its `open_time` only; `flat` one with the
                 last close as its prices and zero volume. A slot in which the market was not listed gets none, and no price is carried across it.
+            as_of: What this lake had at that instant, made from bronze by today's rules, in place of what it has now.
 
         Returns:
             Rows with `open_time` in `[start, end)`, in order, with the columns of `silver/candle` (1m) or of `gold/candle_<interval>`. Gaps have no row, unless `fill` is given:
@@ -65,11 +68,15 @@ class Lake:
 
         Raises:
             MarketKeyError, TimeFormatError, RangeBackwardsError, UnknownIntervalError, UnknownFillError: As named.
+            BeforeFirstReceiptError: At `as_of` there was nothing yet of a month of the range of which there is something now.
+            FillAsOfError: Both `fill` and `as_of` are given.
             StoreError: The lake's store does not answer, or refuses.
         """
         span, wanted, length = TimeRange.parse(start, end), _market(market), Interval.parse(interval)
         if fill is None:
-            return _within(self._candles(wanted, span, length), span)
+            return _within(self._candles(wanted, span, length, parse_instant(as_of) if as_of is not None else None), span)
+        if as_of is not None:
+            raise FillAsOfError
         if fill not in FILLS:
             raise UnknownFillError(fill, FILLS)
         stored = self._of_market(self.registry.table("silver/candle"), wanted).values()
@@ -138,6 +145,46 @@ class Lake:
         """All known markets: `silver/market`."""
         return self.collect(self.scan(MarketTable.name))
 
+    def restatements(
+        self, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None, table: str = "silver/candle"
+    ) -> pl.DataFrame:
+        """What sources replaced of what they had published: two successive values of one key and source.
+
+        Args:
+            markets: Market keys, one or several; all if left out.
+            start: First instant; needs `end`.
+            end: End of the range, exclusive; needs `start`.
+            table: The silver table whose sources are meant.
+
+        Raises:
+            OpenRangeError, NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
+
+        Returns:
+            A row per replaced value, by market, time and source: `market`, the key, `source` (`monthly`, `daily`, `api`), `change` (`changed`, `removed`: nothing
+            stands in its place; `added`: it stands in the place of nothing), and each value, `source_file` and `fetched_at` as `<name>_before` and `<name>_after`.
+        """
+        dataset, wanted, span = self.registry.dataset(table), _markets(markets), _span(start, end)
+        found = restated(self.objects, dataset, [(part.name, record) for part in dataset.restated for record in self._readable(part, _asks(wanted, span))])
+        return found.filter(pl.col(dataset.silver.key[0]).is_between(span.start, span.end, closed="left")) if span else found
+
+    def dataset_id(self, table: str, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None) -> str:
+        """A name for data as it is now: a hash over the versions of the cells that hold what is asked for.
+
+        Two lakes with equal cells give one name, wherever they lie; whatever changes in any of the cells gives another. A range counts as the whole cells it touches.
+
+        Args:
+            table: As for `scan`.
+            markets: As for `scan`, in any order.
+            start: As for `scan`.
+            end: As for `scan`.
+
+        Raises:
+            OpenRangeError, NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
+        """
+        wanted, span = _markets(markets), _span(start, end)
+        cells = [f"{record.path} {record.version}" for record in self._readable(self.registry.table(table), _asks(wanted, span))]
+        return hashlib.sha256("\n".join(sorted(cells)).encode()).hexdigest()[:32]
+
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """Collect a scan of this lake, with the lake's errors in place of those of the reader.
 
@@ -167,9 +214,12 @@ class Lake:
         _refuse(table, foreign, asked)
         return [record for cell, record in stored.items() if asked(cell)]
 
-    def _candles(self, market: Market, span: TimeRange, interval: Interval) -> pl.DataFrame:
+    def _candles(self, market: Market, span: TimeRange, interval: Interval, as_of: datetime | None = None) -> pl.DataFrame:
         """The candles of all months that a range touches."""
         fine = self.registry.table("silver/candle")
+        if as_of is not None:
+            rows = self._rows_as_of(fine, market, span, as_of)
+            return rows if interval == MINUTE else resample(rows, interval).select(self.registry.table(f"gold/candle_{interval}").names())
         if interval == MINUTE:
             return self._rows(fine, market, span)
         coarse = self.registry.table(f"gold/candle_{interval}")
@@ -190,6 +240,12 @@ class Lake:
         stored, foreign = survey_market(self.objects, table, market, months)
         _refuse(table, foreign, lambda cell: True)
         return stored
+
+    def _rows_as_of(self, table: type[Table], market: Market, span: TimeRange, instant: datetime) -> pl.DataFrame:
+        """As `_rows`, of a silver table at an instant."""
+        if not self.objects.exists():
+            raise NoLakeError(self.objects.root)
+        return rows_as_of(self.objects, self.registry.dataset(table.name), [Cell(month, market) for month in span.months()], instant)
 
     def _rows(self, table: type[Table], market: Market, span: TimeRange) -> pl.DataFrame:
         """All rows of one market's cells that touch a range, in order of time.
