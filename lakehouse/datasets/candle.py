@@ -117,6 +117,7 @@ class Candle(CandleColumns):
 
     name = "silver/candle"
     inputs = {"bronze/candle_witness": 0, "bronze/candle_archive": 0, "bronze/candle_api": 0}
+    witnesses = frozenset({"bronze/candle_witness"})
     code_version = 2
 
     source = Column(pl.String, "archive or api: the kind of source the row stands in")

@@ -267,7 +267,7 @@ def silver_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell], bronze
 
     def compute(cell: Cell) -> Outcome:
         parts, market = bronze_cells(bronze, cell), cell.own_market
-        if not any(part.rows.height for part in parts.values()) and dataset.archive.name not in parts:
+        if parts.keys() <= dataset.silver.witnesses:
             return _absent(lake, cell, dataset.archive.name, known)
         if market not in known:
             raise MarketFactsMissingError(market.key)

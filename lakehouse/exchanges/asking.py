@@ -24,6 +24,7 @@ from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.storage.tables import CellRecord, StoredCell
 from lakehouse.transform.asking import unanswered, with_answers
+from lakehouse.transform.gaps import GRACE
 from lakehouse.transform.history import append_news, restatements, revised_at
 
 HOUR = Interval.parse("1h")
@@ -74,6 +75,8 @@ def api_questions(cell: Cell, archive: CellRecord | None, stored: CellRecord | N
         market: Facts of the market.
         now: The current instant.
     """
+    if archive is None and cell.window.start < now - GRACE:
+        return []  # its files are out of reach: they are read first, and leave little to ask
     hour = now.replace(minute=0, second=0, microsecond=0)
     doubts = [(day_range(day).start, day_range(day).end) for day in archive.facts.doubts] if archive else []
     covered = archive.last_time if archive else None

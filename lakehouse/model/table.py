@@ -80,6 +80,7 @@ class Table:
         grain: Length of the windows.
         market_types: The market types that have this table.
         inputs: Tables it is made from, with the number of earlier windows it looks back on.
+        witnesses: Those of them that only check rows: alone they make no cell.
         code_version: Raised when the meaning of the table changes; cells built by an older one become due.
         row_rules: Statements across columns; those about one column alone come from the columns.
     """
@@ -90,6 +91,7 @@ class Table:
     grain: ClassVar[Grain] = "month"
     market_types: ClassVar[tuple[MarketType, ...]] = MARKET_TYPES
     inputs: ClassVar[Mapping[str, int]] = {}
+    witnesses: ClassVar[frozenset[str]] = frozenset()
     code_version: ClassVar[int] = 1
     row_rules: ClassVar[tuple[Rule, ...]] = ()
     columns: ClassVar[dict[str, Column]]

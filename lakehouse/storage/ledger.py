@@ -150,7 +150,7 @@ def inputs_now(table: type[Table], cell: Cell, ledgers: Mapping[str, Ledger], fa
 
 def expected(table: type[Table], ledgers: Mapping[str, Ledger]) -> list[Cell]:
     """Cells of a silver or gold table that should exist: those whose own-window input is stored."""
-    own = [cell for name in table.inputs for cell in ledgers[name]]
+    own = [cell for name in table.inputs if name not in table.witnesses for cell in ledgers[name]]
     if table.shape == "months":
         return [Cell(date) for date in sorted({cell.date for cell in own})]
     return sorted(set(own), key=lambda cell: cell.sort_key)
