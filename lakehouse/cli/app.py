@@ -152,6 +152,30 @@ def gaps(
 
 
 @app.command()
+def conflicts(
+    markets: Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")] = "",
+    start: Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); needs --to.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="End, exclusive; needs --from.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Every value of every candle on which sources disagreed, and the rule that chose one."""
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    frame = Lake(Settings().root).conflicts([key for key in markets.split(",") if key] or None, start, end)
+    if as_json:
+        print_json(frame.to_dicts())
+        return
+    if not frame.height:
+        out.print("No candle is disputed in what is stored.")
+        return
+    disputed = frame.filter(variant=1)
+    shown = ["open_time", "sources", "decided_by", "is_served", "is_settled", "open", "high", "low", "close", "volume", "trade_count"]
+    rows = [(f"{row['exchange']}-{row['market_type']}:{row['symbol']}", *(row[name] for name in shown)) for row in frame.iter_rows(named=True)]
+    print_table(f"{disputed.height:,} candles disputed, {disputed['is_settled'].sum():,} of them settled by a proof", ["market", *shown], rows)
+
+
+@app.command()
 def sql(query: Annotated[str, typer.Argument(help="A statement over views named zone.table, such as silver.candle")], as_json: Json = False) -> None:
     """Run SQL over the lake (DuckDB)."""
     from lakehouse.query.lake import Lake

@@ -1,5 +1,6 @@
 """1m candles: bronze as published, silver as one truth."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -187,6 +188,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         asked_until=asked_until,
         problems=tuple(_healed(problem, asked, gaps) for part in bronze.values() for problem in part.facts.problems),
         unsettled_count=settled.unsettled_count,
+        conflict_digest=hashlib.sha256(settled.conflicts.write_csv().encode()).hexdigest()[:32] if settled.conflict_count else "",
     )
     return CellResult(good, input_versions(Candle, bronze, cell, market), facts, pl.concat([broken, late.with_columns(rule=pl.lit("after_delisting")), unserved]))
 
@@ -204,7 +206,7 @@ def _healed(problem: Problem, asked: Sequence[Asked], gaps: Sequence[GapRun]) ->
 def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFrame:
     """Every variant of every disputed candle of a cell, as rows of `silver/conflict` without the market's columns."""
     found = reconcile(_sources(bronze), _KEY, _fresh_witness(bronze)).conflicts
-    return found.rename({"source": "sources"})
+    return found.rename({"source": "sources", "rule": "decided_by"})  # "rule" is what quarantine calls its own column
 
 
 def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:

@@ -93,6 +93,7 @@ class CellFacts:
         unsettled_count: Keys for which sources disagreed and no proof decided.
         doubts: Days that the archive cannot settle by itself: what a REST API should be asked for.
         revised_at: When a REST API last said something else of a candle than before.
+        conflict_digest: Hash of all values of the disputed keys, so that whoever lists them sees news; empty where there are none.
     """
 
     gaps: tuple[GapRun, ...] = ()
@@ -104,6 +105,7 @@ class CellFacts:
     unsettled_count: int = 0
     doubts: tuple[str, ...] = ()
     revised_at: datetime | None = None
+    conflict_digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form; `from_json` reads it back."""
@@ -123,6 +125,7 @@ class CellFacts:
             unsettled_count=data.get("unsettled_count", 0),
             doubts=tuple(data.get("doubts", ())),
             revised_at=_instant(data.get("revised_at")),
+            conflict_digest=data.get("conflict_digest", ""),
         )
 
     def answers(self) -> str:
@@ -135,7 +138,7 @@ class CellFacts:
 
         What was asked when is left out: asking again and being told the same is no news.
         """
-        said = {name: value for name, value in self.to_json().items() if name in ("conflict_count", "unsettled_count", "evidence", "asked_until")}
+        said = {name: value for name, value in self.to_json().items() if name in ("conflict_count", "unsettled_count", "conflict_digest", "evidence", "asked_until")}
         said["gaps"] = [_record(replace(run, asked_at=None)) for run in self.gaps]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
