@@ -178,18 +178,24 @@ def _(root: Path) -> Found:
 
 
 @case(
-    "file out of reach", "the monthly file is listed, but every request for it answers 503", note="a cell failed, named; REST has the month meanwhile, and the next build mends it"
+    "file out of reach",
+    "a daily file of the open month is listed, but every request for it answers 503",
+    is_february=False,
+    note="a cell failed, named; REST has its minutes meanwhile, and the next build mends it",
 )
 def _(root: Path) -> Found:
-    with lab(root, f"unavailable={MONTHLY}") as it:
-        it.build()
-        found = it.found()
-        assert list(found.failed) == [f"bronze/candle_archive {CELL}"]
+    with lab(root, "unavailable=*daily*2024-03-05.zip") as it:
+        it.build(MARCH)
+        found = it.found(MARCH)
+        assert list(found.failed) == ["bronze/candle_archive 2024-03|binance-spot:BTCUSDT"]
         assert found.exit_code == 1
         it.sim.clear_faults()
-        it.build()
-        as_clean(it.found(), "rows_api")
-        return found
+        it.build(MARCH)
+        assert it.found(MARCH).exit_code == 0
+        assert other_values(it.found(MARCH), found).height == 0
+        assert it.found(MARCH).rows.filter(source="api").height == 720
+    assert found.rows["open_time"].to_list() == [at("2024-03-01") + n * MINUTE for n in range(9 * 1440 + 720)]
+    return found
 
 
 @case("hole", "all files of the archive lack 70 minutes that REST has")

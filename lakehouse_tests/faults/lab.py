@@ -1,7 +1,7 @@
 """A lake and a simulated exchange for one fault, built by the product, and what a reader finds in it afterwards."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -125,9 +125,8 @@ class Lab:
         )
 
     def versions(self) -> dict[str, str]:
-        """The versions that are promised to be equal: of candles and features."""
-        tables = [table for table in self.lake.registry.tables if table.shape == "cells" and table.zone() != "bronze"]
-        return {f"{table.name} {cell}": record.version for table in tables for cell, record in self.lake.ledger(table.name).items()}
+        """Of all silver and gold cells."""
+        return versions(self.lake)
 
     def due(self) -> list[str]:
         """What the next build of the stored cells would compute."""
@@ -178,5 +177,15 @@ def lab(root: Path, *faults: str, markets: Iterable[SimulatedMarket] = (LISTED,)
     with Simulator(markets=markets, now=now, faults=faults) as sim, dg.DagsterInstance.ephemeral() as instance:
         waits = Waits(sim)
         with patch("lakehouse.exchanges.exchange.RestClient", partial(RestClient, sleep=waits.sleep, monotonic=waits.monotonic)), patch("lakehouse.exchanges.archive._TRIES", 1):
-            settings = Settings(root=str(root), start="2023-12", binance_archive_url=sim.url, binance_rest_url=sim.url)
-            yield Lab(sim, open_lake(settings, clock=lambda: sim.now - behind), instance, waits)
+            yield Lab(sim, lake_at(root, sim.url, lambda: sim.now - behind), instance, waits)
+
+
+def versions(lake: LakeServices) -> dict[str, str]:
+    """The versions that are promised to be equal: of candles and features."""
+    tables = [table for table in lake.registry.tables if table.shape == "cells" and table.zone() != "bronze"]
+    return {f"{table.name} {cell}": record.version for table in tables for cell, record in lake.ledger(table.name).items()}
+
+
+def lake_at(root: Path, url: str, clock: Callable[[], datetime]) -> LakeServices:
+    """A lake beside an exchange."""
+    return open_lake(Settings(root=str(root), start="2023-12", binance_archive_url=url, binance_rest_url=url), clock=clock)
