@@ -1,6 +1,6 @@
 """Every fault leaves what `docs/faults.md` says it leaves.
 
-`GOLDEN=write pytest lakehouse_tests/faults -m slow` writes the page anew.
+`GOLDEN=write pytest lakehouse_tests/faults` writes the page anew.
 """
 
 import os
