@@ -149,6 +149,25 @@ def _(root: Path) -> Found:
     return found
 
 
+@case(
+    "no file to be trusted",
+    "the sha256 of the monthly file is wrong, and there are no daily files",
+    note="the archive's cell fails, named, for it has no source; REST has every minute",
+)
+def _(root: Path) -> Found:
+    with lab(root, f"stale_checksum={MONTHLY}", "daily_absent=*") as it:
+        it.build()
+        found = it.found()
+        it.sim.clear_faults()
+        it.build()
+        assert it.found().exit_code == 0
+        assert it.due() == []
+        as_clean(it.found(), "rows_api")
+    assert list(found.failed) == [f"bronze/candle_archive {CELL}"]
+    assert (found.rows.height, other_values(found).height, found.gaps, found.evidence, found.exit_code) == (ROWS, 0, [], ["rows_api"], 1)
+    return found
+
+
 @case("zip without CHECKSUM", "no CHECKSUM is published for the monthly file")
 def _(root: Path) -> Found:
     found = as_clean(built(root, f"checksum_absent={MONTHLY}"), "rows_daily")
