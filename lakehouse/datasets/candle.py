@@ -146,6 +146,7 @@ DOUBT_RULES = (
         "one trade, or none, makes no range",
     ),
 )
+_UNLIKELY = ~pl.all_horizontal(rule.holds.fill_null(True) for rule in DOUBT_RULES)
 
 
 def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
@@ -206,7 +207,7 @@ def _healed(problem: Problem, asked: Sequence[Asked], gaps: Sequence[GapRun]) ->
 def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFrame:
     """Every variant of every disputed candle of a cell, as rows of `silver/conflict` without the market's columns."""
     found = reconcile(_sources(bronze), _KEY, _fresh_witness(bronze)).conflicts
-    return found.rename({"source": "sources", "rule": "decided_by"})  # "rule" is what quarantine calls its own column
+    return found.rename({"source": "sources"})
 
 
 def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:
@@ -242,7 +243,7 @@ def doubt(rows: pl.DataFrame, cell: Cell, market: MarketFacts | None, witness: B
     """Days of archive rows that another source should be asked about; `witness` is the month's cell of 1h candles, where there is one."""
     # Contract sizes are not needed to judge a row, so the market's facts are left out here.
     judged = rows.with_columns(source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False)).select(Candle.names())
-    unlikely = judged.filter(~pl.all_horizontal(rule.holds.fill_null(True) for rule in DOUBT_RULES))["open_time"]
+    unlikely = judged.select(pl.col("open_time").filter(_UNLIKELY))["open_time"]
     listed, delisted = (market.listed, market.delisted) if market else (None, None)
     said = _fresh_witness({CandleWitness.name: witness}) if witness else None
     return days_in_doubt(rows, cell.window, MINUTE.delta, Candle.split(judged)[1]["open_time"].append(unlikely), listed, delisted, said)

@@ -47,13 +47,15 @@ def conflict_frame(found: Iterable[tuple[Market, str, pl.DataFrame]]) -> pl.Data
         found: Market, silver table and what the dataset's `conflicts` returned, per cell.
     """
     frames = [
-        rows.with_columns(
+        rows.rename({"rule": "decided_by"})
+        .with_columns(  # "rule" is what quarantine calls a column of its own
             exchange=pl.lit(market.exchange),
             market_type=pl.lit(market.market_type),
             symbol=pl.lit(market.symbol),
             table_name=pl.lit(table),
             variant=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("open_time"),
-        ).select(Conflict.names())
+        )
+        .select(Conflict.names())
         for market, table, rows in found
     ]
     return pl.concat([Conflict.empty(), *frames])

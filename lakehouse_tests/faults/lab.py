@@ -176,7 +176,7 @@ def lab(root: Path, *faults: str, markets: Iterable[SimulatedMarket] = (LISTED,)
     """
     with Simulator(markets=markets, now=now, faults=faults) as sim, dg.DagsterInstance.ephemeral() as instance:
         waits = Waits(sim)
-        with patch("lakehouse.exchanges.exchange.RestClient", partial(RestClient, sleep=waits.sleep, monotonic=waits.monotonic)), patch("lakehouse.exchanges.archive._TRIES", 1):
+        with patch("lakehouse.exchanges.rest.RestClient", partial(RestClient, sleep=waits.sleep, monotonic=waits.monotonic)), patch("lakehouse.exchanges.archive._TRIES", 1):
             yield Lab(sim, lake_at(root, sim.url, lambda: sim.now - behind), instance, waits)
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import polars as pl
 
+from lakehouse.cli.verifying import verify
 from lakehouse.model.result import GapRun
 from lakehouse_tests.faults.cases import HALT, as_clean, built, case, other_values
-from lakehouse_tests.faults.lab import MONTHLY, ROWS, Found, lab
+from lakehouse_tests.faults.lab import BTC, MONTHLY, ROWS, Found, Lab, lab
 from lakehouse_tests.making import MICRO, MINUTE
 
 MISALIGNED = 1000
@@ -191,3 +192,48 @@ def _(root: Path) -> Found:
 @case("REST's clock an hour ahead", "the API's time is an hour ahead of the archive's")
 def _(root: Path) -> Found:
     return as_clean(built(root, "clock_skew"))
+
+
+# --- what `lakehouse verify` adds ---------------------------------------------------------------------------------------
+
+
+def verified(it: Lab) -> Found:
+    """What a reader finds after `lakehouse verify`."""
+    said = verify(it.lake, it.instance, [BTC], None, budget=100)
+    assert (said.failed, said.left, [one.evidence for one in said.verified]) == ({}, 0, ["rows_api"])
+    it.reports = []
+    return it.found()
+
+
+@case(
+    "interior changed, then verified", "as *interior changed*, and `lakehouse verify` after the build", note="REST states every minute, and the witness cannot tell the two apart"
+)
+def _(root: Path) -> Found:
+    with lab(root, f"interior_changed={MONTHLY}") as it:
+        it.build()
+        (wrong,) = other_values(it.found())["open_time"]
+        found = verified(it)
+    assert found.conflicts["open_time"].unique().to_list() == [wrong]
+    assert found.conflicts["sources"].to_list() == ["monthly", "api"]
+    return found
+
+
+@case(
+    "REST revised after a build, then verified",
+    "as *REST revised after a build*, and `lakehouse verify` after it",
+    note="the minutes contradict the hours that REST stated before, so these are fetched again: as *REST revised after the archive*",
+)
+def _(root: Path) -> Found:
+    fault = f"rest_revised={MONTHLY}"
+    with lab(root / "fresh", fault) as it:
+        it.build()
+        fresh = it.found()
+    with lab(root / "late") as it:
+        it.build()
+        it.sim.add_fault(fault)
+        it.sim.advance(MINUTE)
+        found = verified(it)
+        assert it.due() == []
+    assert found.versions == fresh.versions
+    assert found.disputes == [("witness", "api")]
+    return found
