@@ -94,9 +94,9 @@ class CellFacts:
         unsettled_count: Keys for which sources disagreed and no proof decided.
         doubts: Days that the archive cannot settle by itself: what a REST API should be asked for.
         revised_at: When a REST API last said something else of a candle than before.
-        conflict_digest: Hash of all values of the disputed keys, so that whoever lists them sees news; empty where there are none.
         restatement_count: Of a bronze cell, the values that its sources replaced; None if an earlier release wrote it.
         answered_at: Of a witness, when a REST API answered, in order: `asked` keeps the last time only, and an answer without news leaves no row.
+        conflict_digest: Hash of all values of the disputed keys, so that whoever lists them sees news; empty where there are none.
     """
 
     gaps: tuple[GapRun, ...] = ()
@@ -108,9 +108,9 @@ class CellFacts:
     unsettled_count: int = 0
     doubts: tuple[str, ...] = ()
     revised_at: datetime | None = None
-    conflict_digest: str = ""
     restatement_count: int | None = None
     answered_at: tuple[datetime, ...] = ()
+    conflict_digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form; `from_json` reads it back."""
