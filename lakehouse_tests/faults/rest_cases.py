@@ -171,7 +171,7 @@ def _(root: Path) -> Found:
     return found
 
 
-@case("REST revised after a build", "as before, but the month had been built and was not in doubt", note="nothing is asked again: `as built` until somebody verifies")
+@case("REST revised after a build", "as before, but the month had been built and was not in doubt", note="nothing is asked again: what was built stands until somebody verifies")
 def _(root: Path) -> Found:
     with lab(root) as it:
         it.build()
@@ -221,7 +221,7 @@ def _(root: Path) -> Found:
 @case(
     "REST revised after a build, then verified",
     "as *REST revised after a build*, and `lakehouse verify` after it",
-    note="the minutes contradict the hours that REST stated before, so these are fetched again: as *REST revised after the archive*",
+    note="the minutes contradict the hours that REST stated before, so these are fetched again, and all is as in the fresh backfill above",
 )
 def _(root: Path) -> Found:
     fault = f"rest_revised={MONTHLY}"
