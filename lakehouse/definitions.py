@@ -13,7 +13,7 @@ from lakehouse.defs.checks import checks_of
 from lakehouse.defs.gold import feature_asset
 from lakehouse.defs.io_manager import LakeIOManager
 from lakehouse.defs.services import LakeServices
-from lakehouse.defs.silver import gap_asset, silver_asset
+from lakehouse.defs.silver import conflict_asset, gap_asset, silver_asset
 from lakehouse.exchanges import EXCHANGES
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.registry import REGISTRY, Registry
@@ -45,7 +45,7 @@ def build_definitions(lake: LakeServices) -> dg.Definitions:
     assets = [market_asset(lake)]
     for dataset in registry.datasets:
         assets += [*bronze_assets(dataset, lake), silver_asset(dataset, lake)]
-    assets += [gap_asset(lake), *(feature_asset(feature, lake) for feature in registry.features)]
+    assets += [gap_asset(lake), conflict_asset(lake), *(feature_asset(feature, lake) for feature in registry.features)]
     if lake.catalog is not None:
         assets += [catalog_asset(table, lake) for table in registry.tables if table.zone() != "bronze"]
     return dg.Definitions(

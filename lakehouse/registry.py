@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lakehouse.datasets import DATASETS
+from lakehouse.datasets.conflict import Conflict
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.gap import Gap
 from lakehouse.datasets.market import MarketTable
@@ -28,7 +29,7 @@ class Registry:
     @property
     def tables(self) -> tuple[type[Table], ...]:
         """All tables, upstream first."""
-        return (MarketTable, *(table for dataset in self.datasets for table in dataset.tables), Gap, *self.features)
+        return (MarketTable, *(table for dataset in self.datasets for table in dataset.tables), Gap, Conflict, *self.features)
 
     @property
     def by_name(self) -> Mapping[str, type[Table]]:

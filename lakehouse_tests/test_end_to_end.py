@@ -107,7 +107,7 @@ def test_a_lake_is_built_asked_and_left_alone(run: Run, sim: Simulator, folder: 
     assert built.code == 0, built.said
     tables = {row["table"]: row for row in built.json["tables"]}
     assert {name: (row["built"], row["failed"]) for name, row in tables.items()} == {
-        "bronze/candle_witness": (6, 0), "bronze/candle_archive": (6, 0), "bronze/candle_api": (1, 0), "silver/candle": (6, 0), "silver/gap": (3, 0), "gold/candle_1h": (6, 0),
+        "bronze/candle_witness": (6, 0), "bronze/candle_archive": (6, 0), "bronze/candle_api": (1, 0), "silver/candle": (6, 0), "silver/gap": (3, 0), "silver/conflict": (3, 0), "gold/candle_1h": (6, 0),
     }  # fmt: skip
     rows = 2 * (1440 + 29 * 1440 + 720) - 1440
     assert tables["silver/candle"]["rows"] == rows
@@ -144,10 +144,13 @@ def test_a_lake_is_built_asked_and_left_alone(run: Run, sim: Simulator, folder: 
     assert len(run("quality", "--markets", ETH, "--json").json) == 3
     assert run("quality", "--html", str(folder / "nowhere" / "page.html")).code == 2
 
+    assert run("conflicts", "--markets", f"{BTC},{ETH}", "--from", "2024-01", "--to", "2024-04", "--json").json == []
+    assert run("conflicts", "--from", "2024-01").code == 2
+
     counted = run("sql", "SELECT symbol, count(*) AS n FROM silver.candle GROUP BY symbol ORDER BY symbol", "--json")
     assert counted.json == [{"symbol": "BTCUSDT", "n": rows // 2 - 720}, {"symbol": "ETHUSDT", "n": rows // 2 + 720}]
     assert {row["symbol"]: row["origin"] for row in run("markets", "list", "--json").json} == {"BTCUSDT": "derived", "ETHUSDT": "derived"}
-    for words in (("status",), ("gaps",), ("quality",), ("markets", "list"), ("sql", "SELECT 1 AS one"), ("build", "silver/candle", "--markets", BTC, *QUARTER)):
+    for words in (("status",), ("gaps",), ("quality",), ("conflicts",), ("markets", "list"), ("sql", "SELECT 1 AS one"), ("build", "silver/candle", "--markets", BTC, *QUARTER)):
         answer = run(*words)
         assert (answer.code, bool(answer.out)) == (0, True), words
 
@@ -172,11 +175,11 @@ def test_one_failed_cell_is_named_and_mended_by_the_next_build(run: Run, sim: Si
     assert answer.code == 1
     assert list(answer.json["failed"]) == [f"bronze/candle_archive 2024-02|{BTC}"]
     assert {row["table"]: row["built"] for row in answer.json["tables"]} == {
-        "bronze/candle_witness": 6, "bronze/candle_archive": 5, "bronze/candle_api": 0, "silver/candle": 5, "silver/gap": 3,
+        "bronze/candle_witness": 6, "bronze/candle_archive": 5, "bronze/candle_api": 0, "silver/candle": 5, "silver/gap": 3, "silver/conflict": 3,
     }  # fmt: skip
     mended = run("build", "silver/candle", "--markets", f"{BTC},{ETH}", *QUARTER, "--json")
     assert (mended.code, {row["table"]: row["built"] for row in mended.json["tables"]}) == (
-        0, {"bronze/candle_witness": 0, "bronze/candle_archive": 1, "bronze/candle_api": 1, "silver/candle": 1, "silver/gap": 1},
+        0, {"bronze/candle_witness": 0, "bronze/candle_archive": 1, "bronze/candle_api": 1, "silver/candle": 1, "silver/gap": 1, "silver/conflict": 1},
     )  # fmt: skip
 
 

@@ -195,7 +195,11 @@ def test_a_backfill_of_bronze_brings_what_depends_on_it_and_nothing_else(dagster
 
     of_cells = [table.name for table in REGISTRY.tables if table.shape == "cells"]
     # The month behind is looked at, for its averages look back; its own candles are not there, so nothing is stored.
-    awaited = {f"{name} {cell}" for name in of_cells for cell in CELLS} | {f"gold/vwap {cell}" for cell in after} | {"silver/gap 2024-01", "silver/gap 2024-02"}
+    awaited = (
+        {f"{name} {cell}" for name in of_cells for cell in CELLS}
+        | {f"gold/vwap {cell}" for cell in after}
+        | {f"{name} {month}" for name in ("silver/gap", "silver/conflict") for month in ("2024-01", "2024-02")}
+    )
     wait_until(deadline, lambda: (dagster.events() - before).keys() >= awaited, lambda: awaited - (dagster.events() - before).keys())
     verdicts = dict.fromkeys(dagster.checks(), "SUCCEEDED") | {"silver/candle gaps": "FAILED"}
     wait_until(deadline, lambda: dagster.checks() == verdicts, dagster.checks)
@@ -204,6 +208,6 @@ def test_a_backfill_of_bronze_brings_what_depends_on_it_and_nothing_else(dagster
     assert {name for name in events if not name.startswith("silver/market")} == awaited
     assert set(events.values()) == {1}
     now = versions(lake)
-    assert now.keys() - settled.keys() == {f"{name} {cell}" for name in of_cells for cell in CELLS - {changed}} | {"silver/gap 2024-02"}
+    assert now.keys() - settled.keys() == {f"{name} {cell}" for name in of_cells for cell in CELLS - {changed}} | {"silver/gap 2024-02", "silver/conflict 2024-02"}
     assert {name for name in settled if now[name] != settled[name]} == {f"{name} {changed}" for name in of_cells} | {"silver/gap 2024-01"}
     assert dagster.failed_runs() == []

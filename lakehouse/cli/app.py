@@ -165,6 +165,30 @@ def gaps(
 
 
 @app.command()
+def conflicts(
+    markets: SomeMarkets = "",
+    start: Start = None,
+    end: End = None,
+    as_json: Json = False,
+) -> None:
+    """Every value of every candle on which sources disagreed, and the rule that chose one."""
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    frame = Lake(Settings().root).conflicts(_wanted(markets) or None, start, end)
+    if as_json:
+        print_json(frame.to_dicts())
+        return
+    if not frame.height:
+        out.print("No candle is disputed in what is stored.")
+        return
+    disputed = frame.filter(variant=1)
+    shown = ["open_time", "sources", "decided_by", "is_served", "is_settled", "open", "high", "low", "close", "volume", "trade_count"]
+    rows = [(f"{row['exchange']}-{row['market_type']}:{row['symbol']}", *(row[name] for name in shown)) for row in frame.iter_rows(named=True)]
+    print_table(f"{disputed.height:,} candles disputed, {disputed['is_settled'].sum():,} of them settled by a proof", ["market", *shown], rows)
+
+
+@app.command()
 def restatements(
     markets: SomeMarkets = "",
     start: Start = None,

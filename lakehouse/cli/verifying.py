@@ -14,7 +14,7 @@ from lakehouse.datasets.market import MarketFacts
 from lakehouse.defs.io_manager import StoredCells, cell_event
 from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import bronze_cells, known_markets
-from lakehouse.defs.verifying import ask_in_full, clients, plan
+from lakehouse.defs.verifying import ask_in_full, change_by, clients, plan
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked
@@ -101,7 +101,8 @@ def verify(
             found.failed[f"{dataset.api.name} {cell}"] = answers.problems[0].detail
             lake.progress(dataset.api.name, cell, "failed")
             continue
-        record = lake.tables.update(dataset.api, cell, answers.change)
+        witness = lake.tables.get(dataset.witness, cell) if dataset.witness else None
+        record = lake.tables.update(dataset.api, cell, change_by(answers, witness))
         instance.report_runless_asset_event(cell_event(lake, dataset.api, cell, record))
         lake.progress(dataset.api.name, cell, "built")
         answered[cell] = [asked for _, asked in answers.told]

@@ -1,5 +1,6 @@
 """1m candles: bronze as published, silver as one truth."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -189,6 +190,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         asked_until=asked_until,
         problems=tuple(_healed(problem, asked, gaps) for part in bronze.values() for problem in part.facts.problems),
         unsettled_count=settled.unsettled_count,
+        conflict_digest=hashlib.sha256(settled.conflicts.write_csv().encode()).hexdigest()[:32] if settled.conflict_count else "",
     )
     return CellResult(good, input_versions(Candle, bronze, cell, market), facts, pl.concat([broken, late.with_columns(rule=pl.lit("after_delisting")), unserved]))
 

@@ -12,14 +12,16 @@ from lakehouse.model.table import UTC_TIME, Column, Table
 class Gap(Table):
     """Runs of expected 1m candles that are absent, of all markets, one object per month.
 
-    Collected from what each candle cell says about itself. Classes: `not_listed` (before listing or after delisting), `conflict` (one source
-    has two values, none is served), `absent` (no source that was asked has a row that can be served). The open tail that nobody was asked about yet is not in it.
+    Collected from what each candle cell says about itself. Classes: `not_listed` (before listing or after delisting), `halt` (proven: REST was asked, has
+    the candles on both sides and none between), `conflict` (one source has two values, none is served; see `silver/conflict`), `absent` (no source that was
+    asked has a row that can be served). The open tail that nobody was asked about yet is not in it.
     """
 
     name = "silver/gap"
     key = ("exchange", "market_type", "symbol", "start_time")
     shape = "months"
     inputs = {"silver/candle": 0}
+    code_version = 2
 
     exchange = Column(pl.String, "ccxt id of the exchange")
     market_type = Column(pl.String, "spot, linear or inverse")
@@ -27,7 +29,8 @@ class Gap(Table):
     start_time = Column(UTC_TIME, "Open time of the first absent candle", "UTC")
     end_time = Column(UTC_TIME, "End of the last absent candle, exclusive", "UTC")
     slot_count = Column(pl.Int64, "Absent 1m candles in the run", "count", above=0)
-    gap_class = Column(pl.String, "not_listed, conflict or absent")
+    gap_class = Column(pl.String, "not_listed, halt, conflict or absent")
+    halted_at = Column(UTC_TIME, "Of a halt: the instant trading stopped, by the candle before it that ends early", "UTC", nullable=True)
 
 
 def gap_frame(runs: Iterable[tuple[Market, GapRun]]) -> pl.DataFrame:
@@ -41,6 +44,7 @@ def gap_frame(runs: Iterable[tuple[Market, GapRun]]) -> pl.DataFrame:
             "end_time": run.end,
             "slot_count": run.slot_count,
             "gap_class": run.gap_class,
+            "halted_at": run.halted_at,
         }
         for m, run in runs
     ]

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from lakehouse.datasets.conflict import Conflict
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.gap import Gap
 from lakehouse.defs.automation import ON_UPDATE
@@ -9,7 +10,7 @@ from lakehouse.defs.describe import asset_arguments, asset_key
 from lakehouse.defs.io_manager import StoredCells, cells_output
 from lakehouse.defs.partitions import cells_of
 from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import gap_cells, silver_cells
+from lakehouse.defs.steps import conflict_cells, gap_cells, silver_cells
 
 
 def silver_asset(dataset: Dataset, lake: LakeServices) -> dg.AssetsDefinition:
@@ -34,3 +35,14 @@ def gap_asset(lake: LakeServices) -> dg.AssetsDefinition:
         return cells_output(gap_cells(lake, cells), malformed)
 
     return gap
+
+
+def conflict_asset(lake: LakeServices) -> dg.AssetsDefinition:
+    """`silver/conflict`: footers say which cells have disputes, and the bronze of these is read again."""
+
+    @dg.asset(**(asset_arguments(Conflict, lake) | {"automation_condition": ON_UPDATE}), deps=[asset_key(name) for name in Conflict.inputs])
+    def conflict(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]):  # type: ignore[no-untyped-def]
+        cells, malformed = cells_of(context)
+        return cells_output(conflict_cells(lake, cells), malformed)
+
+    return conflict

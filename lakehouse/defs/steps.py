@@ -6,6 +6,7 @@ from itertools import groupby
 
 import polars as pl
 
+from lakehouse.datasets.conflict import Conflict, conflict_frame
 from lakehouse.datasets.dataset import ApiTable, BronzeCell, Dataset
 from lakehouse.datasets.gap import Gap, gap_frame
 from lakehouse.datasets.market import MarketFacts, MarketTable, market_frame
@@ -309,18 +310,42 @@ def _absent(lake: LakeServices, cell: Cell, source: str, known: Mapping[Market, 
     raise InputMissingError(source, str(cell))
 
 
-# --- silver/gap ---------------------------------------------------------------------------------------------------------
+# --- silver/gap and silver/conflict -------------------------------------------------------------------------------------
 
 
 def gap_cells(lake: LakeServices, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
     """Cells of `silver/gap`, collected from what the candle cells say about themselves."""
-    of_month = _by_date(input_ledgers(lake, Gap))
+    return _month_cells(
+        lake, Gap, cells, lambda ledgers: gap_frame((cell.own_market, run) for stored in ledgers.values() for cell, record in stored.items() for run in record.facts.gaps)
+    )
+
+
+def conflict_cells(lake: LakeServices, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
+    """Cells of `silver/conflict`, computed again from the bronze of the silver cells that count disputes."""
+    known = known_markets(lake)
+
+    def disputes(dataset: Dataset, cell: Cell) -> tuple[Market, str, pl.DataFrame]:
+        bronze = bronze_cells({table.name: StoredCells(lake.tables, table) for table in dataset.bronze}, cell)
+        if not bronze:
+            raise InputMissingError(dataset.archive.name, str(cell))
+        assert dataset.conflicts is not None, "only such a dataset counts disputes"
+        return cell.own_market, dataset.silver.name, dataset.conflicts(bronze, cell, known[cell.own_market])
+
+    def collect(ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
+        of = [(dataset, cell) for dataset in lake.registry.datasets for cell, record in ledgers.get(dataset.silver.name, {}).items() if record.facts.conflict_count]
+        return conflict_frame(disputes(dataset, cell) for dataset, cell in of)
+
+    return _month_cells(lake, Conflict, cells, collect)
+
+
+def _month_cells(lake: LakeServices, table: type[Table], cells: list[Cell], collect: Callable[[Mapping[str, Ledger]], pl.DataFrame]) -> Iterator[tuple[Cell, Outcome]]:
+    """Cells of a table by month, collected from its inputs' records of that month."""
+    of_month = _by_date(input_ledgers(lake, table))
 
     def compute(cell: Cell) -> Outcome:
         if cell.date not in of_month:
             return None
         ledgers = of_month[cell.date]
-        rows = gap_frame((record.key.own_market, run) for ledger in ledgers.values() for record in ledger.values() for run in record.facts.gaps)
-        return CellResult(rows, inputs_now(Gap, cell, ledgers, {}))
+        return CellResult(collect(ledgers), inputs_now(table, cell, ledgers, {}))
 
-    return derived_cells(lake, Gap, cells, compute)
+    return derived_cells(lake, table, cells, compute)

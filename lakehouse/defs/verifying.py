@@ -1,10 +1,12 @@
 """Asking REST for every row of cells that are stored: which cells, in which order, for how many requests."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
+
+import polars as pl
 
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.defs.services import LakeServices
@@ -15,13 +17,17 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NothingStoredError
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
+from lakehouse.model.result import CellResult
 from lakehouse.model.timerange import TimeRange
-from lakehouse.storage.tables import CellRecord
+from lakehouse.storage.tables import CellRecord, StoredCell
 from lakehouse.transform.asking import unanswered
+from lakehouse.transform.history import LINEAGE, newest
+from lakehouse.transform.witness import judge
 
 SPARE = 0.4
 """The share of a minute's budget up to which requests are made that can wait."""
 
+_KEY = ("open_time",)
 _BRACKET = 2  # requests for the candles on both sides of a range
 _GIVE_UP = 3  # cells in succession that were not answered
 
@@ -105,6 +111,19 @@ def ask_in_full(lake: LakeServices, dataset: Dataset, wanted: Mapping[Cell, Time
                 failures = failures + 1 if answers.failed else 0
                 if failures == _GIVE_UP:
                     break
+
+
+def change_by(answers: Answers, witness: StoredCell | None) -> Callable[[StoredCell | None], CellResult]:
+    """The change that answers make to a cell. Where they contradict the hours that REST stated before, it has revised these: they are to be fetched again."""
+    rows = pl.concat([rows for rows, _ in answers.told])
+    stated = newest(witness.rows, _KEY).drop(LINEAGE) if witness else None
+    contradicts = rows.height > 0 and stated is not None and stated.height > 0 and not judge(rows, stated)["agrees"].fill_null(True).all()
+
+    def change(stored: StoredCell | None) -> CellResult:
+        result = answers.change(stored)
+        return replace(result, facts=replace(result.facts, revised_at=max(asked.at for _, asked in answers.told))) if contradicts else result
+
+    return change
 
 
 def clients(lake: LakeServices, cells: Collection[Cell]) -> set[RestClient]:

@@ -9,8 +9,10 @@ from lakehouse.exchanges.archive import ArchiveClient, Listed
 from lakehouse.exchanges.exchange import Exchange, MarketInfo, period_range
 from lakehouse.exchanges.listing import MarketListing
 from lakehouse.exchanges.reader import ArchiveReader
-from lakehouse.model.errors import ArchiveFileError, FetchError, LakehouseError, UnknownMarketError
+from lakehouse.model.errors import ArchiveFileError, FetchError, LakehouseError, RestUnreachableError, UnknownMarketError, UnknownSymbolError
+from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market, MarketType
+from lakehouse.model.timerange import TimeRange
 from lakehouse.storage.landing import Landing
 from lakehouse.storage.objects import LakeObjects
 
@@ -37,17 +39,19 @@ def discover(
     with ArchiveReader(exchange, table, Landing(objects, exchange.name), clock) as reader:
         for market in markets:
             try:
-                found[market] = _facts(reader, _all_files(client, exchange, table, market, clock()), *info.of(market))
+                found[market] = _facts(exchange, reader, _all_files(client, exchange, table, market, clock()), *info.of(market))
             except (UnknownMarketError, FetchError) as error:
                 failed[market] = error
     return found, failed
 
 
-def _facts(reader: ArchiveReader, listing: MarketListing, origin: str, described: MarketInfo) -> MarketFacts:
+def _facts(exchange: Exchange, reader: ArchiveReader, listing: MarketListing, origin: str, described: MarketInfo) -> MarketFacts:
     newest = max(period_range(period).end for period in listing.files)
     ended = _last_instant(reader, listing) if newest < listing.listed_at - _ENDED_AFTER else None
     announced = described.ends if described.ends and described.ends <= listing.listed_at else None
-    return MarketFacts(listing.market, described.base, described.quote, described.settle, described.contract_size, _first_instant(reader, listing), announced or ended, origin)
+    return MarketFacts(
+        listing.market, described.base, described.quote, described.settle, described.contract_size, _first_instant(exchange, reader, listing), announced or ended, origin
+    )
 
 
 class _InfoCache:
@@ -94,15 +98,23 @@ def _all_files(client: ArchiveClient, exchange: Exchange, table: str, market: Ma
     return MarketListing(market, files, checksums, at, exchange.grace)
 
 
-def _first_instant(reader: ArchiveReader, listing: MarketListing) -> datetime:
+def _first_instant(exchange: Exchange, reader: ArchiveReader, listing: MarketListing) -> datetime:
     """Open time of the first published row: the earlier of what the first month and the first day say."""
     firsts = [min(periods, key=lambda period: period_range(period).start) for periods in _by_length(listing)]
     earliest = min(period_range(period).start for period in firsts)
     found: list[datetime] = []
     for period in sorted(firsts, key=len, reverse=True):  # the day first: if it begins where all files do, the month cannot be earlier
         if earliest not in found:
-            found.append(_read_edge(reader, listing, period, first=True))
+            found.append(_read_edge(reader, listing, period, first=True) or _first_by_rest(exchange, listing.market, period_range(period)))
     return min(found)
+
+
+def _first_by_rest(exchange: Exchange, market: Market, window: TimeRange) -> datetime:
+    """When the first candle opens in the period of a file that cannot be read; the start of it where REST does not say, so that nothing is ruled out on the file's account."""
+    try:
+        return exchange.rest(market.market_type).first_open(market, MINUTE, window) or window.start
+    except (RestUnreachableError, UnknownSymbolError):
+        return window.start
 
 
 def _last_instant(reader: ArchiveReader, listing: MarketListing) -> datetime:
@@ -112,7 +124,7 @@ def _last_instant(reader: ArchiveReader, listing: MarketListing) -> datetime:
     found: list[datetime] = []
     for period in sorted(lasts, key=len, reverse=True):
         if latest not in found:
-            found.append(_read_edge(reader, listing, period, first=False))
+            found.append(_read_edge(reader, listing, period, first=False) or period_range(period).end)
     return max(found)
 
 
@@ -121,12 +133,11 @@ def _by_length(listing: MarketListing) -> list[list[str]]:
     return [periods for length in (7, 10) if (periods := [period for period in listing.files if len(period) == length])]
 
 
-def _read_edge(reader: ArchiveReader, listing: MarketListing, period: str, first: bool) -> datetime:
-    """Where a file's rows begin or end; its period does where it cannot be read, so that nothing is ruled out on its account."""
-    window = period_range(period)
+def _read_edge(reader: ArchiveReader, listing: MarketListing, period: str, first: bool) -> datetime | None:
+    """Where a file's rows begin or end; None where it cannot be read."""
     try:
         frame = reader.read(listing, period).frame
     except ArchiveFileError:
-        return window.start if first else window.end
+        return None
     edge: datetime = frame["open_time"].min() if first else frame["close_time"].max()  # type: ignore[assignment]
-    return edge if first else window.clip(edge + _LAST_INSTANT)
+    return edge if first else period_range(period).clip(edge + _LAST_INSTANT)

@@ -101,7 +101,8 @@ def _read_cell(
         try:
             rows = reader.read(listing, period)
         except ArchiveFileError as error:
-            problems.append(Problem(error.key, error.outcome, str(error).removeprefix(f"{error.key}: ")))
+            day = period if period != cell.date else ""
+            problems.append(Problem(error.key, error.outcome, str(error).removeprefix(f"{error.key}: "), day=day))
             return None
         if rows.duplicate_count:
             problems.append(Problem(rows.receipt.key, "duplicates", f"{rows.duplicate_count} rows repeat another row exactly", "one of each was kept"))
@@ -116,7 +117,10 @@ def _read_cell(
         for day in doubts:
             read(day)
     else:
-        days = cell.window.days() if cell.date in listing.files else listing.days(cell)
+        alive = [
+            day for day in cell.window.days() if market is None or (day_range(day).end > market.listed and (market.delisted is None or day_range(day).start < market.delisted))
+        ]
+        days = sorted({*listing.days(cell), *alive}) if cell.date in listing.files else listing.days(cell)
         reader.prefetch((listing, day) for day in days if day in listing.files)
         complete = None not in [read(day) for day in days]
         if cell.date in listing.files and files:

@@ -168,6 +168,15 @@ class RestClient:
             after = first_candle(ask, self.api.rules, interval, TimeRange(end, floor_to(at, interval))) if end == span.end < floor_to(at, interval) else None
         return RestAnswer(rows, Asked(span.start, end, at, "rows" if rows.height else "empty", before, after))
 
+    def first_open(self, market: Market, interval: Interval, span: TimeRange) -> datetime | None:
+        """When the first candle of a range opens; None if there is none.
+
+        Raises:
+            UnknownSymbolError, RestUnreachableError: As `candles`.
+        """
+        self.now()
+        return first_candle(lambda length, start, end, limit: self._page(market, length, start, end, limit), self.api.rules, interval, span)
+
     # --- one request --------------------------------------------------------------------------------------------------------
 
     def _page(self, market: Market, interval: Interval, start: datetime | None, end: datetime | None, limit: int) -> pl.DataFrame:

@@ -96,6 +96,7 @@ class CellFacts:
         revised_at: When a REST API last said something else of a candle than before.
         restatement_count: Of a bronze cell, the values that its sources replaced; None if an earlier release wrote it.
         answered_at: Of a witness, when a REST API answered, in order: `asked` keeps the last time only, and an answer without news leaves no row.
+        conflict_digest: Hash of all values of the disputed keys, so that whoever lists them sees news; empty where there are none.
     """
 
     gaps: tuple[GapRun, ...] = ()
@@ -109,6 +110,7 @@ class CellFacts:
     revised_at: datetime | None = None
     restatement_count: int | None = None
     answered_at: tuple[datetime, ...] = ()
+    conflict_digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form; `from_json` reads it back."""
@@ -129,6 +131,7 @@ class CellFacts:
             unsettled_count=data.get("unsettled_count", 0),
             doubts=tuple(data.get("doubts", ())),
             revised_at=_instant(data.get("revised_at")),
+            conflict_digest=data.get("conflict_digest", ""),
             restatement_count=data.get("restatement_count"),
             answered_at=tuple(map(datetime.fromisoformat, data.get("answered_at", ()))),
         )
@@ -143,7 +146,7 @@ class CellFacts:
 
         What was asked when is left out: asking again and being told the same is no news.
         """
-        said = {name: value for name, value in self.to_json().items() if name in ("conflict_count", "unsettled_count", "evidence", "asked_until")}
+        said = {name: value for name, value in self.to_json().items() if name in ("conflict_count", "unsettled_count", "conflict_digest", "evidence", "asked_until")}
         said["gaps"] = [_record(replace(run, asked_at=None)) for run in self.gaps]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -145,6 +145,24 @@ class Lake:
         """All known markets: `silver/market`."""
         return self.collect(self.scan(MarketTable.name))
 
+    def conflicts(self, markets: str | Market | Iterable[str | Market] | None = None, start: Instant | None = None, end: Instant | None = None) -> pl.DataFrame:
+        """Every value of every candle on which sources disagreed, with the rule that chose one: `silver/conflict`.
+
+        Args:
+            markets: Market keys, one or several; all if left out.
+            start: First instant; needs `end`.
+            end: End of the range, exclusive; needs `start`.
+
+        Returns:
+            A row per value, in the order of the key.
+
+        Raises:
+            MarketKeyError, TimeFormatError, RangeBackwardsError, OpenRangeError: As named.
+            StoreError: The lake's store does not answer, or refuses.
+        """
+        table = self.registry.table("silver/conflict")
+        return self.collect(self.scan(table.name, markets, start, end).select(table.names())).sort(table.key)
+
     def restatements(
         self, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None, table: str = "silver/candle"
     ) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """What is known of a market: asked from the exchange, else read off its archive."""
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -11,7 +12,7 @@ from lakehouse.exchanges.discovery import discover
 from lakehouse.exchanges.exchange import MarketInfo
 from lakehouse.model.errors import FetchError, UnknownMarketError
 from lakehouse.model.market import Market
-from lakehouse.simulator import Simulator
+from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.storage.objects import LakeObjects
 from lakehouse_tests.conftest import CLOSED
 from lakehouse_tests.making import BTC, COIN, NOW, ArchiveFolder, at, klines, text
@@ -100,6 +101,17 @@ def test_a_first_file_that_cannot_be_read_leaves_its_period(objects: LakeObjects
     with serve(folder) as sim:
         (facts,) = found(sim, objects, BTC, rest=False)
     assert (facts.listed, facts.delisted) == (at("2024-02-05"), at("2024-02-06"))
+
+
+@pytest.mark.parametrize(("fault", "listed"), [("", "2024-02-20T09:30"), ("rest_unavailable", "2024-02-01"), ("rest_forgotten=*", "2024-02-01")])
+def test_of_a_first_month_that_cannot_be_read_rest_tells_the_first_candle(objects: LakeObjects, monkeypatch: pytest.MonkeyPatch, fault: str, listed: str) -> None:
+    """A daily file does not tell: there may be none of earlier days. Where REST does not say either, nothing is ruled out."""
+    monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
+    market = SimulatedMarket("spot", "BTCUSDT", "BTC", "USDT", Decimal(45_000), 40, 2, 5, at("2024-02-20T09:30"))
+    faults = ["damaged_zip=*monthly*2024-02.zip", "daily_absent=*2024-02-2[0-3].zip", *([fault] if fault else [])]
+    with Simulator(markets=[market], now=NOW, faults=faults) as sim:
+        (facts,) = found(sim, objects, BTC)
+    assert (facts.listed, facts.delisted) == (at(listed), None)
 
 
 @pytest.mark.parametrize(

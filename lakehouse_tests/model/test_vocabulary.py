@@ -71,6 +71,7 @@ cell_facts = st.builds(
     instants,
     st.none() | st.integers(0, 5),
     st.lists(st.just(NOW), max_size=2).map(tuple),
+    st.sampled_from(["", "a", "b"]),
 )
 
 
@@ -88,7 +89,10 @@ def test_facts_of_an_earlier_release_still_read() -> None:
 
 @given(cell_facts, cell_facts)
 def test_the_digest_of_facts_is_of_what_readers_are_told_about_gaps_and_proof(one: CellFacts, other: CellFacts) -> None:
-    said = [([replace(run, asked_at=None) for run in facts.gaps], facts.conflict_count, facts.unsettled_count, facts.evidence, facts.asked_until) for facts in (one, other)]
+    said = [
+        ([replace(run, asked_at=None) for run in facts.gaps], facts.conflict_count, facts.unsettled_count, facts.conflict_digest, facts.evidence, facts.asked_until)
+        for facts in (one, other)
+    ]
     assert (one.digest() == other.digest()) == (said[0] == said[1])
 
 

@@ -1,0 +1,61 @@
+"""`silver/conflict`: every value of every candle on which sources disagreed, and by which rule one was chosen."""
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from lakehouse.datasets.candle import PublishedCandle
+from lakehouse.model.market import Market
+from lakehouse.model.table import UTC_TIME, Column, Table
+
+
+class _Whose(Table):
+    """The columns that say which market and table a dispute is about; a base, so that they stand before the values."""
+
+    exchange = Column(pl.String, "ccxt id of the exchange")
+    market_type = Column(pl.String, "spot, linear or inverse")
+    symbol = Column(pl.String, "The exchange's own symbol")
+    table_name = Column(pl.String, "The silver table in which one of the values is served, or none")
+
+
+class Conflict(PublishedCandle, _Whose):
+    """Every distinct value of every candle on which sources disagreed, of all markets, one object per month.
+
+    Recomputed from bronze for the cells of `silver/candle` that count disputes. Rules, the first that leaves one value decides: `witness` (the hour by REST
+    equals the minutes only with this value), `later_snapshot` (it extends the others), `both_families` (archive and REST state it), `precedence` (daily,
+    then REST, then monthly: served, but proven by nothing), `two_values_in_one_source` (none is served; a gap of class `conflict`).
+    """
+
+    name = "silver/conflict"
+    key = ("exchange", "market_type", "symbol", "table_name", "open_time", "variant")
+    shape = "months"
+    inputs = {"silver/candle": 0}
+
+    variant = Column(pl.Int64, "Number of the value among those of its candle", "count", above=0)
+    sources = Column(pl.String, "All sources that state the value (monthly, daily, api), joined by +")
+    source_file = Column(pl.String, "Archive key or API address of the source it would be served from")
+    fetched_at = Column(UTC_TIME, "When that was fetched", "UTC")
+    decided_by = Column(pl.String, "The rule that chose the value served, or none; the same for all values of a candle")
+    is_served = Column(pl.Boolean, "This value is the one in the silver table")
+    is_settled = Column(pl.Boolean, "A proof decided, not mere precedence")
+
+
+def conflict_frame(found: Iterable[tuple[Market, str, pl.DataFrame]]) -> pl.DataFrame:
+    """Disputes of many cells as a frame of `silver/conflict`.
+
+    Args:
+        found: Market, silver table and what the dataset's `conflicts` returned, per cell.
+    """
+    frames = [
+        rows.rename({"rule": "decided_by"})
+        .with_columns(  # "rule" is what quarantine calls a column of its own
+            exchange=pl.lit(market.exchange),
+            market_type=pl.lit(market.market_type),
+            symbol=pl.lit(market.symbol),
+            table_name=pl.lit(table),
+            variant=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("open_time"),
+        )
+        .select(Conflict.names())
+        for market, table, rows in found
+    ]
+    return pl.concat([Conflict.empty(), *frames])

@@ -1,0 +1,1 @@
+"""Every fault, shown: what a reader finds after the product met it."""

@@ -1,0 +1,191 @@
+"""A lake and a simulated exchange for one fault, built by the product, and what a reader finds in it afterwards."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import dagster as dg
+import polars as pl
+
+from lakehouse.cli.building import Builder, TableBuild
+from lakehouse.definitions import open_lake
+from lakehouse.defs.services import LakeServices
+from lakehouse.defs.steps import bronze_due, derived_due, input_ledgers
+from lakehouse.exchanges.rest import RestClient
+from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
+from lakehouse.model.result import CellFacts
+from lakehouse.model.timerange import TimeRange
+from lakehouse.query.lake import Lake
+from lakehouse.settings import Settings
+from lakehouse.simulator import SimulatedMarket, Simulator
+from lakehouse.storage.ledger import expected
+from lakehouse_tests.making import at
+
+NOW = at("2024-03-10T12:30:20")
+BTC = Market("binance", "spot", "BTCUSDT")
+# Listed five days before the month ends: the month has everything a month can have, and little of it.
+LISTED = SimulatedMarket("spot", "BTCUSDT", "BTC", "USDT", Decimal(45_000), 40, 2, 5, at("2024-02-25"))
+MONTHLY, DAILY = "*monthly*BTCUSDT-1m-2024-02.zip", "*daily*BTCUSDT-1m-2024-02-27.zip"
+DAYS = 5
+ROWS = DAYS * 1440
+FEBRUARY = ("2024-02", "2024-03")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader finds of one market after builds.
+
+    Attributes:
+        rows: Candles of the range.
+        facts: What the silver cells say of themselves, by month.
+        conflicts: Rows of `silver/conflict`.
+        rejected: Rows in quarantine.
+        exit_code: Of the last build.
+        failed: Its failed cells, with the reason.
+        versions: Of all silver and gold cells.
+        waited: Seconds that the product waited for the REST API.
+    """
+
+    rows: pl.DataFrame
+    facts: dict[str, CellFacts]
+    conflicts: pl.DataFrame
+    rejected: int
+    exit_code: int
+    failed: dict[str, str]
+    versions: dict[str, str]
+    waited: float
+
+    @property
+    def gaps(self) -> list[tuple[str, datetime, int]]:
+        """Gaps of the market's life: class, start and slots."""
+        return [(run.gap_class, run.start, run.slot_count) for facts in self.facts.values() for run in facts.gaps if run.gap_class != "not_listed"]
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """Kind of each problem, and what healed it."""
+        return [(problem.kind, problem.healed_by) for facts in self.facts.values() for problem in facts.problems]
+
+    @property
+    def evidence(self) -> list[str | None]:
+        """Of each month."""
+        return [facts.evidence for facts in self.facts.values()]
+
+    @property
+    def disputes(self) -> list[tuple[str, str]]:
+        """Of each disputed candle: the rule, and who states the value that is served."""
+        return [
+            (group["decided_by"][0], group.filter("is_served")["sources"].item() if group["is_served"].any() else "")
+            for group in self.conflicts.partition_by("open_time", maintain_order=True)
+        ]
+
+
+@dataclass
+class Lab:
+    """One lake beside one simulated exchange.
+
+    Attributes:
+        sim: The exchange.
+        lake: The lake.
+        waited: Time spent waiting for the REST API.
+    """
+
+    sim: Simulator
+    lake: LakeServices
+    instance: dg.DagsterInstance
+    waited: "Waits"
+    reports: list[TableBuild] = field(default_factory=list)
+
+    def build(self, span: tuple[str, str] = FEBRUARY, market: Market = BTC, table: str = "silver/candle") -> list[TableBuild]:
+        """Build as `lakehouse build` does."""
+        self.reports = Builder(self.lake, self.instance).build(self.lake.registry.named(table), [market], TimeRange.parse(*span))
+        return self.reports
+
+    def found(self, span: tuple[str, str] = FEBRUARY, market: Market = BTC) -> Found:
+        """What a reader finds now."""
+        reader = Lake(self.lake.objects.root, self.lake.registry)
+        months = TimeRange.parse(*span).months()
+        silver = {cell: record for cell, record in reader.stored("silver/candle").items() if cell.market == market and cell.date in months}
+        failed = {f"{report.table} {cell}": why for report in self.reports for cell, why in report.failed.items()}
+        return Found(
+            rows=reader.candles(market, *span),
+            facts={cell.date: record.facts for cell, record in silver.items()},
+            conflicts=reader.conflicts(market, *span),
+            rejected=sum(record.reject_count for record in silver.values()),
+            exit_code=int(bool(failed)),
+            failed=failed,
+            versions=self.versions(),
+            waited=round(self.waited.seconds, 1),
+        )
+
+    def versions(self) -> dict[str, str]:
+        """Of all silver and gold cells."""
+        return versions(self.lake)
+
+    def due(self) -> list[str]:
+        """What the next build of the stored cells would compute."""
+        cells = list(self.lake.ledger("bronze/candle_archive"))
+        (dataset,) = self.lake.registry.datasets
+        found = [(table, bronze_due(self.lake, dataset, table, cells)) for table in dataset.bronze]
+        derived = [table for table in self.lake.registry.tables if table.inputs and table.zone() == "silver"]
+        found += [(table, derived_due(self.lake, table, expected(table, input_ledgers(self.lake, table)), self.lake.ledger(table.name))) for table in derived]
+        return [f"{table.name} {cell}" for table, due in found for cell in due]
+
+    def bronze_inputs(self, cell: Cell) -> list[str]:
+        """The periods of the files that the archive's cell was made from."""
+        return [name for name, state in self.lake.ledger("bronze/candle_archive")[cell].inputs.items() if "/" not in name and state != "none"]
+
+
+class Waits:
+    """Waiting for a REST API takes no time here, but the exchange's clock and the client's go on by it.
+
+    Args:
+        sim: The exchange.
+    """
+
+    def __init__(self, sim: Simulator) -> None:
+        self._sim = sim
+        self.seconds = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        """Let that much time pass."""
+        self.seconds += seconds
+        self._sim.advance(timedelta(seconds=seconds))
+
+    def monotonic(self) -> float:
+        """A clock that never jumps."""
+        return time.monotonic() + self.seconds
+
+
+@contextmanager
+def lab(root: Path, *faults: str, markets: Iterable[SimulatedMarket] = (LISTED,), now: datetime = NOW, behind: timedelta = timedelta(0)) -> Iterator[Lab]:
+    """A lab.
+
+    Args:
+        root: Folder of the lake.
+        faults: What goes wrong from the start.
+        markets: What the exchange lists.
+        now: The instant at which the exchange stands still.
+        behind: How far this machine's clock is behind the exchange's.
+    """
+    with Simulator(markets=markets, now=now, faults=faults) as sim, dg.DagsterInstance.ephemeral() as instance:
+        waits = Waits(sim)
+        with patch("lakehouse.exchanges.rest.RestClient", partial(RestClient, sleep=waits.sleep, monotonic=waits.monotonic)), patch("lakehouse.exchanges.archive._TRIES", 1):
+            yield Lab(sim, lake_at(root, sim.url, lambda: sim.now - behind), instance, waits)
+
+
+def versions(lake: LakeServices) -> dict[str, str]:
+    """The versions that are promised to be equal: of candles and features."""
+    tables = [table for table in lake.registry.tables if table.shape == "cells" and table.zone() != "bronze"]
+    return {f"{table.name} {cell}": record.version for table in tables for cell, record in lake.ledger(table.name).items()}
+
+
+def lake_at(root: Path, url: str, clock: Callable[[], datetime]) -> LakeServices:
+    """A lake beside an exchange."""
+    return open_lake(Settings(root=str(root), start="2023-12", binance_archive_url=url, binance_rest_url=url), clock=clock)
