@@ -61,8 +61,11 @@ class Daemon:
 @contextmanager
 def running_daemon(home: Path) -> Iterator[Daemon]:
     """A daemon over the lake that the environment names."""
-    overrides = {"run_launcher": {"module": "dagster._core.launcher.sync_in_memory_run_launcher", "class": "SyncInMemoryRunLauncher"}}
-    overrides |= {"run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"}}  # type: ignore[dict-item]
+    overrides = {
+        "storage": {"custom": {"module": "lakehouse.defs.event_log", "class": "KeptSqliteStorage", "config": {"base_dir": str(home)}}},
+        "run_launcher": {"module": "dagster._core.launcher.sync_in_memory_run_launcher", "class": "SyncInMemoryRunLauncher"},
+        "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"},
+    }
     home.mkdir(parents=True, exist_ok=True)
     with dg.instance_for_test(temp_dir=str(home), overrides=overrides) as instance:
         target = ModuleTarget(module_name="lakehouse.definitions", attribute=None, working_directory=None, location_name="lakehouse")

@@ -125,7 +125,7 @@ def _requests(table: type[Table], wanted: Mapping[Cell, Attempt], order: Sequenc
     """One request per rectangle. The key names cells and attempts: a tick that is evaluated again asks for nothing twice."""
     for tags, covered in range_tags(wanted, order):
         marks = hashlib.sha256("".join(f"{cell} {wanted[cell].mark}\n" for cell in covered).encode()).hexdigest()[:16]
-        yield dg.RunRequest(run_key=f"{table.name} {marks}", asset_selection=[asset_key(table)], tags=tags)
+        yield dg.RunRequest(run_key=f"{table.name} {marks}", asset_selection=[asset_key(table)], asset_check_keys=[], tags=tags)
 
 
 def _listing(lake: LakeServices, how: Refresh, context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -152,7 +152,7 @@ def _listing(lake: LakeServices, how: Refresh, context: dg.SensorEvaluationConte
     if looked_at != now and not at_once:
         return dg.SensorResult(skip_reason="Nothing is due.", cursor=cursor)
     mark = hashlib.sha256(f"{looked_at.isoformat()} {sorted((key, attempt.mark) for key, attempt in at_once.items())}".encode()).hexdigest()[:16]
-    request = dg.RunRequest(run_key=f"{MarketTable.name} {mark}", asset_selection=[asset_key(MarketTable)])
+    request = dg.RunRequest(run_key=f"{MarketTable.name} {mark}", asset_selection=[asset_key(MarketTable)], asset_check_keys=[])
     return dg.SensorResult(run_requests=[request], dynamic_partitions_requests=[MARKETS.build_add_request(joining)] if joining else [], cursor=cursor)
 
 
