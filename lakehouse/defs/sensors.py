@@ -129,40 +129,35 @@ def _requests(table: type[Table], wanted: Mapping[Cell, Attempt], order: Sequenc
 
 
 def _listing(lake: LakeServices, how: Refresh, context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    before, now = read_cursor(context.cursor), lake.clock()
-    universe, known = _universe(context.instance), known_markets(lake)
-    attempts = Attempts.from_json(before.get("attempts", {}))
+    memory, now, universe = read_cursor(context.cursor), lake.clock(), _universe(context.instance)
+    attempts, known = Attempts.from_json(memory.get("attempts", {})), known_markets(lake)
     unknown = {market.key: "unknown" for market in universe if market not in known and market.exchange in lake.exchanges}
     attempts.forget(lambda key: key not in unknown)
-    at_once = attempts.sift(unknown, now)
-    looked = before.get("looked_at")
-    if looked and now - datetime.fromisoformat(looked) < _DAY:
-        listed, joining = {name: set(symbols) for name, symbols in before.get("listed", {}).items()}, []
-        looked_at = datetime.fromisoformat(looked)
-    else:
-        listed, looked_at = _listed(lake), now
-        fresh = sorted(key for name, keys in listed.items() for key in keys - set(before.get("listed", {}).get(name, keys)))
-        wanted = {key for keys in listed.values() for key in keys if any(fnmatchcase(key, glob) for glob in how.add_markets)}
-        joining = sorted(wanted - {market.key for market in universe})
+    wanted = {key: attempt.mark for key, attempt in attempts.sift(unknown, now).items()}
+    joining: list[str] = []
+    if not memory.get("looked_at") or now - datetime.fromisoformat(memory["looked_at"]) >= _DAY:
+        before, listed = memory.get("listed", {}), _listed(lake)
+        memory |= {"looked_at": now.isoformat(), "listed": before | listed}
+        wanted["daily"] = now.isoformat()
+        fresh = sorted(key for name, keys in listed.items() if name in before for key in set(keys) - set(before[name]))
+        joining = sorted({key for keys in listed.values() for key in keys if any(fnmatchcase(key, glob) for glob in how.add_markets)} - {market.key for market in universe})
         if fresh:
             context.log.info(f"{len(fresh)} markets are newly listed: {', '.join(fresh[:_SHOWN])}. `lakehouse markets add` takes them in.")
-        if not universe and not joining:
-            return dg.SensorResult(skip_reason="There is no market yet.", cursor=context.cursor)
-    cursor = json.dumps({"looked_at": looked_at.isoformat(), "listed": {name: sorted(keys) for name, keys in listed.items()}, "attempts": attempts.to_json()})
-    if looked_at != now and not at_once:
-        return dg.SensorResult(skip_reason="Nothing is due.", cursor=cursor)
-    mark = hashlib.sha256(f"{looked_at.isoformat()} {sorted((key, attempt.mark) for key, attempt in at_once.items())}".encode()).hexdigest()[:16]
+    cursor = json.dumps(memory | {"attempts": attempts.to_json()})
+    if not wanted or not (universe or joining):
+        return dg.SensorResult(skip_reason="Nothing is due." if universe else "There is no market yet.", cursor=cursor if universe else context.cursor)
+    mark = hashlib.sha256(str(sorted(wanted.items())).encode()).hexdigest()[:16]
     request = dg.RunRequest(run_key=f"{MarketTable.name} {mark}", asset_selection=[asset_key(MarketTable)], asset_check_keys=[])
     return dg.SensorResult(run_requests=[request], dynamic_partitions_requests=[MARKETS.build_add_request(joining)] if joining else [], cursor=cursor)
 
 
-def _listed(lake: LakeServices) -> dict[str, set[str]]:
+def _listed(lake: LakeServices) -> dict[str, list[str]]:
     """The keys of all markets that exchanges list now, by exchange and market type; without those whose API does not answer."""
     found = {}
     for exchange in lake.exchanges.values():
         for market_type in MARKET_TYPES if exchange.has_rest else ():
             try:
-                found[f"{exchange.name}-{market_type}"] = {Market(exchange.name, market_type, symbol).key for symbol in exchange.ask_info(market_type)}
+                found[f"{exchange.name}-{market_type}"] = sorted(Market(exchange.name, market_type, symbol).key for symbol in exchange.ask_info(market_type))
             except OSError:
                 continue
     return found

@@ -203,6 +203,7 @@ def test_a_new_market_travels_from_bronze_to_gold(shell: Shell, lake: LakeServic
     assert all(result.success for result in shell.run(VWAP, wanted[VWAP]))
     assert cell.shift(1) not in lake.ledger(VWAP)
     shell.run(BRONZE, [cell.shift(1)])
+    shell.run(API, ticks()[API])
     assert ticks()[SILVER] == {cell.shift(1)}
     shell.run(SILVER, [cell.shift(1)])
     assert ticks()[VWAP] == {cell.shift(1), cell.shift(2)}

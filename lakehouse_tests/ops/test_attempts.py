@@ -13,10 +13,8 @@ HOUR = timedelta(hours=1)
 
 
 def test_the_same_work_is_asked_for_again_after_twice_the_wait() -> None:
-    attempts, asked = Attempts(), []
-    for hour in range(60):
-        if attempts.sift({"x": "why"}, NOW + hour * HOUR):
-            asked.append(hour)
+    attempts = Attempts()
+    asked = [hour for hour in range(60) if attempts.sift({"x": "why"}, NOW + hour * HOUR)]
     assert asked == [0, 1, 2, 4, 8, 16, 32, 56]  # half an hour, one, two, four … at most a day
 
 
