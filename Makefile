@@ -44,6 +44,10 @@ check: .venv/.dev
 docs: setup
 	$(BIN)/lakehouse docs
 
-benchmark: setup
+benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.bronze
+	$(BIN)/python -m benchmarks.stages
+	$(BIN)/python -m benchmarks.derived
 	$(BIN)/python -m benchmarks.million
+	$(BIN)/python -m benchmarks.reading
+	$(BIN)/python -m benchmarks.scale --markets 1 10

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 
 from lakehouse.model.timerange import TimeRange, month_range, shift_month
 
-MARKET, FIRST = "binance-linear:BTCUSDT", "2024-01"
+MARKET, FIRST = "binance-linear:BTCUSDT", "2021-01"
 
 
 def months(count: int) -> list[str]:

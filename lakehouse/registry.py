@@ -46,6 +46,17 @@ class Registry:
             raise UnknownTableError(name, self.by_name)
         return found[0]
 
+    def dataset(self, silver: str) -> Dataset:
+        """The dataset of a silver table, by its name as `table` takes it.
+
+        Raises:
+            UnknownTableError: There is no such silver table that is made from bronze.
+        """
+        found = [dataset for dataset in self.datasets if silver in (dataset.silver.name, dataset.silver.short_name(), dataset.silver.name.replace("/", "."))]
+        if not found:
+            raise UnknownTableError(silver, [dataset.silver.name for dataset in self.datasets])
+        return found[0]
+
     def named(self, name: str) -> list[type[Table]]:
         """The tables of a zone (`gold`), or the one table of that name.
 

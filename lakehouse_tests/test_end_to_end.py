@@ -129,14 +129,25 @@ def test_a_lake_is_built_asked_and_left_alone(run: Run, sim: Simulator, folder: 
     assert status["silver/candle"]["absent"] == 1440
 
     (gap,) = run("gaps", "--json").json
-    assert (gap["symbol"], gap["slot_count"], gap["gap_class"]) == ("BTCUSDT", 1440, "absent")
+    assert (gap["symbol"], gap["slot_count"], gap["gap_class"]) == ("BTCUSDT", 1440, "unproven")
     assert run("gaps", "--markets", ETH, "--json").json == []
-    assert {row["gap_class"] for row in run("gaps", "--not-listed", "--json").json} == {"absent", "not_listed"}
+    day = gap["start_time"][:10]
+    assert [row["slot_count"] for row in run("gaps", "--from", f"{day}T12:00", "--to", "2024-03-01", "--json").json] == [720]
+    assert run("gaps", "--from", day).code == 2
+    assert {row["gap_class"] for row in run("gaps", "--not-listed", "--json").json} == {"unproven", "not_listed"}
+
+    cells = {(row["market"], row["month"]): row for row in run("quality", "--json", "--html", str(folder / "page.html")).json}
+    assert {row["state"] for row in cells.values()} == {"good", "error"}
+    february = cells[BTC, "2024-02"]
+    assert (february["state"], february["unproven"], february["rows"], february["anomalies"], february["problems_unhealed"]) == ("error", 1440, 28 * 1440, 0, 1)
+    assert (folder / "page.html").read_text(encoding="utf-8").count('title="') == 6
+    assert len(run("quality", "--markets", ETH, "--json").json) == 3
+    assert run("quality", "--html", str(folder / "nowhere" / "page.html")).code == 2
 
     counted = run("sql", "SELECT symbol, count(*) AS n FROM silver.candle GROUP BY symbol ORDER BY symbol", "--json")
     assert counted.json == [{"symbol": "BTCUSDT", "n": rows // 2 - 720}, {"symbol": "ETHUSDT", "n": rows // 2 + 720}]
     assert {row["symbol"]: row["origin"] for row in run("markets", "list", "--json").json} == {"BTCUSDT": "derived", "ETHUSDT": "derived"}
-    for words in (("status",), ("gaps",), ("markets", "list"), ("sql", "SELECT 1 AS one"), ("build", "silver/candle", "--markets", BTC, *QUARTER)):
+    for words in (("status",), ("gaps",), ("quality",), ("markets", "list"), ("sql", "SELECT 1 AS one"), ("build", "silver/candle", "--markets", BTC, *QUARTER)):
         answer = run(*words)
         assert (answer.code, bool(answer.out)) == (0, True), words
 
@@ -229,7 +240,7 @@ def test_sql_that_is_refused_says_why(run: Run, folder: Path) -> None:
     assert "nothing" in answer.said
 
 
-@pytest.mark.parametrize("words", [("gaps",), ("markets", "list"), ("sql", "SELECT * FROM silver.candle")])
+@pytest.mark.parametrize("words", [("gaps",), ("quality",), ("markets", "list"), ("sql", "SELECT * FROM silver.candle")])
 def test_a_lake_that_is_not_there_is_named(run: Run, folder: Path, words: tuple[str, ...]) -> None:
     answer = run(*words)
     assert (answer.code, answer.out) == (1, "") or answer.code == 2, answer.said
@@ -247,7 +258,8 @@ def test_a_range_in_which_no_market_lived_is_refused(run: Run, folder: Path) -> 
 def test_an_empty_lake_answers(run: Run, folder: Path) -> None:
     (folder / "lake").mkdir()
     assert {row["cells"] for row in run("status", "--json").json} == {0}
-    assert run("gaps", "--json").json == []
+    assert run("gaps", "--json").json == run("quality", "--json").json == []
+    assert "Nothing is stored" in run("quality").said
     assert run("markets", "list", "--json").json == []
     assert run("sql", "SELECT count(*) AS n FROM gold.candle_1d", "--json").json == [{"n": 0}]
 

@@ -1,6 +1,7 @@
 """The commands."""
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from lakehouse.cli.console import build_progress, err, out, print_json, print_table
-from lakehouse.model.errors import LakehouseError, NoMarketError, UsageError
+from lakehouse.model.errors import LakehouseError, NoMarketError, OpenRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 
@@ -23,8 +24,15 @@ app.add_typer(markets_app, name="markets")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Markets = Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated: binance-spot:BTCUSDT,binance-linear:ETHUSDT")]
+SomeMarkets = Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")]
 From = Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC).")]
 To = Annotated[str, typer.Option("--to", help="End, exclusive.")]
+Start = Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); needs --to.")]
+End = Annotated[str | None, typer.Option("--to", help="End, exclusive; needs --from.")]
+
+
+def _wanted(markets: str) -> list[Market]:
+    return [Market.parse(key) for key in markets.split(",") if key.strip()]
 
 
 def main() -> None:
@@ -59,7 +67,7 @@ def build(
     from lakehouse.settings import Settings
 
     settings = Settings()
-    wanted, span = [Market.parse(key) for key in markets.split(",") if key.strip()], TimeRange.parse(start, end)
+    wanted, span = _wanted(markets), TimeRange.parse(start, end)
     if not wanted:
         raise NoMarketError
     lake = open_lake(settings)
@@ -121,34 +129,114 @@ def status(as_json: Json = False) -> None:
 
 @app.command()
 def gaps(
-    markets: Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")] = "",
+    markets: SomeMarkets = "",
+    start: Start = None,
+    end: End = None,
     not_listed: Annotated[bool, typer.Option(help="Also show slots before listing and after delisting.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Every expected candle that is absent, and why."""
+    """Every expected candle that is absent, and why.
+
+    Classes: *halt* (proven: trading stopped), *conflict* (sources disagree and none could be chosen), *pending* (its file may still appear),
+    *unproven* (no source has it, and files are no longer late).
+    """
     import polars as pl
 
     from lakehouse.ops.findings import holes
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
 
-    wanted = [Market.parse(key) for key in markets.split(",") if key]
+    wanted = _wanted(markets)
     reader = Lake(Settings().root)
-    frame = reader.collect(reader.scan("silver/gap")).drop("month")
-    if wanted:
-        frame = frame.filter(pl.concat_str("exchange", pl.lit("-"), "market_type", pl.lit(":"), "symbol").is_in([market.key for market in wanted]))
+    frame = reader.gaps(wanted or None, start, end)
     if not not_listed:
         frame = frame.filter(pl.col("gap_class") != "not_listed")
-    frame = frame.sort("exchange", "market_type", "symbol", "start_time")
     if as_json:
         print_json(frame.to_dicts())
-    elif frame.height:
-        print_table(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame.columns, frame.rows())
+        return
+    if frame.height:
+        shown = [["" if value is None else f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else value for value in row] for row in frame.rows()]
+        print_table(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame.columns, shown)
     else:
         out.print("No expected candle is absent in what is stored.")
     missing = [cell for cell in holes(reader.stored("silver/candle")) if not wanted or cell.market in wanted]
-    if missing and not as_json:
+    if missing:
         out.print(f"Nothing is stored of {len(missing)} months between others: {', '.join(map(str, missing[:10]))}", highlight=False)
+
+
+@app.command()
+def restatements(
+    markets: SomeMarkets = "",
+    start: Start = None,
+    end: End = None,
+    as_json: Json = False,
+) -> None:
+    """What the exchange replaced of candles it had published: what it said before, and what after."""
+    from lakehouse.cli.report import print_restatements
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    found = Lake(Settings().root).restatements(_wanted(markets) or None, start, end)
+    if as_json:
+        print_json(found.to_dicts())
+    elif found.height:
+        print_restatements(found)
+    else:
+        out.print("Nothing was restated of what is stored.")
+
+
+@app.command()
+def verify(
+    markets: SomeMarkets = "",
+    start: Start = None,
+    end: End = None,
+    budget: Annotated[int, typer.Option(help="Requests to make at most; a month of minutes takes 47 on spot markets.", min=1)] = 1000,
+    again: Annotated[bool, typer.Option("--again", help="Also ask about months that are proven or were asked about in full before.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Prove stored candles by REST, row by row, the newest months first, and mend what turns out wrong.
+
+    In spare request weight: at most two fifths of a minute's budget are used. Run it again to go on.
+    """
+    from lakehouse.cli.instance import open_instance
+    from lakehouse.cli.verifying import print_verification, verify
+    from lakehouse.definitions import open_lake
+    from lakehouse.settings import Settings
+
+    if (start is None) != (end is None):
+        raise OpenRangeError
+    span = TimeRange.parse(start, end) if start is not None and end is not None else None
+    settings, wanted = Settings(), _wanted(markets)
+    lake = open_lake(settings)
+    with open_instance(settings) as instance, build_progress(as_json) as progress:
+        lake.progress = progress.cell
+        found = verify(lake, instance, wanted, span, budget, again, progress.announce)
+    print_verification(found, as_json)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def quality(
+    markets: SomeMarkets = "",
+    html: Annotated[typer.FileTextWrite | None, typer.Option(encoding="utf-8", lazy=False, help="Also write one self-contained page, with a map of markets and months.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What is known of every market and month of silver/candle: rows, gaps by class, disputes, evidence, problems, anomalies."""
+    from lakehouse.cli.quality import print_quality, quality_page
+    from lakehouse.ops.anomalies import known_anomalies
+    from lakehouse.ops.quality import quality_report
+    from lakehouse.query.lake import Lake
+    from lakehouse.registry import REGISTRY
+    from lakehouse.settings import Settings
+
+    reader, wanted, now = Lake(Settings().root), _wanted(markets), datetime.now(UTC)
+    table = REGISTRY.table("silver/candle")
+    stored = {cell: record for cell, record in reader.stored(table.name).items() if not wanted or cell.market in wanted}
+    report = quality_report(stored, known_anomalies(reader.objects, table, stored), now)
+    if html:
+        html.write(quality_page(report, reader.objects.root, now))
+    print_quality(report, as_json)
 
 
 @app.command()

@@ -100,7 +100,11 @@ class Builder:
         """
         self._lake.objects.check_writable()
         self.add_markets(markets)
-        upstream, cells = self._lake.registry.upstream(tables), self._cells_in_life(markets, span)
+        return self.build_cells(tables, self._cells_in_life(markets, span))
+
+    def build_cells(self, tables: Iterable[type[Table]], cells: list[Cell]) -> list[TableBuild]:
+        """As `build`, of given cells of markets that are in the universe."""
+        upstream = self._lake.registry.upstream(tables)
         reports: dict[type[Table], TableBuild] = {}
         for declared in upstream:
             if declared.shape != "single":

@@ -14,6 +14,9 @@ from rich.table import Table as RichTable
 
 from lakehouse.model.cell import Cell
 
+SHOWN = 20
+"""Rows of a long list for people; --json has them all."""
+
 _WIDE = 150  # where output is no terminal, lines are for reading in a log, not for a screen of 80 columns
 out = Console(width=None if sys.stdout.isatty() else _WIDE)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE)

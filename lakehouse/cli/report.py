@@ -5,8 +5,10 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+import polars as pl
+
 from lakehouse.cli.building import TableBuild
-from lakehouse.cli.console import out, print_json, print_table
+from lakehouse.cli.console import SHOWN, out, print_json, print_table
 from lakehouse.definitions import open_lake
 from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import derived_due, input_ledgers
@@ -64,6 +66,17 @@ def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBui
 
 def _short(healed_by: str) -> str:
     return healed_by.rsplit("/", 1)[-1]
+
+
+def print_restatements(found: pl.DataFrame) -> None:
+    """Show what sources restated, the values that changed only."""
+    names = [name.removesuffix("_before") for name in found.columns if name.endswith("_before") and name not in ("source_file_before", "fetched_at_before")]
+    rows = []
+    for row in found.head(SHOWN).iter_rows(named=True):
+        changed = [f"{name} {row[f'{name}_before']} → {row[f'{name}_after']}" for name in names if row[f"{name}_before"] != row[f"{name}_after"]]
+        rows.append([row["market"], f"{row['open_time']:%Y-%m-%d %H:%M:%S}", row["source"], row["change"], f"{row['fetched_at_after']:%Y-%m-%d %H:%M:%S}", "\n".join(changed)])
+    title = f"Restated values: {found.height:,}" + (f", the first {SHOWN} of them" if found.height > SHOWN else "")
+    print_table(title, ["market", "open_time", "source", "change", "fetched_at", "values"], rows)
 
 
 def status_rows(lake: LakeServices) -> list[dict[str, Any]]:

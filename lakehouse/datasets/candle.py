@@ -145,6 +145,7 @@ DOUBT_RULES = (
         "one trade, or none, makes no range",
     ),
 )
+_UNLIKELY = ~pl.all_horizontal(rule.holds.fill_null(True) for rule in DOUBT_RULES)
 
 
 def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
@@ -240,7 +241,7 @@ def doubt(rows: pl.DataFrame, cell: Cell, market: MarketFacts | None, witness: B
     """Days of archive rows that another source should be asked about; `witness` is the month's cell of 1h candles, where there is one."""
     # Contract sizes are not needed to judge a row, so the market's facts are left out here.
     judged = rows.with_columns(source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False)).select(Candle.names())
-    unlikely = judged.filter(~pl.all_horizontal(rule.holds.fill_null(True) for rule in DOUBT_RULES))["open_time"]
+    unlikely = judged.select(pl.col("open_time").filter(_UNLIKELY))["open_time"]
     listed, delisted = (market.listed, market.delisted) if market else (None, None)
     said = _fresh_witness({CandleWitness.name: witness}) if witness else None
     return days_in_doubt(rows, cell.window, MINUTE.delta, Candle.split(judged)[1]["open_time"].append(unlikely), listed, delisted, said)

@@ -1,7 +1,8 @@
 """What a dataset is: its tables, how one cell of silver is made from bronze, and which days of an archive file to doubt."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import polars as pl
 
@@ -10,6 +11,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.result import NONE, CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.transform.doubt import Doubt
+from lakehouse.transform.history import known_at, revised_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,27 @@ class Dataset:
     def bronze(self) -> tuple[type[BronzeTable], ...]:
         """The bronze tables, upstream first."""
         return tuple(table for table in (self.witness, self.archive, self.api) if table is not None)
+
+    @property
+    def restated(self) -> tuple[type[BronzeTable], ...]:
+        """The bronze tables of what is served: what their sources replace is a restatement."""
+        return tuple(table for table in self.bronze if table is not self.witness)
+
+    def as_of(self, bronze: BronzeCells, instant: datetime) -> BronzeCells:
+        """What was known of bronze cells at an instant: rows fetched by then, what REST APIs had answered, and what they had revised.
+
+        Files that were asked for, and found absent or unusable, are those of today: they say nothing of rows.
+        """
+        return {name: self._part_as_of(name, part, instant) for name, part in bronze.items()}
+
+    def _part_as_of(self, name: str, part: BronzeCell, instant: datetime) -> BronzeCell:
+        rows = known_at(part.rows, instant)
+        asked = tuple(asking for asking in part.facts.asked if asking.at <= instant)
+        if self.witness and name == self.witness.name and not asked:  # asked again since, and answers that overlap are kept as one
+            earlier = [at for at in (*part.facts.answered_at, rows["fetched_at"].max()) if isinstance(at, datetime) and at <= instant]
+            asked = tuple(replace(asking, at=max(earlier)) for asking in part.facts.asked if earlier)
+        revised = revised_at(rows, self.silver.key) if self.api and name == self.api.name else None
+        return replace(part, rows=rows, facts=replace(part.facts, asked=asked, revised_at=revised))
 
 
 def input_versions(table: type[Table], bronze: BronzeCells, cell: Cell, market: MarketFacts) -> dict[str, str]:

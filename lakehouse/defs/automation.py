@@ -24,6 +24,9 @@ ON_CHANGE = _lossless(When.any_deps_match(When.data_version_changed())).with_lab
 # For what reads footers: their news (gaps, evidence) may come without a new version.
 ON_UPDATE = _lossless(When.any_deps_match(When.newly_updated())).with_label("upstream was written")
 
+# For what also holds data against the clock: rows grow old, and files late, above all where nothing is written any more.
+ON_UPDATE_AND_DAILY = (ON_UPDATE | When.cron_tick_passed("0 6 * * *")).with_label("upstream was written, or daily")
+
 
 def automation_sensor() -> dg.AutomationConditionSensorDefinition:
     """The sensor that evaluates the conditions of all tables and checks; it runs unless switched off in the UI."""

@@ -7,11 +7,13 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from lakehouse.datasets.candle import Candle
-from lakehouse.defs.automation import ON_UPDATE
+from lakehouse.defs.automation import ON_UPDATE, ON_UPDATE_AND_DAILY
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.services import LakeServices
+from lakehouse.defs.steps import known_markets
 from lakehouse.model.table import Table
 from lakehouse.ops import findings
+from lakehouse.ops.anomalies import search_anomalies
 from lakehouse.query.engine import prepare
 from lakehouse.storage.ledger import records, survey
 
@@ -20,7 +22,10 @@ _SHOWN = 50
 
 def checks_of(table: type[Table]) -> dg.AssetChecksDefinition:
     """The check step of a table: one result per rule family."""
-    specs = [dg.AssetCheckSpec(name, asset=asset_key(table), description=said, automation_condition=ON_UPDATE) for name, said in findings.families(table).items()]
+    specs = [
+        dg.AssetCheckSpec(name, asset=asset_key(table), description=said, automation_condition=ON_UPDATE_AND_DAILY if name in findings.BY_CLOCK else ON_UPDATE)
+        for name, said in findings.families(table).items()
+    ]
 
     # Without `can_subset` the UI offers no way to run one of them, or all of them, by hand.
     @dg.multi_asset_check(name=f"check_{table.name.replace('/', '_')}", specs=specs, description=f"Quality of {table.name}, over all its cells", can_subset=True)
@@ -45,14 +50,16 @@ def _rules(table: type[Table], lake: LakeServices, duckdb: DuckDBResource) -> di
 
     return {
         "schema": lambda: findings.check_schema(table, stored.values(), foreign),
-        "gaps": lambda: findings.check_gaps(stored),
+        "gaps": lambda: findings.check_gaps(stored, lake.clock()),
         "reconciliation": lambda: findings.check_reconciliation(stored),
+        "freshness": lambda: findings.check_freshness(stored, [market for market, facts in known_markets(lake).items() if facts.delisted], lake.clock()),
+        "anomalies": lambda: findings.check_anomalies(stored, search_anomalies(lake.objects, table, stored)),
         "resample": resample,
     }
 
 
 def _result(table: type[Table], name: str, verdict: findings.Verdict) -> dg.AssetCheckResult:
-    metadata: dict[str, Any] = {"cells": verdict.cells, "bad_cells": len({finding.cell for finding in verdict.findings})}
+    metadata: dict[str, Any] = {"cells": verdict.cells, "bad_cells": len({finding.cell for finding in verdict.findings}), **verdict.counts}
     if verdict.findings:
         rows = [dg.TableRecord({"cell": found.cell, "severity": found.severity, "what": found.what}) for found in verdict.findings[:_SHOWN]]
         metadata["findings"] = dg.MetadataValue.table(rows)

@@ -8,6 +8,7 @@ import dagster as dg
 import polars as pl
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
+from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import to_key
 from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
@@ -90,7 +91,7 @@ class LakeIOManager(dg.IOManager):
                 failed[str(cell)] = str(outcome)
                 context.log.error(f"{cell}: {outcome}")
             else:
-                context.log_event(self._event(context.asset_key, table, cell, record))
+                context.log_event(cell_event(self._lake, table, cell, record))
             self._lake.progress(table.name, cell, said)
             yield {}
         if failed:
@@ -114,23 +115,26 @@ class LakeIOManager(dg.IOManager):
             return self._lake.tables.put(table, cell, outcome), "built"
         return self._lake.tables.update(table, cell, outcome), "built"
 
-    def _event(self, key: dg.AssetKey, table: type[Table], cell: Cell, record: CellRecord | None) -> dg.AssetMaterialization:
-        if record is None:
-            note = "Nothing is stored: the market was not listed then, or there is nothing yet to make the cell from."
-            return dg.AssetMaterialization(key, partition=to_key(cell), tags={"dagster/data_version": NONE}, metadata={"dagster/partition_row_count": 0, "note": note})
-        facts = record.facts
-        gaps = sum(run.slot_count for run in facts.gaps if run.gap_class != "not_listed")
-        metadata: dict[str, Any] = {
-            "dagster/partition_row_count": record.rows,
-            "dagster/uri": self._lake.objects.uri(record.path),
-            "size_bytes": record.size,
-            "version": record.version,
-        }
-        if facts.evidence is not None:
-            metadata |= {"gap_slots": gaps, "conflicts": facts.conflict_count, "rejected_rows": record.reject_count, "evidence": facts.evidence}
-        if facts.problems:
-            metadata["problems"] = dg.MetadataValue.table([dg.TableRecord(_shown(problem)) for problem in facts.problems])
-        return dg.AssetMaterialization(key, partition=to_key(cell), tags={"dagster/data_version": record.version}, metadata=metadata)
+
+def cell_event(lake: LakeServices, table: type[Table], cell: Cell, record: CellRecord | None) -> dg.AssetMaterialization:
+    """The event of a cell: its version, row count and what it says about itself; None stands for a cell of which nothing is stored."""
+    key = asset_key(table)
+    if record is None:
+        note = "Nothing is stored: the market was not listed then, or there is nothing yet to make the cell from."
+        return dg.AssetMaterialization(key, partition=to_key(cell), tags={"dagster/data_version": NONE}, metadata={"dagster/partition_row_count": 0, "note": note})
+    facts = record.facts
+    gaps = sum(run.slot_count for run in facts.gaps if run.gap_class != "not_listed")
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": record.rows,
+        "dagster/uri": lake.objects.uri(record.path),
+        "size_bytes": record.size,
+        "version": record.version,
+    }
+    if facts.evidence is not None:
+        metadata |= {"gap_slots": gaps, "conflicts": facts.conflict_count, "rejected_rows": record.reject_count, "evidence": facts.evidence}
+    if facts.problems:
+        metadata["problems"] = dg.MetadataValue.table([dg.TableRecord(_shown(problem)) for problem in facts.problems])
+    return dg.AssetMaterialization(key, partition=to_key(cell), tags={"dagster/data_version": record.version}, metadata=metadata)
 
 
 def _shown(problem: Problem) -> dict[str, str]:

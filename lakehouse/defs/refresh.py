@@ -6,7 +6,6 @@ and REST is asked once.
 
 import time
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -30,7 +29,7 @@ SWEEP = timedelta(days=7)
 """How often a round looks at everything that is stored."""
 
 _SECONDS = 20.0  # for listings in one tick; Dagster gives a tick a minute
-_AT_ONCE = 8
+_AT_ONCE = 16  # markets between two looks at the time
 _MOST = 400  # cells that one tick repeats
 
 Busy = Mapping[str, Collection[Cell]]
@@ -227,23 +226,19 @@ def _files(listing: MarketListing, cell: Cell) -> str:
 
 def _list_soon(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cell]]], tick: Tick) -> dict[Market, dict[str, MarketListing]]:
     """Listings by market and table, of as many markets, in order, as there is time for."""
-
-    def ask(market: Market) -> dict[str, MarketListing]:
-        return {name: list_archive(lake, name, cells)[market] for name, cells in wanted[market].items() if cells}
-
     found: dict[Market, dict[str, MarketListing]] = {}
     deadline = time.monotonic() + _SECONDS
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lakehouse-list") as pool:
-        for start in range(0, len(wanted), _AT_ONCE):
-            batch = list(wanted)[start : start + _AT_ONCE]
-            if time.monotonic() > deadline:
-                tick.notes.append(f"{len(wanted) - len(found)} markets are left for the next tick")
-                break
-            try:
-                found |= zip(batch, pool.map(ask, batch), strict=True)
-            except ListingUnreachableError as error:
-                tick.notes.append(str(error))
-                break
+    for start in range(0, len(wanted), _AT_ONCE):
+        batch = list(wanted)[start : start + _AT_ONCE]
+        if time.monotonic() > deadline:
+            tick.notes.append(f"{len(wanted) - len(found)} markets are left for the next tick")
+            break
+        try:
+            listed = {name: list_archive(lake, name, [cell for market in batch for cell in wanted[market][name]]) for name in wanted[batch[0]]}
+        except ListingUnreachableError as error:
+            tick.notes.append(str(error))
+            break
+        found |= {market: {name: by_market[market] for name, by_market in listed.items() if market in by_market} for market in batch}
     return found
 
 

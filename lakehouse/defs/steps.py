@@ -1,6 +1,7 @@
 """What the assets do, cell by cell, in plain values: skip what is not due, compute the rest."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 import polars as pl
@@ -26,6 +27,8 @@ from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 from lakehouse.storage.ledger import Ledger, inputs_now, is_due
 from lakehouse.storage.tables import CellRecord, StoredCell
+
+_LISTED_AT_ONCE = 8
 
 # --- silver/market ------------------------------------------------------------------------------------------------------
 
@@ -92,11 +95,15 @@ def list_archive(lake: LakeServices, table: str, cells: Iterable[Cell]) -> dict[
         market, span = cell.own_market, cell.window
         known = spans.get(market, span)
         spans[market] = TimeRange(min(known.start, span.start), max(known.end, span.end))
-    listings = {}
+    listings: dict[Market, MarketListing] = {}
     for exchange, markets in _by_exchange(lake, spans):
         client = ArchiveClient(exchange.archive_url, exchange.bucket)
-        for market in markets:
-            listings[market] = list_market(client, exchange, table, market, spans[market], lake.clock())
+
+        def ask_for(market: Market, exchange: Exchange = exchange, client: ArchiveClient = client) -> MarketListing:
+            return list_market(client, exchange, table, market, spans[market], lake.clock())
+
+        with ThreadPoolExecutor(_LISTED_AT_ONCE) as pool:  # the time is the network's
+            listings |= zip(markets, pool.map(ask_for, markets), strict=True)
     return listings
 
 
@@ -206,7 +213,8 @@ def rest_cells(lake: LakeServices, dataset: Dataset, table: type[ApiTable], cell
         interval, wanted = MINUTE, api_wanted(lake, dataset, cells, stored)
     yield from ((cell, stored.get(cell)) for cell in cells if cell not in wanted)
     for exchange, markets in _by_exchange(lake, (cell.own_market for cell in wanted)):
-        yield from ask(table, exchange, {cell: questions for cell, questions in wanted.items() if cell.market in markets}, interval, lake.clock)
+        of_exchange = {cell: questions for cell, questions in wanted.items() if cell.market in markets}
+        yield from ((cell, answers.change) for cell, answers in ask(table, exchange, of_exchange, interval, lake.clock))
 
 
 # --- silver and gold ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ An API out of reach never fails a cell: it is written with what there is and say
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,9 +24,8 @@ from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.storage.tables import CellRecord, StoredCell
 from lakehouse.transform.asking import unanswered, with_answers
-from lakehouse.transform.history import append_news
+from lakehouse.transform.history import append_news, restatements, revised_at
 
-Change = Callable[[StoredCell | None], CellResult]
 HOUR = Interval.parse("1h")
 _KEY = ("open_time",)
 _AT_ONCE = 4  # requests under way: the wait is the network's, the budget is the client's
@@ -98,8 +97,43 @@ def _in_life(start: datetime, end: datetime, market: MarketFacts | None) -> Time
 # --- asking -------------------------------------------------------------------------------------------------------------------
 
 
-def ask(table: type[ApiTable], exchange: Exchange, wanted: Mapping[Cell, list[Question]], interval: Interval, clock: Callable[[], datetime]) -> Iterator[tuple[Cell, Change]]:
-    """The changes that answers make to cells, in the order of the cells; a few cells are asked for ahead.
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What an API answered to the questions about one cell.
+
+    Attributes:
+        table: The bronze table.
+        interval: Length of the candles.
+        told: Rows with their lineage, and what was asked for them.
+        failed: What was not answered.
+        problems: Why not.
+    """
+
+    table: type[ApiTable]
+    interval: Interval
+    told: Sequence[tuple[pl.DataFrame, Asked]]
+    failed: Sequence[Asked]
+    problems: Sequence[Problem]
+
+    def change(self, stored: StoredCell | None) -> CellResult:
+        """The cell with these answers added to what is stored of it."""
+        history = stored.rows.select(self.table.names()) if stored else self.table.empty()
+        for rows, asked in self.told:
+            history = append_news(history, rows, _KEY, TimeRange(asked.start, asked.end))
+        earlier = stored.record.facts if stored else CellFacts()
+        is_fine = self.interval == MINUTE
+        facts = CellFacts(
+            asked=with_answers(earlier.asked, [*(asked for _, asked in self.told), *self.failed]),
+            problems=tuple(self.problems),
+            revised_at=revised_at(history, _KEY) if is_fine else None,
+            restatement_count=restatements(history, _KEY).height,
+            answered_at=() if is_fine else (*earlier.answered_at, *(asked.at for _, asked in self.told)),
+        )
+        return CellResult(history, {}, facts)
+
+
+def ask(table: type[ApiTable], exchange: Exchange, wanted: Mapping[Cell, list[Question]], interval: Interval, clock: Callable[[], datetime]) -> Iterator[tuple[Cell, Answers]]:
+    """What an API answers about cells, in the order of the cells; a few cells are asked for ahead.
 
     Args:
         table: The bronze table.
@@ -111,7 +145,7 @@ def ask(table: type[ApiTable], exchange: Exchange, wanted: Mapping[Cell, list[Qu
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lakehouse-rest") as pool:
         todo = iter(wanted.items())
 
-        def submit(item: tuple[Cell, list[Question]]) -> tuple[Cell, Future[Change]]:
+        def submit(item: tuple[Cell, list[Question]]) -> tuple[Cell, Future[Answers]]:
             return item[0], pool.submit(_ask_cell, table, exchange, *item, interval, clock)
 
         running = [submit(item) for item in islice(todo, 2 * _AT_ONCE)]
@@ -121,8 +155,8 @@ def ask(table: type[ApiTable], exchange: Exchange, wanted: Mapping[Cell, list[Qu
             running += [submit(item) for item in islice(todo, 1)]
 
 
-def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: list[Question], interval: Interval, clock: Callable[[], datetime]) -> Change:
-    answers: list[tuple[pl.DataFrame, Asked]] = []
+def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: list[Question], interval: Interval, clock: Callable[[], datetime]) -> Answers:
+    told: list[tuple[pl.DataFrame, Asked]] = []
     failed: list[Asked] = []
     problems: list[Problem] = []
     for question in questions:
@@ -130,24 +164,13 @@ def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: 
         try:
             client = exchange.rest(cell.own_market.market_type)
             answer = client.candles(cell.own_market, interval, span, question.bracket)
-            answers.append((_with_lineage(table, answer, client.api.url), answer.asked))
+            told.append((_with_lineage(table, answer, client.api.url), answer.asked))
         except UnknownSymbolError:  # delisted and forgotten: the archive is all there is, which is no fault of anybody's
-            answers.append((table.empty(), Asked(span.start, span.end, clock(), "empty")))
+            told.append((table.empty(), Asked(span.start, span.end, clock(), "empty")))
         except RestUnreachableError as error:
             failed.append(Asked(span.start, span.end, clock(), "unreachable"))
             problems.append(Problem(str(span), "unreachable", str(error)))
-
-    def change(stored: StoredCell | None) -> CellResult:
-        history = stored.rows.select(table.names()) if stored else table.empty()
-        for rows, asked in answers:
-            history = append_news(history, rows, _KEY, TimeRange(asked.start, asked.end))
-        earlier = stored.record.facts.asked if stored else ()
-        facts = CellFacts(
-            asked=with_answers(earlier, [*(asked for _, asked in answers), *failed]), problems=tuple(problems), revised_at=_revised_at(history) if interval == MINUTE else None
-        )
-        return CellResult(history, {}, facts)
-
-    return change
+    return Answers(table, interval, told, failed, problems)
 
 
 def _with_lineage(table: type[ApiTable], answer: RestAnswer, url: str) -> pl.DataFrame:
@@ -159,9 +182,3 @@ def _with_lineage(table: type[ApiTable], answer: RestAnswer, url: str) -> pl.Dat
         fetched_at=pl.lit(answer.asked.at).cast(UTC_TIME),
         is_removed=pl.lit(False),
     ).select(table.names())
-
-
-def _revised_at(history: pl.DataFrame) -> datetime | None:
-    """When the API last said something else of a candle than before."""
-    again: datetime | None = history.filter(history.select(_KEY).is_duplicated())["fetched_at"].max()  # type: ignore[assignment]
-    return again

@@ -61,7 +61,7 @@ _QUOTES = (
 )
 
 KLINE_COLUMNS = ("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "ignore")
-_KLINE_TYPES = {name: pl.Int64 if name in ("open_time", "close_time", "count") else pl.String if name == "ignore" else pl.Float64 for name in KLINE_COLUMNS}
+_KLINE_TYPES = {name: pl.Int64 if name in ("open_time", "close_time", "count") else pl.Float64 for name in KLINE_COLUMNS}
 _KLINE_NAMES: dict[str, str] = {"count": "trade_count"}
 _LATEST = 10**17  # microseconds; far more is nanoseconds, or no time at all
 # What the derivative margined in the base currency publishes under the same header (see `data_formats`: contracts, then base volume).
@@ -201,31 +201,32 @@ def parse_klines(key: str, csv: bytes, market_type: MarketType) -> pl.DataFrame:
     Raises:
         ArchiveFileError: The content cannot be trusted; the class says why.
     """
-    if not csv.isascii():
-        raise CsvEncodingError(key, next(offset for offset, byte in enumerate(csv) if byte > 127))
     if csv[:64].isspace() or not csv:
         raise CsvEmptyError(key)
-    first_line = csv[: csv.find(b"\n") if b"\n" in csv else len(csv)].decode().strip()
+    first_line = csv[: csv.find(b"\n") if b"\n" in csv else len(csv)].decode(errors="replace").strip()
     has_header = not (first_line[:1].isdigit() or first_line[:1] == "-")
     if has_header and tuple(first_line.split(",")) != KLINE_COLUMNS:
-        raise CsvHeaderError(key, KLINE_COLUMNS, first_line)
+        raise _encoding(key, csv) or CsvHeaderError(key, KLINE_COLUMNS, first_line)
     try:
         raw = pl.read_csv(csv, has_header=False, skip_rows=int(has_header), schema=_KLINE_TYPES, quote_char=None)
     except pl.exceptions.NoDataError:
         raise CsvEmptyError(key) from None
     except pl.exceptions.PolarsError as error:
-        raise CsvParseError(key, str(error).strip().split("\n", 1)[0]) from None
+        raise _encoding(key, csv) or CsvParseError(key, str(error).strip().split("\n", 1)[0]) from None
     if not raw.height:
         raise CsvEmptyError(key)
-    if absent := [name for name in KLINE_COLUMNS if name != "ignore" and raw[name].null_count()]:
+    if absent := [name for name in KLINE_COLUMNS if raw[name].null_count()]:  # the last one too: a line cut within its eleventh value has none
         raise CsvParseError(key, f"no value in {', '.join(absent)} of some rows")
-    if csv.count(b",") != (len(KLINE_COLUMNS) - 1) * (raw.height + has_header):  # a last line cut within its eleventh value still reads as a number
-        raise CsvParseError(key, f"some rows have fewer than {len(KLINE_COLUMNS)} values")
     if not raw.select(pl.all_horizontal(pl.col("open_time", "close_time").is_between(0, _LATEST)).all()).item():
         raise CsvParseError(key, "some times are neither seconds, milliseconds nor microseconds since 1970")
     names = _KLINE_NAMES | (_INVERSE_NAMES if market_type == "inverse" else {})
     frame = raw.drop("ignore").rename(names).with_columns(_instant(raw["open_time"], False), _instant(raw["close_time"], True))
     return frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in _VALUES if name not in frame.columns).select(_VALUES)
+
+
+def _encoding(key: str, csv: bytes) -> CsvEncodingError | None:
+    """Why a file does not parse, if it is no ASCII text."""
+    return None if csv.isascii() else CsvEncodingError(key, next(offset for offset, byte in enumerate(csv) if byte > 127))
 
 
 _VALUES = (

@@ -5,15 +5,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
 
-from lakehouse.exchanges.rest import RestClient
 from lakehouse.exchanges.rest_api import RestApi
 from lakehouse.model.errors import RestUnreachableError
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.timerange import TimeRange, day_range, month_range
+from lakehouse.transform.gaps import GRACE
+
+if TYPE_CHECKING:
+    from lakehouse.exchanges.rest import RestClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Exchange(ABC):
     name: ClassVar[str]
     archive_home: ClassVar[str]
     bucket: ClassVar[str]
-    grace: ClassVar[timedelta] = timedelta(days=7)
+    grace: ClassVar[timedelta] = GRACE
     has_rest: ClassVar[bool] = False
 
     def __init__(self, archive_url: str | None = None, rest_url: str | None = None) -> None:
@@ -62,12 +65,14 @@ class Exchange(ABC):
         self._clients: dict[str, RestClient] = {}
         self._lock = threading.Lock()
 
-    def rest(self, market_type: MarketType) -> RestClient:
+    def rest(self, market_type: MarketType) -> "RestClient":
         """The client of a market type's REST API: one per API, shared by all threads, so that they share its budget and its bans too.
 
         Raises:
             RestUnreachableError: As `rest_api`.
         """
+        from lakehouse.exchanges.rest import RestClient  # reading files needs none
+
         api = self.rest_api(market_type)
         with self._lock:
             return self._clients.setdefault(api.url, RestClient(api))

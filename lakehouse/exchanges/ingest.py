@@ -1,6 +1,7 @@
 """One bronze cell after another from an archive: monthly files first, dailies where the month is not published, damaged or in doubt."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 import polars as pl
@@ -20,7 +21,7 @@ from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import StoredCell
 from lakehouse.transform.doubt import Doubt
-from lakehouse.transform.history import append_news
+from lakehouse.transform.history import append_news, restatements
 
 Change = Callable[[StoredCell | None], CellResult]
 _KEY = ("open_time",)
@@ -143,7 +144,7 @@ def _read_cell(
         history = pl.concat([empty, stored.rows], how="diagonal_relaxed").select(empty.columns) if stored else empty
         for file in files.values():
             history = append_news(history, file.frame.select(history.columns), _KEY, _covers(file, cell))
-        return CellResult(history, inputs, facts)
+        return CellResult(history, inputs, replace(facts, restatement_count=restatements(history, _KEY).height))
 
     return change
 

@@ -44,6 +44,10 @@ class PageRules:
 
         return min(self.sizes, key=price)[0]
 
+    def requests(self, slots: int) -> int:
+        """How many requests so many candles take, where none is absent."""
+        return -(-slots // self.limit(slots))
+
     def weight(self, limit: int) -> int:
         """What a request for at most `limit` rows costs."""
         return next(weight for rows, weight in sorted(self.sizes) if limit <= rows)

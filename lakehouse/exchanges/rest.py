@@ -9,7 +9,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
@@ -109,6 +109,16 @@ class RestClient:
         self._resume_at = 0.0
         self._banned_until: float | None = None
         self._is_up = True
+        self._share = _SHARE
+
+    @contextlib.contextmanager
+    def sparing(self, share: float) -> Iterator[None]:
+        """Use no more than a share of each minute's budget for a while, what other programs use included: for what can wait for the next minute."""
+        before, self._share = self._share, share
+        try:
+            yield
+        finally:
+            self._share = before
 
     @property
     def stats(self) -> RestStats:
@@ -296,7 +306,7 @@ class RestClient:
                 self._used = 0
             self._minute = minute
         taken = self._used + self._pending
-        if self._budget is None or not taken or taken + weight <= _SHARE * self._budget:
+        if self._budget is None or not taken or taken + weight <= self._share * self._budget:
             return 0.0
         return (minute + 1) * 60 - now + _MARGIN
 

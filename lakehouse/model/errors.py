@@ -57,6 +57,13 @@ class UnknownIntervalError(UsageError):
         super().__init__(f"{name!r} is not an interval; known: {', '.join(known)}.")
 
 
+class UnknownFillError(UsageError):
+    """A way to fill absent candles that there is not."""
+
+    def __init__(self, how: str, known: Iterable[str]) -> None:
+        super().__init__(f"{how!r} is no way to fill absent candles; known: {', '.join(known)}, or None to leave them out.")
+
+
 class RangeBackwardsError(UsageError):
     """A range whose end is not after its start."""
 
@@ -105,6 +112,37 @@ class OpenRangeError(UsageError):
 
     def __init__(self) -> None:
         super().__init__("A range has two ends: give both start and end, or neither.")
+
+
+class FillAsOfError(UsageError):
+    """A read that is to be filled and as of an earlier instant."""
+
+    def __init__(self) -> None:
+        super().__init__("Slots are filled by what the lake knows now of a market's life, which it did not know then: give fill or as_of, not both.")
+
+
+class NothingStoredError(UsageError):
+    """A range and markets of which a table has no cell; no keys stand for all markets."""
+
+    def __init__(self, table: str, keys: Iterable[str]) -> None:
+        super().__init__(
+            f"Nothing is stored in {table} of what was asked for ({', '.join(keys) or 'any market'}). Build it first, or widen the range; `lakehouse status` says what there is."
+        )
+
+
+class BeforeFirstReceiptError(UsageError):
+    """An `as_of` at which a lake had nothing yet of a cell that was asked for.
+
+    Attributes:
+        first: When it had the first of it.
+    """
+
+    def __init__(self, cell: str, as_of: datetime, first: datetime) -> None:
+        super().__init__(
+            f"At {as_of:%Y-%m-%dT%H:%M:%SZ} this lake had nothing yet of {cell}: the first of it was fetched at {first:%Y-%m-%dT%H:%M:%S.%fZ}. "
+            "Ask as of that instant or later, or leave this month out of the range."
+        )
+        self.first = first
 
 
 class SqlError(UsageError):

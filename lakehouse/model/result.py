@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import polars as pl
 
 GapClass = Literal["not_listed", "halt", "conflict", "absent"]
+ToldClass = Literal["not_listed", "halt", "conflict", "pending", "unproven"]  # what a reader is told by a clock: see `transform.gaps.told`
 Evidence = Literal["unconfirmed", "totals", "rows_daily", "rows_api"]
 NONE = "none"  # the version of an input that is legally absent
 
@@ -93,6 +94,8 @@ class CellFacts:
         unsettled_count: Keys for which sources disagreed and no proof decided.
         doubts: Days that the archive cannot settle by itself: what a REST API should be asked for.
         revised_at: When a REST API last said something else of a candle than before.
+        restatement_count: Of a bronze cell, the values that its sources replaced; None if an earlier release wrote it.
+        answered_at: Of a witness, when a REST API answered, in order: `asked` keeps the last time only, and an answer without news leaves no row.
     """
 
     gaps: tuple[GapRun, ...] = ()
@@ -104,11 +107,14 @@ class CellFacts:
     unsettled_count: int = 0
     doubts: tuple[str, ...] = ()
     revised_at: datetime | None = None
+    restatement_count: int | None = None
+    answered_at: tuple[datetime, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form; `from_json` reads it back."""
         out = {**asdict(self), "gaps": [_record(run) for run in self.gaps], "asked": [_record(asked) for asked in self.asked]}
-        return out | {name: found and found.isoformat() for name, found in (("asked_until", self.asked_until), ("revised_at", self.revised_at))}
+        out |= {name: found and found.isoformat() for name, found in (("asked_until", self.asked_until), ("revised_at", self.revised_at))}
+        return out | {"answered_at": [at.isoformat() for at in self.answered_at]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "CellFacts":
@@ -123,6 +129,8 @@ class CellFacts:
             unsettled_count=data.get("unsettled_count", 0),
             doubts=tuple(data.get("doubts", ())),
             revised_at=_instant(data.get("revised_at")),
+            restatement_count=data.get("restatement_count"),
+            answered_at=tuple(map(datetime.fromisoformat, data.get("answered_at", ()))),
         )
 
     def answers(self) -> str:

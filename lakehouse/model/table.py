@@ -23,7 +23,7 @@ _TYPES: dict[Dtype, tuple[pa.DataType, str]] = {
     pl.Float64: (pa.float64(), "double"),
     pl.Int64: (pa.int64(), "bigint"),
     pl.Int32: (pa.int32(), "int"),
-    pl.String: (pa.string(), "string"),
+    pl.String: (pa.large_string(), "string"),  # as Polars hands it over; in Parquet it is the same
     pl.Boolean: (pa.bool_(), "boolean"),
 }
 

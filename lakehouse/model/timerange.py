@@ -58,6 +58,11 @@ class TimeRange:
         count = -((first - self.end) // timedelta(days=1))
         return [f"{first + timedelta(days=n):%Y-%m-%d}" for n in range(count)]
 
+    def overlap(self, start: datetime, end: datetime) -> "TimeRange | None":
+        """The part of `[start, end)` that lies in the range; None if there is none."""
+        first, last = max(start, self.start), min(end, self.end)
+        return TimeRange(first, last) if first < last else None
+
     def clip(self, instant: datetime) -> datetime:
         """The instant, moved to the nearer end when it lies outside."""
         return min(max(instant, self.start), self.end)

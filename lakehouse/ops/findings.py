@@ -1,22 +1,31 @@
 """Quality rules over a whole table, read from its ledger: what is wrong, in which cells."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Literal
 
 import duckdb
 
+from lakehouse.datasets.candle import Candle
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.feature import Feature
 from lakehouse.model.market import Market
+from lakehouse.model.result import ToldClass
 from lakehouse.model.table import Table
+from lakehouse.ops.anomalies import SEARCHED_AT_MOST, CellAnomalies
 from lakehouse.query.views import create_view, view_name
 from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord
+from lakehouse.transform.gaps import GRACE, told
 
 Severity = Literal["warn", "error"]
+BY_CLOCK = ("gaps", "freshness")  # families whose verdict changes as time passes
+GAP_SEVERITY: Mapping[ToldClass, Severity] = {"unproven": "error", "conflict": "error", "halt": "warn"}  # the others are no findings
+LATE = timedelta(days=2)  # how old a market's newest row may be
 COMPARED_AT_MOST = 60  # cells that one resampling check recomputes, newest months first
 
 
@@ -42,10 +51,12 @@ class Verdict:
     Attributes:
         cells: How many cells were looked at.
         findings: The bad ones, worst first.
+        counts: What else was counted, by name; also what is no finding.
     """
 
     cells: int
     findings: list[Finding]
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -62,8 +73,17 @@ def families(table: type[Table]) -> dict[str, str]:
     """The rule families of a table, with what each says."""
     said = {"schema": "Every cell was written by today's declaration, and no row had to be rejected."}
     if table.zone() == "silver" and table.shape == "cells":
-        said["gaps"] = "Every expected row is there; rows the market could not have (before listing, after delisting) are not expected."
-        said["reconciliation"] = "Sources agree on every key. A dispute that a rule settled is a warning; a key that is not served because none could is an error."
+        said["gaps"] = (
+            f"Every expected row is there. Absent rows are an error once their day is {GRACE.days} days old, and so are rows not served because sources disagree; a proven halt is a "
+            "warning. Rows the market could not have (before listing, after delisting) are not expected."
+        )
+        said["reconciliation"] = "Sources agree on every key, or a proof decided. A key that only the rank of its source decided, or nothing, is a warning."
+        said["freshness"] = f"Every market that is not delisted has a row of the last {LATE.days} days."
+    if issubclass(table, Candle):
+        said["anomalies"] = (
+            "No candle looks wrong: prices that leave their neighbours and come back, prices that stand still, volumes far above their hours. Flags only. "
+            f"One check searches at most {SEARCHED_AT_MOST} cells, those never searched first, and none twice for the same rows."
+        )
     if _is_resampled(table):
         said["resample"] = "Rows, volumes, trades and extremes equal those of the 1m candles below, recomputed in SQL from the stored files."
     return said
@@ -81,16 +101,20 @@ def check_schema(table: type[Table], stored: Iterable[CellRecord], foreign: Iter
     return Verdict(len(records), _sorted(findings))
 
 
-def check_gaps(stored: Ledger) -> Verdict:
-    """Cells with expected rows that are absent."""
-    findings = []
+def check_gaps(stored: Ledger, now: datetime) -> Verdict:
+    """Cells with expected rows that are absent, by the class a reader is told at an instant."""
+    findings, counts = [], Counter[str]()
     for cell, record in stored.items():
-        runs = [run for run in record.facts.gaps if run.gap_class == "absent"]
-        if runs:
-            first = min(runs, key=lambda run: run.start)
-            findings.append(Finding(str(cell), "error", f"{sum(run.slot_count for run in runs):,} rows absent in {len(runs)} runs, the first from {first.start:%Y-%m-%d %H:%M}"))
+        runs = list(told(record.facts.gaps, now))
+        for gap_class in dict.fromkeys(gap_class for gap_class, _ in runs):
+            of_class = [run for told_class, run in runs if told_class == gap_class]
+            rows = sum(run.slot_count for run in of_class)
+            counts[f"{gap_class}_rows"] += rows
+            if gap_class in GAP_SEVERITY:
+                what = f"{rows:,} rows absent in {len(of_class)} runs ({gap_class}), the first from {min(run.start for run in of_class):%Y-%m-%d %H:%M}"
+                findings.append(Finding(str(cell), GAP_SEVERITY[gap_class], what))
     findings += [Finding(str(cell), "error", "nothing is stored of this window, between others that are: it failed, or was never built") for cell in holes(stored)]
-    return Verdict(len(stored), _sorted(findings))
+    return Verdict(len(stored), _sorted(findings), counts)
 
 
 def holes(stored: Ledger) -> list[Cell]:
@@ -108,13 +132,56 @@ def holes(stored: Ledger) -> list[Cell]:
 
 
 def check_reconciliation(stored: Ledger) -> Verdict:
-    """Cells with keys on which sources disagree."""
-    findings = []
+    """Cells with keys on which sources disagree and no proof decided. Disputes that a proof decided are counted only."""
+    findings, counts = [], Counter(settled=0, unsettled=0, unserved=0)
     for cell, record in stored.items():
         unserved = sum(run.slot_count for run in record.facts.gaps if run.gap_class == "conflict")
-        if unserved or record.facts.conflict_count:
-            findings.append(Finding(str(cell), "error" if unserved else "warn", f"{record.facts.conflict_count} keys disputed, {unserved} of them not served"))
-    return Verdict(len(stored), _sorted(findings))
+        unsettled = record.facts.unsettled_count
+        counts.update(settled=record.facts.conflict_count - unsettled, unsettled=unsettled, unserved=unserved)
+        if unsettled:
+            findings.append(
+                Finding(str(cell), "warn", f"{unsettled:,} of {record.facts.conflict_count:,} disputed keys are decided by no proof; {unserved:,} of them are not served")
+            )
+    return Verdict(len(stored), _sorted(findings), counts)
+
+
+def check_freshness(stored: Ledger, delisted: Collection[Market], now: datetime) -> Verdict:
+    """Markets whose newest row is old, but for those that ended; a warning however old, for a lake may be meant to hold the past alone.
+
+    Args:
+        stored: The table's ledger.
+        delisted: Markets of which no more rows are expected.
+        now: The instant to hold it against.
+
+    Returns:
+        The verdict, over the newest cell of each market.
+    """
+    newest: dict[Market, CellRecord] = {}
+    for cell, record in stored.items():  # market by market, in order of time
+        if cell.own_market not in delisted and (record.last_time or cell.own_market not in newest):
+            newest[cell.own_market] = record
+    findings = []
+    for record in newest.values():
+        last = record.last_time or record.key.window.start
+        if now - last > LATE:
+            asked = record.facts.asked_until
+            what = f"the newest row is of {last:%Y-%m-%d %H:%M}, {(now - last).days} days old" if record.last_time else "it has no row"
+            findings.append(Finding(str(record.key), "warn", what + (f"; sources answered up to {asked:%Y-%m-%d %H:%M}" if asked else "")))
+    return Verdict(len(newest), _sorted(findings))
+
+
+def check_anomalies(stored: Ledger, known: Mapping[Cell, CellAnomalies]) -> Verdict:
+    """Cells with candles that look wrong, of those that were searched as they are now."""
+    found = [(cell, known[cell]) for cell in stored if cell in known]
+    counts = Counter(waiting=len(stored) - len(found))
+    for _, anomalies in found:
+        counts.update(anomalies.counts)
+    findings = [
+        Finding(str(cell), "warn", f"{', '.join(f'{count} {kind}' for kind, count in anomalies.counts.items())}; the first at {anomalies.first[:16]}")
+        for cell, anomalies in found
+        if anomalies.counts
+    ]
+    return Verdict(len(found), _sorted(findings), counts)
 
 
 def check_resample(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, table: type[Table], stored: Ledger, source: type[Table], minutes: Ledger) -> Verdict:

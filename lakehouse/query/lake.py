@@ -1,9 +1,10 @@
 """`Lake`: the Python SDK."""
 
+import hashlib
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,22 @@ import polars as pl
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import NoLakeError, NotALakeObjectError, OpenRangeError
+from lakehouse.model.errors import FillAsOfError, NoLakeError, NotALakeObjectError, OpenRangeError, UnknownFillError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
-from lakehouse.model.timerange import TimeRange
+from lakehouse.model.timerange import TimeRange, parse_instant
 from lakehouse.query.engine import connect
+from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
-from lakehouse.storage.layout import market_prefix, parse_cell_path, partition_columns
+from lakehouse.storage.layout import FILE, market_prefix, parse_cell_path, partition_columns
 from lakehouse.storage.ledger import cells_of_market, records, survey, survey_market
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.parquet import read_footer
 from lakehouse.storage.tables import CellRecord
+from lakehouse.transform.fill import FILLS, Fill, fill_candles
+from lakehouse.transform.gaps import told_frame
 from lakehouse.transform.resample import resample
 
 Instant = str | date | datetime
@@ -46,7 +50,7 @@ class Lake:
         self.objects = LakeObjects(root)
         self.registry = registry
 
-    def candles(self, market: str | Market, start: Instant, end: Instant, interval: str = "1m") -> pl.DataFrame:
+    def candles(self, market: str | Market, start: Instant, end: Instant, interval: str = "1m", fill: Fill | None = None, as_of: Instant | None = None) -> pl.DataFrame:
         """Candles of one market.
 
         Args:
@@ -54,23 +58,57 @@ class Lake:
             start: First instant; text without an offset is UTC.
             end: End of the range, exclusive.
             interval: `1m`, `5m`, `15m`, `1h`, `4h` or `1d`. Where the gold table of that interval is not built, or not from today's 1m candles, they are resampled by the same function.
+            fill: What to do about slots without a candle between the market's first and newest one: None leaves them out; `null` adds a row with its `open_time` only; `flat` one with the
+                last close as its prices and zero volume. A slot in which the market was not listed gets none, and no price is carried across it.
+            as_of: What this lake had at that instant, made from bronze by today's rules, in place of what it has now.
 
         Returns:
-            Rows with `open_time` in `[start, end)`, in order, with the columns of `silver/candle` (1m) or of `gold/candle_<interval>`. Gaps have no row.
+            Rows with `open_time` in `[start, end)`, in order, with the columns of `silver/candle` (1m) or of `gold/candle_<interval>`. Gaps have no row, unless `fill` is given:
+            then `is_filled` tells the added rows from the real ones, which are as they were.
 
         Raises:
-            MarketKeyError, TimeFormatError, RangeBackwardsError, UnknownIntervalError: As named.
+            MarketKeyError, TimeFormatError, RangeBackwardsError, UnknownIntervalError, UnknownFillError: As named.
+            BeforeFirstReceiptError: At `as_of` there was nothing yet of a month of the range of which there is something now.
+            FillAsOfError: Both `fill` and `as_of` are given.
             StoreError: The lake's store does not answer, or refuses.
         """
         span, wanted, length = TimeRange.parse(start, end), _market(market), Interval.parse(interval)
-        fine = self.registry.table("silver/candle")
-        if length == MINUTE:
-            return _within(self._rows(fine, wanted, span), span)
-        coarse = self.registry.table(f"gold/candle_{length}")
-        made = self._of_market(coarse, wanted, span)
-        if all(cell in made and made[cell].inputs[f"silver/candle@{cell.date}"] == record.version for cell, record in self._of_market(fine, wanted, span).items()):
-            return _within(self._rows(coarse, wanted, span), span)
-        return _within(resample(self._rows(fine, wanted, span), length).select(coarse.names()), span)
+        if fill is None:
+            return _within(self._candles(wanted, span, length, parse_instant(as_of) if as_of is not None else None), span)
+        if as_of is not None:
+            raise FillAsOfError
+        if fill not in FILLS:
+            raise UnknownFillError(fill, FILLS)
+        stored = self._of_market(self.registry.table("silver/candle"), wanted).values()
+        breaks = [TimeRange(run.start, run.end) for record in stored for run in record.facts.gaps if run.gap_class == "not_listed"]
+        times = [(record.first_time, record.last_time) for record in stored if record.first_time and record.last_time]
+        before = max((first for first, _ in times if first < span.start), default=span.start)  # the month with the price that is carried into the range
+        rows = self._candles(wanted, TimeRange(before, span.end), length)
+        known = span.overlap(min(first for first, _ in times), max(last for _, last in times) + MINUTE.delta) if times else None
+        return _within(fill_candles(rows, length, known, fill, breaks), span)
+
+    def gaps(
+        self, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None, now: Instant | None = None
+    ) -> pl.DataFrame:
+        """Every expected 1m candle that is absent, and why, as the cells themselves say.
+
+        Args:
+            markets: Market keys, one or several; all if left out.
+            start: First instant; needs `end`.
+            end: End of the range, exclusive; needs `start`. Runs are cut to the range.
+            now: The instant that tells `pending` from `unproven`; the present if left out.
+
+        Returns:
+            A row per run, in order of market and time: `exchange`, `market_type`, `symbol`, `start_time`, `end_time` (exclusive), `slot_count`, `gap_class`, `asked_at` (when a REST
+            API was last asked for it), `halted_at` (when trading stopped). Classes: `not_listed`; `halt` (proven); `conflict` (sources disagree and none could be chosen);
+            `pending` (absent, and still within the time files may take to appear); `unproven` (absent, and later than that).
+
+        Raises:
+            OpenRangeError, NoLakeError, NotALakeObjectError: As for `scan`.
+        """
+        wanted, span = _markets(markets), _span(start, end)
+        records = self._readable(self.registry.table("silver/candle"), _asks(wanted, span))
+        return told_frame(((record.key.own_market, record.facts.gaps) for record in records), parse_instant(now) if now is not None else datetime.now(UTC), span)
 
     def scan(self, table: str, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None) -> pl.LazyFrame:
         """A lazy scan of any table, over only the files that can hold what is asked for.
@@ -89,11 +127,7 @@ class Lake:
         Returns:
             The table's columns and those of its path (`exchange`, `market_type`, `symbol`, `month`). What the store refuses while it is collected, `collect` says plainly.
         """
-        if (start is None) != (end is None):
-            raise OpenRangeError
-        keys = [markets] if isinstance(markets, str | Market) else markets
-        span = TimeRange.parse(start, end) if start is not None and end is not None else None
-        return self._cells(self.registry.table(table).name, [_market(key) for key in keys] if keys is not None else None, span, with_path=True)
+        return self._cells(self.registry.table(table).name, _markets(markets), _span(start, end), with_path=True)
 
     def sql(self, query: str) -> pl.DataFrame:
         """Run SQL over views named `zone.table`; times are UTC.
@@ -110,6 +144,46 @@ class Lake:
     def markets(self) -> pl.DataFrame:
         """All known markets: `silver/market`."""
         return self.collect(self.scan(MarketTable.name))
+
+    def restatements(
+        self, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None, table: str = "silver/candle"
+    ) -> pl.DataFrame:
+        """What sources replaced of what they had published: two successive values of one key and source.
+
+        Args:
+            markets: Market keys, one or several; all if left out.
+            start: First instant; needs `end`.
+            end: End of the range, exclusive; needs `start`.
+            table: The silver table whose sources are meant.
+
+        Raises:
+            OpenRangeError, NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
+
+        Returns:
+            A row per replaced value, by market, time and source: `market`, the key, `source` (`monthly`, `daily`, `api`), `change` (`changed`, `removed`: nothing
+            stands in its place; `added`: it stands in the place of nothing), and each value, `source_file` and `fetched_at` as `<name>_before` and `<name>_after`.
+        """
+        dataset, wanted, span = self.registry.dataset(table), _markets(markets), _span(start, end)
+        found = restated(self.objects, dataset, [(part.name, record) for part in dataset.restated for record in self._readable(part, _asks(wanted, span))])
+        return found.filter(pl.col(dataset.silver.key[0]).is_between(span.start, span.end, closed="left")) if span else found
+
+    def dataset_id(self, table: str, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None) -> str:
+        """A name for data as it is now: a hash over the versions of the cells that hold what is asked for.
+
+        Two lakes with equal cells give one name, wherever they lie; whatever changes in any of the cells gives another. A range counts as the whole cells it touches.
+
+        Args:
+            table: As for `scan`.
+            markets: As for `scan`, in any order.
+            start: As for `scan`.
+            end: As for `scan`.
+
+        Raises:
+            OpenRangeError, NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
+        """
+        wanted, span = _markets(markets), _span(start, end)
+        cells = [f"{record.path} {record.version}" for record in self._readable(self.registry.table(table), _asks(wanted, span))]
+        return hashlib.sha256("\n".join(sorted(cells)).encode()).hexdigest()[:32]
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """Collect a scan of this lake, with the lake's errors in place of those of the reader.
@@ -140,13 +214,38 @@ class Lake:
         _refuse(table, foreign, asked)
         return [record for cell, record in stored.items() if asked(cell)]
 
-    def _of_market(self, table: type[Table], market: Market, span: TimeRange) -> dict[Cell, CellRecord]:
-        """As `_readable`, of one market and the months of a range, in order of time."""
+    def _candles(self, market: Market, span: TimeRange, interval: Interval, as_of: datetime | None = None) -> pl.DataFrame:
+        """The candles of all months that a range touches."""
+        fine = self.registry.table("silver/candle")
+        if as_of is not None:
+            rows = self._rows_as_of(fine, market, span, as_of)
+            return rows if interval == MINUTE else resample(rows, interval).select(self.registry.table(f"gold/candle_{interval}").names())
+        if interval == MINUTE:
+            return self._rows(fine, market, span)
+        coarse = self.registry.table(f"gold/candle_{interval}")
+        made = self._of_market(coarse, market, span)
+        if all(cell in made and made[cell].inputs[f"silver/candle@{cell.date}"] == record.version for cell, record in self._of_market(fine, market, span).items()):
+            return self._rows(coarse, market, span)
+        return resample(self._rows(fine, market, span), interval).select(coarse.names())
+
+    def _of_market(self, table: type[Table], market: Market, span: TimeRange | None = None) -> dict[Cell, CellRecord]:
+        """As `_readable`, of one market and the months of a range, or of all, in order of time."""
         if not self.objects.exists():
             raise NoLakeError(self.objects.root)
-        stored, foreign = survey_market(self.objects, table, market, span.months())
+        if span:
+            months = span.months()
+        else:
+            paths = [found.path for found in self.objects.list(market_prefix(table, market)) if found.path.endswith(FILE)]
+            months = [cell.date[:7] for path in paths if (cell := parse_cell_path(table, path))]
+        stored, foreign = survey_market(self.objects, table, market, months)
         _refuse(table, foreign, lambda cell: True)
         return stored
+
+    def _rows_as_of(self, table: type[Table], market: Market, span: TimeRange, instant: datetime) -> pl.DataFrame:
+        """As `_rows`, of a silver table at an instant."""
+        if not self.objects.exists():
+            raise NoLakeError(self.objects.root)
+        return rows_as_of(self.objects, self.registry.dataset(table.name), [Cell(month, market) for month in span.months()], instant)
 
     def _rows(self, table: type[Table], market: Market, span: TimeRange) -> pl.DataFrame:
         """All rows of one market's cells that touch a range, in order of time.
@@ -173,12 +272,7 @@ class Lake:
 
     def _cells(self, name: str, markets: list[Market] | None, span: TimeRange | None, with_path: bool = False) -> pl.LazyFrame:
         table = self.registry.table(name)
-        months = set(span.months()) if span else None
-
-        def asked(cell: Cell) -> bool:
-            return (markets is None or cell.market is None or cell.market in markets) and (months is None or cell.date[:7] in months)
-
-        paths = [self.objects.uri(record.path) for record in self._readable(table, asked)]
+        paths = [self.objects.uri(record.path) for record in self._readable(table, _asks(markets, span))]
         hive = partition_columns(table) if with_path else []
         schema = pl.Schema(dict(table.polars_schema()) | dict.fromkeys(hive, pl.String))
         if not paths:
@@ -210,6 +304,23 @@ def _within(rows: pl.DataFrame, span: TimeRange) -> pl.DataFrame:
     if rows.height and times[0] >= span.start and times[-1] < span.end:
         return rows
     return rows.filter(pl.col("open_time").is_between(span.start, span.end, closed="left"))
+
+
+def _asks(markets: Collection[Market] | None, span: TimeRange | None) -> Callable[[Cell], bool]:
+    """Whether a cell can hold something of these markets in the months of a range."""
+    months = set(span.months()) if span else None
+    return lambda cell: (markets is None or cell.market is None or cell.market in markets) and (months is None or cell.date[:7] in months)
+
+
+def _span(start: Instant | None, end: Instant | None) -> TimeRange | None:
+    if (start is None) != (end is None):
+        raise OpenRangeError
+    return TimeRange.parse(start, end) if start is not None and end is not None else None
+
+
+def _markets(markets: Iterable[str | Market] | str | Market | None) -> list[Market] | None:
+    keys = [markets] if isinstance(markets, str | Market) else markets
+    return [_market(key) for key in keys] if keys is not None else None
 
 
 def _market(market: str | Market) -> Market:

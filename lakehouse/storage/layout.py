@@ -4,7 +4,7 @@
 silver/gap/month=2024-01/data.parquet · silver/market/data.parquet
 landing/exchange=binance/<archive key>/<sha256>.zip, <sha256>.json
 quarantine/<zone>/<table>/…/data.parquet
-ledger/<zone>/<table>.parquet
+ledger/<zone>/<table>.parquet, ledger/<zone>/<table>.anomalies.json
 """
 
 from urllib.parse import quote, unquote
@@ -87,3 +87,8 @@ def landing_key(exchange: str, path: str) -> str:
 def ledger_path(table: type[Table]) -> str:
     """The object that caches the footers of a table."""
     return f"ledger/{table.name}.parquet"
+
+
+def anomalies_path(table: type[Table]) -> str:
+    """The object that remembers which cells of a table were searched for anomalies, and what was found."""
+    return f"ledger/{table.name}.anomalies.json"

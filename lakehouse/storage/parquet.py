@@ -37,7 +37,9 @@ def encode(table: type[Table], rows: pl.DataFrame, footer: dict[str, Any], news:
     deltas = {name: "DELTA_BINARY_PACKED" for name, column in table.columns.items() if column.dtype in (pl.Int64, pl.Int32) or isinstance(column.dtype, pl.Datetime)}
     with pq.ParquetWriter(sink, schema, compression="zstd", compression_level=3, use_dictionary=texts, column_encoding=deltas, write_statistics=True) as writer:
         if rows.height:
-            writer.write_table(rows.to_arrow().cast(schema), row_group_size=_ROW_GROUP)
+            # Not `cast`: it imports pyarrow.compute, which reads its own documentation for a tenth of a second.
+            columns = rows.to_arrow(compat_level=pl.CompatLevel.oldest()).columns
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=_ROW_GROUP)
         version = version_of(table, sink.getvalue(), news)
         writer.add_key_value_metadata({FOOTER_KEY: json.dumps(footer | {"version": version, "writer": WRITER}, sort_keys=True)})
     return sink.getvalue(), version

@@ -52,7 +52,8 @@ def days_in_doubt(
         witness: Coarser candles stated independently, see `judge`.
         length: Length of a witness candle.
     """
-    odd = rows.filter((pl.col("open_time").dt.truncate(step) != pl.col("open_time")) | (pl.col("close_time") < pl.col("open_time") + step - _MICRO))["open_time"]
+    is_odd = (pl.col("open_time").dt.truncate(step) != pl.col("open_time")) | (pl.col("close_time") < pl.col("open_time") + step - _MICRO)
+    odd = rows.select(pl.col("open_time").filter(is_odd))["open_time"]
     disagreeing = _disagreeing(rows, witness, length) if witness is not None else {}
     if (listed is None or listed <= window.start) and not (broken.len() or odd.len() or disagreeing):
         complete = expected_slots(window, step)

@@ -1,13 +1,23 @@
 """Which expected rows are absent, and why."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
-from lakehouse.model.result import Asked, GapRun
+from lakehouse.model.market import Market
+from lakehouse.model.result import Asked, GapRun, ToldClass
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange
+
+GRACE = timedelta(days=7)  # after its day, before what no source has is held to be absent for good: daily files appear one to two days late, some a week
+LISTING_BREAK = timedelta(days=7)
+"""No halt on record lasted two days; a symbol that comes back after more than a week was taken off."""
+_TOLD: dict[str, Any] = {"exchange": pl.String, "market_type": pl.String, "symbol": pl.String, "start_time": UTC_TIME, "end_time": UTC_TIME, "slot_count": pl.Int64}
+_TOLD |= {"gap_class": pl.String, "asked_at": UTC_TIME, "halted_at": UTC_TIME}
+_FOREVER = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 def slots_of(times: pl.Series, step: timedelta) -> pl.Series:
@@ -36,7 +46,8 @@ def find_gaps(
 
     A `halt` is proven: a REST API was asked for a range that holds the run, it has no row there, and the same asking knows a candle on both
     sides, by a row within the range or by what it names before and after it. Whatever else is absent is `absent`; a run is cut where askings
-    cover parts of it.
+    cover parts of it. A halt of `LISTING_BREAK` or longer is none: the market was taken off and listed again, maybe as another coin under the same symbol, so its
+    slots are `not_listed`.
 
     Args:
         times: `open_time` of the rows.
@@ -83,7 +94,16 @@ def find_gaps(
         .drop("run")
     )
     stops = _stops(times, truncated, step)
-    return tuple(GapRun(gap_class, start, start + n * step, n, asked_at, stops.get(start) if gap_class == "halt" else None) for gap_class, start, n, asked_at in runs.iter_rows())
+    found = (GapRun(gap_class, start, start + n * step, n, asked_at, stops.get(start) if gap_class == "halt" else None) for gap_class, start, n, asked_at in runs.iter_rows())
+    beside = [instant for asking in answered for instant in (asking.before, asking.after) if instant]
+    known = pl.concat([times, api, pl.Series(beside, dtype=times.dtype)])
+    return tuple(replace(run, gap_class="not_listed") if run.gap_class == "halt" and _is_listing_break(run, known) else run for run in found)
+
+
+def _is_listing_break(halt: GapRun, known: pl.Series) -> bool:
+    """Whether the candles around a proven halt, in this cell or beyond it, are so far apart that the market was not listed between them."""
+    before, after = known.filter(known < halt.start).max(), known.filter(known >= halt.end).min()
+    return before is not None and after is not None and bool(after - before >= LISTING_BREAK)  # type: ignore[operator]
 
 
 def _among(times: pl.Series, step: timedelta) -> pl.Expr:
@@ -111,3 +131,50 @@ def _stops(times: pl.Series, truncated: pl.DataFrame | None, step: timedelta) ->
     last = times.to_frame("open_time").group_by(slots_of(times, step).alias("slot")).agg(pl.col("open_time").max())
     found = truncated.join(last, on="open_time").select(pl.col("slot") + step, pl.col("close_time") + timedelta(microseconds=1))
     return dict(found.iter_rows())
+
+
+def told(runs: Iterable[GapRun], now: datetime, grace: timedelta = GRACE) -> Iterator[tuple[ToldClass, GapRun]]:
+    """Gap runs with the class a reader is told: an `absent` run is `pending` until its day is older than the grace, and `unproven` from then on.
+
+    Args:
+        runs: Runs as cells hold them.
+        now: The reader's clock.
+        grace: How long after its day a file may still appear.
+
+    Yields:
+        Class and run; a run over days on both sides of the grace comes in two parts.
+    """
+    settled = (now - grace).replace(hour=0, minute=0, second=0, microsecond=0)
+    for run in runs:
+        if run.gap_class != "absent":
+            yield run.gap_class, run
+            continue
+        parts: tuple[tuple[ToldClass, GapRun | None], ...] = (("unproven", cut(run, _FOREVER[0], settled)), ("pending", cut(run, settled, _FOREVER[1])))
+        yield from ((gap_class, part) for gap_class, part in parts if part)
+
+
+def cut(run: GapRun, start: datetime, end: datetime) -> GapRun | None:
+    """The part of a run whose slots open in `[start, end)`; None if none does."""
+    step = (run.end - run.start) / run.slot_count
+    first, last = max(0, -((run.start - start) // step)), min(run.slot_count, -((run.start - end) // step))
+    return replace(run, start=run.start + first * step, end=run.start + last * step, slot_count=last - first) if first < last else None
+
+
+def told_frame(runs: Iterable[tuple[Market, Iterable[GapRun]]], now: datetime, span: TimeRange | None = None) -> pl.DataFrame:
+    """Runs of many markets as a reader is told of them.
+
+    Args:
+        runs: Markets with the runs of a cell, in order of time.
+        now: The reader's clock.
+        span: Only the slots that open in it.
+
+    Returns:
+        `exchange`, `market_type`, `symbol`, `start_time`, `end_time`, `slot_count`, `gap_class`, `asked_at`, `halted_at`, in order of market and time.
+    """
+    rows = [
+        (m.exchange, m.market_type, m.symbol, part.start, part.end, part.slot_count, gap_class, part.asked_at, part.halted_at)
+        for m, of_cell in runs
+        for gap_class, run in told(of_cell, now)
+        if (part := cut(run, span.start, span.end) if span else run)
+    ]
+    return pl.DataFrame(rows, schema=_TOLD, orient="row").sort("exchange", "market_type", "symbol", "start_time")

@@ -1,12 +1,15 @@
 """The history of values that bronze keeps: every set of rows a source ever had for a key."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import polars as pl
 
 from lakehouse.model.timerange import TimeRange
 
 LINEAGE = ("source", "source_file", "source_sha256", "fetched_at", "is_removed")
+
+_STAMP = pl.concat_str(pl.col("fetched_at").dt.epoch("us").cast(pl.String).str.zfill(20), "source_sha256")  # tells sets apart, in order; the hash breaks ties
 
 
 def value_columns(frame: pl.DataFrame, key: Sequence[str]) -> list[str]:
@@ -26,8 +29,54 @@ def newest(history: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     group = [*key, "source"]
     if not history.select(group).is_duplicated().any():
         return history.filter(~pl.col("is_removed"))
-    stamp = pl.concat_str(pl.col("fetched_at").dt.epoch("us").cast(pl.String).str.zfill(20), "source_sha256")  # the hash breaks ties
-    return history.filter((stamp == stamp.max().over(group)) & ~pl.col("is_removed"))
+    return history.filter((_STAMP.max().over(group) == _STAMP) & ~pl.col("is_removed"))
+
+
+def known_at(history: pl.DataFrame, instant: datetime) -> pl.DataFrame:
+    """The rows of a history that had been fetched by an instant."""
+    return history.filter(pl.col("fetched_at") <= instant)
+
+
+def revised_at(history: pl.DataFrame, key: Sequence[str]) -> datetime | None:
+    """When a source last said something else of a key than before, in the history of one source that states a key once."""
+    again: datetime | None = history.filter(history.select(key).is_duplicated())["fetched_at"].max()  # type: ignore[assignment]
+    return again
+
+
+def restatements(history: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """What sources replaced: two successive sets of rows of one key and source, value by value.
+
+    The first set of a key is none: nothing was replaced. Of sets that share a variant only the others are told.
+
+    Args:
+        history: Bronze rows, in any order.
+        key: The key columns.
+
+    Returns:
+        One row per replaced variant, ordered by key, source and time: the key, `source`, `change` (`changed`; `removed`: nothing stands in its place;
+        `added`: it stands in the place of nothing), and every value, `source_file` and `fetched_at` as `<name>_before` and `<name>_after`. Values that are
+        not there are null.
+    """
+    group, values = [*key, "source"], value_columns(history, key)
+    step, place = [*group, "set"], [*group, "set", "place"]
+    stated = history.filter(history.select(group).is_duplicated()).with_columns(_STAMP.rank("dense").over(group).cast(pl.Int64).alias("set"))
+    lineage = stated.unique(step, keep="first").select(*step, "source_file", "fetched_at")
+
+    def told_alone(ours: pl.DataFrame, theirs: pl.DataFrame, suffix: str) -> pl.DataFrame:
+        """What one set states and the other does not, numbered within its key."""
+        alone = ours.filter(~pl.col("is_removed")).select(*step, *values).join(theirs.filter(~pl.col("is_removed")), on=[*step, *values], how="anti", nulls_equal=True)
+        return alone.sort(*step, *values).with_columns(pl.int_range(pl.len()).over(step).alias("place")).rename({name: f"{name}_{suffix}" for name in values})
+
+    earlier = stated.with_columns(pl.col("set") + 1).join(lineage, on=step, how="semi")
+    later = stated.filter(pl.col("set") > 1)
+    before, after = told_alone(earlier, later, "before"), told_alone(later, earlier, "after")
+    both = before.with_columns(was=True).join(after.with_columns(is_now=True), on=place, how="full", coalesce=True)
+    both = both.join(lineage.with_columns(pl.col("set") + 1), on=step).join(lineage, on=step, suffix="_after")
+    change = pl.when(pl.col("was").is_null()).then(pl.lit("added")).when(pl.col("is_now").is_null()).then(pl.lit("removed")).otherwise(pl.lit("changed"))
+    paired = [f"{name}_{suffix}" for name in values for suffix in ("before", "after")]
+    told = ["source_file_before", "source_file_after", "fetched_at_before", "fetched_at_after"]
+    both = both.rename({"source_file": "source_file_before", "fetched_at": "fetched_at_before"})
+    return both.sort(place).select(*group, change.alias("change"), *paired, *told)
 
 
 def append_news(history: pl.DataFrame, fresh: pl.DataFrame, key: Sequence[str], covers: TimeRange) -> pl.DataFrame:

@@ -1,14 +1,20 @@
 """Checks pass over a good lake and fail for real: over gaps, disputes, older meanings, and stored rows that were tampered with."""
 
+from dataclasses import replace
+
 import dagster as dg
 import polars as pl
 import pytest
 
+from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.defs.services import LakeServices
+from lakehouse.defs.steps import known_markets
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import CellResult
-from lakehouse.ops import findings
+from lakehouse.ops import anomalies, findings
 from lakehouse.simulator import Simulator
+from lakehouse.transform.anomalies import find_anomalies
+from lakehouse_tests.making import at
 
 from .conftest import BTC, ETH, HOURS, SILVER, Shell
 
@@ -44,8 +50,9 @@ def test_all_checks_of_a_good_lake_pass_and_count_its_cells(shell: Shell, lake: 
     for table in lake.registry.tables:
         evaluations = shell.check(table.name)
         assert list(evaluations) == list(findings.families(table)), table.name
-        cells = {"silver/market": 1, "silver/gap": 3}.get(table.name, 6)
-        assert {name: (found.passed, *numbers(found)) for name, found in evaluations.items()} == dict.fromkeys(evaluations, (True, cells, 0))
+        cells = {"silver/market": 1, "silver/gap": 3, "bronze/candle_api": 0}.get(table.name, 6)
+        ended = {"freshness": (True, 0, 0)} if "freshness" in evaluations else {}  # both markets are delisted
+        assert {name: (found.passed, *numbers(found)) for name, found in evaluations.items()} == dict.fromkeys(evaluations, (True, cells, 0)) | ended
 
 
 @pytest.mark.slow
@@ -96,7 +103,13 @@ def test_a_dispute_within_one_file_is_an_error_and_its_rows_are_in_quarantine(sh
     sim.add_fault("daily_absent=*BTCUSDT-1m-2024-02-*")
     shell.build(SILVER, [BTC])
     evaluations = shell.check(SILVER)
-    assert (evaluations["reconciliation"].passed, evaluations["reconciliation"].severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert {name: (evaluations[name].passed, evaluations[name].severity) for name in ("gaps", "reconciliation")} == {
+        "gaps": (False, dg.AssetCheckSeverity.ERROR),
+        "reconciliation": (False, dg.AssetCheckSeverity.WARN),
+    }
+    counted = {name: evaluations["reconciliation"].metadata[name].value for name in ("settled", "unsettled", "unserved")}
+    assert counted["settled"] == 0
+    assert counted["unsettled"] == counted["unserved"] == evaluations["gaps"].metadata["conflict_rows"].value
     quarantined = lake.tables.quarantined(lake.registry.table(SILVER), BAD)
     assert quarantined is not None
     assert (evaluations["schema"].passed, evaluations["schema"].severity) == (False, dg.AssetCheckSeverity.WARN)
@@ -121,3 +134,37 @@ def test_a_check_can_be_run_alone(shell: Shell) -> None:
     )
     result = shell.job.get_subset(asset_selection=set(), asset_check_selection={key}).execute_in_process(instance=shell.instance)
     assert [evaluation.check_name for evaluation in result.get_asset_check_evaluations()] == ["gaps"]
+
+
+def test_anomalies_are_searched_once_per_version_and_warned_of(shell: Shell, lake: LakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+    monkeypatch.setattr(anomalies, "find_anomalies", lambda rows, sensitivity: searched.append(rows.height) or find_anomalies(rows, sensitivity))
+    shell.build(SILVER, [BTC])
+    assert sorted(searched) == [720, 1440, 29 * 1440], "a build ends with the checks"
+    rows = rows_of(lake, SILVER, BAD)
+    spiked = rows.with_columns(pl.when(pl.int_range(pl.len()) == 700).then(pl.col("high") * 3).otherwise("high").alias("high"))
+    tamper(lake, SILVER, BAD, spiked)
+    for _ in range(2):
+        found_anomalies = shell.check(SILVER)["anomalies"]
+        assert (found_anomalies.passed, found_anomalies.severity, *numbers(found_anomalies)) == (False, dg.AssetCheckSeverity.WARN, 3, 1)
+        assert found(found_anomalies)[0]["what"] == "1 spike; the first at 2024-02-01 11:40"
+        assert {name: found_anomalies.metadata[name].value for name in ("spike", "waiting")} == {"spike": 1, "waiting": 0}
+    assert len(searched) == 4
+
+
+def test_a_market_whose_rows_stop_is_warned_of(shell: Shell, lake: LakeServices) -> None:
+    """It is thought to trade on: by the lake's clock, and against its newest row alone."""
+    shell.build(SILVER, [BTC])
+    alive = replace(known_markets(lake)[BTC], delisted=None)
+    lake.tables.put(MarketTable, None, CellResult(market_frame([alive]), {}))
+    verdicts = {}
+    for now in ("2024-03-03T11", "2024-03-03T13", "2024-03-11T13"):
+        lake.clock = lambda now=now: at(now)  # type: ignore[misc]
+        freshness = shell.check(SILVER)["freshness"]
+        verdicts[now] = (freshness.passed, None if freshness.passed else freshness.severity, *numbers(freshness))
+    assert verdicts == {
+        "2024-03-03T11": (True, None, 1, 0),
+        "2024-03-03T13": (False, dg.AssetCheckSeverity.WARN, 1, 1),
+        "2024-03-11T13": (False, dg.AssetCheckSeverity.WARN, 1, 1),
+    }
+    assert str(found(freshness)[0]["what"]).startswith("the newest row is of 2024-03-01 11:59, 10 days old; sources answered up to")

@@ -30,6 +30,7 @@ def client(sim: Simulator) -> ArchiveClient:
 @pytest.fixture
 def by_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Fetch with the tool, or without it."""
+    monkeypatch.setattr(archive, "_FEW", 0)
     if request.param == "http":
         monkeypatch.setattr(archive, "s5cmd_path", lambda: None)
     return str(request.param)
@@ -135,6 +136,7 @@ def test_a_file_that_stays_unavailable_is_one_error_and_the_others_arrive(by_way
 
 
 def test_a_tool_that_does_not_work_is_replaced_by_plain_http(folder: ArchiveFolder, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_FEW", 0)
     monkeypatch.setattr(archive, "s5cmd_path", lambda: "/bin/false")
     with serve(folder) as sim, Batch(client(sim), list(files)) as batch:
         assert outcomes(batch, list(files)) == files

@@ -15,6 +15,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import FetchError
 from lakehouse.model.market import Market
 from lakehouse.model.result import GapRun, Problem
+from lakehouse.query.lake import Lake
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.storage.objects import LakeObjects
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, MINUTE, NOW, at, facts
@@ -164,6 +165,11 @@ def test_a_reupload_is_due_is_kept_beside_the_old_value_and_is_served(reading: R
     both = bronze.rows.filter(open_time=changed["open_time"][0])
     assert both.sort("fetched_at").select("fetched_at", "source").rows() == [(NOW, "monthly"), (later, "monthly")]
     assert both["source_sha256"].n_unique() == both["close"].n_unique() == 2
+    assert (first.facts.restatement_count, second.facts.restatement_count) == (0, 1)
+    (told,) = Lake(reading.objects.root).restatements(BTC).to_dicts()
+    assert (told["market"], told["open_time"], told["source"], told["change"]) == (BTC.key, changed["open_time"][0], "monthly", "changed")
+    assert [told[f"close_{side}"] for side in ("before", "after")] == both.sort("fetched_at")["close"].to_list()
+    assert told["source_file_before"] == told["source_file_after"] == f"data/spot/monthly/klines/BTCUSDT/1m/{ZIP}"
     assert [receipt.outcome for receipt in reading.receipts()] == ["ok", "ok"]
 
 

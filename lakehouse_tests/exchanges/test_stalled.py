@@ -64,6 +64,7 @@ def sluggish() -> Iterator[str]:
 
 
 def test_a_transfer_that_stands_still_is_ended_and_taken_up_by_plain_http(sluggish: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_FEW", 0)
     monkeypatch.setattr(archive, "_STALLED_AFTER", 1.0)
     with Batch(ArchiveClient(sluggish, "bucket"), ["data/a.zip", "data/b.zip"]) as batch:
         assert [batch.wait(key) for key in ("data/a.zip", "data/b.zip")] == [BODY, BODY]
@@ -91,5 +92,5 @@ def test_a_month_between_others_of_which_nothing_is_stored_is_a_finding(exchange
         store.update(CandleArchive, cell, change)
     stored = ledger(objects, CandleArchive)
     assert holes(stored) == [Cell("2023-11", BTC)]
-    verdict = check_gaps(stored)
+    verdict = check_gaps(stored, NOW)
     assert (verdict.passed, verdict.severity, [finding.cell for finding in verdict.findings]) == (False, "error", ["2023-11|binance-spot:BTCUSDT"])

@@ -85,7 +85,7 @@ def test_polars_arrow_parquet_glue_and_duckdb_agree(table: type[Table], objects:
     assert pl.from_arrow(table.arrow_schema().empty_table()).schema == schema  # type: ignore[union-attr]
     assert [(column["Name"], column["Comment"]) for column in table.glue_columns()] == [(name, table.comment(name)) for name in schema]
     assert all(column["Comment"] for column in table.glue_columns())
-    arrow = {"timestamp": pa.timestamp("us", tz="UTC"), "double": pa.float64(), "bigint": pa.int64(), "int": pa.int32(), "string": pa.string(), "boolean": pa.bool_()}
+    arrow = {"timestamp": pa.timestamp("us", tz="UTC"), "double": pa.float64(), "bigint": pa.int64(), "int": pa.int32(), "string": pa.large_string(), "boolean": pa.bool_()}
     assert [arrow[column["Type"]] for column in table.glue_columns()] == table.arrow_schema().types
 
     cell = {"cells": Cell("2024-02", BTC), "months": Cell("2024-02"), "single": None}[table.shape]

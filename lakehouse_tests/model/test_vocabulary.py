@@ -67,6 +67,10 @@ cell_facts = st.builds(
     st.lists(problems, max_size=2).map(tuple),
     st.lists(askings, max_size=2).map(tuple),
     st.integers(0, 5),
+    st.lists(st.just("2024-02-05"), max_size=1).map(tuple),
+    instants,
+    st.none() | st.integers(0, 5),
+    st.lists(st.just(NOW), max_size=2).map(tuple),
 )
 
 

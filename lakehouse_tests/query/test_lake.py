@@ -21,12 +21,13 @@ from lakehouse.model.errors import (
     RangeBackwardsError,
     SqlError,
     TimeFormatError,
+    UnknownFillError,
     UnknownIntervalError,
     UnknownTableError,
 )
-from lakehouse.model.interval import COARSE
+from lakehouse.model.interval import COARSE, INTERVALS, Interval
 from lakehouse.model.market import Market
-from lakehouse.model.result import CellResult, GapRun
+from lakehouse.model.result import CellFacts, CellResult, GapRun
 from lakehouse.query.lake import Lake
 from lakehouse.registry import REGISTRY
 from lakehouse.storage.layout import cell_path
@@ -151,6 +152,69 @@ def test_gold_of_some_months_only_is_completed_from_minutes(objects: LakeObjects
 def test_what_cannot_be_meant_is_refused(lake: Lake, arguments: tuple[str, ...], error: type[Exception]) -> None:
     with pytest.raises(error):
         lake.candles(*arguments)
+
+
+# --- filled candles and gaps --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interval", INTERVALS, ids=str)
+@pytest.mark.parametrize("how", ["flat", "null"])
+@pytest.mark.parametrize(("start", "end"), [("2024-01", "2024-03"), ("2024-02-01T04:00", "2024-02-01T08:00"), ("2024-02-01T05:59", "2024-02-01T06:31"), ("2025-01", "2025-02")])
+def test_filled_candles_are_the_real_ones_and_a_row_per_slot_without(lake: Lake, interval: Interval, how: str, start: str, end: str) -> None:
+    real, filled = lake.candles(BTC, start, end, str(interval)), lake.candles(BTC, start, end, str(interval), fill=how)  # type: ignore[arg-type]
+    assert filled.filter(~pl.col("is_filled")).drop("is_filled").equals(real)
+    slots = (pl.datetime_range(at("2024-01-31"), at("2024-02-02"), interval.delta, closed="left", eager=True)).cast(filled.schema["open_time"])
+    assert filled["open_time"].to_list() == slots.filter((slots >= at_text(start)) & (slots < at_text(end))).to_list(), "from the first candle to the newest one"
+    added = filled.filter("is_filled")
+    assert added.height == filled.height - real.height
+    last = ROWS.filter(pl.col("open_time") == at("2024-02-01T04:59"))["close"].item()
+    assert set(added["close"]) <= {last if how == "flat" else None}, "also where the range begins within the gap"
+
+
+def test_a_flat_fill_carries_the_price_out_of_an_earlier_month(objects: LakeObjects) -> None:
+    fill(objects, gold=False)
+    store, times = TableStore(objects), minutes("2024-03-01T00:10", 5)
+    store.put(Candle, Cell("2024-03", BTC), CellResult(candles(times), {}))
+    found = Lake(objects.root).candles(BTC, "2024-03-01", "2024-03-02", fill="flat")
+    assert found.height == 15
+    assert found.filter("is_filled").select("open_time", "close").rows() == [(time, ROWS["close"][-1]) for time in minutes("2024-03-01", 10)]
+
+
+def test_a_listing_break_is_not_filled(objects: LakeObjects) -> None:
+    fill(objects, gold=False)
+    gone = GapRun("not_listed", at("2024-02-02"), at("2024-02-20T12:00"), 26_640)
+    rows = candles([*minutes("2024-02-01", 1440), *minutes("2024-02-20T12:05", 1)])
+    TableStore(objects).put(Candle, FEBRUARY, CellResult(rows, {}, CellFacts(gaps=(gone,))))
+    found = Lake(objects.root).candles(BTC, "2024-02-01", "2024-03-01", fill="flat")
+    assert found["open_time"].to_list() == [*minutes("2024-02-01", 1440), *minutes("2024-02-20T12:00", 6)]
+    assert found["close"].null_count() == 5, "no price is carried across it"
+
+
+def test_a_way_to_fill_that_there_is_not_is_refused(lake: Lake) -> None:
+    with pytest.raises(UnknownFillError, match=r"'linear' is no way .* known: flat, null"):
+        lake.candles(BTC, "2024-01", "2024-02", fill="linear")  # type: ignore[arg-type]
+
+
+def test_gaps_are_told_by_market_and_range_from_what_cells_say(objects: LakeObjects) -> None:
+    store, absent = TableStore(objects), GapRun("absent", at("2024-02-03"), at("2024-02-05"), 2880)
+    halt = GapRun("halt", at("2024-01-05T10:00"), at("2024-01-05T11:00"), 60, None, at("2024-01-05T09:59:30"))
+    for market in (ETH, BTC):
+        store.put(Candle, Cell("2024-01", market), CellResult(candles([]), {}, CellFacts(gaps=(halt,))))
+    store.put(Candle, FEBRUARY, CellResult(candles([]), {}, CellFacts(gaps=(absent,))))
+    lake = Lake(objects.root)
+    told = lake.gaps(now="2024-02-11T13:00")
+    assert told.select("symbol", "start_time", "slot_count", "gap_class").rows() == [
+        ("BTCUSDT", halt.start, 60, "halt"),
+        ("BTCUSDT", absent.start, 1440, "unproven"),
+        ("BTCUSDT", at("2024-02-04"), 1440, "pending"),
+        ("ETHUSDT", halt.start, 60, "halt"),
+    ]
+    assert lake.gaps([ETH])["halted_at"].to_list() == [halt.halted_at]
+    assert lake.gaps()["gap_class"].to_list() == ["halt", "unproven", "halt"], "by the present clock"
+    assert lake.gaps(BTC.key, "2024-01-05T10:30", "2024-02-03T00:10")["slot_count"].to_list() == [30, 10]
+    assert lake.gaps(BTC, "2023-01", "2024-01").is_empty()
+    with pytest.raises(OpenRangeError):
+        lake.gaps(BTC, "2024-01")
 
 
 # --- scan ---------------------------------------------------------------------------------------------------------------

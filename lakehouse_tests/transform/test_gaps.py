@@ -1,5 +1,6 @@
 """Every expected slot is covered or in exactly one gap, and every gap has a class."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -7,10 +8,11 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, GapRun
 from lakehouse.model.timerange import TimeRange
-from lakehouse.transform.gaps import expected_slots, find_gaps
-from lakehouse_tests.making import MINUTE, at, series
+from lakehouse.transform.gaps import LISTING_BREAK, cut, expected_slots, find_gaps, told, told_frame
+from lakehouse_tests.making import BTC, MINUTE, NOW, at, series
 
 WINDOW = TimeRange(at("2024-02-05T00:00"), at("2024-02-05T02:00"))
 SLOTS = [WINDOW.start + n * MINUTE for n in range(120)]
@@ -123,6 +125,15 @@ def test_without_a_candle_on_one_side_nothing_is_proven_and_the_asking_is_rememb
     assert gaps_of(Asked(SLOTS[0], SLOTS[60], later, "rows"), Asked(SLOTS[30], SLOTS[60], AT, "empty")) == (absent(30, 60, later),)
 
 
+def test_a_market_that_comes_back_after_a_week_was_taken_off_and_listed_again() -> None:
+    """The candles around the hole may lie beyond the cell: it is the whole hole that counts."""
+    early = SLOTS[:30]
+    whole = Asked(SLOTS[30], WINDOW.end, AT, "empty", before=SLOTS[29], after=SLOTS[29] + LISTING_BREAK - MINUTE)
+    assert [run.gap_class for run in gaps_of(whole, times=early, api=[])] == ["halt"]
+    broken = replace(whole, after=SLOTS[29] + LISTING_BREAK)
+    assert [(run.gap_class, run.start, run.end) for run in gaps_of(broken, times=early, api=[])] == [("not_listed", SLOTS[30], WINDOW.end)]
+
+
 def test_the_two_sides_of_a_halt_come_from_one_asking() -> None:
     """Two answers from two days may each have half of the candles; neither shows that nothing was between."""
     assert gaps_of(Asked(SLOTS[0], SLOTS[45], AT, "rows"), Asked(SLOTS[45], SLOTS[119], AT, "rows")) == (absent(30, 60, AT),)
@@ -158,3 +169,57 @@ def test_a_halt_began_with_the_end_of_the_truncated_candle_right_before_it() -> 
     odd = SLOTS[29] + timedelta(seconds=14)
     assert halted(odd, whole, times=[*RAN, odd]) == [stopped + timedelta(microseconds=1)], "two rows in one slot: the later one is right before"
     assert halted(SLOTS[29], whole, times=[*RAN, odd]) == [None]
+
+
+# --- what a reader is told ----------------------------------------------------------------------------------------------
+
+WEEK = timedelta(days=7)
+
+
+@st.composite
+def runs_told(draw: st.DrawFn) -> GapRun:
+    start = at("2024-02-01") + draw(st.integers(0, 10_000)) * MINUTE
+    n = draw(st.integers(1, 20_000))
+    return GapRun(draw(st.sampled_from(["not_listed", "halt", "conflict", "absent"])), start, start + n * MINUTE, n, start if draw(st.booleans()) else None)
+
+
+@given(runs_told(), st.integers(0, 60 * 24 * 60))
+def test_an_absent_slot_is_unproven_once_its_day_is_older_than_the_grace(run: GapRun, minute: int) -> None:
+    now = at("2024-01-20") + minute * MINUTE
+    parts = list(told([run], now))
+    assert [slot for _, part in parts for slot in slots(part)] == slots(run)
+    assert all(part.end == part.start + part.slot_count * MINUTE and part.asked_at == run.asked_at for _, part in parts)
+    for gap_class, part in parts:
+        if run.gap_class != "absent":
+            assert (gap_class, part) == (run.gap_class, run)
+            continue
+        for slot in (part.start, part.end - MINUTE):
+            day_end = slot.replace(hour=0, minute=0) + timedelta(days=1)
+            assert gap_class == ("unproven" if now >= day_end + WEEK else "pending")
+
+
+@given(runs_told(), st.integers(-100, 15_000), st.integers(1, 30_000), st.sampled_from([0, 1, 30]))
+def test_a_cut_run_has_the_slots_that_open_in_the_range(run: GapRun, start: int, length: int, seconds: int) -> None:
+    first = at("2024-02-01") + start * MINUTE + timedelta(seconds=seconds)
+    end = first + length * MINUTE
+    part = cut(run, first, end)
+    assert (slots(part) if part else []) == [slot for slot in slots(run) if first <= slot < end]
+
+
+def test_runs_of_markets_come_as_a_frame_in_order() -> None:
+    eth, stop = Market("binance", "spot", "ETHUSDT"), at("2024-02-05T12:34:56")
+    runs = [
+        (eth, (GapRun("absent", at("2024-02-05"), at("2024-02-07"), 2880, NOW),)),
+        (BTC, (GapRun("halt", at("2024-02-05T12:35"), at("2024-02-05T13:00"), 25, None, stop), GapRun("not_listed", at("2024-02-09"), at("2024-02-10"), 1440))),
+    ]
+    now = at("2024-02-13T00:00")  # a week after the first day of the absent run, to the minute
+    assert told_frame(runs, now).drop("exchange", "market_type").rows() == [
+        ("BTCUSDT", at("2024-02-05T12:35"), at("2024-02-05T13:00"), 25, "halt", None, stop),
+        ("BTCUSDT", at("2024-02-09"), at("2024-02-10"), 1440, "not_listed", None, None),
+        ("ETHUSDT", at("2024-02-05"), at("2024-02-06"), 1440, "unproven", NOW, None),
+        ("ETHUSDT", at("2024-02-06"), at("2024-02-07"), 1440, "pending", NOW, None),
+    ]
+    asked = told_frame(runs, now, TimeRange(at("2024-02-05T23:59"), at("2024-02-06T00:01")))
+    assert asked.select("symbol", "slot_count", "gap_class").rows() == [("ETHUSDT", 1, "unproven"), ("ETHUSDT", 1, "pending")]
+    empty = told_frame([], now)
+    assert (empty.height, empty.schema) == (0, asked.schema)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lakehouse.datasets.candle import CandleArchive
 from lakehouse.model.timerange import TimeRange
-from lakehouse.transform.history import append_news, newest
+from lakehouse.transform.history import append_news, newest, restatements
 from lakehouse_tests.making import MINUTE, NOW, at, bronze
 
 KEY = ("open_time",)
@@ -119,3 +119,62 @@ def test_an_empty_file_says_nothing() -> None:
     history = file({0: (101.0,)}, 0)
     assert append_news(history, history.clear(), KEY, COVERS).equals(history)
     assert newest(history.clear(), KEY).height == 0
+
+
+# --- restatements ---------------------------------------------------------------------------------------------------------
+
+
+def replaced(history: pl.DataFrame) -> list[tuple[object, ...]]:
+    found = restatements(history, KEY)
+    minute = (pl.col("open_time") - START).dt.total_minutes()
+    hours = ((pl.col(f"fetched_at_{side}") - NOW).dt.total_hours() for side in ("before", "after"))
+    return found.select(minute, "source", "change", "close_before", "close_after", *hours).rows()
+
+
+@settings(max_examples=25)
+@given(st.lists(statements, min_size=1, max_size=5))
+def test_restatements_lead_from_every_statement_to_the_next(files: list[Statement]) -> None:
+    """Told by brute force: per key, each set that differs from the one before it, value by value."""
+    history, expected, last = CandleArchive.empty(), [], dict[int, tuple[set[float | None], int]]()
+    for number, statement in enumerate(files):
+        history = append_news(history, file(statement, number), KEY, COVERS)
+        for minute in range(4):
+            said = set(statement.get(minute, ()))
+            before, since = last.get(minute, (set(), -1))
+            if since >= 0 and said != before:
+                gone, come = (sorted(some, key=str) for some in (before - said, said - before))
+                expected.append((minute, since, number, gone, come))
+            if said != before:
+                last[minute] = (said, number)
+    found = replaced(history.sample(fraction=1, shuffle=True, seed=1))
+    assert [(minute, hour_before, hour) for minute, _, _, _, _, hour_before, hour in found] == sorted(
+        (minute, since, number) for minute, since, number, gone, come in expected for _ in range(max(len(gone), len(come)))
+    )
+    for minute, since, number, gone, come in expected:
+        rows = [row for row in found if (row[0], *row[5:]) == (minute, since, number)]
+        assert sorted((row[3] for row in rows if row[2] != "added"), key=str) == gone
+        assert sorted((row[4] for row in rows if row[2] != "removed"), key=str) == come
+
+
+def test_a_restatement_names_both_files_and_every_value() -> None:
+    history = append_news(file({0: (101.0,), 1: (101.0,)}, 0, "monthly"), file({0: (101.5,), 1: (101.0,)}, 1, "monthly"), KEY, COVERS)
+    (told,) = restatements(history, KEY).to_dicts()
+    assert (told["change"], told["close_before"], told["close_after"], told["open_before"], told["open_after"]) == ("changed", 101.0, 101.5, 100.0, 100.0)
+    assert (told["source_file_before"], told["source_file_after"]) == ("monthly.zip", "monthly.zip")
+
+
+def test_what_goes_and_what_comes_back_is_told_as_such() -> None:
+    history = CandleArchive.empty()
+    for number, statement in enumerate([{0: (101.0,), 1: (100.5,)}, {1: (100.5,)}, {0: (101.0,), 1: (100.5, 101.5)}]):
+        history = append_news(history, file(statement, number), KEY, COVERS)
+    assert replaced(history) == [
+        (0, "daily", "removed", 101.0, None, 0, 1),
+        (0, "daily", "added", None, 101.0, 1, 2),
+        (1, "daily", "added", None, 101.5, 0, 2),
+    ]
+
+
+def test_two_sources_that_disagree_restate_nothing() -> None:
+    history = append_news(file({0: (101.0,)}, 0, "monthly"), file({0: (101.5,), 1: (100.5, 101.0)}, 1), KEY, COVERS)
+    assert replaced(history) == []
+    assert restatements(history.clear(), KEY).height == 0

@@ -1,0 +1,82 @@
+"""Rows per CPU-second of the silver and gold steps: read the inputs, compute, check, write; no Dagster, no REST.
+
+    python -m benchmarks.derived [--months 12]
+
+One market from a simulated exchange in a process of its own. CPU is this process's, all threads; the first month, which warms caches, is not counted.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from datetime import UTC, datetime
+
+import polars as pl
+
+from benchmarks.bronze import MARKET, months
+from lakehouse.datasets.candle import CANDLE, Candle, CandleArchive
+from lakehouse.datasets.dataset import BronzeCell
+from lakehouse.datasets.market import MarketFacts
+from lakehouse.exchanges.archive import ArchiveClient
+from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.ingest import ingest
+from lakehouse.exchanges.listing import list_market
+from lakehouse.features import FEATURES
+from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
+from lakehouse.model.result import CellResult
+from lakehouse.model.timerange import TimeRange, month_range
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.tables import TableStore
+
+
+def measure(url: str, count: int, folder: str) -> dict[str, tuple[int, float]]:
+    """Rows read from the input and CPU seconds, by table."""
+    exchange, market, objects = Binance(url), Market.parse(MARKET), LakeObjects(folder)
+    facts = MarketFacts(market, "BTC", "USDT", "USDT", None, datetime(2020, 1, 1, tzinfo=UTC), None, "derived")
+    span, store = TimeRange(month_range(months(count)[0]).start, month_range(months(count)[-1]).end), TableStore(objects)
+    listing = list_market(ArchiveClient(url, exchange.bucket), exchange, CandleArchive.name, market, span, datetime.now(UTC))
+    cells = [Cell(month, market) for month in months(count)]
+    for cell, change in ingest(CANDLE, exchange, cells, {market: listing}, {}, {}, objects, lambda: datetime.now(UTC)):
+        assert callable(change), change
+        store.update(CandleArchive, cell, change)
+    spent: dict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+
+    def note(table: str, rows: int, started: float, counted: bool) -> None:
+        if counted:
+            spent[table] = spent[table][0] + rows, spent[table][1] + time.process_time() - started
+
+    for number, cell in enumerate(cells):
+        started = time.process_time()
+        bronze = store.get(CandleArchive, cell)
+        assert bronze is not None
+        store.put(Candle, cell, CANDLE.refine({CandleArchive.name: BronzeCell(bronze.rows, bronze.record.version, bronze.record.facts)}, cell, facts))
+        note(Candle.name, bronze.rows.height, started, number > 0)
+        for feature in FEATURES:
+            started = time.process_time()
+            inputs = [stored.rows for back in range(feature.inputs[Candle.name], -1, -1) if (stored := store.get(Candle, cell.shift(-back)))]
+            store.put(feature, cell, CellResult(feature.compute({Candle.name: pl.concat(inputs)}, cell.window), {}))
+            note(feature.name, bronze.rows.height, started, number > 0)
+    return spent
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--months", type=int, default=12)
+    count = parser.parse_args().months
+    script = "import time; from lakehouse.simulator import Simulator; s = Simulator(); s.start(); print(s.url, flush=True); time.sleep(3600)"
+    server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            spent = measure((server.stdout.readline() if server.stdout else "").strip(), count, folder)
+    finally:
+        server.kill()
+    for table, (rows, seconds) in spent.items():
+        print(f"{table:18} {rows / seconds / 1e6:6.2f} million 1m rows per CPU-second, {seconds / (count - 1) * 1000:5.0f} ms a month")
+
+
+if __name__ == "__main__":
+    main()

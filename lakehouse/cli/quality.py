@@ -1,0 +1,132 @@
+"""The quality report for a terminal, and as one HTML page that needs nothing else: a map of markets and months, and what is not good in words."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from html import escape
+
+from lakehouse.cli.console import out, print_json, print_table
+from lakehouse.model.timerange import TimeRange
+from lakehouse.ops.quality import STATES, CellQuality, State, summary
+
+_LISTED_AT_MOST = 500
+_MEANING: dict[State, str] = {
+    "good": "every expected row is there, or known not to exist",
+    "pending": "rows absent whose files may still appear",
+    "warn": "known and said: a proven halt, a dispute no proof decided, a candle that looks wrong …",
+    "error": "rows absent or not served",
+}
+_MARK: dict[State, str] = {"good": "", "pending": "…", "warn": "!", "error": "✕"}  # not by colour alone
+_STYLE = """
+:root { color-scheme: light dark; --ground: #fff; --text: #1c1f23; --soft: #667; --line: #e3e5e8; --good: #b7dfc0; --pending: #cfe0f5; --warn: #ffd98a; --error: #f2938c; --ink: #1c1f23; }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #14171a; --text: #e6e8ea; --soft: #9aa2ab; --line: #2c3238; --good: #24593a; --pending: #2b4a70; --warn: #8a6410; --error: #9c332c; --ink: #fff; }
+}
+body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem; background: var(--ground); color: var(--text); }
+h1 { font-size: 1.3rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; } p { color: var(--soft); margin: .3rem 0 1.2rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: separate; border-spacing: 2px; } th { font-weight: 500; text-align: left; white-space: nowrap; padding: 0 .6rem 0 0; }
+.map thead th { color: var(--soft); font-size: .75rem; padding: 0 2px; } .map tbody th { position: sticky; left: 0; background: var(--ground); }
+.map td { min-width: 20px; width: 20px; height: 20px; text-align: center; font-size: 11px; line-height: 20px; border-radius: 3px; padding: 0; color: var(--ink); }
+.none { background: var(--line); opacity: .35; } .good { background: var(--good); } .pending { background: var(--pending); } .warn { background: var(--warn); } .error { background: var(--error); }
+.legend { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; margin: 0 0 1rem; padding: 0; list-style: none; }
+.chip { display: inline-block; width: 18px; height: 18px; line-height: 18px; border-radius: 3px; text-align: center; font-size: 11px; color: var(--ink); vertical-align: middle; margin-right: .4rem; }
+.words td { padding: .15rem .9rem .15rem 0; vertical-align: top; border-top: 1px solid var(--line); }
+"""
+
+
+def print_quality(report: Sequence[CellQuality], as_json: bool) -> None:
+    """Print a quality report: a line per market and month, with the columns that say something, and how many are in each state."""
+    if as_json:
+        print_json([found.to_json() for found in report])
+        return
+    if not report:
+        out.print("Nothing is stored of silver/candle yet.")
+        return
+    lines = [
+        {
+            "market": found.cell.own_market.key,
+            "month": found.cell.date,
+            "state": found.state,
+            "rows": "none" if found.rows is None else found.rows,
+            "newest": f"{found.newest:%Y-%m-%d %H:%M}" if found.newest else "",
+            "evidence": found.evidence or "",
+            "not listed": found.gaps.get("not_listed", ""),
+            "settled": found.settled or "",
+            "healed": found.healed or "",
+            "anomalies": "unknown" if found.anomalies is None else found.anomalies or "",
+            "what is not good": "; ".join(why for _, why in found.reasons),
+        }
+        for found in report
+    ]
+    columns = [name for name in lines[0] if any(line[name] != "" for line in lines)]
+    print_table("Quality of silver/candle", columns, [[line[name] for name in columns] for line in lines])
+    out.print(", ".join(f"{count:,} {state}" for state, count in summary(report).items() if count), highlight=False)
+
+
+def quality_page(report: Sequence[CellQuality], root: str, now: datetime) -> str:
+    """Render a report.
+
+    Args:
+        report: A record per market and month, in order.
+        root: Where the lake is.
+        now: The instant of the report.
+    """
+    counts = summary(report)
+    legend = "".join(f"<li>{_chip(state)}{state} ({counts[state]:,}): {escape(_MEANING[state])}</li>" for state in STATES)
+    bad = sorted((found for found in report if found.state != "good"), key=lambda found: (-STATES.index(found.state), found.cell.sort_key))
+    return "".join(
+        [
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Quality of {escape(root)}</title>',
+            f"<style>{_STYLE}</style></head><body><h1>Quality of silver/candle</h1>",
+            f"<p>{escape(root)} · {len(report):,} months of {len({found.cell.own_market for found in report}):,} markets · as of {now:%Y-%m-%d %H:%M} UTC</p>",
+            f'<ul class="legend">{legend}<li><span class="chip none"></span>nothing is stored</li></ul>',
+            f'<div class="wide">{_heat_map(report)}</div>' if report else "<p>Nothing is stored yet.</p>",
+            _words(bad) if bad else "",
+            "</body></html>\n",
+        ]
+    )
+
+
+def _heat_map(report: Sequence[CellQuality]) -> str:
+    dates = [found.cell.date for found in report]
+    months = TimeRange.parse(min(dates), max(dates) + "-02").months()
+    by_market: dict[str, dict[str, CellQuality]] = {}
+    for found in report:
+        by_market.setdefault(found.cell.own_market.key, {})[found.cell.date] = found
+    years = [f"{year}" for year in dict.fromkeys(month[:4] for month in months)]
+    head = "".join(f'<th colspan="{sum(month.startswith(year) for month in months)}">{year}</th>' for year in years)
+    below = "".join(f"<th>{month[5:]}</th>" for month in months)
+    rows = "".join(f"<tr><th>{escape(key)}</th>{''.join(_square(cells.get(month)) for month in months)}</tr>" for key, cells in by_market.items())
+    return f'<table class="map"><thead><tr><th></th>{head}</tr><tr><th></th>{below}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _square(found: CellQuality | None) -> str:
+    if found is None:
+        return '<td class="none"></td>'
+    return f'<td class="{found.state}" title="{escape(_title(found))}">{_MARK[found.state]}</td>'
+
+
+def _title(found: CellQuality) -> str:
+    """What the square says when it is pointed at."""
+    lines = [f"{found.cell.date} {found.cell.own_market.key}: {found.state}"]
+    if found.rows is not None:
+        lines.append(f"{found.rows:,} rows, evidence {found.evidence or 'none'}, newest {f'{found.newest:%Y-%m-%d %H:%M}' if found.newest else 'none'}")
+    lines += [why for _, why in found.reasons]
+    lines += [f"{found.gaps['not_listed']:,} rows before listing or after delisting"] if found.gaps.get("not_listed") else []
+    lines += [f"{count:,} {what}" for count, what in ((found.settled, "disputed keys, settled by proof"), (found.healed, "problems with sources, healed")) if count]
+    lines += ["not searched for anomalies yet"] if found.rows and found.anomalies is None else []
+    return "\n".join(lines)
+
+
+def _words(bad: Sequence[CellQuality]) -> str:
+    rows = "".join(
+        f"<tr><td>{_chip(found.state)}{found.state}</td><td>{escape(found.cell.own_market.key)}</td><td>{found.cell.date}</td>"
+        f"<td>{escape('; '.join(why for _, why in found.reasons))}</td></tr>"
+        for found in bad[:_LISTED_AT_MOST]
+    )
+    more = f"<p>and {len(bad) - _LISTED_AT_MOST:,} more</p>" if len(bad) > _LISTED_AT_MOST else ""
+    return f'<h2>What is not good</h2><div class="wide"><table class="words"><tbody>{rows}</tbody></table></div>{more}'
+
+
+def _chip(state: State) -> str:
+    return f'<span class="chip {state}">{_MARK[state]}</span>'

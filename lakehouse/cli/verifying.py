@@ -1,0 +1,172 @@
+"""`lakehouse verify`: REST is asked for every row of cells that are stored, and what is made from them is built again."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import dagster as dg
+import polars as pl
+
+from lakehouse.cli.building import Builder
+from lakehouse.cli.console import SHOWN, out, print_json, print_table
+from lakehouse.cli.report import print_restatements
+from lakehouse.datasets.dataset import Dataset
+from lakehouse.datasets.market import MarketFacts
+from lakehouse.defs.io_manager import StoredCells, cell_event
+from lakehouse.defs.services import LakeServices
+from lakehouse.defs.steps import bronze_cells, known_markets
+from lakehouse.defs.verifying import ask_in_full, clients, plan
+from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
+from lakehouse.model.result import Asked
+from lakehouse.model.timerange import TimeRange
+from lakehouse.storage.tables import CellRecord
+from lakehouse.transform.history import restatements
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A cell that REST answered about.
+
+    Attributes:
+        cell: The cell.
+        evidence_before: Its evidence until then.
+        evidence: Its evidence now.
+        is_known: Whether REST has any of its rows.
+        differing: Every variant of every candle on which REST and the archive differ.
+        restated: What REST now says differently from what it said before.
+    """
+
+    cell: Cell
+    evidence_before: str | None
+    evidence: str | None
+    is_known: bool
+    differing: pl.DataFrame
+    restated: pl.DataFrame
+
+
+@dataclass
+class Verification:
+    """What a verification found.
+
+    Attributes:
+        verified: The cells that were answered about.
+        failed: What was not answered or built, with the reason.
+        left: How many cells the budget did not reach.
+        requests: Requests made to REST for all this.
+    """
+
+    verified: list[Verified] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    left: int = 0
+    requests: int = 0
+
+
+def verify(
+    lake: LakeServices,
+    instance: dg.DagsterInstance,
+    markets: Collection[Market],
+    span: TimeRange | None,
+    budget: int,
+    again: bool = False,
+    announce: Callable[[str, int], None] = lambda table, cells: None,
+) -> Verification:
+    """Raise the evidence of stored candles to `rows_api`, the newest first, and build what is made from them anew.
+
+    What REST answers is kept in bronze as of any asking; the rules of `reconcile` decide what becomes of a row that differs. A cell that is not answered
+    stays as it was.
+
+    Args:
+        lake: The lake.
+        instance: Dagster's instance, where bronze cells are recorded.
+        markets: Which markets; all that are stored if there is none.
+        span: Widened to whole months; all that are stored if None.
+        budget: Requests for rows to make at most: a month of minutes takes 47 on spot markets.
+        again: Also ask about cells that are proven or were asked about in full before, those asked longest ago first.
+        announce: Told of every table that starts, with the number of cells to come; per cell `LakeServices.progress` is told.
+
+    Raises:
+        NothingStoredError: Nothing is stored of what is asked for.
+        RootNotWritableError, ListingUnreachableError: As `Builder.build`.
+    """
+    dataset = lake.registry.dataset("silver/candle")
+    assert dataset.api is not None, "candles have one"
+    chosen, silver = plan(lake, dataset, markets, span, budget, again), lake.ledger(dataset.silver.name)
+    lake.objects.check_writable()
+    asked, builder, found = list(chosen.wanted), Builder(lake, instance, announce), Verification(left=len(chosen.left))
+    sent = -_requests(lake, asked)
+    answered: dict[Cell, list[Asked]] = {}  # without the rows: of many months they are many
+    announce(dataset.api.name, len(asked))
+    for cell, answers in ask_in_full(lake, dataset, chosen.wanted):
+        if answers.failed:
+            found.failed[f"{dataset.api.name} {cell}"] = answers.problems[0].detail
+            lake.progress(dataset.api.name, cell, "failed")
+            continue
+        record = lake.tables.update(dataset.api, cell, answers.change)
+        instance.report_runless_asset_event(cell_event(lake, dataset.api, cell, record))
+        lake.progress(dataset.api.name, cell, "built")
+        answered[cell] = [asked for _, asked in answers.told]
+    found.left += len(asked) - len(answered) - len(found.failed)
+    if touched := list(dict.fromkeys([*answered, *chosen.behind])):
+        builder.add_markets({cell.own_market for cell in touched})
+        made = [feature for feature in lake.registry.features if dataset.silver.name in feature.inputs and not lake.ledger(feature.name).keys().isdisjoint(touched)]
+        for report in builder.build_cells([dataset.silver, *made], touched):
+            found.failed |= {f"{report.table} {cell}": why for cell, why in report.failed.items()}
+    found.requests = sent + _requests(lake, asked)
+    now, facts = lake.ledger(dataset.silver.name), known_markets(lake)
+    found.verified = [_look_at(lake, dataset, cell, answers, (silver[cell], now[cell]), facts[cell.own_market]) for cell, answers in answered.items()]
+    return found
+
+
+def _requests(lake: LakeServices, cells: Collection[Cell]) -> int:
+    return sum(client.stats.requests for client in clients(lake, cells))
+
+
+def _look_at(lake: LakeServices, dataset: Dataset, cell: Cell, answers: list[Asked], silver: tuple[CellRecord, CellRecord], market: MarketFacts) -> Verified:
+    """What became of a cell after it was built again, given its silver before and now."""
+    assert dataset.api is not None, "candles have one"
+    assert dataset.conflicts is not None, "candles tell theirs"
+    key, (before, now) = list(dataset.silver.key), silver
+    parts = bronze_cells({table.name: StoredCells(lake.tables, table) for table in dataset.bronze}, cell)
+    restated = restatements(parts[dataset.api.name].rows, key).filter(pl.col("fetched_at_after").is_in([asked.at for asked in answers]))
+    variants = dataset.conflicts(parts, cell, market)
+    by_rest = variants.filter(pl.col("sources").str.split("+").list.contains("api")).select(key).unique()
+    is_known = any(asked.outcome == "rows" for asked in answers)
+    return Verified(cell, before.facts.evidence, now.facts.evidence, is_known, variants.join(by_rest, on=key, how="semi", maintain_order="left"), restated)
+
+
+def print_verification(found: Verification, as_json: bool) -> None:
+    """Say what a verification found."""
+    cells = [
+        {
+            "cell": str(one.cell),
+            "evidence_before": one.evidence_before or "",
+            "evidence": one.evidence or "",
+            "rest": "answered" if one.is_known else "has none of it",
+            "differing": one.differing["open_time"].n_unique(),
+            "restated": one.restated.height,
+        }
+        for one in found.verified
+    ]
+    differing = [{"cell": str(one.cell)} | row for one in found.verified for row in one.differing.to_dicts()]
+    if as_json:
+        restated = [{"cell": str(one.cell)} | row for one in found.verified for row in one.restated.to_dicts()]
+        print_json({"cells": cells, "differing": differing, "restated": restated, "failed": found.failed, "left": found.left, "requests": found.requests})
+        return
+    if cells:
+        print_table(f"Verified with {found.requests:,} requests", list(cells[0]), [list(cell.values()) for cell in cells])
+    if differing:
+        told = ["open", "high", "low", "close", "volume", "trade_count"]
+        shown = [
+            [row["cell"], f"{row['open_time']:%Y-%m-%d %H:%M:%S}", row["sources"], row["rule"], "yes" if row["is_served"] else "no", *(row[name] for name in told)]
+            for row in differing[:SHOWN]
+        ]
+        title = f"Candles on which REST and the archive differ: {len(differing):,} variants" + (f", the first {SHOWN} of them" if len(differing) > SHOWN else "")
+        print_table(title, ["cell", "open_time", "sources", "rule", "served", *told], shown)
+    if told_anew := [one.restated.with_columns(market=pl.lit(one.cell.own_market.key)) for one in found.verified if one.restated.height]:
+        print_restatements(pl.concat(told_anew))
+    for name, why in found.failed.items():
+        out.print(f"[red]failed[/red] {name}: {why}", highlight=False)
+    if found.left:
+        out.print(f"{found.left} cells are left for another time: run it again, or raise --budget.", highlight=False)
+    elif not cells and not found.failed:
+        out.print("REST was asked about every cell already; --again asks once more.")

@@ -1,0 +1,112 @@
+"""Asking REST for every row of cells that are stored: which cells, in which order, for how many requests."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+
+from lakehouse.datasets.dataset import Dataset
+from lakehouse.defs.services import LakeServices
+from lakehouse.defs.steps import known_markets
+from lakehouse.exchanges.asking import Answers, Question, ask, witness_range
+from lakehouse.exchanges.rest import RestClient
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import NothingStoredError
+from lakehouse.model.interval import MINUTE
+from lakehouse.model.market import Market
+from lakehouse.model.timerange import TimeRange
+from lakehouse.storage.tables import CellRecord
+from lakehouse.transform.asking import unanswered
+
+SPARE = 0.4
+"""The share of a minute's budget up to which requests are made that can wait."""
+
+_BRACKET = 2  # requests for the candles on both sides of a range
+_GIVE_UP = 3  # cells in succession that were not answered
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to ask REST for.
+
+    Attributes:
+        wanted: Range by cell, in the order of asking.
+        left: Cells that could be asked about, but not within the budget.
+        requests: What it takes, where no candle is absent.
+        behind: Cells asked about earlier whose silver does not know it yet: a verification was cut off.
+    """
+
+    wanted: Mapping[Cell, TimeRange]
+    left: list[Cell]
+    requests: int
+    behind: list[Cell]
+
+
+def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span: TimeRange | None, budget: int, again: bool = False) -> Plan:
+    """Choose the cells to ask about: those never asked for in full first, newest first; then those asked longest ago.
+
+    Args:
+        lake: The lake.
+        dataset: Whose cells.
+        markets: Which markets; all if there is none.
+        span: Which months; all if None.
+        budget: Requests to make at most.
+        again: Also ask about cells that are `rows_api` or were asked for in full before.
+
+    Raises:
+        NothingStoredError: Nothing is stored of what is asked for.
+    """
+    assert dataset.api is not None, "asked of a dataset that has one"
+    months, silver, asked = span.months() if span else None, lake.ledger(dataset.silver.name), lake.ledger(dataset.api.name)
+    stored = {cell: record for cell, record in silver.items() if (not markets or cell.market in markets) and (months is None or cell.date in months)}
+    if not stored:
+        raise NothingStoredError(dataset.silver.name, [market.key for market in markets])
+    facts, now = known_markets(lake), lake.clock()
+    found: list[tuple[datetime | None, Cell, TimeRange]] = []
+    for cell, record in stored.items():
+        exchange = lake.exchanges.get(cell.own_market.exchange)
+        whole = witness_range(cell, facts.get(cell.own_market), now) if exchange and exchange.has_rest else None
+        if whole is None:
+            continue
+        told_at = _answered_at(whole, asked.get(cell))
+        if again or (told_at is None and record.facts.evidence != "rows_api"):
+            found.append((told_at, cell, whole))
+    found.sort(key=lambda entry: entry[1].own_market)
+    found.sort(key=lambda entry: entry[1].date, reverse=True)
+    found.sort(key=lambda entry: (entry[0] is not None, entry[0] or now))
+    wanted, requests = {}, 0
+    for _, cell, whole in found:
+        rules = lake.exchange(cell.own_market).rest_api(cell.own_market.market_type).rules
+        cost = rules.requests(-((whole.start - whole.end) // MINUTE.delta)) + _BRACKET
+        if requests + cost > budget:
+            break
+        wanted[cell], requests = whole, requests + cost
+    behind = [cell for cell, record in stored.items() if cell in asked and record.inputs.get(f"{dataset.api.name}@{cell.date}") != asked[cell].version]
+    return Plan(wanted, [cell for _, cell, _ in found[len(wanted) :]], requests, behind)
+
+
+def _answered_at(whole: TimeRange, record: CellRecord | None) -> datetime | None:
+    """When a range was last answered in full; None if parts of it never were."""
+    asked = record.facts.asked if record else ()
+    return None if unanswered([whole], asked) else min(asking.at for asking in asked if asking.outcome != "unreachable" and asking.start < whole.end and asking.end > whole.start)
+
+
+def ask_in_full(lake: LakeServices, dataset: Dataset, wanted: Mapping[Cell, TimeRange]) -> Iterator[tuple[Cell, Answers]]:
+    """What REST says of all rows of cells, in spare weight. It ends early where several cells in succession are not answered."""
+    assert dataset.api is not None, "asked of a dataset that has one"
+    for name, of_exchange in groupby(sorted(wanted, key=lambda cell: cell.own_market.exchange), key=lambda cell: cell.own_market.exchange):
+        exchange, cells, failures = lake.exchanges[name], list(of_exchange), 0
+        with ExitStack() as sparing:
+            for client in clients(lake, cells):
+                sparing.enter_context(client.sparing(SPARE))
+            for cell, answers in ask(dataset.api, exchange, {cell: [Question(wanted[cell], bracket=True)] for cell in cells}, MINUTE, lake.clock):
+                yield cell, answers
+                failures = failures + 1 if answers.failed else 0
+                if failures == _GIVE_UP:
+                    break
+
+
+def clients(lake: LakeServices, cells: Collection[Cell]) -> set[RestClient]:
+    """The clients that are asked about cells."""
+    return {lake.exchange(market).rest(market.market_type) for market in {cell.own_market for cell in cells}}

@@ -1,0 +1,114 @@
+"""What is known of every market and month, from what cells say of themselves; no cell's rows are read."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from lakehouse.model.cell import Cell
+from lakehouse.model.result import Evidence, ToldClass
+from lakehouse.ops.anomalies import CellAnomalies
+from lakehouse.ops.findings import GAP_SEVERITY, holes
+from lakehouse.storage.ledger import Ledger
+from lakehouse.storage.tables import CellRecord
+from lakehouse.transform.gaps import told
+
+State = Literal["good", "pending", "warn", "error"]
+STATES: tuple[State, ...] = get_args(State)  # the worse, the later
+
+
+@dataclass(frozen=True, slots=True)
+class CellQuality:
+    """What is known of one month of one market.
+
+    Attributes:
+        cell: The cell.
+        rows: How many rows it has; None if nothing is stored of it, though of months before and after.
+        gaps: Absent rows by the class a reader is told.
+        settled: Disputed keys that a proof decided.
+        unsettled: Disputed keys that none did.
+        evidence: How well the rows are proven; None if nothing is stored.
+        healed: Problems with sources that were mended.
+        unhealed: Those that were not.
+        rejected: Rows in quarantine.
+        newest: Open time of the newest row; None without rows.
+        anomalies: Candles that look wrong; None if it was not searched as it is now.
+    """
+
+    cell: Cell
+    rows: int | None
+    gaps: Mapping[ToldClass, int]
+    settled: int = 0
+    unsettled: int = 0
+    evidence: Evidence | None = None
+    healed: int = 0
+    unhealed: int = 0
+    rejected: int = 0
+    newest: datetime | None = None
+    anomalies: int | None = None
+
+    @property
+    def reasons(self) -> list[tuple[State, str]]:
+        """What is not good, with the state each makes, worst first."""
+        if self.rows is None:
+            return [("error", "nothing is stored, between months that are")]
+        gaps = [(gap_class, f"{count:,} rows absent ({gap_class})") for gap_class, count in self.gaps.items() if gap_class != "not_listed"]
+        found: list[tuple[State, str]] = [("pending" if gap_class == "pending" else GAP_SEVERITY[gap_class], why) for gap_class, why in gaps]
+        counted = ((self.unsettled, "disputed keys that no proof decided"), (self.unhealed, "problems with sources that were not healed"), (self.rejected, "rows in quarantine"))
+        found += [("warn", f"{count:,} {what}") for count, what in (*counted, (self.anomalies or 0, "candles that look wrong")) if count]
+        return sorted(found, key=lambda reason: -STATES.index(reason[0]))
+
+    @property
+    def state(self) -> State:
+        """The worst of what is not good; `good` if nothing is."""
+        return self.reasons[0][0] if self.reasons else "good"
+
+    def to_json(self) -> dict[str, Any]:
+        """A flat record for people and programs."""
+        gaps = {gap_class: self.gaps.get(gap_class, 0) for gap_class in get_args(ToldClass)}
+        disputes = {"conflicts_settled": self.settled, "conflicts_unsettled": self.unsettled}
+        sources = {"evidence": self.evidence, "problems_healed": self.healed, "problems_unhealed": self.unhealed, "rejected": self.rejected}
+        end = {"newest": self.newest, "anomalies": self.anomalies, "why": [why for _, why in self.reasons]}
+        return {"market": self.cell.own_market.key, "month": self.cell.date, "state": self.state, "rows": self.rows, **gaps, **disputes, **sources, **end}
+
+
+def quality_report(stored: Ledger, anomalies: Mapping[Cell, CellAnomalies], now: datetime) -> list[CellQuality]:
+    """What is known of every stored cell and of the holes between them.
+
+    Args:
+        stored: The ledger of a silver table.
+        anomalies: What searches found in cells as they are now.
+        now: The instant that tells `pending` from `unproven`.
+
+    Returns:
+        A record per market and month, in order of market and month.
+    """
+    report = [_of_cell(cell, record, anomalies.get(cell), now) for cell, record in stored.items()]
+    return sorted(report + [CellQuality(cell, None, {}) for cell in holes(stored)], key=lambda found: found.cell.sort_key)
+
+
+def _of_cell(cell: Cell, record: CellRecord, anomalies: CellAnomalies | None, now: datetime) -> CellQuality:
+    facts, gaps = record.facts, Counter[ToldClass]()
+    for gap_class, run in told(facts.gaps, now):
+        gaps[gap_class] += run.slot_count
+    healed = sum(bool(problem.healed_by) for problem in facts.problems)
+    return CellQuality(
+        cell=cell,
+        rows=record.rows,
+        gaps=gaps,
+        settled=facts.conflict_count - facts.unsettled_count,
+        unsettled=facts.unsettled_count,
+        evidence=facts.evidence,
+        healed=healed,
+        unhealed=len(facts.problems) - healed,
+        rejected=record.reject_count,
+        newest=record.last_time,
+        anomalies=sum(anomalies.counts.values()) if anomalies else None,
+    )
+
+
+def summary(report: Iterable[CellQuality]) -> dict[State, int]:
+    """How many cells are in each state."""
+    counts = Counter(found.state for found in report)
+    return {state: counts[state] for state in STATES}

@@ -1,0 +1,78 @@
+"""The quality page: whole in itself, with a square per market and month that says why."""
+
+from html.parser import HTMLParser
+
+from lakehouse.cli.quality import quality_page
+from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
+from lakehouse.ops.quality import CellQuality
+from lakehouse_tests.making import BTC, NOW, at
+
+ODD = Market("binance", "linear", "币安<i>USDT")
+
+
+class Page(HTMLParser):
+    """The squares of the map by row, everything that is loaded from elsewhere, the text, and tags left open."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.rows: list[list[tuple[str, str]]] = []
+        self.loaded: list[str] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self._in_map = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        said = dict(attrs)
+        self.loaded += [f"{tag} {name}" for name in said if name in ("src", "href", "srcset", "data")] + [tag for _ in "x" if tag in ("script", "link", "img", "iframe", "object")]
+        if tag == "meta":
+            return
+        self.open.append(tag)
+        if tag == "table":
+            self._in_map = said["class"] == "map"
+        if tag == "tr" and self._in_map:
+            self.rows.append([])
+        if tag == "td" and self._in_map:
+            self.rows[-1].append((str(said["class"]), said.get("title") or ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def quality(month: str, market: Market = BTC, **known: object) -> CellQuality:
+    return CellQuality(Cell(month, market), 44_640, {}, newest=at(f"{month}-28"), evidence="totals", **known)  # type: ignore[arg-type]
+
+
+def test_the_page_maps_markets_and_months_and_says_why() -> None:
+    bad = CellQuality(Cell("2024-01", BTC), 100, {"unproven": 1440, "not_listed": 60}, settled=2, unsettled=1, healed=3)
+    report = [quality("2023-11", anomalies=0), CellQuality(Cell("2023-12", BTC), None, {}), bad, quality("2024-02", ODD)]
+    page = Page(quality_page(report, "s3://bucket/<lake>", NOW))
+    assert page.loaded == []
+    assert page.open == []
+    squares = page.rows[2:]
+    assert [[state for state, _ in row] for row in squares] == [["good", "error", "error", "none"], ["none", "none", "none", "good"]]
+    assert squares[0][0][1] == "2023-11 binance-spot:BTCUSDT: good\n44,640 rows, evidence totals, newest 2023-11-28 00:00"
+    assert squares[0][1][1] == "2023-12 binance-spot:BTCUSDT: error\nnothing is stored, between months that are"
+    for why in ("1,440 rows absent (unproven)", "1 disputed keys that no proof decided", "60 rows before listing", "2 disputed keys, settled", "3 problems with sources, healed"):
+        assert why in squares[0][2][1], why
+    assert "not searched for anomalies yet" in squares[1][3][1]
+    assert {"binance-linear:币安<i>USDT", "Quality of s3://bucket/<lake>", "2023", "2024", "02", "What is not good"} <= set(page.text)
+    assert "1,440 rows absent (unproven); 1 disputed keys that no proof decided" in page.text
+    assert "good (2): every expected row is there, or known not to exist" in page.text
+
+
+def test_a_page_on_nothing_says_so() -> None:
+    page = Page(quality_page([], "lake", NOW))
+    assert page.rows == []
+    assert "Nothing is stored yet." in page.text
+
+
+def test_a_long_list_is_cut_and_says_how_much() -> None:
+    report = [quality(f"{2000 + n // 12}-{n % 12 + 1:02d}", unsettled=1) for n in range(510)]
+    page = Page(quality_page(report, "lake", NOW))
+    assert sum(len(row) for row in page.rows) == 510
+    assert "and 10 more" in page.text

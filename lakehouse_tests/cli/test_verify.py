@@ -1,0 +1,95 @@
+"""`lakehouse verify` and `lakehouse restatements`: what they say and how they end."""
+
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from lakehouse.cli.app import main
+from lakehouse.simulator import SimulatedMarket, Simulator
+from lakehouse_tests.test_end_to_end import BTC, Answer, environment, written
+
+NOW = datetime(2024, 3, 20, 12, tzinfo=UTC)
+JANUARY = ("--from", "2024-01", "--to", "2024-02")
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulator]:
+    market = SimulatedMarket("spot", "BTCUSDT", "BTC", "USDT", Decimal(45_000), 40, 2, 5, datetime(2024, 1, 31, tzinfo=UTC))
+    with Simulator(markets=[market], now=NOW, speed=1) as running:
+        yield running
+
+
+@pytest.fixture
+def run(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command of an installation of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment(tmp_path, sim.url).items():
+        monkeypatch.setenv(name, value)
+
+    def command(*words: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["lakehouse", *words])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Answer(code, *capsys.readouterr())
+
+    return command
+
+
+@pytest.mark.slow
+def test_a_verification_says_what_it_found_and_only_a_failure_is_one(run: Run, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("build", "silver/candle", "--markets", BTC, *JANUARY, "--json").code == 0
+    cell = f"2024-01|{BTC}"
+    verified = run("verify", "--json")
+    assert verified.code == 0, verified.said
+    assert verified.json == {
+        "cells": [{"cell": cell, "evidence_before": "totals", "evidence": "rows_api", "rest": "answered", "differing": 0, "restated": 0}],
+        "differing": [], "restated": [], "failed": {}, "left": 0, "requests": 6,
+    }, "two pages and two candles beside them, the time and the budget"  # fmt: skip
+    assert "asked about every cell already" in run("verify").said
+    assert "Nothing was restated" in run("restatements").said
+
+    sim.add_fault("rest_revised=*BTCUSDT-1m-2024-01.zip")
+    again = run("verify", "--markets", BTC, *JANUARY, "--again")
+    assert again.code == 0, "a finding is no failure"
+    assert "Candles on which REST and the archive differ: 2 variants" in again.said
+    assert [cells[3:6] for line in again.out.splitlines() if len(cells := [cell.strip() for cell in line.split("│")]) > 8 and cells[4]] == [
+        ["daily+monthly", "witness", "no"], ["api", "witness", "yes"],
+    ]  # fmt: skip
+    assert "Restated values: 1" in again.said
+    (told,) = run("restatements", "--markets", BTC, *JANUARY, "--json").json
+    assert (told["market"], told["source"], told["change"], told["trade_count_after"]) == (BTC, "api", "changed", 2 * told["trade_count_before"])
+    assert f"trade_count {told['trade_count_before']} → {told['trade_count_after']}" in run("restatements").said
+    assert run("restatements", "--from", "2024-02", "--to", "2024-03", "--json").json == []
+    assert run("verify", "--again", "--budget", "1", "--json").json["left"] == 1
+
+    sim.add_fault("error_451")
+    refused = run("verify", "--again", "--json")
+    assert (refused.code, refused.json["cells"]) == (1, [])
+    assert "HTTP 451" in refused.json["failed"][f"bronze/candle_api {cell}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("verify",), "Nothing is stored in silver/candle of what was asked for (any market)"),
+        (("verify", "--from", "2024-01"), "A range has two ends"),
+        (("verify", "--budget", "0"), "Invalid value for '--budget'"),
+        (("verify", "--markets", "BTCUSDT"), "is not a market key"),
+        (("restatements",), "There is no lake at"),
+        (("restatements", "--to", "2024-01"), "A range has two ends"),
+    ],
+)
+def test_wrong_use_is_refused(run: Run, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    answer = run(*words)
+    assert (answer.code, answer.out) == (2, ""), answer.said
+    assert said in answer.said
+    assert written(tmp_path) == []

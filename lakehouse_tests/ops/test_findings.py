@@ -1,0 +1,94 @@
+"""What is a finding, how bad it is, and what is only counted."""
+
+from datetime import timedelta
+
+from lakehouse.datasets.candle import Candle
+from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
+from lakehouse.model.result import CellFacts, CellResult, GapRun
+from lakehouse.ops.anomalies import CellAnomalies
+from lakehouse.ops.findings import LATE, check_anomalies, check_freshness, check_gaps, check_reconciliation
+from lakehouse.storage.ledger import Ledger, ledger
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.tables import TableStore
+from lakehouse_tests.making import BTC, FEBRUARY, MINUTE, NOW, at, candles, minutes
+
+ETH = Market("binance", "spot", "ETHUSDT")
+MARCH = FEBRUARY.shift(1)
+
+
+def stored(objects: LakeObjects, cells: dict[Cell, CellFacts], rows: int = 3) -> Ledger:
+    """Cells with these facts and so many rows, those of their first minutes."""
+    for cell, facts in cells.items():
+        TableStore(objects).put(Candle, cell, CellResult(candles(minutes(f"{cell.date}-01", rows)), {}, facts))
+    return ledger(objects, Candle)
+
+
+def gap(gap_class: str, day: str, count: int = 1440) -> GapRun:
+    return GapRun(gap_class, at(day), at(day) + count * MINUTE, count)  # type: ignore[arg-type]
+
+
+def test_absence_is_an_error_after_the_grace_and_counted_before(objects: LakeObjects) -> None:
+    cells = stored(objects, {FEBRUARY: CellFacts(gaps=(gap("absent", "2024-02-10", 2 * 1440),))})
+    said = {now: check_gaps(cells, at(now)) for now in ("2024-02-17T23:59", "2024-02-18", "2024-02-19")}
+    assert [(verdict.passed, dict(verdict.counts)) for verdict in said.values()] == [
+        (True, {"pending_rows": 2880}),
+        (False, {"unproven_rows": 1440, "pending_rows": 1440}),
+        (False, {"unproven_rows": 2880}),
+    ]
+    assert said["2024-02-19"].severity == "error"
+    assert [finding.what for finding in said["2024-02-18"].findings] == ["1,440 rows absent in 1 runs (unproven), the first from 2024-02-10 00:00"]
+
+
+def test_a_halt_is_a_warning_a_conflict_an_error_and_no_listing_nothing(objects: LakeObjects) -> None:
+    runs = (gap("not_listed", "2024-02-01"), gap("halt", "2024-02-10", 60), gap("halt", "2024-02-11", 30))
+    cells = stored(objects, {FEBRUARY: CellFacts(gaps=runs), Cell("2024-02", ETH): CellFacts(gaps=(gap("conflict", "2024-02-12", 2),))})
+    verdict = check_gaps(cells, NOW)
+    assert [(finding.cell, finding.severity, finding.what.split(",")[0]) for finding in verdict.findings] == [
+        ("2024-02|binance-spot:ETHUSDT", "error", "2 rows absent in 1 runs (conflict)"),
+        ("2024-02|binance-spot:BTCUSDT", "warn", "90 rows absent in 2 runs (halt)"),
+    ]
+    assert verdict.counts == {"not_listed_rows": 1440, "halt_rows": 90, "conflict_rows": 2}
+
+
+def test_only_disputes_that_no_proof_decided_are_findings(objects: LakeObjects) -> None:
+    cells = stored(objects, {FEBRUARY: CellFacts(conflict_count=1500), MARCH: CellFacts(conflict_count=9, unsettled_count=4, gaps=(gap("conflict", "2024-03-02", 1),))})
+    verdict = check_reconciliation(cells)
+    assert [(finding.cell, finding.severity, finding.what) for finding in verdict.findings] == [
+        (str(MARCH), "warn", "4 of 9 disputed keys are decided by no proof; 1 of them are not served")
+    ]
+    assert verdict.counts == {"settled": 1505, "unsettled": 4, "unserved": 1}
+    assert check_reconciliation({FEBRUARY: cells[FEBRUARY]}).passed
+
+
+def test_the_newest_row_of_each_market_that_trades_is_held_against_the_clock(objects: LakeObjects) -> None:
+    cells = stored(objects, {FEBRUARY: CellFacts(), MARCH: CellFacts(asked_until=at("2024-03-09")), Cell("2024-01", ETH): CellFacts()})
+    last = at("2024-03-01T00:02")
+    for age, severity in ((LATE, None), (LATE + MINUTE, "warn"), (100 * LATE, "warn")):
+        verdict = check_freshness(cells, [ETH], last + age)
+        assert (verdict.cells, verdict.passed, verdict.severity if verdict.findings else None) == (1, severity is None, severity)
+    assert verdict.findings[0].cell == str(MARCH)
+    assert verdict.findings[0].what == "the newest row is of 2024-03-01 00:02, 200 days old; sources answered up to 2024-03-09 00:00"
+    assert [finding.cell for finding in check_freshness(cells, [], last).findings] == ["2024-01|binance-spot:ETHUSDT"]
+
+
+def test_an_empty_newest_month_does_not_hide_the_newest_row(objects: LakeObjects) -> None:
+    stored(objects, {MARCH: CellFacts()}, rows=0)
+    cells = stored(objects, {FEBRUARY: CellFacts()})
+    assert [finding.cell for finding in check_freshness(cells, [], at("2024-03-01")).findings] == [str(FEBRUARY)]
+    empty = {MARCH: cells[MARCH]}
+    assert check_freshness(empty, [], at("2024-03-02")).passed, "it may have just begun"
+    assert check_freshness(empty, [], at("2024-03-01") + LATE + timedelta(days=1)).findings[0].what == "it has no row"
+
+
+def test_anomalies_are_warned_of_and_counted(objects: LakeObjects) -> None:
+    cells = stored(objects, {FEBRUARY: CellFacts(), MARCH: CellFacts(), MARCH.shift(1): CellFacts()})
+    verdict = check_anomalies(cells, {FEBRUARY: CellAnomalies("", {"spike": 2, "stale_price": 1}, "2024-02-03 04:05:00+00:00"), MARCH: CellAnomalies("", {})})
+    assert [(finding.cell, finding.severity, finding.what) for finding in verdict.findings] == [(str(FEBRUARY), "warn", "2 spike, 1 stale_price; the first at 2024-02-03 04:05")]
+    assert (verdict.cells, verdict.counts) == (2, {"waiting": 1, "spike": 2, "stale_price": 1})
+
+
+def test_markets_are_told_apart(objects: LakeObjects) -> None:
+    cells = stored(objects, {FEBRUARY: CellFacts(), Cell("2024-02", ETH): CellFacts()})
+    late = check_freshness(cells, [], NOW)
+    assert {finding.cell for finding in late.findings} == {f"2024-02|{market}" for market in (BTC, ETH)}
