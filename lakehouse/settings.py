@@ -1,7 +1,7 @@
 """Every setting and its environment variable: the only module that names one."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,6 +21,10 @@ class Settings(BaseSettings):
         binance_archive_url: S3 endpoint that serves the bucket `data.binance.vision`.
         binance_rest_url: One base for Binance's REST APIs; None for its own three hosts.
         glue_database: Prefix of the Glue databases to register tables in; empty for none.
+        clock: Whose time counts: this machine's (`local`), or that of the exchange's REST API (`exchange`), for a simulated exchange with a time of its own.
+        refresh: Whether the sensors that keep the lake current run without being switched on in the UI.
+        candles_every: Seconds between two looks for closed candles.
+        add_markets: Globs over market keys; what an exchange newly lists and one of them matches joins the universe.
         dagster_home: Where Dagster keeps its instance.
     """
 
@@ -32,15 +36,24 @@ class Settings(BaseSettings):
     binance_archive_url: str = "https://s3-ap-northeast-1.amazonaws.com"
     binance_rest_url: str | None = None
     glue_database: str = ""
+    clock: Literal["local", "exchange"] = "local"
+    refresh: bool = False
+    candles_every: int = Field(default=3600, ge=1)
+    add_markets: Annotated[tuple[str, ...], NoDecode] = ()
     dagster_home: Path = Field(default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME"))
 
     @field_validator("markets", mode="before")
     @classmethod
     def _split_markets(cls, value: object) -> object:
-        parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        parts = _parts(value)
         for part in parts or ():  # type: ignore[attr-defined]
             Market.parse(part)
         return parts
+
+    @field_validator("add_markets", mode="before")
+    @classmethod
+    def _split_globs(cls, value: object) -> object:
+        return _parts(value)
 
     @field_validator("start")
     @classmethod
@@ -57,6 +70,13 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """The settings as environment variables, for child processes."""
-        named = {f"LAKEHOUSE_{name.upper()}": getattr(self, name) for name in ("root", "start", "glue_database", "binance_archive_url", "binance_rest_url")}
-        home = {"DAGSTER_HOME": self.dagster_home.expanduser().absolute(), "LAKEHOUSE_MARKETS": ",".join(self.markets)}
-        return {name: str(value or "") for name, value in (named | home).items()}
+        named = {
+            f"LAKEHOUSE_{name.upper()}": getattr(self, name)
+            for name in ("root", "start", "glue_database", "binance_archive_url", "binance_rest_url", "clock", "refresh", "candles_every")
+        }
+        home = {"DAGSTER_HOME": self.dagster_home.expanduser().absolute(), "LAKEHOUSE_MARKETS": ",".join(self.markets), "LAKEHOUSE_ADD_MARKETS": ",".join(self.add_markets)}
+        return {name: "" if value is None else str(value) for name, value in (named | home).items()}
+
+
+def _parts(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

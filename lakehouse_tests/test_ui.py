@@ -193,7 +193,7 @@ def test_a_backfill_of_bronze_brings_what_depends_on_it_and_nothing_else(dagster
     backfill = dagster.backfill(BRONZE, CELLS)
     wait_until(deadline, lambda: dagster.backfill_status(backfill) == "COMPLETED_SUCCESS", lambda: dagster.backfill_status(backfill))
 
-    of_cells = [table.name for table in REGISTRY.tables if table.shape == "cells"]
+    of_cells = [table.name for table in REGISTRY.tables if table.shape == "cells" and table.name != "bronze/candle_witness"]  # that lies upstream
     # The month behind is looked at, for its averages look back; its own candles are not there, so nothing is stored.
     awaited = (
         {f"{name} {cell}" for name in of_cells for cell in CELLS}

@@ -305,8 +305,9 @@ def simulate(
         print_table("faults", ["name", "what it does"], list(FAULTS.items()))
         return
     with Simulator(port=port, files=files, faults=fault or (), speed=speed) as exchange:
+        clock = "" if speed == 1 else " LAKEHOUSE_CLOCK=exchange"
         out.print(
-            f"Simulated exchange at {exchange.url}; in another shell:\n\n  export LAKEHOUSE_BINANCE_ARCHIVE_URL={exchange.url} LAKEHOUSE_BINANCE_REST_URL={exchange.url}\n\nCtrl-C ends it.",
+            f"Simulated exchange at {exchange.url}; in another shell:\n\n  export LAKEHOUSE_BINANCE_ARCHIVE_URL={exchange.url} LAKEHOUSE_BINANCE_REST_URL={exchange.url}{clock}\n\nCtrl-C ends it.",
             highlight=False,
         )
         _wait_for_interrupt()

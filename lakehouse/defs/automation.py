@@ -3,6 +3,9 @@
 The usual conditions lose updates. `eager` ignores all but the newest window; `since_last_handled` applies its reset after its trigger, so a change that
 arrives between the tick that requests and the next one is dropped for good. Here the reset is `newly_requested` only where nothing changed in the same
 tick, so such a change is kept and requested next.
+
+Tables of one dataset lie both beside and below each other (witness → archive → api, and all three → silver). So a cell also waits for what is requested in
+the same tick: news passes one table after another, each is made once, and one that fails stops nobody's run but its own.
 """
 
 from typing import Any
@@ -12,7 +15,8 @@ from dagster import AutomationCondition as When
 
 
 def _lossless(changed: Any) -> Any:
-    return changed.since(When.newly_requested() & ~changed) & ~When.any_deps_in_progress() & ~When.in_progress()
+    news = changed.since(When.newly_requested() & ~changed)
+    return news & ~When.any_deps_match(When.will_be_requested()) & ~When.any_deps_in_progress() & ~When.in_progress()
 
 
 # Same bytes, same version, nothing runs: the version is what counts, not that something was written.

@@ -9,6 +9,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, MarketKeyError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
+from lakehouse.model.timerange import TimeRange
 
 MARKETS = dg.DynamicPartitionsDefinition(name="market")
 
@@ -106,6 +107,25 @@ def range_tags(cells: Iterable[Cell], order: Sequence[str]) -> list[tuple[dict[s
             tags = {"dagster/asset_partition_range_start": str(to_key(covered[0])), "dagster/asset_partition_range_end": str(to_key(covered[-1]))}
             runs.append((tags, covered))
     return runs
+
+
+def cells_between(first: str, last: str, order: Sequence[str]) -> list[Cell]:
+    """The cells of a ranged run, by the partition keys at its ends; none if they name none.
+
+    Args:
+        first: The first key, as text.
+        last: The last key.
+        order: Market keys in insertion order.
+    """
+    (start, _, low), (end, _, high) = first.partition("|"), last.partition("|")
+    if {low, high} - {"", *order}:
+        return []
+    try:
+        markets = [Market.parse(key) for key in order[order.index(low) : order.index(high) + 1]] if low else [None]
+    except MarketKeyError:
+        return []
+    windows = TimeRange(Cell(start).window.start, Cell(end).window.end)
+    return [Cell(date, market) for date in (windows.months() if len(start) == 7 else windows.days()) for market in markets]
 
 
 def _number(date: str) -> int:

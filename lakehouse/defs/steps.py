@@ -118,9 +118,9 @@ def bronze_due(lake: LakeServices, dataset: Dataset, table: type[Table], cells: 
     if table is dataset.archive:
         due = set(archive_due(lake, dataset, cells, stored, list_archive(lake, table.name, cells)))
     elif table is dataset.witness:
-        due = set(_witness_wanted(lake, dataset, cells, stored))
+        due = set(witness_wanted(lake, dataset, cells, stored))
     else:
-        due = set(_api_wanted(lake, dataset, cells, stored))
+        due = set(api_wanted(lake, dataset, cells, stored))
     return [cell for cell in cells if cell in due]
 
 
@@ -130,17 +130,17 @@ def _outdated(table: type[Table], record: CellRecord | None) -> bool:
 
 def archive_due(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, listings: Mapping[Market, MarketListing]) -> list[Cell]:
     """The cells of an archive table whose files or witness are not those they were made from."""
-    said = lake.ledger(dataset.witness.name) if dataset.witness else {}
+    behind = witness_behind(lake, dataset, stored)
+    return [cell for cell in cells if cell in behind or _outdated(dataset.archive, stored.get(cell)) or listings[cell.own_market].is_due(cell, stored.get(cell))]
 
-    def due(cell: Cell) -> bool:
-        record = stored.get(cell)
-        if _outdated(dataset.archive, record) or listings[cell.own_market].is_due(cell, record):
-            return True
-        if record is None or dataset.witness is None:
-            return False
-        return record.inputs.get(f"{dataset.witness.name}@{cell.date}", NONE) != (said[cell].version if cell in said else NONE)
 
-    return [cell for cell in cells if due(cell)]
+def witness_behind(lake: LakeServices, dataset: Dataset, stored: Ledger) -> dict[Cell, str]:
+    """The stored cells of an archive table that were judged by another witness than today's, with the version of that."""
+    if dataset.witness is None:
+        return {}
+    said = lake.ledger(dataset.witness.name)
+    today = {cell: said[cell].version if cell in said else NONE for cell in stored}
+    return {cell: version for cell, version in today.items() if stored[cell].inputs.get(f"{dataset.witness.name}@{cell.date}", NONE) != version}
 
 
 def archive_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell], refused: Mapping[Market, LakehouseError]) -> Iterator[tuple[Cell, Outcome]]:
@@ -177,7 +177,7 @@ def _with_rest(lake: LakeServices, cells: Iterable[Cell]) -> Iterator[Cell]:
     return (cell for cell in cells if cell.own_market.exchange in lake.exchanges and lake.exchanges[cell.own_market.exchange].has_rest)
 
 
-def _witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger) -> dict[Cell, TimeRange]:
+def witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger) -> dict[Cell, TimeRange]:
     """The witnesses that have to be asked for, with the range that can be."""
     assert dataset.witness is not None, "asked of a dataset that has one"
     facts, now = known_markets(lake), lake.clock()
@@ -191,7 +191,7 @@ def _witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell],
     return wanted
 
 
-def _api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger) -> dict[Cell, list[Question]]:
+def api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger) -> dict[Cell, list[Question]]:
     """What REST has still to be asked for, by cell."""
     assert dataset.api is not None, "asked of a dataset that has one"
     facts, now, archive = known_markets(lake), lake.clock(), lake.ledger(dataset.archive.name)
@@ -209,9 +209,9 @@ def rest_cells(lake: LakeServices, dataset: Dataset, table: type[ApiTable], cell
     stored = lake.ledger(table.name)
     wanted: Mapping[Cell, list[Question]]
     if table is dataset.witness:
-        interval, wanted = HOUR, {cell: [Question(span, bracket=False)] for cell, span in _witness_wanted(lake, dataset, cells, stored).items()}
+        interval, wanted = HOUR, {cell: [Question(span, bracket=False)] for cell, span in witness_wanted(lake, dataset, cells, stored).items()}
     else:
-        interval, wanted = MINUTE, _api_wanted(lake, dataset, cells, stored)
+        interval, wanted = MINUTE, api_wanted(lake, dataset, cells, stored)
     yield from ((cell, stored.get(cell)) for cell in cells if cell not in wanted)
     for exchange, markets in _by_exchange(lake, (cell.own_market for cell in wanted)):
         of_exchange = {cell: questions for cell, questions in wanted.items() if cell.market in markets}
@@ -234,9 +234,15 @@ def facts_versions(lake: LakeServices, table: type[Table], cell: Cell, known: Ma
 
 def derived_due(lake: LakeServices, table: type[Table], cells: Iterable[Cell], stored: Ledger) -> list[Cell]:
     """The silver or gold cells that are absent or made from other inputs than today's."""
+    return list(derived_wanted(lake, table, cells, stored))
+
+
+def derived_wanted(lake: LakeServices, table: type[Table], cells: Iterable[Cell], stored: Ledger) -> dict[Cell, Mapping[str, str]]:
+    """As `derived_due`, with the inputs that each would be made from."""
     ledgers, known = input_ledgers(lake, table), known_markets(lake)
     of_month = _by_date(ledgers) if table.shape == "months" else {}
-    return [cell for cell in cells if is_due(table, stored.get(cell), inputs_now(table, cell, of_month.get(cell.date, ledgers), facts_versions(lake, table, cell, known)))]
+    inputs = {cell: inputs_now(table, cell, of_month.get(cell.date, ledgers), facts_versions(lake, table, cell, known)) for cell in cells}
+    return {cell: now for cell, now in inputs.items() if is_due(table, stored.get(cell), now)}
 
 
 def _by_date(ledgers: Mapping[str, Ledger]) -> dict[str, dict[str, dict[Cell, CellRecord]]]:

@@ -135,6 +135,15 @@ class RestClient:
         with self._asking:
             return self._prepare()
 
+    def ask_time(self) -> datetime:
+        """The server's time, asked for anew.
+
+        Raises:
+            RestUnreachableError: It cannot be asked.
+        """
+        with self._asking:
+            return self._learn_time()
+
     def candles(self, market: Market, interval: Interval, span: TimeRange, bracket: bool = False) -> RestAnswer:
         """Every finished candle that opens in a range.
 
@@ -263,15 +272,19 @@ class RestClient:
     def _prepare(self) -> datetime:
         """The server's time; asks for it, and for the budget, where they are not known."""
         if self._clock is None or self._monotonic() - self._clock[1] > CLOCK_SECONDS:
-            said = self._read(self.api.time_call(), self.api.read_time)
-            with self._lock:
-                self._clock = said, self._monotonic()
+            self._learn_time()
         if self._budget is None:
             budget = self._read(self.api.budget_call(), self.api.read_budget)
             with self._lock:
                 self._budget = budget
         with self._lock:
             return self._reckon()
+
+    def _learn_time(self) -> datetime:
+        said = self._read(self.api.time_call(), self.api.read_time)
+        with self._lock:
+            self._clock = said, self._monotonic()
+        return said
 
     def _reckon(self) -> datetime:
         """The server's time by the last answer and the time since."""

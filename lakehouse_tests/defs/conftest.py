@@ -29,6 +29,7 @@ BTC, ETH, SOL, ADA = (Market("binance", "spot", f"{base}USDT") for base in ("BTC
 SHORT = Market("binance", "linear", "XYZUSDT")  # lives for five days around the end of February
 MONTHS = ("2024-01", "2024-02", "2024-03")
 QUARTER = TimeRange.parse("2024-01", "2024-04")
+WITNESS, API = "bronze/candle_witness", "bronze/candle_api"
 BRONZE, SILVER, GAP, HOURS, VWAP = "bronze/candle_archive", "silver/candle", "silver/gap", "gold/candle_1h", "gold/vwap"
 
 

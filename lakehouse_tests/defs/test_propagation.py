@@ -1,5 +1,7 @@
 """How news travels: no update is lost, identical bytes request nothing, and a change requests exactly what depends on it."""
 
+from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import dagster as dg
@@ -14,7 +16,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.simulator import Simulator
 
-from .conftest import ADA, BRONZE, BTC, ETH, GAP, HOURS, SILVER, VWAP, Shell, Versions, grid
+from .conftest import ADA, API, BRONZE, BTC, ETH, GAP, HOURS, SILVER, VWAP, Shell, Versions, grid
 
 # T evaluates; b1, b2 write the upstream cell with version 1, 2; s1, s2 write the downstream cell.
 SEQUENCES = {
@@ -102,6 +104,8 @@ def test_a_file_that_changed_travels_to_exactly_the_cells_made_from_it(shell: Sh
     sim.add_fault("reupload=*spot/monthly*ETHUSDT-1m-2024-02.zip")
     shell.run(BRONZE, grid([BTC, ETH]))
     changed = Cell("2024-02", ETH)
+    assert ticks() == {API: {changed}}  # first who could still be asked, then the one truth
+    shell.run(API, [changed])
     assert ticks() == {SILVER: {changed}}
     shell.run(SILVER, [changed])
     wanted = ticks()
@@ -135,9 +139,50 @@ def test_a_changed_file_with_the_same_candles_stops_at_silver(shell: Shell, lake
     ticks = Ticks(shell)
     sim.add_fault("duplicated_rows=*spot/monthly*BTCUSDT-1m-2024-02.zip")
     shell.run(BRONZE, grid([BTC]))
-    for name, cells in ticks().items():
-        shell.run(name, cells)
-    assert HOURS not in ticks()
+    passed = []
+    while wanted := ticks():
+        passed += wanted
+        for name, cells in wanted.items():
+            shell.run(name, cells)
+    assert HOURS not in passed
+
+
+# A diamond as bronze and silver form one: w above a and p, a above p, all of them above s. Every run makes the cell's next version.
+@pytest.mark.parametrize(
+    ("first", "made"),
+    [("w", ["a", "p", "s"]), ("a", ["p", "s"]), ("p", ["s"])],
+    ids=["news of the witness passes all of them", "news of the archive does not go up", "news of the api goes straight to silver"],
+)
+def test_news_passes_each_table_of_a_diamond_once_and_one_after_another(first: str, made: list[str]) -> None:
+    above = {"w": (), "a": ("w",), "p": ("w", "a"), "s": ("w", "a", "p")}
+    assert diamond(above, first) == [[name] for name in made]
+
+
+def diamond(above: Mapping[str, Sequence[str]], first: str) -> list[list[str]]:
+    """What ticks request after a write of one cell, each request being carried out before the next tick."""
+    cells = dg.StaticPartitionsDefinition(["x", "y"])
+
+    def declared(name: str) -> dg.AssetsDefinition:
+        @dg.asset(name=name, partitions_def=cells, deps=list(above[name]), automation_condition=ON_CHANGE if above[name] else None)
+        def made() -> None: ...
+
+        return made
+
+    definitions, found, version = dg.Definitions([declared(name) for name in above]), [], count()
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def write(name: str) -> None:
+            instance.report_runless_asset_event(dg.AssetMaterialization(name, partition="x", tags={"dagster/data_version": str(next(version))}))
+
+        tick = dg.evaluate_automation_conditions(definitions, instance)
+        write(first)
+        for _ in range(6):
+            tick = dg.evaluate_automation_conditions(definitions, instance, cursor=tick.cursor)
+            requested = [name for name in above if tick.get_requested_partitions(dg.AssetKey(name))]
+            found += [requested] if requested else []
+            for name in requested:
+                write(name)
+    return found
 
 
 @pytest.mark.slow
@@ -147,6 +192,8 @@ def test_a_new_market_travels_from_bronze_to_gold(shell: Shell, lake: LakeServic
     instance.add_dynamic_partitions(str(MARKETS.name), [ADA.key])
     cell = Cell("2024-01", ADA)
     shell.run(BRONZE, [cell])
+    assert ticks() == {API: {cell}}
+    shell.run(API, [cell])
     assert ticks() == {SILVER: {cell}}
     shell.run(SILVER, [cell])
     wanted = ticks()
@@ -156,6 +203,7 @@ def test_a_new_market_travels_from_bronze_to_gold(shell: Shell, lake: LakeServic
     assert all(result.success for result in shell.run(VWAP, wanted[VWAP]))
     assert cell.shift(1) not in lake.ledger(VWAP)
     shell.run(BRONZE, [cell.shift(1)])
+    shell.run(API, ticks()[API])
     assert ticks()[SILVER] == {cell.shift(1)}
     shell.run(SILVER, [cell.shift(1)])
     assert ticks()[VWAP] == {cell.shift(1), cell.shift(2)}

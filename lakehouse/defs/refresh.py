@@ -1,0 +1,253 @@
+"""What the sensors decide, in plain values: which cells to ask for now. Runs nothing and writes nothing.
+
+Of what depends on each other the first that is due is asked for: what lies below it follows by itself (see `automation`), so a cell has one run per table
+and REST is asked once.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from lakehouse.datasets.dataset import Dataset
+from lakehouse.defs.services import LakeServices
+from lakehouse.defs.steps import api_wanted, derived_wanted, input_ledgers, known_markets, list_archive, witness_behind, witness_wanted
+from lakehouse.exchanges.ingest import outside_life
+from lakehouse.exchanges.listing import MarketListing
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import ListingUnreachableError
+from lakehouse.model.market import Market
+from lakehouse.model.table import Table
+from lakehouse.model.timerange import TimeRange
+from lakehouse.ops.attempts import Attempt, Attempts
+from lakehouse.storage.ledger import Ledger, expected
+
+WINDOW = timedelta(days=45)
+"""How far back every round of listings looks."""
+
+SWEEP = timedelta(days=7)
+"""How often a round looks at everything that is stored."""
+
+_SECONDS = 20.0  # for listings in one tick; Dagster gives a tick a minute
+_AT_ONCE = 16  # markets between two looks at the time
+_MOST = 400  # cells that one tick repeats
+
+Busy = Mapping[str, Collection[Cell]]
+"""The cells that queued or running runs are going to write, by table."""
+
+
+@dataclass
+class Tick:
+    """What a tick asks for.
+
+    Attributes:
+        wanted: The cells by table, each with its attempt.
+        notes: What kept it from seeing everything.
+    """
+
+    wanted: dict[type[Table], dict[Cell, Attempt]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def candles_closed(lake: LakeServices, universe: Iterable[Market], busy: Busy, attempts: Attempts) -> Tick:
+    """The bronze cells of the open month and the one before for which there is something new.
+
+    Args:
+        lake: The lake.
+        universe: The markets; one that nothing is known of yet is left out.
+        busy: Cells whose runs are under way: they are looked at when these are done.
+        attempts: What was asked for before.
+    """
+    tick, now, due = Tick(), lake.clock(), set[str]()
+    markets = list(universe)
+    for dataset in lake.registry.datasets:
+        cells = [cell for cell in open_cells(lake, markets) if not any(cell in busy.get(table.name, ()) for table in dataset.bronze)]
+        held: set[Cell] = set()
+        for table in dataset.bronze:
+            reasons = _bronze_reasons(lake, dataset, table, cells, tick)
+            due |= {f"{table.name} {cell}" for cell in reasons}
+            wanted = _sift(table, {cell: why for cell, why in reasons.items() if cell not in held}, attempts, now)
+            _add(tick, table, wanted)
+            held |= {cell for cell, attempt in wanted.items() if attempt.tries == 1}  # what came to nothing before holds up nobody
+    attempts.forget(lambda name: name not in due)
+    return tick
+
+
+@dataclass
+class Round:
+    """How far a round of listings has come.
+
+    Attributes:
+        after: The market it goes on behind; empty where a new round begins.
+        is_full: Whether this round looks at everything that is stored.
+        full_at: When the last such round began.
+    """
+
+    after: str = ""
+    is_full: bool = False
+    full_at: datetime | None = None
+
+
+def archive_published(lake: LakeServices, universe: Iterable[Market], busy: Busy, attempts: Attempts, progress: Round) -> Tick:
+    """The stored bronze cells whose files are no longer those they were made from.
+
+    Cells of the open month and the one before are `candles_closed`'s, and are asked for here only if they are still due at the next tick.
+
+    Args:
+        lake: The lake.
+        universe: The markets.
+        busy: Cells whose runs are under way.
+        attempts: What was asked for before.
+        progress: How far the round has come; moved on.
+    """
+    tick, now = Tick(), lake.clock()
+    if not progress.after:
+        progress.is_full = progress.full_at is None or now - progress.full_at >= SWEEP
+        progress.full_at = now if progress.is_full else progress.full_at
+    markets = sorted(market for market in universe if market.key > progress.after)
+    stored = {dataset.archive.name: lake.ledger(dataset.archive.name) for dataset in lake.registry.datasets}
+    since = "" if progress.is_full else f"{now - WINDOW:%Y-%m}"
+    wanted = {market: {name: [cell for cell in _unattended(lake, of_table, market, now) if cell.date >= since] for name, of_table in stored.items()} for market in markets}
+    listed = _list_soon(lake, wanted, tick)
+    progress.after = "" if len(listed) == len(markets) else max((market.key for market in listed), default=progress.after)
+    fresh = set(open_cells(lake, markets))
+    for dataset in lake.registry.datasets:
+        name, records = dataset.archive.name, stored[dataset.archive.name]
+        seen = [(cell, listing) for market, by_table in listed.items() if (listing := by_table.get(name)) for cell in wanted[market][name] if cell not in busy.get(name, ())]
+        due = {cell: _files(listing, cell) for cell, listing in seen if listing.is_due(cell, records.get(cell))}
+        over = {f"{name} {cell}" for cell, _ in seen if cell not in due}
+        attempts.forget(over.__contains__)
+        _add(tick, dataset.archive, _sift(dataset.archive, {cell: why for cell, why in due.items() if cell not in fresh}, attempts, now))
+        _add(tick, dataset.archive, _sift(dataset.archive, {cell: why for cell, why in due.items() if cell in fresh}, attempts, now, sightings=2))
+    return tick
+
+
+def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, attempts: Attempts) -> Tick:
+    """Cells of any table that stay due although nothing is under way for them: what a failed run, or a lost one, has left behind.
+
+    A cell waits for those it is made from. What the open months wait for at REST is `candles_closed`'s.
+
+    Args:
+        lake: The lake.
+        universe: The markets.
+        busy: Cells whose runs are under way.
+        attempts: What was asked for before.
+    """
+    tick, now, known = Tick(), lake.clock(), set(universe)
+    ahead: dict[str, set[Cell]] = {}
+    due: set[str] = set()
+    left = _MOST
+    for table in lake.registry.tables:
+        if table.shape == "single":
+            continue
+        ahead[table.name] = set(busy.get(table.name, ()))
+        reasons = {cell: why for cell, why in _standing_reasons(lake, table, known, now).items() if cell.window.start >= month_start(lake.start)}
+        waiting = {cell for cell in reasons if cell in ahead[table.name] or _is_behind(table, cell, ahead)}
+        due |= {f"{table.name} {cell}" for cell in reasons}
+        wanted = _sift(table, {cell: why for cell, why in reasons.items() if cell not in waiting}, attempts, now, sightings=2, most=left)
+        left -= len(wanted)
+        ahead[table.name] |= wanted.keys()
+        _add(tick, table, wanted)
+    attempts.forget(lambda name: name not in due)
+    return tick
+
+
+# --- cells ----------------------------------------------------------------------------------------------------------------------
+
+
+def open_cells(lake: LakeServices, markets: Iterable[Market]) -> list[Cell]:
+    """The open month and the one before, of every market that is known to be listed then."""
+    known, open_month = known_markets(lake), f"{lake.clock():%Y-%m}"
+    cells = [cell for market in markets if market in known for cell in (Cell(open_month, market).shift(-1), Cell(open_month, market))]
+    return [cell for cell in cells if cell.date >= lake.start and not outside_life(cell, known[cell.own_market])]
+
+
+def _unattended(lake: LakeServices, stored: Ledger, market: Market, now: datetime) -> list[Cell]:
+    """The cells that a bronze table should have of a market: from the first stored one to the open month."""
+    first = min((cell.date for cell in stored if cell.market == market), default="")
+    if not first or market.exchange not in lake.exchanges:
+        return []
+    known = known_markets(lake).get(market)
+    cells = [Cell(month, market) for month in TimeRange(month_start(first), now + timedelta(days=1)).months()]
+    return [cell for cell in cells if lake.start <= cell.date <= f"{now:%Y-%m}" and not outside_life(cell, known)]
+
+
+def month_start(month: str) -> datetime:
+    """The first instant of a month."""
+    return Cell(month).window.start
+
+
+def _is_behind(table: type[Table], cell: Cell, ahead: Mapping[str, Collection[Cell]]) -> bool:
+    """Whether something a cell is made from is about to be made."""
+    if table.shape == "months":
+        return any(other.date == cell.date for name in table.inputs for other in ahead.get(name, ()))
+    return any(cell.shift(-back) in ahead.get(name, ()) for name, lookback in table.inputs.items() for back in range(lookback + 1))
+
+
+# --- reasons --------------------------------------------------------------------------------------------------------------------
+
+
+def _bronze_reasons(lake: LakeServices, dataset: Dataset, table: type[Table], cells: list[Cell], tick: Tick) -> Mapping[Cell, object]:
+    """Why cells of a bronze table are due now."""
+    stored = lake.ledger(table.name)
+    if table is dataset.witness:
+        return witness_wanted(lake, dataset, cells, stored)
+    if table is dataset.api:
+        return api_wanted(lake, dataset, cells, stored)
+    wanted = {
+        market: {table.name: [cell for cell in cells if cell.market == market]} for market in dict.fromkeys(cell.own_market for cell in cells) if market.exchange in lake.exchanges
+    }
+    listed = {market: by_table[table.name] for market, by_table in _list_soon(lake, wanted, tick).items()}
+    files = {cell: _files(listed[cell.own_market], cell) for cell in cells if cell.own_market in listed and listed[cell.own_market].is_due(cell, stored.get(cell))}
+    return {**witness_behind(lake, dataset, {cell: stored[cell] for cell in cells if cell in stored}), **files}
+
+
+def _standing_reasons(lake: LakeServices, table: type[Table], universe: Collection[Market], now: datetime) -> Mapping[Cell, object]:
+    """Why cells of a table are due, as far as the lake itself can tell."""
+    stored = lake.ledger(table.name)
+    for dataset in lake.registry.datasets:
+        if table in dataset.bronze:
+            archive = lake.ledger(dataset.archive.name)
+            fresh = set(open_cells(lake, universe))
+            past = [cell for market in universe for cell in _unattended(lake, archive, market, now) if cell not in fresh]
+            if table is dataset.witness:
+                return witness_wanted(lake, dataset, past, stored)
+            if table is dataset.api:
+                return api_wanted(lake, dataset, past, stored)
+            return {cell: "absent" for cell in past if cell not in stored} | {cell: why for cell, why in witness_behind(lake, dataset, stored).items() if cell.market in universe}
+    cells = [cell for cell in expected(table, input_ledgers(lake, table)) if cell.market is None or cell.market in universe]
+    return {cell: sorted(inputs.items()) for cell, inputs in derived_wanted(lake, table, cells, stored).items()}
+
+
+def _files(listing: MarketListing, cell: Cell) -> str:
+    states = {period: listing.state(period) for period in (cell.date, *listing.days(cell))}
+    return f"{states} until {listing.asked_until(cell)}"
+
+
+def _list_soon(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cell]]], tick: Tick) -> dict[Market, dict[str, MarketListing]]:
+    """Listings by market and table, of as many markets, in order, as there is time for."""
+    found: dict[Market, dict[str, MarketListing]] = {}
+    deadline = time.monotonic() + _SECONDS
+    for start in range(0, len(wanted), _AT_ONCE):
+        batch = list(wanted)[start : start + _AT_ONCE]
+        if time.monotonic() > deadline:
+            tick.notes.append(f"{len(wanted) - len(found)} markets are left for the next tick")
+            break
+        try:
+            listed = {name: list_archive(lake, name, [cell for market in batch for cell in wanted[market][name]]) for name in wanted[batch[0]]}
+        except ListingUnreachableError as error:
+            tick.notes.append(str(error))
+            break
+        found |= {market: {name: by_market[market] for name, by_market in listed.items() if market in by_market} for market in batch}
+    return found
+
+
+def _sift(table: type[Table], due: Mapping[Cell, object], attempts: Attempts, now: datetime, sightings: int = 1, most: int | None = None) -> dict[Cell, Attempt]:
+    names = {f"{table.name} {cell}": cell for cell in due}
+    chosen = attempts.sift({name: due[cell] for name, cell in names.items()}, now, sightings, most)
+    return {names[name]: attempt for name, attempt in chosen.items()}
+
+
+def _add(tick: Tick, table: type[Table], wanted: Mapping[Cell, Attempt]) -> None:
+    if wanted:
+        tick.wanted[table] = tick.wanted.get(table, {}) | dict(wanted)

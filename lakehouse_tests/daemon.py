@@ -1,0 +1,73 @@
+"""Dagster's daemon in this process, one round at a time and by the exchange's clock: what hours of a real one do passes in seconds."""
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
+from dagster._core.workspace.load_target import ModuleTarget
+from dagster._daemon.asset_daemon import AssetDaemon
+from dagster._daemon.backfill import execute_backfill_iteration
+from dagster._daemon.sensor import execute_sensor_iteration
+
+_LOG = logging.getLogger("lakehouse.tests.daemon")
+_ROUNDS = 40
+
+
+class Daemon:
+    """The daemon of an instance: sensors, conditions and backfills are its own; only its launcher runs in this process.
+
+    Args:
+        instance: The instance.
+        workspace: The code location, in a process of its own.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, workspace: Any) -> None:
+        self.instance = instance
+        self._workspace = workspace
+        self._conditions = AssetDaemon(settings={}, pre_sensor_interval_seconds=0)
+
+    def settle(self, now: datetime) -> int:
+        """Go round until nothing is asked for any more; returns the number of runs that took."""
+        before = len(self.instance.get_run_ids())
+        quiet = 0
+        for step in range(_ROUNDS):
+            runs = self._state()
+            with freeze_time(now.timestamp() + 31 * step):
+                self._round()
+            quiet = quiet + 1 if self._state() == runs else 0
+            if quiet == 2:
+                return len(self.instance.get_run_ids()) - before
+        raise AssertionError("it never comes to rest")
+
+    def _state(self) -> tuple[int, list[tuple[str, str]]]:
+        return len(self.instance.get_run_ids()), sorted((backfill.backfill_id, backfill.status.value) for backfill in self.instance.get_backfills())
+
+    def _round(self) -> None:
+        futures: dict[str | None, Future[Any]] = {}
+        for error in (
+            *execute_sensor_iteration(self._workspace, _LOG, None, None),
+            *(self._conditions._run_iteration_impl(self._workspace, None, futures, {}) or ()),
+            *execute_backfill_iteration(self._workspace, _LOG),
+        ):
+            assert error is None, error
+
+
+@contextmanager
+def running_daemon(home: Path) -> Iterator[Daemon]:
+    """A daemon over the lake that the environment names."""
+    overrides = {
+        "storage": {"custom": {"module": "lakehouse.defs.event_log", "class": "KeptSqliteStorage", "config": {"base_dir": str(home)}}},
+        "run_launcher": {"module": "dagster._core.launcher.sync_in_memory_run_launcher", "class": "SyncInMemoryRunLauncher"},
+        "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"},
+    }
+    home.mkdir(parents=True, exist_ok=True)
+    with dg.instance_for_test(temp_dir=str(home), overrides=overrides) as instance:
+        target = ModuleTarget(module_name="lakehouse.definitions", attribute=None, working_directory=None, location_name="lakehouse")
+        with create_test_daemon_workspace_context(target, instance) as workspace:
+            yield Daemon(instance, workspace)
