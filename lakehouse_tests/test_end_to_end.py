@@ -175,11 +175,11 @@ def test_one_failed_cell_is_named_and_mended_by_the_next_build(run: Run, sim: Si
     assert answer.code == 1
     assert list(answer.json["failed"]) == [f"bronze/candle_archive 2024-02|{BTC}"]
     assert {row["table"]: row["built"] for row in answer.json["tables"]} == {
-        "bronze/candle_witness": 6, "bronze/candle_archive": 5, "bronze/candle_api": 0, "silver/candle": 5, "silver/gap": 3, "silver/conflict": 3,
-    }  # fmt: skip
+        "bronze/candle_witness": 6, "bronze/candle_archive": 5, "bronze/candle_api": 1, "silver/candle": 5, "silver/gap": 3, "silver/conflict": 3,
+    }  # fmt: skip  # REST was asked to stand in, and does not know a delisted market
     mended = run("build", "silver/candle", "--markets", f"{BTC},{ETH}", *QUARTER, "--json")
     assert (mended.code, {row["table"]: row["built"] for row in mended.json["tables"]}) == (
-        0, {"bronze/candle_witness": 0, "bronze/candle_archive": 1, "bronze/candle_api": 1, "silver/candle": 1, "silver/gap": 1, "silver/conflict": 1},
+        0, {"bronze/candle_witness": 0, "bronze/candle_archive": 1, "bronze/candle_api": 0, "silver/candle": 1, "silver/gap": 1, "silver/conflict": 1},
     )  # fmt: skip
 
 

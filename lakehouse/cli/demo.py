@@ -31,6 +31,7 @@ FAULTS = {
     "conflicting_rows=*/cm/monthly/*BTCUSD_PERP-1m-2024-11*": "the file has two different values for some minutes",
     "error_503=*ETHUSDT-1m-2024-12*": "the archive answers 503 twice",
     "cut_transfer=*BTCUSDT-1m-2024-11*": "the transfer is cut in the middle",
+    "halt=*/um/monthly/*ETHUSDT-1m-2024-12*": "and trading stopped for 37 minutes: no file and no API has candles of them",
 }
 QUESTION = f"""
 SELECT market_type || ' ' || symbol AS market, count(*) AS hours, date_diff('minute', TIMESTAMPTZ '{SPAN[0]}', TIMESTAMPTZ '{SPAN[1]}') - sum(candle_count) AS minutes_missing,
@@ -76,6 +77,7 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
         print_build(lake.objects, lake.registry, reports, as_json=False)
         retried = sum(len(keys) for name, keys in exchange.faults_hit.items() if name in ("error_503", "cut_transfer"))
         out.print(f"Retried until they came whole: {retried} files that the archive refused at first or cut off.", highlight=False)
+        _say_rest(Lake(settings.root))
         _say_gaps(Lake(settings.root))
         answer = Lake(settings.root).sql(QUESTION)
         print_table("One question in SQL: the three months by market, from gold.candle_1h", answer.columns, answer.rows())
@@ -87,13 +89,16 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
     return not any(report.failed for report in reports)
 
 
+def _say_rest(lake: Lake) -> None:
+    for name, rows in lake.sql("SELECT market_type || ' ' || symbol, count(*) FROM silver.candle WHERE source = 'api' GROUP BY ALL ORDER BY 1").rows():
+        out.print(f"Asked of the REST API, for no file has them: {rows:,} minutes of {name}.", highlight=False)
+
+
 def _say_gaps(lake: Lake) -> None:
-    gaps = lake.scan("silver/gap").collect().sort("start_time")
-    for row in gaps.iter_rows(named=True):
-        out.print(
-            f"Not healed, and said so: {row['market_type']} {row['symbol']} has no candles from {row['start_time']:%Y-%m-%d %H:%M} to {row['end_time']:%Y-%m-%d %H:%M} ({row['slot_count']:,} minutes, class {row['gap_class']}).",
-            highlight=False,
-        )
+    for row in lake.scan("silver/gap").collect().sort("start_time").iter_rows(named=True):
+        known = "Proven, by the REST API's candles on both sides and none between" if row["gap_class"] == "halt" else "Not healed, and said so"
+        span = f"from {row['start_time']:%Y-%m-%d %H:%M} to {row['end_time']:%Y-%m-%d %H:%M} ({row['slot_count']:,} minutes, class {row['gap_class']})"
+        out.print(f"{known}: {row['market_type']} {row['symbol']} has no candles {span}.", highlight=False)
     out.print()
 
 

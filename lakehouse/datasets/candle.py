@@ -119,6 +119,7 @@ class Candle(CandleColumns):
     name = "silver/candle"
     inputs = {"bronze/candle_witness": 0, "bronze/candle_archive": 0, "bronze/candle_api": 0}
     witnesses = frozenset({"bronze/candle_witness"})
+    stand_ins = frozenset({"bronze/candle_api"})
     code_version = 2
 
     source = Column(pl.String, "archive or api: the kind of source the row stands in")
@@ -200,9 +201,11 @@ def _healed(problem: Problem, asked: Sequence[Asked], gaps: Sequence[GapRun]) ->
     if not problem.day or problem.healed_by:
         return problem
     day = day_range(problem.day)
-    is_open = any(run.gap_class in ("absent", "conflict") and run.start < day.end and run.end > day.start for run in gaps)
+    found = {run.gap_class for run in gaps if run.start < day.end and run.end > day.start}
     answered = any(asking.outcome != "unreachable" and asking.start <= day.start and day.end <= asking.end for asking in asked)
-    return replace(problem, healed_by="REST API") if answered and not is_open else problem
+    if not answered or found & {"absent", "conflict"}:
+        return problem
+    return replace(problem, healed_by="REST API: a proven halt" if "halt" in found else "REST API")
 
 
 def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFrame:

@@ -274,7 +274,7 @@ def silver_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell], bronze
 
     def compute(cell: Cell) -> Outcome:
         parts, market = bronze_cells(bronze, cell), cell.own_market
-        if parts.keys() <= dataset.silver.witnesses:
+        if not any(dataset.silver.is_made_by(name, part.rows.height) for name, part in parts.items()):
             return _absent(lake, cell, dataset.archive.name, known)
         if market not in known:
             raise MarketFactsMissingError(market.key)

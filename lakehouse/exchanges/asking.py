@@ -24,7 +24,6 @@ from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.storage.tables import CellRecord, StoredCell
 from lakehouse.transform.asking import unanswered, with_answers
-from lakehouse.transform.gaps import GRACE
 from lakehouse.transform.history import append_news, restatements, revised_at
 
 HOUR = Interval.parse("1h")
@@ -75,8 +74,6 @@ def api_questions(cell: Cell, archive: CellRecord | None, stored: CellRecord | N
         market: Facts of the market.
         now: The current instant.
     """
-    if archive is None and cell.window.start < now - GRACE:
-        return []  # its files are out of reach: they are read first, and leave little to ask
     hour = now.replace(minute=0, second=0, microsecond=0)
     doubts = [(day_range(day).start, day_range(day).end) for day in archive.facts.doubts] if archive else []
     covered = archive.last_time if archive else None
@@ -145,17 +142,19 @@ def ask(table: type[ApiTable], exchange: Exchange, wanted: Mapping[Cell, list[Qu
         interval: Length of the candles.
         clock: Tells the current instant; stamps what was not answered.
     """
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lakehouse-rest") as pool:
-        todo = iter(wanted.items())
+    todo, pool = iter(wanted.items()), ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lakehouse-rest")
 
-        def submit(item: tuple[Cell, list[Question]]) -> tuple[Cell, Future[Answers]]:
-            return item[0], pool.submit(_ask_cell, table, exchange, *item, interval, clock)
+    def submit(item: tuple[Cell, list[Question]]) -> tuple[Cell, Future[Answers]]:
+        return item[0], pool.submit(_ask_cell, table, exchange, *item, interval, clock)
 
+    try:
         running = [submit(item) for item in islice(todo, 2 * _AT_ONCE)]
         while running:
             cell, answered = running.pop(0)
             yield cell, answered.result()
             running += [submit(item) for item in islice(todo, 1)]
+    finally:  # where this is given up in the middle, garbage collection may end it, anywhere: it must not wait for threads there
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: list[Question], interval: Interval, clock: Callable[[], datetime]) -> Answers:

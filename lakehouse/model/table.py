@@ -81,6 +81,7 @@ class Table:
         market_types: The market types that have this table.
         inputs: Tables it is made from, with the number of earlier windows it looks back on.
         witnesses: Those of them that only check rows: alone they make no cell.
+        stand_ins: Those that make a cell without the others only where they have rows.
         code_version: Raised when the meaning of the table changes; cells built by an older one become due.
         row_rules: Statements across columns; those about one column alone come from the columns.
     """
@@ -92,6 +93,7 @@ class Table:
     market_types: ClassVar[tuple[MarketType, ...]] = MARKET_TYPES
     inputs: ClassVar[Mapping[str, int]] = {}
     witnesses: ClassVar[frozenset[str]] = frozenset()
+    stand_ins: ClassVar[frozenset[str]] = frozenset()
     code_version: ClassVar[int] = 1
     row_rules: ClassVar[tuple[Rule, ...]] = ()
     columns: ClassVar[dict[str, Column]]
@@ -121,6 +123,11 @@ class Table:
     def description(cls) -> str:
         """The class's docstring, up to its sections."""
         return cleandoc(cls.__doc__ or "").split("\n\nAttributes:")[0]
+
+    @classmethod
+    def is_made_by(cls, name: str, row_count: int) -> bool:
+        """Whether a cell of an input makes a cell of this table where no other input has one."""
+        return name not in cls.witnesses and (row_count > 0 or name not in cls.stand_ins)
 
     # --- projections ----------------------------------------------------------------------------------------------------
 

@@ -53,10 +53,14 @@ def rows_as_of(objects: LakeObjects, dataset: Dataset, cells: Iterable[Cell], in
 
 
 def _read(store: TableStore, wanted: Sequence[tuple[type[Table], Cell]]) -> Iterator[StoredCell | None]:
-    """Cells in the order given, a few of them read ahead."""
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lakehouse-read") as pool:
-        for begin in range(0, len(wanted), _AT_ONCE):
-            yield from pool.map(lambda pair: store.get(*pair), wanted[begin : begin + _AT_ONCE])
+    """Cells in the order given, a few of them read ahead.
+
+    No thread outlives a step: a generator that is given up in the middle may be closed by garbage collection, anywhere, and must not wait for threads there.
+    """
+    for begin in range(0, len(wanted), _AT_ONCE):
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lakehouse-read") as pool:
+            read = list(pool.map(lambda pair: store.get(*pair), wanted[begin : begin + _AT_ONCE]))
+        yield from read
 
 
 def restated(objects: LakeObjects, dataset: Dataset, stored: Iterable[tuple[str, CellRecord]]) -> pl.DataFrame:

@@ -149,8 +149,8 @@ def inputs_now(table: type[Table], cell: Cell, ledgers: Mapping[str, Ledger], fa
 
 
 def expected(table: type[Table], ledgers: Mapping[str, Ledger]) -> list[Cell]:
-    """Cells of a silver or gold table that should exist: those whose own-window input is stored."""
-    own = [cell for name in table.inputs if name not in table.witnesses for cell in ledgers[name]]
+    """Cells of a silver or gold table that should exist: those for which an own-window input is stored that makes one."""
+    own = [cell for name in table.inputs for cell, record in ledgers[name].items() if table.is_made_by(name, record.rows)]
     if table.shape == "months":
         return [Cell(date) for date in sorted({cell.date for cell in own})]
     return sorted(set(own), key=lambda cell: cell.sort_key)

@@ -30,7 +30,7 @@ SHORT = Market("binance", "linear", "XYZUSDT")  # lives for five days around the
 MONTHS = ("2024-01", "2024-02", "2024-03")
 QUARTER = TimeRange.parse("2024-01", "2024-04")
 WITNESS, API = "bronze/candle_witness", "bronze/candle_api"
-BRONZE, SILVER, GAP, HOURS, VWAP = "bronze/candle_archive", "silver/candle", "silver/gap", "gold/candle_1h", "gold/vwap"
+BRONZE, SILVER, GAP, CONFLICT, HOURS, VWAP = "bronze/candle_archive", "silver/candle", "silver/gap", "silver/conflict", "gold/candle_1h", "gold/vwap"
 
 
 def listed(market: Market, since: datetime, until: datetime | None = None) -> SimulatedMarket:

@@ -13,11 +13,13 @@ from .conftest import ADA, BRONZE, BTC, ETH, HOURS, SILVER, SOL, VWAP, Shell, gr
 MARKETS = [BTC, ETH, SOL, ADA]
 BAD = Cell("2024-02", ETH)
 FAULT = "unavailable=*spot/monthly*ETHUSDT-1m-2024-02.zip"
+FORGOTTEN = "rest_forgotten=*spot/monthly*ETHUSDT-1m-*"  # else REST would stand in
 
 
 @pytest.mark.slow
 def test_eleven_of_twelve_stand_and_the_next_build_mends_the_one(shell: Shell, lake: LakeServices, sim: Simulator) -> None:
     sim.add_fault(FAULT)
+    sim.add_fault(FORGOTTEN)
     reports = shell.build("gold", MARKETS)
     assert list(reports[BRONZE].failed) == [str(BAD)]
     assert "ETHUSDT-1m-2024-02.zip could not be fetched" in reports[BRONZE].failed[str(BAD)]
@@ -28,6 +30,7 @@ def test_eleven_of_twelve_stand_and_the_next_build_mends_the_one(shell: Shell, l
     assert lake.ledger(VWAP)[BAD.shift(1)].inputs["silver/candle@2024-02"] == "none"
 
     sim.clear_faults()
+    sim.add_fault(FORGOTTEN)
     sim.reset_requests()
     mended = shell.build("gold", MARKETS)
     assert not any(report.failed for report in mended.values())

@@ -16,7 +16,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.simulator import Simulator
 
-from .conftest import ADA, API, BRONZE, BTC, ETH, GAP, HOURS, SILVER, VWAP, Shell, Versions, grid
+from .conftest import ADA, API, BRONZE, BTC, CONFLICT, ETH, GAP, HOURS, SILVER, VWAP, Shell, Versions, grid
 
 # T evaluates; b1, b2 write the upstream cell with version 1, 2; s1, s2 write the downstream cell.
 SEQUENCES = {
@@ -109,7 +109,11 @@ def test_a_file_that_changed_travels_to_exactly_the_cells_made_from_it(shell: Sh
     assert ticks() == {SILVER: {changed}}
     shell.run(SILVER, [changed])
     wanted = ticks()
-    assert wanted == {table.name: {changed} for table in lake.registry.features if table.name != VWAP} | {VWAP: {changed, changed.shift(1)}, GAP: {Cell("2024-02")}}
+    assert wanted == {table.name: {changed} for table in lake.registry.features if table.name != VWAP} | {
+        VWAP: {changed, changed.shift(1)},
+        GAP: {Cell("2024-02")},
+        CONFLICT: {Cell("2024-02")},
+    }
     assert ticks.checks() >= {SILVER}
     for name, cells in wanted.items():
         assert all(result.success for result in shell.run(name, cells))

@@ -32,7 +32,7 @@ def _(root: Path) -> Found:
     found = built(root, f"halt={MONTHLY}")
     run = the_halt(found)
     assert other_values(found)["open_time"].to_list() == [run.start - MINUTE], "the truncated candle alone"
-    assert (found.rows.height, found.problems, found.evidence, found.exit_code) == (ROWS - HALT, [("short", "REST API")], ["totals"], 0)
+    assert (found.rows.height, found.problems, found.evidence, found.exit_code) == (ROWS - HALT, [("short", "REST API: a proven halt")], ["totals"], 0)
     return found
 
 
@@ -53,7 +53,7 @@ def _(root: Path) -> Found:
     )
     following = found.rows.filter(pl.col("open_time") > late["open_time"][-1])["open_time"][0]
     assert late["close_time"][-1] > following, "the two overlap"
-    assert (found.rows.height, found.problems, found.evidence, found.exit_code) == (ROWS - HALT, [("short", "REST API")], ["totals"], 0)
+    assert (found.rows.height, found.problems, found.evidence, found.exit_code) == (ROWS - HALT, [("short", "REST API: a proven halt")], ["totals"], 0)
     return found
 
 

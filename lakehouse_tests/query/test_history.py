@@ -1,6 +1,7 @@
 """What a lake had at an instant, and a name for what it has now."""
 
 import tempfile
+import threading
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
@@ -108,6 +109,16 @@ def test_a_witness_that_was_asked_again_and_told_the_same_was_fresh_from_then_on
     assert served[fresh][1] == served[asked_again][1] == 7, "by the witness"
     assert living.store.get(CandleWitness, FEBRUARY).record.facts.answered_at == tuple(NOW + timedelta(hours=hours) for hours in (0, 4, 6))  # type: ignore[union-attr]
     living.hold()
+
+
+def test_a_read_that_is_given_up_leaves_no_thread_that_somebody_must_wait_for(objects: LakeObjects) -> None:
+    """The error's traceback keeps the reading alive; whoever collects that garbage later may hold what an ending thread needs."""
+    living = Living(objects)
+    living.learn(0, "monthly", (0, 0, 0))
+    with pytest.raises(BeforeFirstReceiptError) as error:
+        living.lake.candles(BTC, "2024-02", "2024-03", as_of=NOW - timedelta(seconds=1))
+    assert error.value.__traceback__ is not None
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("lakehouse-read")]
 
 
 def test_months_of_which_nothing_is_stored_have_no_rows_at_any_instant(objects: LakeObjects) -> None:
