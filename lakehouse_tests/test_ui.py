@@ -30,7 +30,7 @@ NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 LIFE = (datetime(2024, 1, 30, tzinfo=UTC), datetime(2024, 3, 2, tzinfo=UTC))
 BTC, ETH, SOL = (Market("binance", "spot", f"{base}USDT") for base in ("BTC", "ETH", "SOL"))
 LISTED = tuple(SimulatedMarket("spot", market.symbol, market.symbol[:3], "USDT", Decimal(100), 40, 2, 3, *LIFE) for market in (BTC, ETH, SOL))
-BRONZE = "bronze/candle_archive"
+BRONZE, API = "bronze/candle_archive", "bronze/candle_api"
 CELLS = {Cell(month, market) for month in ("2024-01", "2024-02") for market in (ETH, SOL)}
 TABLES = [table.name for table in REGISTRY.tables if table.shape != "single"]
 CODE = {"repositoryName": "__repository__", "repositoryLocationName": "lakehouse"}
@@ -208,6 +208,8 @@ def test_a_backfill_of_bronze_brings_what_depends_on_it_and_nothing_else(dagster
     assert {name for name in events if not name.startswith("silver/market")} == awaited
     assert set(events.values()) == {1}
     now = versions(lake)
-    assert now.keys() - settled.keys() == {f"{name} {cell}" for name in of_cells for cell in CELLS - {changed}} | {"silver/gap 2024-02", "silver/conflict 2024-02"}
-    assert {name for name in settled if now[name] != settled[name]} == {f"{name} {changed}" for name in of_cells} | {"silver/gap 2024-01"}
+    made = [name for name in of_cells if name != API]  # REST is asked of the one month that lacks a day, and does not know the market any more
+    months = {"silver/gap 2024-02", "silver/conflict 2024-02"}
+    assert now.keys() - settled.keys() == {f"{name} {cell}" for name in made for cell in CELLS - {changed}} | {f"{API} {changed}"} | months
+    assert {name for name in settled if now[name] != settled[name]} == {f"{name} {changed}" for name in made} | {"silver/gap 2024-01"}
     assert dagster.failed_runs() == []

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from dagster import DagsterInstance
+from filelock import FileLock
 
 from lakehouse.settings import Settings
 
@@ -35,6 +36,7 @@ def _project_file(name: str) -> Path | None:
 
 def run_ui(settings: Settings, port: int) -> int:
     """Run Dagster's webserver and daemon until they are ended; returns their exit code."""
+    open_instance(settings).dispose()  # makes the databases of a new home, before webserver and daemon do at once
     home = prepare_home(settings)
     workspace = _project_file(WORKSPACE)  # names the code location, and with the name goes what was switched on or off in the UI
     code = ["--workspace", str(workspace)] if workspace else ["--module-name", "lakehouse.definitions"]
@@ -47,9 +49,15 @@ def run_ui(settings: Settings, port: int) -> int:
 
 
 def open_instance(settings: Settings) -> DagsterInstance:
-    """Open the instance; its log goes to Dagster's event log, not to the terminal."""
+    """Open the instance; its log goes to Dagster's event log, not to the terminal.
+
+    One process after another: Dagster makes the databases of a new home without looking whether somebody else does.
+    """
     for name in ("dagster", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    home = str(prepare_home(settings))
-    os.environ["DAGSTER_HOME"] = home  # the instance file names it
-    return DagsterInstance.from_config(home)
+    place = settings.dagster_home.expanduser().absolute()
+    place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / ".lock"):
+        home = str(prepare_home(settings))
+        os.environ["DAGSTER_HOME"] = home  # the instance file names it
+        return DagsterInstance.from_config(home)

@@ -76,7 +76,7 @@ def strays(root: str) -> list[str]:
     """Objects in a lake that are no part of it."""
     objects = Lake(root).objects
     foreign = [error.path for table in REGISTRY.tables if table.shape != "single" for error in survey(objects, table)[1]]
-    places = [f"{table.name}/" for table in REGISTRY.tables] + [f"ledger/{table.name}.parquet" for table in REGISTRY.tables] + ["landing/"]
+    places = [f"{table.name}/" for table in REGISTRY.tables] + [f"ledger/{table.name}.{kind}" for table in REGISTRY.tables for kind in ("parquet", "anomalies.json")] + ["landing/"]
     landed = [found.path for found in objects.list("landing")]
     fetched = {path.rsplit("/", 1)[0] for path in landed}
     assert len(landed) == 2 * len(fetched), "the bytes and one receipt of each file"
