@@ -4,6 +4,7 @@ An API out of reach never fails a cell: it is written with what there is and say
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from lakehouse.transform.history import append_news, restatements, revised_at
 HOUR = Interval.parse("1h")
 _KEY = ("open_time",)
 _AT_ONCE = 4  # requests under way: the wait is the network's, the budget is the client's
+_SILENT_SECONDS = 15.0  # an API that is down or refuses is asked again for other cells: at every one, thousands would wait for it, or hammer at it
 
 
 # --- what is wanted -----------------------------------------------------------------------------------------------------------
@@ -143,9 +145,10 @@ def ask(table: type[ApiTable], exchange: Exchange, wanted: Mapping[Cell, list[Qu
         clock: Tells the current instant; stamps what was not answered.
     """
     todo, pool = iter(wanted.items()), ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lakehouse-rest")
+    silent: _Silent = {}
 
     def submit(item: tuple[Cell, list[Question]]) -> tuple[Cell, Future[Answers]]:
-        return item[0], pool.submit(_ask_cell, table, exchange, *item, interval, clock)
+        return item[0], pool.submit(_ask_cell, table, exchange, *item, interval, clock, silent)
 
     try:
         running = [submit(item) for item in islice(todo, 2 * _AT_ONCE)]
@@ -157,19 +160,28 @@ def ask(table: type[ApiTable], exchange: Exchange, wanted: Mapping[Cell, list[Qu
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: list[Question], interval: Interval, clock: Callable[[], datetime]) -> Answers:
+_Silent = dict[str, tuple[float, RestUnreachableError]]
+"""APIs that do not answer, with when to ask again and why not before."""
+
+
+def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: list[Question], interval: Interval, clock: Callable[[], datetime], silent: _Silent) -> Answers:
     told: list[tuple[pl.DataFrame, Asked]] = []
     failed: list[Asked] = []
     problems: list[Problem] = []
+    client = exchange.rest(cell.own_market.market_type)
     for question in questions:
         span = question.span
         try:
-            client = exchange.rest(cell.own_market.market_type)
+            again_at, why = silent.get(client.api.url, (0.0, None))
+            if why and time.monotonic() < again_at:
+                raise why
             answer = client.candles(cell.own_market, interval, span, question.bracket)
             told.append((_with_lineage(table, answer, client.api.url), answer.asked))
         except UnknownSymbolError:  # delisted and forgotten: the archive is all there is, which is no fault of anybody's
             told.append((table.empty(), Asked(span.start, span.end, clock(), "empty")))
         except RestUnreachableError as error:
+            if error is not why and not client.is_up:
+                silent[client.api.url] = time.monotonic() + _SILENT_SECONDS, error
             failed.append(Asked(span.start, span.end, clock(), "unreachable"))
             problems.append(Problem(str(span), "unreachable", str(error)))
     return Answers(table, interval, told, failed, problems)

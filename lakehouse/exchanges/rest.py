@@ -121,6 +121,11 @@ class RestClient:
             self._share = before
 
     @property
+    def is_up(self) -> bool:
+        """Whether the last request was answered, be it with an error about what was asked."""
+        return self._is_up
+
+    @property
     def stats(self) -> RestStats:
         """Requests and weight so far."""
         with self._lock:
@@ -231,6 +236,7 @@ class RestClient:
         if reply.status == 418:
             raise self._ban(reply.retry_after(_BACK_OFF[418]))
         if reply.status in (403, 451):
+            self._is_up = False
             raise RestRefusedError(self.api.url, reply.status, self.api.setting, self.api.moving_hint)
         if reply.status == 429 or refusal == "throttled":
             seconds = reply.retry_after(_BACK_OFF[429])

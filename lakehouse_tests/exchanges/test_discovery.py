@@ -96,7 +96,8 @@ def test_a_market_whose_files_are_recent_has_not_ended(objects: LakeObjects, fol
     assert facts.delisted is None
 
 
-def test_a_first_file_that_cannot_be_read_leaves_its_period(objects: LakeObjects, folder: ArchiveFolder) -> None:
+def test_a_first_file_that_cannot_be_read_leaves_its_period(objects: LakeObjects, folder: ArchiveFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
     folder.put_bytes(folder.key("2024-02-05"), b"damaged")
     with serve(folder) as sim:
         (facts,) = found(sim, objects, BTC, rest=False)
