@@ -182,8 +182,9 @@ def _milliseconds(instant: datetime) -> int:
 def _info(market_type: MarketType, entry: Mapping[str, Any]) -> MarketInfo:
     delivery = entry.get("deliveryDate")  # perpetuals carry a date far ahead
     ends = datetime.fromtimestamp(delivery / 1000, UTC) if delivery else None
+    trades = entry.get("status", entry.get("contractStatus")) == "TRADING"
     size = float(entry["contractSize"]) if market_type == "inverse" else None
-    return MarketInfo(entry["baseAsset"], entry["quoteAsset"], None if market_type == "spot" else entry["marginAsset"], size, ends)
+    return MarketInfo(entry["baseAsset"], entry["quoteAsset"], None if market_type == "spot" else entry["marginAsset"], size, ends, trades)
 
 
 def parse_klines(key: str, csv: bytes, market_type: MarketType) -> pl.DataFrame:

@@ -47,7 +47,8 @@ def discover(
 
 def _facts(exchange: Exchange, reader: ArchiveReader, listing: MarketListing, origin: str, described: MarketInfo) -> MarketFacts:
     newest = max(period_range(period).end for period in listing.files)
-    ended = _last_instant(reader, listing) if newest < listing.listed_at - _ENDED_AFTER else None
+    # Files lag by months at times: of a market that trades by the exchange's word, their end is not its end.
+    ended = _last_instant(reader, listing) if newest < listing.listed_at - _ENDED_AFTER and not described.trades else None
     announced = described.ends if described.ends and described.ends <= listing.listed_at else None
     return MarketFacts(
         listing.market, described.base, described.quote, described.settle, described.contract_size, _first_instant(exchange, reader, listing), announced or ended, origin

@@ -29,6 +29,7 @@ class MarketInfo:
         settle: Settlement currency; None for spot.
         contract_size: Quote value of one contract (inverse), else None.
         ends: When trading ends by the contract, also if that is far ahead.
+        trades: Whether the exchange says that it is being traded now.
     """
 
     base: str
@@ -36,6 +37,7 @@ class MarketInfo:
     settle: str | None
     contract_size: float | None
     ends: datetime | None = None
+    trades: bool = False
 
 
 class Exchange(ABC):

@@ -96,6 +96,14 @@ def test_a_market_whose_files_are_recent_has_not_ended(objects: LakeObjects, fol
     assert facts.delisted is None
 
 
+def test_a_market_that_trades_has_not_ended_however_old_its_newest_file_is(objects: LakeObjects) -> None:
+    """Files were seen to lag by months. Where the exchange does not say that it trades, their end is all there is."""
+    market = SimulatedMarket("spot", "BTCUSDT", "BTC", "USDT", Decimal(45_000), 40, 2, 5, at("2024-01-20"))
+    with Simulator(markets=[market], now=NOW, faults=["monthly_absent=*2024-0[2345]*", "daily_absent=*2024-0[2345]-*"]) as sim:
+        assert found(sim, objects, BTC)[0].delisted is None
+        assert found(sim, objects, BTC, rest=False)[0].delisted == at("2024-02-01")
+
+
 def test_a_first_file_that_cannot_be_read_leaves_its_period(objects: LakeObjects, folder: ArchiveFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
     folder.put_bytes(folder.key("2024-02-05"), b"damaged")
@@ -137,4 +145,4 @@ def test_an_answer_that_is_no_exchange_info_is_no_answer(exchange: Simulator) ->
     with pytest.raises(OSError, match="404"):
         Binance("http://x", f"{exchange.url}/data.binance.vision/nowhere").ask_info("spot")
     info = Binance("http://x", exchange.url).ask_info("inverse")
-    assert info["BTCUSD_PERP"] == MarketInfo("BTC", "USD", "BTC", 100.0, at("2100-12-25T08:00"))
+    assert info["BTCUSD_PERP"] == MarketInfo("BTC", "USD", "BTC", 100.0, at("2100-12-25T08:00"), trades=True)
