@@ -102,10 +102,12 @@ class Dataset:
     def _part_as_of(self, name: str, part: BronzeCell, instant: datetime) -> BronzeCell:
         rows = known_at(part.rows, instant)
         asked = tuple(asking for asking in part.facts.asked if asking.at <= instant)
-        if self.witness and name == self.witness.name and not asked:  # asked again since, and answers that overlap are kept as one
-            earlier = [at for at in (*part.facts.answered_at, rows["fetched_at"].max()) if isinstance(at, datetime) and at <= instant]
-            asked = tuple(replace(asking, at=max(earlier)) for asking in part.facts.asked if earlier)
         revised = revised_at(rows, self.silver.key) if self.api and name == self.api.name else None
+        if self.witness and name == self.witness.name:
+            earlier = [at for at in (*part.facts.answered_at, rows["fetched_at"].max()) if isinstance(at, datetime) and at <= instant]
+            revised = max(earlier, default=None)  # what was asked then was asked after all that had been revised
+            if not asked:  # asked again since, and answers that overlap are kept as one
+                asked = tuple(replace(asking, at=revised) for asking in part.facts.asked if revised)
         return replace(part, rows=rows, facts=replace(part.facts, asked=asked, revised_at=revised))
 
 

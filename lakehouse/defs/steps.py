@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
 from itertools import groupby
 
 import polars as pl
@@ -180,8 +182,7 @@ def _with_rest(lake: LakeServices, cells: Iterable[Cell]) -> Iterator[Cell]:
 def witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger) -> dict[Cell, TimeRange]:
     """The witnesses that have to be asked for, with the range that can be."""
     assert dataset.witness is not None, "asked of a dataset that has one"
-    facts, now = known_markets(lake), lake.clock()
-    revised = {cell: record.facts.revised_at for cell, record in (lake.ledger(dataset.api.name) if dataset.api else {}).items()}
+    facts, now, revised = known_markets(lake), lake.clock(), _revised(lake, dataset)
     wanted = {}
     for cell in _with_rest(lake, cells):
         record, market = stored.get(cell), facts.get(cell.own_market)
@@ -189,6 +190,11 @@ def witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], 
         if span and (_outdated(dataset.witness, record) or witness_is_due(cell, record, market, now, revised.get(cell))):
             wanted[cell] = span
     return wanted
+
+
+def _revised(lake: LakeServices, dataset: Dataset) -> dict[Cell, datetime | None]:
+    """When REST last revised the finer candles of a cell."""
+    return {cell: record.facts.revised_at for cell, record in lake.ledger(dataset.api.name).items()} if dataset.api else {}
 
 
 def api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger) -> dict[Cell, list[Question]]:
@@ -206,16 +212,16 @@ def api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stor
 
 def rest_cells(lake: LakeServices, dataset: Dataset, table: type[ApiTable], cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
     """Cells of a bronze table made from answers of REST APIs: those with nothing to ask as they are."""
-    stored = lake.ledger(table.name)
+    stored, revised = lake.ledger(table.name), _revised(lake, dataset) if table is dataset.witness else {}
     wanted: Mapping[Cell, list[Question]]
     if table is dataset.witness:
-        interval, wanted = HOUR, {cell: [Question(span, bracket=False)] for cell, span in witness_wanted(lake, dataset, cells, stored).items()}
+        interval, wanted = HOUR, {cell: [Question(span)] for cell, span in witness_wanted(lake, dataset, cells, stored).items()}
     else:
         interval, wanted = MINUTE, api_wanted(lake, dataset, cells, stored)
     yield from ((cell, stored.get(cell)) for cell in cells if cell not in wanted)
     for exchange, markets in _by_exchange(lake, (cell.own_market for cell in wanted)):
         of_exchange = {cell: questions for cell, questions in wanted.items() if cell.market in markets}
-        yield from ((cell, answers.change) for cell, answers in ask(table, exchange, of_exchange, interval, lake.clock))
+        yield from ((cell, replace(answers, revised_at=revised.get(cell)).change) for cell, answers in ask(table, exchange, of_exchange, interval, lake.clock))
 
 
 # --- silver and gold ----------------------------------------------------------------------------------------------------
@@ -335,6 +341,8 @@ def conflict_cells(lake: LakeServices, cells: list[Cell]) -> Iterator[tuple[Cell
         if not bronze:
             raise InputMissingError(dataset.archive.name, str(cell))
         assert dataset.conflicts is not None, "only such a dataset counts disputes"
+        if cell.own_market not in known:
+            raise MarketFactsMissingError(cell.own_market.key)
         return cell.own_market, dataset.silver.name, dataset.conflicts(bronze, cell, known[cell.own_market])
 
     def collect(ledgers: Mapping[str, Ledger]) -> pl.DataFrame:

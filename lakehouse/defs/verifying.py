@@ -106,7 +106,7 @@ def ask_in_full(lake: LakeServices, dataset: Dataset, wanted: Mapping[Cell, Time
         with ExitStack() as sparing:
             for client in clients(lake, cells):
                 sparing.enter_context(client.sparing(SPARE))
-            for cell, answers in ask(dataset.api, exchange, {cell: [Question(wanted[cell], bracket=True)] for cell in cells}, MINUTE, lake.clock):
+            for cell, answers in ask(dataset.api, exchange, {cell: [Question(wanted[cell], before=True, after=True)] for cell in cells}, MINUTE, lake.clock):
                 yield cell, answers
                 failures = failures + 1 if answers.failed else 0
                 if failures == _GIVE_UP:

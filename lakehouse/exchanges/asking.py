@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 
 import polars as pl
@@ -24,12 +24,14 @@ from lakehouse.model.result import Asked, CellFacts, CellResult, Problem
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.storage.tables import CellRecord, StoredCell
-from lakehouse.transform.asking import unanswered, with_answers
+from lakehouse.transform.asking import unanswered, was_asked_after, with_answers
+from lakehouse.transform.gaps import LISTING_BREAK
 from lakehouse.transform.history import append_news, restatements, revised_at
 
 HOUR = Interval.parse("1h")
 _KEY = ("open_time",)
 _AT_ONCE = 4  # requests under way: the wait is the network's, the budget is the client's
+_UNKNOWN_FOR = timedelta(days=1)
 _SILENT_SECONDS = 15.0  # an API that is down or refuses is asked again for other cells: at every one, thousands would wait for it, or hammer at it
 
 
@@ -37,9 +39,10 @@ _SILENT_SECONDS = 15.0  # an API that is down or refuses is asked again for othe
 
 
 def witness_range(cell: Cell, market: MarketFacts | None, now: datetime) -> TimeRange | None:
-    """The whole days of a cell that a witness can be asked about; None while there is none."""
+    """The whole days of a cell that a witness can be asked about, from the hour in which the market was listed; None while there is none."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    return _in_life(cell.window.start, min(cell.window.end, today), market)
+    span = _in_life(cell.window.start, min(cell.window.end, today), market)
+    return TimeRange(span.start.replace(minute=0), span.end) if span else None
 
 
 def witness_is_due(cell: Cell, record: CellRecord | None, market: MarketFacts | None, now: datetime, revised_at: datetime | None) -> bool:
@@ -47,8 +50,13 @@ def witness_is_due(cell: Cell, record: CellRecord | None, market: MarketFacts | 
     wanted = witness_range(cell, market, now)
     if wanted is None or record is None:
         return wanted is not None
-    asked_at = [asking.at for asking in record.facts.asked if asking.outcome != "unreachable"]
-    return bool(unanswered([wanted], record.facts.asked)) or (revised_at is not None and revised_at > max(asked_at))
+    return bool(unanswered([wanted], _final(record.facts.asked, market, now))) or not was_asked_after(record.facts, revised_at)
+
+
+def _final(asked: Sequence[Asked], market: MarketFacts | None, now: datetime) -> list[Asked]:
+    """Askings that need no other. That a market which trades is unknown does not last: it is asked about again the day after."""
+    ended = market is not None and market.delisted is not None
+    return [asking for asking in asked if asking.outcome != "unknown" or ended or now - asking.at < _UNKNOWN_FOR]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +65,20 @@ class Question:
 
     Attributes:
         span: The range.
-        bracket: Whether to ask for the candles next to it as well.
+        before: Whether to ask for the candle before it as well.
+        after: Whether to ask for the one after it.
     """
 
     span: TimeRange
-    bracket: bool
+    before: bool = False
+    after: bool = False
 
 
 def api_questions(cell: Cell, archive: CellRecord | None, stored: CellRecord | None, market: MarketFacts | None, now: datetime) -> list[Question]:
     """What an API has still to be asked for: days the archive leaves in doubt, and the whole hours behind its last day.
 
     A range that goes on where an answer ends begins a candle earlier: so the two become one, and a halt across the seam is proven without further requests.
+    The candle after a range is asked for where it may be there; a month that ended without trade is asked about again until it is, or trade has plainly ended.
 
     Args:
         cell: The cell.
@@ -81,12 +92,21 @@ def api_questions(cell: Cell, archive: CellRecord | None, stored: CellRecord | N
     covered = archive.last_time if archive else None
     tail = day_range(f"{covered:%Y-%m-%d}").end if covered else cell.window.start, cell.window.end
     wanted = [span for start, end in (*doubts, tail) if (span := _in_life(start, min(end, hour), market))]
-    asked = stored.facts.asked if stored else ()
-    ends = {asking.end for asking in asked if asking.outcome != "unreachable"}
-    return [
-        Question(TimeRange(max(cell.window.start, span.start - MINUTE.delta), span.end) if span.start in ends else span, span.start not in ends)
-        for span in unanswered(wanted, asked)
-    ]
+    asked = _final(stored.facts.asked, market, now) if stored else []
+    ends = {asking.end for asking in asked if asking.outcome in ("rows", "empty")}
+
+    def question(span: TimeRange) -> Question:
+        goes_on = span.start in ends
+        return Question(TimeRange(max(cell.window.start, span.start - MINUTE.delta), span.end) if goes_on else span, not goes_on, span.end < hour)
+
+    questions = [question(span) for span in unanswered(wanted, asked)]
+    last = max((record.last_time for record in (archive, stored) if record and record.last_time), default=None)
+    silent = [asking for asking in asked if asking.end == cell.window.end and asking.outcome in ("rows", "empty") and asking.after is None]
+    if not questions and silent and (last is None or last < cell.window.end - MINUTE.delta) and not (market and market.delisted):
+        at = max(asking.at for asking in silent)
+        if at < min(hour, cell.window.end + LISTING_BREAK):
+            questions.append(Question(TimeRange(cell.window.end - MINUTE.delta, cell.window.end), after=True))
+    return questions
 
 
 def _in_life(start: datetime, end: datetime, market: MarketFacts | None) -> TimeRange | None:
@@ -109,6 +129,7 @@ class Answers:
         told: Rows with their lineage, and what was asked for them.
         failed: What was not answered.
         problems: Why not.
+        revised_at: Of a witness: when finer candles were last revised before it was asked.
     """
 
     table: type[ApiTable]
@@ -116,6 +137,7 @@ class Answers:
     told: Sequence[tuple[pl.DataFrame, Asked]]
     failed: Sequence[Asked]
     problems: Sequence[Problem]
+    revised_at: datetime | None = None
 
     def change(self, stored: StoredCell | None) -> CellResult:
         """The cell with these answers added to what is stored of it."""
@@ -124,10 +146,11 @@ class Answers:
             history = append_news(history, rows, _KEY, TimeRange(asked.start, asked.end))
         earlier = stored.record.facts if stored else CellFacts()
         is_fine = self.interval == MINUTE
+        revised = [at for at in (earlier.revised_at, revised_at(history, _KEY) if is_fine else self.revised_at if self.told else None) if at]
         facts = CellFacts(
             asked=with_answers(earlier.asked, [*(asked for _, asked in self.told), *self.failed]),
             problems=tuple(self.problems),
-            revised_at=revised_at(history, _KEY) if is_fine else None,
+            revised_at=max(revised, default=None),
             restatement_count=restatements(history, _KEY).height,
             answered_at=() if is_fine else (*earlier.answered_at, *(asked.at for _, asked in self.told)),
         )
@@ -175,10 +198,10 @@ def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: 
             again_at, why = silent.get(client.api.url, (0.0, None))
             if why and time.monotonic() < again_at:
                 raise why
-            answer = client.candles(cell.own_market, interval, span, question.bracket)
+            answer = client.candles(cell.own_market, interval, span, question.before, question.after)
             told.append((_with_lineage(table, answer, client.api.url), answer.asked))
         except UnknownSymbolError:  # delisted and forgotten: the archive is all there is, which is no fault of anybody's
-            told.append((table.empty(), Asked(span.start, span.end, clock(), "empty")))
+            told.append((table.empty(), Asked(span.start, span.end, clock(), "unknown")))
         except RestUnreachableError as error:
             if error is not why and not client.is_up:
                 silent[client.api.url] = time.monotonic() + _SILENT_SECONDS, error

@@ -149,14 +149,15 @@ class RestClient:
         with self._asking:
             return self._learn_time()
 
-    def candles(self, market: Market, interval: Interval, span: TimeRange, bracket: bool = False) -> RestAnswer:
+    def candles(self, market: Market, interval: Interval, span: TimeRange, before: bool = False, after: bool = False) -> RestAnswer:
         """Every finished candle that opens in a range.
 
         Args:
             market: A market of this API.
             interval: Length of the candles.
             span: The range; its part after the last finished candle is not asked for.
-            bracket: Also find the candles next to the range on both sides, which prove that nothing between them is being withheld.
+            before: Also find the candle before the range: together with one after it, it proves that nothing between them is being withheld.
+            after: Also find the candle after it.
 
         Raises:
             UnknownSymbolError: The API does not know the market.
@@ -174,13 +175,13 @@ class RestClient:
         if (unfinished := rows.filter(~finished)).height:  # one that opens off its slot
             end = min(end, unfinished["open_time"].min().astimezone(UTC))  # type: ignore[union-attr]
             rows = rows.filter(finished, pl.col("open_time") < end)
-        before = after = None
-        if bracket:
+        last_before = first_after = None
+        if before:
             last = ask(interval, None, min(span.start, floor_to(at, interval)), 1)
-            before = last["open_time"][-1].astimezone(UTC) if last.height else None
-            # After a range that was cut, no candle is finished.
-            after = first_candle(ask, self.api.rules, interval, TimeRange(end, floor_to(at, interval))) if end == span.end < floor_to(at, interval) else None
-        return RestAnswer(rows, Asked(span.start, end, at, "rows" if rows.height else "empty", before, after))
+            last_before = last["open_time"][-1].astimezone(UTC) if last.height else None
+        if after and end == span.end < floor_to(at, interval):  # after a range that was cut, no candle is finished
+            first_after = first_candle(ask, self.api.rules, interval, TimeRange(end, floor_to(at, interval)))
+        return RestAnswer(rows, Asked(span.start, end, at, "rows" if rows.height else "empty", last_before, first_after))
 
     def first_open(self, market: Market, interval: Interval, span: TimeRange) -> datetime | None:
         """When the first candle of a range opens; None if there is none.

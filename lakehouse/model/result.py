@@ -24,7 +24,7 @@ class GapRun:
         start: First absent slot.
         end: End of the last absent slot (exclusive).
         slot_count: How many slots are absent.
-        asked_at: Of an `absent` run, when a REST API was last asked for all of it and answered; None if none was.
+        asked_at: Of an `absent` run, when a REST API last answered about a range that holds all of it; None if none did.
         halted_at: Of a `halt`, the instant trading stopped (exclusive end of the truncated candle before it); None where no candle tells.
     """
 
@@ -44,7 +44,7 @@ class Asked:
         start: Start of the range.
         end: End of the range (exclusive), cut to the end of the last finished candle by the server's time.
         at: The server's time of the answer.
-        outcome: `rows`, `empty` (asked, and nothing there) or `unreachable`.
+        outcome: `rows`, `empty` (asked, and nothing there), `unknown` (it does not know the market) or `unreachable`.
         before: When the last candle before `start` opens, where it was asked for.
         after: When the first candle at or after `end` opens, where it was asked for.
     """
@@ -52,7 +52,7 @@ class Asked:
     start: datetime
     end: datetime
     at: datetime
-    outcome: Literal["rows", "empty", "unreachable"]
+    outcome: Literal["rows", "empty", "unknown", "unreachable"]
     before: datetime | None = None
     after: datetime | None = None
 
@@ -93,7 +93,7 @@ class CellFacts:
         asked: What a REST API was asked for, and what it answered.
         unsettled_count: Keys for which sources disagreed and no proof decided.
         doubts: Days that the archive cannot settle by itself: what a REST API should be asked for.
-        revised_at: When a REST API last said something else of a candle than before.
+        revised_at: When a REST API last said something else of a candle than before; of a witness, the last such instant it was asked after.
         restatement_count: Of a bronze cell, the values that its sources replaced; None if an earlier release wrote it.
         answered_at: Of a witness, when a REST API answered, in order: `asked` keeps the last time only, and an answer without news leaves no row.
         conflict_digest: Hash of all values of the disputed keys, so that whoever lists them sees news; empty where there are none.

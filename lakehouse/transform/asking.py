@@ -1,8 +1,9 @@
 """What an API has still to be asked for, and what it has answered so far."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
-from lakehouse.model.result import Asked
+from lakehouse.model.result import Asked, CellFacts
 from lakehouse.model.timerange import TimeRange
 
 
@@ -37,15 +38,30 @@ def with_answers(asked: Sequence[Asked], fresh: Sequence[Asked]) -> tuple[Asked,
     Answers that overlap become one, so an hourly refresh does not grow without bound; answers that merely touch do not, for between them nothing shows
     that no candle is missing. Of earlier attempts without an answer nothing is kept: what is still open is among the new ones.
     """
-    answers: list[Asked] = []
-    for answer in sorted((asking for asking in (*asked, *fresh) if asking.outcome != "unreachable"), key=lambda asking: (asking.start, asking.end, asking.at)):
-        last = answers[-1] if answers else None
-        if last is not None and (answer.start < last.end or (answer.start, answer.end) == (last.start, last.end)):
-            answers[-1] = _joined(last, answer)
-        else:
-            answers.append(answer)
+    answers = _overlapping_joined(asking for asking in (*asked, *fresh) if asking.outcome in ("rows", "empty"))
+    # That a market is unknown says nothing of candles: it is kept apart, and where it was known at another time that counts.
+    unknown = _overlapping_joined(asking for asking in (*asked, *fresh) if asking.outcome == "unknown" and unanswered([TimeRange(asking.start, asking.end)], answers))
     failures = [asking for asking in fresh if asking.outcome == "unreachable"]
-    return tuple(sorted([*answers, *failures], key=lambda asking: (asking.start, asking.end)))
+    return tuple(sorted([*answers, *unknown, *failures], key=lambda asking: (asking.start, asking.end)))
+
+
+def was_asked_after(witness: CellFacts, revised_at: datetime | None) -> bool:
+    """Whether a witness was asked after the last revision of finer candles; if not, it says nothing of them.
+
+    Told by what both cells state as part of their version, so that who reads them learns when it changes.
+    """
+    return revised_at is None or (witness.revised_at is not None and witness.revised_at >= revised_at)
+
+
+def _overlapping_joined(asked: Iterable[Asked]) -> list[Asked]:
+    joined: list[Asked] = []
+    for answer in sorted(asked, key=lambda asking: (asking.start, asking.end, asking.at)):
+        last = joined[-1] if joined else None
+        if last is not None and (answer.start < last.end or (answer.start, answer.end) == (last.start, last.end)):
+            joined[-1] = _joined(last, answer)
+        else:
+            joined.append(answer)
+    return joined
 
 
 def _joined(first: Asked, second: Asked) -> Asked:
@@ -53,4 +69,4 @@ def _joined(first: Asked, second: Asked) -> Asked:
     before = first.before if first.start < second.start else first.before or second.before
     ends_last = max(first, second, key=lambda asking: (asking.end, asking.at))
     after = ends_last.after if first.end != second.end else first.after or second.after
-    return Asked(first.start, ends_last.end, max(first.at, second.at), "rows" if "rows" in (first.outcome, second.outcome) else "empty", before, after)
+    return Asked(first.start, ends_last.end, max(first.at, second.at), "rows" if "rows" in (first.outcome, second.outcome) else second.outcome, before, after)

@@ -63,7 +63,7 @@ class Asking:
         return self._clients.setdefault(market.market_type, RestClient(self.exchange.rest_api(market.market_type), self.time.sleep, lambda: self.time.passed))
 
     def candles(self, market: Market = BTC, interval: Interval = MINUTE, span: TimeRange = DAY, bracket: bool = False) -> RestAnswer:
-        return self.client(market).candles(market, interval, span, bracket)
+        return self.client(market).candles(market, interval, span, before=bracket, after=bracket)
 
     def paths(self) -> list[str]:
         """Endpoints asked since the last reset."""

@@ -62,7 +62,9 @@ class Living:
             self.store.update(CandleArchive, FEBRUARY, partial(with_file, rows))
         else:
             table, interval = (CandleWitness, HOUR) if source == "witness" else (CandleApi, ONE_MINUTE)
-            answers = Answers(table, interval, [(rows, Asked(FEBRUARY.window.start, FEBRUARY.window.end, now, "rows"))], [], [])
+            api = self.store.get(CandleApi, FEBRUARY)
+            revised = api.record.facts.revised_at if api and table is CandleWitness else None
+            answers = Answers(table, interval, [(rows, Asked(FEBRUARY.window.start, FEBRUARY.window.end, now, "rows"))], [], [], revised)
             self.store.update(table, FEBRUARY, answers.change)
         parts = {table.name: part for table in CANDLE.bronze if (part := self.store.get(table, FEBRUARY))}
         if set(parts) != {CandleWitness.name}:
