@@ -14,6 +14,7 @@ from lakehouse.model.interval import MINUTE
 from lakehouse.model.result import Asked, CellFacts, CellResult, GapRun, Problem
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
 from lakehouse.model.timerange import day_range
+from lakehouse.transform.asking import was_asked_after
 from lakehouse.transform.doubt import Doubt, days_in_doubt
 from lakehouse.transform.gaps import find_gaps
 from lakehouse.transform.history import LINEAGE, newest
@@ -120,7 +121,7 @@ class Candle(CandleColumns):
     inputs = {"bronze/candle_witness": 0, "bronze/candle_archive": 0, "bronze/candle_api": 0}
     witnesses = frozenset({"bronze/candle_witness"})
     stand_ins = frozenset({"bronze/candle_api"})
-    code_version = 2
+    code_version = 3
 
     source = Column(pl.String, "archive or api: the kind of source the row stands in")
     is_truncated = Column(pl.Boolean, "The candle ends before its minute does: trading stopped within it")
@@ -163,7 +164,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         The served rows; rejected rows with their rule; gaps, conflicts and evidence.
     """
     sources, witness = _sources(bronze), _fresh_witness(bronze)
-    settled = reconcile(sources, _KEY, witness)
+    settled = reconcile(sources, _KEY, witness, is_sound=_IS_SOUND)
     good, broken = Candle.split(_to_silver(settled.rows, market))
     late = good.filter(pl.col("open_time") >= market.delisted) if market.delisted else good.clear()
     good = good.filter(pl.col("open_time") < market.delisted) if late.height else good
@@ -196,6 +197,10 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     return CellResult(good, input_versions(Candle, bronze, cell, market), facts, pl.concat([broken, late.with_columns(rule=pl.lit("after_delisting")), unserved]))
 
 
+_IS_SOUND = pl.all_horizontal(*(rule.holds.fill_null(True) for rule in CandleColumns.rules()))
+"""Whether published values keep the row rules, those of columns that silver adds left out."""
+
+
 def _healed(problem: Problem, asked: Sequence[Asked], gaps: Sequence[GapRun]) -> Problem:
     """A problem of one day, healed if an API was asked for that day and nothing of it is left open."""
     if not problem.day or problem.healed_by:
@@ -210,8 +215,9 @@ def _healed(problem: Problem, asked: Sequence[Asked], gaps: Sequence[GapRun]) ->
 
 def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFrame:
     """Every variant of every disputed candle of a cell, as rows of `silver/conflict` without the market's columns."""
-    found = reconcile(_sources(bronze), _KEY, _fresh_witness(bronze)).conflicts
-    return found.rename({"source": "sources"})
+    found = reconcile(_sources(bronze), _KEY, _fresh_witness(bronze), is_sound=_IS_SOUND).conflicts
+    in_life = pl.col("open_time") < market.delisted if market.delisted else True
+    return found.rename({"source": "sources"}).with_columns(pl.col("is_served") & _IS_SOUND & in_life)
 
 
 def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:
@@ -224,11 +230,7 @@ def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:
 def _fresh_witness(bronze: BronzeCells) -> pl.DataFrame | None:
     """The witness's rows; none if the API has revised a candle since it was asked for them."""
     witness, api = bronze.get(CandleWitness.name), bronze.get(CandleApi.name)
-    if witness is None or not witness.rows.height:
-        return None
-    asked_at = max((asking.at for asking in witness.facts.asked if asking.outcome != "unreachable"), default=None)
-    revised_at = api.facts.revised_at if api else None
-    if revised_at is not None and (asked_at is None or revised_at > asked_at):
+    if witness is None or not witness.rows.height or not was_asked_after(witness.facts, api.facts.revised_at if api else None):
         return None
     return newest(witness.rows, _KEY).drop(LINEAGE)
 

@@ -21,9 +21,10 @@ class _Whose(Table):
 class Conflict(PublishedCandle, _Whose):
     """Every distinct value of every candle on which sources disagreed, of all markets, one object per month.
 
-    Recomputed from bronze for the cells of `silver/candle` that count disputes. Rules, the first that leaves one value decides: `witness` (the hour by REST
-    equals the minutes only with this value), `later_snapshot` (it extends the others), `both_families` (archive and REST state it), `precedence` (daily,
-    then REST, then monthly: served, but proven by nothing), `two_values_in_one_source` (none is served; a gap of class `conflict`).
+    Recomputed from bronze for the cells of `silver/candle` that count disputes. Rules, the first that leaves one value decides: `row_rules` (the others
+    break a rule that every row must keep), `witness` (the hour by REST equals the minutes only with this value), `later_snapshot` (it extends the others),
+    `both_families` (archive and REST state it), `precedence` (daily, then REST, then monthly: served, but proven by nothing), `two_values_in_one_source`
+    (none is served; a gap of class `conflict`).
     """
 
     name = "silver/conflict"

@@ -1,6 +1,6 @@
 """The rules by which one of several values of a key is chosen."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import product
@@ -20,11 +20,12 @@ _SNAPSHOT = ("open", "high", "low", "volume", "trade_count")
 Choice = tuple[int, ...]  # one variant for each disputed key of an hour
 
 
-def settle(variants: pl.DataFrame, common: pl.DataFrame, key: list[str], witness: pl.DataFrame | None, length: timedelta) -> pl.DataFrame:
+def settle(variants: pl.DataFrame, common: pl.DataFrame, key: list[str], witness: pl.DataFrame | None, length: timedelta, is_sound: pl.Expr | None = None) -> pl.DataFrame:
     """Choose among the values of disputed keys.
 
     Rules are tried in order; each sees only the variants that the ones before it left, and decides a key when it leaves one:
 
+    - `row_rules`: variants that break a rule of rows go where others keep all of them.
     - `witness`: per disputed hour, the source with whose variants the hour equals the witness; in an hour with one disputed key, or where no
       source fits and combinations are few, any variants with which it does. Variants that fit nothing go if others fit.
     - `later_snapshot`: a candle that another one extends (same open, high not lower, low not higher, volume not less, more trades) goes, and
@@ -39,13 +40,17 @@ def settle(variants: pl.DataFrame, common: pl.DataFrame, key: list[str], witness
         key: The key columns; the first is the time.
         witness: Coarser candles stated independently, see `judge`; the rule is left out without them.
         length: Length of a witness candle.
+        is_sound: Whether a variant keeps the rules of rows; without it the rule is left out.
 
     Returns:
         The variants in their order, with `rule` (the one that decided the key) and `is_served`.
     """
+    rules: list[tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]]
     rules = [("later_snapshot", partial(_without_earlier_snapshots, key=key)), ("both_families", partial(_of_both_families, key=key))]
     if witness is not None and witness.height:
         rules.insert(0, ("witness", partial(_fitting, common=common, key=key, witness=witness, length=length)))
+    if is_sound is not None:
+        rules.insert(0, ("row_rules", lambda left: left.filter(is_sound | ~is_sound.any().over(key))))
     left, decided = variants, []
     for name, narrow in rules:
         left = narrow(left)

@@ -35,7 +35,9 @@ class Reconciled:
     unsettled_count: int
 
 
-def reconcile(sources: Mapping[str, pl.DataFrame], key: Sequence[str], witness: pl.DataFrame | None = None, length: timedelta = HOUR) -> Reconciled:
+def reconcile(
+    sources: Mapping[str, pl.DataFrame], key: Sequence[str], witness: pl.DataFrame | None = None, length: timedelta = HOUR, is_sound: pl.Expr | None = None
+) -> Reconciled:
     """Choose one row per key from named sources.
 
     A key with one distinct value is served as it is; the others by the first rule of `settle` that leaves one. Presence is not disputed by
@@ -48,6 +50,7 @@ def reconcile(sources: Mapping[str, pl.DataFrame], key: Sequence[str], witness: 
         key: The key columns; the first is the time.
         witness: Coarser candles stated independently, see `judge`.
         length: Length of a witness candle.
+        is_sound: Whether a row keeps the rules that every row must keep; without it all do.
     """
     if unknown := set(sources) - set(PRECEDENCE):
         raise ValueError(f"unknown sources {sorted(unknown)}; known: {PRECEDENCE}")
@@ -71,7 +74,7 @@ def reconcile(sources: Mapping[str, pl.DataFrame], key: Sequence[str], witness: 
     variants = contested.group_by([*by, *values], maintain_order=True).agg(
         pl.col("source").unique().sort().alias("sources"), pl.exclude("source").first(), pl.col("source").first()
     )
-    ruled = settle(variants.with_row_index("variant"), common, by, witness, length)
+    ruled = settle(variants.with_row_index("variant"), common, by, witness, length, is_sound)
     unserved = contested.join(ruled.filter(rule=TWO_VALUES).select(by).unique(), on=by, how="semi", maintain_order="left")
     rows = pl.concat([common, ruled.filter("is_served").select(columns)]).sort(by)
     return _assemble(rows, unserved.unique([*by, "__rank", *values], keep="first", maintain_order=True).select(columns), ruled, by, values)

@@ -5,7 +5,7 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from lakehouse.datasets.candle import Candle, CandleArchive, doubt, refine
+from lakehouse.datasets.candle import Candle, CandleApi, CandleArchive, conflicts, doubt, refine
 from lakehouse.datasets.dataset import BronzeCell
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
@@ -60,6 +60,25 @@ def test_a_row_that_breaks_a_rule_is_a_gap_and_stands_in_quarantine_with_the_rul
     assert result.rejected.select("open_time", "rule").rows() == [(DAY[5], "high_is_highest")]  # type: ignore[union-attr]
     assert result.facts.gaps[1:] == (GapRun("absent", DAY[5], DAY[6], 1),)
     assert result.rows.height == 1439
+
+
+@pytest.mark.parametrize("broken", [{"close": 103.0}, {"open": 0.0}, {"open": None}], ids=["close above high", "open zero", "no open"])
+def test_a_sound_row_by_rest_is_served_before_one_of_a_daily_file_that_breaks_a_rule(broken: dict[str, float | None]) -> None:
+    """By rank the daily file would have won, only to go to quarantine."""
+    rows = pl.concat([bronze(DAY[:5], "monthly"), bronze(DAY[5:6], "monthly", **broken), bronze(DAY[6:], "monthly"), bronze(DAY[5:6], "daily", **broken)])
+    known = CellFacts(asked_until=at("2024-02-06"))
+    parts = {CandleArchive.name: BronzeCell(rows, "v1", known), CandleApi.name: BronzeCell(bronze(DAY[5:6], "api"), "v2", CellFacts())}
+    result = refine(parts, FEBRUARY, facts(listed="2024-02-05"))
+    assert result.rows.drop("source").equals(candles(DAY).drop("source"))
+    assert (result.facts.gaps[1:], result.rejected.height, result.facts.unsettled_count) == ((), 0, 0)  # type: ignore[union-attr]
+    told = conflicts(parts, FEBRUARY, facts(listed="2024-02-05")).select("sources", "rule", "is_served").rows()
+    assert told == [("daily+monthly", "row_rules", False), ("api", "row_rules", True)]
+
+
+def test_a_value_in_quarantine_is_not_said_to_be_served() -> None:
+    parts = {CandleArchive.name: BronzeCell(pl.concat([bronze(DAY[:2]), bronze(DAY[:2], "monthly", close=[103.0, 100.5])]), "v1", CellFacts())}
+    ended = conflicts(parts, FEBRUARY, facts(listed="2024-02-05", delisted="2024-02-05T00:01"))
+    assert ended.select("open_time", "close", "is_served").rows() == [(DAY[0], 101.0, True), (DAY[0], 103.0, False), (DAY[1], 101.0, False), (DAY[1], 100.5, False)]
 
 
 def test_a_removed_row_is_not_served_any_more() -> None:
