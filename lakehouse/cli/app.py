@@ -327,7 +327,7 @@ def _wait_for_interrupt() -> None:
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo's lake and Dagster instance go; emptied first.")] = Path("demo"),
+    folder: Annotated[Path, typer.Option(help="Where the demo's lake and Dagster instance go, in place of those of an earlier demo.")] = Path("demo"),
     aws: Annotated[bool, typer.Option(help="Against S3 and Glue endpoints on this machine, which end with the demo.")] = False,
 ) -> None:
     """Build three markets over three months from a simulated exchange with faults, and say what was healed and how."""

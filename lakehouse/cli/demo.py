@@ -11,6 +11,7 @@ from lakehouse.cli.instance import open_instance
 from lakehouse.cli.local_aws import local_aws
 from lakehouse.cli.report import print_build
 from lakehouse.definitions import open_lake
+from lakehouse.model.errors import DemoFolderError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.query.lake import Lake
@@ -19,6 +20,7 @@ from lakehouse.simulator import Simulator
 from lakehouse.storage.aws import aws_client
 
 BUCKET = "lakehouse-demo"
+MARKER = ".lakehouse-demo"
 MARKETS = ("binance-spot:BTCUSDT", "binance-linear:ETHUSDT", "binance-inverse:BTCUSD_PERP")
 SPAN = ("2024-11-01", "2025-02-01")  # spot files change their time unit in the middle of it
 FAULTS = {
@@ -52,15 +54,39 @@ def demo_settings(folder: Path, url: str, aws: bool = False) -> Settings:
     return Settings(root=root, glue_database=glue, dagster_home=place / "dagster", markets=MARKETS, start="2024-10", binance_archive_url=url, binance_rest_url=url)
 
 
+def empty_folder(folder: Path) -> None:
+    """Remove what an earlier demo left in a folder, and mark the places as the demo's.
+
+    The mark is within each place, and so goes with it: a lake that is made later where a demo was removed is nobody's to delete.
+
+    Raises:
+        DemoFolderError: There is something else, of which nothing was removed; or the folder cannot be written.
+    """
+    places = [folder / "lake", folder / "dagster"]
+    try:
+        for place in places:
+            if place.exists() and not (place / MARKER).exists() and (not place.is_dir() or any(place.iterdir())):
+                raise DemoFolderError(str(place), "it was not made by a demo, or by an earlier version's", ", or remove it by hand if nothing in it is needed")
+        for place in places:
+            if place.exists():
+                shutil.rmtree(place)
+            place.mkdir(parents=True)
+            (place / MARKER).touch()
+    except OSError as error:
+        raise DemoFolderError(str(folder), error.strerror or str(error)) from error
+
+
 def run_demo(folder: Path, aws: bool = False) -> bool:
     """Run the demo; True if every cell was built.
 
     Args:
-        folder: Where it leaves its lake and its Dagster instance.
+        folder: Where it leaves its lake and its Dagster instance, in place of those of an earlier demo.
         aws: Against S3 and Glue endpoints on this machine, which go with the demo.
+
+    Raises:
+        DemoFolderError: As `empty_folder`.
     """
-    for name in ("lake", "dagster"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    empty_folder(folder)
     started = time.monotonic()
     out.rule("lakehouse demo")
     out.print(f"A simulated exchange with {len(MARKETS)} markets, {SPAN[0]} to {SPAN[1]}, and these faults in its archive:\n")

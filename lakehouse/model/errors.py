@@ -145,6 +145,13 @@ class BeforeFirstReceiptError(UsageError):
         self.first = first
 
 
+class DemoFolderError(UsageError):
+    """A place that the demo would empty and may not, or cannot use."""
+
+    def __init__(self, place: str, why: str, otherwise: str = "") -> None:
+        super().__init__(f"The demo does not touch {place}: {why}. Name another folder with --folder{otherwise}.")
+
+
 class SqlError(UsageError):
     """A statement that the SQL engine refuses."""
 
