@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from lakehouse.cli.console import build_progress, err, out, print_json, print_table
+from lakehouse.cli.console import build_progress, err, flagged, out, print_json, print_table
 from lakehouse.model.errors import LakehouseError, NoMarketError, OpenRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
@@ -40,14 +40,14 @@ def main() -> None:
     try:
         app()
     except UsageError as error:
-        err.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        err.print(flagged("error:", str(error)), soft_wrap=True)
         sys.exit(2)
     except ValidationError as error:
         for found in error.errors():
-            err.print(f"[red]error:[/red] setting {'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}", highlight=False, soft_wrap=True)
+            err.print(flagged("error:", f"setting {'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}"), soft_wrap=True)
         sys.exit(2)
     except LakehouseError as error:
-        err.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        err.print(flagged("error:", str(error)), soft_wrap=True)
         sys.exit(1)
 
 

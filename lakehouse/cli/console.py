@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from lakehouse.model.cell import Cell
 
@@ -18,8 +19,14 @@ SHOWN = 20
 """Rows of a long list for people; --json has them all."""
 
 _WIDE = 150  # where output is no terminal, lines are for reading in a log, not for a screen of 80 columns
-out = Console(width=None if sys.stdout.isatty() else _WIDE)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE)
+# What is printed holds what others wrote, such as values, names and errors, in which [x] and :x: stand for themselves.
+out = Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, emoji=False)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE, markup=False, emoji=False)
+
+
+def flagged(flag: str, text: str) -> Text:
+    """A line that begins with a word in red."""
+    return Text.assemble((flag, "red"), " ", text)
 
 
 def print_json(value: Any) -> None:
@@ -66,12 +73,12 @@ class BuildProgress:
         """A cell is settled."""
         self._progress.advance(self._tasks[table])
         if outcome == "failed":
-            self._progress.console.print(f"[red]failed[/red] {table} {cell}")
+            self._progress.console.print(flagged("failed", f"{table} {cell}"))
 
 
 @contextmanager
 def build_progress(quiet: bool) -> Iterator[BuildProgress]:
     """Show progress on standard error while a build runs."""
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:<24}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=quiet) as progress:
         yield BuildProgress(progress)

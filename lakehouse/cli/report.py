@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from lakehouse.cli.building import TableBuild
-from lakehouse.cli.console import SHOWN, out, print_json, print_table
+from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
 from lakehouse.definitions import open_lake
 from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import derived_due, input_ledgers
@@ -61,7 +61,7 @@ def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBui
             [(p["subject"].rsplit("/", 1)[-1], p["kind"], p["detail"], _short(p["healed_by"]) or "not healed") for p in problems],
         )
     for name, why in failed.items():
-        out.print(f"[red]failed[/red] {name}: {why}", highlight=False)
+        out.print(flagged("failed", f"{name}: {why}"))
 
 
 def _short(healed_by: str) -> str:

@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.console import SHOWN, out, print_json, print_table
+from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
 from lakehouse.cli.report import print_restatements
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketFacts
@@ -166,7 +166,7 @@ def print_verification(found: Verification, as_json: bool) -> None:
     if told_anew := [one.restated.with_columns(market=pl.lit(one.cell.own_market.key)) for one in found.verified if one.restated.height]:
         print_restatements(pl.concat(told_anew))
     for name, why in found.failed.items():
-        out.print(f"[red]failed[/red] {name}: {why}", highlight=False)
+        out.print(flagged("failed", f"{name}: {why}"))
     if found.left:
         out.print(f"{found.left} cells are left for another time: run it again, or raise --budget.", highlight=False)
     elif not cells and not found.failed:
