@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from lakehouse.cli.console import build_progress, err, flagged, out, print_json, print_table
+from lakehouse.cli.console import build_progress, err, flagged, out, print_frame, print_json, print_table
 from lakehouse.model.errors import LakehouseError, NoMarketError, OpenRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
@@ -29,6 +29,7 @@ From = Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY
 To = Annotated[str, typer.Option("--to", help="End, exclusive.")]
 Start = Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); needs --to.")]
 End = Annotated[str | None, typer.Option("--to", help="End, exclusive; needs --from.")]
+_NARROWER = "narrow it with --markets, --from and --to"
 
 
 def _wanted(markets: str) -> list[Market]:
@@ -110,7 +111,7 @@ def markets_list(as_json: Json = False) -> None:
     if as_json:
         print_json(frame.to_dicts())
     else:
-        print_table("Markets", frame.columns, [["" if value is None else value for value in row] for row in frame.rows()])
+        print_frame("Markets", frame, "ask in SQL: silver.market")
 
 
 @app.command()
@@ -155,8 +156,7 @@ def gaps(
         print_json(frame.to_dicts())
         return
     if frame.height:
-        shown = [["" if value is None else f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else value for value in row] for row in frame.rows()]
-        print_table(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame.columns, shown)
+        print_frame(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame.with_columns(pl.col(pl.Datetime).dt.strftime("%Y-%m-%d %H:%M:%S")), _NARROWER)
     else:
         out.print("No expected candle is absent in what is stored.")
     missing = [cell for cell in holes(reader.stored("silver/candle")) if not wanted or cell.market in wanted]
@@ -172,6 +172,8 @@ def conflicts(
     as_json: Json = False,
 ) -> None:
     """Every value of every candle on which sources disagreed, and the rule that chose one."""
+    import polars as pl
+
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
 
@@ -184,8 +186,8 @@ def conflicts(
         return
     disputed = frame.filter(variant=1)
     shown = ["open_time", "sources", "decided_by", "is_served", "is_settled", "open", "high", "low", "close", "volume", "trade_count"]
-    rows = [(f"{row['exchange']}-{row['market_type']}:{row['symbol']}", *(row[name] for name in shown)) for row in frame.iter_rows(named=True)]
-    print_table(f"{disputed.height:,} candles disputed, {disputed['is_settled'].sum():,} of them settled by a proof", ["market", *shown], rows)
+    rows = frame.select(pl.format("{}-{}:{}", "exchange", "market_type", "symbol").alias("market"), *shown)
+    print_frame(f"{disputed.height:,} candles disputed, {disputed['is_settled'].sum():,} of them settled by a proof", rows, _NARROWER)
 
 
 @app.command()
@@ -273,7 +275,7 @@ def sql(query: Annotated[str, typer.Argument(help="A statement over views named 
     if as_json:
         print_json(frame.to_dicts())
     else:
-        print_table("", frame.columns, [["" if value is None else value for value in row] for row in frame.rows()])
+        print_frame("", frame, "add LIMIT")
 
 
 @app.command()

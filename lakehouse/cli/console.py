@@ -5,7 +5,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -15,8 +15,14 @@ from rich.text import Text
 
 from lakehouse.model.cell import Cell
 
+if TYPE_CHECKING:
+    import polars as pl
+
 SHOWN = 20
 """Rows of a long list for people; --json has them all."""
+
+ROWS_SHOWN = 100
+"""Rows of what was asked for, for people: a terminal's table of a lake's rows takes minutes to lay out, and nobody reads it."""
 
 _WIDE = 150  # where output is no terminal, lines are for reading in a log, not for a screen of 80 columns
 # What is printed holds what others wrote, such as values, names and errors, in which [x] and :x: stand for themselves.
@@ -52,6 +58,19 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     for row in rows:
         table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
     out.print(table)
+
+
+def print_frame(title: str, frame: "pl.DataFrame", narrower: str) -> None:
+    """A frame as a table, of many rows the first.
+
+    Args:
+        title: Of the table.
+        frame: All rows.
+        narrower: What to do for fewer rows, said where there are more than are shown.
+    """
+    print_table(title, frame.columns, [["" if value is None else value for value in row] for row in frame.head(ROWS_SHOWN).iter_rows()])
+    if frame.height > ROWS_SHOWN:
+        out.print(f"The first {ROWS_SHOWN} of {frame.height:,} rows; --json has all, or {narrower}.", highlight=False)
 
 
 class BuildProgress:

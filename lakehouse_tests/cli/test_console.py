@@ -3,11 +3,12 @@
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from lakehouse.cli.app import main
 from lakehouse.cli.building import TableBuild
-from lakehouse.cli.console import build_progress, print_table
+from lakehouse.cli.console import build_progress, print_frame, print_table
 from lakehouse.cli.report import print_build
 from lakehouse.cli.verifying import Verification, print_verification
 from lakehouse.model.cell import Cell
@@ -28,6 +29,16 @@ def test_cells_columns_and_titles_are_printed_as_they_are(capsys: pytest.Capture
     printed = said(capsys)
     for part in ("title", "column", "cell"):
         assert f"{part} {ODD}" in printed
+
+
+def test_of_many_rows_the_first_are_printed_with_how_many_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_frame("", pl.DataFrame({"n": [f"row {n}." for n in range(12_345)]}), "add LIMIT")
+    printed = said(capsys)
+    assert "row 99." in printed
+    assert "row 100." not in printed
+    assert "The first 100 of 12,345 rows; --json has all, or add LIMIT." in printed
+    print_frame("", pl.DataFrame({"n": range(100)}), "add LIMIT")
+    assert "LIMIT" not in said(capsys)
 
 
 def test_reasons_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], objects: LakeObjects) -> None:
