@@ -156,7 +156,7 @@ def gaps(
         print_json(frame.to_dicts())
         return
     if frame.height:
-        print_frame(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame.with_columns(pl.col(pl.Datetime).dt.strftime("%Y-%m-%d %H:%M:%S")), _NARROWER)
+        print_frame(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame, _NARROWER)
     else:
         out.print("No expected candle is absent in what is stored.")
     missing = [cell for cell in holes(reader.stored("silver/candle")) if not wanted or cell.market in wanted]

@@ -5,6 +5,8 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -50,14 +52,29 @@ def _plain(value: Any) -> Any:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on standard output."""
-    table = RichTable(title=title, title_justify="left", show_lines=False)
-    for column in columns:
-        numeric = bool(rows) and all(isinstance(row[columns.index(column)], int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    """A table on standard output: numbers to the right, null as nothing, instants in UTC."""
+    has_instants = any(isinstance(value, datetime) and value.tzinfo for row in rows for value in row)
+    table = RichTable(title=title, title_justify="left", caption="Times are UTC." if has_instants else None, caption_justify="left")
+    for number, column in enumerate(columns):
+        values = [row[number] for row in rows if row[number] is not None]
+        is_numeric = bool(values) and all(isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in values)
+        table.add_column(column, justify="right" if is_numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
+        table.add_row(*map(_shown, row))
     out.print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):  # which is an int
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        fraction = f".{value.microsecond:06}".rstrip("0") if value.microsecond else ""
+        return f"{value.astimezone(UTC) if value.tzinfo else value:%Y-%m-%d %H:%M:%S}{fraction}"
+    return str(value)
 
 
 def print_frame(title: str, frame: "pl.DataFrame", narrower: str) -> None:
@@ -68,7 +85,7 @@ def print_frame(title: str, frame: "pl.DataFrame", narrower: str) -> None:
         frame: All rows.
         narrower: What to do for fewer rows, said where there are more than are shown.
     """
-    print_table(title, frame.columns, [["" if value is None else value for value in row] for row in frame.head(ROWS_SHOWN).iter_rows()])
+    print_table(title, frame.columns, frame.head(ROWS_SHOWN).rows())
     if frame.height > ROWS_SHOWN:
         out.print(f"The first {ROWS_SHOWN} of {frame.height:,} rows; --json has all, or {narrower}.", highlight=False)
 

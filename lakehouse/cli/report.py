@@ -74,7 +74,7 @@ def print_restatements(found: pl.DataFrame) -> None:
     rows = []
     for row in found.head(SHOWN).iter_rows(named=True):
         changed = [f"{name} {row[f'{name}_before']} → {row[f'{name}_after']}" for name in names if row[f"{name}_before"] != row[f"{name}_after"]]
-        rows.append([row["market"], f"{row['open_time']:%Y-%m-%d %H:%M:%S}", row["source"], row["change"], f"{row['fetched_at_after']:%Y-%m-%d %H:%M:%S}", "\n".join(changed)])
+        rows.append([row["market"], row["open_time"], row["source"], row["change"], row["fetched_at_after"], "\n".join(changed)])
     title = f"Restated values: {found.height:,}" + (f", the first {SHOWN} of them" if found.height > SHOWN else "")
     print_table(title, ["market", "open_time", "source", "change", "fetched_at", "values"], rows)
 

@@ -156,13 +156,9 @@ def print_verification(found: Verification, as_json: bool) -> None:
     if cells:
         print_table(f"Verified with {found.requests:,} requests", list(cells[0]), [list(cell.values()) for cell in cells])
     if differing:
-        told = ["open", "high", "low", "close", "volume", "trade_count"]
-        shown = [
-            [row["cell"], f"{row['open_time']:%Y-%m-%d %H:%M:%S}", row["sources"], row["rule"], "yes" if row["is_served"] else "no", *(row[name] for name in told)]
-            for row in differing[:SHOWN]
-        ]
+        columns = ["cell", "open_time", "sources", "rule", "is_served", "open", "high", "low", "close", "volume", "trade_count"]
         title = f"Candles on which REST and the archive differ: {len(differing):,} variants" + (f", the first {SHOWN} of them" if len(differing) > SHOWN else "")
-        print_table(title, ["cell", "open_time", "sources", "rule", "served", *told], shown)
+        print_table(title, columns, [[row[name] for name in columns] for row in differing[:SHOWN]])
     if told_anew := [one.restated.with_columns(market=pl.lit(one.cell.own_market.key)) for one in found.verified if one.restated.height]:
         print_restatements(pl.concat(told_anew))
     for name, why in found.failed.items():

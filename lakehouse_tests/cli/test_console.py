@@ -1,6 +1,8 @@
 """What others wrote is printed as it is: values, names, errors."""
 
 import sys
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -29,6 +31,35 @@ def test_cells_columns_and_titles_are_printed_as_they_are(capsys: pytest.Capture
     printed = said(capsys)
     for part in ("title", "column", "cell"):
         assert f"{part} {ODD}" in printed
+
+
+def test_values_are_written_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    kolkata = timezone(timedelta(hours=5, minutes=30))
+    print_table(
+        "",
+        ["instant", "elsewhere", "fraction", "local", "is_served", "count", "sum", "price"],
+        [
+            [
+                datetime(2024, 11, 2, 15, 34, tzinfo=UTC),
+                datetime(2024, 11, 2, 21, 4, tzinfo=kolkata),
+                datetime(2024, 1, 1, 0, 0, 17, 816_000, UTC),
+                datetime(2024, 1, 1),
+                True,
+                1234,
+                Decimal(7),
+                0.5,
+            ],
+            [None, None, None, None, False, None, None, None],
+        ],
+    )
+    lines = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    assert cells == [
+        ["2024-11-02 15:34:00", "2024-11-02 15:34:00", "2024-01-01 00:00:17.816", "2024-01-01 00:00:00", "yes", "1,234", "7", "0.5"],
+        ["", "", "", "", "no", "", "", ""],
+    ]
+    assert "    7 │" in lines[3] or "   7 │" in lines[3], "numbers stand to the right"
+    assert "Times are UTC." in lines[-1]
 
 
 def test_of_many_rows_the_first_are_printed_with_how_many_there_are(capsys: pytest.CaptureFixture[str]) -> None:
