@@ -10,6 +10,7 @@ from pathlib import Path
 from dagster import DagsterInstance
 from filelock import FileLock
 
+from lakehouse.model.errors import DagsterHomeError
 from lakehouse.settings import Settings
 
 CONFIG, WORKSPACE = "dagster.yaml", "workspace.yaml"
@@ -52,12 +53,18 @@ def open_instance(settings: Settings) -> DagsterInstance:
     """Open the instance; its log goes to Dagster's event log, not to the terminal.
 
     One process after another: Dagster makes the databases of a new home without looking whether somebody else does.
+
+    Raises:
+        DagsterHomeError: Its home cannot be written.
     """
     for name in ("dagster", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     place = settings.dagster_home.expanduser().absolute()
-    place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / ".lock"):
-        home = str(prepare_home(settings))
-        os.environ["DAGSTER_HOME"] = home  # the instance file names it
-        return DagsterInstance.from_config(home)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with FileLock(place / ".lock"):
+            home = str(prepare_home(settings))
+            os.environ["DAGSTER_HOME"] = home  # the instance file names it
+            return DagsterInstance.from_config(home)
+    except OSError as error:
+        raise DagsterHomeError(str(place), error.strerror or str(error)) from error

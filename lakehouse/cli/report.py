@@ -9,6 +9,7 @@ import polars as pl
 
 from lakehouse.cli.building import TableBuild
 from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
+from lakehouse.cli.instance import open_instance
 from lakehouse.definitions import open_lake
 from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import derived_due, input_ledgers
@@ -116,7 +117,7 @@ def doctor_rows(settings: Settings) -> list[dict[str, str]]:
         try:
             action()
             rows.append(_row(what, "ok", detail))
-        except (LakehouseError, OSError) as error:
+        except LakehouseError as error:
             rows.append(_row(what, "failed", str(error)))
 
     binary = s5cmd_path()
@@ -124,8 +125,9 @@ def doctor_rows(settings: Settings) -> list[dict[str, str]]:
     attempt("LAKEHOUSE_ROOT", f"{settings.root} is writable", lake.objects.check_writable)
     for name, exchange in lake.exchanges.items():
         attempt(f"{name} archive", exchange.archive_url, lambda exchange=exchange: ArchiveClient(exchange.archive_url, exchange.bucket).folders("data/"))  # type: ignore[misc]
-        attempt(f"{name} REST", exchange.rest_url or "the exchange's own hosts", lambda exchange=exchange: exchange.ask_info("spot"))  # type: ignore[misc]
-    rows.append(_row("DAGSTER_HOME", "ok", str(settings.dagster_home.expanduser().absolute())))
+        if exchange.has_rest:  # asked as builds ask it, whose errors say what to do
+            attempt(f"{name} REST", exchange.rest_url or "the exchange's own hosts", lambda exchange=exchange: exchange.rest("spot").ask_time())  # type: ignore[misc]
+    attempt("DAGSTER_HOME", f"{settings.dagster_home.expanduser().absolute()} is writable", lambda: open_instance(settings).dispose())
     rows.append(_row("LAKEHOUSE_MARKETS", "ok" if settings.markets else "empty", ", ".join(settings.markets) or "`lakehouse markets add` wants market keys"))
     rows.append(_row("LAKEHOUSE_START", "ok", settings.start))
     return rows

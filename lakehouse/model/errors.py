@@ -169,6 +169,13 @@ class RootNotWritableError(LakehouseError):
         super().__init__(f"The lake at {root} cannot be opened or written: {why}. {remedy}")
 
 
+class DagsterHomeError(LakehouseError):
+    """A folder in which Dagster cannot keep its instance."""
+
+    def __init__(self, home: str, why: str) -> None:
+        super().__init__(f"Dagster's home {home} cannot be opened or written: {why}. Set DAGSTER_HOME to a folder you may write to.")
+
+
 class StoreError(LakehouseError):
     """A lake's store that does not answer, or refuses.
 
@@ -249,7 +256,7 @@ class ListingUnreachableError(LakehouseError):
     """An archive whose listing does not answer."""
 
     def __init__(self, url: str, prefix: str, why: str) -> None:
-        super().__init__(f"The archive listing of {prefix} at {url} does not answer: {why}. Check the network and LAKEHOUSE_BINANCE_ARCHIVE_URL; nothing was written.")
+        super().__init__(f"The archive listing of {prefix} at {url} does not answer: {why}. Check the network and LAKEHOUSE_BINANCE_ARCHIVE_URL, then run the same again.")
 
 
 class FetchError(LakehouseError):
