@@ -295,7 +295,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def simulate(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8900,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 8900,
     files: Annotated[Path | None, typer.Option(help="Folder of real files, arranged by archive key, served in place of synthetic ones.", exists=True, file_okay=False)] = None,
     fault: Annotated[list[str] | None, typer.Option(help="A fault, NAME or NAME=GLOB over archive keys; repeatable. `list` names them.")] = None,
     speed: Annotated[float, typer.Option(help="How many times faster than real time its clock runs, from now on; 86400 makes a second a day.", min=0)] = 1,
@@ -341,7 +341,7 @@ def demo(
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 3000,
     demo: Annotated[bool, typer.Option(help="Open the demo's lake, with its simulated exchange behind it.")] = False,
     folder: Annotated[Path, typer.Option(help="The demo's folder.")] = Path("demo"),
 ) -> None:
@@ -349,9 +349,10 @@ def ui(
     from contextlib import nullcontext
 
     from lakehouse.cli.demo import demo_exchange, demo_settings
-    from lakehouse.cli.instance import run_ui
+    from lakehouse.cli.instance import check_port, run_ui
     from lakehouse.settings import Settings
 
+    check_port(port)
     with demo_exchange() if demo else nullcontext() as exchange:
         settings = demo_settings(folder, exchange.url) if exchange else Settings()
         out.print(f"Dagster at http://127.0.0.1:{port}; Ctrl-C ends it.", highlight=False)
@@ -368,4 +369,7 @@ def docs(check: Annotated[bool, typer.Option(help="Only tell whether it is curre
     if check and (not path.exists() or path.read_text(encoding="utf-8") != page):
         raise LakehouseError(f"{path} is not current: run `lakehouse docs`.")
     if not check:
-        path.write_text(page, encoding="utf-8")
+        try:
+            path.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}. Run it in a checkout, or name another file with --path.") from error

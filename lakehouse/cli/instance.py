@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from dagster import DagsterInstance
 from filelock import FileLock
 
-from lakehouse.model.errors import DagsterHomeError
+from lakehouse.model.errors import DagsterHomeError, PortError
 from lakehouse.settings import Settings
 
 CONFIG, WORKSPACE = "dagster.yaml", "workspace.yaml"
@@ -33,6 +34,20 @@ def prepare_home(settings: Settings) -> Path:
 def _project_file(name: str) -> Path | None:
     """A file of the working folder or, failing that, of the checkout."""
     return next((path for path in (Path.cwd() / name, Path(__file__).parents[2] / name) if path.exists()), None)
+
+
+def check_port(port: int) -> None:
+    """Refuse a port that cannot be opened: Dagster's webserver would end on it, and its daemon run on without a UI.
+
+    Raises:
+        PortError: It is taken, or not this user's to open.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the webserver does: connections that have just ended are in nobody's way
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise PortError(port, error.strerror or str(error)) from error
 
 
 def run_ui(settings: Settings, port: int) -> int:

@@ -152,6 +152,13 @@ class DemoFolderError(UsageError):
         super().__init__(f"The demo does not touch {place}: {why}. Name another folder with --folder{otherwise}.")
 
 
+class PortError(UsageError):
+    """A port of this machine on which nothing can be opened."""
+
+    def __init__(self, port: int, why: str) -> None:
+        super().__init__(f"Port {port} on 127.0.0.1 cannot be opened: {why}. End what listens there, or name another with --port.")
+
+
 class SqlError(UsageError):
     """A statement that the SQL engine refuses."""
 
