@@ -1,5 +1,6 @@
 """`lakehouse demo`: the whole thing at once, against a simulated exchange that misbehaves as the real one does."""
 
+import shlex
 import shutil
 import time
 from contextlib import nullcontext
@@ -111,7 +112,7 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
             _say_catalog(settings.glue_database)
         _say_end(settings, reports, time.monotonic() - started)
     if not aws:
-        _say_next(folder)
+        say_next(folder)
     return not any(report.failed for report in reports)
 
 
@@ -142,10 +143,11 @@ def _say_end(settings: Settings, reports: list[TableBuild], seconds: float) -> N
     out.print(f"{built} cells built, {failed} failed, in {seconds:.1f} s. The lake: {settings.root}. Every run and cell is recorded in Dagster.\n", highlight=False)
 
 
-def _say_next(folder: Path) -> None:
+def say_next(folder: Path) -> None:
+    """Say what to do with the demo's lake."""
     for what, how in (
-        ("Open the UI:", ".venv/bin/lakehouse ui --demo        then http://127.0.0.1:3000"),
-        ("Ask in SQL:", f'LAKEHOUSE_ROOT={folder}/lake .venv/bin/lakehouse sql "SELECT * FROM silver.gap"'),
+        ("Open the UI:", f".venv/bin/lakehouse ui --demo --folder {shlex.quote(str(folder))}        then http://127.0.0.1:3000"),
+        ("Ask in SQL:", f'LAKEHOUSE_ROOT={shlex.quote(str(folder / "lake"))} .venv/bin/lakehouse sql "SELECT * FROM silver.gap"'),
         ("Read in Python:", f'Lake("{folder}/lake").candles("{MARKETS[0]}", "2024-12-01", "2025-01-01", interval="1h")'),
     ):
         out.print(f"{what:<17} {how}", highlight=False, soft_wrap=True)

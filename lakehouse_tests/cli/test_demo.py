@@ -1,12 +1,14 @@
 """What the demo may remove: what a demo made, and nothing else."""
 
+import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
 from lakehouse.cli.app import main
-from lakehouse.cli.demo import empty_folder
+from lakehouse.cli.demo import empty_folder, say_next
 from lakehouse.model.errors import DemoFolderError
 
 
@@ -51,3 +53,17 @@ def test_a_folder_that_cannot_be_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DemoFolderError, match="file: Not a directory"):
         empty_folder(tmp_path / "file")
+
+
+def test_what_the_demo_says_to_do_next_is_about_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    opened = []
+    monkeypatch.setattr("lakehouse.cli.instance.check_port", lambda _: None)
+    monkeypatch.setattr("lakehouse.cli.instance.run_ui", lambda settings, _: opened.append(settings.root) or 0)
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path("demo"), Path("my demo"), tmp_path / "other"):
+        say_next(folder)
+        (hint,) = re.findall(r"lakehouse (ui .*?) {3}", capsys.readouterr().out)
+        monkeypatch.setattr(sys, "argv", ["lakehouse", *shlex.split(hint)])
+        with pytest.raises(SystemExit):
+            main()
+    assert opened == [str(tmp_path / name / "lake") for name in ("demo", "my demo", "other")]
