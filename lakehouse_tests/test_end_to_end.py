@@ -215,7 +215,7 @@ def test_a_home_of_dagster_that_cannot_be_one_is_named(run: Run, folder: Path, m
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("silver/candle", "--markets", "binance-spot:BTCUSD", *QUARTER), 2, "Did you mean BTCUSDT?"),
+        (("silver/candle", "--markets", "binance-spot:BTCUSD", *QUARTER), 2, "Did you mean binance-spot:BTCUSDT?"),
         (("silver/candle", "--markets", "BTCUSDT", *QUARTER), 2, "is not a market key"),
         (("silver/candle", "--markets", "kraken-spot:BTCUSD", *QUARTER), 2, "known: binance"),
         (("silver/candle", "--markets", BTC, "--from", "2024-03-01", "--to", "2024-01-01"), 2, "empty or backwards"),
