@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
-    help="A crypto market-data lakehouse: exchange archives to Parquet to SQL, every row proven or said to be missing.",
+    help="A crypto market-data lakehouse: exchange archives to Parquet to SQL, every row proven or said to be absent.",
 )
 markets_app = typer.Typer(no_args_is_help=True, help="The universe: which markets the lake holds.")
 app.add_typer(markets_app, name="markets")
@@ -159,9 +159,9 @@ def gaps(
         print_frame(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame, _NARROWER)
     else:
         out.print("No expected candle is absent in what is stored.")
-    missing = [cell for cell in holes(reader.stored("silver/candle")) if not wanted or cell.market in wanted]
-    if missing:
-        out.print(f"Nothing is stored of {len(missing)} months between others: {', '.join(map(str, missing[:10]))}", highlight=False)
+    absent = [cell for cell in holes(reader.stored("silver/candle")) if not wanted or cell.market in wanted]
+    if absent:
+        out.print(f"Nothing is stored of {len(absent)} months between others: {', '.join(map(str, absent[:10]))}", highlight=False)
 
 
 @app.command()
