@@ -160,10 +160,11 @@ class PortError(UsageError):
 
 
 class SqlError(UsageError):
-    """A statement that the SQL engine refuses."""
+    """A statement that the SQL engine refuses; `known` are the tables, where it names one that there is not."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(f"The statement was refused: {why}")
+    def __init__(self, why: str, known: Iterable[str] = ()) -> None:
+        tables = ", ".join(known)
+        super().__init__(f"The statement was refused: {why}" + (f"\nKnown tables: {tables}." if tables else ""))
 
 
 # --- places out of reach ------------------------------------------------------------------------------------------------
