@@ -126,6 +126,7 @@ def test_a_lake_is_built_asked_and_left_alone(run: Run, sim: Simulator, folder: 
     status = {row["table"]: row for row in run("status", "--json").json}
     assert (status["silver/candle"]["cells"], status["silver/candle"]["rows"], status["silver/candle"]["due"]) == (6, rows, 0)
     assert status["gold/vwap"]["due"] == 6
+    assert [status["silver/market"][name] for name in ("due", "first", "last")] == [None] * 3
     assert status["silver/candle"]["absent"] == 1440
 
     (gap,) = run("gaps", "--json").json

@@ -89,7 +89,7 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
     for table in lake.registry.tables:
         records = reader.records(table.name)
         times = [time for record in records for time in (record.first_time, record.last_time) if time]
-        due: int | str = ""
+        due: int | None = None
         if table.inputs and table.zone() != "bronze":
             due = len(derived_due(lake, table, expected(table, input_ledgers(lake, table)), {record.key: record for record in records}))
         rows.append(
@@ -98,8 +98,8 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
                 "cells": len(records),
                 "rows": sum(record.rows for record in records),
                 "MB": round(sum(record.size for record in records) / 1e6, 2),
-                "first": f"{min(times):%Y-%m-%d %H:%M}" if times else "",
-                "last": f"{max(times):%Y-%m-%d %H:%M}" if times else "",
+                "first": f"{min(times):%Y-%m-%d %H:%M}" if times else None,
+                "last": f"{max(times):%Y-%m-%d %H:%M}" if times else None,
                 "absent": sum(run.slot_count for record in records for run in record.facts.gaps if run.gap_class != "not_listed"),
                 "rejected": sum(record.reject_count for record in records),
                 "due": due,
