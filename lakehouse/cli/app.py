@@ -12,6 +12,7 @@ from lakehouse.cli.console import build_progress, err, flagged, out, print_frame
 from lakehouse.model.errors import LakehouseError, NoMarketError, OpenRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
+from lakehouse.model.words import count_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -156,12 +157,12 @@ def gaps(
         print_json(frame.to_dicts())
         return
     if frame.height:
-        print_frame(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame, _NARROWER)
+        print_frame(f"{count_of(int(frame['slot_count'].sum()), 'candle')} absent in {count_of(frame.height, 'run')}", frame, _NARROWER)
     else:
         out.print("No expected candle is absent in what is stored.")
     absent = [cell for cell in holes(reader.stored("silver/candle")) if not wanted or cell.market in wanted]
     if absent:
-        out.print(f"Nothing is stored of {len(absent)} months between others: {', '.join(map(str, absent[:10]))}", highlight=False)
+        out.print(f"Nothing is stored of {count_of(len(absent), 'month')} between others: {', '.join(map(str, absent[:10]))}", highlight=False)
 
 
 @app.command()
@@ -187,7 +188,7 @@ def conflicts(
     disputed = frame.filter(variant=1)
     shown = ["open_time", "sources", "decided_by", "is_served", "is_settled", "open", "high", "low", "close", "volume", "trade_count"]
     rows = frame.select(pl.format("{}-{}:{}", "exchange", "market_type", "symbol").alias("market"), *shown)
-    print_frame(f"{disputed.height:,} candles disputed, {disputed['is_settled'].sum():,} of them settled by a proof", rows, _NARROWER)
+    print_frame(f"{count_of(disputed.height, 'candle')} disputed, {disputed['is_settled'].sum():,} of them settled by a proof", rows, _NARROWER)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from lakehouse.definitions import open_lake
 from lakehouse.model.errors import DemoFolderError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
+from lakehouse.model.words import count_of
 from lakehouse.query.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
@@ -118,13 +119,13 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
 
 def _say_rest(lake: Lake) -> None:
     for name, rows in lake.sql("SELECT market_type || ' ' || symbol, count(*) FROM silver.candle WHERE source = 'api' GROUP BY ALL ORDER BY 1").rows():
-        out.print(f"Asked of the REST API, for no file has them: {rows:,} minutes of {name}.", highlight=False)
+        out.print(f"Asked of the REST API, for no file has them: {count_of(rows, 'minute')} of {name}.", highlight=False)
 
 
 def _say_gaps(lake: Lake) -> None:
     for row in lake.scan("silver/gap").collect().sort("start_time").iter_rows(named=True):
         known = "Proven, by the REST API's candles on both sides and none between" if row["gap_class"] == "halt" else "Not healed, and said so"
-        span = f"from {row['start_time']:%Y-%m-%d %H:%M} to {row['end_time']:%Y-%m-%d %H:%M} ({row['slot_count']:,} minutes, class {row['gap_class']})"
+        span = f"from {row['start_time']:%Y-%m-%d %H:%M} to {row['end_time']:%Y-%m-%d %H:%M} ({count_of(row['slot_count'], 'minute')}, class {row['gap_class']})"
         out.print(f"{known}: {row['market_type']} {row['symbol']} has no candles {span}.", highlight=False)
     out.print()
 
@@ -140,7 +141,7 @@ def _say_catalog(prefix: str) -> None:
 
 def _say_end(settings: Settings, reports: list[TableBuild], seconds: float) -> None:
     built, failed = sum(len(set(report.built)) for report in reports), sum(len(report.failed) for report in reports)
-    out.print(f"{built} cells built, {failed} failed, in {seconds:.1f} s. The lake: {settings.root}. Every run and cell is recorded in Dagster.\n", highlight=False)
+    out.print(f"{count_of(built, 'cell')} built, {failed} failed, in {seconds:.1f} s. The lake: {settings.root}. Every run and cell is recorded in Dagster.\n", highlight=False)
 
 
 def say_next(folder: Path) -> None:

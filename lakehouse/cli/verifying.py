@@ -19,6 +19,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked
 from lakehouse.model.timerange import TimeRange
+from lakehouse.model.words import count_of
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.history import restatements
 
@@ -154,7 +155,7 @@ def print_verification(found: Verification, as_json: bool) -> None:
         print_json({"cells": cells, "differing": differing, "restated": restated, "failed": found.failed, "left": found.left, "requests": found.requests})
         return
     if cells:
-        print_table(f"Verified with {found.requests:,} requests", list(cells[0]), [list(cell.values()) for cell in cells])
+        print_table(f"Verified with {count_of(found.requests, 'request')}", list(cells[0]), [list(cell.values()) for cell in cells])
     if differing:
         columns = ["cell", "open_time", "sources", "decided_by", "is_served", "open", "high", "low", "close", "volume", "trade_count"]
         title = f"Candles on which REST and the archive differ: {len(differing):,} variants" + (f", the first {SHOWN} of them" if len(differing) > SHOWN else "")
@@ -164,6 +165,6 @@ def print_verification(found: Verification, as_json: bool) -> None:
     for name, why in found.failed.items():
         out.print(flagged("failed", f"{name}: {why}"))
     if found.left:
-        out.print(f"{found.left} cells are left for another time: run it again, or raise --budget.", highlight=False)
+        out.print(f"{count_of(found.left, 'cell')} left for another time: run it again, or raise --budget.", highlight=False)
     elif not cells and not found.failed:
         out.print("REST was asked about every cell already; --again asks once more.")
