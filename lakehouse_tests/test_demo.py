@@ -30,6 +30,7 @@ def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(tmp_path: Path, 
         assert healed in said, healed
     assert "Asked of the REST API, for no file has them: 1,440 minutes of spot BTCUSDT." in said
     assert "linear ETHUSDT has no candles from 2024-12-29 17:22 to 2024-12-29 17:59 (37 minutes" in said
+    assert "minutes_absent" in said
     lake = Lake(tmp_path / "lake")
     assert lake.sql("SELECT count(*) FROM silver.candle").item() == 3 * 92 * 1440 - 37
     assert lake.scan("silver/gap").collect()["slot_count"].to_list() == [37]

@@ -126,6 +126,7 @@ def test_a_lake_is_built_asked_and_left_alone(run: Run, sim: Simulator, folder: 
     status = {row["table"]: row for row in run("status", "--json").json}
     assert (status["silver/candle"]["cells"], status["silver/candle"]["rows"], status["silver/candle"]["due"]) == (6, rows, 0)
     assert status["gold/vwap"]["due"] == 6
+    assert [status["silver/market"][name] for name in ("due", "first", "last")] == [None] * 3
     assert status["silver/candle"]["absent"] == 1440
 
     (gap,) = run("gaps", "--json").json
@@ -183,13 +184,30 @@ def test_one_failed_cell_is_named_and_mended_by_the_next_build(run: Run, sim: Si
     )  # fmt: skip
 
 
-def test_doctor_says_what_is_right_and_what_is_not(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_what_is_right_and_what_is_not(run: Run, sim: Simulator, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     well = run("doctor", "--json")
     assert well.code == 0, well.said
     assert {row["state"] for row in well.json} <= {"ok", "empty"}
+    monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
     monkeypatch.setenv("LAKEHOUSE_BINANCE_REST_URL", CLOSED)
+    monkeypatch.setenv("LAKEHOUSE_BINANCE_ARCHIVE_URL", f"{sim.url}/nowhere")
+    (folder / "file").touch()
+    monkeypatch.setenv("DAGSTER_HOME", str(folder / "file"))
     ill = run("doctor", "--json")
-    assert (ill.code, [row["what"] for row in ill.json if row["state"] == "failed"]) == (1, ["binance REST"])
+    failed = {row["what"]: row["detail"] for row in ill.json if row["state"] == "failed"}
+    assert (ill.code, list(failed)) == (1, ["binance archive", "binance REST", "DAGSTER_HOME"])
+    for what, remedy in (("binance archive", "LAKEHOUSE_BINANCE_ARCHIVE_URL"), ("binance REST", "LAKEHOUSE_BINANCE_REST_URL"), ("DAGSTER_HOME", "Set DAGSTER_HOME")):
+        assert remedy in failed[what]
+    assert failed["binance archive"].count("http") == 1
+    assert "ConnectionPool" not in failed["binance REST"]
+
+
+def test_a_home_of_dagster_that_cannot_be_one_is_named(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "file").touch()
+    monkeypatch.setenv("DAGSTER_HOME", str(folder / "file"))
+    answer = run("build", "silver/candle", "--markets", BTC, *QUARTER)
+    assert (answer.code, answer.out) == (1, "")
+    assert f"Dagster's home {folder}/file cannot be opened or written: File exists. Set DAGSTER_HOME" in answer.said
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------------
@@ -198,7 +216,7 @@ def test_doctor_says_what_is_right_and_what_is_not(run: Run, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("silver/candle", "--markets", "binance-spot:BTCUSD", *QUARTER), 2, "Did you mean BTCUSDT?"),
+        (("silver/candle", "--markets", "binance-spot:BTCUSD", *QUARTER), 2, "Did you mean binance-spot:BTCUSDT?"),
         (("silver/candle", "--markets", "BTCUSDT", *QUARTER), 2, "is not a market key"),
         (("silver/candle", "--markets", "kraken-spot:BTCUSD", *QUARTER), 2, "known: binance"),
         (("silver/candle", "--markets", BTC, "--from", "2024-03-01", "--to", "2024-01-01"), 2, "empty or backwards"),

@@ -8,16 +8,17 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from lakehouse.cli.console import build_progress, err, out, print_json, print_table
+from lakehouse.cli.console import build_progress, err, flagged, out, print_frame, print_json, print_table
 from lakehouse.model.errors import LakehouseError, NoMarketError, OpenRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
+from lakehouse.model.words import count_of
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
-    help="A crypto market-data lakehouse: exchange archives to Parquet to SQL, every row proven or said to be missing.",
+    help="A crypto market-data lakehouse: exchange archives to Parquet to SQL, every row proven or said to be absent.",
 )
 markets_app = typer.Typer(no_args_is_help=True, help="The universe: which markets the lake holds.")
 app.add_typer(markets_app, name="markets")
@@ -29,6 +30,7 @@ From = Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY
 To = Annotated[str, typer.Option("--to", help="End, exclusive.")]
 Start = Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); needs --to.")]
 End = Annotated[str | None, typer.Option("--to", help="End, exclusive; needs --from.")]
+_NARROWER = "narrow it with --markets, --from and --to"
 
 
 def _wanted(markets: str) -> list[Market]:
@@ -40,14 +42,14 @@ def main() -> None:
     try:
         app()
     except UsageError as error:
-        err.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        err.print(flagged("error:", str(error)), soft_wrap=True)
         sys.exit(2)
     except ValidationError as error:
         for found in error.errors():
-            err.print(f"[red]error:[/red] setting {'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}", highlight=False, soft_wrap=True)
+            err.print(flagged("error:", f"setting {'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}"), soft_wrap=True)
         sys.exit(2)
     except LakehouseError as error:
-        err.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        err.print(flagged("error:", str(error)), soft_wrap=True)
         sys.exit(1)
 
 
@@ -110,7 +112,7 @@ def markets_list(as_json: Json = False) -> None:
     if as_json:
         print_json(frame.to_dicts())
     else:
-        print_table("Markets", frame.columns, [["" if value is None else value for value in row] for row in frame.rows()])
+        print_frame("Markets", frame, "ask in SQL: silver.market")
 
 
 @app.command()
@@ -155,13 +157,12 @@ def gaps(
         print_json(frame.to_dicts())
         return
     if frame.height:
-        shown = [["" if value is None else f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else value for value in row] for row in frame.rows()]
-        print_table(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame.columns, shown)
+        print_frame(f"{count_of(int(frame['slot_count'].sum()), 'candle')} absent in {count_of(frame.height, 'run')}", frame, _NARROWER)
     else:
         out.print("No expected candle is absent in what is stored.")
-    missing = [cell for cell in holes(reader.stored("silver/candle")) if not wanted or cell.market in wanted]
-    if missing:
-        out.print(f"Nothing is stored of {len(missing)} months between others: {', '.join(map(str, missing[:10]))}", highlight=False)
+    absent = [cell for cell in holes(reader.stored("silver/candle")) if not wanted or cell.market in wanted]
+    if absent:
+        out.print(f"Nothing is stored of {count_of(len(absent), 'month')} between others: {', '.join(map(str, absent[:10]))}", highlight=False)
 
 
 @app.command()
@@ -172,6 +173,8 @@ def conflicts(
     as_json: Json = False,
 ) -> None:
     """Every value of every candle on which sources disagreed, and the rule that chose one."""
+    import polars as pl
+
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
 
@@ -184,8 +187,8 @@ def conflicts(
         return
     disputed = frame.filter(variant=1)
     shown = ["open_time", "sources", "decided_by", "is_served", "is_settled", "open", "high", "low", "close", "volume", "trade_count"]
-    rows = [(f"{row['exchange']}-{row['market_type']}:{row['symbol']}", *(row[name] for name in shown)) for row in frame.iter_rows(named=True)]
-    print_table(f"{disputed.height:,} candles disputed, {disputed['is_settled'].sum():,} of them settled by a proof", ["market", *shown], rows)
+    rows = frame.select(pl.format("{}-{}:{}", "exchange", "market_type", "symbol").alias("market"), *shown)
+    print_frame(f"{count_of(disputed.height, 'candle')} disputed, {disputed['is_settled'].sum():,} of them settled by a proof", rows, _NARROWER)
 
 
 @app.command()
@@ -273,7 +276,7 @@ def sql(query: Annotated[str, typer.Argument(help="A statement over views named 
     if as_json:
         print_json(frame.to_dicts())
     else:
-        print_table("", frame.columns, [["" if value is None else value for value in row] for row in frame.rows()])
+        print_frame("", frame, "add LIMIT")
 
 
 @app.command()
@@ -293,7 +296,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def simulate(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8900,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 8900,
     files: Annotated[Path | None, typer.Option(help="Folder of real files, arranged by archive key, served in place of synthetic ones.", exists=True, file_okay=False)] = None,
     fault: Annotated[list[str] | None, typer.Option(help="A fault, NAME or NAME=GLOB over archive keys; repeatable. `list` names them.")] = None,
     speed: Annotated[float, typer.Option(help="How many times faster than real time its clock runs, from now on; 86400 makes a second a day.", min=0)] = 1,
@@ -327,7 +330,7 @@ def _wait_for_interrupt() -> None:
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo's lake and Dagster instance go; emptied first.")] = Path("demo"),
+    folder: Annotated[Path, typer.Option(help="Where the demo's lake and Dagster instance go, in place of those of an earlier demo.")] = Path("demo"),
     aws: Annotated[bool, typer.Option(help="Against S3 and Glue endpoints on this machine, which end with the demo.")] = False,
 ) -> None:
     """Build three markets over three months from a simulated exchange with faults, and say what was healed and how."""
@@ -339,7 +342,7 @@ def demo(
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 3000,
     demo: Annotated[bool, typer.Option(help="Open the demo's lake, with its simulated exchange behind it.")] = False,
     folder: Annotated[Path, typer.Option(help="The demo's folder.")] = Path("demo"),
 ) -> None:
@@ -347,9 +350,10 @@ def ui(
     from contextlib import nullcontext
 
     from lakehouse.cli.demo import demo_exchange, demo_settings
-    from lakehouse.cli.instance import run_ui
+    from lakehouse.cli.instance import check_port, run_ui
     from lakehouse.settings import Settings
 
+    check_port(port)
     with demo_exchange() if demo else nullcontext() as exchange:
         settings = demo_settings(folder, exchange.url) if exchange else Settings()
         out.print(f"Dagster at http://127.0.0.1:{port}; Ctrl-C ends it.", highlight=False)
@@ -366,4 +370,7 @@ def docs(check: Annotated[bool, typer.Option(help="Only tell whether it is curre
     if check and (not path.exists() or path.read_text(encoding="utf-8") != page):
         raise LakehouseError(f"{path} is not current: run `lakehouse docs`.")
     if not check:
-        path.write_text(page, encoding="utf-8")
+        try:
+            path.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}. Run it in a checkout, or name another file with --path.") from error

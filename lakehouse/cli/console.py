@@ -5,21 +5,36 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from lakehouse.model.cell import Cell
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SHOWN = 20
 """Rows of a long list for people; --json has them all."""
 
+ROWS_SHOWN = 100
+"""Rows of what was asked for, for people: a terminal's table of a lake's rows takes minutes to lay out, and nobody reads it."""
+
 _WIDE = 150  # where output is no terminal, lines are for reading in a log, not for a screen of 80 columns
-out = Console(width=None if sys.stdout.isatty() else _WIDE)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE)
+# What is printed holds what others wrote, such as values, names and errors, in which [x] and :x: stand for themselves.
+out = Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, emoji=False)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE, markup=False, emoji=False)
+
+
+def flagged(flag: str, text: str) -> Text:
+    """A line that begins with a word in red."""
+    return Text.assemble((flag, "red"), " ", text)
 
 
 def print_json(value: Any) -> None:
@@ -37,14 +52,42 @@ def _plain(value: Any) -> Any:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on standard output."""
-    table = RichTable(title=title, title_justify="left", show_lines=False)
-    for column in columns:
-        numeric = bool(rows) and all(isinstance(row[columns.index(column)], int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    """A table on standard output: numbers to the right, null as nothing, instants in UTC."""
+    has_instants = any(isinstance(value, datetime) and value.tzinfo for row in rows for value in row)
+    table = RichTable(title=title, title_justify="left", caption="Times are UTC." if has_instants else None, caption_justify="left")
+    for number, column in enumerate(columns):
+        values = [row[number] for row in rows if row[number] is not None]
+        is_numeric = bool(values) and all(isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in values)
+        table.add_column(column, justify="right" if is_numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
+        table.add_row(*map(_shown, row))
     out.print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):  # which is an int
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        fraction = f".{value.microsecond:06}".rstrip("0") if value.microsecond else ""
+        return f"{value.astimezone(UTC) if value.tzinfo else value:%Y-%m-%d %H:%M:%S}{fraction}"
+    return str(value)
+
+
+def print_frame(title: str, frame: "pl.DataFrame", narrower: str) -> None:
+    """A frame as a table, of many rows the first.
+
+    Args:
+        title: Of the table.
+        frame: All rows.
+        narrower: What to do for fewer rows, said where there are more than are shown.
+    """
+    print_table(title, frame.columns, frame.head(ROWS_SHOWN).rows())
+    if frame.height > ROWS_SHOWN:
+        out.print(f"The first {ROWS_SHOWN} of {frame.height:,} rows; --json has all, or {narrower}.", highlight=False)
 
 
 class BuildProgress:
@@ -66,12 +109,12 @@ class BuildProgress:
         """A cell is settled."""
         self._progress.advance(self._tasks[table])
         if outcome == "failed":
-            self._progress.console.print(f"[red]failed[/red] {table} {cell}")
+            self._progress.console.print(flagged("failed", f"{table} {cell}"))
 
 
 @contextmanager
 def build_progress(quiet: bool) -> Iterator[BuildProgress]:
     """Show progress on standard error while a build runs."""
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:<24}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=quiet) as progress:
         yield BuildProgress(progress)

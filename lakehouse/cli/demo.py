@@ -1,5 +1,6 @@
 """`lakehouse demo`: the whole thing at once, against a simulated exchange that misbehaves as the real one does."""
 
+import shlex
 import shutil
 import time
 from contextlib import nullcontext
@@ -11,14 +12,17 @@ from lakehouse.cli.instance import open_instance
 from lakehouse.cli.local_aws import local_aws
 from lakehouse.cli.report import print_build
 from lakehouse.definitions import open_lake
+from lakehouse.model.errors import DemoFolderError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
+from lakehouse.model.words import count_of
 from lakehouse.query.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
 from lakehouse.storage.aws import aws_client
 
 BUCKET = "lakehouse-demo"
+MARKER = ".lakehouse-demo"
 MARKETS = ("binance-spot:BTCUSDT", "binance-linear:ETHUSDT", "binance-inverse:BTCUSD_PERP")
 SPAN = ("2024-11-01", "2025-02-01")  # spot files change their time unit in the middle of it
 FAULTS = {
@@ -34,7 +38,7 @@ FAULTS = {
     "halt=*/um/monthly/*ETHUSDT-1m-2024-12*": "and trading stopped for 37 minutes: no file and no API has candles of them",
 }
 QUESTION = f"""
-SELECT market_type || ' ' || symbol AS market, count(*) AS hours, date_diff('minute', TIMESTAMPTZ '{SPAN[0]}', TIMESTAMPTZ '{SPAN[1]}') - sum(candle_count) AS minutes_missing,
+SELECT market_type || ' ' || symbol AS market, count(*) AS hours, date_diff('minute', TIMESTAMPTZ '{SPAN[0]}', TIMESTAMPTZ '{SPAN[1]}') - sum(candle_count) AS minutes_absent,
        round(min(low), 2) AS low, round(max(high), 2) AS high, round(sum(quote_volume) / sum(volume), 2) AS vwap, sum(trade_count)::BIGINT AS trades
 FROM gold.candle_1h GROUP BY ALL ORDER BY market
 """
@@ -52,15 +56,39 @@ def demo_settings(folder: Path, url: str, aws: bool = False) -> Settings:
     return Settings(root=root, glue_database=glue, dagster_home=place / "dagster", markets=MARKETS, start="2024-10", binance_archive_url=url, binance_rest_url=url)
 
 
+def empty_folder(folder: Path) -> None:
+    """Remove what an earlier demo left in a folder, and mark the places as the demo's.
+
+    The mark is within each place, and so goes with it: a lake that is made later where a demo was removed is nobody's to delete.
+
+    Raises:
+        DemoFolderError: There is something else, of which nothing was removed; or the folder cannot be written.
+    """
+    places = [folder / "lake", folder / "dagster"]
+    try:
+        for place in places:
+            if place.exists() and not (place / MARKER).exists() and (not place.is_dir() or any(place.iterdir())):
+                raise DemoFolderError(str(place), "it was not made by a demo, or by an earlier version's", ", or remove it by hand if nothing in it is needed")
+        for place in places:
+            if place.exists():
+                shutil.rmtree(place)
+            place.mkdir(parents=True)
+            (place / MARKER).touch()
+    except OSError as error:
+        raise DemoFolderError(str(folder), error.strerror or str(error)) from error
+
+
 def run_demo(folder: Path, aws: bool = False) -> bool:
     """Run the demo; True if every cell was built.
 
     Args:
-        folder: Where it leaves its lake and its Dagster instance.
+        folder: Where it leaves its lake and its Dagster instance, in place of those of an earlier demo.
         aws: Against S3 and Glue endpoints on this machine, which go with the demo.
+
+    Raises:
+        DemoFolderError: As `empty_folder`.
     """
-    for name in ("lake", "dagster"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    empty_folder(folder)
     started = time.monotonic()
     out.rule("lakehouse demo")
     out.print(f"A simulated exchange with {len(MARKETS)} markets, {SPAN[0]} to {SPAN[1]}, and these faults in its archive:\n")
@@ -85,19 +113,19 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
             _say_catalog(settings.glue_database)
         _say_end(settings, reports, time.monotonic() - started)
     if not aws:
-        _say_next(folder)
+        say_next(folder)
     return not any(report.failed for report in reports)
 
 
 def _say_rest(lake: Lake) -> None:
     for name, rows in lake.sql("SELECT market_type || ' ' || symbol, count(*) FROM silver.candle WHERE source = 'api' GROUP BY ALL ORDER BY 1").rows():
-        out.print(f"Asked of the REST API, for no file has them: {rows:,} minutes of {name}.", highlight=False)
+        out.print(f"Asked of the REST API, for no file has them: {count_of(rows, 'minute')} of {name}.", highlight=False)
 
 
 def _say_gaps(lake: Lake) -> None:
     for row in lake.scan("silver/gap").collect().sort("start_time").iter_rows(named=True):
         known = "Proven, by the REST API's candles on both sides and none between" if row["gap_class"] == "halt" else "Not healed, and said so"
-        span = f"from {row['start_time']:%Y-%m-%d %H:%M} to {row['end_time']:%Y-%m-%d %H:%M} ({row['slot_count']:,} minutes, class {row['gap_class']})"
+        span = f"from {row['start_time']:%Y-%m-%d %H:%M} to {row['end_time']:%Y-%m-%d %H:%M} ({count_of(row['slot_count'], 'minute')}, class {row['gap_class']})"
         out.print(f"{known}: {row['market_type']} {row['symbol']} has no candles {span}.", highlight=False)
     out.print()
 
@@ -113,13 +141,14 @@ def _say_catalog(prefix: str) -> None:
 
 def _say_end(settings: Settings, reports: list[TableBuild], seconds: float) -> None:
     built, failed = sum(len(set(report.built)) for report in reports), sum(len(report.failed) for report in reports)
-    out.print(f"{built} cells built, {failed} failed, in {seconds:.1f} s. The lake: {settings.root}. Every run and cell is recorded in Dagster.\n", highlight=False)
+    out.print(f"{count_of(built, 'cell')} built, {failed} failed, in {seconds:.1f} s. The lake: {settings.root}. Every run and cell is recorded in Dagster.\n", highlight=False)
 
 
-def _say_next(folder: Path) -> None:
+def say_next(folder: Path) -> None:
+    """Say what to do with the demo's lake."""
     for what, how in (
-        ("Open the UI:", ".venv/bin/lakehouse ui --demo        then http://127.0.0.1:3000"),
-        ("Ask in SQL:", f'LAKEHOUSE_ROOT={folder}/lake .venv/bin/lakehouse sql "SELECT * FROM silver.gap"'),
+        ("Open the UI:", f".venv/bin/lakehouse ui --demo --folder {shlex.quote(str(folder))}        then http://127.0.0.1:3000"),
+        ("Ask in SQL:", f'LAKEHOUSE_ROOT={shlex.quote(str(folder / "lake"))} .venv/bin/lakehouse sql "SELECT * FROM silver.gap"'),
         ("Read in Python:", f'Lake("{folder}/lake").candles("{MARKETS[0]}", "2024-12-01", "2025-01-01", interval="1h")'),
     ):
         out.print(f"{what:<17} {how}", highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from dagster import DagsterInstance
 from filelock import FileLock
 
+from lakehouse.model.errors import DagsterHomeError, PortError
 from lakehouse.settings import Settings
 
 CONFIG, WORKSPACE = "dagster.yaml", "workspace.yaml"
@@ -34,6 +36,20 @@ def _project_file(name: str) -> Path | None:
     return next((path for path in (Path.cwd() / name, Path(__file__).parents[2] / name) if path.exists()), None)
 
 
+def check_port(port: int) -> None:
+    """Refuse a port that cannot be opened: Dagster's webserver would end on it, and its daemon run on without a UI.
+
+    Raises:
+        PortError: It is taken, or not this user's to open.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the webserver does: connections that have just ended are in nobody's way
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise PortError(port, error.strerror or str(error)) from error
+
+
 def run_ui(settings: Settings, port: int) -> int:
     """Run Dagster's webserver and daemon until they are ended; returns their exit code."""
     open_instance(settings).dispose()  # makes the databases of a new home, before webserver and daemon do at once
@@ -52,12 +68,18 @@ def open_instance(settings: Settings) -> DagsterInstance:
     """Open the instance; its log goes to Dagster's event log, not to the terminal.
 
     One process after another: Dagster makes the databases of a new home without looking whether somebody else does.
+
+    Raises:
+        DagsterHomeError: Its home cannot be written.
     """
     for name in ("dagster", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     place = settings.dagster_home.expanduser().absolute()
-    place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / ".lock"):
-        home = str(prepare_home(settings))
-        os.environ["DAGSTER_HOME"] = home  # the instance file names it
-        return DagsterInstance.from_config(home)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with FileLock(place / ".lock"):
+            home = str(prepare_home(settings))
+            os.environ["DAGSTER_HOME"] = home  # the instance file names it
+            return DagsterInstance.from_config(home)
+    except OSError as error:
+        raise DagsterHomeError(str(place), error.strerror or str(error)) from error

@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from lakehouse.cli.building import TableBuild
-from lakehouse.cli.console import SHOWN, out, print_json, print_table
+from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
+from lakehouse.cli.instance import open_instance
 from lakehouse.definitions import open_lake
 from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import derived_due, input_ledgers
@@ -61,7 +62,7 @@ def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBui
             [(p["subject"].rsplit("/", 1)[-1], p["kind"], p["detail"], _short(p["healed_by"]) or "not healed") for p in problems],
         )
     for name, why in failed.items():
-        out.print(f"[red]failed[/red] {name}: {why}", highlight=False)
+        out.print(flagged("failed", f"{name}: {why}"))
 
 
 def _short(healed_by: str) -> str:
@@ -74,7 +75,7 @@ def print_restatements(found: pl.DataFrame) -> None:
     rows = []
     for row in found.head(SHOWN).iter_rows(named=True):
         changed = [f"{name} {row[f'{name}_before']} → {row[f'{name}_after']}" for name in names if row[f"{name}_before"] != row[f"{name}_after"]]
-        rows.append([row["market"], f"{row['open_time']:%Y-%m-%d %H:%M:%S}", row["source"], row["change"], f"{row['fetched_at_after']:%Y-%m-%d %H:%M:%S}", "\n".join(changed)])
+        rows.append([row["market"], row["open_time"], row["source"], row["change"], row["fetched_at_after"], "\n".join(changed)])
     title = f"Restated values: {found.height:,}" + (f", the first {SHOWN} of them" if found.height > SHOWN else "")
     print_table(title, ["market", "open_time", "source", "change", "fetched_at", "values"], rows)
 
@@ -88,7 +89,7 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
     for table in lake.registry.tables:
         records = reader.records(table.name)
         times = [time for record in records for time in (record.first_time, record.last_time) if time]
-        due: int | str = ""
+        due: int | None = None
         if table.inputs and table.zone() != "bronze":
             due = len(derived_due(lake, table, expected(table, input_ledgers(lake, table)), {record.key: record for record in records}))
         rows.append(
@@ -97,8 +98,8 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
                 "cells": len(records),
                 "rows": sum(record.rows for record in records),
                 "MB": round(sum(record.size for record in records) / 1e6, 2),
-                "first": f"{min(times):%Y-%m-%d %H:%M}" if times else "",
-                "last": f"{max(times):%Y-%m-%d %H:%M}" if times else "",
+                "first": f"{min(times):%Y-%m-%d %H:%M}" if times else None,
+                "last": f"{max(times):%Y-%m-%d %H:%M}" if times else None,
                 "absent": sum(run.slot_count for record in records for run in record.facts.gaps if run.gap_class != "not_listed"),
                 "rejected": sum(record.reject_count for record in records),
                 "due": due,
@@ -116,7 +117,7 @@ def doctor_rows(settings: Settings) -> list[dict[str, str]]:
         try:
             action()
             rows.append(_row(what, "ok", detail))
-        except (LakehouseError, OSError) as error:
+        except LakehouseError as error:
             rows.append(_row(what, "failed", str(error)))
 
     binary = s5cmd_path()
@@ -124,8 +125,9 @@ def doctor_rows(settings: Settings) -> list[dict[str, str]]:
     attempt("LAKEHOUSE_ROOT", f"{settings.root} is writable", lake.objects.check_writable)
     for name, exchange in lake.exchanges.items():
         attempt(f"{name} archive", exchange.archive_url, lambda exchange=exchange: ArchiveClient(exchange.archive_url, exchange.bucket).folders("data/"))  # type: ignore[misc]
-        attempt(f"{name} REST", exchange.rest_url or "the exchange's own hosts", lambda exchange=exchange: exchange.ask_info("spot"))  # type: ignore[misc]
-    rows.append(_row("DAGSTER_HOME", "ok", str(settings.dagster_home.expanduser().absolute())))
+        if exchange.has_rest:  # asked as builds ask it, whose errors say what to do
+            attempt(f"{name} REST", exchange.rest_url or "the exchange's own hosts", lambda exchange=exchange: exchange.rest("spot").ask_time())  # type: ignore[misc]
+    attempt("DAGSTER_HOME", f"{settings.dagster_home.expanduser().absolute()} is writable", lambda: open_instance(settings).dispose())
     rows.append(_row("LAKEHOUSE_MARKETS", "ok" if settings.markets else "empty", ", ".join(settings.markets) or "`lakehouse markets add` wants market keys"))
     rows.append(_row("LAKEHOUSE_START", "ok", settings.start))
     return rows

@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.console import SHOWN, out, print_json, print_table
+from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
 from lakehouse.cli.report import print_restatements
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketFacts
@@ -19,6 +19,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked
 from lakehouse.model.timerange import TimeRange
+from lakehouse.model.words import count_of
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.history import restatements
 
@@ -32,7 +33,7 @@ class Verified:
         evidence_before: Its evidence until then.
         evidence: Its evidence now.
         is_known: Whether REST has any of its rows.
-        differing: Every variant of every candle on which REST and the archive differ.
+        differing: Every variant of every candle on which REST and the archive differ, named as in `silver/conflict`.
         restated: What REST now says differently from what it said before.
     """
 
@@ -129,7 +130,7 @@ def _look_at(lake: LakeServices, dataset: Dataset, cell: Cell, answers: list[Ask
     key, (before, now) = list(dataset.silver.key), silver
     parts = bronze_cells({table.name: StoredCells(lake.tables, table) for table in dataset.bronze}, cell)
     restated = restatements(parts[dataset.api.name].rows, key).filter(pl.col("fetched_at_after").is_in([asked.at for asked in answers]))
-    variants = dataset.conflicts(parts, cell, market)
+    variants = dataset.conflicts(parts, cell, market).rename({"rule": "decided_by"})
     by_rest = variants.filter(pl.col("sources").str.split("+").list.contains("api")).select(key).unique()
     is_known = any(asked.outcome == "rows" for asked in answers)
     return Verified(cell, before.facts.evidence, now.facts.evidence, is_known, variants.join(by_rest, on=key, how="semi", maintain_order="left"), restated)
@@ -143,8 +144,8 @@ def print_verification(found: Verification, as_json: bool) -> None:
             "evidence_before": one.evidence_before or "",
             "evidence": one.evidence or "",
             "rest": "answered" if one.is_known else "has none of it",
-            "differing": one.differing["open_time"].n_unique(),
-            "restated": one.restated.height,
+            "differing_count": one.differing["open_time"].n_unique(),
+            "restated_count": one.restated.height,
         }
         for one in found.verified
     ]
@@ -154,20 +155,16 @@ def print_verification(found: Verification, as_json: bool) -> None:
         print_json({"cells": cells, "differing": differing, "restated": restated, "failed": found.failed, "left": found.left, "requests": found.requests})
         return
     if cells:
-        print_table(f"Verified with {found.requests:,} requests", list(cells[0]), [list(cell.values()) for cell in cells])
+        print_table(f"Verified with {count_of(found.requests, 'request')}", list(cells[0]), [list(cell.values()) for cell in cells])
     if differing:
-        told = ["open", "high", "low", "close", "volume", "trade_count"]
-        shown = [
-            [row["cell"], f"{row['open_time']:%Y-%m-%d %H:%M:%S}", row["sources"], row["rule"], "yes" if row["is_served"] else "no", *(row[name] for name in told)]
-            for row in differing[:SHOWN]
-        ]
+        columns = ["cell", "open_time", "sources", "decided_by", "is_served", "open", "high", "low", "close", "volume", "trade_count"]
         title = f"Candles on which REST and the archive differ: {len(differing):,} variants" + (f", the first {SHOWN} of them" if len(differing) > SHOWN else "")
-        print_table(title, ["cell", "open_time", "sources", "rule", "served", *told], shown)
+        print_table(title, columns, [[row[name] for name in columns] for row in differing[:SHOWN]])
     if told_anew := [one.restated.with_columns(market=pl.lit(one.cell.own_market.key)) for one in found.verified if one.restated.height]:
         print_restatements(pl.concat(told_anew))
     for name, why in found.failed.items():
-        out.print(f"[red]failed[/red] {name}: {why}", highlight=False)
+        out.print(flagged("failed", f"{name}: {why}"))
     if found.left:
-        out.print(f"{found.left} cells are left for another time: run it again, or raise --budget.", highlight=False)
+        out.print(f"{count_of(found.left, 'cell')} left for another time: run it again, or raise --budget.", highlight=False)
     elif not cells and not found.failed:
         out.print("REST was asked about every cell already; --again asks once more.")

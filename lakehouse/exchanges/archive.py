@@ -77,7 +77,7 @@ class ArchiveClient:
                 for entry in batch:
                     yield Listed(entry["path"], (entry["e_tag"] or "").strip('"'), entry["size"], entry["last_modified"].astimezone(UTC))
         except (BaseError, OSError) as error:
-            raise ListingUnreachableError(self.url, prefix, _first_line(error)) from error
+            raise ListingUnreachableError(self.url, prefix, _first_line(error).split(" - ", 1)[-1]) from error  # before it stand the address and the tries
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly below a prefix.
@@ -88,7 +88,7 @@ class ArchiveClient:
         try:
             found = obstore.list_with_delimiter(self.store, prefix=prefix.rstrip("/"))["common_prefixes"]
         except (BaseError, OSError) as error:
-            raise ListingUnreachableError(self.url, prefix, _first_line(error)) from error
+            raise ListingUnreachableError(self.url, prefix, _first_line(error).split(" - ", 1)[-1]) from error  # before it stand the address and the tries
         return [path.rstrip("/").rsplit("/", 1)[-1] for path in found]
 
     def object_url(self, key: str) -> str:

@@ -95,7 +95,8 @@ def _all_files(client: ArchiveClient, exchange: Exchange, table: str, market: Ma
             take(listed)
     if not files:
         folder = exchange.archive_prefix(table, market, "daily").split(f"/{market.symbol}/")[0] + "/"
-        raise UnknownMarketError(market.key, folder, difflib.get_close_matches(market.symbol, client.folders(folder), 3))
+        similar = difflib.get_close_matches(market.symbol.upper(), client.folders(folder), 3)
+        raise UnknownMarketError(market.key, folder, [Market(market.exchange, market.market_type, symbol).key for symbol in similar])
     return MarketListing(market, files, checksums, at, exchange.grace)
 
 

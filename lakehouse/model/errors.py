@@ -145,11 +145,26 @@ class BeforeFirstReceiptError(UsageError):
         self.first = first
 
 
-class SqlError(UsageError):
-    """A statement that the SQL engine refuses."""
+class DemoFolderError(UsageError):
+    """A place that the demo would empty and may not, or cannot use."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(f"The statement was refused: {why}")
+    def __init__(self, place: str, why: str, otherwise: str = "") -> None:
+        super().__init__(f"The demo does not touch {place}: {why}. Name another folder with --folder{otherwise}.")
+
+
+class PortError(UsageError):
+    """A port of this machine on which nothing can be opened."""
+
+    def __init__(self, port: int, why: str) -> None:
+        super().__init__(f"Port {port} on 127.0.0.1 cannot be opened: {why}. End what listens there, or name another with --port.")
+
+
+class SqlError(UsageError):
+    """A statement that the SQL engine refuses; `known` are the tables, where it names one that there is not."""
+
+    def __init__(self, why: str, known: Iterable[str] = ()) -> None:
+        tables = ", ".join(known)
+        super().__init__(f"The statement was refused: {why}" + (f"\nKnown tables: {tables}." if tables else ""))
 
 
 # --- places out of reach ------------------------------------------------------------------------------------------------
@@ -160,6 +175,13 @@ class RootNotWritableError(LakehouseError):
 
     def __init__(self, root: str, why: str, remedy: str = "Set LAKEHOUSE_ROOT to a folder or s3://bucket/prefix you may write to.") -> None:
         super().__init__(f"The lake at {root} cannot be opened or written: {why}. {remedy}")
+
+
+class DagsterHomeError(LakehouseError):
+    """A folder in which Dagster cannot keep its instance."""
+
+    def __init__(self, home: str, why: str) -> None:
+        super().__init__(f"Dagster's home {home} cannot be opened or written: {why}. Set DAGSTER_HOME to a folder you may write to.")
 
 
 class StoreError(LakehouseError):
@@ -242,7 +264,7 @@ class ListingUnreachableError(LakehouseError):
     """An archive whose listing does not answer."""
 
     def __init__(self, url: str, prefix: str, why: str) -> None:
-        super().__init__(f"The archive listing of {prefix} at {url} does not answer: {why}. Check the network and LAKEHOUSE_BINANCE_ARCHIVE_URL; nothing was written.")
+        super().__init__(f"The archive listing of {prefix} at {url} does not answer: {why}. Check the network and LAKEHOUSE_BINANCE_ARCHIVE_URL, then run the same again.")
 
 
 class FetchError(LakehouseError):

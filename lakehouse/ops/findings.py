@@ -15,6 +15,7 @@ from lakehouse.model.feature import Feature
 from lakehouse.model.market import Market
 from lakehouse.model.result import ToldClass
 from lakehouse.model.table import Table
+from lakehouse.model.words import count_of
 from lakehouse.ops.anomalies import SEARCHED_AT_MOST, CellAnomalies
 from lakehouse.query.views import create_view, view_name
 from lakehouse.storage.ledger import Ledger
@@ -111,7 +112,7 @@ def check_gaps(stored: Ledger, now: datetime) -> Verdict:
             rows = sum(run.slot_count for run in of_class)
             counts[f"{gap_class}_rows"] += rows
             if gap_class in GAP_SEVERITY:
-                what = f"{rows:,} rows absent in {len(of_class)} runs ({gap_class}), the first from {min(run.start for run in of_class):%Y-%m-%d %H:%M}"
+                what = f"{count_of(rows, 'row')} absent in {count_of(len(of_class), 'run')} ({gap_class}), the first from {min(run.start for run in of_class):%Y-%m-%d %H:%M}"
                 findings.append(Finding(str(cell), GAP_SEVERITY[gap_class], what))
     findings += [Finding(str(cell), "error", "nothing is stored of this window, between others that are: it failed, or was never built") for cell in holes(stored)]
     return Verdict(len(stored), _sorted(findings), counts)

@@ -19,7 +19,7 @@ from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange, parse_instant
 from lakehouse.query.engine import connect
 from lakehouse.query.history import restated, rows_as_of
-from lakehouse.query.views import create_view, mentioned, run
+from lakehouse.query.views import create_view, create_zones, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.layout import FILE, market_prefix, parse_cell_path, partition_columns
 from lakehouse.storage.ledger import cells_of_market, records, survey, survey_market
@@ -137,9 +137,10 @@ class Lake:
             StoreError: The lake's store does not answer, or refuses.
         """
         with connect(self.objects) as connection:
+            create_zones(connection, self.registry.tables)
             for table in mentioned(query, self.registry.tables):
                 create_view(connection, self.objects, table, [record.path for record in self._readable(table, lambda cell: True)])
-            return run(connection, self.objects, query)
+            return run(connection, self.objects, query, self.registry.tables)
 
     def markets(self) -> pl.DataFrame:
         """All known markets: `silver/market`."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from lakehouse.model.errors import PortError
 from lakehouse.simulator.archive import Archive
 from lakehouse.simulator.clock import Clock
 from lakehouse.simulator.faults import Fault, FaultPlan
@@ -53,8 +54,15 @@ class Simulator:
         self._rest = Rest(listed, self._clock, real, self._faults)
 
     def start(self) -> Self:
-        """Begin to answer; returns once the port is open."""
-        self._server = ExchangeServer(self._port, self._archive, self._rest, self._faults)
+        """Begin to answer; returns once the port is open.
+
+        Raises:
+            PortError: It cannot be opened.
+        """
+        try:
+            self._server = ExchangeServer(self._port, self._archive, self._rest, self._faults)
+        except OSError as error:
+            raise PortError(self._port, error.strerror or str(error)) from error
         threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,), name="simulator", daemon=True).start()
         return self
 

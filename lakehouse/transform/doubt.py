@@ -8,6 +8,7 @@ from typing import NamedTuple
 import polars as pl
 
 from lakehouse.model.timerange import TimeRange, day_range
+from lakehouse.model.words import count_of
 from lakehouse.transform.gaps import expected_slots, slots_of
 from lakehouse.transform.witness import HOUR, judge
 
@@ -71,7 +72,7 @@ def days_in_doubt(
         last = whole.clip(delisted) if delisted else whole.end
         due = max(0, -((first - last) // step))
         if n > keys:
-            doubts[day] = Doubt("variants", f"{n - keys} keys with two values")
+            doubts[day] = Doubt("variants", f"{count_of(n - keys, 'key')} with two values")
         elif slots != due or keys != due:
             doubts[day] = Doubt("short", f"{keys} rows where {due} are expected")
         elif day in breaking:

@@ -51,7 +51,7 @@ def test_a_verification_says_what_it_found_and_only_a_failure_is_one(run: Run, s
     verified = run("verify", "--json")
     assert verified.code == 0, verified.said
     assert verified.json == {
-        "cells": [{"cell": cell, "evidence_before": "totals", "evidence": "rows_api", "rest": "answered", "differing": 0, "restated": 0}],
+        "cells": [{"cell": cell, "evidence_before": "totals", "evidence": "rows_api", "rest": "answered", "differing_count": 0, "restated_count": 0}],
         "differing": [], "restated": [], "failed": {}, "left": 0, "requests": 6,
     }, "two pages and two candles beside them, the time and the budget"  # fmt: skip
     assert "asked about every cell already" in run("verify").said
@@ -64,6 +64,7 @@ def test_a_verification_says_what_it_found_and_only_a_failure_is_one(run: Run, s
     assert [cells[3:6] for line in again.out.splitlines() if len(cells := [cell.strip() for cell in line.split("│")]) > 8 and cells[4]] == [
         ["daily+monthly", "witness", "no"], ["api", "witness", "yes"],
     ]  # fmt: skip
+    assert {"decided_by", "is_served"} <= set(run("verify", "--markets", BTC, *JANUARY, "--again", "--json").json["differing"][0])
     assert "Restated values: 1" in again.said
     (told,) = run("restatements", "--markets", BTC, *JANUARY, "--json").json
     assert (told["market"], told["source"], told["change"], told["trade_count_after"]) == (BTC, "api", "changed", 2 * told["trade_count_before"])

@@ -135,7 +135,7 @@ def test_doubt_is_about_rows_that_are_absent_doubled_or_broken() -> None:
     broken = pl.concat(
         [whole.slice(1, 1439), bronze(DAY[5:6], "monthly", close=101.5), whole.slice(1440, 5), bronze([at("2024-02-06T00:05")], "monthly", low=float("nan")), whole.slice(1446)]
     )
-    assert doubt(broken, cell, market) == {"2024-02-05": Doubt("variants", "1 keys with two values"), "2024-02-06": Doubt("rules", "rows break a row rule")}
+    assert doubt(broken, cell, market) == {"2024-02-05": Doubt("variants", "1 key with two values"), "2024-02-06": Doubt("rules", "rows break a row rule")}
 
 
 @pytest.mark.parametrize("name", [name for name in CandleArchive.names() if name not in ("open_time", "source_file", "is_removed")])

@@ -140,7 +140,7 @@ def test_a_change_that_no_total_tells_is_found_and_mended(shell: Shell) -> None:
     (one,) = shell.verify().verified
     assert (one.cell, one.evidence_before, one.evidence, one.is_known, one.restated.height) == (JANUARY, "totals", "rows_api", True, 0)
     told = one.differing
-    assert told.select("sources", "rule", "is_served", "is_settled").sort("sources").rows() == [("api", "precedence", True, False), ("monthly", "precedence", False, False)]
+    assert told.select("sources", "decided_by", "is_served", "is_settled").sort("sources").rows() == [("api", "precedence", True, False), ("monthly", "precedence", False, False)]
     assert (told["open_time"].n_unique(), told["close"].n_unique()) == (1, 2)
     served = shell.reader.candles(BTC, "2024-01", "2024-02")
     assert served.select(values).equals(truth.select(values))
@@ -163,7 +163,7 @@ def test_what_rest_restates_between_two_verifications_voids_the_witness_which_is
     found = {one.cell: one for one in shell.verify(again=True).verified}
     assert [(cell, one.restated.height, one.differing.height) for cell, one in found.items()] == [(FEBRUARY, 1, 2), (JANUARY, 0, 0)]
     minute = found[FEBRUARY].restated["open_time"][0]
-    assert set(found[FEBRUARY].differing.select("open_time", "sources", "rule", "is_served").rows()) == {
+    assert set(found[FEBRUARY].differing.select("open_time", "sources", "decided_by", "is_served").rows()) == {
         (minute, "api", "witness", True), (minute, "daily+monthly", "witness", False),
     }  # fmt: skip
     assert shell.record(WITNESS).version != witness, "fetched again"

@@ -48,11 +48,12 @@ def test_an_exchange_that_does_not_answer_leaves_what_symbol_and_archive_say(exc
 
 
 def test_a_market_nobody_lists_is_refused_with_similar_names_and_the_others_are_found(exchange: Simulator, objects: LakeObjects) -> None:
-    typo, nobody = Market("binance", "spot", "BTCUSTD"), Market("binance", "spot", "qqq")
-    known, failed = discover(Binance(exchange.url, exchange.url), BRONZE, [typo, BTC, nobody], objects, lambda: NOW)
-    assert (list(known), list(failed)) == ([BTC], [typo, nobody])
+    typo, lower, nobody = (Market("binance", "spot", symbol) for symbol in ("BTCUSTD", "btcusdt", "qqq"))
+    known, failed = discover(Binance(exchange.url, exchange.url), BRONZE, [typo, BTC, lower, nobody], objects, lambda: NOW)
+    assert (list(known), list(failed)) == ([BTC], [typo, lower, nobody])
     assert all(isinstance(error, UnknownMarketError) for error in failed.values())
-    assert str(failed[typo]) == "binance-spot:BTCUSTD is not listed: nothing is published under data/spot/daily/klines/. Did you mean BTCUSDT?"
+    assert str(failed[typo]) == "binance-spot:BTCUSTD is not listed: nothing is published under data/spot/daily/klines/. Did you mean binance-spot:BTCUSDT?"
+    assert "Did you mean binance-spot:BTCUSDT" in str(failed[lower])
     assert "in upper case" in str(failed[nobody])
 
 

@@ -126,7 +126,7 @@ def test_keys_that_one_source_states_twice_are_not_served_where_no_daily_settles
     with exchange_with(f"conflicting_rows={MONTHLY}", "daily_absent=*2024-02-??.zip") as sim:
         record = reading.ingest(sim)
     assert record is not None
-    assert [(problem.kind, problem.detail, problem.healed_by) for problem in record.facts.problems] == [("variants", "1 keys with two values", "")] * 3
+    assert [(problem.kind, problem.detail, problem.healed_by) for problem in record.facts.problems] == [("variants", "1 key with two values", "")] * 3
     stored = reading.refine()
     gaps = stored.record.facts.gaps
     assert [(run.gap_class, run.slot_count) for run in gaps] == [("conflict", 1)] * 3

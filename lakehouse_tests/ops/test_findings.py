@@ -37,7 +37,7 @@ def test_absence_is_an_error_after_the_grace_and_counted_before(objects: LakeObj
         (False, {"unproven_rows": 2880}),
     ]
     assert said["2024-02-19"].severity == "error"
-    assert [finding.what for finding in said["2024-02-18"].findings] == ["1,440 rows absent in 1 runs (unproven), the first from 2024-02-10 00:00"]
+    assert [finding.what for finding in said["2024-02-18"].findings] == ["1,440 rows absent in 1 run (unproven), the first from 2024-02-10 00:00"]
 
 
 def test_a_halt_is_a_warning_a_conflict_an_error_and_no_listing_nothing(objects: LakeObjects) -> None:
@@ -45,7 +45,7 @@ def test_a_halt_is_a_warning_a_conflict_an_error_and_no_listing_nothing(objects:
     cells = stored(objects, {FEBRUARY: CellFacts(gaps=runs), Cell("2024-02", ETH): CellFacts(gaps=(gap("conflict", "2024-02-12", 2),))})
     verdict = check_gaps(cells, NOW)
     assert [(finding.cell, finding.severity, finding.what.split(",")[0]) for finding in verdict.findings] == [
-        ("2024-02|binance-spot:ETHUSDT", "error", "2 rows absent in 1 runs (conflict)"),
+        ("2024-02|binance-spot:ETHUSDT", "error", "2 rows absent in 1 run (conflict)"),
         ("2024-02|binance-spot:BTCUSDT", "warn", "90 rows absent in 2 runs (halt)"),
     ]
     assert verdict.counts == {"not_listed_rows": 1440, "halt_rows": 90, "conflict_rows": 2}

@@ -347,7 +347,8 @@ def test_a_view_has_the_same_columns_with_and_without_objects(lake: Lake, object
     ("query", "why"),
     [
         ("SELEC 1", "Parser Error"),
-        ("SELECT * FROM silver.nothing", "does not exist"),
+        ("SELECT * FROM silver.nothing", r"Table with name nothing does not exist!\nKnown tables: silver\.market, .*gold\.vwap\.$"),
+        ("SELECT * FROM nowhere.candle", r'schema "nowhere" does not exist\.\nKnown tables: silver\.market'),
         ("SELECT nothing FROM silver.candle", "nothing"),
         ("SELECT CAST(symbol AS INTEGER) FROM silver.candle", "Could not convert"),
         ("", ""),
@@ -359,6 +360,13 @@ def test_a_statement_that_is_refused_says_why(lake: Lake, query: str, why: str) 
         return
     with pytest.raises(SqlError, match=f"(?s)The statement was refused: .*{why}"):
         lake.sql(query)
+
+
+def test_tables_are_shown_and_found_without_their_zone(lake: Lake) -> None:
+    shown = lake.sql("SHOW TABLES")["name"].to_list()
+    assert sorted(shown) == sorted(table.short_name() for table in lake.registry.tables)
+    assert lake.sql("SELECT count(*) FROM candle").item() == lake.sql("SELECT count(*) FROM silver.candle").item() > 0
+    assert lake.sql("SELECT table_schema || '.' || table_name AS name FROM information_schema.tables WHERE table_name = 'vwap'")["name"].to_list() == ["gold.vwap"]
 
 
 def test_a_statement_without_rows_gives_none(lake: Lake) -> None:

@@ -34,7 +34,7 @@ def test_a_day_is_in_doubt_if_rows_are_absent_doubled_misaligned_or_broken() -> 
     times = [time for time in WHOLE if not (time.day == 10 or (time.day == 20 and time.hour == 3))]
     times += [at("2024-02-05T07:00"), at("2024-02-06T07:00:30")]
     assert doubts(times, [at("2024-02-07T01:00")]) == {
-        "2024-02-05": "1 keys with two values",
+        "2024-02-05": "1 key with two values",
         "2024-02-06": "1441 rows where 1440 are expected",
         "2024-02-07": "rows break a row rule",
         "2024-02-10": "0 rows where 1440 are expected",
