@@ -118,9 +118,9 @@ def bronze_due(lake: LakeServices, dataset: Dataset, table: type[Table], cells: 
     if table is dataset.archive:
         due = set(archive_due(lake, dataset, cells, stored, list_archive(lake, table.name, cells)))
     elif table is dataset.witness:
-        due = set(witness_wanted(lake, dataset, cells, stored))
+        due = set(witness_wanted(lake, dataset, cells, stored, known_markets(lake)))
     else:
-        due = set(api_wanted(lake, dataset, cells, stored))
+        due = set(api_wanted(lake, dataset, cells, stored, known_markets(lake)))
     return [cell for cell in cells if cell in due]
 
 
@@ -177,28 +177,28 @@ def _with_rest(lake: LakeServices, cells: Iterable[Cell]) -> Iterator[Cell]:
     return (cell for cell in cells if cell.own_market.exchange in lake.exchanges and lake.exchanges[cell.own_market.exchange].has_rest)
 
 
-def witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger) -> dict[Cell, TimeRange]:
+def witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, known: Mapping[Market, MarketFacts]) -> dict[Cell, TimeRange]:
     """The witnesses that have to be asked for, with the range that can be."""
     assert dataset.witness is not None, "asked of a dataset that has one"
-    facts, now = known_markets(lake), lake.clock()
+    now = lake.clock()
     revised = {cell: record.facts.revised_at for cell, record in (lake.ledger(dataset.api.name) if dataset.api else {}).items()}
     wanted = {}
     for cell in _with_rest(lake, cells):
-        record, market = stored.get(cell), facts.get(cell.own_market)
+        record, market = stored.get(cell), known.get(cell.own_market)
         span = witness_range(cell, market, now)
         if span and (_outdated(dataset.witness, record) or witness_is_due(cell, record, market, now, revised.get(cell))):
             wanted[cell] = span
     return wanted
 
 
-def api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger) -> dict[Cell, list[Question]]:
+def api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, known: Mapping[Market, MarketFacts]) -> dict[Cell, list[Question]]:
     """What REST has still to be asked for, by cell."""
     assert dataset.api is not None, "asked of a dataset that has one"
-    facts, now, archive = known_markets(lake), lake.clock(), lake.ledger(dataset.archive.name)
+    now, archive = lake.clock(), lake.ledger(dataset.archive.name)
     wanted = {}
     for cell in _with_rest(lake, cells):
         record = stored.get(cell)
-        questions = api_questions(cell, archive.get(cell), record, facts.get(cell.own_market), now)
+        questions = api_questions(cell, archive.get(cell), record, known.get(cell.own_market), now)
         if questions or _outdated(dataset.api, record):
             wanted[cell] = questions
     return wanted
@@ -206,12 +206,12 @@ def api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stor
 
 def rest_cells(lake: LakeServices, dataset: Dataset, table: type[ApiTable], cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
     """Cells of a bronze table made from answers of REST APIs: those with nothing to ask as they are."""
-    stored = lake.ledger(table.name)
+    stored, known = lake.ledger(table.name), known_markets(lake)
     wanted: Mapping[Cell, list[Question]]
     if table is dataset.witness:
-        interval, wanted = HOUR, {cell: [Question(span, bracket=False)] for cell, span in witness_wanted(lake, dataset, cells, stored).items()}
+        interval, wanted = HOUR, {cell: [Question(span, bracket=False)] for cell, span in witness_wanted(lake, dataset, cells, stored, known).items()}
     else:
-        interval, wanted = MINUTE, api_wanted(lake, dataset, cells, stored)
+        interval, wanted = MINUTE, api_wanted(lake, dataset, cells, stored, known)
     yield from ((cell, stored.get(cell)) for cell in cells if cell not in wanted)
     for exchange, markets in _by_exchange(lake, (cell.own_market for cell in wanted)):
         of_exchange = {cell: questions for cell, questions in wanted.items() if cell.market in markets}
@@ -234,12 +234,12 @@ def facts_versions(lake: LakeServices, table: type[Table], cell: Cell, known: Ma
 
 def derived_due(lake: LakeServices, table: type[Table], cells: Iterable[Cell], stored: Ledger) -> list[Cell]:
     """The silver or gold cells that are absent or made from other inputs than today's."""
-    return list(derived_wanted(lake, table, cells, stored))
+    return list(derived_wanted(lake, table, cells, stored, known_markets(lake)))
 
 
-def derived_wanted(lake: LakeServices, table: type[Table], cells: Iterable[Cell], stored: Ledger) -> dict[Cell, Mapping[str, str]]:
+def derived_wanted(lake: LakeServices, table: type[Table], cells: Iterable[Cell], stored: Ledger, known: Mapping[Market, MarketFacts]) -> dict[Cell, Mapping[str, str]]:
     """As `derived_due`, with the inputs that each would be made from."""
-    ledgers, known = input_ledgers(lake, table), known_markets(lake)
+    ledgers = input_ledgers(lake, table)
     of_month = _by_date(ledgers) if table.shape == "months" else {}
     inputs = {cell: inputs_now(table, cell, of_month.get(cell.date, ledgers), facts_versions(lake, table, cell, known)) for cell in cells}
     return {cell: now for cell, now in inputs.items() if is_due(table, stored.get(cell), now)}
