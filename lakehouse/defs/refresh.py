@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketFacts
@@ -110,8 +111,8 @@ def archive_published(lake: LakeServices, universe: Iterable[Market], busy: Busy
     since = "" if progress.is_full else f"{now - WINDOW:%Y-%m}"
     wanted: dict[Market, dict[str, list[Cell]]] = {market: {} for market in markets}
     for dataset in lake.registry.datasets:
-        name = dataset.archive.name
-        for market, cells in _unattended(lake, stored[name], markets, known, now).items():
+        name, others = dataset.archive.name, (lake.ledger(table.name) for table in dataset.bronze if table is not dataset.archive)
+        for market, cells in _unattended(lake, chain(stored[name], *others), markets, known, now).items():
             wanted[market][name] = [cell for cell in cells if cell.date >= since]
     listed = _list_soon(lake, wanted, tick)
     progress.after = "" if len(listed) == len(markets) else max((market.key for market in listed), default=progress.after)
@@ -142,8 +143,8 @@ def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, att
     fresh = set(open_cells(lake, markets, known, now))
     past: dict[str, list[Cell]] = {}
     for dataset in lake.registry.datasets:
-        name = dataset.archive.name
-        past[name] = [cell for cells in _unattended(lake, lake.ledger(name), markets, known, now).values() for cell in cells if cell not in fresh]
+        stored = chain.from_iterable(lake.ledger(table.name) for table in dataset.bronze)
+        past[dataset.archive.name] = [cell for cells in _unattended(lake, stored, markets, known, now).values() for cell in cells if cell not in fresh]
     ahead: dict[str, set[Cell]] = {}
     due: set[str] = set()
     left = _MOST
@@ -177,7 +178,7 @@ def _unattended(lake: LakeServices, stored: Iterable[Cell], markets: Iterable[Ma
 
     Args:
         lake: The lake.
-        stored: The cells of its archive's table.
+        stored: The cells of all its bronze tables: where the archive failed at first, the others tell that it was asked.
         markets: Of which markets.
         known: What is known of markets.
         now: The current instant.

@@ -13,12 +13,13 @@ import pytest
 from lakehouse.defs.refresh import Round, archive_published, candles_closed, failed_cells
 from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
+from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.attempts import Attempts
 from lakehouse.simulator import Simulator
 from lakehouse.storage.objects import LakeObjects
 
-from .conftest import BTC, ETH, SILVER, Shell, lake_at, listed
+from .conftest import API, BRONZE, BTC, ETH, SILVER, Shell, asked, lake_at, listed
 
 NOW = datetime(2024, 6, 15, 12, 5, tzinfo=UTC)
 APRIL, MAY, JUNE = (Cell(month, BTC) for month in ("2024-04", "2024-05", "2024-06"))
@@ -49,6 +50,28 @@ def lake(built: tuple[Simulator, Path], tmp_path: Path) -> LakeServices:
 def later(lake: LakeServices, by: timedelta) -> LakeServices:
     """The same lake, its clock ahead of what the exchange has published."""
     return replace(lake, clock=lambda: NOW + by)
+
+
+# --- months out of sight --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gone", [{BRONZE: ()}, {BRONZE: (MAY, JUNE)}, {BRONZE: (MAY, JUNE), API: (APRIL, JUNE)}], ids=["first", "all", "all_but_a_witness"])
+def test_months_that_the_archive_failed_at_are_asked_for_again(lake: LakeServices, gone: dict[str, tuple[Cell, ...]]) -> None:
+    for name, cells in gone.items():
+        for cell in cells:
+            lake.tables.delete(lake.registry.table(name), cell)
+    assert APRIL not in lake.ledger(BRONZE)
+    assert asked(archive_published(lake, [BTC], {}, Attempts(), Round()))[BRONZE] == {APRIL}
+    attempts = Attempts()
+    assert [asked(failed_cells(lake, [BTC], {}, attempts)).get(BRONZE) for _ in range(2)] == [None, {APRIL}]
+
+
+def test_rest_that_was_out_of_reach_is_asked_again_where_the_archive_failed(lake: LakeServices) -> None:
+    api, span = lake.registry.table(API), APRIL.window
+    lake.tables.put(api, APRIL, CellResult(api.empty(), {}, CellFacts(asked=(Asked(span.start, span.end, NOW, "unreachable"),))))
+    attempts = Attempts()
+    ticks = [asked(failed_cells(later(lake, n * HOUR / 4), [BTC], {}, attempts)) for n in range(3)]
+    assert [(BRONZE in tick, tick.get(API)) for tick in ticks] == [(False, None), (True, None), (False, {APRIL})]  # what it is made from goes first
 
 
 def test_a_tick_reads_the_market_facts_once_however_many_markets_there_are(lake: LakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
