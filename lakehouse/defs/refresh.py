@@ -13,7 +13,7 @@ from itertools import chain
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import api_wanted, derived_wanted, input_ledgers, known_markets, list_archive, witness_behind, witness_wanted
+from lakehouse.defs.steps import api_wanted, derived_wanted, input_ledgers, is_outdated, known_markets, list_archive, witness_behind, witness_wanted
 from lakehouse.exchanges.ingest import outside_life
 from lakehouse.exchanges.listing import MarketListing
 from lakehouse.model.cell import Cell
@@ -248,7 +248,9 @@ def _standing_reasons(
     stored = lake.ledger(table.name)
     if dataset:
         behind = {cell: why for cell, why in witness_behind(lake, dataset, stored).items() if cell.market in universe}
-        return {cell: "absent" for cell in past[table.name] if cell not in stored} | behind
+        reasons = {cell: "absent" for cell in past[table.name] if cell not in stored} | behind
+        outdated = [cell for cell, record in stored.items() if is_outdated(table, record) and cell.market in universe and cell not in reasons]
+        return reasons | {cell: f"made by code version {stored[cell].code_version}, not {table.code_version}" for cell in outdated}  # there may be very many: last
     cells = [cell for cell in expected(table, input_ledgers(lake, table)) if cell.market is None or cell.market in universe]
     return {cell: sorted(inputs.items()) for cell, inputs in derived_wanted(lake, table, cells, stored, known).items()}
 

@@ -124,14 +124,15 @@ def bronze_due(lake: LakeServices, dataset: Dataset, table: type[Table], cells: 
     return [cell for cell in cells if cell in due]
 
 
-def _outdated(table: type[Table], record: CellRecord | None) -> bool:
+def is_outdated(table: type[Table], record: CellRecord | None) -> bool:
+    """Whether a cell was written by another meaning of its table than today's."""
     return record is not None and record.code_version != table.code_version
 
 
 def archive_due(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, listings: Mapping[Market, MarketListing]) -> list[Cell]:
     """The cells of an archive table whose files or witness are not those they were made from."""
     behind = witness_behind(lake, dataset, stored)
-    return [cell for cell in cells if cell in behind or _outdated(dataset.archive, stored.get(cell)) or listings[cell.own_market].is_due(cell, stored.get(cell))]
+    return [cell for cell in cells if cell in behind or is_outdated(dataset.archive, stored.get(cell)) or listings[cell.own_market].is_due(cell, stored.get(cell))]
 
 
 def witness_behind(lake: LakeServices, dataset: Dataset, stored: Ledger) -> dict[Cell, str]:
@@ -186,7 +187,7 @@ def witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], 
     for cell in _with_rest(lake, cells):
         record, market = stored.get(cell), known.get(cell.own_market)
         span = witness_range(cell, market, now)
-        if span and (_outdated(dataset.witness, record) or witness_is_due(cell, record, market, now, revised.get(cell))):
+        if span and (is_outdated(dataset.witness, record) or witness_is_due(cell, record, market, now, revised.get(cell))):
             wanted[cell] = span
     return wanted
 
@@ -199,7 +200,7 @@ def api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stor
     for cell in _with_rest(lake, cells):
         record = stored.get(cell)
         questions = api_questions(cell, archive.get(cell), record, known.get(cell.own_market), now)
-        if questions or _outdated(dataset.api, record):
+        if questions or is_outdated(dataset.api, record):
             wanted[cell] = questions
     return wanted
 

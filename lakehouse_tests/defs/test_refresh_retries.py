@@ -12,6 +12,7 @@ import pytest
 
 from lakehouse.defs.refresh import Round, archive_published, candles_closed, failed_cells
 from lakehouse.defs.services import LakeServices
+from lakehouse.defs.steps import bronze_due
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
@@ -72,6 +73,21 @@ def test_rest_that_was_out_of_reach_is_asked_again_where_the_archive_failed(lake
     attempts = Attempts()
     ticks = [asked(failed_cells(later(lake, n * HOUR / 4), [BTC], {}, attempts)) for n in range(3)]
     assert [(BRONZE in tick, tick.get(API)) for tick in ticks] == [(False, None), (True, None), (False, {APRIL})]  # what it is made from goes first
+
+
+def test_archive_cells_of_an_older_meaning_are_asked_for_after_those_with_another_reason(lake: LakeServices) -> None:
+    table = lake.registry.table(BRONZE)
+    older = type("Older", (table,), {"code_version": table.code_version - 1})
+    for cell in (MAY, JUNE):
+        stored = lake.tables.get(table, cell)
+        assert stored is not None
+        lake.tables.put(older, cell, CellResult(stored.rows, stored.record.inputs, stored.record.facts))
+    attempts = Attempts()
+    first, second = (failed_cells(lake, [BTC], {}, attempts) for _ in range(2))
+    assert BRONZE not in asked(first)
+    assert list(second.wanted[table]) == [APRIL, MAY, JUNE]
+    (dataset,) = lake.registry.datasets
+    assert set(bronze_due(lake, dataset, table, [APRIL, MAY, JUNE])) == {APRIL, MAY, JUNE}  # a build is of the same mind
 
 
 def test_a_tick_reads_the_market_facts_once_however_many_markets_there_are(lake: LakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
