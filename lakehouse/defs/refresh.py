@@ -60,18 +60,20 @@ def candles_closed(lake: LakeServices, universe: Iterable[Market], busy: Busy, a
         busy: Cells whose runs are under way: they are looked at when these are done.
         attempts: What was asked for before.
     """
-    tick, now, known, due = Tick(), lake.clock(), known_markets(lake), set[str]()
+    tick, now, known = Tick(), lake.clock(), known_markets(lake)
     of_months = open_cells(lake, universe, known, now)
+    remembered: set[str] = set()
     for dataset in lake.registry.datasets:
-        cells = [cell for cell in of_months if not any(cell in busy.get(table.name, ()) for table in dataset.bronze)]
+        waiting = {cell for cell in of_months if any(cell in busy.get(table.name, ()) for table in dataset.bronze)}
+        cells = [cell for cell in of_months if cell not in waiting]
         held: set[Cell] = set()
         for table in dataset.bronze:
-            reasons = _bronze_reasons(lake, dataset, table, cells, known, tick)
-            due |= {f"{table.name} {cell}" for cell in reasons}
+            reasons, unseen = _bronze_reasons(lake, dataset, table, cells, known, tick)
+            remembered |= {f"{table.name} {cell}" for cell in (*reasons, *unseen, *waiting)}  # whether the latter two are over, nobody has looked
             wanted = _sift(table, {cell: why for cell, why in reasons.items() if cell not in held}, attempts, now)
             _add(tick, table, wanted)
             held |= {cell for cell, attempt in wanted.items() if attempt.tries == 1}  # what came to nothing before holds up nobody
-    attempts.forget(lambda name: name not in due)
+    attempts.forget(lambda name: name not in remembered)
     return tick
 
 
@@ -211,17 +213,20 @@ def _is_behind(table: type[Table], cell: Cell, ahead: Mapping[str, Collection[Ce
 # --- reasons --------------------------------------------------------------------------------------------------------------------
 
 
-def _bronze_reasons(lake: LakeServices, dataset: Dataset, table: type[Table], cells: list[Cell], known: Mapping[Market, MarketFacts], tick: Tick) -> Mapping[Cell, object]:
-    """Why cells of a bronze table are due now."""
+def _bronze_reasons(
+    lake: LakeServices, dataset: Dataset, table: type[Table], cells: list[Cell], known: Mapping[Market, MarketFacts], tick: Tick
+) -> tuple[Mapping[Cell, object], list[Cell]]:
+    """Why cells of a bronze table are due now, and the cells of which nobody could tell: their markets were not listed."""
     if table is not dataset.archive:
-        return _rest_reasons(lake, dataset, table, cells, known)
+        return _rest_reasons(lake, dataset, table, cells, known), []
     stored = lake.ledger(table.name)
     wanted = {
         market: {table.name: [cell for cell in cells if cell.market == market]} for market in dict.fromkeys(cell.own_market for cell in cells) if market.exchange in lake.exchanges
     }
     listed = {market: by_table[table.name] for market, by_table in _list_soon(lake, wanted, tick).items()}
     files = {cell: _files(listed[cell.own_market], cell) for cell in cells if cell.own_market in listed and listed[cell.own_market].is_due(cell, stored.get(cell))}
-    return {**witness_behind(lake, dataset, {cell: stored[cell] for cell in cells if cell in stored}), **files}
+    behind = witness_behind(lake, dataset, {cell: stored[cell] for cell in cells if cell in stored})
+    return {**behind, **files}, [cell for cell in cells if cell.own_market not in listed]
 
 
 def _rest_reasons(lake: LakeServices, dataset: Dataset, table: type[Table], cells: list[Cell], known: Mapping[Market, MarketFacts]) -> Mapping[Cell, object]:

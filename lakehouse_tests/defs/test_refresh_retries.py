@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from lakehouse.defs.refresh import Round, archive_published, candles_closed, failed_cells
+from lakehouse.defs.refresh import Busy, Round, Tick, archive_published, candles_closed, failed_cells
 from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import bronze_due
 from lakehouse.model.cell import Cell
@@ -20,7 +20,7 @@ from lakehouse.ops.attempts import Attempts
 from lakehouse.simulator import Simulator
 from lakehouse.storage.objects import LakeObjects
 
-from .conftest import API, BRONZE, BTC, ETH, SILVER, Shell, asked, lake_at, listed
+from .conftest import API, BRONZE, BTC, ETH, SILVER, WITNESS, Shell, asked, lake_at, listed
 
 NOW = datetime(2024, 6, 15, 12, 5, tzinfo=UTC)
 APRIL, MAY, JUNE = (Cell(month, BTC) for month in ("2024-04", "2024-05", "2024-06"))
@@ -106,3 +106,70 @@ def test_a_tick_reads_the_market_facts_once_however_many_markets_there_are(lake:
         reads.clear()
         tick()
         assert reads["silver/market"] == 1
+
+
+# --- tries that are not forgotten -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def replaced(built: tuple[Simulator, Path], lake: LakeServices) -> Iterator[LakeServices]:
+    """Of the lake's open month a file was replaced, and runs that read it again come to nothing."""
+    built[0].add_fault("reupload=*daily*BTCUSDT-1m-2024-06-13.zip")
+    yield lake
+    built[0].clear_faults()
+
+
+def tries(tick: Tick) -> dict[str, int]:
+    """How often a tick and those before have asked for the open month, by table."""
+    return {table.name: cells[JUNE].tries for table, cells in tick.wanted.items() if JUNE in cells}
+
+
+def tick_at(lake: LakeServices, minutes: int, attempts: Attempts, busy: Busy | None = None) -> dict[str, int]:
+    return tries(candles_closed(later(lake, timedelta(minutes=minutes)), [BTC], busy or {}, attempts))
+
+
+@pytest.mark.parametrize("under_way", [WITNESS, BRONZE, API])
+def test_a_try_is_remembered_while_a_run_is_under_way(replaced: LakeServices, under_way: str) -> None:
+    attempts = Attempts()
+    assert tick_at(replaced, 0, attempts) == {BRONZE: 1}
+    assert tick_at(replaced, 5, attempts, {under_way: {JUNE}}) == {}
+    assert tick_at(replaced, 20, attempts) == {}
+    assert tick_at(replaced, 35, attempts) == {BRONZE: 2}  # another number is another run key: Dagster starts none twice for the same
+
+
+def test_a_try_is_remembered_while_the_archive_is_out_of_reach(replaced: LakeServices) -> None:
+    attempts, binance = Attempts(), replaced.exchanges["binance"]
+    offline = replace(replaced, exchanges={"binance": type(binance)("http://127.0.0.1:9", binance.rest_url)})
+    assert tick_at(replaced, 0, attempts) == {BRONZE: 1}
+    assert tick_at(offline, 10, attempts) == {}
+    assert tick_at(replaced, 35, attempts) == {BRONZE: 2}
+
+
+def test_a_try_is_remembered_while_there_is_no_time_for_the_listing(replaced: LakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = Attempts()
+    assert tick_at(replaced, 0, attempts) == {BRONZE: 1}
+    with monkeypatch.context() as patch:
+        patch.setattr("lakehouse.defs.refresh._SECONDS", -1.0)
+        assert tick_at(replaced, 10, attempts) == {}
+    assert tick_at(replaced, 35, attempts) == {BRONZE: 2}
+
+
+def test_what_is_no_longer_due_or_of_no_open_month_is_forgotten(replaced: LakeServices, built: tuple[Simulator, Path]) -> None:
+    attempts = Attempts()
+    assert tick_at(replaced, 0, attempts) == {BRONZE: 1}
+    old = Attempts.from_json(attempts.to_json())
+    built[0].clear_faults()
+    assert tick_at(replaced, 10, attempts) == {}
+    assert attempts.to_json() == {}
+    candles_closed(later(replaced, timedelta(days=90)), [BTC], {BRONZE: {JUNE}}, old)
+    assert f"{BRONZE} {JUNE}" not in old.to_json()
+
+
+def test_the_repeater_remembers_a_try_while_a_run_is_under_way(lake: LakeServices) -> None:
+    attempts = Attempts()
+
+    def tick(minutes: int, busy: Busy | None = None) -> dict[Cell, int]:
+        wanted = failed_cells(later(lake, timedelta(minutes=minutes)), [BTC], busy or {}, attempts).wanted
+        return {cell: attempt.tries for cell, attempt in wanted.get(lake.registry.table(BRONZE), {}).items()}
+
+    assert [tick(0), tick(15), tick(30, {BRONZE: {APRIL}}), tick(45)] == [{}, {APRIL: 1}, {}, {APRIL: 2}]
