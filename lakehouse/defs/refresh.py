@@ -33,6 +33,7 @@ SWEEP = timedelta(days=7)
 _SECONDS = 20.0  # for listings in one tick; Dagster gives a tick a minute
 _AT_ONCE = 16  # markets between two looks at the time
 _MOST = 400  # cells that one tick repeats
+_GOLDEN = (5**0.5 - 1) / 2  # fractions of its multiples lie as far from each other as can be, however many there are
 
 Busy = Mapping[str, Collection[Cell]]
 """The cells that queued or running runs are going to write, by table."""
@@ -220,13 +221,20 @@ def _bronze_reasons(
     if table is not dataset.archive:
         return _rest_reasons(lake, dataset, table, cells, known), []
     stored = lake.ledger(table.name)
-    wanted = {
-        market: {table.name: [cell for cell in cells if cell.market == market]} for market in dict.fromkeys(cell.own_market for cell in cells) if market.exchange in lake.exchanges
-    }
+    wanted: dict[Market, dict[str, list[Cell]]] = {}
+    for cell in _turned(cells, lake.clock()):
+        if cell.own_market.exchange in lake.exchanges:
+            wanted.setdefault(cell.own_market, {table.name: []})[table.name].append(cell)
     listed = {market: by_table[table.name] for market, by_table in _list_soon(lake, wanted, tick).items()}
     files = {cell: _files(listed[cell.own_market], cell) for cell in cells if cell.own_market in listed and listed[cell.own_market].is_due(cell, stored.get(cell))}
     behind = witness_behind(lake, dataset, {cell: stored[cell] for cell in cells if cell in stored})
     return {**behind, **files}, [cell for cell in cells if cell.own_market not in listed]
+
+
+def _turned(cells: list[Cell], now: datetime) -> list[Cell]:
+    """The cells, beginning every hour somewhere else: where time is up before the last, the next ticks begin with those that were left out."""
+    start = int(now.timestamp() // 3600 * _GOLDEN % 1 * len(cells))
+    return cells[start:] + cells[:start]
 
 
 def _rest_reasons(lake: LakeServices, dataset: Dataset, table: type[Table], cells: list[Cell], known: Mapping[Market, MarketFacts]) -> Mapping[Cell, object]:

@@ -5,15 +5,20 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
 
+from lakehouse.defs import refresh
 from lakehouse.defs.refresh import Busy, Round, Tick, archive_published, candles_closed, failed_cells
 from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import bronze_due
+from lakehouse.defs.steps import bronze_due, list_archive, refresh_markets
+from lakehouse.exchanges.listing import MarketListing
 from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.attempts import Attempts
@@ -173,3 +178,34 @@ def test_the_repeater_remembers_a_try_while_a_run_is_under_way(lake: LakeService
         return {cell: attempt.tries for cell, attempt in wanted.get(lake.registry.table(BRONZE), {}).items()}
 
     assert [tick(0), tick(15), tick(30, {BRONZE: {APRIL}}), tick(45)] == [{}, {APRIL: 1}, {}, {APRIL: 2}]
+
+
+# --- markets that are never looked at -------------------------------------------------------------------------------------------
+
+
+def test_a_tick_without_time_for_all_markets_begins_with_others_every_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    markets = [Market("binance", "spot", f"C{n:02}USDT") for n in range(20)]
+    with Simulator(markets=[listed(market, datetime(2024, 4, 29, tzinfo=UTC)) for market in markets], now=NOW) as sim:
+        lake = lake_at(tmp_path / "lake", sim)
+        refresh_markets(lake, markets)
+
+        def listed_at(hour: int) -> set[Market]:
+            """Which markets a tick lists that has time for four of them."""
+            found: set[Market] = set()
+
+            def list_some(lake: LakeServices, table: str, cells: list[Cell]) -> dict[Market, MarketListing]:
+                found.update(cell.own_market for cell in cells)
+                return list_archive(lake, table, cells)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(refresh, "list_archive", list_some)
+                patch.setattr(refresh, "_AT_ONCE", 4)
+                patch.setattr(refresh, "_SECONDS", 1)
+                patch.setattr(refresh, "time", SimpleNamespace(monotonic=count().__next__))
+                assert candles_closed(later(lake, hour * HOUR), markets, {}, Attempts()).notes == ["16 markets are left for the next tick"]
+            return found
+
+        ticks = [listed_at(hour) for hour in range(8)]
+        assert [len(found) for found in ticks] == [4] * 8
+        assert listed_at(3) == ticks[3]  # a tick that is evaluated again looks at the same
+        assert set().union(*ticks) == set(markets)
