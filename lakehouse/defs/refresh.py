@@ -8,10 +8,12 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 
 from lakehouse.datasets.dataset import Dataset
+from lakehouse.datasets.market import MarketFacts
 from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import api_wanted, derived_wanted, input_ledgers, known_markets, list_archive, witness_behind, witness_wanted
+from lakehouse.defs.steps import api_wanted, derived_wanted, input_ledgers, is_outdated, known_markets, list_archive, witness_behind, witness_wanted
 from lakehouse.exchanges.ingest import outside_life
 from lakehouse.exchanges.listing import MarketListing
 from lakehouse.model.cell import Cell
@@ -20,7 +22,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.attempts import Attempt, Attempts
-from lakehouse.storage.ledger import Ledger, expected
+from lakehouse.storage.ledger import expected
 
 WINDOW = timedelta(days=45)
 """How far back every round of listings looks."""
@@ -31,6 +33,7 @@ SWEEP = timedelta(days=7)
 _SECONDS = 20.0  # for listings in one tick; Dagster gives a tick a minute
 _AT_ONCE = 16  # markets between two looks at the time
 _MOST = 400  # cells that one tick repeats
+_GOLDEN = (5**0.5 - 1) / 2  # fractions of its multiples lie as far from each other as can be, however many there are
 
 Busy = Mapping[str, Collection[Cell]]
 """The cells that queued or running runs are going to write, by table."""
@@ -58,18 +61,20 @@ def candles_closed(lake: LakeServices, universe: Iterable[Market], busy: Busy, a
         busy: Cells whose runs are under way: they are looked at when these are done.
         attempts: What was asked for before.
     """
-    tick, now, due = Tick(), lake.clock(), set[str]()
-    markets = list(universe)
+    tick, now, known = Tick(), lake.clock(), known_markets(lake)
+    of_months = open_cells(lake, universe, known, now)
+    remembered: set[str] = set()
     for dataset in lake.registry.datasets:
-        cells = [cell for cell in open_cells(lake, markets) if not any(cell in busy.get(table.name, ()) for table in dataset.bronze)]
+        waiting = {cell for cell in of_months if any(cell in busy.get(table.name, ()) for table in dataset.bronze)}
+        cells = [cell for cell in of_months if cell not in waiting]
         held: set[Cell] = set()
         for table in dataset.bronze:
-            reasons = _bronze_reasons(lake, dataset, table, cells, tick)
-            due |= {f"{table.name} {cell}" for cell in reasons}
+            reasons, unseen = _bronze_reasons(lake, dataset, table, cells, known, tick)
+            remembered |= {f"{table.name} {cell}" for cell in (*reasons, *unseen, *waiting)}  # whether the latter two are over, nobody has looked
             wanted = _sift(table, {cell: why for cell, why in reasons.items() if cell not in held}, attempts, now)
             _add(tick, table, wanted)
             held |= {cell for cell, attempt in wanted.items() if attempt.tries == 1}  # what came to nothing before holds up nobody
-    attempts.forget(lambda name: name not in due)
+    attempts.forget(lambda name: name not in remembered)
     return tick
 
 
@@ -100,17 +105,21 @@ def archive_published(lake: LakeServices, universe: Iterable[Market], busy: Busy
         attempts: What was asked for before.
         progress: How far the round has come; moved on.
     """
-    tick, now = Tick(), lake.clock()
+    tick, now, known = Tick(), lake.clock(), known_markets(lake)
     if not progress.after:
         progress.is_full = progress.full_at is None or now - progress.full_at >= SWEEP
         progress.full_at = now if progress.is_full else progress.full_at
     markets = sorted(market for market in universe if market.key > progress.after)
     stored = {dataset.archive.name: lake.ledger(dataset.archive.name) for dataset in lake.registry.datasets}
     since = "" if progress.is_full else f"{now - WINDOW:%Y-%m}"
-    wanted = {market: {name: [cell for cell in _unattended(lake, of_table, market, now) if cell.date >= since] for name, of_table in stored.items()} for market in markets}
+    wanted: dict[Market, dict[str, list[Cell]]] = {market: {} for market in markets}
+    for dataset in lake.registry.datasets:
+        name, others = dataset.archive.name, (lake.ledger(table.name) for table in dataset.bronze if table is not dataset.archive)
+        for market, cells in _unattended(lake, chain(stored[name], *others), markets, known, now).items():
+            wanted[market][name] = [cell for cell in cells if cell.date >= since]
     listed = _list_soon(lake, wanted, tick)
     progress.after = "" if len(listed) == len(markets) else max((market.key for market in listed), default=progress.after)
-    fresh = set(open_cells(lake, markets))
+    fresh = set(open_cells(lake, markets, known, now))
     for dataset in lake.registry.datasets:
         name, records = dataset.archive.name, stored[dataset.archive.name]
         seen = [(cell, listing) for market, by_table in listed.items() if (listing := by_table.get(name)) for cell in wanted[market][name] if cell not in busy.get(name, ())]
@@ -133,7 +142,12 @@ def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, att
         busy: Cells whose runs are under way.
         attempts: What was asked for before.
     """
-    tick, now, known = Tick(), lake.clock(), set(universe)
+    tick, now, known, markets = Tick(), lake.clock(), known_markets(lake), dict.fromkeys(universe)
+    fresh = set(open_cells(lake, markets, known, now))
+    past: dict[str, list[Cell]] = {}
+    for dataset in lake.registry.datasets:
+        stored = chain.from_iterable(lake.ledger(table.name) for table in dataset.bronze)
+        past[dataset.archive.name] = [cell for cells in _unattended(lake, stored, markets, known, now).values() for cell in cells if cell not in fresh]
     ahead: dict[str, set[Cell]] = {}
     due: set[str] = set()
     left = _MOST
@@ -141,7 +155,7 @@ def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, att
         if table.shape == "single":
             continue
         ahead[table.name] = set(busy.get(table.name, ()))
-        reasons = {cell: why for cell, why in _standing_reasons(lake, table, known, now).items() if cell.window.start >= month_start(lake.start)}
+        reasons = {cell: why for cell, why in _standing_reasons(lake, table, markets, known, past).items() if cell.window.start >= month_start(lake.start)}
         waiting = {cell for cell in reasons if cell in ahead[table.name] or _is_behind(table, cell, ahead)}
         due |= {f"{table.name} {cell}" for cell in reasons}
         wanted = _sift(table, {cell: why for cell, why in reasons.items() if cell not in waiting}, attempts, now, sightings=2, most=left)
@@ -155,21 +169,34 @@ def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, att
 # --- cells ----------------------------------------------------------------------------------------------------------------------
 
 
-def open_cells(lake: LakeServices, markets: Iterable[Market]) -> list[Cell]:
+def open_cells(lake: LakeServices, markets: Iterable[Market], known: Mapping[Market, MarketFacts], now: datetime) -> list[Cell]:
     """The open month and the one before, of every market that is known to be listed then."""
-    known, open_month = known_markets(lake), f"{lake.clock():%Y-%m}"
+    open_month = f"{now:%Y-%m}"
     cells = [cell for market in markets if market in known for cell in (Cell(open_month, market).shift(-1), Cell(open_month, market))]
     return [cell for cell in cells if cell.date >= lake.start and not outside_life(cell, known[cell.own_market])]
 
 
-def _unattended(lake: LakeServices, stored: Ledger, market: Market, now: datetime) -> list[Cell]:
-    """The cells that a bronze table should have of a market: from the first stored one to the open month."""
-    first = min((cell.date for cell in stored if cell.market == market), default="")
-    if not first or market.exchange not in lake.exchanges:
-        return []
-    known = known_markets(lake).get(market)
-    cells = [Cell(month, market) for month in TimeRange(month_start(first), now + timedelta(days=1)).months()]
-    return [cell for cell in cells if lake.start <= cell.date <= f"{now:%Y-%m}" and not outside_life(cell, known)]
+def _unattended(lake: LakeServices, stored: Iterable[Cell], markets: Iterable[Market], known: Mapping[Market, MarketFacts], now: datetime) -> dict[Market, list[Cell]]:
+    """The cells that a dataset's bronze tables should have, by market: from the first stored one to the open month.
+
+    Args:
+        lake: The lake.
+        stored: The cells of all its bronze tables: where the archive failed at first, the others tell that it was asked.
+        markets: Of which markets.
+        known: What is known of markets.
+        now: The current instant.
+    """
+    first: dict[Market, str] = {}
+    for cell in stored:
+        first[cell.own_market] = min(cell.date, first.get(cell.own_market, cell.date))
+    open_month = f"{now:%Y-%m}"
+    months = TimeRange(month_start(min([open_month, *first.values()])), month_start(open_month) + timedelta(days=1)).months()
+    found: dict[Market, list[Cell]] = {}
+    for market in markets:
+        is_stored = market in first and market.exchange in lake.exchanges
+        cells = [Cell(month, market) for month in months if is_stored and month >= max(first[market], lake.start)]
+        found[market] = [cell for cell in cells if not outside_life(cell, known.get(market))]
+    return found
 
 
 def month_start(month: str) -> datetime:
@@ -187,36 +214,58 @@ def _is_behind(table: type[Table], cell: Cell, ahead: Mapping[str, Collection[Ce
 # --- reasons --------------------------------------------------------------------------------------------------------------------
 
 
-def _bronze_reasons(lake: LakeServices, dataset: Dataset, table: type[Table], cells: list[Cell], tick: Tick) -> Mapping[Cell, object]:
-    """Why cells of a bronze table are due now."""
+def _bronze_reasons(
+    lake: LakeServices, dataset: Dataset, table: type[Table], cells: list[Cell], known: Mapping[Market, MarketFacts], tick: Tick
+) -> tuple[Mapping[Cell, object], list[Cell]]:
+    """Why cells of a bronze table are due now, and the cells of which nobody could tell: their markets were not listed."""
+    if table is not dataset.archive:
+        return _rest_reasons(lake, dataset, table, cells, known), []
     stored = lake.ledger(table.name)
-    if table is dataset.witness:
-        return witness_wanted(lake, dataset, cells, stored)
-    if table is dataset.api:
-        return api_wanted(lake, dataset, cells, stored)
-    wanted = {
-        market: {table.name: [cell for cell in cells if cell.market == market]} for market in dict.fromkeys(cell.own_market for cell in cells) if market.exchange in lake.exchanges
-    }
+    wanted: dict[Market, dict[str, list[Cell]]] = {}
+    for cell in _turned(cells, lake.clock()):
+        if cell.own_market.exchange in lake.exchanges:
+            wanted.setdefault(cell.own_market, {table.name: []})[table.name].append(cell)
     listed = {market: by_table[table.name] for market, by_table in _list_soon(lake, wanted, tick).items()}
     files = {cell: _files(listed[cell.own_market], cell) for cell in cells if cell.own_market in listed and listed[cell.own_market].is_due(cell, stored.get(cell))}
-    return {**witness_behind(lake, dataset, {cell: stored[cell] for cell in cells if cell in stored}), **files}
+    behind = witness_behind(lake, dataset, {cell: stored[cell] for cell in cells if cell in stored})
+    return {**behind, **files}, [cell for cell in cells if cell.own_market not in listed]
 
 
-def _standing_reasons(lake: LakeServices, table: type[Table], universe: Collection[Market], now: datetime) -> Mapping[Cell, object]:
-    """Why cells of a table are due, as far as the lake itself can tell."""
+def _turned(cells: list[Cell], now: datetime) -> list[Cell]:
+    """The cells, beginning every hour somewhere else: where time is up before the last, the next ticks begin with those that were left out."""
+    start = int(now.timestamp() // 3600 * _GOLDEN % 1 * len(cells))
+    return cells[start:] + cells[:start]
+
+
+def _rest_reasons(lake: LakeServices, dataset: Dataset, table: type[Table], cells: list[Cell], known: Mapping[Market, MarketFacts]) -> Mapping[Cell, object]:
+    """What REST has to be asked for cells of a bronze table."""
+    wanted = witness_wanted if table is dataset.witness else api_wanted
+    return wanted(lake, dataset, cells, lake.ledger(table.name), known)
+
+
+def _standing_reasons(
+    lake: LakeServices, table: type[Table], universe: Collection[Market], known: Mapping[Market, MarketFacts], past: Mapping[str, list[Cell]]
+) -> Mapping[Cell, object]:
+    """Why cells of a table are due, as far as the lake itself can tell.
+
+    Args:
+        lake: The lake.
+        table: The table.
+        universe: The markets.
+        known: What is known of markets.
+        past: The cells that bronze should have of months gone by, by the archive's table.
+    """
+    dataset = next((dataset for dataset in lake.registry.datasets if table in dataset.bronze), None)
+    if dataset and table is not dataset.archive:
+        return _rest_reasons(lake, dataset, table, past[dataset.archive.name], known)
     stored = lake.ledger(table.name)
-    for dataset in lake.registry.datasets:
-        if table in dataset.bronze:
-            archive = lake.ledger(dataset.archive.name)
-            fresh = set(open_cells(lake, universe))
-            past = [cell for market in universe for cell in _unattended(lake, archive, market, now) if cell not in fresh]
-            if table is dataset.witness:
-                return witness_wanted(lake, dataset, past, stored)
-            if table is dataset.api:
-                return api_wanted(lake, dataset, past, stored)
-            return {cell: "absent" for cell in past if cell not in stored} | {cell: why for cell, why in witness_behind(lake, dataset, stored).items() if cell.market in universe}
+    if dataset:
+        behind = {cell: why for cell, why in witness_behind(lake, dataset, stored).items() if cell.market in universe}
+        reasons = {cell: "absent" for cell in past[table.name] if cell not in stored} | behind
+        outdated = [cell for cell, record in stored.items() if is_outdated(table, record) and cell.market in universe and cell not in reasons]
+        return reasons | {cell: f"made by code version {stored[cell].code_version}, not {table.code_version}" for cell in outdated}  # there may be very many: last
     cells = [cell for cell in expected(table, input_ledgers(lake, table)) if cell.market is None or cell.market in universe]
-    return {cell: sorted(inputs.items()) for cell, inputs in derived_wanted(lake, table, cells, stored).items()}
+    return {cell: sorted(inputs.items()) for cell, inputs in derived_wanted(lake, table, cells, stored, known).items()}
 
 
 def _files(listing: MarketListing, cell: Cell) -> str:

@@ -120,20 +120,21 @@ def bronze_due(lake: LakeServices, dataset: Dataset, table: type[Table], cells: 
     if table is dataset.archive:
         due = set(archive_due(lake, dataset, cells, stored, list_archive(lake, table.name, cells)))
     elif table is dataset.witness:
-        due = set(witness_wanted(lake, dataset, cells, stored))
+        due = set(witness_wanted(lake, dataset, cells, stored, known_markets(lake)))
     else:
-        due = set(api_wanted(lake, dataset, cells, stored))
+        due = set(api_wanted(lake, dataset, cells, stored, known_markets(lake)))
     return [cell for cell in cells if cell in due]
 
 
-def _outdated(table: type[Table], record: CellRecord | None) -> bool:
+def is_outdated(table: type[Table], record: CellRecord | None) -> bool:
+    """Whether a cell was written by another meaning of its table than today's."""
     return record is not None and record.code_version != table.code_version
 
 
 def archive_due(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, listings: Mapping[Market, MarketListing]) -> list[Cell]:
     """The cells of an archive table whose files or witness are not those they were made from."""
     behind = witness_behind(lake, dataset, stored)
-    return [cell for cell in cells if cell in behind or _outdated(dataset.archive, stored.get(cell)) or listings[cell.own_market].is_due(cell, stored.get(cell))]
+    return [cell for cell in cells if cell in behind or is_outdated(dataset.archive, stored.get(cell)) or listings[cell.own_market].is_due(cell, stored.get(cell))]
 
 
 def witness_behind(lake: LakeServices, dataset: Dataset, stored: Ledger) -> dict[Cell, str]:
@@ -179,15 +180,15 @@ def _with_rest(lake: LakeServices, cells: Iterable[Cell]) -> Iterator[Cell]:
     return (cell for cell in cells if cell.own_market.exchange in lake.exchanges and lake.exchanges[cell.own_market.exchange].has_rest)
 
 
-def witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger) -> dict[Cell, TimeRange]:
+def witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, known: Mapping[Market, MarketFacts]) -> dict[Cell, TimeRange]:
     """The witnesses that have to be asked for, with the range that can be."""
     assert dataset.witness is not None, "asked of a dataset that has one"
-    facts, now, revised = known_markets(lake), lake.clock(), _revised(lake, dataset)
+    now, revised = lake.clock(), _revised(lake, dataset)
     wanted = {}
     for cell in _with_rest(lake, cells):
-        record, market = stored.get(cell), facts.get(cell.own_market)
+        record, market = stored.get(cell), known.get(cell.own_market)
         span = witness_range(cell, market, now)
-        if span and (_outdated(dataset.witness, record) or witness_is_due(cell, record, market, now, revised.get(cell))):
+        if span and (is_outdated(dataset.witness, record) or witness_is_due(cell, record, market, now, revised.get(cell))):
             wanted[cell] = span
     return wanted
 
@@ -197,27 +198,27 @@ def _revised(lake: LakeServices, dataset: Dataset) -> dict[Cell, datetime | None
     return {cell: record.facts.revised_at for cell, record in lake.ledger(dataset.api.name).items()} if dataset.api else {}
 
 
-def api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger) -> dict[Cell, list[Question]]:
+def api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, known: Mapping[Market, MarketFacts]) -> dict[Cell, list[Question]]:
     """What REST has still to be asked for, by cell."""
     assert dataset.api is not None, "asked of a dataset that has one"
-    facts, now, archive = known_markets(lake), lake.clock(), lake.ledger(dataset.archive.name)
+    now, archive = lake.clock(), lake.ledger(dataset.archive.name)
     wanted = {}
     for cell in _with_rest(lake, cells):
         record = stored.get(cell)
-        questions = api_questions(cell, archive.get(cell), record, facts.get(cell.own_market), now)
-        if questions or _outdated(dataset.api, record):
+        questions = api_questions(cell, archive.get(cell), record, known.get(cell.own_market), now)
+        if questions or is_outdated(dataset.api, record):
             wanted[cell] = questions
     return wanted
 
 
 def rest_cells(lake: LakeServices, dataset: Dataset, table: type[ApiTable], cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
     """Cells of a bronze table made from answers of REST APIs: those with nothing to ask as they are."""
-    stored, revised = lake.ledger(table.name), _revised(lake, dataset) if table is dataset.witness else {}
+    stored, known, revised = lake.ledger(table.name), known_markets(lake), _revised(lake, dataset) if table is dataset.witness else {}
     wanted: Mapping[Cell, list[Question]]
     if table is dataset.witness:
-        interval, wanted = HOUR, {cell: [Question(span)] for cell, span in witness_wanted(lake, dataset, cells, stored).items()}
+        interval, wanted = HOUR, {cell: [Question(span)] for cell, span in witness_wanted(lake, dataset, cells, stored, known).items()}
     else:
-        interval, wanted = MINUTE, api_wanted(lake, dataset, cells, stored)
+        interval, wanted = MINUTE, api_wanted(lake, dataset, cells, stored, known)
     yield from ((cell, stored.get(cell)) for cell in cells if cell not in wanted)
     for exchange, markets in _by_exchange(lake, (cell.own_market for cell in wanted)):
         of_exchange = {cell: questions for cell, questions in wanted.items() if cell.market in markets}
@@ -240,12 +241,12 @@ def facts_versions(lake: LakeServices, table: type[Table], cell: Cell, known: Ma
 
 def derived_due(lake: LakeServices, table: type[Table], cells: Iterable[Cell], stored: Ledger) -> list[Cell]:
     """The silver or gold cells that are absent or made from other inputs than today's."""
-    return list(derived_wanted(lake, table, cells, stored))
+    return list(derived_wanted(lake, table, cells, stored, known_markets(lake)))
 
 
-def derived_wanted(lake: LakeServices, table: type[Table], cells: Iterable[Cell], stored: Ledger) -> dict[Cell, Mapping[str, str]]:
+def derived_wanted(lake: LakeServices, table: type[Table], cells: Iterable[Cell], stored: Ledger, known: Mapping[Market, MarketFacts]) -> dict[Cell, Mapping[str, str]]:
     """As `derived_due`, with the inputs that each would be made from."""
-    ledgers, known = input_ledgers(lake, table), known_markets(lake)
+    ledgers = input_ledgers(lake, table)
     of_month = _by_date(ledgers) if table.shape == "months" else {}
     inputs = {cell: inputs_now(table, cell, of_month.get(cell.date, ledgers), facts_versions(lake, table, cell, known)) for cell in cells}
     return {cell: now for cell, now in inputs.items() if is_due(table, stored.get(cell), now)}

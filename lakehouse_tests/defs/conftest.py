@@ -15,6 +15,7 @@ from lakehouse.cli.building import Builder, TableBuild
 from lakehouse.definitions import build_definitions, open_lake
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, range_tags
+from lakehouse.defs.refresh import Tick
 from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
@@ -108,6 +109,17 @@ class Shell:
         subset = self.job.get_subset(asset_selection=set(), asset_check_selection=keys)
         result = subset.execute_in_process(instance=self.instance)
         return {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+
+
+def lake_at(root: Path, sim: Simulator, after: timedelta = timedelta(0)) -> LakeServices:
+    """A lake without gold, that far ahead of what its exchange has published."""
+    settings = Settings(root=str(root), start="2024-04", binance_archive_url=sim.url, binance_rest_url=sim.url)
+    return open_lake(settings, replace(REGISTRY, features=()), clock=lambda: sim.now + after)
+
+
+def asked(tick: Tick) -> dict[str, set[Cell]]:
+    """What a tick asks for, by table."""
+    return {table.name: set(cells) for table, cells in tick.wanted.items()}
 
 
 @pytest.fixture

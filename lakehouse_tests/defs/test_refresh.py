@@ -11,7 +11,7 @@ import pytest
 
 from lakehouse.definitions import build_definitions, open_lake
 from lakehouse.defs.partitions import MARKETS, cells_between, range_tags, to_key
-from lakehouse.defs.refresh import Round, Tick, archive_published, candles_closed, failed_cells
+from lakehouse.defs.refresh import Round, archive_published, candles_closed, failed_cells
 from lakehouse.defs.sensors import Refresh, refresh_sensors
 from lakehouse.defs.services import LakeServices
 from lakehouse.exchanges.clock import ExchangeClock
@@ -21,11 +21,10 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.attempts import Attempts
-from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
 
-from .conftest import ADA, API, BRONZE, BTC, ETH, SILVER, SOL, WITNESS, Shell, listed
+from .conftest import ADA, API, BRONZE, BTC, ETH, SILVER, SOL, WITNESS, Shell, asked, lake_at, listed
 
 NOW = datetime(2024, 6, 15, 12, 5, tzinfo=UTC)
 MAY, JUNE = Cell("2024-05", BTC), Cell("2024-06", BTC)
@@ -43,18 +42,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Simulator,
         yield sim, root
 
 
-def lake_at(root: Path, sim: Simulator, after: timedelta = timedelta(0)) -> LakeServices:
-    settings = Settings(root=str(root), start="2024-05", binance_archive_url=sim.url, binance_rest_url=sim.url)
-    return open_lake(settings, replace(REGISTRY, features=()), clock=lambda: sim.now + after)
-
-
 @pytest.fixture
 def lake(built: tuple[Simulator, Path]) -> LakeServices:
     return lake_at(built[1], built[0])
-
-
-def asked(tick: Tick) -> dict[str, set[Cell]]:
-    return {table.name: set(cells) for table, cells in tick.wanted.items()}
 
 
 def later(built: tuple[Simulator, Path], by: timedelta) -> LakeServices:
