@@ -248,16 +248,13 @@ def quality(
 ) -> None:
     """What is known of every market and month of silver/candle: rows, gaps by class, disputes, evidence, problems, anomalies."""
     from lakehouse.cli.quality import print_quality, quality_page
-    from lakehouse.ops.anomalies import known_anomalies
-    from lakehouse.ops.quality import quality_report
+    from lakehouse.ops.quality import lake_quality
     from lakehouse.query.lake import Lake
     from lakehouse.registry import REGISTRY
     from lakehouse.settings import Settings
 
-    reader, wanted, now = Lake(Settings().root), _wanted(markets), datetime.now(UTC)
-    table = REGISTRY.table("silver/candle")
-    stored = {cell: record for cell, record in reader.stored(table.name).items() if not wanted or cell.market in wanted}
-    report = quality_report(stored, known_anomalies(reader.objects, table, stored), now)
+    reader, now = Lake(Settings().root), datetime.now(UTC)
+    report = lake_quality(reader, REGISTRY.table("silver/candle"), _wanted(markets), now)
     if html:
         html.write(quality_page(report, reader.objects.root, now))
     print_quality(report, as_json)

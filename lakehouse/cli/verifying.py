@@ -19,6 +19,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked
 from lakehouse.model.timerange import TimeRange
+from lakehouse.ops.quality import DAMAGED
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.history import restatements
 
@@ -50,7 +51,7 @@ class Verification:
 
     Attributes:
         verified: The cells that were answered about.
-        failed: What was not answered or built, with the reason.
+        failed: What was not answered or built, or is damaged, with the reason.
         left: How many cells the budget did not reach.
         requests: Requests made to REST for all this.
     """
@@ -113,6 +114,7 @@ def verify(
         for report in builder.build_cells([dataset.silver, *made], touched):
             found.failed |= {f"{report.table} {cell}": why for cell, why in report.failed.items()}
     found.requests = sent + _requests(lake, asked)
+    found.failed |= {f"{dataset.silver.name} {cell}": DAMAGED for cell in chosen.damaged}
     now, facts = lake.ledger(dataset.silver.name), known_markets(lake)
     found.verified = [_look_at(lake, dataset, cell, answers, (silver[cell], now[cell]), facts[cell.own_market]) for cell, answers in answered.items()]
     return found

@@ -22,7 +22,7 @@ from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.layout import FILE, market_prefix, parse_cell_path, partition_columns
-from lakehouse.storage.ledger import cells_of_market, records, survey, survey_market
+from lakehouse.storage.ledger import Survey, cells_of_market, records, survey, survey_market
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.parquet import read_footer
 from lakehouse.storage.tables import CellRecord
@@ -222,13 +222,17 @@ class Lake:
         """The stored cells of a table with cells."""
         return {record.key: record for record in self.records(table)}
 
+    def survey(self, table: str) -> Survey:
+        """The stored cells of a table with cells, and an error per object in its folder that is damaged or none of its cells."""
+        if not self.objects.exists():
+            raise NoLakeError(self.objects.root)
+        return survey(self.objects, self.registry.table(table))
+
     def _readable(self, table: type[Table], asked: Callable[[Cell], bool]) -> list[CellRecord]:
         """The objects that hold what is asked for; a damaged one among them is an error, not fewer rows."""
         if table.shape == "single":
             return self.records(table.name)
-        if not self.objects.exists():
-            raise NoLakeError(self.objects.root)
-        stored, foreign = survey(self.objects, table)
+        stored, foreign = self.survey(table.name)
         _refuse(table, foreign, asked)
         return [record for cell, record in stored.items() if asked(cell)]
 

@@ -50,6 +50,15 @@ def survey(objects: LakeObjects, table: type[Table]) -> Survey:
     return _records(table, found, footers), foreign
 
 
+def damaged_cells(table: type[Table], foreign: Iterable[NotALakeObjectError]) -> list[Cell]:
+    """The cells whose object is there and does not read, of what a survey found foreign.
+
+    Raises:
+        NotALakeObjectError: An object lies where no cell does, so nobody can say what is missing with it.
+    """
+    return [cell for error in foreign if (cell := parse_cell_path(table, error.path)) is not None]
+
+
 def survey_market(objects: LakeObjects, table: type[Table], market: Market, months: Collection[str]) -> Survey:
     """As `survey`, of one market's cells in some months: one listing and their footers, however large the table is."""
     found = {stored.path: (stored.etag, stored.size) for stored in cells_of_market(objects, table, market, months)}

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.verifying import Verification, verify
+from lakehouse.cli.verifying import Verification, print_verification, verify
 from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.definitions import open_lake
 from lakehouse.defs.describe import asset_key
@@ -26,6 +26,7 @@ from lakehouse.query.lake import Lake
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket, Simulator
+from lakehouse.storage.layout import cell_path
 from lakehouse.storage.tables import CellRecord
 from lakehouse_tests.making import facts
 
@@ -248,6 +249,21 @@ def test_what_is_not_stored_cannot_be_verified(shell: Shell) -> None:
     with pytest.raises(NothingStoredError, match=r"silver/candle .*binance-spot:BTCUSDT.* Build it first"):
         shell.verify(BTC)
     assert shell.lake.ledger(API) == {}
+
+
+def test_a_damaged_cell_is_named_and_fails(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    silver = shell.lake.registry.dataset("candle").silver
+    for cell in (JANUARY, FEBRUARY):
+        shell.lake.tables.put(silver, cell, CellResult(silver.empty(), {}, CellFacts(evidence="rows_api")))
+    shell.lake.objects.put(cell_path(silver, FEBRUARY), b"PAR1")
+    found = shell.verify(BTC)
+    assert found.failed == {f"{SILVER} {FEBRUARY}": "its object is damaged: build it again"}
+    print_verification(found, as_json=False)
+    said = capsys.readouterr().out
+    assert "is damaged" in said
+    assert "every cell already" not in said
+    assert shell.verify(BTC, span=JANUARY.window).failed == {}
+    assert shell.verify(BTC, span=FEBRUARY.window).failed == found.failed, "also where nothing else is stored"
 
 
 def test_cells_are_asked_about_newest_first_and_again_those_asked_longest_ago(shell: Shell) -> None:
