@@ -336,6 +336,20 @@ def test_instants_in_sql_are_utc(lake: Lake) -> None:
     assert lake.sql("SELECT count(*) AS n FROM silver.candle WHERE open_time >= TIMESTAMPTZ '2024-02-01'")["n"].to_list() == [4 * 1320]
 
 
+def test_the_difference_of_two_instants_is_a_duration(lake: Lake) -> None:
+    found = lake.sql("SELECT 1 AS one, max(open_time) - min(open_time) AS span, NULL::INTERVAL AS none FROM silver.candle")
+    assert found.rows() == [(1, timedelta(days=2, minutes=-1), None)]
+    assert found.schema["span"] == pl.Duration("us")
+    assert lake.sql("SELECT INTERVAL 1 DAY AS day WHERE false").schema["day"] == pl.Duration("us")
+    assert lake.sql("SELECT to_seconds(-1.5) AS back")["back"].item() == timedelta(seconds=-1.5)
+
+
+def test_an_interval_with_months_or_without_end_is_text(lake: Lake) -> None:
+    found = lake.sql("SELECT unnest([INTERVAL 1 YEAR, INTERVAL '1 day 1.5 seconds', NULL]) AS long, INTERVAL 2000000000 DAY AS endless")
+    assert found["long"].to_list() == ["12 months, 0 days, 0.000000 seconds", "0 months, 1 days, 1.500000 seconds", None]
+    assert found["endless"][0] == "0 months, 2000000000 days, 0.000000 seconds"
+
+
 def test_a_view_has_the_same_columns_with_and_without_objects(lake: Lake, objects: LakeObjects) -> None:
     objects.check_writable()
     for table in ("silver.candle", "gold.vwap", "silver.gap", "silver.market"):
@@ -350,6 +364,9 @@ def test_a_view_has_the_same_columns_with_and_without_objects(lake: Lake, object
         ("SELECT * FROM silver.nothing", "does not exist"),
         ("SELECT nothing FROM silver.candle", "nothing"),
         ("SELECT CAST(symbol AS INTEGER) FROM silver.candle", "Could not convert"),
+        ("SELECT [max(open_time) - min(open_time)] AS spans FROM silver.candle", r"INTERVAL within spans .* CAST"),
+        ("SELECT union_value(a := 1) AS one", r"Union.* CAST"),
+        ("SELECT open, open FROM silver.candle", r"more than once.* a name of its own"),
         ("", ""),
     ],
 )
