@@ -19,7 +19,7 @@ from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.model.timerange import TimeRange
-from lakehouse.storage.ledger import damaged_cells, survey
+from lakehouse.storage.ledger import damaged_cells, require_stored, survey
 from lakehouse.storage.tables import CellRecord, StoredCell
 from lakehouse.transform.asking import unanswered
 from lakehouse.transform.history import LINEAGE, newest
@@ -64,7 +64,7 @@ def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span
         again: Also ask about cells that are `rows_api` or were asked for in full before.
 
     Raises:
-        NothingStoredError: Nothing is stored of what is asked for.
+        NothingStoredError: Nothing is stored of what is asked for, or of one of the markets.
         NotALakeObjectError: An object lies in the table's folder where no cell does.
     """
     assert dataset.api is not None, "asked of a dataset that has one"
@@ -73,7 +73,9 @@ def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span
     def is_meant(cell: Cell) -> bool:
         return (not markets or cell.market in markets) and (months is None or cell.date in months)
 
-    stored, damaged = {cell: record for cell, record in silver.items() if is_meant(cell)}, [cell for cell in damaged_cells(dataset.silver, foreign) if is_meant(cell)]
+    unread = damaged_cells(dataset.silver, foreign)
+    require_stored(dataset.silver.name, [*silver, *unread], markets, months)
+    stored, damaged = {cell: record for cell, record in silver.items() if is_meant(cell)}, [cell for cell in unread if is_meant(cell)]
     if not stored and not damaged:
         raise NothingStoredError(dataset.silver.name, [market.key for market in markets])
     facts, now = known_markets(lake), lake.clock()

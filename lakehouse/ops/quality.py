@@ -13,7 +13,7 @@ from lakehouse.model.table import Table
 from lakehouse.ops.anomalies import CellAnomalies, known_anomalies
 from lakehouse.ops.findings import GAP_SEVERITY, holes
 from lakehouse.query.lake import Lake
-from lakehouse.storage.ledger import Ledger, damaged_cells, expected
+from lakehouse.storage.ledger import Ledger, damaged_cells, expected, require_stored
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.gaps import told
 
@@ -92,16 +92,18 @@ def lake_quality(lake: Lake, table: type[Table], markets: Collection[Market], no
 
     Raises:
         NoLakeError: There is no lake.
+        NothingStoredError: A market that is named has no cell.
         NotALakeObjectError: An object lies where no cell does.
     """
+    every, foreign = lake.survey(table.name)
+    damaged, buildable = damaged_cells(table, foreign), expected(table, {name: lake.stored(name) for name in table.inputs})
+    require_stored(table.name, [*every, *damaged, *buildable], markets, None)
 
     def asked(cells: Iterable[Cell]) -> list[Cell]:
         return [cell for cell in cells if not markets or cell.market in markets]
 
-    every, foreign = lake.survey(table.name)
-    damaged, buildable = asked(damaged_cells(table, foreign)), asked(expected(table, {name: lake.stored(name) for name in table.inputs}))
     stored = {cell: every[cell] for cell in asked(every)}
-    return quality_report(stored, known_anomalies(lake.objects, table, stored), now, damaged, buildable)
+    return quality_report(stored, known_anomalies(lake.objects, table, stored), now, asked(damaged), asked(buildable))
 
 
 def quality_report(stored: Ledger, anomalies: Mapping[Cell, CellAnomalies], now: datetime, damaged: Collection[Cell] = (), buildable: Collection[Cell] = ()) -> list[CellQuality]:

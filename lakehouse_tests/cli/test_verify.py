@@ -68,7 +68,8 @@ def test_a_verification_says_what_it_found_and_only_a_failure_is_one(run: Run, s
     (told,) = run("restatements", "--markets", BTC, *JANUARY, "--json").json
     assert (told["market"], told["source"], told["change"], told["trade_count_after"]) == (BTC, "api", "changed", 2 * told["trade_count_before"])
     assert f"trade_count {told['trade_count_before']} → {told['trade_count_after']}" in run("restatements").said
-    assert run("restatements", "--from", "2024-02", "--to", "2024-03", "--json").json == []
+    assert run("restatements", "--from", "2024-01-01", "--to", "2024-01-02", "--json").json == []
+    assert run("restatements", "--from", "2024-02", "--to", "2024-03", "--json").code == 2
     assert run("verify", "--again", "--budget", "1", "--json").json["left"] == 1
 
     sim.add_fault("error_451")

@@ -283,6 +283,8 @@ def test_cells_are_asked_about_newest_first_and_again_those_asked_longest_ago(sh
     assert plan(shell.lake, dataset, [], None, 1000).wanted[march] == TimeRange.parse("2024-03-01", "2024-03-20"), "whole days of the open month"
     assert planned(budget=(28 + 2) * 2 + 44) == ([march, march_eth, february], 2), "19 days take 28 pages, February 42, and two candles beside each"
     assert planned(span=SPAN, markets=(ETH,)) == ([february_eth, january_eth], 0)
+    with pytest.raises(NothingStoredError, match=GONE.key):
+        planned(markets=(ETH, GONE))
 
     for hours, cell, outcome in ((2, march, "rows"), (1, february_eth, "empty")):
         whole = plan(shell.lake, dataset, [], None, 1000, again=True).wanted[cell]

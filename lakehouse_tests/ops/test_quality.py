@@ -4,7 +4,7 @@ import pytest
 
 from lakehouse.datasets.candle import Candle, CandleArchive, CandleWitness
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import NotALakeObjectError
+from lakehouse.model.errors import NotALakeObjectError, NothingStoredError
 from lakehouse.model.result import CellFacts, CellResult, GapRun, Problem
 from lakehouse.ops.anomalies import CellAnomalies
 from lakehouse.ops.quality import DAMAGED, UNBUILT, CellQuality, lake_quality, quality_report, summary
@@ -85,7 +85,8 @@ def test_a_damaged_cell_and_a_month_that_only_bronze_has_are_errors(objects: Lak
 
     assert told() == [("2024-01", "error", [UNBUILT]), ("2024-02", "good", []), ("2024-03", "error", [DAMAGED])]
     assert told(BTC) == told()
-    assert told(COIN) == []
+    with pytest.raises(NothingStoredError, match="BTCUSD_PERP"):
+        told(BTC, COIN)
     objects.put("silver/candle/copy/data.parquet", b"")
     with pytest.raises(NotALakeObjectError, match="copy"):
         told()

@@ -17,6 +17,7 @@ from lakehouse.model.errors import (
     MarketKeyError,
     NoLakeError,
     NotALakeObjectError,
+    NothingStoredError,
     OpenRangeError,
     RangeBackwardsError,
     SqlError,
@@ -154,6 +155,12 @@ def test_what_cannot_be_meant_is_refused(lake: Lake, arguments: tuple[str, ...],
         lake.candles(*arguments)
 
 
+def test_a_market_that_the_lake_does_not_have_is_no_empty_answer(lake: Lake) -> None:
+    for asked in ({}, {"interval": "1h"}, {"fill": "null"}, {"as_of": "2024-03-01"}):
+        with pytest.raises(NothingStoredError, match=r"\(binance-spot:BTCUSTD\)"):
+            lake.candles("binance-spot:BTCUSTD", "2024-01", "2024-03", **asked)  # type: ignore[arg-type]
+
+
 # --- filled candles and gaps --------------------------------------------------------------------------------------------
 
 
@@ -212,7 +219,10 @@ def test_gaps_are_told_by_market_and_range_from_what_cells_say(objects: LakeObje
     assert lake.gaps([ETH])["halted_at"].to_list() == [halt.halted_at]
     assert lake.gaps()["gap_class"].to_list() == ["halt", "unproven", "halt"], "by the present clock"
     assert lake.gaps(BTC.key, "2024-01-05T10:30", "2024-02-03T00:10")["slot_count"].to_list() == [30, 10]
-    assert lake.gaps(BTC, "2023-01", "2024-01").is_empty()
+    for asked in ((BTC, "2023-01", "2024-01"), (None, "2030-01", "2030-02"), (COIN,), ([BTC, COIN], "2024-01", "2024-03")):
+        with pytest.raises(NothingStoredError, match=r"Nothing is stored in silver/candle of what was asked for .*Build it first"):
+            lake.gaps(*asked)
+    assert lake.gaps([ETH, BTC], "2024-02-01", "2024-02-02").is_empty(), "one that was not built for some months is no mistake"
     with pytest.raises(OpenRangeError):
         lake.gaps(BTC, "2024-01")
 
@@ -292,7 +302,7 @@ def test_an_empty_lake_has_every_table_and_no_row(objects: LakeObjects) -> None:
         assert empty.scan(table.name).collect().is_empty()
         assert empty.records(table.name) == []
         assert empty.sql(f"SELECT * FROM {table.name.replace('/', '.')}").is_empty()
-    assert empty.candles(BTC, "2024-01", "2024-02", "1h").schema == REGISTRY.table("candle_1h").polars_schema()
+    assert empty.gaps().is_empty()
     assert empty.markets().schema == MarketTable.polars_schema()
 
 
@@ -310,6 +320,13 @@ def test_tables_are_found_by_name_with_or_without_their_zone(lake: Lake) -> None
     assert {len(lake.records(name)) for name in ("silver/candle", "silver.candle", "candle")} == {8}
     with pytest.raises(UnknownTableError, match=r"no table 'candles'; known: silver/market"):
         lake.scan("candles")
+
+
+def test_conflicts_of_what_is_not_stored_are_not_none(lake: Lake) -> None:
+    assert lake.conflicts(BTC, "2024-01", "2024-02").is_empty()
+    for asked in (("binance-spot:BTCUSTD",), ([BTC, COIN, "binance-spot:BTCUSTD"], "2024-01", "2024-03"), (None, "2030-01", "2030-02")):
+        with pytest.raises(NothingStoredError):
+            lake.conflicts(*asked)  # type: ignore[arg-type]
 
 
 # --- SQL ----------------------------------------------------------------------------------------------------------------
