@@ -42,6 +42,13 @@ class Settings(BaseSettings):
     add_markets: Annotated[tuple[str, ...], NoDecode] = ()
     dagster_home: Path = Field(default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME"))
 
+    @field_validator("root")
+    @classmethod
+    def _check_root(cls, value: str) -> str:
+        if not value.strip().rstrip("/"):
+            raise SettingError("LAKEHOUSE_ROOT", value, "a folder, or s3://bucket/prefix")
+        return value
+
     @field_validator("markets", mode="before")
     @classmethod
     def _split_markets(cls, value: object) -> object:

@@ -183,10 +183,11 @@ def test_one_failed_cell_is_named_and_mended_by_the_next_build(run: Run, sim: Si
     )  # fmt: skip
 
 
-def test_doctor_says_what_is_right_and_what_is_not(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_what_is_right_and_what_is_not(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     well = run("doctor", "--json")
     assert well.code == 0, well.said
     assert {row["state"] for row in well.json} <= {"ok", "empty"}
+    assert not (folder / "lake").exists(), "a mistyped root is none to keep"
     monkeypatch.setenv("LAKEHOUSE_BINANCE_REST_URL", CLOSED)
     ill = run("doctor", "--json")
     assert (ill.code, [row["what"] for row in ill.json if row["state"] == "failed"]) == (1, ["binance REST"])
@@ -232,7 +233,10 @@ def test_an_archive_out_of_reach_is_named_and_nothing_is_written(run: Run, folde
     assert written(folder) == []
 
 
-@pytest.mark.parametrize(("name", "value", "said"), [("LAKEHOUSE_START", "soon", "a month, YYYY-MM"), ("LAKEHOUSE_MARKETS", "BTCUSDT", "is not a market key")])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("LAKEHOUSE_START", "soon", "a month, YYYY-MM"), ("LAKEHOUSE_MARKETS", "BTCUSDT", "is not a market key"), ("LAKEHOUSE_ROOT", "", "a folder, or s3://")],
+)
 def test_a_setting_that_cannot_be_meant_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
     monkeypatch.setenv(name, value)
     answer = run("status")
@@ -241,7 +245,7 @@ def test_a_setting_that_cannot_be_meant_is_refused(run: Run, monkeypatch: pytest
 
 
 def test_sql_that_is_refused_says_why(run: Run, folder: Path) -> None:
-    (folder / "lake").mkdir()
+    (folder / "lake" / "landing").mkdir(parents=True)
     answer = run("sql", "SELECT nothing FROM silver.candle")
     assert (answer.code, answer.out) == (2, "")
     assert "nothing" in answer.said
@@ -263,7 +267,7 @@ def test_a_range_in_which_no_market_lived_is_refused(run: Run, folder: Path) -> 
 
 
 def test_an_empty_lake_answers(run: Run, folder: Path) -> None:
-    (folder / "lake").mkdir()
+    (folder / "lake" / "landing").mkdir(parents=True)
     assert {row["cells"] for row in run("status", "--json").json} == {0}
     assert run("gaps", "--json").json == run("quality", "--json").json == []
     assert "Nothing is stored" in run("quality").said

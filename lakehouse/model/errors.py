@@ -101,10 +101,17 @@ class NoMarketError(UsageError):
 
 
 class NoLakeError(UsageError):
-    """A folder without a lake."""
+    """A folder or prefix without a lake: it has no zone, neither bronze nor silver nor gold, and nothing landed."""
 
     def __init__(self, root: str) -> None:
         super().__init__(f"There is no lake at {root}. Set LAKEHOUSE_ROOT, or build one: lakehouse build gold --markets binance-spot:BTCUSDT --from 2024-01 --to 2024-02")
+
+
+class NoRootError(UsageError):
+    """A root that names no place of its own."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(f"{root!r} is no place for a lake: expected a folder, or s3://bucket/prefix.")
 
 
 class OpenRangeError(UsageError):

@@ -16,6 +16,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
     MarketKeyError,
     NoLakeError,
+    NoRootError,
     NotALakeObjectError,
     NothingStoredError,
     OpenRangeError,
@@ -295,8 +296,20 @@ def test_a_range_has_two_ends(lake: Lake) -> None:
             lake.scan("candle", BTC, start, end)
 
 
+def test_a_folder_above_or_beside_a_lake_is_none(objects: LakeObjects) -> None:
+    """Its answers would all be empty, as those of a lake without a flaw."""
+    fill(objects, gold=False)
+    objects.put("ledger/notes", b"")
+    for place in (Path(objects.root).parent, Path(objects.root) / "silver", Path(objects.root) / "ledger"):
+        with pytest.raises(NoLakeError, match=str(place)):
+            Lake(place).gaps()
+    for nowhere in ("", " ", "/"):
+        with pytest.raises(NoRootError, match="is no place for a lake: expected a folder, or s3://"):
+            Lake(nowhere)
+
+
 def test_an_empty_lake_has_every_table_and_no_row(objects: LakeObjects) -> None:
-    objects.check_writable()
+    Path(objects.uri("landing")).mkdir(parents=True)
     empty = Lake(objects.root)
     for table in REGISTRY.tables:
         assert empty.scan(table.name).collect().is_empty()
@@ -368,7 +381,7 @@ def test_an_interval_with_months_or_without_end_is_text(lake: Lake) -> None:
 
 
 def test_a_view_has_the_same_columns_with_and_without_objects(lake: Lake, objects: LakeObjects) -> None:
-    objects.check_writable()
+    Path(objects.uri("landing")).mkdir(parents=True)
     for table in ("silver.candle", "gold.vwap", "silver.gap", "silver.market"):
         full, empty = (one.sql(f"SELECT * FROM {table} LIMIT 1") for one in (lake, Lake(objects.root)))
         assert full.columns == empty.columns
