@@ -235,7 +235,17 @@ def test_an_archive_out_of_reach_is_named_and_nothing_is_written(run: Run, folde
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
-    [("LAKEHOUSE_START", "soon", "a month, YYYY-MM"), ("LAKEHOUSE_MARKETS", "BTCUSDT", "is not a market key"), ("LAKEHOUSE_ROOT", "", "a folder, or s3://")],
+    [
+        ("LAKEHOUSE_START", "soon", "a month, YYYY-MM"),
+        ("LAKEHOUSE_MARKETS", "BTCUSDT", "is not a market key"),
+        ("LAKEHOUSE_ROOT", "", "a folder, or s3://"),
+        ("LAKEHOUSE_BINANCE_ARCHIVE_URL", "127.0.0.1:8911", "LAKEHOUSE_BINANCE_ARCHIVE_URL='127.0.0.1:8911': expected an address with http:// or https://"),
+        ("LAKEHOUSE_BINANCE_ARCHIVE_URL", "", "an address with http:// or https://"),
+        ("LAKEHOUSE_BINANCE_REST_URL", "http://[::1", "LAKEHOUSE_BINANCE_REST_URL='http://[::1': expected an address with http:// or https://"),
+        ("LAKEHOUSE_BINANCE_REST_URL", "https://api:x", "an address with http:// or https://"),
+        ("LAKEHOUSE_CLOCK", "exchang", "LAKEHOUSE_CLOCK: Input should be 'local' or 'exchange'"),
+        ("LAKEHOUSE_CANDLES_EVERY", "0", "LAKEHOUSE_CANDLES_EVERY: Input should be greater"),
+    ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
     monkeypatch.setenv(name, value)

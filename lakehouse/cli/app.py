@@ -44,7 +44,9 @@ def main() -> None:
         sys.exit(2)
     except ValidationError as error:
         for found in error.errors():
-            err.print(f"[red]error:[/red] setting {'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}", highlight=False, soft_wrap=True)
+            name = str(found["loc"][0]).upper()  # of the field, or of the variable where that is an alias
+            variable = name if name == "DAGSTER_HOME" else f"LAKEHOUSE_{name}"
+            err.print(f"[red]error:[/red] {variable}: {found['msg'].removeprefix('Value error, ')}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except LakehouseError as error:
         err.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
