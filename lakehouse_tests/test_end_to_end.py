@@ -17,9 +17,15 @@ from typing import Any
 import pytest
 
 from lakehouse.cli.app import main
+from lakehouse.datasets.candle import Candle
+from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
+from lakehouse.model.result import CellResult
 from lakehouse.query.lake import Lake
 from lakehouse.registry import REGISTRY
 from lakehouse.simulator import SimulatedMarket, Simulator
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.tables import TableStore
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 BTC, ETH = "binance-spot:BTCUSDT", "binance-linear:ETHUSDT"
@@ -281,8 +287,17 @@ def test_an_empty_lake_answers(run: Run, folder: Path) -> None:
     assert {row["cells"] for row in run("status", "--json").json} == {0}
     assert run("gaps", "--json").json == run("quality", "--json").json == []
     assert "Nothing is stored" in run("quality").said
+    assert "Nothing is stored" in run("gaps").said
     assert run("markets", "list", "--json").json == []
     assert run("sql", "SELECT count(*) AS n FROM gold.candle_1d", "--json").json == [{"n": 0}]
+
+
+def test_gaps_of_a_range_name_the_months_in_it_that_are_not_stored(run: Run, folder: Path) -> None:
+    for month in ("2024-01", "2024-03"):
+        TableStore(LakeObjects(folder / "lake")).put(Candle, Cell(month, Market.parse(BTC)), CellResult(Candle.empty(), {}))
+    assert f"Nothing is stored of 1 months between others: 2024-02|{BTC}" in run("gaps").said
+    assert "months between others: 2024-02" in run("gaps", "--from", "2024-02", "--to", "2024-04").said
+    assert "between others" not in run("gaps", "--from", "2024-03", "--to", "2024-04").said
 
 
 # --- kills --------------------------------------------------------------------------------------------------------------

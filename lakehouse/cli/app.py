@@ -150,6 +150,7 @@ def gaps(
 
     wanted = _wanted(markets)
     reader = Lake(Settings().root)
+    stored = reader.stored("silver/candle")
     frame = reader.gaps(wanted or None, start, end)
     if not not_listed:
         frame = frame.filter(pl.col("gap_class") != "not_listed")
@@ -160,8 +161,9 @@ def gaps(
         shown = [["" if value is None else f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else value for value in row] for row in frame.rows()]
         print_table(f"{frame['slot_count'].sum():,} candles absent in {frame.height:,} runs", frame.columns, shown)
     else:
-        out.print("No expected candle is absent in what is stored.")
-    missing = [cell for cell in holes(reader.stored("silver/candle")) if not wanted or cell.market in wanted]
+        out.print("No expected candle is absent in what is stored." if stored else "Nothing is stored of silver/candle yet.")
+    months = TimeRange.parse(start, end).months() if start is not None and end is not None else None
+    missing = [cell for cell in holes(stored) if (not wanted or cell.market in wanted) and (months is None or cell.date in months)]
     if missing:
         out.print(f"Nothing is stored of {len(missing)} months between others: {', '.join(map(str, missing[:10]))}", highlight=False)
 

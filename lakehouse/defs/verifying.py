@@ -43,6 +43,7 @@ class Plan:
         requests: What it takes, where no candle is absent.
         behind: Cells asked about earlier whose silver does not know it yet: a verification was cut off.
         damaged: Cells whose object in silver does not read, so that nothing can be proven of them.
+        next_requests: What the first cell that is left takes; 0 if none is left.
     """
 
     wanted: Mapping[Cell, TimeRange]
@@ -50,6 +51,7 @@ class Plan:
     requests: int
     behind: list[Cell]
     damaged: list[Cell]
+    next_requests: int
 
 
 def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span: TimeRange | None, budget: int, again: bool = False) -> Plan:
@@ -91,15 +93,16 @@ def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span
     found.sort(key=lambda entry: entry[1].own_market)
     found.sort(key=lambda entry: entry[1].date, reverse=True)
     found.sort(key=lambda entry: (entry[0] is not None, entry[0] or now))
-    wanted, requests = {}, 0
+    wanted, requests, next_requests = {}, 0, 0
     for _, cell, whole in found:
         rules = lake.exchange(cell.own_market).rest_api(cell.own_market.market_type).rules
         cost = rules.requests(-((whole.start - whole.end) // MINUTE.delta)) + _BRACKET
         if requests + cost > budget:
+            next_requests = cost
             break
         wanted[cell], requests = whole, requests + cost
     behind = [cell for cell, record in stored.items() if cell in asked and record.inputs.get(f"{dataset.api.name}@{cell.date}") != asked[cell].version]
-    return Plan(wanted, [cell for _, cell, _ in found[len(wanted) :]], requests, behind, damaged)
+    return Plan(wanted, [cell for _, cell, _ in found[len(wanted) :]], requests, behind, damaged, next_requests)
 
 
 def _answered_at(whole: TimeRange, record: CellRecord | None) -> datetime | None:

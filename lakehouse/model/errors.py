@@ -21,7 +21,7 @@ class UsageError(LakehouseError):
 class MarketKeyError(UsageError):
     """A market key that is not `exchange-market_type:SYMBOL`."""
 
-    def __init__(self, key: str, market_types: Iterable[str]) -> None:
+    def __init__(self, key: object, market_types: Iterable[str]) -> None:
         super().__init__(f"{key!r} is not a market key. Expected exchange-market_type:SYMBOL with market type one of {', '.join(market_types)}, such as binance-spot:BTCUSDT.")
 
 
@@ -72,9 +72,9 @@ class RangeBackwardsError(UsageError):
 
 
 class TimeFormatError(UsageError):
-    """A text that is no ISO date."""
+    """Something that is no ISO date."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: object) -> None:
         super().__init__(f"{text!r} is not a date. Expected YYYY-MM-DD, YYYY-MM or an ISO date-time; times without an offset are UTC.")
 
 

@@ -251,6 +251,16 @@ def test_what_is_not_stored_cannot_be_verified(shell: Shell) -> None:
     assert shell.lake.ledger(API) == {}
 
 
+def test_a_budget_too_small_for_any_month_says_what_one_takes(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    """Running it again would never get on."""
+    silver = shell.lake.registry.dataset("candle").silver
+    shell.lake.tables.put(MarketTable, None, CellResult(market_frame([facts()]), {}))
+    for cell in (JANUARY, FEBRUARY):
+        shell.lake.tables.put(silver, cell, CellResult(silver.empty(), {}, CellFacts(evidence="totals")))
+    print_verification(shell.verify(budget=10), as_json=False)
+    assert "2 cells are left, and the next takes 44 requests, more than the budget: raise --budget" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_damaged_cell_is_named_and_fails(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     silver = shell.lake.registry.dataset("candle").silver
     for cell in (JANUARY, FEBRUARY):
@@ -282,6 +292,7 @@ def test_cells_are_asked_about_newest_first_and_again_those_asked_longest_ago(sh
     assert planned() == ([march, march_eth, february, february_eth, january_eth], 0)
     assert plan(shell.lake, dataset, [], None, 1000).wanted[march] == TimeRange.parse("2024-03-01", "2024-03-20"), "whole days of the open month"
     assert planned(budget=(28 + 2) * 2 + 44) == ([march, march_eth, february], 2), "19 days take 28 pages, February 42, and two candles beside each"
+    assert [plan(shell.lake, dataset, [], None, budget).next_requests for budget in (10, 104, 1000)] == [30, 44, 0]
     assert planned(span=SPAN, markets=(ETH,)) == ([february_eth, january_eth], 0)
     with pytest.raises(NothingStoredError, match=GONE.key):
         planned(markets=(ETH, GONE))
