@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lakehouse.model.errors import SettingError, TimeFormatError
@@ -42,6 +43,13 @@ class Settings(BaseSettings):
     add_markets: Annotated[tuple[str, ...], NoDecode] = ()
     dagster_home: Path = Field(default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME"))
 
+    @field_validator("root")
+    @classmethod
+    def _check_root(cls, value: str) -> str:
+        if not value.strip().rstrip("/"):
+            raise SettingError("LAKEHOUSE_ROOT", value, "a folder, or s3://bucket/prefix")
+        return value
+
     @field_validator("markets", mode="before")
     @classmethod
     def _split_markets(cls, value: object) -> object:
@@ -68,6 +76,13 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: object) -> object:
         return value or None
 
+    @field_validator("binance_archive_url", "binance_rest_url")
+    @classmethod
+    def _check_url(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and not _is_url(value):
+            raise SettingError(f"LAKEHOUSE_{str(info.field_name).upper()}", value, "an address with http:// or https://")
+        return value
+
     def environment(self) -> dict[str, str]:
         """The settings as environment variables, for child processes."""
         named = {
@@ -76,6 +91,15 @@ class Settings(BaseSettings):
         }
         home = {"DAGSTER_HOME": self.dagster_home.expanduser().absolute(), "LAKEHOUSE_MARKETS": ",".join(self.markets), "LAKEHOUSE_ADD_MARKETS": ",".join(self.add_markets)}
         return {name: "" if value is None else str(value) for name, value in (named | home).items()}
+
+
+def _is_url(text: str) -> bool:
+    """Whether a text is an address that an HTTP client takes; the archive's panics at others."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not any(char.isspace() for char in text)
+    except ValueError:  # a port that is no number, brackets that do not close
+        return False
 
 
 def _parts(value: object) -> object:

@@ -17,9 +17,15 @@ from typing import Any
 import pytest
 
 from lakehouse.cli.app import main
+from lakehouse.datasets.candle import Candle
+from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
+from lakehouse.model.result import CellResult
 from lakehouse.query.lake import Lake
 from lakehouse.registry import REGISTRY
 from lakehouse.simulator import SimulatedMarket, Simulator
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.tables import TableStore
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 BTC, ETH = "binance-spot:BTCUSDT", "binance-linear:ETHUSDT"
@@ -188,6 +194,7 @@ def test_doctor_says_what_is_right_and_what_is_not(run: Run, sim: Simulator, fol
     well = run("doctor", "--json")
     assert well.code == 0, well.said
     assert {row["state"] for row in well.json} <= {"ok", "empty"}
+    assert not (folder / "lake").exists(), "a mistyped root is none to keep"
     monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
     monkeypatch.setenv("LAKEHOUSE_BINANCE_REST_URL", CLOSED)
     monkeypatch.setenv("LAKEHOUSE_BINANCE_ARCHIVE_URL", f"{sim.url}/nowhere")
@@ -250,7 +257,20 @@ def test_an_archive_out_of_reach_is_named_and_nothing_is_written(run: Run, folde
     assert written(folder) == []
 
 
-@pytest.mark.parametrize(("name", "value", "said"), [("LAKEHOUSE_START", "soon", "a month, YYYY-MM"), ("LAKEHOUSE_MARKETS", "BTCUSDT", "is not a market key")])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("LAKEHOUSE_START", "soon", "a month, YYYY-MM"),
+        ("LAKEHOUSE_MARKETS", "BTCUSDT", "is not a market key"),
+        ("LAKEHOUSE_ROOT", "", "a folder, or s3://"),
+        ("LAKEHOUSE_BINANCE_ARCHIVE_URL", "127.0.0.1:8911", "LAKEHOUSE_BINANCE_ARCHIVE_URL='127.0.0.1:8911': expected an address with http:// or https://"),
+        ("LAKEHOUSE_BINANCE_ARCHIVE_URL", "", "an address with http:// or https://"),
+        ("LAKEHOUSE_BINANCE_REST_URL", "http://[::1", "LAKEHOUSE_BINANCE_REST_URL='http://[::1': expected an address with http:// or https://"),
+        ("LAKEHOUSE_BINANCE_REST_URL", "https://api:x", "an address with http:// or https://"),
+        ("LAKEHOUSE_CLOCK", "exchang", "LAKEHOUSE_CLOCK: Input should be 'local' or 'exchange'"),
+        ("LAKEHOUSE_CANDLES_EVERY", "0", "LAKEHOUSE_CANDLES_EVERY: Input should be greater"),
+    ],
+)
 def test_a_setting_that_cannot_be_meant_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
     monkeypatch.setenv(name, value)
     answer = run("status")
@@ -259,7 +279,7 @@ def test_a_setting_that_cannot_be_meant_is_refused(run: Run, monkeypatch: pytest
 
 
 def test_sql_that_is_refused_says_why(run: Run, folder: Path) -> None:
-    (folder / "lake").mkdir()
+    (folder / "lake" / "landing").mkdir(parents=True)
     answer = run("sql", "SELECT nothing FROM silver.candle")
     assert (answer.code, answer.out) == (2, "")
     assert "nothing" in answer.said
@@ -281,12 +301,21 @@ def test_a_range_in_which_no_market_lived_is_refused(run: Run, folder: Path) -> 
 
 
 def test_an_empty_lake_answers(run: Run, folder: Path) -> None:
-    (folder / "lake").mkdir()
+    (folder / "lake" / "landing").mkdir(parents=True)
     assert {row["cells"] for row in run("status", "--json").json} == {0}
     assert run("gaps", "--json").json == run("quality", "--json").json == []
     assert "Nothing is stored" in run("quality").said
+    assert "Nothing is stored" in run("gaps").said
     assert run("markets", "list", "--json").json == []
     assert run("sql", "SELECT count(*) AS n FROM gold.candle_1d", "--json").json == [{"n": 0}]
+
+
+def test_gaps_of_a_range_name_the_months_in_it_that_are_not_stored(run: Run, folder: Path) -> None:
+    for month in ("2024-01", "2024-03"):
+        TableStore(LakeObjects(folder / "lake")).put(Candle, Cell(month, Market.parse(BTC)), CellResult(Candle.empty(), {}))
+    assert f"Nothing is stored of 1 month between others: 2024-02|{BTC}" in run("gaps").said
+    assert "months between others: 2024-02" in run("gaps", "--from", "2024-02", "--to", "2024-04").said
+    assert "between others" not in run("gaps", "--from", "2024-03", "--to", "2024-04").said
 
 
 # --- kills --------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from lakehouse.cli.console import build_progress, err, flagged, out, print_frame, print_json, print_table
-from lakehouse.model.errors import LakehouseError, NoMarketError, OpenRangeError, UsageError
+from lakehouse.model.errors import LakehouseError, NoLakeError, NoMarketError, OpenRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
@@ -46,7 +46,9 @@ def main() -> None:
         sys.exit(2)
     except ValidationError as error:
         for found in error.errors():
-            err.print(flagged("error:", f"setting {'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}"), soft_wrap=True)
+            name = str(found["loc"][0]).upper()  # of the field, or of the variable where that is an alias
+            variable = name if name == "DAGSTER_HOME" else f"LAKEHOUSE_{name}"
+            err.print(flagged("error:", f"{variable}: {found['msg'].removeprefix('Value error, ')}"), soft_wrap=True)
         sys.exit(2)
     except LakehouseError as error:
         err.print(flagged("error:", str(error)), soft_wrap=True)
@@ -150,6 +152,7 @@ def gaps(
 
     wanted = _wanted(markets)
     reader = Lake(Settings().root)
+    stored = reader.stored("silver/candle")
     frame = reader.gaps(wanted or None, start, end)
     if not not_listed:
         frame = frame.filter(pl.col("gap_class") != "not_listed")
@@ -159,8 +162,9 @@ def gaps(
     if frame.height:
         print_frame(f"{count_of(int(frame['slot_count'].sum()), 'candle')} absent in {count_of(frame.height, 'run')}", frame, _NARROWER)
     else:
-        out.print("No expected candle is absent in what is stored.")
-    absent = [cell for cell in holes(reader.stored("silver/candle")) if not wanted or cell.market in wanted]
+        out.print("No expected candle is absent in what is stored." if stored else "Nothing is stored of silver/candle yet.")
+    months = TimeRange.parse(start, end).months() if start is not None and end is not None else None
+    absent = [cell for cell in holes(stored) if (not wanted or cell.market in wanted) and (months is None or cell.date in months)]
     if absent:
         out.print(f"Nothing is stored of {count_of(len(absent), 'month')} between others: {', '.join(map(str, absent[:10]))}", highlight=False)
 
@@ -235,6 +239,8 @@ def verify(
     span = TimeRange.parse(start, end) if start is not None and end is not None else None
     settings, wanted = Settings(), _wanted(markets)
     lake = open_lake(settings)
+    if not lake.objects.exists():
+        raise NoLakeError(lake.objects.root)  # before a folder is made of a mistyped root
     with open_instance(settings) as instance, build_progress(as_json) as progress:
         lake.progress = progress.cell
         found = verify(lake, instance, wanted, span, budget, again, progress.announce)
@@ -251,16 +257,13 @@ def quality(
 ) -> None:
     """What is known of every market and month of silver/candle: rows, gaps by class, disputes, evidence, problems, anomalies."""
     from lakehouse.cli.quality import print_quality, quality_page
-    from lakehouse.ops.anomalies import known_anomalies
-    from lakehouse.ops.quality import quality_report
+    from lakehouse.ops.quality import lake_quality
     from lakehouse.query.lake import Lake
     from lakehouse.registry import REGISTRY
     from lakehouse.settings import Settings
 
-    reader, wanted, now = Lake(Settings().root), _wanted(markets), datetime.now(UTC)
-    table = REGISTRY.table("silver/candle")
-    stored = {cell: record for cell, record in reader.stored(table.name).items() if not wanted or cell.market in wanted}
-    report = quality_report(stored, known_anomalies(reader.objects, table, stored), now)
+    reader, now = Lake(Settings().root), datetime.now(UTC)
+    report = lake_quality(reader, REGISTRY.table("silver/candle"), _wanted(markets), now)
     if html:
         html.write(quality_page(report, reader.objects.root, now))
     print_quality(report, as_json)

@@ -13,7 +13,7 @@ _MEANING: dict[State, str] = {
     "good": "every expected row is there, or known not to exist",
     "pending": "rows absent whose files may still appear",
     "warn": "known and said: a proven halt, a dispute no proof decided, a candle that looks wrong …",
-    "error": "rows absent or not served",
+    "error": "rows absent, damaged or not served",
 }
 _MARK: dict[State, str] = {"good": "", "pending": "…", "warn": "!", "error": "✕"}  # not by colour alone
 _STYLE = """

@@ -20,6 +20,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import Asked
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
+from lakehouse.ops.quality import DAMAGED
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.history import restatements
 
@@ -51,14 +52,16 @@ class Verification:
 
     Attributes:
         verified: The cells that were answered about.
-        failed: What was not answered or built, with the reason.
+        failed: What was not answered or built, or is damaged, with the reason.
         left: How many cells the budget did not reach.
+        least: The budget that the next cell takes, where the one given is too small for any; else 0.
         requests: Requests made to REST for all this.
     """
 
     verified: list[Verified] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     left: int = 0
+    least: int = 0
     requests: int = 0
 
 
@@ -94,6 +97,7 @@ def verify(
     chosen, silver = plan(lake, dataset, markets, span, budget, again), lake.ledger(dataset.silver.name)
     lake.objects.check_writable()
     asked, builder, found = list(chosen.wanted), Builder(lake, instance, announce), Verification(left=len(chosen.left))
+    found.least = chosen.next_requests if chosen.next_requests > budget else 0
     sent = -_requests(lake, asked)
     answered: dict[Cell, list[Asked]] = {}  # without the rows: of many months they are many
     announce(dataset.api.name, len(asked))
@@ -114,6 +118,7 @@ def verify(
         for report in builder.build_cells([dataset.silver, *made], touched):
             found.failed |= {f"{report.table} {cell}": why for cell, why in report.failed.items()}
     found.requests = sent + _requests(lake, asked)
+    found.failed |= {f"{dataset.silver.name} {cell}": DAMAGED for cell in chosen.damaged}
     now, facts = lake.ledger(dataset.silver.name), known_markets(lake)
     found.verified = [_look_at(lake, dataset, cell, answers, (silver[cell], now[cell]), facts[cell.own_market]) for cell, answers in answered.items()]
     return found
@@ -164,7 +169,9 @@ def print_verification(found: Verification, as_json: bool) -> None:
         print_restatements(pl.concat(told_anew))
     for name, why in found.failed.items():
         out.print(flagged("failed", f"{name}: {why}"))
-    if found.left:
+    if found.least:
+        out.print(f"{count_of(found.left, 'cell')} left, and the next takes {found.least} requests, more than the budget: raise --budget to that at least.", highlight=False)
+    elif found.left:
         out.print(f"{count_of(found.left, 'cell')} left for another time: run it again, or raise --budget.", highlight=False)
     elif not cells and not found.failed:
         out.print("REST was asked about every cell already; --again asks once more.")

@@ -19,6 +19,7 @@ from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.model.timerange import TimeRange
+from lakehouse.storage.ledger import damaged_cells, require_stored, survey
 from lakehouse.storage.tables import CellRecord, StoredCell
 from lakehouse.transform.asking import unanswered
 from lakehouse.transform.history import LINEAGE, newest
@@ -41,12 +42,16 @@ class Plan:
         left: Cells that could be asked about, but not within the budget.
         requests: What it takes, where no candle is absent.
         behind: Cells asked about earlier whose silver does not know it yet: a verification was cut off.
+        damaged: Cells whose object in silver does not read, so that nothing can be proven of them.
+        next_requests: What the first cell that is left takes; 0 if none is left.
     """
 
     wanted: Mapping[Cell, TimeRange]
     left: list[Cell]
     requests: int
     behind: list[Cell]
+    damaged: list[Cell]
+    next_requests: int
 
 
 def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span: TimeRange | None, budget: int, again: bool = False) -> Plan:
@@ -61,12 +66,19 @@ def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span
         again: Also ask about cells that are `rows_api` or were asked for in full before.
 
     Raises:
-        NothingStoredError: Nothing is stored of what is asked for.
+        NothingStoredError: Nothing is stored of what is asked for, or of one of the markets.
+        NotALakeObjectError: An object lies in the table's folder where no cell does.
     """
     assert dataset.api is not None, "asked of a dataset that has one"
-    months, silver, asked = span.months() if span else None, lake.ledger(dataset.silver.name), lake.ledger(dataset.api.name)
-    stored = {cell: record for cell, record in silver.items() if (not markets or cell.market in markets) and (months is None or cell.date in months)}
-    if not stored:
+    months, asked, (silver, foreign) = span.months() if span else None, lake.ledger(dataset.api.name), survey(lake.objects, dataset.silver)
+
+    def is_meant(cell: Cell) -> bool:
+        return (not markets or cell.market in markets) and (months is None or cell.date in months)
+
+    unread = damaged_cells(dataset.silver, foreign)
+    require_stored(dataset.silver.name, [*silver, *unread], markets, months)
+    stored, damaged = {cell: record for cell, record in silver.items() if is_meant(cell)}, [cell for cell in unread if is_meant(cell)]
+    if not stored and not damaged:
         raise NothingStoredError(dataset.silver.name, [market.key for market in markets])
     facts, now = known_markets(lake), lake.clock()
     found: list[tuple[datetime | None, Cell, TimeRange]] = []
@@ -81,15 +93,16 @@ def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span
     found.sort(key=lambda entry: entry[1].own_market)
     found.sort(key=lambda entry: entry[1].date, reverse=True)
     found.sort(key=lambda entry: (entry[0] is not None, entry[0] or now))
-    wanted, requests = {}, 0
+    wanted, requests, next_requests = {}, 0, 0
     for _, cell, whole in found:
         rules = lake.exchange(cell.own_market).rest_api(cell.own_market.market_type).rules
         cost = rules.requests(-((whole.start - whole.end) // MINUTE.delta)) + _BRACKET
         if requests + cost > budget:
+            next_requests = cost
             break
         wanted[cell], requests = whole, requests + cost
     behind = [cell for cell, record in stored.items() if cell in asked and record.inputs.get(f"{dataset.api.name}@{cell.date}") != asked[cell].version]
-    return Plan(wanted, [cell for _, cell, _ in found[len(wanted) :]], requests, behind)
+    return Plan(wanted, [cell for _, cell, _ in found[len(wanted) :]], requests, behind, damaged, next_requests)
 
 
 def _answered_at(whole: TimeRange, record: CellRecord | None) -> datetime | None:

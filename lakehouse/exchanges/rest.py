@@ -344,7 +344,7 @@ class RestClient:
         return RestBannedError(self.api.url, datetime.now(UTC) + timedelta(seconds=seconds))
 
     def _unreachable(self, why: str) -> RestUnreachableError:
-        return RestUnreachableError(self.api.url, why, f"Check the network and {self.api.setting}. What had been built stays; run the same build again.")
+        return RestUnreachableError(self.api.url, why, f"Check the network and {self.api.setting}. What is stored stays; run the same again.")
 
 
 def _root(error: BaseException) -> str:

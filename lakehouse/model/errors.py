@@ -21,7 +21,7 @@ class UsageError(LakehouseError):
 class MarketKeyError(UsageError):
     """A market key that is not `exchange-market_type:SYMBOL`."""
 
-    def __init__(self, key: str, market_types: Iterable[str]) -> None:
+    def __init__(self, key: object, market_types: Iterable[str]) -> None:
         super().__init__(f"{key!r} is not a market key. Expected exchange-market_type:SYMBOL with market type one of {', '.join(market_types)}, such as binance-spot:BTCUSDT.")
 
 
@@ -72,9 +72,9 @@ class RangeBackwardsError(UsageError):
 
 
 class TimeFormatError(UsageError):
-    """A text that is no ISO date."""
+    """Something that is no ISO date."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: object) -> None:
         super().__init__(f"{text!r} is not a date. Expected YYYY-MM-DD, YYYY-MM or an ISO date-time; times without an offset are UTC.")
 
 
@@ -101,10 +101,17 @@ class NoMarketError(UsageError):
 
 
 class NoLakeError(UsageError):
-    """A folder without a lake."""
+    """A folder or prefix without a lake: it has no zone, neither bronze nor silver nor gold, and nothing landed."""
 
     def __init__(self, root: str) -> None:
         super().__init__(f"There is no lake at {root}. Set LAKEHOUSE_ROOT, or build one: lakehouse build gold --markets binance-spot:BTCUSDT --from 2024-01 --to 2024-02")
+
+
+class NoRootError(UsageError):
+    """A root that names no place of its own."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(f"{root!r} is no place for a lake: expected a folder, or s3://bucket/prefix.")
 
 
 class OpenRangeError(UsageError):

@@ -35,8 +35,10 @@ class Market:
         """Read a market key.
 
         Raises:
-            MarketKeyError: The text is not `exchange-market_type:SYMBOL`, or the market type is unknown.
+            MarketKeyError: It is no text, or not `exchange-market_type:SYMBOL`, or the market type is unknown.
         """
+        if not isinstance(key, str):
+            raise MarketKeyError(key, MARKET_TYPES)  # a caller without a type checker, most often with several where one is meant
         found = _KEY.fullmatch(key.strip())
         if found is None or found["market_type"] not in MARKET_TYPES or "|" in key or "," in key:
             raise MarketKeyError(key, MARKET_TYPES)

@@ -11,12 +11,14 @@ def parse_instant(text: str | date | datetime) -> datetime:
     """Read an ISO date, an ISO date-time or `YYYY-MM` as an instant in UTC; naive input is taken as UTC.
 
     Raises:
-        TimeFormatError: The text is no ISO date or date-time.
+        TimeFormatError: It is no ISO date or date-time.
     """
     if isinstance(text, datetime):
         return text.replace(tzinfo=UTC) if text.tzinfo is None else text.astimezone(UTC)
     if isinstance(text, date):
         return datetime(text.year, text.month, text.day, tzinfo=UTC)
+    if not isinstance(text, str):
+        raise TimeFormatError(text)  # a caller without a type checker, most often with None for an open end
     try:
         return parse_instant(datetime.fromisoformat(f"{text}-01" if len(text) == 7 else text))
     except ValueError:

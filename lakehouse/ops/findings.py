@@ -118,8 +118,8 @@ def check_gaps(stored: Ledger, now: datetime) -> Verdict:
     return Verdict(len(stored), _sorted(findings), counts)
 
 
-def holes(stored: Ledger) -> list[Cell]:
-    """Windows between a market's first and newest stored cell of which nothing is stored."""
+def holes(stored: Collection[Cell]) -> list[Cell]:
+    """Windows between a market's first and newest stored cell of which nothing is stored; cells come market by market, in order of time."""
     newest: dict[Market, str] = {}
     for cell in stored:
         newest[cell.own_market] = max(cell.date, newest.get(cell.own_market, ""))

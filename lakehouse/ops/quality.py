@@ -1,21 +1,27 @@
 """What is known of every market and month, from what cells say of themselves; no cell's rows are read."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
 from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
 from lakehouse.model.result import Evidence, ToldClass
-from lakehouse.ops.anomalies import CellAnomalies
+from lakehouse.model.table import Table
+from lakehouse.ops.anomalies import CellAnomalies, known_anomalies
 from lakehouse.ops.findings import GAP_SEVERITY, holes
-from lakehouse.storage.ledger import Ledger
+from lakehouse.query.lake import Lake
+from lakehouse.storage.ledger import Ledger, damaged_cells, expected, require_stored
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.gaps import told
 
 State = Literal["good", "pending", "warn", "error"]
 STATES: tuple[State, ...] = get_args(State)  # the worse, the later
+DAMAGED = "its object is damaged: build it again"
+HOLE = "nothing is stored, between months that are"
+UNBUILT = "nothing is stored, though bronze has its rows: build it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +30,7 @@ class CellQuality:
 
     Attributes:
         cell: The cell.
-        rows: How many rows it has; None if nothing is stored of it, though of months before and after.
+        rows: How many rows it has; None if nothing that reads is stored of it, though there should be.
         gaps: Absent rows by the class a reader is told.
         settled: Disputed keys that a proof decided.
         unsettled: Disputed keys that none did.
@@ -34,6 +40,7 @@ class CellQuality:
         rejected: Rows in quarantine.
         newest: Open time of the newest row; None without rows.
         anomalies: Candles that look wrong; None if it was not searched as it is now.
+        unread: Where `rows` is None, why.
     """
 
     cell: Cell
@@ -47,12 +54,13 @@ class CellQuality:
     rejected: int = 0
     newest: datetime | None = None
     anomalies: int | None = None
+    unread: str = HOLE
 
     @property
     def reasons(self) -> list[tuple[State, str]]:
         """What is not good, with the state each makes, worst first."""
         if self.rows is None:
-            return [("error", "nothing is stored, between months that are")]
+            return [("error", self.unread)]
         gaps = [(gap_class, f"{count:,} rows absent ({gap_class})") for gap_class, count in self.gaps.items() if gap_class != "not_listed"]
         found: list[tuple[State, str]] = [("pending" if gap_class == "pending" else GAP_SEVERITY[gap_class], why) for gap_class, why in gaps]
         counted = ((self.unsettled, "disputed keys that no proof decided"), (self.unhealed, "problems with sources that were not healed"), (self.rejected, "rows in quarantine"))
@@ -73,19 +81,48 @@ class CellQuality:
         return {"market": self.cell.own_market.key, "month": self.cell.date, "state": self.state, "rows": self.rows, **gaps, **disputes, **sources, **end}
 
 
-def quality_report(stored: Ledger, anomalies: Mapping[Cell, CellAnomalies], now: datetime) -> list[CellQuality]:
-    """What is known of every stored cell and of the holes between them.
+def lake_quality(lake: Lake, table: type[Table], markets: Collection[Market], now: datetime) -> list[CellQuality]:
+    """`quality_report` of a silver table of a lake.
+
+    Args:
+        lake: The lake.
+        table: The table.
+        markets: Which markets; all if there is none.
+        now: As there.
+
+    Raises:
+        NoLakeError: There is no lake.
+        NothingStoredError: A market that is named has no cell.
+        NotALakeObjectError: An object lies where no cell does.
+    """
+    every, foreign = lake.survey(table.name)
+    damaged, buildable = damaged_cells(table, foreign), expected(table, {name: lake.stored(name) for name in table.inputs})
+    require_stored(table.name, [*every, *damaged, *buildable], markets, None)
+
+    def asked(cells: Iterable[Cell]) -> list[Cell]:
+        return [cell for cell in cells if not markets or cell.market in markets]
+
+    stored = {cell: every[cell] for cell in asked(every)}
+    return quality_report(stored, known_anomalies(lake.objects, table, stored), now, asked(damaged), asked(buildable))
+
+
+def quality_report(stored: Ledger, anomalies: Mapping[Cell, CellAnomalies], now: datetime, damaged: Collection[Cell] = (), buildable: Collection[Cell] = ()) -> list[CellQuality]:
+    """What is known of every stored cell, and of those that should be there and are not.
 
     Args:
         stored: The ledger of a silver table.
         anomalies: What searches found in cells as they are now.
         now: The instant that tells `pending` from `unproven`.
+        damaged: Cells whose object is there and does not read.
+        buildable: Cells that bronze has the rows of.
 
     Returns:
         A record per market and month, in order of market and month.
     """
     report = [_of_cell(cell, record, anomalies.get(cell), now) for cell, record in stored.items()]
-    return sorted(report + [CellQuality(cell, None, {}) for cell in holes(stored)], key=lambda found: found.cell.sort_key)
+    known = dict.fromkeys(sorted({*stored, *damaged, *buildable}, key=lambda cell: cell.sort_key))
+    unread = dict.fromkeys(holes(known), HOLE) | dict.fromkeys(set(buildable) - stored.keys(), UNBUILT) | dict.fromkeys(damaged, DAMAGED)
+    return sorted(report + [CellQuality(cell, None, {}, unread=why) for cell, why in unread.items()], key=lambda found: found.cell.sort_key)
 
 
 def _of_cell(cell: Cell, record: CellRecord, anomalies: CellAnomalies | None, now: datetime) -> CellQuality:

@@ -12,7 +12,7 @@ import polars as pl
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import FillAsOfError, NoLakeError, NotALakeObjectError, OpenRangeError, UnknownFillError
+from lakehouse.model.errors import FillAsOfError, NoLakeError, NotALakeObjectError, NothingStoredError, OpenRangeError, UnknownFillError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
@@ -22,7 +22,7 @@ from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.views import create_view, create_zones, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.layout import FILE, market_prefix, parse_cell_path, partition_columns
-from lakehouse.storage.ledger import cells_of_market, records, survey, survey_market
+from lakehouse.storage.ledger import Survey, cells_of_market, damaged_cells, records, require_stored, survey, survey_market
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.parquet import read_footer
 from lakehouse.storage.tables import CellRecord
@@ -64,21 +64,26 @@ class Lake:
 
         Returns:
             Rows with `open_time` in `[start, end)`, in order, with the columns of `silver/candle` (1m) or of `gold/candle_<interval>`. Gaps have no row, unless `fill` is given:
-            then `is_filled` tells the added rows from the real ones, which are as they were.
+            then `is_filled` tells the added rows from the real ones, which are as they were. Months of the range that were never built have no row, nor do `gaps` tell of them.
 
         Raises:
             MarketKeyError, TimeFormatError, RangeBackwardsError, UnknownIntervalError, UnknownFillError: As named.
+            NothingStoredError: Nothing at all is stored of this market.
             BeforeFirstReceiptError: At `as_of` there was nothing yet of a month of the range of which there is something now.
             FillAsOfError: Both `fill` and `as_of` are given.
             StoreError: The lake's store does not answer, or refuses.
         """
         span, wanted, length = TimeRange.parse(start, end), _market(market), Interval.parse(interval)
         if fill is None:
-            return _within(self._candles(wanted, span, length, parse_instant(as_of) if as_of is not None else None), span)
+            found = _within(self._candles(wanted, span, length, parse_instant(as_of) if as_of is not None else None), span)
+            if found.is_empty():
+                self._require_market(wanted)
+            return found
         if as_of is not None:
             raise FillAsOfError
         if fill not in FILLS:
             raise UnknownFillError(fill, FILLS)
+        self._require_market(wanted)
         stored = self._of_market(self.registry.table("silver/candle"), wanted).values()
         breaks = [TimeRange(run.start, run.end) for record in stored for run in record.facts.gaps if run.gap_class == "not_listed"]
         times = [(record.first_time, record.last_time) for record in stored if record.first_time and record.last_time]
@@ -105,10 +110,11 @@ class Lake:
 
         Raises:
             OpenRangeError, NoLakeError, NotALakeObjectError: As for `scan`.
+            NothingStoredError: Of a market that is named, or in the whole range, no candle is stored.
         """
         wanted, span = _markets(markets), _span(start, end)
-        records = self._readable(self.registry.table("silver/candle"), _asks(wanted, span))
-        return told_frame(((record.key.own_market, record.facts.gaps) for record in records), parse_instant(now) if now is not None else datetime.now(UTC), span)
+        found = self._named([self.registry.table("silver/candle")], wanted, span)
+        return told_frame(((record.key.own_market, record.facts.gaps) for _, record in found), parse_instant(now) if now is not None else datetime.now(UTC), span)
 
     def scan(self, table: str, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None) -> pl.LazyFrame:
         """A lazy scan of any table, over only the files that can hold what is asked for.
@@ -159,9 +165,12 @@ class Lake:
 
         Raises:
             MarketKeyError, TimeFormatError, RangeBackwardsError, OpenRangeError: As named.
+            NothingStoredError: As for `gaps`.
             StoreError: The lake's store does not answer, or refuses.
         """
-        table = self.registry.table("silver/conflict")
+        table, judged, span = self.registry.table("silver/conflict"), self.registry.table("silver/candle"), _span(start, end)
+        stored, foreign = self.survey(judged.name)
+        require_stored(judged.name, [*stored, *damaged_cells(judged, foreign)], _markets(markets), span.months() if span else None)
         return self.collect(self.scan(table.name, markets, start, end).select(table.names())).sort(table.key)
 
     def restatements(
@@ -177,13 +186,14 @@ class Lake:
 
         Raises:
             OpenRangeError, NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
+            NothingStoredError: Of a market that is named, or in the whole range, no source has told anything.
 
         Returns:
             A row per replaced value, by market, time and source: `market`, the key, `source` (`monthly`, `daily`, `api`), `change` (`changed`, `removed`: nothing
             stands in its place; `added`: it stands in the place of nothing), and each value, `source_file` and `fetched_at` as `<name>_before` and `<name>_after`.
         """
         dataset, wanted, span = self.registry.dataset(table), _markets(markets), _span(start, end)
-        found = restated(self.objects, dataset, [(part.name, record) for part in dataset.restated for record in self._readable(part, _asks(wanted, span))])
+        found = restated(self.objects, dataset, self._named(dataset.restated, wanted, span))
         return found.filter(pl.col(dataset.silver.key[0]).is_between(span.start, span.end, closed="left")) if span else found
 
     def dataset_id(self, table: str, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None) -> str:
@@ -199,9 +209,14 @@ class Lake:
 
         Raises:
             OpenRangeError, NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
+            NothingStoredError: There is no cell of what is asked for, or none of a market that is named: no two mistakes share a name.
         """
-        wanted, span = _markets(markets), _span(start, end)
-        cells = [f"{record.path} {record.version}" for record in self._readable(self.registry.table(table), _asks(wanted, span))]
+        declared, wanted, span = self.registry.table(table), _markets(markets), _span(start, end)
+        by_market = declared.shape == "cells"
+        records = [record for _, record in self._named([declared], wanted, span)] if by_market else self._readable(declared, _asks(wanted, span))
+        if not records:
+            raise NothingStoredError(declared.name, [market.key for market in wanted or ()])
+        cells = [f"{record.path} {record.version}" for record in records]
         return hashlib.sha256("\n".join(sorted(cells)).encode()).hexdigest()[:32]
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
@@ -223,15 +238,39 @@ class Lake:
         """The stored cells of a table with cells."""
         return {record.key: record for record in self.records(table)}
 
+    def survey(self, table: str) -> Survey:
+        """The stored cells of a table with cells, and an error per object in its folder that is damaged or none of its cells."""
+        if not self.objects.exists():
+            raise NoLakeError(self.objects.root)
+        return survey(self.objects, self.registry.table(table))
+
     def _readable(self, table: type[Table], asked: Callable[[Cell], bool]) -> list[CellRecord]:
         """The objects that hold what is asked for; a damaged one among them is an error, not fewer rows."""
         if table.shape == "single":
             return self.records(table.name)
-        if not self.objects.exists():
-            raise NoLakeError(self.objects.root)
-        stored, foreign = survey(self.objects, table)
+        stored, foreign = self.survey(table.name)
         _refuse(table, foreign, asked)
         return [record for cell, record in stored.items() if asked(cell)]
+
+    def _named(self, tables: Iterable[type[Table]], markets: list[Market] | None, span: TimeRange | None) -> list[tuple[str, CellRecord]]:
+        """As `_readable`, of tables with cells, with the table's name; what is named must be stored in one of them."""
+        asked, names, known, found = _asks(markets, span), [], list[Cell](), list[tuple[str, CellRecord]]()
+        for table in tables:
+            stored, foreign = self.survey(table.name)
+            _refuse(table, foreign, asked)
+            names.append(table.name)
+            known += [*stored, *damaged_cells(table, foreign)]
+            found += [(table.name, record) for cell, record in stored.items() if asked(cell)]
+        require_stored(" or ".join(names), known, markets, span.months() if span else None)
+        return found
+
+    def _require_market(self, market: Market) -> None:
+        """A market without a candle is most often a mistyped one: that is no answer, as no candle in a range would be."""
+        table = self.registry.table("silver/candle")
+        if not self.objects.exists():
+            raise NoLakeError(self.objects.root)
+        if next(self.objects.list(market_prefix(table, market)), None) is None:
+            raise NothingStoredError(table.name, [market.key])
 
     def _candles(self, market: Market, span: TimeRange, interval: Interval, as_of: datetime | None = None) -> pl.DataFrame:
         """The candles of all months that a range touches."""

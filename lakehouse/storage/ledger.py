@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import polars as pl
 
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import NotALakeObjectError, StoreError
+from lakehouse.model.errors import NotALakeObjectError, NothingStoredError, StoreError
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
@@ -48,6 +48,33 @@ def survey(objects: LakeObjects, table: type[Table]) -> Survey:
         with contextlib.suppress(StoreError):  # who may only read reads without it
             _save(objects, table, {path: (*found[path], footer) for path, footer in footers.items()})
     return _records(table, found, footers), foreign
+
+
+def damaged_cells(table: type[Table], foreign: Iterable[NotALakeObjectError]) -> list[Cell]:
+    """The cells whose object is there and does not read, of what a survey found foreign.
+
+    Raises:
+        NotALakeObjectError: An object lies where no cell does, so nobody can say what is missing with it.
+    """
+    return [cell for error in foreign if (cell := parse_cell_path(table, error.path)) is not None]
+
+
+def require_stored(table: str, cells: Collection[Cell], markets: Collection[Market] | None, months: Collection[str] | None) -> None:
+    """Refuse what is named and not there, such as a mistyped market: an empty answer would say that all is well with it.
+
+    Args:
+        table: Where it was looked for.
+        cells: All its cells, damaged ones too.
+        markets: Those that were named; None or empty for all.
+        months: Those that were named; None for all.
+
+    Raises:
+        NothingStoredError: A market has no cell in any month, or no market that is meant has one in these months.
+    """
+    keys, known = [market.key for market in markets or ()], {cell.market for cell in cells}
+    unknown = [market.key for market in markets or () if market not in known]
+    if unknown or (months is not None and not any((not markets or cell.market in markets) and cell.date[:7] in months for cell in cells)):
+        raise NothingStoredError(table, unknown or keys)
 
 
 def survey_market(objects: LakeObjects, table: type[Table], market: Market, months: Collection[str]) -> Survey:

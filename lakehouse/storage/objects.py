@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import obstore
 from filelock import FileLock
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
-from lakehouse.model.errors import RootNotWritableError, StoreCredentialsError, StoreError
+from lakehouse.model.errors import NoRootError, RootNotWritableError, StoreCredentialsError, StoreError
 from lakehouse.storage.aws import aws_session
 from lakehouse.storage.refusals import NO_BUCKET, refusal
 
@@ -28,6 +28,8 @@ _CREDENTIALS_KEPT = timedelta(minutes=10)  # boto3's are good for as long at lea
 _CLIENT: Any = {"allow_http": True, "connect_timeout": "10s", "timeout": "120s"}  # http only where the endpoint says so
 _ABSENT = (FileNotFoundError, NotFoundError)
 _PROBE = "ledger/.probe"
+_ZONES = ("silver", "gold", "bronze", "landing")  # what makes a folder a lake; that which every lake in use has comes first
+_Listing = TypeVar("_Listing")
 NEW = "new"  # in place of an etag: the object must not exist yet
 
 
@@ -49,12 +51,18 @@ class LakeObjects:
 
     Args:
         root: A folder, or `s3://bucket/prefix` with credentials from wherever boto3 finds them, region and endpoint from AWS's own variables.
+
+    Raises:
+        NoRootError: The root is empty, or the root of the file system: neither can be meant.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root).rstrip("/")
+        if not self.root.strip():
+            raise NoRootError(str(root))
         self.is_local = "://" not in self.root
         self._store: ObjectStore | None = None
+        self._seen = False
 
     @property
     def store(self) -> ObjectStore:
@@ -86,20 +94,39 @@ class LakeObjects:
         return S3Store.from_url(self.root, retry_config=_RETRY, client_options=_CLIENT, credential_provider=provider)
 
     def check_writable(self) -> None:
-        """Write and delete a probe object.
+        """Write and delete a probe object; folders that this made go again, for a mistyped root is none to keep.
 
         Raises:
             RootNotWritableError: The store refuses.
         """
+        probe = Path(self.uri(_PROBE))
+        made = [folder for folder in probe.parents if not folder.exists()] if self.is_local else []
         try:
             self.put(_PROBE, b"")
             self.delete(_PROBE)
         except StoreError as error:
             raise RootNotWritableError(self.root, error.why, *([error.remedy] if error.remedy else [])) from error
+        finally:
+            with contextlib.suppress(OSError):  # somebody has put something there meanwhile
+                for folder in made:
+                    folder.rmdir()
 
     def exists(self) -> bool:
-        """Whether there is a folder to read from; an S3 prefix always is one."""
-        return not self.is_local or Path(self.uri("")).is_dir()
+        """Whether a lake lies here: one of its zones is there. On S3 that is asked until it is so, in one request for a lake that has silver.
+
+        Raises:
+            StoreError: By class.
+        """
+        if self.is_local:
+            return any(Path(self.uri(zone)).is_dir() for zone in _ZONES)
+        self._seen = self._seen or any(self._has(zone) for zone in _ZONES)
+        return self._seen
+
+    def _has(self, folder: str) -> bool:
+        """Whether there is any object below a folder; their tables are listed, not they."""
+        with self.named("listing", folder):
+            found = self._listed(lambda: obstore.list_with_delimiter(self.store, prefix=folder))
+        return bool(found["common_prefixes"] or found["objects"])
 
     def uri(self, path: str) -> str:
         """The full address of an object, as query engines want it."""
@@ -174,15 +201,19 @@ class LakeObjects:
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """All objects below a folder."""
         with self.named("listing", prefix):
-            for tries_left in reversed(range(_LISTINGS)):
-                try:
-                    found = [entry for batch in obstore.list(self.store, prefix=prefix, chunk_size=1000) for entry in batch]
-                    break
-                except BaseError as error:
-                    if not tries_left or "response body" not in str(error):
-                        raise
+            found = self._listed(lambda: [entry for batch in obstore.list(self.store, prefix=prefix, chunk_size=1000) for entry in batch])
         for entry in found:
             yield StoredObject(entry["path"], entry["e_tag"] or "", entry["size"])
+
+    @staticmethod
+    def _listed(ask: Callable[[], _Listing]) -> _Listing:
+        for _ in range(_LISTINGS - 1):
+            try:
+                return ask()
+            except BaseError as error:
+                if "response body" not in str(error):
+                    raise
+        return ask()
 
     def update(self, path: str, change: Callable[[bytes | None, str | None], None]) -> None:
         """Read an object, change it and write it back, while no other process does.

@@ -10,7 +10,7 @@ import pytest
 
 from lakehouse.cli.app import main
 from lakehouse.simulator import SimulatedMarket, Simulator
-from lakehouse_tests.test_end_to_end import BTC, Answer, environment, written
+from lakehouse_tests.test_end_to_end import BTC, Answer, environment
 
 NOW = datetime(2024, 3, 20, 12, tzinfo=UTC)
 JANUARY = ("--from", "2024-01", "--to", "2024-02")
@@ -69,7 +69,8 @@ def test_a_verification_says_what_it_found_and_only_a_failure_is_one(run: Run, s
     (told,) = run("restatements", "--markets", BTC, *JANUARY, "--json").json
     assert (told["market"], told["source"], told["change"], told["trade_count_after"]) == (BTC, "api", "changed", 2 * told["trade_count_before"])
     assert f"trade_count {told['trade_count_before']} → {told['trade_count_after']}" in run("restatements").said
-    assert run("restatements", "--from", "2024-02", "--to", "2024-03", "--json").json == []
+    assert run("restatements", "--from", "2024-01-01", "--to", "2024-01-02", "--json").json == []
+    assert run("restatements", "--from", "2024-02", "--to", "2024-03", "--json").code == 2
     assert run("verify", "--again", "--budget", "1", "--json").json["left"] == 1
 
     sim.add_fault("error_451")
@@ -81,7 +82,7 @@ def test_a_verification_says_what_it_found_and_only_a_failure_is_one(run: Run, s
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("verify",), "Nothing is stored in silver/candle of what was asked for (any market)"),
+        (("verify",), "There is no lake at"),
         (("verify", "--from", "2024-01"), "A range has two ends"),
         (("verify", "--budget", "0"), "Invalid value for '--budget'"),
         (("verify", "--markets", "BTCUSDT"), "is not a market key"),
@@ -93,4 +94,11 @@ def test_wrong_use_is_refused(run: Run, tmp_path: Path, words: tuple[str, ...], 
     answer = run(*words)
     assert (answer.code, answer.out) == (2, ""), answer.said
     assert said in answer.said
-    assert written(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lake_without_a_candle_cannot_be_verified(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "lake" / "bronze").mkdir(parents=True)
+    answer = run("verify")
+    assert (answer.code, answer.out) == (2, ""), answer.said
+    assert "Nothing is stored in silver/candle of what was asked for (any market)" in answer.said

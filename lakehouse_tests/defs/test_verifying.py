@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.verifying import Verification, verify
+from lakehouse.cli.verifying import Verification, print_verification, verify
 from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.definitions import open_lake
 from lakehouse.defs.describe import asset_key
@@ -26,6 +26,7 @@ from lakehouse.query.lake import Lake
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket, Simulator
+from lakehouse.storage.layout import cell_path
 from lakehouse.storage.tables import CellRecord
 from lakehouse_tests.making import facts
 
@@ -250,6 +251,31 @@ def test_what_is_not_stored_cannot_be_verified(shell: Shell) -> None:
     assert shell.lake.ledger(API) == {}
 
 
+def test_a_budget_too_small_for_any_month_says_what_one_takes(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    """Running it again would never get on."""
+    silver = shell.lake.registry.dataset("candle").silver
+    shell.lake.tables.put(MarketTable, None, CellResult(market_frame([facts()]), {}))
+    for cell in (JANUARY, FEBRUARY):
+        shell.lake.tables.put(silver, cell, CellResult(silver.empty(), {}, CellFacts(evidence="totals")))
+    print_verification(shell.verify(budget=10), as_json=False)
+    assert "2 cells left, and the next takes 44 requests, more than the budget: raise --budget" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_damaged_cell_is_named_and_fails(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    silver = shell.lake.registry.dataset("candle").silver
+    for cell in (JANUARY, FEBRUARY):
+        shell.lake.tables.put(silver, cell, CellResult(silver.empty(), {}, CellFacts(evidence="rows_api")))
+    shell.lake.objects.put(cell_path(silver, FEBRUARY), b"PAR1")
+    found = shell.verify(BTC)
+    assert found.failed == {f"{SILVER} {FEBRUARY}": "its object is damaged: build it again"}
+    print_verification(found, as_json=False)
+    said = capsys.readouterr().out
+    assert "is damaged" in said
+    assert "every cell already" not in said
+    assert shell.verify(BTC, span=JANUARY.window).failed == {}
+    assert shell.verify(BTC, span=FEBRUARY.window).failed == found.failed, "also where nothing else is stored"
+
+
 def test_cells_are_asked_about_newest_first_and_again_those_asked_longest_ago(shell: Shell) -> None:
     dataset, tables = shell.lake.registry.dataset("candle"), shell.lake.tables
     assert dataset.api is not None
@@ -266,7 +292,10 @@ def test_cells_are_asked_about_newest_first_and_again_those_asked_longest_ago(sh
     assert planned() == ([march, march_eth, february, february_eth, january_eth], 0)
     assert plan(shell.lake, dataset, [], None, 1000).wanted[march] == TimeRange.parse("2024-03-01", "2024-03-20"), "whole days of the open month"
     assert planned(budget=(28 + 2) * 2 + 44) == ([march, march_eth, february], 2), "19 days take 28 pages, February 42, and two candles beside each"
+    assert [plan(shell.lake, dataset, [], None, budget).next_requests for budget in (10, 104, 1000)] == [30, 44, 0]
     assert planned(span=SPAN, markets=(ETH,)) == ([february_eth, january_eth], 0)
+    with pytest.raises(NothingStoredError, match=GONE.key):
+        planned(markets=(ETH, GONE))
 
     for hours, cell, outcome in ((2, march, "rows"), (1, february_eth, "empty")):
         whole = plan(shell.lake, dataset, [], None, 1000, again=True).wanted[cell]

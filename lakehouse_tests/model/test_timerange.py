@@ -63,7 +63,7 @@ def test_dates_are_read_as_utc(text: str | date, meant: str) -> None:
     assert parse_instant(text).tzinfo is UTC
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2024-13", "2024-1", "2024-02-30", "20240", "2024-02-05 25:00"])
+@pytest.mark.parametrize("text", ["", "yesterday", "2024-13", "2024-1", "2024-02-30", "20240", "2024-02-05 25:00", None, 2024])
 def test_other_text_is_refused_with_what_was_expected(text: str) -> None:
     with pytest.raises(TimeFormatError, match="Expected YYYY-MM-DD"):
         parse_instant(text)

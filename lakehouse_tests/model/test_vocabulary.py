@@ -26,7 +26,21 @@ def test_a_market_key_reads_back(market_type: str, symbol: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["", "BTCUSDT", "binance:BTCUSDT", "binance-spot", "binance-spot:", "binance-um:BTCUSDT", "Binance-spot:BTC", "binance-spot:A,B", "binance-spot:A|B", "a-spot:B C"]
+    "key",
+    [
+        "",
+        "BTCUSDT",
+        "binance:BTCUSDT",
+        "binance-spot",
+        "binance-spot:",
+        "binance-um:BTCUSDT",
+        "Binance-spot:BTC",
+        "binance-spot:A,B",
+        "binance-spot:A|B",
+        "a-spot:B C",
+        None,
+        ["binance-spot:BTCUSDT"],
+    ],
 )
 def test_other_market_keys_are_refused_with_an_example(key: str) -> None:
     with pytest.raises(MarketKeyError, match=r"spot, linear, inverse, such as binance-spot:BTCUSDT"):

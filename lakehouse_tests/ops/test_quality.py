@@ -2,15 +2,18 @@
 
 import pytest
 
-from lakehouse.datasets.candle import Candle
+from lakehouse.datasets.candle import Candle, CandleArchive, CandleWitness
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import NotALakeObjectError, NothingStoredError
 from lakehouse.model.result import CellFacts, CellResult, GapRun, Problem
 from lakehouse.ops.anomalies import CellAnomalies
-from lakehouse.ops.quality import CellQuality, quality_report, summary
+from lakehouse.ops.quality import DAMAGED, UNBUILT, CellQuality, lake_quality, quality_report, summary
+from lakehouse.query.lake import Lake
+from lakehouse.storage.layout import cell_path
 from lakehouse.storage.ledger import ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
-from lakehouse_tests.making import BTC, FEBRUARY, NOW, at, candles, minutes
+from lakehouse_tests.making import BTC, COIN, FEBRUARY, NOW, at, bronze, candles, minutes
 
 HALT = GapRun("halt", at("2024-02-10"), at("2024-02-10T01:00"), 60)
 PENDING = GapRun("absent", at("2024-04-08"), at("2024-04-09"), 1440)  # two days before `NOW`
@@ -65,3 +68,25 @@ def test_rows_in_quarantine_are_said(objects: LakeObjects) -> None:
     TableStore(objects).put(Candle, FEBRUARY, CellResult(candles(minutes("2024-02-01", 3), low=[99.0, 500.0, 99.0]), {}))
     (found,) = quality_report(ledger(objects, Candle), {}, NOW)
     assert (found.rows, found.rejected, found.state) == (2, 1, "warn")
+
+
+def test_a_damaged_cell_and_a_month_that_only_bronze_has_are_errors(objects: LakeObjects) -> None:
+    """Neither is in the ledger: whoever looks there alone says that all is well."""
+    store, january, march = TableStore(objects), FEBRUARY.shift(-1), FEBRUARY.shift(1)
+    for cell in (january, FEBRUARY, march):
+        store.put(CandleArchive, cell, CellResult(bronze(minutes(f"{cell.date}-01", 5)), {}))
+    for cell in (FEBRUARY, march):
+        store.put(Candle, cell, CellResult(candles(minutes(f"{cell.date}-01", 5)), {}))
+    store.put(CandleWitness, FEBRUARY.shift(-4), CellResult(bronze(minutes("2023-10-01", 1)), {}))  # what nothing is made of alone
+    objects.put(cell_path(Candle, march), (objects.get(cell_path(Candle, march)) or b"")[:200])
+
+    def told(*markets: object) -> list[tuple[str, str, list[str]]]:
+        return [(one.cell.date, one.state, [why for _, why in one.reasons]) for one in lake_quality(Lake(objects.root), Candle, markets, NOW)]  # type: ignore[arg-type]
+
+    assert told() == [("2024-01", "error", [UNBUILT]), ("2024-02", "good", []), ("2024-03", "error", [DAMAGED])]
+    assert told(BTC) == told()
+    with pytest.raises(NothingStoredError, match="BTCUSD_PERP"):
+        told(BTC, COIN)
+    objects.put("silver/candle/copy/data.parquet", b"")
+    with pytest.raises(NotALakeObjectError, match="copy"):
+        told()

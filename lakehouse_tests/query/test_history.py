@@ -16,7 +16,7 @@ from lakehouse.datasets.dataset import BronzeCell
 from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.exchanges.asking import HOUR, Answers
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import BeforeFirstReceiptError, FillAsOfError, MarketFactsMissingError, NoLakeError, OpenRangeError, UnknownTableError
+from lakehouse.model.errors import BeforeFirstReceiptError, FillAsOfError, MarketFactsMissingError, NoLakeError, NothingStoredError, OpenRangeError, UnknownTableError
 from lakehouse.model.interval import MINUTE as ONE_MINUTE
 from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.query.lake import Lake
@@ -129,6 +129,8 @@ def test_months_of_which_nothing_is_stored_have_no_rows_at_any_instant(objects: 
     assert living.lake.candles(BTC, "2023-01", "2025-01", as_of=NOW).equals(living.served[NOW])
     assert living.lake.candles(BTC, "2023-01", "2023-12", as_of=NOW - timedelta(days=400)).equals(Candle.empty())
     assert living.lake.candles(BTC, START + MINUTE, START + 2 * MINUTE, as_of=NOW)["open_time"].to_list() == [START + MINUTE]
+    with pytest.raises(NothingStoredError, match="BTCUSD_PERP"):
+        living.lake.candles(COIN, "2024-02", "2024-03", as_of=NOW)
 
 
 def test_a_lake_that_is_not_there_or_knows_not_the_market_is_refused(objects: LakeObjects) -> None:
@@ -156,9 +158,11 @@ def test_restatements_are_those_of_all_sources_but_the_witness(objects: LakeObje
         (BTC.key, START + 2 * MINUTE, "api", "changed", 8, 7, NOW + timedelta(hours=4)),
     ]
     assert living.lake.restatements().equals(found)
-    assert living.lake.restatements([COIN]).equals(found.clear())
+    for nothing in (lambda: living.lake.restatements([COIN]), lambda: living.lake.restatements(BTC, "2024-03", "2024-04", table="candle")):
+        with pytest.raises(NothingStoredError, match=r"bronze/candle_archive or bronze/candle_api of what was asked for \(binance-"):
+            nothing()
     assert living.lake.restatements(BTC, START, START + 2 * MINUTE)["source"].to_list() == ["monthly"]
-    assert living.lake.restatements(BTC, "2024-03", "2024-04", table="candle").height == 0
+    assert living.lake.restatements(BTC, START, START + MINUTE, table="candle").height == 0
     with pytest.raises(OpenRangeError):
         living.lake.restatements(start="2024-02")
     with pytest.raises(UnknownTableError, match="silver/candle"):
@@ -212,3 +216,12 @@ def test_a_dataset_id_names_cells_and_their_versions_and_nothing_else(objects: L
     assert lake.dataset_id("silver/candle", None, "2024-01", "2024-02") == january
     with pytest.raises(OpenRangeError):
         lake.dataset_id("silver/candle", start="2024-01")
+
+
+def test_nothing_has_no_dataset_id(objects: LakeObjects) -> None:
+    """The hash of nothing would be one name for every mistake."""
+    TableStore(objects).put(Candle, FEBRUARY, CellResult(candles(minutes("2024-02-05", 3)), {}))
+    lake = Lake(objects.root)
+    for asked in (("gold/vwap", BTC), ("gold/vwap",), ("candle", COIN), ("candle", [BTC, COIN]), ("candle", BTC, "2024-03", "2024-04"), ("candle", []), ("market",), ("gap", BTC)):
+        with pytest.raises(NothingStoredError, match=r"Nothing is stored in \w+/\w+ of what was asked for"):
+            lake.dataset_id(*asked)  # type: ignore[arg-type]

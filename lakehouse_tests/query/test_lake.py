@@ -16,7 +16,9 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
     MarketKeyError,
     NoLakeError,
+    NoRootError,
     NotALakeObjectError,
+    NothingStoredError,
     OpenRangeError,
     RangeBackwardsError,
     SqlError,
@@ -154,6 +156,12 @@ def test_what_cannot_be_meant_is_refused(lake: Lake, arguments: tuple[str, ...],
         lake.candles(*arguments)
 
 
+def test_a_market_that_the_lake_does_not_have_is_no_empty_answer(lake: Lake) -> None:
+    for asked in ({}, {"interval": "1h"}, {"fill": "null"}, {"as_of": "2024-03-01"}):
+        with pytest.raises(NothingStoredError, match=r"\(binance-spot:BTCUSTD\)"):
+            lake.candles("binance-spot:BTCUSTD", "2024-01", "2024-03", **asked)  # type: ignore[arg-type]
+
+
 # --- filled candles and gaps --------------------------------------------------------------------------------------------
 
 
@@ -212,7 +220,10 @@ def test_gaps_are_told_by_market_and_range_from_what_cells_say(objects: LakeObje
     assert lake.gaps([ETH])["halted_at"].to_list() == [halt.halted_at]
     assert lake.gaps()["gap_class"].to_list() == ["halt", "unproven", "halt"], "by the present clock"
     assert lake.gaps(BTC.key, "2024-01-05T10:30", "2024-02-03T00:10")["slot_count"].to_list() == [30, 10]
-    assert lake.gaps(BTC, "2023-01", "2024-01").is_empty()
+    for asked in ((BTC, "2023-01", "2024-01"), (None, "2030-01", "2030-02"), (COIN,), ([BTC, COIN], "2024-01", "2024-03")):
+        with pytest.raises(NothingStoredError, match=r"Nothing is stored in silver/candle of what was asked for .*Build it first"):
+            lake.gaps(*asked)
+    assert lake.gaps([ETH, BTC], "2024-02-01", "2024-02-02").is_empty(), "one that was not built for some months is no mistake"
     with pytest.raises(OpenRangeError):
         lake.gaps(BTC, "2024-01")
 
@@ -285,14 +296,26 @@ def test_a_range_has_two_ends(lake: Lake) -> None:
             lake.scan("candle", BTC, start, end)
 
 
+def test_a_folder_above_or_beside_a_lake_is_none(objects: LakeObjects) -> None:
+    """Its answers would all be empty, as those of a lake without a flaw."""
+    fill(objects, gold=False)
+    objects.put("ledger/notes", b"")
+    for place in (Path(objects.root).parent, Path(objects.root) / "silver", Path(objects.root) / "ledger"):
+        with pytest.raises(NoLakeError, match=str(place)):
+            Lake(place).gaps()
+    for nowhere in ("", " ", "/"):
+        with pytest.raises(NoRootError, match="is no place for a lake: expected a folder, or s3://"):
+            Lake(nowhere)
+
+
 def test_an_empty_lake_has_every_table_and_no_row(objects: LakeObjects) -> None:
-    objects.check_writable()
+    Path(objects.uri("landing")).mkdir(parents=True)
     empty = Lake(objects.root)
     for table in REGISTRY.tables:
         assert empty.scan(table.name).collect().is_empty()
         assert empty.records(table.name) == []
         assert empty.sql(f"SELECT * FROM {table.name.replace('/', '.')}").is_empty()
-    assert empty.candles(BTC, "2024-01", "2024-02", "1h").schema == REGISTRY.table("candle_1h").polars_schema()
+    assert empty.gaps().is_empty()
     assert empty.markets().schema == MarketTable.polars_schema()
 
 
@@ -310,6 +333,13 @@ def test_tables_are_found_by_name_with_or_without_their_zone(lake: Lake) -> None
     assert {len(lake.records(name)) for name in ("silver/candle", "silver.candle", "candle")} == {8}
     with pytest.raises(UnknownTableError, match=r"no table 'candles'; known: silver/market"):
         lake.scan("candles")
+
+
+def test_conflicts_of_what_is_not_stored_are_not_none(lake: Lake) -> None:
+    assert lake.conflicts(BTC, "2024-01", "2024-02").is_empty()
+    for asked in (("binance-spot:BTCUSTD",), ([BTC, COIN, "binance-spot:BTCUSTD"], "2024-01", "2024-03"), (None, "2030-01", "2030-02")):
+        with pytest.raises(NothingStoredError):
+            lake.conflicts(*asked)  # type: ignore[arg-type]
 
 
 # --- SQL ----------------------------------------------------------------------------------------------------------------
@@ -336,8 +366,22 @@ def test_instants_in_sql_are_utc(lake: Lake) -> None:
     assert lake.sql("SELECT count(*) AS n FROM silver.candle WHERE open_time >= TIMESTAMPTZ '2024-02-01'")["n"].to_list() == [4 * 1320]
 
 
+def test_the_difference_of_two_instants_is_a_duration(lake: Lake) -> None:
+    found = lake.sql("SELECT 1 AS one, max(open_time) - min(open_time) AS span, NULL::INTERVAL AS none FROM silver.candle")
+    assert found.rows() == [(1, timedelta(days=2, minutes=-1), None)]
+    assert found.schema["span"] == pl.Duration("us")
+    assert lake.sql("SELECT INTERVAL 1 DAY AS day WHERE false").schema["day"] == pl.Duration("us")
+    assert lake.sql("SELECT to_seconds(-1.5) AS back")["back"].item() == timedelta(seconds=-1.5)
+
+
+def test_an_interval_with_months_or_without_end_is_text(lake: Lake) -> None:
+    found = lake.sql("SELECT unnest([INTERVAL 1 YEAR, INTERVAL '1 day 1.5 seconds', NULL]) AS long, INTERVAL 2000000000 DAY AS endless")
+    assert found["long"].to_list() == ["12 months, 0 days, 0.000000 seconds", "0 months, 1 days, 1.500000 seconds", None]
+    assert found["endless"][0] == "0 months, 2000000000 days, 0.000000 seconds"
+
+
 def test_a_view_has_the_same_columns_with_and_without_objects(lake: Lake, objects: LakeObjects) -> None:
-    objects.check_writable()
+    Path(objects.uri("landing")).mkdir(parents=True)
     for table in ("silver.candle", "gold.vwap", "silver.gap", "silver.market"):
         full, empty = (one.sql(f"SELECT * FROM {table} LIMIT 1") for one in (lake, Lake(objects.root)))
         assert full.columns == empty.columns
@@ -351,6 +395,9 @@ def test_a_view_has_the_same_columns_with_and_without_objects(lake: Lake, object
         ("SELECT * FROM nowhere.candle", r'schema "nowhere" does not exist\.\nKnown tables: silver\.market'),
         ("SELECT nothing FROM silver.candle", "nothing"),
         ("SELECT CAST(symbol AS INTEGER) FROM silver.candle", "Could not convert"),
+        ("SELECT [max(open_time) - min(open_time)] AS spans FROM silver.candle", r"INTERVAL within spans .* CAST"),
+        ("SELECT union_value(a := 1) AS one", r"Union.* CAST"),
+        ("SELECT open, open FROM silver.candle", r"more than once.* a name of its own"),
         ("", ""),
     ],
 )

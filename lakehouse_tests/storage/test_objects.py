@@ -36,6 +36,21 @@ def test_a_lake_is_made_where_there_is_none(tmp_path: Path) -> None:
     objects.check_writable()
     assert list(objects.list("ledger")) == []
     assert objects.uri("a/b") == str(tmp_path / "not" / "yet" / "a" / "b")
+    assert list(tmp_path.iterdir()) == [], "and of the probe nothing is left"
+    objects.put("a/b", b"")
+    objects.check_writable()
+    assert [path.name for path in (tmp_path / "not" / "yet").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("zone", ["bronze", "silver", "gold", "landing"])
+def test_a_lake_is_where_one_of_its_zones_is(objects: LakeObjects, zone: str) -> None:
+    assert not objects.exists()
+    objects.put("ledger/silver/candle.parquet", b"")
+    objects.put(f"else/{zone}/data.parquet", b"")
+    objects.put(f"{zone}_notes/data.parquet", b"")
+    assert not objects.exists()
+    objects.put(f"{zone}/candle/data.parquet", b"")
+    assert objects.exists()
 
 
 @pytest.mark.parametrize("root", ["file", "file/below", "gs3://bucket/prefix"])
