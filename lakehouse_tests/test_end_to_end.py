@@ -314,7 +314,7 @@ def test_gaps_of_a_range_name_the_months_in_it_that_are_not_stored(run: Run, fol
     for month in ("2024-01", "2024-03"):
         TableStore(LakeObjects(folder / "lake")).put(Candle, Cell(month, Market.parse(BTC)), CellResult(Candle.empty(), {}))
     assert f"Nothing is stored of 1 month between others: 2024-02|{BTC}" in run("gaps").said
-    assert "months between others: 2024-02" in run("gaps", "--from", "2024-02", "--to", "2024-04").said
+    assert "month between others: 2024-02" in run("gaps", "--from", "2024-02", "--to", "2024-04").said
     assert "between others" not in run("gaps", "--from", "2024-03", "--to", "2024-04").said
 
 
