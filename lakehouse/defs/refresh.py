@@ -225,7 +225,7 @@ def _bronze_reasons(
     for cell in _turned(cells, lake.clock()):
         if cell.own_market.exchange in lake.exchanges:
             wanted.setdefault(cell.own_market, {table.name: []})[table.name].append(cell)
-    listed = {market: by_table[table.name] for market, by_table in _list_soon(lake, wanted, tick).items()}
+    listed = {market: by_table[table.name] for market, by_table in _list_soon(lake, wanted, tick).items() if by_table}
     files = {cell: _files(listed[cell.own_market], cell) for cell in cells if cell.own_market in listed and listed[cell.own_market].is_due(cell, stored.get(cell))}
     behind = witness_behind(lake, dataset, {cell: stored[cell] for cell in cells if cell in stored})
     return {**behind, **files}, [cell for cell in cells if cell.own_market not in listed]
@@ -274,7 +274,7 @@ def _files(listing: MarketListing, cell: Cell) -> str:
 
 
 def _list_soon(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cell]]], tick: Tick) -> dict[Market, dict[str, MarketListing]]:
-    """Listings by market and table, of as many markets, in order, as there is time for."""
+    """Listings by market and table, of as many markets, in order, as there is time for; none of one that alone cannot be listed."""
     found: dict[Market, dict[str, MarketListing]] = {}
     deadline = time.monotonic() + _SECONDS
     for start in range(0, len(wanted), _AT_ONCE):
@@ -283,11 +283,32 @@ def _list_soon(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cel
             tick.notes.append(f"{len(wanted) - len(found)} markets are left for the next tick")
             break
         try:
-            listed = {name: list_archive(lake, name, [cell for market in batch for cell in wanted[market][name]]) for name in wanted[batch[0]]}
+            found |= _listings(lake, {market: wanted[market] for market in batch})
         except ListingUnreachableError as error:
             tick.notes.append(str(error))
-            break
-        found |= {market: {name: by_market[market] for name, by_market in listed.items() if market in by_market} for market in batch}
+            alone = _one_by_one(lake, {market: wanted[market] for market in batch})
+            if not any(alone.values()) and len(batch) > 1:
+                break  # it is the archive that cannot be reached
+            found |= alone
+    return found
+
+
+def _listings(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cell]]]) -> dict[Market, dict[str, MarketListing]]:
+    tables = next(iter(wanted.values()))
+    listed = {name: list_archive(lake, name, [cell for of_table in wanted.values() for cell in of_table[name]]) for name in tables}
+    return {market: {name: by_market[market] for name, by_market in listed.items() if market in by_market} for market in wanted}
+
+
+def _one_by_one(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cell]]]) -> dict[Market, dict[str, MarketListing]]:
+    """Listings of markets that together could not be listed: one that cannot be holds up nobody. Given up where the first two cannot."""
+    found: dict[Market, dict[str, MarketListing]] = {}
+    for market, of_market in wanted.items():
+        try:
+            found |= _listings(lake, {market: of_market})
+        except ListingUnreachableError:
+            found[market] = {}
+            if len(found) == 2 and not any(found.values()):
+                break
     return found
 
 

@@ -18,6 +18,7 @@ from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import bronze_due, list_archive, refresh_markets
 from lakehouse.exchanges.listing import MarketListing
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import ListingUnreachableError
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
@@ -209,3 +210,34 @@ def test_a_tick_without_time_for_all_markets_begins_with_others_every_hour(tmp_p
         assert [len(found) for found in ticks] == [4] * 8
         assert listed_at(3) == ticks[3]  # a tick that is evaluated again looks at the same
         assert set().union(*ticks) == set(markets)
+
+
+def test_a_market_that_cannot_be_listed_holds_up_nobody_and_no_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    markets = [Market("binance", "spot", f"C{n:02}USDT") for n in range(6)]
+    bad: list[Market] = []
+    seen: set[Market] = set()
+
+    def list_most(lake: LakeServices, table: str, cells: list[Cell]) -> dict[Market, MarketListing]:
+        if any(cell.market in bad for cell in cells):
+            raise ListingUnreachableError("http://archive", table, "403")
+        seen.update(cell.own_market for cell in cells)
+        return list_archive(lake, table, cells)
+
+    with Simulator(markets=[listed(market, datetime(2024, 4, 29, tzinfo=UTC)) for market in markets], now=NOW) as sim:
+        lake = lake_at(tmp_path / "lake", sim)
+        refresh_markets(lake, markets)
+        witness = lake.registry.table(WITNESS)
+        for market in markets:
+            lake.tables.put(witness, Cell("2024-05", market), CellResult(witness.empty(), {}))
+        monkeypatch.setattr(refresh, "list_archive", list_most)
+        monkeypatch.setattr(refresh, "_AT_ONCE", 4)
+        for bad[:] in ([markets[0]], [markets[-1]], [markets[1], markets[4]], [markets[0], markets[-1]]):
+            progress = Round()
+            for look in (lambda: candles_closed(lake, markets, {}, Attempts()), lambda progress=progress: archive_published(lake, markets, {}, Attempts(), progress)):
+                seen.clear()
+                assert look().notes
+                assert seen == set(markets) - set(bad)
+            assert progress.after == "", "the round came to its end"
+        bad[:], progress = markets, Round(after=markets[1].key)
+        assert archive_published(lake, markets, {}, Attempts(), progress).notes
+        assert progress.after == markets[1].key, "the archive is away: no market was passed over"
