@@ -29,7 +29,7 @@ test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" $(COVERAGE)
 
 test-slow: .venv/.dev
-	$(BIN)/pytest -n 2 --dist loadfile -m slow $(COVERAGE)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(COVERAGE)
 
 ui: setup
 	$(BIN)/lakehouse ui

@@ -13,6 +13,7 @@ from lakehouse_tests.making import NOW
 
 CLOSED = "http://127.0.0.1:9"  # nothing listens there: a test that forgets to say where to look is refused at once
 _KEPT = ("LAKEHOUSE_REAL_DATA",)
+_LONGEST = ("test_ui.py", "test_builds_on_s3.py", "test_refresh.py", "test_faults.py", "test_determinism.py", "test_end_to_end.py")
 
 settings.register_profile("lakehouse", max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lakehouse")
@@ -33,6 +34,11 @@ def pytest_configure() -> None:
         "AWS_CONFIG_FILE": os.devnull,
         "POLARS_MAX_THREADS": "2",
     }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin: of two processes none is left with minutes of work when the other is done."""
+    items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
 
 
 @pytest.fixture(autouse=True)
