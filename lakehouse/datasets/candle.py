@@ -149,7 +149,7 @@ DOUBT_RULES = (
         "one trade, or none, makes no range",
     ),
 )
-_UNLIKELY = ~pl.all_horizontal(rule.holds.fill_null(True) for rule in DOUBT_RULES)
+_UNLIKELY = ~pl.all_horizontal(rule.is_kept for rule in DOUBT_RULES)
 
 
 def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
@@ -197,7 +197,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     return CellResult(good, input_versions(Candle, bronze, cell, market), facts, pl.concat([broken, late.with_columns(rule=pl.lit("after_delisting")), unserved]))
 
 
-_IS_SOUND = pl.all_horizontal(*(rule.holds.fill_null(True) for rule in CandleColumns.rules()))
+_IS_SOUND = pl.all_horizontal(*(rule.is_kept for rule in CandleColumns.rules()))
 """Whether published values keep the row rules, those of columns that silver adds left out."""
 
 

@@ -69,6 +69,11 @@ class Rule:
     holds: pl.Expr = field(compare=False)
     description: str
 
+    @property
+    def is_kept(self) -> pl.Expr:
+        """`holds`, never null."""
+        return self.holds.fill_null(True)
+
 
 class Table:
     """Base of all table declarations. Subclasses set the class attributes below and list columns as `Column` attributes.
@@ -185,7 +190,7 @@ class Table:
         import pandera.polars as pandera
 
         def check(rule: Rule) -> Any:
-            return pandera.Check(lambda data: data.lazyframe.select(rule.holds.fill_null(True)), name=rule.name, description=rule.description)
+            return pandera.Check(lambda data: data.lazyframe.select(rule.is_kept), name=rule.name, description=rule.description)
 
         columns = {name: pandera.Column(column.dtype, nullable=column.nullable, description=cls.comment(name)) for name, column in cls.columns.items()}
         return pandera.DataFrameSchema(columns, checks=[check(rule) for rule in cls.rules()], unique=list(cls.key), strict=True, ordered=True, name=cls.name)
@@ -208,14 +213,14 @@ class Table:
         broken = [rule for rule, ok in zip(cls.rules(), held, strict=False) if not ok]
         if not broken:
             return frame, frame.clear().with_columns(pl.lit("", pl.String).alias("rule"))
-        verdict = pl.coalesce([pl.when(~rule.holds.fill_null(True)).then(pl.lit(rule.name)) for rule in broken])
+        verdict = pl.coalesce([pl.when(~rule.is_kept).then(pl.lit(rule.name)) for rule in broken])
         judged = frame.with_columns(verdict.alias("rule"))
         return judged.filter(pl.col("rule").is_null()).drop("rule"), judged.filter(pl.col("rule").is_not_null())
 
     @classmethod
     @cache
     def _verdicts(cls) -> tuple[pl.Expr, ...]:
-        return tuple(rule.holds.fill_null(True).all().alias(rule.name) for rule in cls.rules())
+        return tuple(rule.is_kept.all().alias(rule.name) for rule in cls.rules())
 
     @classmethod
     def conform(cls, frame: pl.DataFrame, cell: Cell | None) -> pl.DataFrame:
