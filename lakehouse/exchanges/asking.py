@@ -93,7 +93,7 @@ def api_questions(cell: Cell, archive: CellRecord | None, stored: CellRecord | N
     tail = day_range(f"{covered:%Y-%m-%d}").end if covered else cell.window.start, cell.window.end
     wanted = [span for start, end in (*doubts, tail) if (span := _in_life(start, min(end, hour), market))]
     asked = _final(stored.facts.asked, market, now) if stored else []
-    ends = {asking.end for asking in asked if asking.outcome in ("rows", "empty")}
+    ends = {asking.end for asking in asked if asking.is_of_candles}
 
     def question(span: TimeRange) -> Question:
         goes_on = span.start in ends
@@ -101,7 +101,7 @@ def api_questions(cell: Cell, archive: CellRecord | None, stored: CellRecord | N
 
     questions = [question(span) for span in unanswered(wanted, asked)]
     last = max((record.last_time for record in (archive, stored) if record and record.last_time), default=None)
-    silent = [asking for asking in asked if asking.end == cell.window.end and asking.outcome in ("rows", "empty") and asking.after is None]
+    silent = [asking for asking in asked if asking.end == cell.window.end and asking.is_of_candles and asking.after is None]
     if not questions and silent and (last is None or last < cell.window.end - MINUTE.delta) and not (market and market.delisted):
         at = max(asking.at for asking in silent)
         if at < min(hour, cell.window.end + LISTING_BREAK):

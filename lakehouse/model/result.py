@@ -56,6 +56,11 @@ class Asked:
     before: datetime | None = None
     after: datetime | None = None
 
+    @property
+    def is_of_candles(self) -> bool:
+        """Whether it says which candles there are."""
+        return self.outcome in ("rows", "empty")
+
 
 _INSTANTS = ("start", "end", "at", "before", "after", "asked_at", "halted_at")
 _Record = TypeVar("_Record", GapRun, Asked)

@@ -38,7 +38,7 @@ def with_answers(asked: Sequence[Asked], fresh: Sequence[Asked]) -> tuple[Asked,
     Answers that overlap become one, so an hourly refresh does not grow without bound; answers that merely touch do not, for between them nothing shows
     that no candle is missing. Of earlier attempts without an answer nothing is kept: what is still open is among the new ones.
     """
-    answers = _overlapping_joined(asking for asking in (*asked, *fresh) if asking.outcome in ("rows", "empty"))
+    answers = _overlapping_joined(asking for asking in (*asked, *fresh) if asking.is_of_candles)
     # That a market is unknown says nothing of candles: it is kept apart, and where it was known at another time that counts.
     unknown = _overlapping_joined(asking for asking in (*asked, *fresh) if asking.outcome == "unknown" and unanswered([TimeRange(asking.start, asking.end)], answers))
     failures = [asking for asking in fresh if asking.outcome == "unreachable"]

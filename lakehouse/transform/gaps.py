@@ -70,7 +70,7 @@ def find_gaps(
     if not missing.height:
         return ()
     api = api_times if api_times is not None else times.clear()
-    answered = [asking for asking in asked if asking.outcome in ("rows", "empty")]
+    answered = [asking for asking in asked if asking.is_of_candles]
     outside = pl.lit(False)
     if listed is not None:
         outside = outside | (pl.col("slot") + step <= listed)
