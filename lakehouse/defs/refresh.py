@@ -276,17 +276,17 @@ def _files(listing: MarketListing, cell: Cell) -> str:
 def _list_soon(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cell]]], tick: Tick) -> dict[Market, dict[str, MarketListing]]:
     """Listings by market and table, of as many markets, in order, as there is time for; none of one that alone cannot be listed."""
     found: dict[Market, dict[str, MarketListing]] = {}
-    deadline = time.monotonic() + _SECONDS
-    for start in range(0, len(wanted), _AT_ONCE):
-        batch = list(wanted)[start : start + _AT_ONCE]
+    deadline, entries = time.monotonic() + _SECONDS, list(wanted.items())
+    for start in range(0, len(entries), _AT_ONCE):
+        batch = dict(entries[start : start + _AT_ONCE])
         if time.monotonic() > deadline:
             tick.notes.append(f"{len(wanted) - len(found)} markets are left for the next tick")
             break
         try:
-            found |= _listings(lake, {market: wanted[market] for market in batch})
+            found |= _listings(lake, batch)
         except ListingUnreachableError as error:
             tick.notes.append(str(error))
-            alone = _one_by_one(lake, {market: wanted[market] for market in batch})
+            alone = _one_by_one(lake, batch)
             if not any(alone.values()) and len(batch) > 1:
                 break  # it is the archive that cannot be reached
             found |= alone
