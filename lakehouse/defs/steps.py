@@ -182,8 +182,14 @@ def _with_rest(lake: LakeServices, cells: Iterable[Cell]) -> Iterator[Cell]:
 
 def witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, known: Mapping[Market, MarketFacts]) -> dict[Cell, TimeRange]:
     """The witnesses that have to be asked for, with the range that can be."""
+    return _witness_wanted(lake, dataset, cells, stored, known, _revised(lake, dataset))
+
+
+def _witness_wanted(
+    lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, known: Mapping[Market, MarketFacts], revised: Mapping[Cell, datetime | None]
+) -> dict[Cell, TimeRange]:
     assert dataset.witness is not None, "asked of a dataset that has one"
-    now, revised = lake.clock(), _revised(lake, dataset)
+    now = lake.clock()
     wanted = {}
     for cell in _with_rest(lake, cells):
         record, market = stored.get(cell), known.get(cell.own_market)
@@ -213,10 +219,12 @@ def api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stor
 
 def rest_cells(lake: LakeServices, dataset: Dataset, table: type[ApiTable], cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
     """Cells of a bronze table made from answers of REST APIs: those with nothing to ask as they are."""
-    stored, known, revised = lake.ledger(table.name), known_markets(lake), _revised(lake, dataset) if table is dataset.witness else {}
+    stored, known = lake.ledger(table.name), known_markets(lake)
     wanted: Mapping[Cell, list[Question]]
+    revised: Mapping[Cell, datetime | None] = {}
     if table is dataset.witness:
-        interval, wanted = HOUR, {cell: [Question(span)] for cell, span in witness_wanted(lake, dataset, cells, stored, known).items()}
+        revised = _revised(lake, dataset)
+        interval, wanted = HOUR, {cell: [Question(span)] for cell, span in _witness_wanted(lake, dataset, cells, stored, known, revised).items()}
     else:
         interval, wanted = MINUTE, api_wanted(lake, dataset, cells, stored, known)
     yield from ((cell, stored.get(cell)) for cell in cells if cell not in wanted)
