@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from lakehouse.cli.console import build_progress, err, flagged, out, print_frame, print_json, print_table
-from lakehouse.model.errors import LakehouseError, NoLakeError, NoMarketError, OpenRangeError, UsageError
+from lakehouse.model.errors import LakehouseError, NoMarketError, OpenRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
@@ -239,8 +239,7 @@ def verify(
     span = TimeRange.parse(start, end) if start is not None and end is not None else None
     settings, wanted = Settings(), _wanted(markets)
     lake = open_lake(settings)
-    if not lake.objects.exists():
-        raise NoLakeError(lake.objects.root)  # before a folder is made of a mistyped root
+    lake.objects.require_lake()  # before a folder is made of a mistyped root
     with open_instance(settings) as instance, build_progress(as_json) as progress:
         lake.progress = progress.cell
         found = verify(lake, instance, wanted, span, budget, again, progress.announce)

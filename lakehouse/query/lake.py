@@ -12,7 +12,7 @@ import polars as pl
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import FillAsOfError, NoLakeError, NotALakeObjectError, NothingStoredError, OpenRangeError, UnknownFillError
+from lakehouse.model.errors import FillAsOfError, NotALakeObjectError, NothingStoredError, OpenRangeError, UnknownFillError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
@@ -230,8 +230,7 @@ class Lake:
 
     def records(self, table: str) -> list[CellRecord]:
         """What is stored of a table, a record per object."""
-        if not self.objects.exists():
-            raise NoLakeError(self.objects.root)
+        self.objects.require_lake()
         return records(self.objects, self.registry.table(table))
 
     def stored(self, table: str) -> dict[Cell, CellRecord]:
@@ -240,8 +239,7 @@ class Lake:
 
     def survey(self, table: str) -> Survey:
         """The stored cells of a table with cells, and an error per object in its folder that is damaged or none of its cells."""
-        if not self.objects.exists():
-            raise NoLakeError(self.objects.root)
+        self.objects.require_lake()
         return survey(self.objects, self.registry.table(table))
 
     def _readable(self, table: type[Table], asked: Callable[[Cell], bool]) -> list[CellRecord]:
@@ -267,8 +265,7 @@ class Lake:
     def _require_market(self, market: Market) -> None:
         """A market without a candle is most often a mistyped one: that is no answer, as no candle in a range would be."""
         table = self.registry.table("silver/candle")
-        if not self.objects.exists():
-            raise NoLakeError(self.objects.root)
+        self.objects.require_lake()
         if next(self.objects.list(market_prefix(table, market)), None) is None:
             raise NothingStoredError(table.name, [market.key])
 
@@ -289,8 +286,7 @@ class Lake:
 
     def _of_market(self, table: type[Table], market: Market, span: TimeRange | None = None) -> dict[Cell, CellRecord]:
         """As `_readable`, of one market and the months of a range, or of all, in order of time."""
-        if not self.objects.exists():
-            raise NoLakeError(self.objects.root)
+        self.objects.require_lake()
         if span:
             months = span.months()
         else:
@@ -302,8 +298,7 @@ class Lake:
 
     def _rows_as_of(self, table: type[Table], market: Market, span: TimeRange, instant: datetime) -> pl.DataFrame:
         """As `_rows`, of a silver table at an instant."""
-        if not self.objects.exists():
-            raise NoLakeError(self.objects.root)
+        self.objects.require_lake()
         return rows_as_of(self.objects, self.registry.dataset(table.name), [Cell(month, market) for month in span.months()], instant)
 
     def _rows(self, table: type[Table], market: Market, span: TimeRange) -> pl.DataFrame:

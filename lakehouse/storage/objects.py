@@ -15,7 +15,7 @@ from filelock import FileLock
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
-from lakehouse.model.errors import NoRootError, RootNotWritableError, StoreCredentialsError, StoreError
+from lakehouse.model.errors import NoLakeError, NoRootError, RootNotWritableError, StoreCredentialsError, StoreError
 from lakehouse.storage.aws import aws_session
 from lakehouse.storage.refusals import NO_BUCKET, refusal
 
@@ -121,6 +121,16 @@ class LakeObjects:
             return any(Path(self.uri(zone)).is_dir() for zone in _ZONES)
         self._seen = self._seen or any(self._has(zone) for zone in _ZONES)
         return self._seen
+
+    def require_lake(self) -> None:
+        """Refuse to read where no lake lies.
+
+        Raises:
+            NoLakeError: As said.
+            StoreError: By class.
+        """
+        if not self.exists():
+            raise NoLakeError(self.root)
 
     def _has(self, folder: str) -> bool:
         """Whether there is any object below a folder; their tables are listed, not they."""
