@@ -177,9 +177,7 @@ def conflicts(
     as_json: Json = False,
 ) -> None:
     """Every value of every candle on which sources disagreed, and the rule that chose one."""
-    import polars as pl
-
-    from lakehouse.query.lake import Lake
+    from lakehouse.query.lake import MARKET_KEY, Lake
     from lakehouse.settings import Settings
 
     frame = Lake(Settings().root).conflicts(_wanted(markets) or None, start, end)
@@ -191,7 +189,7 @@ def conflicts(
         return
     disputed = frame.filter(variant=1)
     shown = ["open_time", "sources", "decided_by", "is_served", "is_settled", "open", "high", "low", "close", "volume", "trade_count"]
-    rows = frame.select(pl.format("{}-{}:{}", "exchange", "market_type", "symbol").alias("market"), *shown)
+    rows = frame.select(MARKET_KEY.alias("market"), *shown)
     print_frame(f"{count_of(disputed.height, 'candle')} disputed, {disputed['is_settled'].sum():,} of them settled by a proof", rows, _NARROWER)
 
 

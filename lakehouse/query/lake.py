@@ -33,6 +33,10 @@ from lakehouse.transform.resample import resample
 Instant = str | date | datetime
 
 
+MARKET_KEY = pl.format("{}-{}:{}", "exchange", "market_type", "symbol")
+"""The key of the market in a row of a table that holds many."""
+
+
 class Lake:
     """A lake, for reading.
 
@@ -335,7 +339,7 @@ class Lake:
         hive_schema = dict.fromkeys([*above, *hive], pl.String) if hive else None
         rows = pl.scan_parquet(paths, hive_partitioning=bool(hive), hive_schema=hive_schema, glob=False, storage_options=self.objects.reader_options).select(schema.names())
         if markets is not None and table.shape != "cells" and "symbol" in table.columns:
-            rows = rows.filter(pl.format("{}-{}:{}", "exchange", "market_type", "symbol").is_in([market.key for market in markets]))
+            rows = rows.filter(MARKET_KEY.is_in([market.key for market in markets]))
         time = _time_column(table)
         if span is None or time is None:
             return rows
