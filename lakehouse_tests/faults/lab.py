@@ -186,6 +186,6 @@ def versions(lake: LakeServices) -> dict[str, str]:
     return {f"{table.name} {cell}": record.version for table in tables for cell, record in lake.ledger(table.name).items()}
 
 
-def lake_at(root: Path, url: str, clock: Callable[[], datetime]) -> LakeServices:
+def lake_at(root: Path, url: str, clock: Callable[[], datetime], start: str = "2023-12") -> LakeServices:
     """A lake beside an exchange."""
-    return open_lake(Settings(root=str(root), start="2023-12", binance_archive_url=url, binance_rest_url=url), clock=clock)
+    return open_lake(Settings(root=str(root), start=start, binance_archive_url=url, binance_rest_url=url), clock=clock)
