@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import ClassVar
+from datetime import datetime
+from typing import ClassVar, NamedTuple
 
 import polars as pl
 
@@ -11,14 +11,17 @@ from lakehouse.datasets.dataset import ApiTable, ArchiveTable, BronzeCell, Bronz
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
 from lakehouse.model.interval import MINUTE
-from lakehouse.model.result import Asked, CellFacts, CellResult, GapRun, Problem
+from lakehouse.model.result import CellFacts, CellResult, GapRun, Problem
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
-from lakehouse.model.timerange import day_range
-from lakehouse.transform.asking import was_asked_after
+from lakehouse.model.timerange import TimeRange, day_range
+from lakehouse.transform.asking import merged, was_asked_after
+from lakehouse.transform.contradictions import find_contradictions
 from lakehouse.transform.doubt import Doubt, days_in_doubt
 from lakehouse.transform.gaps import find_gaps
+from lakehouse.transform.healing import Served, confirmed_times, explained_slots, judge_problems
 from lakehouse.transform.history import LINEAGE, newest
-from lakehouse.transform.reconcile import evidence, reconcile
+from lakehouse.transform.reconcile import Reconciled, evidence, reconcile
+from lakehouse.transform.witness import HOUR, confirmed_hours, judge
 
 _LAST = pl.duration(microseconds=1)
 _KEY = ("open_time",)
@@ -161,18 +164,20 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         market: Facts of the market: contract size, listed and delisted instants.
 
     Returns:
-        The served rows; rejected rows with their rule; gaps, conflicts and evidence.
+        The served rows; rejected rows with their rule; gaps, conflicts, contradictions and evidence.
     """
-    sources, witness = _sources(bronze), _fresh_witness(bronze)
-    settled = reconcile(sources, _KEY, witness, is_sound=_IS_SOUND)
+    sources, witness = _sources(bronze), _witness(bronze)
+    settled = _reconciled(bronze, sources, witness)
     good, broken = Candle.split(_to_silver(settled.rows, market))
     late = good.filter(pl.col("open_time") >= market.delisted) if market.delisted else good.clear()
     good = good.filter(pl.col("open_time") < market.delisted) if late.height else good
-    served = settled.rows.join(good, on="open_time", how="semi", maintain_order="left") if good.height < settled.rows.height else settled.rows
-    unserved = _to_silver(settled.unserved, market).with_columns(settled.unserved["rule"])
+    served, judged = settled.rows, settled.judged
+    if good.height < served.height:
+        served = served.join(good, on="open_time", how="semi", maintain_order="left")
+        judged = judge(served, witness.rows, answered=witness.answered) if witness else None
     asked = bronze[CandleApi.name].facts.asked if CandleApi.name in bronze else ()
     ends = [part.facts.asked_until for part in bronze.values() if part.facts.asked_until]
-    asked_until = cell.window.clip(max([*ends, *(asking.end for asking in asked if asking.outcome != "unreachable")], default=cell.window.start))
+    asked_until = cell.window.clip(max([*ends, *(asking.end for asking in asked if asking.is_answer)], default=cell.window.start))
     gaps = find_gaps(
         good["open_time"],
         cell.window,
@@ -184,40 +189,45 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         asked,
         sources["api"]["open_time"] if "api" in sources else None,
         good.filter("is_truncated").select("open_time", "close_time"),
+        confirmed_hours(judged, witness.answered) if witness and judged is not None else None,
     )
+    contradictions = find_contradictions(judged, asked_until, settled.wholesale, [name for name in PublishedCandle.names() if name not in _KEY])
+    problems = tuple(problem for part in bronze.values() for problem in part.facts.problems)
     facts = CellFacts(
         gaps=gaps,
         conflict_count=settled.conflict_count,
-        evidence=evidence(served, sources, _KEY, witness),
+        evidence=evidence(served, sources, _KEY, judged, bool(contradictions)),
         asked_until=asked_until,
-        problems=tuple(_healed(problem, asked, gaps) for part in bronze.values() for problem in part.facts.problems),
+        problems=_healed(problems, served, sources, gaps, asked_until, settled, judged, cell, market, bronze.get(CandleWitness.name) if witness else None),
         unsettled_count=settled.unsettled_count,
         conflict_digest=hashlib.sha256(settled.conflicts.write_csv().encode()).hexdigest()[:32] if settled.conflict_count else "",
+        contradictions=contradictions,
     )
+    unserved = _to_silver(settled.unserved, market).with_columns(settled.unserved["rule"])
     return CellResult(good, input_versions(Candle, bronze, cell, market), facts, pl.concat([broken, late.with_columns(rule=pl.lit("after_delisting")), unserved]))
 
 
-_IS_SOUND = pl.all_horizontal(*(rule.is_kept for rule in CandleColumns.rules()))
+_OF_SILVER = {"source", "is_truncated", "is_misaligned"}
+_IS_SOUND = pl.all_horizontal(*(rule.is_kept for rule in Candle.rules() if not _OF_SILVER & set(rule.holds.meta.root_names())))
 """Whether published values keep the row rules, those of columns that silver adds left out."""
 
 
-def _healed(problem: Problem, asked: Sequence[Asked], gaps: Sequence[GapRun]) -> Problem:
-    """A problem of one day, healed if an API was asked for that day and nothing of it is left open."""
-    if not problem.day or problem.healed_by:
-        return problem
-    day = day_range(problem.day)
-    found = {run.gap_class for run in gaps if run.start < day.end and run.end > day.start}
-    answered = any(asking.outcome != "unreachable" and asking.start <= day.start and day.end <= asking.end for asking in asked)
-    if not answered or found & {"absent", "conflict"}:
-        return problem
-    return replace(problem, healed_by="REST API: a proven halt" if "halt" in found else "REST API")
+class _Witness(NamedTuple):
+    """What the witness of a cell says: its rows, and the ranges it answered."""
+
+    rows: pl.DataFrame
+    answered: tuple[TimeRange, ...]
 
 
-def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFrame:
-    """Every variant of every disputed candle of a cell, as rows of `silver/conflict` without the market's columns."""
-    found = reconcile(_sources(bronze), _KEY, _fresh_witness(bronze), is_sound=_IS_SOUND).conflicts
-    in_life = pl.col("open_time") < market.delisted if market.delisted else True
-    return found.rename({"source": "sources"}).with_columns(pl.col("is_served") & _IS_SOUND & in_life)
+def _witness(bronze: BronzeCells) -> _Witness | None:
+    """The witness; none where it answered nothing, or the API has revised a candle since it was asked."""
+    witness, api = bronze.get(CandleWitness.name), bronze.get(CandleApi.name)
+    if witness is None or not was_asked_after(witness.facts, api.facts.revised_at if api else None):
+        return None
+    answered = tuple(asking.span for asking in witness.facts.asked if asking.is_of_candles)
+    if not answered and not witness.rows.height:
+        return None
+    return _Witness(newest(witness.rows, _KEY).drop(LINEAGE), answered)
 
 
 def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:
@@ -227,12 +237,49 @@ def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:
     return found or {"daily": CandleArchive.empty()}
 
 
-def _fresh_witness(bronze: BronzeCells) -> pl.DataFrame | None:
-    """The witness's rows; none if the API has revised a candle since it was asked for them."""
-    witness, api = bronze.get(CandleWitness.name), bronze.get(CandleApi.name)
-    if witness is None or not witness.rows.height or not was_asked_after(witness.facts, api.facts.revised_at if api else None):
-        return None
-    return newest(witness.rows, _KEY).drop(LINEAGE)
+def _reconciled(bronze: BronzeCells, sources: Mapping[str, pl.DataFrame], witness: _Witness | None) -> Reconciled:
+    asked = [asking.span for asking in bronze[CandleApi.name].facts.asked if asking.is_of_candles] if CandleApi.name in bronze else []
+    rows, answered = witness if witness else (None, ())
+    return reconcile(sources, _KEY, rows, is_sound=_IS_SOUND, answered=answered, asked=asked)
+
+
+def _healed(
+    problems: Sequence[Problem],
+    served: pl.DataFrame,
+    sources: Mapping[str, pl.DataFrame],
+    gaps: Sequence[GapRun],
+    asked_until: datetime,
+    settled: Reconciled,
+    judged: pl.DataFrame | None,
+    cell: Cell,
+    market: MarketFacts,
+    witness: BronzeCell | None,
+) -> tuple[Problem, ...]:
+    """Problems as what is served leaves them."""
+    if not problems:
+        return ()
+    explained = explained_slots(gaps, MINUTE.delta, market.listed, market.delisted)
+    found = _days_in_doubt(served, cell, market, witness, explained, confirmed_times(served, sources, _KEY, judged))
+    doubts = [day for day in found if day_range(day).end <= asked_until]
+    unsettled = set(settled.conflicts.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
+    return judge_problems(problems, Served(served, sources, _KEY, gaps, (market.listed, market.delisted), doubts, unsettled))
+
+
+def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFrame:
+    """Every variant of every disputed candle of a cell, as rows of `silver/conflict` without the market's columns."""
+    found = _reconciled(bronze, _sources(bronze), _witness(bronze)).conflicts
+    in_life = pl.col("open_time") < market.delisted if market.delisted else True
+    return found.rename({"source": "sources"}).with_columns(pl.col("is_served") & (_IS_SOUND | pl.col("is_absent")) & in_life)
+
+
+def contradicted(bronze: BronzeCells) -> list[TimeRange]:
+    """Hours in which the rows that would be served contradict a witness, though it and the API answered: what the API is asked again."""
+    witness, asked = _witness(bronze), bronze[CandleApi.name].facts.asked
+    judged = _reconciled(bronze, _sources(bronze), witness).judged
+    if judged is None:
+        return []
+    wrong = [TimeRange(start, start + HOUR) for start in judged.filter(~pl.col("agrees"))["open_time"]]
+    return [part for hour in merged(wrong) for asking in asked if asking.is_of_candles and (part := hour.overlap(asking.start, asking.end))]
 
 
 def _to_silver(rows: pl.DataFrame, market: MarketFacts) -> pl.DataFrame:
@@ -247,12 +294,29 @@ def _to_silver(rows: pl.DataFrame, market: MarketFacts) -> pl.DataFrame:
 
 def doubt(rows: pl.DataFrame, cell: Cell, market: MarketFacts | None, witness: BronzeCell | None = None) -> Mapping[str, Doubt]:
     """Days of archive rows that another source should be asked about; `witness` is the month's cell of 1h candles, where there is one."""
+    return _days_in_doubt(rows, cell, market, witness)
+
+
+def _days_in_doubt(
+    rows: pl.DataFrame, cell: Cell, market: MarketFacts | None, witness: BronzeCell | None, explained: pl.Series | None = None, confirmed: pl.Series | None = None
+) -> Mapping[str, Doubt]:
     # Contract sizes are not needed to judge a row, so the market's facts are left out here.
     judged = rows.with_columns(source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False)).select(Candle.names())
     unlikely = judged.select(pl.col("open_time").filter(_UNLIKELY))["open_time"]
+    broken = Candle.split(judged)[1]["open_time"].append(unlikely)
     listed, delisted = (market.listed, market.delisted) if market else (None, None)
-    said = _fresh_witness({CandleWitness.name: witness}) if witness else None
-    return days_in_doubt(rows, cell.window, MINUTE.delta, Candle.split(judged)[1]["open_time"].append(unlikely), listed, delisted, said)
+    said = _witness({CandleWitness.name: witness}) if witness else None
+    stated, answered = said if said else (None, ())
+    return days_in_doubt(rows, cell.window, MINUTE.delta, broken, listed, delisted, stated, answered=answered, explained=explained, confirmed=confirmed)
 
 
-CANDLE = Dataset(Candle, CandleArchive, refine, doubt, CandleWitness, CandleApi, conflicts)
+def unsettled(rows: pl.DataFrame, witness: BronzeCell | None) -> frozenset[str]:
+    """Days on which files of the archive disagree and no proof decides, so that another source should be asked."""
+    parts = {str(name): frame for (name,), frame in rows.partition_by("source", as_dict=True).items()}
+    said = _witness({CandleWitness.name: witness}) if witness else None
+    stated, answered = said if said else (None, ())
+    found = reconcile(parts, _KEY, stated, is_sound=_IS_SOUND, answered=answered).conflicts
+    return frozenset(found.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
+
+
+CANDLE = Dataset(Candle, CandleArchive, refine, doubt, CandleWitness, CandleApi, conflicts, unsettled, contradicted)

@@ -10,6 +10,7 @@ from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import NONE, CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
+from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.doubt import Doubt
 from lakehouse.transform.history import known_at, revised_at
 
@@ -67,6 +68,8 @@ class Dataset:
         witness: The bronze table of an independent statement, used to check rows; None if there is none.
         api: The bronze table of rows by REST, for the open tail and what the archive leaves in doubt; None if there is none.
         conflicts: Every variant of every disputed key of a cell, as rows of `silver/conflict` without the market's columns; pure.
+        unsettled: Days on which files of the archive disagree and no proof decides, given all their rows and the witness's cell; pure.
+        contradicted: Ranges that the API answered and that contradict the witness all the same; pure.
     """
 
     silver: type[Table]
@@ -76,6 +79,8 @@ class Dataset:
     witness: type[ApiTable] | None = None
     api: type[ApiTable] | None = None
     conflicts: Callable[[BronzeCells, Cell, MarketFacts], pl.DataFrame] | None = None
+    unsettled: Callable[[pl.DataFrame, BronzeCell | None], frozenset[str]] = lambda rows, witness: frozenset()
+    contradicted: Callable[[BronzeCells], list[TimeRange]] = lambda bronze: []
 
     @property
     def tables(self) -> tuple[type[Table], ...]:

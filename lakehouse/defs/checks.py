@@ -52,6 +52,7 @@ def _rules(table: type[Table], lake: LakeServices, duckdb: DuckDBResource) -> di
         "schema": lambda: findings.check_schema(table, stored.values(), foreign),
         "gaps": lambda: findings.check_gaps(stored, lake.clock()),
         "reconciliation": lambda: findings.check_reconciliation(stored),
+        "evidence": lambda: findings.check_evidence(stored),
         "freshness": lambda: findings.check_freshness(stored, [market for market, facts in known_markets(lake).items() if facts.delisted], lake.clock()),
         "anomalies": lambda: findings.check_anomalies(stored, search_anomalies(lake.objects, table, stored)),
         "resample": resample,

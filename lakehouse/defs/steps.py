@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
-from itertools import groupby
+from itertools import chain, groupby
 
 import polars as pl
 
@@ -15,7 +14,7 @@ from lakehouse.datasets.market import MarketFacts, MarketTable, market_frame
 from lakehouse.defs.io_manager import Outcome, StoredCells, each
 from lakehouse.defs.services import LakeServices
 from lakehouse.exchanges.archive import ArchiveClient
-from lakehouse.exchanges.asking import HOUR, Question, api_questions, ask, witness_is_due, witness_range
+from lakehouse.exchanges.asking import HOUR, Answers, Question, api_questions, ask, witness_is_due, witness_range
 from lakehouse.exchanges.discovery import discover
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.exchanges.ingest import ingest, outside_life
@@ -23,9 +22,9 @@ from lakehouse.exchanges.listing import MarketListing, list_market
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import InputMissingError, LakehouseError, MarketFactsMissingError, UnknownExchangeError
 from lakehouse.model.feature import Feature
-from lakehouse.model.interval import MINUTE
+from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
-from lakehouse.model.result import NONE, CellResult
+from lakehouse.model.result import NONE, CellFacts, CellResult
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 from lakehouse.storage.ledger import Ledger, inputs_now, is_due
@@ -182,55 +181,84 @@ def _with_rest(lake: LakeServices, cells: Iterable[Cell]) -> Iterator[Cell]:
 
 def witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, known: Mapping[Market, MarketFacts]) -> dict[Cell, TimeRange]:
     """The witnesses that have to be asked for, with the range that can be."""
-    return _witness_wanted(lake, dataset, cells, stored, known, _revised(lake, dataset))
+    return _witness_wanted(lake, dataset, cells, stored, known, lake.ledger(dataset.api.name) if dataset.api else {})
 
 
-def _witness_wanted(
-    lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, known: Mapping[Market, MarketFacts], revised: Mapping[Cell, datetime | None]
-) -> dict[Cell, TimeRange]:
+def _witness_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, known: Mapping[Market, MarketFacts], asked: Ledger) -> dict[Cell, TimeRange]:
     assert dataset.witness is not None, "asked of a dataset that has one"
     now = lake.clock()
     wanted = {}
     for cell in _with_rest(lake, cells):
         record, market = stored.get(cell), known.get(cell.own_market)
         span = witness_range(cell, market, now)
-        if span and (is_outdated(dataset.witness, record) or witness_is_due(cell, record, market, now, revised.get(cell))):
+        finer = asked[cell].facts if cell in asked else CellFacts()
+        if span and (is_outdated(dataset.witness, record) or witness_is_due(cell, record, market, now, finer.revised_at, finer.asked)):
             wanted[cell] = span
     return wanted
 
 
-def _revised(lake: LakeServices, dataset: Dataset) -> dict[Cell, datetime | None]:
-    """When REST last revised the finer candles of a cell."""
-    return {cell: record.facts.revised_at for cell, record in lake.ledger(dataset.api.name).items()} if dataset.api else {}
-
-
 def api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stored: Ledger, known: Mapping[Market, MarketFacts]) -> dict[Cell, list[Question]]:
-    """What REST has still to be asked for, by cell."""
+    """What REST has still to be asked for, by cell; nothing of one whose answers have to be judged anew alone."""
     assert dataset.api is not None, "asked of a dataset that has one"
     now, archive = lake.clock(), lake.ledger(dataset.archive.name)
+    judges = judged_by(lake, dataset)
     wanted = {}
     for cell in _with_rest(lake, cells):
         record = stored.get(cell)
         questions = api_questions(cell, archive.get(cell), record, known.get(cell.own_market), now)
-        if questions or is_outdated(dataset.api, record):
+        if questions or is_outdated(dataset.api, record) or (record and dict(record.inputs) != judges(cell) and any(asking.is_of_candles for asking in record.facts.asked)):
             wanted[cell] = questions
     return wanted
+
+
+def judged_by(lake: LakeServices, dataset: Dataset) -> Callable[[Cell], dict[str, str]]:
+    """The versions of what the answers in a cell of REST candles are held against, as they are now."""
+    assert dataset.api is not None, "asked of a dataset that has one"
+    ledgers = input_ledgers(lake, dataset.api)
+    return lambda cell: inputs_now(dataset.api, cell, ledgers, {}) if dataset.api else {}
 
 
 def rest_cells(lake: LakeServices, dataset: Dataset, table: type[ApiTable], cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
     """Cells of a bronze table made from answers of REST APIs: those with nothing to ask as they are."""
     stored, known = lake.ledger(table.name), known_markets(lake)
-    wanted: Mapping[Cell, list[Question]]
-    revised: Mapping[Cell, datetime | None] = {}
     if table is dataset.witness:
-        revised = _revised(lake, dataset)
-        interval, wanted = HOUR, {cell: [Question(span)] for cell, span in _witness_wanted(lake, dataset, cells, stored, known, revised).items()}
-    else:
-        interval, wanted = MINUTE, api_wanted(lake, dataset, cells, stored, known)
+        finer = lake.ledger(dataset.api.name) if dataset.api else {}
+        questions = {cell: [Question(span)] for cell, span in _witness_wanted(lake, dataset, cells, stored, known, finer).items()}
+        yield from ((cell, stored.get(cell)) for cell in cells if cell not in questions)
+        for cell, answers in _asked(lake, table, questions, HOUR):
+            yield cell, replace(answers, revised_at=finer[cell].facts.revised_at if cell in finer else None).change
+        return
+    wanted = api_wanted(lake, dataset, cells, stored, known)
+    judges, archive = judged_by(lake, dataset), lake.ledger(dataset.archive.name)
     yield from ((cell, stored.get(cell)) for cell in cells if cell not in wanted)
+    for cell in wanted:  # what was answered may be open again by what is stored of the others now
+        if (record := stored.get(cell)) and dict(record.inputs) != judges(cell):
+            changed = _judged(lake, dataset, cell, judges(cell), Answers(table, MINUTE, [], [], [])).change(lake.tables.get(table, cell))
+            record = replace(record, facts=changed.facts)
+            wanted[cell] = api_questions(cell, archive.get(cell), record, known.get(cell.own_market), lake.clock())
+    settled = [cell for cell, questions in wanted.items() if not questions]
+    for cell, answers in chain(
+        ((cell, Answers(table, MINUTE, [], [], [])) for cell in settled), _asked(lake, table, {cell: asked for cell, asked in wanted.items() if asked}, MINUTE)
+    ):
+        yield cell, _judged(lake, dataset, cell, judges(cell), answers).change
+
+
+def _asked(lake: LakeServices, table: type[ApiTable], wanted: Mapping[Cell, list[Question]], interval: Interval) -> Iterator[tuple[Cell, Answers]]:
+    """What REST APIs answer, exchange by exchange."""
     for exchange, markets in _by_exchange(lake, (cell.own_market for cell in wanted)):
-        of_exchange = {cell: questions for cell, questions in wanted.items() if cell.market in markets}
-        yield from ((cell, replace(answers, revised_at=revised.get(cell)).change) for cell, answers in ask(table, exchange, of_exchange, interval, lake.clock))
+        yield from ask(table, exchange, {cell: questions for cell, questions in wanted.items() if cell.market in markets}, interval, lake.clock)
+
+
+def _judged(lake: LakeServices, dataset: Dataset, cell: Cell, judges: Mapping[str, str], answers: Answers) -> Answers:
+    """Answers that are held against what is stored of the witness and the archive."""
+    assert dataset.api is not None, "asked of a dataset that has one"
+    name = dataset.api.name
+
+    def contradicted(result: CellResult) -> list[TimeRange]:
+        others = bronze_cells({table.name: StoredCells(lake.tables, table) for table in dataset.bronze if table is not dataset.api}, cell)
+        return dataset.contradicted({**others, name: BronzeCell(result.rows, "", result.facts)})
+
+    return replace(answers, contradicted=contradicted, inputs=judges)
 
 
 # --- silver and gold ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -23,8 +23,9 @@ from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.result import Asked, CellFacts, CellResult, Problem
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange, day_range
+from lakehouse.model.words import count_of
 from lakehouse.storage.tables import CellRecord, StoredCell
-from lakehouse.transform.asking import unanswered, was_asked_after, with_answers
+from lakehouse.transform.asking import again_at, left_open, to_ask, was_asked_after, with_answers, without
 from lakehouse.transform.gaps import LISTING_BREAK
 from lakehouse.transform.history import append_news, restatements, revised_at
 
@@ -45,18 +46,35 @@ def witness_range(cell: Cell, market: MarketFacts | None, now: datetime) -> Time
     return TimeRange(span.start.replace(minute=0), span.end) if span else None
 
 
-def witness_is_due(cell: Cell, record: CellRecord | None, market: MarketFacts | None, now: datetime, revised_at: datetime | None) -> bool:
-    """Whether the witness of a cell has to be asked for: it covers less than it could, was out of reach, or is older than a revision of finer candles."""
+def witness_is_due(cell: Cell, record: CellRecord | None, market: MarketFacts | None, now: datetime, revised_at: datetime | None, finer: Sequence[Asked] = ()) -> bool:
+    """Whether the witness of a cell has to be asked for.
+
+    It has if it covers less than it could, was out of reach, is older than a revision of finer candles, or contradicts
+    finer candles that are about to be asked for again: either of the two may have been wrong.
+
+    Args:
+        cell: The cell.
+        record: What is stored of its witness.
+        market: Facts of the market.
+        now: The current instant.
+        revised_at: When the API last revised a finer candle.
+        finer: What the API was asked for finer candles.
+    """
     wanted = witness_range(cell, market, now)
     if wanted is None or record is None:
         return wanted is not None
-    return bool(unanswered([wanted], _final(record.facts.asked, market, now))) or not was_asked_after(record.facts, revised_at)
+    asked = record.facts.asked
+    if to_ask([wanted], _final(asked, market, now), now) or not was_asked_after(record.facts, revised_at):
+        return True
+    newest = max((asking.at for asking in asked if asking.is_answer), default=None)
+    ripe = [again_at(asking) for asking in finer if asking.outcome == "short" and again_at(asking) <= now]
+    return newest is not None and any(at > newest for at in ripe)
 
 
 def _final(asked: Sequence[Asked], market: MarketFacts | None, now: datetime) -> list[Asked]:
-    """Askings that need no other. That a market which trades is unknown does not last: it is asked about again the day after."""
+    """Askings that need no other. That a market which trades is unknown, or a question refused, does not last: it is asked again the day after."""
     ended = market is not None and market.delisted is not None
-    return [asking for asking in asked if asking.outcome != "unknown" or ended or now - asking.at < _UNKNOWN_FOR]
+    return [asking for asking in asked if asking.outcome not in ("unknown", "refused") or ended or now - asking.at < _UNKNOWN_FOR]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +95,8 @@ class Question:
 def api_questions(cell: Cell, archive: CellRecord | None, stored: CellRecord | None, market: MarketFacts | None, now: datetime) -> list[Question]:
     """What an API has still to be asked for: days the archive leaves in doubt, and the whole hours behind its last day.
 
-    A range that goes on where an answer ends begins a candle earlier: so the two become one, and a halt across the seam is proven without further requests.
+    A range that goes on where an answer ends begins with the last candle that is known, so the two become one: a halt
+    across the seam is proven without further requests, and candles that an API was late with are not passed over.
     The candle after a range is asked for where it may be there; a month that ended without trade is asked about again until it is, or trade has plainly ended.
 
     Args:
@@ -95,12 +114,13 @@ def api_questions(cell: Cell, archive: CellRecord | None, stored: CellRecord | N
     asked = _final(stored.facts.asked, market, now) if stored else []
     ends = {asking.end for asking in asked if asking.is_of_candles}
 
-    def question(span: TimeRange) -> Question:
-        goes_on = span.start in ends
-        return Question(TimeRange(max(cell.window.start, span.start - MINUTE.delta), span.end) if goes_on else span, not goes_on, span.end < hour)
-
-    questions = [question(span) for span in unanswered(wanted, asked)]
     last = max((record.last_time for record in (archive, stored) if record and record.last_time), default=None)
+
+    def question(span: TimeRange) -> Question:
+        goes_on, before = span.start in ends, span.start - MINUTE.delta
+        return Question(TimeRange(max(cell.window.start, min(before, last or before)), span.end) if goes_on else span, not goes_on, span.end < hour)
+
+    questions = [question(span) for span in to_ask(wanted, asked, now)]
     silent = [asking for asking in asked if asking.end == cell.window.end and asking.is_of_candles and asking.after is None]
     if not questions and silent and (last is None or last < cell.window.end - MINUTE.delta) and not (market and market.delisted):
         at = max(asking.at for asking in silent)
@@ -130,6 +150,8 @@ class Answers:
         failed: What was not answered.
         problems: Why not.
         revised_at: Of a witness: when finer candles were last revised before it was asked.
+        contradicted: Of finer candles: which ranges contradict the witness, given the cell as it is with these answers.
+        inputs: Versions of the cells that this is judged by.
     """
 
     table: type[ApiTable]
@@ -138,6 +160,8 @@ class Answers:
     failed: Sequence[Asked]
     problems: Sequence[Problem]
     revised_at: datetime | None = None
+    contradicted: Callable[[CellResult], Sequence[TimeRange]] = lambda result: ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     def change(self, stored: StoredCell | None) -> CellResult:
         """The cell with these answers added to what is stored of it."""
@@ -147,14 +171,16 @@ class Answers:
         earlier = stored.record.facts if stored else CellFacts()
         is_fine = self.interval == MINUTE
         revised = [at for at in (earlier.revised_at, revised_at(history, _KEY) if is_fine else self.revised_at if self.told else None) if at]
+        fresh = [*(asked for _, asked in self.told), *self.failed]
         facts = CellFacts(
-            asked=with_answers(earlier.asked, [*(asked for _, asked in self.told), *self.failed]),
-            problems=tuple(self.problems),
+            asked=with_answers(earlier.asked, fresh),
+            problems=tuple(self.problems) if fresh else earlier.problems,
             revised_at=max(revised, default=None),
             restatement_count=restatements(history, _KEY).height,
             answered_at=() if is_fine else (*earlier.answered_at, *(asked.at for _, asked in self.told)),
         )
-        return CellResult(history, {}, facts)
+        result = CellResult(history, self.inputs, facts)
+        return replace(result, facts=replace(facts, asked=left_open(facts.asked, self.contradicted(result), fresh)))
 
 
 def ask(table: type[ApiTable], exchange: Exchange, wanted: Mapping[Cell, list[Question]], interval: Interval, clock: Callable[[], datetime]) -> Iterator[tuple[Cell, Answers]]:
@@ -199,7 +225,11 @@ def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: 
             if why and time.monotonic() < again_at:
                 raise why
             answer = client.candles(cell.own_market, interval, span, question.before, question.after)
-            told.append((_with_lineage(table, answer, client.api.url), answer.asked))
+            rows = _with_lineage(table, answer, client.api.url)
+            told += [(rows.filter(pl.col("open_time").is_between(part.start, part.end, closed="left")), part) for part in _usable(answer, interval)]
+            if answer.unusable:
+                failed += [Asked(start, min(start + interval.delta, answer.asked.end), answer.asked.at, "short") for start in answer.unusable]
+                problems.append(Problem(str(span), "unusable", f"{count_of(len(answer.unusable), 'row')} could not be read, the first of {answer.unusable[0]:%Y-%m-%d %H:%M}"))
         except UnknownSymbolError:  # delisted and forgotten: the archive is all there is, which is no fault of anybody's
             told.append((table.empty(), Asked(span.start, span.end, clock(), "unknown")))
         except RestUnreachableError as error:
@@ -208,6 +238,17 @@ def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: 
             failed.append(Asked(span.start, span.end, clock(), "unreachable"))
             problems.append(Problem(str(span), "unreachable", str(error)))
     return Answers(table, interval, told, failed, problems)
+
+
+def _usable(answer: RestAnswer, interval: Interval) -> Iterator[Asked]:
+    """What was answered, less the slots whose rows could not be read: of these nothing was said."""
+    unusable = [TimeRange(start, start + interval.delta) for start in answer.unusable]
+    told = answer.asked
+    parts = without([told.span], unusable) if told.start < told.end else []
+    for part in parts:
+        has_rows = answer.rows["open_time"].is_between(part.start, part.end, closed="left").any()
+        before, after = told.before if part.start == told.start else None, told.after if part.end == told.end else None
+        yield Asked(part.start, part.end, told.at, "rows" if has_rows else "empty", before, after)
 
 
 def _with_lineage(table: type[ApiTable], answer: RestAnswer, url: str) -> pl.DataFrame:

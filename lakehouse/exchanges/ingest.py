@@ -162,16 +162,17 @@ def _left_in_doubt(
     doubts: Mapping[str, Doubt],
     asked_until: datetime,
 ) -> tuple[str, ...]:
-    """Days that are in doubt with the daily files in place of their part of the month: the archive has nothing more to say of them."""
+    """Days that the archive leaves open: in doubt with the daily files in place of their part of the month, or disputed by files of which no proof prefers one."""
     month = files.get(cell.date)
     if not files or (month is not None and not doubts):
         return ()
     days = [day for day in files if day != cell.date]
     parts = [files[day].frame for day in days]
+    unsettled = dataset.unsettled(pl.concat([month.frame, *parts]), witness) if month is not None and days else frozenset[str]()
     if month is not None:
         parts.append(month.frame.filter(~pl.col("open_time").dt.strftime("%Y-%m-%d").is_in(days)))
     left = dataset.days_in_doubt(pl.concat(parts).sort("open_time"), cell, market, witness)
-    return tuple(day for day in left if day_range(day).end <= asked_until)
+    return tuple(day for day in sorted({*left, *unsettled}) if day_range(day).end <= asked_until)
 
 
 def _covers(file: ArchiveRows, cell: Cell) -> TimeRange:

@@ -43,11 +43,13 @@ class RestAnswer:
 
     Attributes:
         rows: Finished candles: the value columns of `bronze/candle_archive`.
-        asked: The range that these rows are all of.
+        asked: The range that these rows are all of, but for those that could not be used.
+        unusable: Open times of rows in the range that could not be used.
     """
 
     rows: pl.DataFrame
     asked: Asked
+    unusable: tuple[datetime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

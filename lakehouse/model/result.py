@@ -9,9 +9,12 @@ from typing import Any, Literal, TypeVar
 
 import polars as pl
 
+from lakehouse.model.timerange import TimeRange
+
 GapClass = Literal["not_listed", "halt", "conflict", "absent"]
 ToldClass = Literal["not_listed", "halt", "conflict", "pending", "unproven"]  # what a reader is told by a clock: see `transform.gaps.told`
-Evidence = Literal["unconfirmed", "totals", "rows_daily", "rows_api"]
+Evidence = Literal["contradicted", "unconfirmed", "totals", "rows_daily", "rows_api"]  # worst first
+AskedOutcome = Literal["rows", "empty", "unknown", "refused", "short", "unreachable"]
 NONE = "none"  # the version of an input that is legally absent
 
 
@@ -44,26 +47,65 @@ class Asked:
         start: Start of the range.
         end: End of the range (exclusive), cut to the end of the last finished candle by the server's time.
         at: The server's time of the answer.
-        outcome: `rows`, `empty` (asked, and nothing there), `unknown` (it does not know the market) or `unreachable`.
+        outcome: `rows`, `empty` (asked, and nothing there), `unknown` (it does not know the market), `refused` (it
+            refused this question), `unreachable`, or `short`: a part of the range that is open, because what was
+            answered for it contradicts another statement, or could not be read.
         before: When the last candle before `start` opens, where it was asked for.
         after: When the first candle at or after `end` opens, where it was asked for.
+        tries: Of `short`, how often in succession it was asked in vain.
     """
 
     start: datetime
     end: datetime
     at: datetime
-    outcome: Literal["rows", "empty", "unknown", "unreachable"]
+    outcome: AskedOutcome
     before: datetime | None = None
     after: datetime | None = None
+    tries: int = 0
 
     @property
     def is_of_candles(self) -> bool:
         """Whether it says which candles there are."""
         return self.outcome in ("rows", "empty")
 
+    @property
+    def is_answer(self) -> bool:
+        """Whether the question was answered, be it that the market is unknown."""
+        return self.is_of_candles or self.outcome == "unknown"
+
+    @property
+    def span(self) -> TimeRange:
+        """The range."""
+        return TimeRange(self.start, self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """Consecutive hours, or days, in which a source states something else than what is served.
+
+    Attributes:
+        start: Start of the first one.
+        end: End of the last one (exclusive).
+        source: Who contradicts: `witness` (1h candles) or `api` (1m candles by REST).
+        columns: What differs: names of columns; `open_time` where one side has no candle at all.
+        is_wholesale: Most candles of each day differ: one of the two looks like another market's.
+    """
+
+    start: datetime
+    end: datetime
+    source: Literal["witness", "api"]
+    columns: tuple[str, ...]
+    is_wholesale: bool = False
+
+    def __str__(self) -> str:
+        who = {"witness": "1h candles by REST", "api": "1m candles by REST"}[self.source]
+        span = f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M}"
+        looks = f"; most candles of a day differ, so {who}, or what is served, look like another market's" if self.is_wholesale else ""
+        return f"{who} contradict what is served from {span} in {', '.join(self.columns)}{looks}"
+
 
 _INSTANTS = ("start", "end", "at", "before", "after", "asked_at", "halted_at")
-_Record = TypeVar("_Record", GapRun, Asked)
+_Record = TypeVar("_Record", GapRun, Asked, Contradiction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +144,7 @@ class CellFacts:
         restatement_count: Of a bronze cell, the values that its sources replaced; None if an earlier release wrote it.
         answered_at: Of a witness, when a REST API answered, in order: `asked` keeps the last time only, and an answer without news leaves no row.
         conflict_digest: Hash of all values of the disputed keys, so that whoever lists them sees news; empty where there are none.
+        contradictions: What contradicts the rows that are served; where there is any, the evidence is `contradicted`.
     """
 
     gaps: tuple[GapRun, ...] = ()
@@ -116,10 +159,12 @@ class CellFacts:
     restatement_count: int | None = None
     answered_at: tuple[datetime, ...] = ()
     conflict_digest: str = ""
+    contradictions: tuple[Contradiction, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form; `from_json` reads it back."""
-        out = {**asdict(self), "gaps": [_record(run) for run in self.gaps], "asked": [_record(asked) for asked in self.asked]}
+        records: dict[str, tuple[GapRun | Asked | Contradiction, ...]] = {"gaps": self.gaps, "asked": self.asked, "contradictions": self.contradictions}
+        out = {**asdict(self), **{name: [_record(found) for found in listed] for name, listed in records.items()}}
         out |= {name: found and found.isoformat() for name, found in (("asked_until", self.asked_until), ("revised_at", self.revised_at))}
         return out | {"answered_at": [at.isoformat() for at in self.answered_at]}
 
@@ -139,11 +184,17 @@ class CellFacts:
             conflict_digest=data.get("conflict_digest", ""),
             restatement_count=data.get("restatement_count"),
             answered_at=tuple(map(datetime.fromisoformat, data.get("answered_at", ()))),
+            contradictions=tuple(_read(Contradiction, found | {"columns": tuple(found["columns"])}) for found in data.get("contradictions", ())),
         )
 
     def answers(self) -> str:
-        """What sources answered, beside rows: news to whoever reads a bronze cell, so part of its version. When they were asked is not."""
-        asked = [_record(replace(asking, at=asking.start)) for asking in self.asked]
+        """What sources answered, beside rows: news to whoever reads a bronze cell, so part of its version.
+
+        When they were asked is not, nor is what is open though it was answered: who reads the cell judges that anew.
+        """
+        asked = [_record(replace(asking, at=asking.start)) for asking in self.asked if asking.outcome != "short"]
+        for record in asked:
+            del record["tries"]
         return json.dumps([str(self.asked_until), asked, self.doubts, str(self.revised_at)])
 
     def digest(self) -> str:
@@ -153,10 +204,12 @@ class CellFacts:
         """
         said = {name: value for name, value in self.to_json().items() if name in ("conflict_count", "unsettled_count", "conflict_digest", "evidence", "asked_until")}
         said["gaps"] = [_record(replace(run, asked_at=None)) for run in self.gaps]
+        if self.contradictions:
+            said["contradictions"] = [_record(found) for found in self.contradictions]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _record(value: "GapRun | Asked") -> dict[str, Any]:
+def _record(value: "GapRun | Asked | Contradiction") -> dict[str, Any]:
     return {name: found.isoformat() if isinstance(found, datetime) else found for name, found in asdict(value).items()}
 
 

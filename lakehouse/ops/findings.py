@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 import duckdb
 
@@ -13,7 +13,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.feature import Feature
 from lakehouse.model.market import Market
-from lakehouse.model.result import ToldClass
+from lakehouse.model.result import Evidence, ToldClass
 from lakehouse.model.table import Table
 from lakehouse.model.words import count_of
 from lakehouse.ops.anomalies import SEARCHED_AT_MOST, CellAnomalies
@@ -79,6 +79,10 @@ def families(table: type[Table]) -> dict[str, str]:
             "warning. Rows the market could not have (before listing, after delisting) are not expected."
         )
         said["reconciliation"] = "Sources agree on every key, or a proof decided. A key that only the rank of its source decided, or nothing, is a warning."
+        said["evidence"] = (
+            "Nothing contradicts what is served. An hour by REST that differs from the minutes in it is a warning; where most candles of a day differ, so that one "
+            "of the sources looks like another market's, it is an error."
+        )
         said["freshness"] = f"Every market that is not delisted has a row of the last {LATE.days} days."
     if issubclass(table, Candle):
         said["anomalies"] = (
@@ -143,6 +147,16 @@ def check_reconciliation(stored: Ledger) -> Verdict:
             findings.append(
                 Finding(str(cell), "warn", f"{unsettled:,} of {record.facts.conflict_count:,} disputed keys are decided by no proof; {unserved:,} of them are not served")
             )
+    return Verdict(len(stored), _sorted(findings), counts)
+
+
+def check_evidence(stored: Ledger) -> Verdict:
+    """Cells with rows that something contradicts, with hours and columns; how many cells are proven how well is counted."""
+    findings, counts = [], Counter({f"{level}_cells": 0 for level in get_args(Evidence)})
+    for cell, record in stored.items():
+        if record.facts.evidence:
+            counts[f"{record.facts.evidence}_cells"] += 1
+        findings += [Finding(str(cell), "error" if found.is_wholesale else "warn", str(found)) for found in record.facts.contradictions]
     return Verdict(len(stored), _sorted(findings), counts)
 
 

@@ -1,14 +1,14 @@
 """What is known of every market and month, from what cells say of themselves; no cell's rows are read."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
-from lakehouse.model.result import Evidence, ToldClass
+from lakehouse.model.result import Contradiction, Evidence, ToldClass
 from lakehouse.model.table import Table
 from lakehouse.ops.anomalies import CellAnomalies, known_anomalies
 from lakehouse.ops.findings import GAP_SEVERITY, holes
@@ -19,6 +19,7 @@ from lakehouse.transform.gaps import told
 
 State = Literal["good", "pending", "warn", "error"]
 STATES: tuple[State, ...] = get_args(State)  # the worse, the later
+_NAMED = 3  # contradictions of a cell that are told in words
 DAMAGED = "its object is damaged: build it again"
 HOLE = "nothing is stored, between months that are"
 UNBUILT = "nothing is stored, though bronze has its rows: build it"
@@ -40,6 +41,7 @@ class CellQuality:
         rejected: Rows in quarantine.
         newest: Open time of the newest row; None without rows.
         anomalies: Candles that look wrong; None if it was not searched as it is now.
+        contradictions: What contradicts the rows that are served.
         unread: Where `rows` is None, why.
     """
 
@@ -54,6 +56,7 @@ class CellQuality:
     rejected: int = 0
     newest: datetime | None = None
     anomalies: int | None = None
+    contradictions: Sequence[Contradiction] = ()
     unread: str = HOLE
 
     @property
@@ -65,6 +68,9 @@ class CellQuality:
         found: list[tuple[State, str]] = [("pending" if gap_class == "pending" else GAP_SEVERITY[gap_class], why) for gap_class, why in gaps]
         counted = ((self.unsettled, "disputed keys that no proof decided"), (self.unhealed, "problems with sources that were not healed"), (self.rejected, "rows in quarantine"))
         found += [("warn", f"{count:,} {what}") for count, what in (*counted, (self.anomalies or 0, "candles that look wrong")) if count]
+        found += [("error" if one.is_wholesale else "warn", str(one)) for one in self.contradictions[:_NAMED]]
+        if len(self.contradictions) > _NAMED:
+            found.append(("warn", f"{len(self.contradictions) - _NAMED:,} further contradictions"))
         return sorted(found, key=lambda reason: -STATES.index(reason[0]))
 
     @property
@@ -76,8 +82,9 @@ class CellQuality:
         """A flat record for people and programs."""
         gaps = {gap_class: self.gaps.get(gap_class, 0) for gap_class in get_args(ToldClass)}
         disputes = {"conflicts_settled": self.settled, "conflicts_unsettled": self.unsettled}
-        sources = {"evidence": self.evidence, "problems_healed": self.healed, "problems_unhealed": self.unhealed, "rejected": self.rejected}
+        sources: dict[str, Any] = {"evidence": self.evidence, "problems_healed": self.healed, "problems_unhealed": self.unhealed, "rejected": self.rejected}
         end = {"newest": self.newest, "anomalies": self.anomalies, "why": [why for _, why in self.reasons]}
+        sources["contradictions"] = [str(one) for one in self.contradictions]
         return {"market": self.cell.own_market.key, "month": self.cell.date, "state": self.state, "rows": self.rows, **gaps, **disputes, **sources, **end}
 
 
@@ -142,6 +149,7 @@ def _of_cell(cell: Cell, record: CellRecord, anomalies: CellAnomalies | None, no
         rejected=record.reject_count,
         newest=record.last_time,
         anomalies=sum(anomalies.counts.values()) if anomalies else None,
+        contradictions=sorted(facts.contradictions, key=lambda one: not one.is_wholesale),
     )
 
 

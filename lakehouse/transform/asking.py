@@ -1,19 +1,61 @@
 """What an API has still to be asked for, and what it has answered so far."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from lakehouse.model.result import Asked, CellFacts
 from lakehouse.model.timerange import TimeRange
 
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(hours=1), timedelta(days=7)
+_LEFT_OPEN = ("short", "unreachable")
+
 
 def unanswered(wanted: Iterable[TimeRange], asked: Iterable[Asked]) -> list[TimeRange]:
     """The parts of some ranges that no answer covers, in order, neighbours merged."""
+    return without(wanted, (asking.span for asking in asked if asking.outcome not in _LEFT_OPEN))
+
+
+def without(wanted: Iterable[TimeRange], taken: Iterable[TimeRange]) -> list[TimeRange]:
+    """Ranges less others, in order, neighbours merged."""
     left = merged(wanted)
-    for answer in asked:
-        if answer.outcome != "unreachable":
-            left = [part for span in left for part in _without(span, answer)]
+    for span in taken:
+        left = [part for whole in left for part in _without(whole, span)]
     return left
+
+
+def again_at(asking: Asked) -> datetime:
+    """When what was asked in vain may be asked again: an hour later, then after twice as long each time, up to a week."""
+    return asking.at + min(_FIRST_PAUSE * (1 << min(max(asking.tries, 1) - 1, 16)), _LONGEST_PAUSE)
+
+
+def to_ask(wanted: Iterable[TimeRange], asked: Sequence[Asked], now: datetime) -> list[TimeRange]:
+    """What is to be asked now: what no answer covers, and what stayed open, unless it rests."""
+    resting = [asking.span for asking in asked if asking.outcome == "short" and now < again_at(asking)]
+    ripe = [asking.span for asking in asked if asking.outcome == "short" and now >= again_at(asking)]
+    return without([*unanswered(wanted, asked), *ripe], resting)
+
+
+def left_open(asked: Sequence[Asked], contradicted: Iterable[TimeRange], fresh: Sequence[Asked]) -> tuple[Asked, ...]:
+    """What was asked, with the parts of it that stay open.
+
+    Args:
+        asked: Everything that was asked, with the parts that were open before; among them those that no answer covers.
+        contradicted: Ranges that are contradicted by another statement though they were answered.
+        fresh: What was asked just now: its open parts have been tried once more.
+    """
+    before = [asking for asking in asked if asking.outcome == "short"]
+    others = [asking for asking in asked if asking.outcome != "short"]
+    never = without((asking.span for asking in before), (asking.span for asking in others if asking.is_answer))
+    tried = [asking for asking in fresh if asking.outcome != "unreachable"]
+    found = []
+    for span in merged([*contradicted, *never]):
+        earlier = [asking for asking in before if asking.start < span.end and span.start < asking.end]
+        now = [asking.at for asking in tried if asking.start < span.end and span.start < asking.end]
+        answered = [asking.at for asking in others if asking.is_answer and asking.start < span.end and span.start < asking.end]
+        tries = max((asking.tries for asking in earlier), default=0)
+        at = max(now or [asking.at for asking in earlier] or answered)
+        found.append(Asked(span.start, span.end, at, "short", tries=tries + 1 if now or not earlier else tries))
+    return tuple(sorted([*others, *found], key=lambda asking: (asking.start, asking.end, asking.outcome)))
 
 
 def merged(ranges: Iterable[TimeRange]) -> list[TimeRange]:
@@ -27,7 +69,7 @@ def merged(ranges: Iterable[TimeRange]) -> list[TimeRange]:
     return found
 
 
-def _without(span: TimeRange, answer: Asked) -> list[TimeRange]:
+def _without(span: TimeRange, answer: TimeRange) -> list[TimeRange]:
     before = [TimeRange(span.start, min(span.end, answer.start))] if span.start < answer.start else []
     return before + ([TimeRange(max(span.start, answer.end), span.end)] if answer.end < span.end else [])
 
@@ -39,10 +81,11 @@ def with_answers(asked: Sequence[Asked], fresh: Sequence[Asked]) -> tuple[Asked,
     that no candle is missing. Of earlier attempts without an answer nothing is kept: what is still open is among the new ones.
     """
     answers = _overlapping_joined(asking for asking in (*asked, *fresh) if asking.is_of_candles)
-    # That a market is unknown says nothing of candles: it is kept apart, and where it was known at another time that counts.
-    unknown = _overlapping_joined(asking for asking in (*asked, *fresh) if asking.outcome == "unknown" and unanswered([TimeRange(asking.start, asking.end)], answers))
+    # That a market is unknown, or a question refused, says nothing of candles: it is kept apart, and where it was answered at another time that counts.
+    others = [_overlapping_joined(asking for asking in (*asked, *fresh) if asking.outcome == kind and unanswered([asking.span], answers)) for kind in ("unknown", "refused")]
     failures = [asking for asking in fresh if asking.outcome == "unreachable"]
-    return tuple(sorted([*answers, *unknown, *failures], key=lambda asking: (asking.start, asking.end)))
+    still_open = [asking for asking in (*asked, *fresh) if asking.outcome == "short"]
+    return tuple(sorted([*answers, *others[0], *others[1], *failures, *still_open], key=lambda asking: (asking.start, asking.end)))
 
 
 def was_asked_after(witness: CellFacts, revised_at: datetime | None) -> bool:

@@ -1,6 +1,6 @@
 """The rules by which one of several values of a key is chosen."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import product
@@ -13,18 +13,29 @@ from lakehouse.transform.witness import hold, owners
 # Who is believed where nothing is proven: the finer archive file was re-published more often than the monthly one.
 PRECEDENCE = ("daily", "api", "monthly")
 TWO_VALUES = "two_values_in_one_source"
-UNSETTLED = ("precedence", TWO_VALUES)
+WHOLESALE = "wholesale"
+UNSETTLED = ("precedence", TWO_VALUES, WHOLESALE)
 _MOST_COMBINATIONS = 16  # per hour: four keys of two values; beyond that a sum could fit by chance and the search grows without bound
 _SNAPSHOT = ("open", "high", "low", "volume", "trade_count")
 
 Choice = tuple[int, ...]  # one variant for each disputed key of an hour
 
 
-def settle(variants: pl.DataFrame, common: pl.DataFrame, key: list[str], witness: pl.DataFrame | None, length: timedelta, is_sound: pl.Expr | None = None) -> pl.DataFrame:
+def settle(
+    variants: pl.DataFrame,
+    common: pl.DataFrame,
+    key: list[str],
+    witness: pl.DataFrame | None,
+    length: timedelta,
+    is_sound: pl.Expr | None = None,
+    wholesale: Sequence[str] = (),
+) -> pl.DataFrame:
     """Choose among the values of disputed keys.
 
     Rules are tried in order; each sees only the variants that the ones before it left, and decides a key when it leaves one:
 
+    - `wholesale`: on days on which the API contradicts the archive in most candles, its values go: they may be another
+      market's, and so may the archive's. Whatever rule chooses among the rest, the key counts as decided by none.
     - `row_rules`: variants that break a rule of rows go where others keep all of them.
     - `witness`: per disputed hour, the source with whose variants the hour equals the witness; in an hour with one disputed key, or where no
       source fits and combinations are few, any variants with which it does. Variants that fit nothing go if others fit.
@@ -41,17 +52,21 @@ def settle(variants: pl.DataFrame, common: pl.DataFrame, key: list[str], witness
         witness: Coarser candles stated independently, see `judge`; the rule is left out without them.
         length: Length of a witness candle.
         is_sound: Whether a variant keeps the rules of rows; without it the rule is left out.
+        wholesale: Days of the first rule.
 
     Returns:
-        The variants in their order, with `rule` (the one that decided the key) and `is_served`.
+        The variants in their order, with `rule` (the one that decided the key), `is_served` and `is_absent` (false).
     """
+    by_api_alone = pl.col("sources").list.eval(pl.element() == "api").list.all()
+    is_alien = pl.col(key[0]).dt.strftime("%Y-%m-%d").is_in(wholesale) & by_api_alone
+    aliens = variants.filter(is_alien & ~is_alien.all().over(key)) if wholesale else variants.clear()
     rules: list[tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]]
     rules = [("later_snapshot", partial(_without_earlier_snapshots, key=key)), ("both_families", partial(_of_both_families, key=key))]
     if witness is not None and witness.height:
         rules.insert(0, ("witness", partial(_fitting, common=common, key=key, witness=witness, length=length)))
     if is_sound is not None:
         rules.insert(0, ("row_rules", lambda left: left.filter(is_sound | ~is_sound.any().over(key))))
-    left, decided = variants, []
+    left, decided = variants.join(aliens.select("variant"), on="variant", how="anti", maintain_order="left"), []
     for name, narrow in rules:
         left = narrow(left)
         alone = pl.len().over(key) == 1
@@ -62,7 +77,10 @@ def settle(variants: pl.DataFrame, common: pl.DataFrame, key: list[str], witness
     one = pl.col("count") == 1
     decided.append(top.select(*key, pl.when(one).then("served"), pl.when(one).then(pl.lit("precedence")).otherwise(pl.lit(TWO_VALUES)).alias("rule")))
     ruled = variants.join(pl.concat(decided), on=key, how="left", maintain_order="left")
-    return ruled.with_columns(pl.col("variant").eq_missing(pl.col("served")).alias("is_served"))
+    ruled = ruled.join(aliens.select(key).unique().with_columns(has_aliens=True), on=key, how="left", maintain_order="left")
+    rule = pl.when(pl.col("has_aliens").fill_null(False) & (pl.col("rule") != TWO_VALUES)).then(pl.lit(WHOLESALE)).otherwise("rule")
+    ruled = ruled.with_columns(rule.alias("rule"), pl.col("variant").eq_missing(pl.col("served")).alias("is_served"), pl.lit(False).alias("is_absent"))
+    return ruled.drop("served", "has_aliens")
 
 
 def _without_earlier_snapshots(left: pl.DataFrame, key: list[str]) -> pl.DataFrame:

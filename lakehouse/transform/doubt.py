@@ -1,7 +1,7 @@
 """Which days of a source to doubt, so that another one is asked."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -37,14 +37,19 @@ def days_in_doubt(
     delisted: datetime | None = None,
     witness: pl.DataFrame | None = None,
     length: timedelta = HOUR,
+    answered: Sequence[TimeRange] = (),
+    explained: pl.Series | None = None,
+    confirmed: pl.Series | None = None,
 ) -> dict[str, Doubt]:
-    """Days of a month file that a second source should be asked about, with the reason.
+    """Days of rows that a second source should be asked about, with the reason.
 
     A short day stays in doubt where the witness agrees, against the plan: the count shows that no trade is missing, but a minute without
     trades may be, which another source heals, and a halt has to be proven by asking for the candles around it.
 
+    The same judgement says later whether a day is healed: then of the rows that are served, with what was proven of them.
+
     Args:
-        rows: The rows of one source, exact duplicates removed, with `open_time` and `close_time`.
+        rows: Rows with `open_time` and `close_time`; of one source, exact duplicates removed, or those that are served.
         window: The cell's window.
         step: Length of a slot.
         broken: `open_time` of rows that break a row rule.
@@ -52,28 +57,35 @@ def days_in_doubt(
         delisted: Rows are expected before this instant.
         witness: Coarser candles stated independently, see `judge`.
         length: Length of a witness candle.
+        answered: Ranges that the witness answered.
+        explained: Slots that are proven to have no candle.
+        confirmed: `open_time` of rows that are right though they are truncated or misaligned.
     """
     is_odd = (pl.col("open_time").dt.truncate(step) != pl.col("open_time")) | (pl.col("close_time") < pl.col("open_time") + step - _MICRO)
     odd = rows.select(pl.col("open_time").filter(is_odd))["open_time"]
-    disagreeing = _disagreeing(rows, witness, length) if witness is not None else {}
+    sure = confirmed if confirmed is not None else odd.clear()
+    disagreeing = _disagreeing(rows, witness, length, answered) if witness is not None else {}
     if (listed is None or listed <= window.start) and not (broken.len() or odd.len() or disagreeing):
         complete = expected_slots(window, step)
         if rows.height == complete.len() and (rows["open_time"] == complete).all():
             return {}
     days = rows.select(slots_of(rows["open_time"], step).alias("slot"), "open_time").group_by(pl.col("slot").dt.strftime("%Y-%m-%d").alias("day"))
+    extra = odd.filter(odd.is_in(sure.implode())).dt.strftime("%Y-%m-%d").value_counts() if sure.len() else None  # two rows may share a slot
     counted = {day: (slots, keys, n) for day, slots, keys, n in days.agg(pl.col("slot").n_unique(), pl.col("open_time").n_unique().alias("keys"), pl.len().alias("n")).iter_rows()}
     breaking = set(broken.dt.strftime("%Y-%m-%d"))
-    edged = Counter(day for start in odd for day in TimeRange(start, start + step).days())
+    edged = Counter(day for start in odd.filter(~odd.is_in(sure.implode())) for day in TimeRange(start, start + step).days())
+    proven = Counter(explained.dt.strftime("%Y-%m-%d")) if explained is not None else Counter[str]()
+    sharing = dict(extra.iter_rows()) if extra is not None else {}
     doubts: dict[str, Doubt] = {}
     for day in window.days():
         slots, keys, n = counted.get(day, (0, 0, 0))
         whole = day_range(day)
         first = whole.clip(listed) if listed else whole.start
         last = whole.clip(delisted) if delisted else whole.end
-        due = max(0, -((first - last) // step))
+        due = max(0, -((first - last) // step)) - proven[day]
         if n > keys:
             doubts[day] = Doubt("variants", f"{count_of(n - keys, 'key')} with two values")
-        elif slots != due or keys != due:
+        elif slots != due or not due <= keys <= due + sharing.get(day, 0):
             doubts[day] = Doubt("short", f"{keys} rows where {due} are expected")
         elif day in breaking:
             doubts[day] = Doubt("rules", "rows break a row rule")
@@ -95,10 +107,10 @@ def ranges_of(days: Iterable[str]) -> tuple[TimeRange, ...]:
     return tuple(ranges)
 
 
-def _disagreeing(rows: pl.DataFrame, witness: pl.DataFrame, length: timedelta) -> dict[str, str]:
+def _disagreeing(rows: pl.DataFrame, witness: pl.DataFrame, length: timedelta, answered: Sequence[TimeRange]) -> dict[str, str]:
     """Days that an hour which disagrees touches, with the first such hour in words."""
     found: dict[str, str] = {}
-    for hour, differs in judge(rows, witness, length).filter(agrees=False).select("open_time", "differs").iter_rows():
+    for hour, differs in judge(rows, witness, length, answered).filter(agrees=False).select("open_time", "differs").iter_rows():
         for day in TimeRange(hour, hour + length).days():
             found.setdefault(day, f"from {hour:%H:%M} rows and witness differ in {', '.join(differs)}")
     return found

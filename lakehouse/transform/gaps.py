@@ -11,6 +11,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, GapRun, ToldClass
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange
+from lakehouse.transform.witness import HOUR
 
 GRACE = timedelta(days=7)  # after its day, before what no source has is held to be absent for good: daily files appear one to two days late, some a week
 LISTING_BREAK = timedelta(days=7)
@@ -41,13 +42,16 @@ def find_gaps(
     asked: Sequence[Asked] = (),
     api_times: pl.Series | None = None,
     truncated: pl.DataFrame | None = None,
+    confirmed: pl.Series | None = None,
 ) -> tuple[GapRun, ...]:
     """Every expected slot that no row covers, as runs of one class.
 
-    A `halt` is proven: a REST API was asked for a range that holds the run, it has no row there, and the same asking knows a candle on both
-    sides, by a row within the range or by what it names before and after it. Whatever else is absent is `absent`; a run is cut where askings
-    cover parts of it. A halt of `LISTING_BREAK` or longer is none: the market was taken off and listed again, maybe as another coin under the same symbol, so its
-    slots are `not_listed`.
+    A `halt` is proven twice. A REST API was asked for a range that holds the run, it has no row there, and the same
+    asking knows a candle on both sides, by a row within the range or by what it names before and after it. And a witness
+    answered every hour that the run touches, each of which equals the rows that are there: one page that is empty or
+    short proves nothing. Whatever else is absent is `absent`; a run is cut where askings cover parts of it. A halt of
+    `LISTING_BREAK` or longer is none: the market was taken off and listed again, maybe as another coin under the same
+    symbol, so its slots are `not_listed`.
 
     Args:
         times: `open_time` of the rows.
@@ -60,6 +64,7 @@ def find_gaps(
         asked: What a REST API was asked for; what it did not answer proves nothing.
         api_times: `open_time` of every row it answered with, served or not.
         truncated: `open_time` and `close_time` of rows that end before their slot does: a halt after such a row began with its end.
+        confirmed: The hours of which a witness says the same as the rows, see `confirmed_hours`; without them no halt is proven.
 
     Returns:
         Runs in order. Together with the covered slots they make up every slot of the window before `asked_until`, each exactly once.
@@ -86,7 +91,12 @@ def find_gaps(
         .otherwise(pl.lit("absent"))
         .alias("gap_class"),
         pl.max_horizontal(pl.lit(None, UTC_TIME), *(pl.when(_lies_in(asking, step)).then(pl.lit(asking.at, UTC_TIME)) for asking in answered)).alias("asked_at"),
-    ).with_columns(pl.when(gap_class="absent").then("asked_at"))
+    )
+    is_confirmed = pl.col("slot").dt.truncate(HOUR).is_in((confirmed if confirmed is not None else times.clear()).implode())
+    joined = (pl.col("slot").diff() == step) & (pl.col("gap_class") == pl.col("gap_class").shift())
+    is_proven = is_confirmed.all().over((~joined).fill_null(True).cum_sum())
+    classed = classed.with_columns(pl.when((pl.col("gap_class") == "halt") & ~is_proven).then(pl.lit("absent")).otherwise("gap_class").alias("gap_class"))
+    classed = classed.with_columns(pl.when(gap_class="absent").then("asked_at"))
     same = (pl.col("slot").diff() == step) & (pl.col("gap_class") == pl.col("gap_class").shift()) & pl.col("asked_at").eq_missing(pl.col("asked_at").shift())
     runs = (
         classed.group_by((~same).fill_null(True).cum_sum().alias("run"), maintain_order=True)

@@ -1,9 +1,12 @@
 """Whether candles agree with an independent statement about the same trades."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import polars as pl
 
+from lakehouse.model.table import UTC_TIME
+from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.resample import exact
 
 HOUR = timedelta(hours=1)
@@ -18,7 +21,7 @@ _TEN_DECIMALS_BELOW, _EIGHT_DECIMALS_BELOW = 1e5, 2e7
 _MICRO = timedelta(microseconds=1)
 
 
-def judge(rows: pl.DataFrame, witness: pl.DataFrame, length: timedelta = HOUR) -> pl.DataFrame:
+def judge(rows: pl.DataFrame, witness: pl.DataFrame, length: timedelta = HOUR, answered: Sequence[TimeRange] = ()) -> pl.DataFrame:
     """Hold candles against coarser candles that were stated independently of them.
 
     A witness candle owns the rows that open in its own `[open_time, open_time + length)`, also when it is misaligned; where two overlap, the
@@ -31,16 +34,36 @@ def judge(rows: pl.DataFrame, witness: pl.DataFrame, length: timedelta = HOUR) -
         rows: Candles of one source, one per key.
         witness: Coarser candles, one per key.
         length: Length of a witness candle.
+        answered: Ranges that the witness was asked for and answered: where it has no candle in them, it states that
+            there was none.
 
     Returns:
-        One row per witness candle, and per `length` from 00:00 UTC with rows but without one, in order: `open_time`, `row_count`, `agrees`
-        (null before the first and after the last witness candle, where nobody says anything) and `differs` (names of the columns that differ;
-        `open_time` where the witness has no candle).
+        One row per witness candle, and per `length` from 00:00 UTC with rows but without one, in order: `open_time`,
+        `row_count`, `agrees` (null where nobody says anything: outside what was answered, and before the first and
+        after the last witness candle) and `differs` (names of the columns that differ; `open_time` where the witness
+        has no candle).
     """
     owned = rows.with_columns(owners(rows["open_time"], witness["open_time"], length))
     totals = hold(owned.rename({"owner": "hour"}), ["hour"], witness)
-    speaks = pl.col("hour").is_between(witness["open_time"].min(), witness["open_time"].max())  # null, as nothing is, where there is no witness at all
+    inside = pl.col("hour").is_between(witness["open_time"].min(), witness["open_time"].max()).fill_null(False)
+    speaks = pl.any_horizontal(inside, *((pl.col("hour") >= span.start) & (pl.col("hour") + length <= span.end) for span in answered))
     return totals.sort("hour").select(pl.col("hour").alias("open_time"), "row_count", pl.when(speaks).then(pl.col("differs").list.len() == 0).alias("agrees"), "differs")
+
+
+def confirmed_hours(judged: pl.DataFrame, answered: Sequence[TimeRange], length: timedelta = HOUR) -> pl.Series:
+    """The hours (of `length`, from 00:00 UTC) that a witness answered and that equal the rows that are there.
+
+    Args:
+        judged: The outcome of `judge`.
+        answered: Ranges that the witness was asked for and answered.
+        length: Length of a witness candle.
+    """
+    spans = [pl.datetime_range(span.start, span.end - length, length, time_unit="us", eager=True).cast(UTC_TIME) for span in answered if span.start + length <= span.end]
+    hours = pl.concat([pl.Series([], dtype=UTC_TIME), *spans]).unique()
+    hours = hours.filter(hours.dt.truncate(length) == hours)
+    wrong = judged.filter(~pl.col("agrees").fill_null(False))["open_time"]  # a misaligned candle reaches into two hours
+    touched = pl.concat([wrong.dt.truncate(length), (wrong + length - _MICRO).dt.truncate(length)])
+    return hours.filter(~hours.is_in(touched.implode())).sort()
 
 
 def owners(times: pl.Series, witness_times: pl.Series, length: timedelta = HOUR) -> pl.Series:

@@ -149,7 +149,7 @@ def _(root: Path) -> Found:
 @case(
     "no file to be trusted",
     "the sha256 of the monthly file is wrong, and there are no daily files",
-    note="the archive's cell fails, named, for it has no source; REST has every minute",
+    note="the archive's cell fails, named, for it has no source; REST has every minute, and nobody but REST confirms them",
 )
 def _(root: Path) -> Found:
     with lab(root, f"stale_checksum={MONTHLY}", "daily_absent=*") as it:
@@ -161,7 +161,7 @@ def _(root: Path) -> Found:
         assert it.due() == []
         as_clean(it.found(), "rows_api")
     assert list(found.failed) == [f"bronze/candle_archive {CELL}"]
-    assert (found.rows.height, other_values(found).height, found.gaps, found.evidence, found.exit_code) == (ROWS, 0, [], ["rows_api"], 1)
+    assert (found.rows.height, other_values(found).height, found.gaps, found.evidence, found.exit_code) == (ROWS, 0, [], ["totals"], 1)
     return found
 
 
@@ -295,11 +295,15 @@ def _(root: Path) -> Found:
     return found
 
 
-@case("two values in one file", "keys stand twice in the monthly file, with different values", note="every value is in `silver/conflict`; unsettled, so a check warns")
+@case(
+    "two values in one file",
+    "keys stand twice in the monthly file, with different values",
+    note="every value is in `silver/conflict`; the daily file has one of them, and REST, asked for that, too",
+)
 def _(root: Path) -> Found:
     found = as_clean(built(root, f"conflicting_rows={MONTHLY}"))
-    assert [(kind, bool(healed)) for kind, healed in found.problems] == [("variants", True)] * 3
-    assert found.disputes == [("precedence", "daily+monthly")] * 3
+    assert found.problems == [("variants", "REST API: the same candles")] * 3
+    assert found.disputes == [("both_families", "api+daily+monthly")] * 3
     return found
 
 

@@ -5,7 +5,7 @@ import pytest
 from lakehouse.datasets.candle import Candle, CandleArchive, CandleWitness
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NotALakeObjectError, NothingStoredError
-from lakehouse.model.result import CellFacts, CellResult, GapRun, Problem
+from lakehouse.model.result import CellFacts, CellResult, Contradiction, GapRun, Problem
 from lakehouse.ops.anomalies import CellAnomalies
 from lakehouse.ops.quality import DAMAGED, UNBUILT, CellQuality, lake_quality, quality_report, summary
 from lakehouse.query.lake import Lake
@@ -19,6 +19,8 @@ HALT = GapRun("halt", at("2024-02-10"), at("2024-02-10T01:00"), 60)
 PENDING = GapRun("absent", at("2024-04-08"), at("2024-04-09"), 1440)  # two days before `NOW`
 LATE = GapRun("absent", at("2024-02-20"), at("2024-02-21"), 1440)
 UNLISTED = GapRun("not_listed", at("2024-02-01"), at("2024-02-02"), 1440)
+WRONG = Contradiction(at("2024-02-10T05:00"), at("2024-02-10T07:00"), "witness", ("volume",))
+ALIEN = Contradiction(at("2024-02-10"), at("2024-02-11"), "api", ("open", "close"), is_wholesale=True)
 HEALED, UNHEALED = Problem("a.zip", "mismatch", "", "a day"), Problem("b.zip", "corrupt", "")
 
 
@@ -37,6 +39,14 @@ def report(objects: LakeObjects, facts: CellFacts, anomalies: CellAnomalies | No
         (CellFacts(conflict_count=4, unsettled_count=3), None, "warn", ["3 disputed keys that no proof decided"]),
         (CellFacts(problems=(HEALED, UNHEALED)), None, "warn", ["1 problems with sources that were not healed"]),
         (CellFacts(), CellAnomalies("", {"spike": 1, "stale_price": 2}), "warn", ["3 candles that look wrong"]),
+        (
+            CellFacts(evidence="contradicted", contradictions=(WRONG,)),
+            None,
+            "warn",
+            ["1h candles by REST contradict what is served from 2024-02-10 05:00 to 2024-02-10 07:00 in volume"],
+        ),
+        (CellFacts(contradictions=(WRONG,) * 5), None, "warn", [str(WRONG)] * 3 + ["2 further contradictions"]),
+        (CellFacts(contradictions=(WRONG, ALIEN)), None, "error", [str(ALIEN), str(WRONG)]),
         (CellFacts(gaps=(HALT, LATE)), None, "error", ["1,440 rows absent (unproven)", "60 rows absent (halt)"]),
         (CellFacts(gaps=(GapRun("conflict", at("2024-02-10"), at("2024-02-10T00:02"), 2),)), None, "error", ["2 rows absent (conflict)"]),
     ],
@@ -51,7 +61,7 @@ def test_a_record_says_everything_that_is_known(objects: LakeObjects) -> None:
     (found,) = report(objects, facts, CellAnomalies("", {"spike": 2}))
     assert found.to_json() == {
         "market": BTC.key, "month": "2024-02", "state": "error", "rows": 5, "not_listed": 1440, "halt": 60, "conflict": 0, "pending": 0, "unproven": 1440,
-        "conflicts_settled": 4, "conflicts_unsettled": 3, "evidence": "rows_daily", "problems_healed": 2, "problems_unhealed": 1, "rejected": 0,
+        "conflicts_settled": 4, "conflicts_unsettled": 3, "evidence": "rows_daily", "problems_healed": 2, "problems_unhealed": 1, "rejected": 0, "contradictions": [],
         "newest": at("2024-02-01T00:04"), "anomalies": 2, "why": [why for _, why in found.reasons],
     }  # fmt: skip
     assert len(found.reasons) == 5

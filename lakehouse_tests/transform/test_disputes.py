@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from lakehouse.model.interval import Interval
+from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.reconcile import Reconciled, reconcile
 from lakehouse.transform.resample import resample
 from lakehouse_tests.making import MICRO, MINUTE, at, bronze, minutes
@@ -92,11 +93,70 @@ def test_two_values_at_several_minutes_of_one_source_are_told_apart_while_combin
     assert set(served(5).conflicts["rule"]) == {"two_values_in_one_source"}
 
 
-def test_presence_is_not_disputed_by_absence() -> None:
-    """The witness knows nothing of minute 5, which monthly alone has: it is served, and no conflict."""
-    held = {"monthly": rows_of("monthly", {}), "daily": rows_of("daily", {}).filter(pl.col("open_time") != TIMES[5])}
-    settled = reconcile(held, KEY, hours(held["daily"]))
-    assert (settled.rows.height, settled.conflict_count) == (120, 0)
+def without(frame: pl.DataFrame, *minutes: int) -> pl.DataFrame:
+    return frame.filter(~pl.col("open_time").is_in([TIMES[minute] for minute in minutes]))
+
+
+def test_absence_disputes_presence_only_where_a_source_was_asked_and_the_hour_fits_only_without_the_row() -> None:
+    whole, short = rows_of("monthly", {}), without(rows_of("daily", {}), 5)
+    settled = reconcile({"monthly": whole, "daily": short}, KEY, hours(short))
+    assert (settled.rows.height, settled.conflict_count, settled.unsettled_count) == (119, 1, 0)
+    told = settled.conflicts.select("open_time", "source", "trade_count", "rule", "is_served", "is_settled", "is_absent").rows()
+    assert told == [(TIMES[5], "monthly", 7, "witness", False, True, False), (TIMES[5], "daily", None, "witness", True, True, True)]
+    for kept in ({"monthly": whole, "daily": short}, {"monthly": short, "daily": whole.with_columns(source=pl.lit("daily"))}):
+        assert reconcile(kept, KEY).conflict_count == 0, "nobody can tell without a witness"
+        assert reconcile(kept, KEY, hours(whole)).conflict_count == 0, "the hour fits with the row"
+    assert reconcile({"daily": whole.with_columns(source=pl.lit("daily")), "monthly": short}, KEY, hours(short)).rows.height == 120, "monthly files are known to lose rows"
+    unread = {"monthly": whole, "daily": short.with_columns(pl.col("open_time") + timedelta(days=1))}
+    assert reconcile(unread, KEY, hours(short)).rows.height == 239, "no daily file of that day"
+
+
+def test_rows_in_both_files_go_where_the_api_answered_without_them_and_its_hours_do_too() -> None:
+    """Seventy traded rows in a true halt, one of its hours wholly without a candle; a late row beside a good one."""
+    halted = range(40, 110)
+    monthly, daily, api = rows_of("monthly", {}), rows_of("daily", {}), without(rows_of("api", {}), *halted)
+    asked = [TimeRange(START, START + timedelta(hours=2))]
+
+    def rows(witness: pl.DataFrame, asked: list[TimeRange] = asked, **held: pl.DataFrame) -> int:
+        return reconcile(held, KEY, witness, answered=[TimeRange(START, START + timedelta(hours=2))], asked=asked).rows.height
+
+    assert rows(hours(api), monthly=monthly, daily=daily, api=api) == 50
+    assert rows(hours(api).head(1), monthly=monthly, daily=daily, api=without(api, *range(60, 120))) == 40, "an hour without a candle equals no row"
+    assert rows(hours(monthly), monthly=monthly, daily=daily, api=api) == 120, "the hours trade: the answer was short"
+    assert rows(hours(api), [], monthly=monthly, daily=daily, api=api) == 120, "the API was not asked about them"
+    late = [START + timedelta(seconds=30) + 5 * MINUTE]
+    extra = pl.concat([monthly, bronze(late, "monthly")]).sort("open_time")
+    assert rows(hours(daily), monthly=extra, daily=daily) == rows(hours(daily), monthly=extra, api=daily.with_columns(source=pl.lit("api"))) == 120
+    assert rows(hours(extra), monthly=extra, daily=daily) == 121, "a misaligned row that the witness confirms stays"
+
+
+def test_values_and_absences_of_one_hour_are_decided_together() -> None:
+    monthly, daily = rows_of("monthly", {4: TRUE}), without(rows_of("daily", {}), 7)
+    settled = reconcile({"monthly": monthly, "daily": daily}, KEY, hours(daily))
+    assert settled.rows.equals(daily)
+    assert settled.conflicts.filter("is_served").select("open_time", "rule", "is_absent").rows() == [(TIMES[4], "witness", False), (TIMES[7], "witness", True)]
+    mixed = reconcile({"monthly": monthly, "daily": daily}, KEY, hours(without(monthly, 7)))
+    assert mixed.rows["trade_count"].sum() == 118 * 7 + 9, "the row that daily lacks goes, the value of monthly stays"
+
+
+# --- one family against another -----------------------------------------------------------------------------------------
+
+
+def test_an_api_that_contradicts_most_candles_of_a_day_settles_nothing() -> None:
+    other = {n: {"open": 50.0, "high": 51.0, "low": 49.0, "close": 50.5, "trade_count": 3} for n in range(120)}
+    monthly, alien = rows_of("monthly", {}), rows_of("api", other)
+    settled = reconcile({"monthly": monthly, "api": alien}, KEY, hours(alien))
+    assert settled.rows.equals(monthly)
+    assert settled.wholesale == ("2024-02-05",)
+    assert (settled.conflict_count, settled.unsettled_count, set(settled.conflicts["rule"])) == (120, 120, {"wholesale"})
+    missing = reconcile({"monthly": without(monthly, 3), "api": alien}, KEY, hours(alien))
+    assert (missing.rows.height, missing.unserved.select("open_time", "rule").rows()) == (119, [(TIMES[3], "wholesale")]), "nor does it fill a hole"
+    few = reconcile({"monthly": monthly, "api": rows_of("api", {n: other[n] for n in range(60)})}, KEY)
+    assert few.wholesale == (), "half of the candles are not most"
+    confirmed = reconcile({"monthly": monthly, "daily": alien.with_columns(source=pl.lit("daily")), "api": alien}, KEY, hours(alien))
+    assert (confirmed.wholesale, confirmed.unsettled_count, confirmed.rows["source"].unique().to_list()) == ((), 0, ["daily"]), "a daily file says the same: both families"
+    unsound = reconcile({"monthly": monthly.with_columns(high=pl.lit(1.0)), "api": alien}, KEY, is_sound=pl.col("high") >= pl.col("low"))
+    assert (unsound.wholesale, set(unsound.conflicts["rule"])) == ((), {"row_rules"}), "candles that break a rule are wrong by themselves"
 
 
 def test_misaligned_rows_are_weighed_in_the_hour_of_the_witness_that_owns_them() -> None:

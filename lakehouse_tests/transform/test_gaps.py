@@ -16,6 +16,7 @@ from lakehouse_tests.making import BTC, MINUTE, NOW, at, series
 
 WINDOW = TimeRange(at("2024-02-05T00:00"), at("2024-02-05T02:00"))
 SLOTS = [WINDOW.start + n * MINUTE for n in range(120)]
+HOURS = series([WINDOW.start, WINDOW.start + 60 * MINUTE])  # those that the witness confirms
 offsets = st.integers(-30 * 60, 150 * 60).map(lambda seconds: WINDOW.start + timedelta(seconds=seconds))
 # Covered slots, some of them by a row that opens within its minute; whole stretches are likely.
 covered = st.lists(st.tuples(st.integers(0, 119), st.integers(1, 60), st.sampled_from([0, 0, 0, 17])), max_size=4).map(
@@ -44,7 +45,7 @@ def floor(time: datetime) -> datetime:
     return time.replace(second=0, microsecond=0)
 
 
-@given(covered, offsets, st.none() | offsets, st.none() | offsets, disputes, st.lists(askings(), max_size=3), covered)
+@given(covered, offsets, st.none() | offsets, st.none() | offsets, disputes, st.lists(askings(), max_size=3), covered, st.sets(st.integers(0, 1)))
 def test_covered_slots_and_gaps_part_the_expected_slots(
     times: list[datetime],
     asked_until: datetime,
@@ -53,21 +54,29 @@ def test_covered_slots_and_gaps_part_the_expected_slots(
     disputed: pl.Series | None,
     asked: list[Asked],
     api: list[datetime],
+    hours: set[int],
 ) -> None:
-    runs = find_gaps(series(times), WINDOW, MINUTE, asked_until, listed, delisted, disputed, asked, series(api))
+    confirmed = [HOURS[n] for n in sorted(hours)]
+    runs = find_gaps(series(times), WINDOW, MINUTE, asked_until, listed, delisted, disputed, asked, series(api), confirmed=series(confirmed))
     missing = [slot for run in runs for slot in slots(run)]
     assert sorted(missing + [slot for slot in SLOTS if slot < asked_until and slot in {floor(time) for time in times}]) == [slot for slot in SLOTS if slot < asked_until]
 
     conflicts = {floor(time) for time in disputed} if disputed is not None else set()
     answered = [asking for asking in asked if asking.outcome != "unreachable"]
+    lasting = find_gaps(series(times), WINDOW, MINUTE, asked_until, listed, delisted, disputed, asked, series(api), confirmed=HOURS)
+    touched = {slot: {each.replace(minute=0) for each in slots(run)} for run in lasting if run.gap_class == "halt" for slot in slots(run)}
     for run in runs:
         assert run.end == run.start + run.slot_count * MINUTE
         for slot in slots(run):
             covering = [asking for asking in answered if asking.start <= slot and slot + MINUTE <= asking.end]
             outside = (listed is not None and slot < floor(listed)) or (delisted is not None and slot >= delisted)
-            halted = slot not in {floor(time) for time in api} and any(
-                (asking.before or any(asking.start <= time < slot for time in api)) and (asking.after or any(slot + MINUTE <= time < asking.end for time in api))
-                for asking in covering
+            halted = (
+                slot not in {floor(time) for time in api}
+                and any(
+                    (asking.before or any(asking.start <= time < slot for time in api)) and (asking.after or any(slot + MINUTE <= time < asking.end for time in api))
+                    for asking in covering
+                )
+                and touched.get(slot, set()) <= set(confirmed)
             )
             assert run.gap_class == ("not_listed" if outside else "conflict" if slot in conflicts else "halt" if halted else "absent")
             assert run.asked_at == (max((asking.at for asking in covering), default=None) if run.gap_class == "absent" else None)
@@ -105,7 +114,7 @@ def absent(first: int, end: int, asked_at: datetime | None = None) -> GapRun:
 
 
 def gaps_of(*asked: Asked, api: list[datetime] = RAN, times: list[datetime] = RAN, truncated: pl.DataFrame | None = None) -> tuple[GapRun, ...]:
-    return find_gaps(series(times), WINDOW, MINUTE, WINDOW.end, asked=asked, api_times=series(api), truncated=truncated)
+    return find_gaps(series(times), WINDOW, MINUTE, WINDOW.end, asked=asked, api_times=series(api), truncated=truncated, confirmed=HOURS)
 
 
 def test_a_halt_is_a_request_with_candles_on_both_sides_and_none_between() -> None:
@@ -113,6 +122,22 @@ def test_a_halt_is_a_request_with_candles_on_both_sides_and_none_between() -> No
     assert gaps_of(Asked(SLOTS[29], SLOTS[61], AT, "rows")) == (HALT,)
     assert gaps_of(Asked(SLOTS[30], SLOTS[60], AT, "empty", SLOTS[29], SLOTS[60])) == (HALT,)
     assert gaps_of(Asked(SLOTS[29], SLOTS[60], AT, "rows", after=SLOTS[60])) == (HALT,)
+
+
+def test_a_halt_is_confirmed_by_every_hour_it_touches() -> None:
+    """A page that is empty or short proves nothing where an hour trades, or where nobody was asked about it yet."""
+    whole, across = Asked(SLOTS[0], SLOTS[119], AT, "rows"), [*SLOTS[:50], *SLOTS[70:]]
+
+    def classes(times: list[datetime], *hours: datetime) -> list[str]:
+        found = find_gaps(series(times), WINDOW, MINUTE, WINDOW.end, asked=[whole], api_times=series(times), confirmed=series(hours))
+        return [run.gap_class for run in found]
+
+    assert classes(RAN) == ["absent"]
+    assert classes(RAN, SLOTS[60]) == ["absent"]
+    assert classes(RAN, SLOTS[0]) == ["halt"]
+    assert classes(across, SLOTS[0]) == classes(across, SLOTS[60]) == ["absent"]
+    assert classes(across, SLOTS[0], SLOTS[60]) == ["halt"]
+    assert find_gaps(series(RAN), WINDOW, MINUTE, WINDOW.end, asked=[whole], api_times=series(RAN)) == (absent(30, 60, AT),)
 
 
 def test_without_a_candle_on_one_side_nothing_is_proven_and_the_asking_is_remembered() -> None:

@@ -70,16 +70,21 @@ def test_every_key_is_served_or_not_once_and_every_dispute_is_told(stated: list[
     unserved = set(settled.unserved.select(minute).to_series())
     assert settled.rows["open_time"].is_sorted()
     assert len(served) == settled.rows.height
+    absent = set(settled.conflicts.filter("is_absent").select(minute).to_series())
     assert not served.keys() & unserved
-    assert served.keys() | unserved == said.keys()
+    assert not absent & (served.keys() | unserved)
+    assert served.keys() | unserved | absent == said.keys()
+    stated_daily = {m for m in said if any("daily" in names for names in said[m].values())}
+    assert stated_daily or not absent, "only a daily file of the day disputes a row by its silence, where no API was asked"
+    assert not absent & stated_daily
     for m, (source, v) in served.items():
         assert source == next(name for name in STANDS_IN if name in said[m][v]), "the row stands in the first source that states its value"
 
     told = {
         (m, v): (source, rule, ok, settled_)
-        for m, v, source, rule, ok, settled_ in settled.conflicts.select(minute, value, "source", "rule", "is_served", "is_settled").iter_rows()
+        for m, v, source, rule, ok, settled_ in settled.conflicts.filter(~pl.col("is_absent")).select(minute, value, "source", "rule", "is_served", "is_settled").iter_rows()
     }
-    disputed = {m for m, values in said.items() if len(values) > 1}
+    disputed = {m for m, values in said.items() if len(values) > 1} | absent
     assert told.keys() == {(m, v) for m in disputed for v in said[m]}
     assert settled.conflict_count == len(disputed)
     assert settled.unsettled_count == len({m for (m, _), (_, _, _, ok) in told.items() if not ok})
@@ -140,7 +145,9 @@ def test_a_key_that_one_source_alone_has_is_served_and_the_witness_says_so_in_th
     held = {"monthly": bronze(times, "monthly"), "api": bronze(times[1:], "api")}
     settled = reconcile(held, KEY, hour)
     assert (settled.rows.height, settled.conflict_count) == (60, 0)
-    assert evidence(settled.rows, held, KEY, hour) == "unconfirmed"
+    assert evidence(settled.rows, held, KEY, settled.judged) == "unconfirmed"
+    assert settled.judged is not None
+    assert settled.judged["agrees"].to_list() == [False]
 
 
 def test_no_rows_at_all_are_no_rows_and_no_proof() -> None:
@@ -159,7 +166,8 @@ def test_evidence_is_the_best_that_holds_for_every_row() -> None:
     hour, other = resample(monthly, Interval.parse("1h")), resample(bronze(times, trade_count=8), Interval.parse("1h"))
 
     def of(witness: pl.DataFrame | None = None, **held: pl.DataFrame) -> str:
-        return evidence(reconcile(held, KEY, witness).rows, held, KEY, witness)
+        settled = reconcile(held, KEY, witness)
+        return evidence(settled.rows, held, KEY, settled.judged)
 
     assert of(monthly=monthly) == of(monthly=monthly, daily=daily[:59]) == of(other, monthly=monthly) == "unconfirmed"
     assert of(hour, monthly=monthly) == of(hour, monthly=monthly, daily=daily[:59], api=api[1:]) == "totals"
@@ -168,7 +176,8 @@ def test_evidence_is_the_best_that_holds_for_every_row() -> None:
     assert of(hour, monthly=monthly, daily=daily, api=api) == of(monthly=monthly, api=api) == "rows_api"
     wrong = bronze(times, "api", close=[101.5, *[101.0] * 59])
     assert of(monthly=monthly, daily=daily, api=wrong) == "rows_daily"
-    assert of(hour, monthly=monthly, api=wrong) == "rows_api", "the rows served are the API's, whoever disagrees"
+    assert of(hour, monthly=monthly, api=wrong) == of(hour, api=api) == "totals", "a level names another family than the rows stand in"
+    assert evidence(daily, {"daily": daily, "api": api}, KEY, None, is_contradicted=True) == "contradicted", "whatever else holds"
     assert of(hour, monthly=monthly, daily=bronze(times[:1], close=101.5)) == "totals", "a changed close that is not the hour's cannot be seen by the witness"
 
 

@@ -145,11 +145,12 @@ def test_days_of_good_recordings_are_not_in_doubt(pairs: list[tuple[str, pl.Data
 
 
 def halts(rows: pl.DataFrame, step: timedelta) -> list[tuple[datetime, datetime, int, datetime | None]]:
-    """Halts in a recording that was asked for as a whole: start, end, candles, when trading stopped."""
+    """Halts in a recording that was asked for as a whole and confirmed hour by hour: start, end, candles, when trading stopped."""
     window = TimeRange(rows["open_time"].min(), rows["open_time"].max() + step)  # type: ignore[arg-type, operator]
     asked = Asked(window.start, window.end, NOW, "rows")
     truncated = rows.filter(pl.col("close_time") < pl.col("open_time") + step - MICRO)
-    runs = find_gaps(rows["open_time"], window, step, window.end, asked=[asked], api_times=rows["open_time"], truncated=truncated)
+    confirmed = pl.datetime_range(window.start, window.end, timedelta(hours=1), time_unit="us", eager=True).cast(UTC_TIME)
+    runs = find_gaps(rows["open_time"], window, step, window.end, asked=[asked], api_times=rows["open_time"], truncated=truncated, confirmed=confirmed)
     assert {run.gap_class for run in runs} <= {"halt"}
     return [(run.start, run.end, run.slot_count, run.halted_at) for run in runs]
 
@@ -199,8 +200,8 @@ def test_mislabelled_rows_are_a_conflict_that_the_day_decides(real_data: Path) -
         (wrong[1], 108888.0, "witness", False, True),
     ]
     assert (settled.rows.height, settled.unserved.height, settled.unsettled_count) == (four_hours.height - 2, 0, 0)
-    assert evidence(settled.rows, {"monthly": settled.rows.with_columns(source=pl.lit("monthly"))}, KEY, days, DAY) == "rows_daily"
-    assert evidence(settled.rows.with_columns(source=pl.lit("monthly")), {}, KEY, days, DAY) == "totals"
+    assert evidence(settled.rows, {"monthly": settled.rows.with_columns(source=pl.lit("monthly"))}, KEY, settled.judged) == "rows_daily"
+    assert evidence(settled.rows.with_columns(source=pl.lit("monthly")), {}, KEY, settled.judged) == "totals"
     unwitnessed = reconcile(held, KEY)
     assert unwitnessed.unserved["open_time"].to_list() == [wrong[0], wrong[0], wrong[1], wrong[1]]
 
