@@ -20,10 +20,11 @@ class UsageError(LakehouseError):
 
 
 class MarketKeyError(UsageError):
-    """A market key that is not `exchange-market_type:SYMBOL`."""
+    """A market key that is not `exchange-market_type:SYMBOL`, or whose symbol could not be a name; `why` says so."""
 
-    def __init__(self, key: object, market_types: Iterable[str]) -> None:
-        super().__init__(f"{key!r} is not a market key. Expected exchange-market_type:SYMBOL with market type one of {', '.join(market_types)}, such as binance-spot:BTCUSDT.")
+    def __init__(self, key: object, market_types: Iterable[str], why: str = "") -> None:
+        expected = f"Expected exchange-market_type:SYMBOL with market type one of {', '.join(market_types)}, such as binance-spot:BTCUSDT."
+        super().__init__(f"{key!r} is not a market key{f': {why}' if why else ''}. {expected}")
 
 
 class UnknownMarketError(UsageError):
