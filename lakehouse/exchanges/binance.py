@@ -30,7 +30,7 @@ _PAGE_RULES: dict[MarketType, PageRules] = {
 }
 _REFUSALS: dict[int, Refusal] = {-1003: "throttled", -1001: "busy", -1006: "busy", -1007: "busy", -1008: "busy", -1121: "unknown_symbol"}
 _TYPES = {"bronze/candle_archive": ("klines", MINUTE.name)}
-_PERIOD = re.compile(r".*-(\d{4}-\d{2}(?:-\d{2})?)\.zip")
+_PERIOD = re.compile(r".*-([0-9]{4}-[0-9]{2}(?:-[0-9]{2})?)\.zip")
 _QUOTES = (
     "FDUSD",
     "USDT",

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.archive import ArchiveClient, Listed
 from lakehouse.exchanges.exchange import Exchange, MarketInfo, period_range
-from lakehouse.exchanges.listing import MarketListing
+from lakehouse.exchanges.listing import ListedFiles, MarketListing
 from lakehouse.exchanges.reader import ArchiveReader
 from lakehouse.model.errors import ArchiveFileError, FetchError, LakehouseError, RestUnreachableError, UnknownMarketError, UnknownSymbolError
 from lakehouse.model.interval import MINUTE
@@ -74,30 +74,29 @@ class _InfoCache:
 
 def _all_files(client: ArchiveClient, exchange: Exchange, table: str, market: Market, at: datetime) -> MarketListing:
     """All months, the first days and the newest days of a market: enough to know both ends of its life."""
-    files: dict[str, Listed] = {}
-    checksums: dict[str, Listed] = {}
+    found = ListedFiles(exchange, table, market)
 
-    def take(listed: Listed) -> None:
-        period = exchange.archive_period(listed.key.removesuffix(".CHECKSUM"))
-        if period:
-            (checksums if listed.key.endswith(".CHECKSUM") else files)[period] = listed
+    def take(listed: Listed) -> bool:
+        own = found.period_of(listed)
+        found.take(listed, own)
+        return own is not None
 
     for listed in client.objects(exchange.archive_prefix(table, market, "monthly")):
         take(listed)
-    months = sorted(files)
-    daily = exchange.archive_prefix(table, market, "daily")
-    for count, listed in enumerate(client.objects(daily)):
-        take(listed)
-        if count > 2 and months:
+    months = sorted(found.files)
+    daily, first_days = exchange.archive_prefix(table, market, "daily"), 0
+    for listed in client.objects(daily):
+        first_days += take(listed)
+        if first_days > 3 and months:
             break
     if months:
         for listed in client.objects(daily, after=exchange.archive_key(table, market, f"{months[-1]}-01")[:-1]):
             take(listed)
-    if not files:
+    if not found.files:
         folder = exchange.archive_prefix(table, market, "daily").split(f"/{market.symbol}/")[0] + "/"
         similar = difflib.get_close_matches(market.symbol.upper(), client.folders(folder), 3)
         raise UnknownMarketError(market.key, folder, [Market(market.exchange, market.market_type, symbol).key for symbol in similar])
-    return MarketListing(market, files, checksums, at, exchange.grace)
+    return found.listing(at)
 
 
 def _first_instant(exchange: Exchange, reader: ArchiveReader, listing: MarketListing) -> datetime:

@@ -16,6 +16,7 @@ from lakehouse.model.errors import ArchiveFileError, LakehouseError, NoSourceErr
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult, Problem
 from lakehouse.model.timerange import TimeRange, day_range
+from lakehouse.model.words import count_of
 from lakehouse.storage.landing import Landing
 from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.objects import LakeObjects
@@ -139,6 +140,10 @@ def _read_cell(
         inputs.setdefault(period, listing.state(period))
     if not files and problems:
         raise NoSourceError(str(cell), [f"{problem.subject}: {problem.detail}" for problem in problems])
+    if foreign := listing.foreign_to(cell):
+        shown = ", ".join(key.rsplit("/", 1)[-1] for key in foreign[:3]) + (" …" if len(foreign) > 3 else "")
+        found = f"{count_of(len(foreign), 'key')} in the folders of this market that no file of it has: {shown}"
+        problems.append(Problem(foreign[0], "foreign", found, "left out"))
     if dataset.witness is not None:
         inputs[f"{dataset.witness.name}@{cell.date}"] = witness.version if witness else NONE
     facts = CellFacts(asked_until=listing.asked_until(cell), problems=tuple(problems), doubts=left)
