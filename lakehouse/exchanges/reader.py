@@ -36,6 +36,8 @@ from lakehouse.storage.landing import Landing, Outcome, Receipt
 INFLATED_CAP = 1 << 30  # far above any published month of candles, far below what hurts
 # What `zipfile` and its decompressors raise on bytes that are no sound zip; ValueError stands for offsets and names that make no sense.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, IsalError, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+_ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")  # with a member, and without one
+_UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8
 _CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S.*?)\s*")
 
 
@@ -210,20 +212,32 @@ def extract_csv(key: str, body: bytes, cap: int = INFLATED_CAP) -> bytes:
     expected = key.rsplit("/", 1)[-1].removesuffix(".zip") + ".csv"
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
-            for info in members:
-                if "/" in info.filename or "\\" in info.filename or info.filename.startswith(".."):
-                    raise ZipMemberNameError(key, expected, info.filename)
-            tables = [info for info in members if info.filename.lower().endswith(".csv")]
+            members = [(_name(info), info) for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
+            for name, _ in members:
+                if "/" in name or "\\" in name or name.startswith(".."):
+                    raise ZipMemberNameError(key, expected, name)
+            tables = [(name, info) for name, info in members if name.lower().endswith(".csv")]
             if len(tables) != 1:
-                raise ZipMembersError(key, [info.filename for info in members])
-            if tables[0].filename != expected:
-                raise ZipMemberNameError(key, expected, tables[0].filename)
-            if tables[0].file_size > cap:
+                raise ZipMembersError(key, [name for name, _ in members])
+            ((name, member),) = tables
+            if name != expected:
+                raise ZipMemberNameError(key, expected, name)
+            if member.file_size > cap:
                 raise ZipTooLargeError(key, cap)
-            return _inflate(archive, tables[0], body)
+            return _inflate(archive, member, body)
     except _DAMAGE as error:  # type: ignore[misc]  # its stub says an instance
         raise ZipDamagedError(key, str(error)) from None
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    """A member's name. Info-ZIP writes UTF-8 and leaves the flag that says so clear; `zipfile` takes it for code page 437 then."""
+    name = member.orig_filename  # whole: `filename` ends at a NUL
+    if member.flag_bits & _UTF8_NAME:
+        return name
+    try:
+        return name.encode("cp437").decode()
+    except UnicodeError:
+        return name
 
 
 def _inflate(archive: zipfile.ZipFile, member: zipfile.ZipInfo, body: bytes) -> bytes:
