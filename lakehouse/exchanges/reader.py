@@ -15,7 +15,7 @@ import polars as pl
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
-from lakehouse.exchanges.archive import ArchiveClient, Batch
+from lakehouse.exchanges.archive import ArchiveClient, Batch, Listed
 from lakehouse.exchanges.exchange import Exchange, period_range
 from lakehouse.exchanges.listing import MarketListing
 from lakehouse.model.errors import (
@@ -24,6 +24,7 @@ from lakehouse.model.errors import (
     ChecksumMismatchError,
     ChecksumMissingError,
     ChecksumNameError,
+    NotTheFileError,
     RowsOutsidePeriodError,
     ZipDamagedError,
     ZipMemberNameError,
@@ -106,7 +107,7 @@ class ArchiveReader:
         """The rows of a file, from landing if it is there.
 
         Raises:
-            FetchError: It could not be fetched.
+            FetchError: It could not be fetched, or something else came in its place; nothing is recorded.
             ArchiveFileError: It was fetched and cannot be trusted; the receipt says so too.
         """
         receipt = self.receipt(listing, period)
@@ -128,8 +129,12 @@ class ArchiveReader:
         file, checksum = listing.files[period], listing.checksums.get(period)
         batch = self._batch_with(file.key) or self._fetch(_keys(listing, period))
         body = batch.wait(file.key)
-        published = batch.wait(checksum.key).decode("utf-8", "replace") if checksum else ""
+        beside = batch.wait(checksum.key) if checksum else b""
+        published = beside.decode("utf-8", "replace")
         sha256, url = hashlib.sha256(body).hexdigest(), self._client.object_url(file.key)
+        _require_listed(file, body, body.startswith(_ZIP_BEGINS) or published.lower().startswith(sha256), "a zip")
+        if checksum:
+            _require_listed(checksum, beside, _CHECKSUM_LINE.fullmatch(published) is not None, "a line of digest and name")
 
         def receipt(outcome: Outcome, message: str = "") -> Receipt:
             return Receipt(file.key, url, listing.state(period), sha256, published, file.last_modified, self._clock(), outcome, message)
@@ -165,6 +170,16 @@ def _keys(listing: MarketListing, period: str) -> list[str]:
     """What is fetched for a file: its zip, and its CHECKSUM where one is published."""
     checksum = listing.checksums.get(period)
     return [listing.files[period].key] + ([checksum.key] if checksum else [])
+
+
+def _require_listed(listed: Listed, body: bytes, is_like_it: bool, kind: str) -> None:
+    """Refuse bytes that cannot be those which the listing describes: another size, or not at all of the kind while their MD5 does not prove them either.
+
+    Raises:
+        NotTheFileError: As said.
+    """
+    if len(body) != listed.size or not (is_like_it or hashlib.md5(body, usedforsecurity=False).hexdigest() == listed.etag):
+        raise NotTheFileError(listed.key, f"{kind} of {listed.size:,} bytes", body)
 
 
 def _recorded(receipt: Receipt) -> ArchiveFileError:

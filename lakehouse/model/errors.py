@@ -284,6 +284,14 @@ class FetchError(LakehouseError):
         self.key = key
 
 
+class NotTheFileError(FetchError):
+    """Bytes that came in place of a file, such as the login page of a network: they say nothing of the file, so no receipt is left of them."""
+
+    def __init__(self, key: str, expected: str, found: bytes) -> None:
+        began = f"beginning {found[:80].decode('utf-8', 'replace')!r}" if found else "an empty answer"
+        super().__init__(key, f"expected {expected}, what came has {len(found):,} bytes, {began}; something between here and the archive may have answered in its place")
+
+
 class RestUnreachableError(LakehouseError):
     """A REST API that does not answer, or not with what was asked for; worth trying again later.
 
