@@ -135,10 +135,12 @@ def _by_length(listing: MarketListing) -> list[list[str]]:
 
 
 def _read_edge(reader: ArchiveReader, listing: MarketListing, period: str, first: bool) -> datetime | None:
-    """Where a file's rows begin or end; None where it cannot be read."""
+    """Where a file's rows begin or end; None where it has none, or cannot be read."""
     try:
         frame = reader.read(listing, period).frame
     except ArchiveFileError:
+        return None
+    if not frame.height:
         return None
     edge: datetime = frame["open_time"].min() if first else frame["close_time"].max()  # type: ignore[assignment]
     return edge if first else period_range(period).clip(edge + _LAST_INSTANT)

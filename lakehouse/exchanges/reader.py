@@ -157,13 +157,18 @@ class ArchiveReader:
         if repeated:
             frame = frame.unique(keep="first", maintain_order=True)
         lineage = frame.with_columns(
-            source=pl.lit("monthly" if len(period) == 7 else "daily"),
+            source=pl.lit(source_of(period)),
             source_file=pl.lit(key),
             source_sha256=pl.lit(receipt.sha256),
             fetched_at=pl.lit(receipt.fetched_at).cast(UTC_TIME),
             is_removed=pl.lit(False),
         )
         return ArchiveRows(lineage, repeated, receipt)
+
+
+def source_of(period: str) -> str:
+    """The kind of source that the file of a period is, as rows name it."""
+    return "monthly" if len(period) == 7 else "daily"
 
 
 def _keys(listing: MarketListing, period: str) -> list[str]:
@@ -279,6 +284,8 @@ def check_period(key: str, period: str, frame: pl.DataFrame) -> None:
     Raises:
         RowsOutsidePeriodError: There are such rows.
     """
+    if not frame.height:
+        return
     window = period_range(period)
     first, last = frame["open_time"].min(), frame["open_time"].max()
     if first < window.start or last >= window.end:  # type: ignore[operator]

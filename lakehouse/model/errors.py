@@ -445,10 +445,10 @@ class CsvParseError(ArchiveFileError):
 
 
 class CsvEmptyError(ArchiveFileError):
-    """A CSV without a row."""
+    """A CSV without a row or a header: a header alone says that there is no row, nothing says nothing."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(key, "the CSV holds no row.")
+        super().__init__(key, "the CSV holds no row and no header.")
 
 
 class RowsOutsidePeriodError(ArchiveFileError):
@@ -470,6 +470,14 @@ class NoSourceError(CellError):
 
     def __init__(self, cell: str, problems: Iterable[str]) -> None:
         super().__init__(f"{cell}: none of its files could be used, so nothing was written. " + " | ".join(problems))
+
+
+class CellUnreadableError(CellError):
+    """A cell with values that a library could not handle; `place` is the file they stand in, or the cell itself."""
+
+    def __init__(self, cell: str, place: str, error: BaseException) -> None:
+        said = str(error).strip().split("\n", 1)[0]
+        super().__init__(f"{cell}: what {place} holds could not be handled ({type(error).__name__}: {said}). Nothing was written of this cell; others go on. Please report it.")
 
 
 class InputMissingError(CellError):

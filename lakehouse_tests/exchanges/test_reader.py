@@ -24,7 +24,7 @@ from lakehouse.model.errors import (
     ZipMembersError,
     ZipTooLargeError,
 )
-from lakehouse_tests.making import klines, text, zipped
+from lakehouse_tests.making import HEADER, klines, text, zipped
 
 KEY = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-02-05.zip"
 NAME = "BTCUSDT-1m-2024-02-05.csv"
@@ -230,6 +230,11 @@ def test_rows_inside_the_period_are_accepted(period: str, start: str) -> None:
 def test_rows_outside_the_period_are_refused_with_the_first(period: str, start: str, count: int, first: str) -> None:
     with pytest.raises(RowsOutsidePeriodError, match=f"{count} rows are outside the file's period {period}, the first at {first}"):
         check_period(KEY, period, parse_klines(KEY, text(klines(start, 30)), "spot"))
+
+
+@pytest.mark.parametrize("period", ["2024-02-05", "2024-02"])
+def test_no_rows_are_outside_of_nothing(period: str) -> None:
+    check_period(KEY, period, parse_klines(KEY, text([HEADER]), "spot"))
 
 
 def test_a_zip_of_a_zip_is_no_csv() -> None:
