@@ -1,5 +1,6 @@
 """What is known of a market: asked from the exchange where it answers, else derived from its archive and its symbol."""
 
+import contextlib
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from lakehouse.exchanges.archive import ArchiveClient, Listed
 from lakehouse.exchanges.exchange import Exchange, MarketInfo, period_range
 from lakehouse.exchanges.listing import ListedFiles, MarketListing
 from lakehouse.exchanges.reader import ArchiveReader
-from lakehouse.model.errors import ArchiveFileError, FetchError, LakehouseError, RestUnreachableError, UnknownMarketError, UnknownSymbolError
+from lakehouse.model.errors import ArchiveFileError, FetchError, LakehouseError, ListingUnreachableError, RestUnreachableError, UnknownMarketError, UnknownSymbolError
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.timerange import TimeRange
@@ -94,7 +95,9 @@ def _all_files(client: ArchiveClient, exchange: Exchange, table: str, market: Ma
             take(listed)
     if not found.files:
         folder = exchange.archive_prefix(table, market, "daily").split(f"/{market.symbol}/")[0] + "/"
-        similar = difflib.get_close_matches(market.symbol.upper(), client.folders(folder), 3)
+        similar: list[str] = []
+        with contextlib.suppress(ListingUnreachableError):  # a hint, and no reason to fail the markets that are known
+            similar = difflib.get_close_matches(market.symbol.upper(), client.folders(folder), 3)
         raise UnknownMarketError(market.key, folder, [Market(market.exchange, market.market_type, symbol).key for symbol in similar])
     return found.listing(at)
 

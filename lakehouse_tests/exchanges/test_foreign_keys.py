@@ -9,6 +9,7 @@ from lakehouse.exchanges.binance import Binance
 from lakehouse.exchanges.discovery import discover
 from lakehouse.exchanges.listing import ListedFiles
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import UnknownMarketError
 from lakehouse.model.market import Market
 from lakehouse.model.result import Problem
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, NOW, ArchiveFolder, at, facts, klines, text, zipped
@@ -202,6 +203,14 @@ def test_a_market_of_which_only_foreign_keys_are_listed_is_unknown(reading: Read
     with serve(folder) as sim:
         found, failed = discover(Binance(sim.url, CLOSED), BRONZE, [BTC], reading.objects, lambda: NOW)
     assert (found, list(failed)) == ({}, [BTC])
+
+
+def test_an_unknown_market_beside_a_folder_that_could_be_no_path_fails_alone(reading: Reading, folder: ArchiveFolder) -> None:
+    folder.put("2024-03-20", text(klines("2024-03-20", 1440)))
+    put_foreign(folder, f"{DAILY.replace('BTCUSDT', 'A' + chr(10) + 'B')}BTCUSDT-1m-2024-02-05.zip")
+    with serve(folder) as sim:
+        found, failed = discover(Binance(sim.url, CLOSED), BRONZE, [ETH, BTC], reading.objects, lambda: NOW)
+    assert (list(found), [type(error) for error in failed.values()]) == ([BTC], [UnknownMarketError])
 
 
 @pytest.mark.parametrize("cell", [FEBRUARY, Cell("2024-03", BTC)], ids=str)
