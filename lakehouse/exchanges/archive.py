@@ -14,17 +14,17 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlencode
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError, InvalidPathError, NotFoundError
 from obstore.store import S3Store
 
 from lakehouse.model.errors import FetchError, ListingUnreachableError
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _STAGING = re.compile(r"lakehouse-fetch-(\d+)-.*")
 _TRIES = 4  # s5cmd doubles its waits: a key that answers 503 for good costs about 20 s
 _FEW = 24  # so few files cost less than starting a process: 12 take 3 ms of CPU, s5cmd 50 before its first byte
+_PAGE = 1000  # keys in an answer of a listing
+_LARGEST_PAGE = 1 << 23  # bytes: keys are 1,024 at most
 _STALLED_AFTER = 90.0  # seconds without a byte; longer than s5cmd waits between its own tries
 
 
@@ -72,12 +74,56 @@ class ArchiveClient:
         Raises:
             ListingUnreachableError: The endpoint does not answer, or not with a listing.
         """
+        count = 0
         try:
-            for batch in obstore.list(self.store, prefix=prefix.rstrip("/"), offset=after or None, chunk_size=1000):
+            for batch in obstore.list(self.store, prefix=prefix.rstrip("/"), offset=after or None, chunk_size=_PAGE):
                 for entry in batch:
-                    yield Listed(entry["path"], (entry["e_tag"] or "").strip('"'), entry["size"], entry["last_modified"].astimezone(UTC))
+                    count, after = count + 1, entry["path"]
+                    yield Listed(after, (entry["e_tag"] or "").strip('"'), entry["size"], entry["last_modified"].astimezone(UTC))
+            is_whole = count % _PAGE > 0
         except (BaseError, OSError) as error:
-            raise ListingUnreachableError(self.url, prefix, _first_line(error).split(" - ", 1)[-1]) from error  # before it stand the address and the tries
+            if not isinstance(error, InvalidPathError) and "invalid list response" not in str(error):
+                raise ListingUnreachableError(self.url, prefix, _first_line(error).split(" - ", 1)[-1]) from error  # before it stand the address and the tries
+            is_whole = False
+        # obstore takes any XML, a login page too, for a page without keys that is the last one, and gives up a whole listing for one key that it would not
+        # write itself. So what follows such a key, nothing, or a full page, is asked for plainly: one request more where a folder is empty.
+        while not is_whole:
+            page, is_whole = self._page(prefix, after)
+            yield from page
+            after = page[-1].key if page else after
+
+    def _page(self, prefix: str, after: str) -> tuple[list[Listed], bool]:
+        """One answer of a listing, whatever its keys look like, and whether it is the last one.
+
+        Raises:
+            ListingUnreachableError: Nothing is answered, or no listing, which is quoted then.
+        """
+        from xml.etree import ElementTree  # a listing in order needs none of it
+
+        parameters = {"list-type": "2", "encoding-type": "url", "prefix": prefix} | ({"start-after": after} if after else {})
+        answer = self._ask(prefix, f"{self.url}/{self.bucket}?{urlencode(parameters, quote_via=quote)}")
+        try:
+            root = ElementTree.fromstring(answer)  # noqa: S314  # its size is bounded, and expat bounds what it expands to
+            if root.tag.rpartition("}")[2] != "ListBucketResult":
+                raise ValueError(f"its root is {root.tag}")
+            objects = [_listed({part.tag.rpartition("}")[2]: part.text or "" for part in entry}) for entry in root.iterfind("{*}Contents")]
+            return objects, not objects or root.findtext("{*}IsTruncated") != "true"
+        except (ElementTree.ParseError, ValueError, KeyError) as error:
+            said = " ".join(answer[:120].decode("utf-8", "replace").split())
+            raise ListingUnreachableError(self.url, prefix, f"what it answered is no listing ({error}), it begins {said!r}") from error
+
+    def _ask(self, prefix: str, url: str) -> bytes:
+        import urllib.request
+
+        for pause in (0.2, 1.0, 3.0, None):
+            try:
+                with urllib.request.urlopen(url, timeout=30) as opened:  # noqa: S310  # the address of the archive, which is a setting
+                    return bytes(opened.read(_LARGEST_PAGE))
+            except OSError as error:
+                if pause is None:
+                    raise ListingUnreachableError(self.url, prefix, str(error)) from error
+                time.sleep(pause)
+        raise AssertionError("the last try returns or raises")
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly below a prefix.
@@ -285,6 +331,11 @@ def sweep_staging() -> None:
         found = _STAGING.fullmatch(path.name)
         if found and not Path(f"/proc/{found[1]}").exists() and Path("/proc").exists():
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _listed(entry: Mapping[str, str]) -> Listed:
+    """An object out of the parts of its entry in a listing."""
+    return Listed(unquote(entry["Key"]), entry["ETag"].strip('"'), int(entry["Size"]), datetime.fromisoformat(entry["LastModified"]).astimezone(UTC))
 
 
 def _first_line(error: BaseException) -> str:

@@ -30,7 +30,7 @@ _PAGE_RULES: dict[MarketType, PageRules] = {
 }
 _REFUSALS: dict[int, Refusal] = {-1003: "throttled", -1001: "busy", -1006: "busy", -1007: "busy", -1008: "busy", -1121: "unknown_symbol"}
 _TYPES = {"bronze/candle_archive": ("klines", MINUTE.name)}
-_PERIOD = re.compile(r".*-(\d{4}-\d{2}(?:-\d{2})?)\.zip")
+_PERIOD = re.compile(r".*-([0-9]{4}-[0-9]{2}(?:-[0-9]{2})?)\.zip")
 _QUOTES = (
     "FDUSD",
     "USDT",
@@ -64,6 +64,8 @@ KLINE_COLUMNS = ("open_time", "open", "high", "low", "close", "volume", "close_t
 _KLINE_TYPES = {name: pl.Int64 if name in ("open_time", "close_time", "count") else pl.Float64 for name in KLINE_COLUMNS}
 _KLINE_NAMES: dict[str, str] = {"count": "trade_count"}
 _LATEST = 10**17  # microseconds; far more is nanoseconds, or no time at all
+_LARGEST = 1e24  # what any column of a month sums to is far less; more is no number, or more than exact sums hold
+_BLANK_LINES = re.compile(rb"(?m)^[ \t\r]*(?:\n|\Z)")
 # What the derivative margined in the base currency publishes under the same header (see `data_formats`: contracts, then base volume).
 _INVERSE_NAMES = {"volume": "contracts", "quote_volume": "volume", "taker_buy_volume": "taker_buy_contracts", "taker_buy_quote_volume": "taker_buy_volume"}
 
@@ -164,6 +166,8 @@ class BinanceRest(RestApi):
     def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
         if not answer:
             return _EMPTY
+        if not all(answer):
+            raise ValueError("a row without values")  # a file's blank line is no row; a page's empty row may be one that is withheld
         lines = "\n".join(",".join(map(str, row)) for row in answer)
         return parse_klines(f"{self.url}/klines?symbol={market.symbol}", lines.encode(), self.market_type)
 
@@ -196,33 +200,61 @@ def parse_klines(key: str, csv: bytes, market_type: MarketType) -> pl.DataFrame:
         market_type: Decides what the columns mean: for inverse markets the sixth is contracts and the eighth base volume.
 
     Returns:
-        The value columns of `bronze/candle_archive`, in file order. `close_time` is the last microsecond the candle covers: a file in milliseconds
-        says `…999`, which stands for `…999999`.
+        The value columns of `bronze/candle_archive`, in file order; blank lines are no rows, and a header alone makes no row. `close_time` is the last
+        microsecond the candle covers: a file in milliseconds says `…999`, which stands for `…999999`.
 
     Raises:
         ArchiveFileError: The content cannot be trusted; the class says why.
     """
-    if csv[:64].isspace() or not csv:
+    if not csv or csv[:1].isspace():
+        csv = _BLANK_LINES.sub(b"", csv)
+    if not csv:
         raise CsvEmptyError(key)
     first_line = csv[: csv.find(b"\n") if b"\n" in csv else len(csv)].decode(errors="replace").strip()
     has_header = not (first_line[:1].isdigit() or first_line[:1] == "-")
     if has_header and tuple(first_line.split(",")) != KLINE_COLUMNS:
         raise _encoding(key, csv) or CsvHeaderError(key, KLINE_COLUMNS, first_line)
-    try:
-        raw = pl.read_csv(csv, has_header=False, skip_rows=int(has_header), schema=_KLINE_TYPES, quote_char=None)
-    except pl.exceptions.NoDataError:
-        raise CsvEmptyError(key) from None
-    except pl.exceptions.PolarsError as error:
-        raise _encoding(key, csv) or CsvParseError(key, str(error).strip().split("\n", 1)[0]) from None
+    raw = _read_klines(key, csv, has_header)
     if not raw.height:
-        raise CsvEmptyError(key)
-    if absent := [name for name in KLINE_COLUMNS if raw[name].null_count()]:  # the last one too: a line cut within its eleventh value has none
-        raise CsvParseError(key, f"no value in {', '.join(absent)} of some rows")
-    if not raw.select(pl.all_horizontal(pl.col("open_time", "close_time").is_between(0, _LATEST)).all()).item():
-        raise CsvParseError(key, "some times are neither seconds, milliseconds nor microseconds since 1970")
+        return _EMPTY
+    are_times, *sums = raw.select(_ARE_TIMES, pl.col(pl.Float64).sum()).row(0)
+    if not are_times:
+        raise CsvParseError(key, f"{_first_odd(raw, ~_IS_TIME)}, neither seconds, milliseconds nor microseconds since 1970")
+    if not all(abs(total) < _LARGEST for total in sums):  # neither is NaN less than anything; to look at every value takes four times as long
+        raise CsvParseError(key, f"{_first_odd(raw, ~(pl.col(pl.Float64).abs() < _LARGEST / raw.height))}, which no market has")
     names = _KLINE_NAMES | (_INVERSE_NAMES if market_type == "inverse" else {})
     frame = raw.drop("ignore").rename(names).with_columns(_instant(raw["open_time"], False), _instant(raw["close_time"], True))
     return frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in _VALUES if name not in frame.columns).select(_VALUES)
+
+
+_IS_TIME = pl.col("open_time", "close_time").is_between(0, _LATEST)
+_ARE_TIMES = pl.all_horizontal(_IS_TIME).all().alias("are_times")
+
+
+def _read_klines(key: str, csv: bytes, has_header: bool) -> pl.DataFrame:
+    """The twelve values of every line. A blank line reads as one without values, or as no line at all: where there is one, all is read again without."""
+    try:
+        raw = pl.read_csv(csv, has_header=False, skip_rows=int(has_header), schema=_KLINE_TYPES, quote_char=None)
+    except pl.exceptions.NoDataError:
+        return pl.DataFrame(schema=_KLINE_TYPES)
+    except pl.exceptions.PolarsError as error:
+        why = str(error).strip().split("\n", 1)[0]
+    else:
+        if not any(raw[name].null_count() for name in KLINE_COLUMNS):  # the last one too: a line cut within its eleventh value has none
+            return raw
+        why = _first_odd(raw, pl.all().is_null())
+    solid = _BLANK_LINES.sub(b"", csv)
+    if len(solid) < len(csv):
+        return _read_klines(key, solid, has_header)
+    raise _encoding(key, csv) or CsvParseError(key, why)
+
+
+def _first_odd(raw: pl.DataFrame, is_odd: pl.Expr) -> str:
+    """The first value that is odd, with its column and row, in words."""
+    odd = raw.select(is_odd)
+    row, name = min((odd[name].arg_true()[0], name) for name in odd.columns if odd[name].any())
+    value = raw[name][row]
+    return f"{name} of row {row + 1:,} is {'empty' if value is None else value}"
 
 
 def _encoding(key: str, csv: bytes) -> CsvEncodingError | None:

@@ -1,5 +1,6 @@
 """What is known of a market: asked from the exchange where it answers, else derived from its archive and its symbol."""
 
+import contextlib
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -7,9 +8,9 @@ from datetime import datetime, timedelta
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.archive import ArchiveClient, Listed
 from lakehouse.exchanges.exchange import Exchange, MarketInfo, period_range
-from lakehouse.exchanges.listing import MarketListing
+from lakehouse.exchanges.listing import ListedFiles, MarketListing
 from lakehouse.exchanges.reader import ArchiveReader
-from lakehouse.model.errors import ArchiveFileError, FetchError, LakehouseError, RestUnreachableError, UnknownMarketError, UnknownSymbolError
+from lakehouse.model.errors import ArchiveFileError, FetchError, LakehouseError, ListingUnreachableError, RestUnreachableError, UnknownMarketError, UnknownSymbolError
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.timerange import TimeRange
@@ -74,30 +75,31 @@ class _InfoCache:
 
 def _all_files(client: ArchiveClient, exchange: Exchange, table: str, market: Market, at: datetime) -> MarketListing:
     """All months, the first days and the newest days of a market: enough to know both ends of its life."""
-    files: dict[str, Listed] = {}
-    checksums: dict[str, Listed] = {}
+    found = ListedFiles(exchange, table, market)
 
-    def take(listed: Listed) -> None:
-        period = exchange.archive_period(listed.key.removesuffix(".CHECKSUM"))
-        if period:
-            (checksums if listed.key.endswith(".CHECKSUM") else files)[period] = listed
+    def take(listed: Listed) -> bool:
+        own = found.period_of(listed)
+        found.take(listed, own)
+        return own is not None
 
     for listed in client.objects(exchange.archive_prefix(table, market, "monthly")):
         take(listed)
-    months = sorted(files)
-    daily = exchange.archive_prefix(table, market, "daily")
-    for count, listed in enumerate(client.objects(daily)):
-        take(listed)
-        if count > 2 and months:
+    months = sorted(found.files)
+    daily, first_days = exchange.archive_prefix(table, market, "daily"), 0
+    for listed in client.objects(daily):
+        first_days += take(listed)
+        if first_days > 3 and months:
             break
     if months:
         for listed in client.objects(daily, after=exchange.archive_key(table, market, f"{months[-1]}-01")[:-1]):
             take(listed)
-    if not files:
+    if not found.files:
         folder = exchange.archive_prefix(table, market, "daily").split(f"/{market.symbol}/")[0] + "/"
-        similar = difflib.get_close_matches(market.symbol.upper(), client.folders(folder), 3)
+        similar: list[str] = []
+        with contextlib.suppress(ListingUnreachableError):  # a hint, and no reason to fail the markets that are known
+            similar = difflib.get_close_matches(market.symbol.upper(), client.folders(folder), 3)
         raise UnknownMarketError(market.key, folder, [Market(market.exchange, market.market_type, symbol).key for symbol in similar])
-    return MarketListing(market, files, checksums, at, exchange.grace)
+    return found.listing(at)
 
 
 def _first_instant(exchange: Exchange, reader: ArchiveReader, listing: MarketListing) -> datetime:
@@ -136,10 +138,12 @@ def _by_length(listing: MarketListing) -> list[list[str]]:
 
 
 def _read_edge(reader: ArchiveReader, listing: MarketListing, period: str, first: bool) -> datetime | None:
-    """Where a file's rows begin or end; None where it cannot be read."""
+    """Where a file's rows begin or end; None where it has none, or cannot be read."""
     try:
         frame = reader.read(listing, period).frame
     except ArchiveFileError:
+        return None
+    if not frame.height:
         return None
     edge: datetime = frame["open_time"].min() if first else frame["close_time"].max()  # type: ignore[assignment]
     return edge if first else period_range(period).clip(edge + _LAST_INSTANT)

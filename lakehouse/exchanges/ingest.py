@@ -1,30 +1,37 @@
 """One bronze cell after another from an archive: monthly files first, dailies where the month is not published, damaged or in doubt."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 import polars as pl
+import pyarrow as pa
 
 from lakehouse.datasets.dataset import BronzeCell, Dataset
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.exchanges.exchange import Exchange
+from lakehouse.exchanges.exchange import Exchange, period_range
 from lakehouse.exchanges.listing import MarketListing
-from lakehouse.exchanges.reader import ArchiveReader, ArchiveRows
+from lakehouse.exchanges.reader import ArchiveReader, ArchiveRows, source_of
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import ArchiveFileError, LakehouseError, NoSourceError
+from lakehouse.model.errors import ArchiveFileError, CellUnreadableError, LakehouseError, NoSourceError
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult, Problem
+from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange, day_range
+from lakehouse.model.words import count_of
 from lakehouse.storage.landing import Landing
 from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import StoredCell
 from lakehouse.transform.doubt import Doubt
-from lakehouse.transform.history import append_news, restatements
+from lakehouse.transform.history import append_news, newest, restatements
 
 Change = Callable[[StoredCell | None], CellResult]
 _KEY = ("open_time",)
+# What libraries raise, or panic with, on values they cannot hold or decode: it is about the bytes of one cell, and the next one has others. A mistake in our
+# own code (a TypeError, a KeyError) is not among them: it would befall every cell, and ends the run with its trace.
+_OF_CONTENT = (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OverflowError, UnicodeError)
 
 
 def outside_life(cell: Cell, facts: MarketFacts | None) -> bool:
@@ -72,9 +79,21 @@ def ingest(
                 yield cell, None
                 continue
             try:
-                yield cell, _read_cell(dataset, reader, listing, cell, known, stored[cell].inputs if cell in stored else {}, witness_of(cell))
+                with _failing_alone(cell):
+                    change = _read_cell(dataset, reader, listing, cell, known, stored[cell].inputs if cell in stored else {}, witness_of(cell))
             except LakehouseError as error:
                 yield cell, error
+            else:
+                yield cell, change
+
+
+@contextlib.contextmanager
+def _failing_alone(cell: Cell, place: str = "") -> Iterator[None]:
+    """Turn what libraries raise on the content of a cell, or of a file of it, into an error of this cell."""
+    try:
+        yield
+    except _OF_CONTENT as error:
+        raise CellUnreadableError(str(cell), place or "it", error) from error
 
 
 def _surely_needed(reader: ArchiveReader, listing: MarketListing, cell: Cell) -> list[str]:
@@ -99,7 +118,8 @@ def _read_cell(
         if inputs[period] == NONE:
             return None
         try:
-            rows = reader.read(listing, period)
+            with _failing_alone(cell, listing.files[period].key):
+                rows = reader.read(listing, period)
         except ArchiveFileError as error:
             day = period if period != cell.date else ""
             problems.append(Problem(error.key, error.outcome, str(error).removeprefix(f"{error.key}: "), day=day))
@@ -139,15 +159,22 @@ def _read_cell(
         inputs.setdefault(period, listing.state(period))
     if not files and problems:
         raise NoSourceError(str(cell), [f"{problem.subject}: {problem.detail}" for problem in problems])
+    if foreign := listing.foreign_to(cell):
+        shown = ", ".join(key.rsplit("/", 1)[-1] for key in foreign[:3]) + (" …" if len(foreign) > 3 else "")
+        found = f"{count_of(len(foreign), 'key')} in the folders of this market that no file of it has: {shown}"
+        problems.append(Problem(foreign[0], "foreign", found, "left out"))
     if dataset.witness is not None:
         inputs[f"{dataset.witness.name}@{cell.date}"] = witness.version if witness else NONE
     facts = CellFacts(asked_until=listing.asked_until(cell), problems=tuple(problems), doubts=left)
 
+    @_failing_alone(cell)
     def change(stored: StoredCell | None) -> CellResult:
         empty = dataset.archive.empty()
         history = pl.concat([empty, stored.rows], how="diagonal_relaxed").select(empty.columns) if stored else empty
-        for file in files.values():
-            history = append_news(history, file.frame.select(history.columns), _KEY, _covers(file, cell))
+        for period, file in files.items():
+            covers = period_range(period)
+            rows = file.frame.select(history.columns) if file.frame.height else _removals(history, file, period, covers)
+            history = append_news(history, rows, _KEY, covers)
         return CellResult(history, inputs, replace(facts, restatement_count=restatements(history, _KEY).height))
 
     return change
@@ -175,5 +202,10 @@ def _left_in_doubt(
     return tuple(day for day in sorted({*left, *unsettled}) if day_range(day).end <= asked_until)
 
 
-def _covers(file: ArchiveRows, cell: Cell) -> TimeRange:
-    return cell.window if file.frame["source"][0] == "monthly" else day_range(f"{file.frame['open_time'][0]:%Y-%m-%d}")
+def _removals(history: pl.DataFrame, file: ArchiveRows, period: str, covers: TimeRange) -> pl.DataFrame:
+    """What a file without rows says: that its source no longer has what it had of its period."""
+    source = source_of(period)
+    had = newest(history.filter(source=source), _KEY).filter(pl.col("open_time").is_between(covers.start, covers.end, closed="left"))
+    lineage = {"source": source, "source_file": file.receipt.key, "source_sha256": file.receipt.sha256, "is_removed": True}
+    gone = had.select(_KEY).unique().with_columns(pl.lit(file.receipt.fetched_at).cast(UTC_TIME).alias("fetched_at"), **{name: pl.lit(value) for name, value in lineage.items()})
+    return pl.concat([history.clear(), gone], how="diagonal")

@@ -1,13 +1,14 @@
 """What an archive has for one market and table, at one instant."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from lakehouse.exchanges.archive import ArchiveClient, Listed
 from lakehouse.exchanges.exchange import Exchange, period_range
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import TimeFormatError
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.timerange import TimeRange
@@ -27,6 +28,7 @@ class MarketListing:
         checksums: CHECKSUM files by period.
         listed_at: When the archive was asked.
         grace: How late a file may be before its absence means something.
+        foreign: Other keys that were met in the folders of this market, CHECKSUMs left out, each with the month it is told with; they are never read.
     """
 
     market: Market
@@ -34,6 +36,7 @@ class MarketListing:
     checksums: Mapping[str, Listed]
     listed_at: datetime
     grace: timedelta
+    foreign: Mapping[str, str] = field(default_factory=dict)
 
     def state(self, period: str) -> str:
         """What stands for the version of a file: etag and size of the zip, etag of its CHECKSUM; `none` where it is not listed."""
@@ -47,6 +50,10 @@ class MarketListing:
     def primary(self, cell: Cell) -> list[str]:
         """The periods a cell is made from first: its month if published, else its listed days."""
         return [cell.date] if cell.date in self.files else self.days(cell)
+
+    def foreign_to(self, cell: Cell) -> list[str]:
+        """The foreign keys that a cell tells of."""
+        return [key for key, month in self.foreign.items() if month == cell.date[:7]]
 
     def asked_until(self, cell: Cell) -> datetime:
         """Until when the archive has answered for a cell: the end of its newest file, or a grace period before the listing, whichever is later.
@@ -81,16 +88,65 @@ def list_market(client: ArchiveClient, exchange: Exchange, table: str, market: M
     Raises:
         ListingUnreachableError: The archive does not answer.
     """
-    files: dict[str, Listed] = {}
-    checksums: dict[str, Listed] = {}
+    found = ListedFiles(exchange, table, market, span.months()[-1])
     first, until = span.months()[0], span.end + _LOOK_AHEAD
     for frequency, start in (("monthly", first), ("daily", f"{first}-01")):
         first_key = exchange.archive_key(table, market, start)
         for listed in client.objects(exchange.archive_prefix(table, market, frequency), after=first_key[:-1]):
-            period = exchange.archive_period(listed.key.removesuffix(_CHECKSUM))
-            if period is None:
-                continue
-            if period_range(period).start >= until:
-                break
-            (checksums if listed.key.endswith(_CHECKSUM) else files)[period] = listed
-    return MarketListing(market, files, checksums, at, exchange.grace)
+            own = found.period_of(listed)
+            if own and (window := _real_range(own)) and window.start >= until:
+                break  # the order of foreign keys says nothing
+            found.take(listed, own)
+    return found.listing(at)
+
+
+class ListedFiles:
+    """Parts what is listed in the folders of a market: its files, their CHECKSUMs, and foreign keys.
+
+    A key counts only if it is exactly the one that this market, table and period have. Whatever else lies there may be another market's.
+
+    Args:
+        exchange: The exchange.
+        table: Name of the bronze table.
+        market: The market.
+        month: The month with which foreign keys are told that name none.
+    """
+
+    def __init__(self, exchange: Exchange, table: str, market: Market, month: str = "") -> None:
+        self._exchange, self._table, self._market, self._month = exchange, table, market, month
+        self.files: dict[str, Listed] = {}
+        self.checksums: dict[str, Listed] = {}
+        self.foreign: dict[str, str] = {}
+
+    def period_of(self, listed: Listed) -> str | None:
+        """The period of a file or CHECKSUM of the market; None for a foreign key."""
+        key = listed.key.removesuffix(_CHECKSUM)
+        period = self._exchange.archive_period(key)
+        if period is None or _real_range(period) is None or key != self._exchange.archive_key(self._table, self._market, period):
+            return None
+        return period
+
+    def take(self, listed: Listed, own: str | None) -> None:
+        """Keep a listed object under what `period_of` said of it."""
+        if own is not None:
+            (self.checksums if listed.key.endswith(_CHECKSUM) else self.files)[own] = listed
+        elif not any(self._prefix(frequency).startswith(listed.key) for frequency in ("monthly", "daily")):  # such an object marks the folder
+            key = listed.key.removesuffix(_CHECKSUM)
+            named = (self._exchange.archive_period(key) or "")[:7]
+            self.foreign[key] = named if named and _real_range(named) else self._month
+
+    def listing(self, at: datetime) -> MarketListing:
+        """All that was taken, as listed at an instant."""
+        return MarketListing(self._market, self.files, self.checksums, at, self._exchange.grace, self.foreign)
+
+    def _prefix(self, frequency: str) -> str:
+        return self._exchange.archive_prefix(self._table, self._market, frequency)
+
+
+@lru_cache(maxsize=8192)
+def _real_range(period: str) -> TimeRange | None:
+    """The range of a period; None for one that the calendar does not have, such as the 30th of February or month 13."""
+    try:
+        return period_range(period)
+    except (TimeFormatError, OverflowError):
+        return None

@@ -15,7 +15,7 @@ import polars as pl
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
-from lakehouse.exchanges.archive import ArchiveClient, Batch
+from lakehouse.exchanges.archive import ArchiveClient, Batch, Listed
 from lakehouse.exchanges.exchange import Exchange, period_range
 from lakehouse.exchanges.listing import MarketListing
 from lakehouse.model.errors import (
@@ -24,6 +24,7 @@ from lakehouse.model.errors import (
     ChecksumMismatchError,
     ChecksumMissingError,
     ChecksumNameError,
+    NotTheFileError,
     RowsOutsidePeriodError,
     ZipDamagedError,
     ZipMemberNameError,
@@ -36,6 +37,8 @@ from lakehouse.storage.landing import Landing, Outcome, Receipt
 INFLATED_CAP = 1 << 30  # far above any published month of candles, far below what hurts
 # What `zipfile` and its decompressors raise on bytes that are no sound zip; ValueError stands for offsets and names that make no sense.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, IsalError, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+_ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")  # with a member, and without one
+_UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8
 _CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S.*?)\s*")
 
 
@@ -104,7 +107,7 @@ class ArchiveReader:
         """The rows of a file, from landing if it is there.
 
         Raises:
-            FetchError: It could not be fetched.
+            FetchError: It could not be fetched, or something else came in its place; nothing is recorded.
             ArchiveFileError: It was fetched and cannot be trusted; the receipt says so too.
         """
         receipt = self.receipt(listing, period)
@@ -126,8 +129,12 @@ class ArchiveReader:
         file, checksum = listing.files[period], listing.checksums.get(period)
         batch = self._batch_with(file.key) or self._fetch(_keys(listing, period))
         body = batch.wait(file.key)
-        published = batch.wait(checksum.key).decode("utf-8", "replace") if checksum else ""
+        beside = batch.wait(checksum.key) if checksum else b""
+        published = beside.decode("utf-8", "replace")
         sha256, url = hashlib.sha256(body).hexdigest(), self._client.object_url(file.key)
+        _require_listed(file, body, body.startswith(_ZIP_BEGINS) or published.lower().startswith(sha256), "a zip")
+        if checksum:
+            _require_listed(checksum, beside, _CHECKSUM_LINE.fullmatch(published) is not None, "a line of digest and name")
 
         def receipt(outcome: Outcome, message: str = "") -> Receipt:
             return Receipt(file.key, url, listing.state(period), sha256, published, file.last_modified, self._clock(), outcome, message)
@@ -150,7 +157,7 @@ class ArchiveReader:
         if repeated:
             frame = frame.unique(keep="first", maintain_order=True)
         lineage = frame.with_columns(
-            source=pl.lit("monthly" if len(period) == 7 else "daily"),
+            source=pl.lit(source_of(period)),
             source_file=pl.lit(key),
             source_sha256=pl.lit(receipt.sha256),
             fetched_at=pl.lit(receipt.fetched_at).cast(UTC_TIME),
@@ -159,10 +166,25 @@ class ArchiveReader:
         return ArchiveRows(lineage, repeated, receipt)
 
 
+def source_of(period: str) -> str:
+    """The kind of source that the file of a period is, as rows name it."""
+    return "monthly" if len(period) == 7 else "daily"
+
+
 def _keys(listing: MarketListing, period: str) -> list[str]:
     """What is fetched for a file: its zip, and its CHECKSUM where one is published."""
     checksum = listing.checksums.get(period)
     return [listing.files[period].key] + ([checksum.key] if checksum else [])
+
+
+def _require_listed(listed: Listed, body: bytes, is_like_it: bool, kind: str) -> None:
+    """Refuse bytes that cannot be those which the listing describes: another size, or not at all of the kind while their MD5 does not prove them either.
+
+    Raises:
+        NotTheFileError: As said.
+    """
+    if len(body) != listed.size or not (is_like_it or hashlib.md5(body, usedforsecurity=False).hexdigest() == listed.etag):
+        raise NotTheFileError(listed.key, f"{kind} of {listed.size:,} bytes", body)
 
 
 def _recorded(receipt: Receipt) -> ArchiveFileError:
@@ -210,20 +232,32 @@ def extract_csv(key: str, body: bytes, cap: int = INFLATED_CAP) -> bytes:
     expected = key.rsplit("/", 1)[-1].removesuffix(".zip") + ".csv"
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
-            for info in members:
-                if "/" in info.filename or "\\" in info.filename or info.filename.startswith(".."):
-                    raise ZipMemberNameError(key, expected, info.filename)
-            tables = [info for info in members if info.filename.lower().endswith(".csv")]
+            members = [(_name(info), info) for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
+            for name, _ in members:
+                if "/" in name or "\\" in name or name.startswith(".."):
+                    raise ZipMemberNameError(key, expected, name)
+            tables = [(name, info) for name, info in members if name.lower().endswith(".csv")]
             if len(tables) != 1:
-                raise ZipMembersError(key, [info.filename for info in members])
-            if tables[0].filename != expected:
-                raise ZipMemberNameError(key, expected, tables[0].filename)
-            if tables[0].file_size > cap:
+                raise ZipMembersError(key, [name for name, _ in members])
+            ((name, member),) = tables
+            if name != expected:
+                raise ZipMemberNameError(key, expected, name)
+            if member.file_size > cap:
                 raise ZipTooLargeError(key, cap)
-            return _inflate(archive, tables[0], body)
+            return _inflate(archive, member, body)
     except _DAMAGE as error:  # type: ignore[misc]  # its stub says an instance
         raise ZipDamagedError(key, str(error)) from None
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    """A member's name. Info-ZIP writes UTF-8 and leaves the flag that says so clear; `zipfile` takes it for code page 437 then."""
+    name = member.orig_filename  # whole: `filename` ends at a NUL
+    if member.flag_bits & _UTF8_NAME:
+        return name
+    try:
+        return name.encode("cp437").decode()
+    except UnicodeError:
+        return name
 
 
 def _inflate(archive: zipfile.ZipFile, member: zipfile.ZipInfo, body: bytes) -> bytes:
@@ -250,6 +284,8 @@ def check_period(key: str, period: str, frame: pl.DataFrame) -> None:
     Raises:
         RowsOutsidePeriodError: There are such rows.
     """
+    if not frame.height:
+        return
     window = period_range(period)
     first, last = frame["open_time"].min(), frame["open_time"].max()
     if first < window.start or last >= window.end:  # type: ignore[operator]

@@ -20,10 +20,11 @@ class UsageError(LakehouseError):
 
 
 class MarketKeyError(UsageError):
-    """A market key that is not `exchange-market_type:SYMBOL`."""
+    """A market key that is not `exchange-market_type:SYMBOL`, or whose symbol could not be a name; `why` says so."""
 
-    def __init__(self, key: object, market_types: Iterable[str]) -> None:
-        super().__init__(f"{key!r} is not a market key. Expected exchange-market_type:SYMBOL with market type one of {', '.join(market_types)}, such as binance-spot:BTCUSDT.")
+    def __init__(self, key: object, market_types: Iterable[str], why: str = "") -> None:
+        expected = f"Expected exchange-market_type:SYMBOL with market type one of {', '.join(market_types)}, such as binance-spot:BTCUSDT."
+        super().__init__(f"{key!r} is not a market key{f': {why}' if why else ''}. {expected}")
 
 
 class UnknownMarketError(UsageError):
@@ -283,6 +284,14 @@ class FetchError(LakehouseError):
         self.key = key
 
 
+class NotTheFileError(FetchError):
+    """Bytes that came in place of a file, such as the login page of a network: they say nothing of the file, so no receipt is left of them."""
+
+    def __init__(self, key: str, expected: str, found: bytes) -> None:
+        began = f"beginning {found[:80].decode('utf-8', 'replace')!r}" if found else "an empty answer"
+        super().__init__(key, f"expected {expected}, what came has {len(found):,} bytes, {began}; something between here and the archive may have answered in its place")
+
+
 class RestUnreachableError(LakehouseError):
     """A REST API that does not answer, or not with what was asked for; worth trying again later.
 
@@ -436,10 +445,10 @@ class CsvParseError(ArchiveFileError):
 
 
 class CsvEmptyError(ArchiveFileError):
-    """A CSV without a row."""
+    """A CSV without a row or a header: a header alone says that there is no row, nothing says nothing."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(key, "the CSV holds no row.")
+        super().__init__(key, "the CSV holds no row and no header.")
 
 
 class RowsOutsidePeriodError(ArchiveFileError):
@@ -461,6 +470,14 @@ class NoSourceError(CellError):
 
     def __init__(self, cell: str, problems: Iterable[str]) -> None:
         super().__init__(f"{cell}: none of its files could be used, so nothing was written. " + " | ".join(problems))
+
+
+class CellUnreadableError(CellError):
+    """A cell with values that a library could not handle; `place` is the file they stand in, or the cell itself."""
+
+    def __init__(self, cell: str, place: str, error: BaseException) -> None:
+        said = str(error).strip().split("\n", 1)[0]
+        super().__init__(f"{cell}: what {place} holds could not be handled ({type(error).__name__}: {said}). Nothing was written of this cell; others go on. Please report it.")
 
 
 class InputMissingError(CellError):

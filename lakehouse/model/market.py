@@ -9,6 +9,7 @@ from lakehouse.model.errors import MarketKeyError
 MarketType = Literal["spot", "linear", "inverse"]
 MARKET_TYPES: tuple[MarketType, ...] = get_args(MarketType)
 _KEY = re.compile(r"(?P<exchange>[a-z0-9]+)-(?P<market_type>[a-z]+):(?P<symbol>\S+)")
+_NO_SYMBOL = re.compile(r"[/\\\"]|%[0-9a-fA-F]{2}")  # they part or escape names in keys, paths, addresses and commands
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,13 +36,15 @@ class Market:
         """Read a market key.
 
         Raises:
-            MarketKeyError: It is no text, or not `exchange-market_type:SYMBOL`, or the market type is unknown.
+            MarketKeyError: It is no text, or not `exchange-market_type:SYMBOL`, or the market type is unknown, or the symbol could not be one name in a path.
         """
         if not isinstance(key, str):
             raise MarketKeyError(key, MARKET_TYPES)  # a caller without a type checker, most often with several where one is meant
         found = _KEY.fullmatch(key.strip())
         if found is None or found["market_type"] not in MARKET_TYPES or "|" in key or "," in key:
             raise MarketKeyError(key, MARKET_TYPES)
+        if found["symbol"] in (".", "..") or not found["symbol"].isprintable() or _NO_SYMBOL.search(found["symbol"]):
+            raise MarketKeyError(key, MARKET_TYPES, "its symbol would be no single name in a path")
         market_type: MarketType = found["market_type"]  # type: ignore[assignment]
         return cls(found["exchange"], market_type, found["symbol"])
 

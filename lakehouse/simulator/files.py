@@ -77,8 +77,16 @@ class RealFiles:
         quote = next((quote for quote in _QUOTES if pair.endswith(quote) and pair != quote), "USDT")
         folder = f"data/{ARCHIVE_PATHS[market_type]}/"
         dates = [match.groups("1") for key in self._keys if key.startswith(folder) and f"/{symbol}/" in key and (match := _DATE.search(key))]
-        listed = min((datetime(int(year), int(month), int(day), tzinfo=UTC) for year, month, day in dates), default=datetime(2021, 1, 1, tzinfo=UTC))
+        listed = min((instant for date in dates if (instant := _instant(*map(int, date)))), default=datetime(2021, 1, 1, tzinfo=UTC))
         return SimulatedMarket(market_type, symbol, pair.removesuffix(quote) or pair, quote, Decimal(1), 1, 4, 0, listed)
+
+
+def _instant(year: int, month: int, day: int) -> datetime | None:
+    """A date in a key; None for one that the calendar does not have, which a folder may show on purpose."""
+    try:
+        return datetime(year, month, day, tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _real_file(key: str, path: Path) -> RealFile:

@@ -89,14 +89,19 @@ class Landing:
 
     def _newest(self, paths: list[str]) -> Receipt | None:
         bodies = [body for path in paths if (body := self.objects.get(path)) is not None]
-        return max((self._parse(body) for body in bodies), key=lambda receipt: receipt.fetched_at, default=None)
+        receipts = [receipt for body in bodies if (receipt := self._parse(body)) is not None]
+        return max(receipts, key=lambda receipt: receipt.fetched_at, default=None)
 
     def body(self, receipt: Receipt) -> bytes | None:
         """The bytes a receipt stands for; None if they are not kept, or were removed."""
         return self.objects.get(f"{landing_prefix(self.exchange, receipt.key)}/{receipt.sha256}.zip")
 
     @staticmethod
-    def _parse(body: bytes) -> Receipt:
-        fields = json.loads(body)
-        times = {name: datetime.fromisoformat(fields[name]) for name in ("last_modified", "fetched_at")}
-        return Receipt(**(fields | times))
+    def _parse(body: bytes) -> Receipt | None:
+        """A receipt; None for what is none, so that its file is fetched again instead of every file being out of reach."""
+        try:
+            fields = json.loads(body)
+            times = {name: datetime.fromisoformat(fields[name]) for name in ("last_modified", "fetched_at")}
+            return Receipt(**(fields | times))
+        except (ValueError, KeyError, TypeError):
+            return None

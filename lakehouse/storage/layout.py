@@ -76,7 +76,12 @@ def partition_columns(table: type[Table]) -> list[str]:
 
 def landing_prefix(exchange: str, key: str) -> str:
     """The folder with all versions of one archive key, or of all keys below a key prefix."""
-    return f"landing/exchange={exchange}/{quote(key, safe='/' + _SAFE)}"
+    return f"landing/exchange={exchange}/{'/'.join(map(_folder, key.split('/')))}"
+
+
+def _folder(name: str) -> str:
+    """A part of an archive key as the name of one folder: also `.` and `..`, which would lead out of it."""
+    return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe=_SAFE)
 
 
 def landing_key(exchange: str, path: str) -> str:

@@ -68,7 +68,8 @@ class Reading:
 
     def receipts(self) -> list[Receipt]:
         """All receipts, by key."""
-        found = [self.landing._parse(self.objects.get(path) or b"") for paths in self.landing.receipts("data").values() for path in paths]
+        bodies = [self.objects.get(path) or b"" for paths in self.landing.receipts("data").values() for path in paths]
+        found = [receipt for body in bodies if (receipt := self.landing._parse(body))]
         return sorted(found, key=lambda receipt: (receipt.key, receipt.fetched_at))
 
     def paths(self, zone: str) -> list[str]:

@@ -81,7 +81,9 @@ BAD: dict[str, tuple[bytes, str | None, type[ArchiveFileError]]] = {
     "nanoseconds": (as_csv(text(klines(DAY, 1440, unit=10**9))), "", CsvParseError),
     "no_ascii": (as_csv(text(LINES).replace(b"100.0", b"100\xb70", 1)), "", CsvEncodingError),
     "empty": (as_csv(b""), "", CsvEmptyError),
-    "header_only": (as_csv(text([HEADER])), "", CsvEmptyError),
+    "blank_lines_only": (as_csv(b"\n\r\n"), "", CsvEmptyError),
+    "no_number": (as_csv(text([*LINES[:3], LINES[3].replace(",101.03,", ",NaN,"), *LINES[4:]])), "", CsvParseError),
+    "no_finite_number": (as_csv(text([*LINES[:3], LINES[3].replace(",10.0,", ",1e400,"), *LINES[4:]])), "", CsvParseError),
 }  # fmt: skip
 
 
@@ -143,21 +145,19 @@ def test_a_bad_file_is_read_again_once_it_or_its_checksum_is_replaced(reading: R
     assert [receipt.outcome for receipt in reading.receipts()] == ["mismatch", "ok"], "the first receipt stays as it was"
 
 
-@pytest.mark.parametrize("word", ["NaN", "inf", "-Infinity"])
-def test_a_number_that_is_none_is_kept_out_of_every_row(reading: Reading, folder: ArchiveFolder, word: str) -> None:
-    lines = [*LINES[:3], LINES[3].replace(",101.03,", f",{word},"), *LINES[4:]]
-    assert lines[3] != LINES[3]
-    folder.put(DAY, text(lines))
+@pytest.mark.parametrize("word", ["NaN", "-inf", "1e400", "1e300"])
+def test_a_month_with_a_number_that_is_none_is_made_from_its_days(reading: Reading, folder: ArchiveFolder, word: str) -> None:
+    month = klines("2024-02-01", 29 * 1440)
+    folder.put("2024-02", text([*month[:5000], month[5000].replace(",10.0,", f",{word},"), *month[5001:]]))
+    for day in range(29):
+        folder.put(f"2024-02-{day + 1:02}", text(month[1440 * day : 1440 * (day + 1)]))
     with serve(folder) as sim:
         record = reading.ingest(sim)
     assert record is not None
-    assert (record.rows, record.reject_count) == (1439, 1)
-    quarantined = reading.tables.quarantined(CandleArchive, FEBRUARY)
-    assert quarantined is not None
-    assert quarantined.select("open_time", "rule").rows() == [(at(DAY) + 3 * MINUTE, "close_finite")]
-    stored = reading.refine()
-    assert any(run.start == at(DAY) + 3 * MINUTE and run.slot_count == 1 and run.gap_class == "absent" for run in stored.record.facts.gaps)
-    assert stored.rows.select(pl.col(pl.Float64).drop_nulls().is_finite().all()).row(0).count(False) == 0
+    assert (record.rows, record.reject_count) == (29 * 1440, 0)
+    assert [(problem.kind, problem.healed_by) for problem in record.facts.problems] == [("corrupt", "29 daily files")]
+    assert "volume of row 5,001 is" in record.facts.problems[0].detail
+    assert set(reading.refine().rows["volume"]) == {10.0}
 
 
 def test_a_row_that_breaks_a_rule_in_the_month_is_taken_from_the_day(reading: Reading, folder: ArchiveFolder) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.datasets.candle import Candle, CandleArchive
+from lakehouse.datasets.candle import CandleArchive
 from lakehouse.exchanges.binance import KLINE_COLUMNS, parse_klines
 from lakehouse.model.errors import ArchiveFileError, CsvEmptyError, CsvEncodingError, CsvHeaderError, CsvParseError
 from lakehouse.model.market import MARKET_TYPES, MarketType
@@ -82,7 +82,6 @@ HEADERS_IN_DISGUISE = {
     "one_fewer": HEADER.removesuffix(",ignore"),
     "rest_names": HEADER.replace("count", "number_of_trades"),
     "quoted": ",".join(f'"{name}"' for name in KLINE_COLUMNS),
-    "blank_line": "",
     "html": "<html><body>404</body></html>",
 }
 
@@ -99,7 +98,13 @@ DAMAGED: dict[str, bytes] = {
     "a_value_too_few": text([*LINES[:2], LINES[2].rsplit(",", 1)[0], *LINES[3:]]),
     "a_value_too_many": text([*LINES[:2], f"{LINES[2]},7", *LINES[3:]]),
     "too_few_and_too_many": text([*LINES[:2], LINES[2].rsplit(",", 1)[0], f"{LINES[3]},7", LINES[4]]),
-    "blank_line_in_the_middle": text([*LINES[:2], "", *LINES[2:]]),
+    "a_line_of_commas": text([*LINES[:2], "," * 11, *LINES[2:]]),
+    "a_line_of_commas_and_a_blank_one": text([*LINES[:2], "," * 11, "", *LINES[2:]]),
+    "an_empty_count": text([*LINES[:2], LINES[2].replace(",7,", ",,", 1), "", *LINES[3:]]),
+    "a_count_beyond_64_bits": text([*LINES[:2], LINES[2].replace(",7,", ",9223372036854775808,"), *LINES[3:]]),
+    "a_count_far_below_zero": text([*LINES[:2], LINES[2].replace(",7,", ",-9223372036854775809,"), *LINES[3:]]),
+    "a_count_that_is_none": text([*LINES[:2], LINES[2].replace(",7,", ",NaN,"), *LINES[3:]]),
+    "a_time_that_is_none": text([*LINES[:2], "NaN" + LINES[2][13:], *LINES[3:]]),
     "an_empty_value": text([*LINES[:2], LINES[2].replace(",7,", ",,"), *LINES[3:]]),
     "text_for_a_number": text([*LINES[:2], LINES[2].replace(",7,", ",seven,"), *LINES[3:]]),
     "quoted_numbers": text([LINES[0].replace(",10.0,", ',"10.0",')]),
@@ -122,10 +127,29 @@ def test_lines_that_are_not_twelve_plain_values_are_refused(csv: bytes) -> None:
         parsed(csv)
 
 
-@pytest.mark.parametrize("csv", [b"", b"\n", b" \r\n\n", f"{HEADER}\n".encode(), HEADER.encode()], ids=["nothing", "newline", "blank", "header", "header_without_newline"])
-def test_a_file_without_rows_is_refused(csv: bytes) -> None:
-    with pytest.raises(CsvEmptyError, match="holds no row"):
+@pytest.mark.parametrize("csv", [b"", b"\n", b" \r\n\n", b"  "], ids=["nothing", "newline", "blank", "spaces"])
+def test_a_file_without_rows_and_header_is_refused(csv: bytes) -> None:
+    with pytest.raises(CsvEmptyError, match="holds no row and no header"):
         parsed(csv)
+
+
+@pytest.mark.parametrize("market_type", MARKET_TYPES)
+@pytest.mark.parametrize("csv", [f"{HEADER}\n", HEADER, f"{HEADER}\r\n", f"{HEADER}\n\n", f"\n{HEADER}\n  \n"])
+def test_a_header_alone_says_that_there_is_no_row(csv: str, market_type: MarketType) -> None:
+    found = parsed(csv.encode(), market_type)
+    assert (found.height, found.schema) == (0, parsed(text(LINES), market_type).schema)
+
+
+@pytest.mark.parametrize("blank", ["", "\r", "  ", "\t"])
+@pytest.mark.parametrize("header", [[], [HEADER]])
+@pytest.mark.parametrize("place", ["first", "second", "middle", "last", "doubled", "everywhere"])
+def test_blank_lines_are_no_rows(place: str, header: list[str], blank: str) -> None:
+    lines = [*header, *LINES]
+    places = {"first": [0], "second": [1], "middle": [3], "last": [len(lines)], "doubled": [2, 2], "everywhere": range(len(lines), -1, -1)}[place]
+    for at_line in places:
+        lines.insert(at_line, blank)
+    for csv in (text(lines), text(lines)[:-1], text(lines).replace(b"\n", b"\r\n")):
+        assert parsed(csv).equals(parsed(text(LINES)))
 
 
 @pytest.mark.parametrize("csv", ["\ufeff".encode() + text(LINES), text(LINES).replace(b"100.0", "１００".encode(), 1), text(LINES)[:90] + b"\xff\xfe"])
@@ -161,12 +185,29 @@ def test_a_changed_byte_is_refused_or_changes_its_own_row_only(position: int, by
     assert found.join(whole, on=found.columns, how="anti", nulls_equal=True).height <= 1
 
 
-@pytest.mark.parametrize("word", ["NaN", "nan", "inf", "-inf", "Infinity", "1e999"])
-def test_a_number_that_is_none_never_gets_past_the_row_rules(word: str) -> None:
-    rows = parsed(text([*LINES[:2], LINES[2].replace(",101.02,", f",{word},"), *LINES[3:]]))
-    judged = rows.with_columns(source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False)).select(Candle.names())
-    good, broken = Candle.split(judged)
-    assert (good.height, broken["open_time"].to_list(), broken["rule"].to_list()) == (4, [at("2024-02-05T00:02")], ["close_finite"])
+@pytest.mark.parametrize("word", ["NaN", "nan", "-NaN", "inf", "-inf", "Infinity", "1e400", "-1e999", "1e300"])
+@pytest.mark.parametrize("column", [1, 2, 4, 5, 7, 9, 10, 11])
+def test_a_number_that_is_none_or_no_markets_is_refused_with_its_place(word: str, column: int) -> None:
+    values = LINES[2].split(",")
+    values[column] = word
+    with pytest.raises(CsvParseError, match=rf"the CSV does not parse: {KLINE_COLUMNS[column]} of row 3 is .*, which no market has"):
+        parsed(text([HEADER, *LINES[:2], ",".join(values), *LINES[3:]]))
+
+
+def test_infinities_that_cancel_out_are_seen() -> None:
+    first, second = (LINES[n].replace(",10.0,", f",{word},") for n, word in ((0, "inf"), (1, "-inf")))
+    with pytest.raises(CsvParseError, match="volume of row 1 is inf"):
+        parsed(text([first, second, *LINES[2:]]))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"), [(8, "", "count of row 4 is empty"), (11, "", "ignore of row 4 is empty"), (6, "5" * 18, "close_time of row 4 is 5{18}, neither")]
+)
+def test_a_value_that_is_refused_is_told_with_its_place(column: int, value: str, said: str) -> None:
+    values = LINES[3].split(",")
+    values[column] = value
+    with pytest.raises(CsvParseError, match=said):
+        parsed(text([*LINES[:3], ",".join(values), LINES[4]]))
 
 
 def test_a_quiet_minute_is_a_candle() -> None:

@@ -24,7 +24,7 @@ from lakehouse.model.errors import (
     ZipMembersError,
     ZipTooLargeError,
 )
-from lakehouse_tests.making import klines, text, zipped
+from lakehouse_tests.making import HEADER, klines, text, zipped
 
 KEY = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-02-05.zip"
 NAME = "BTCUSDT-1m-2024-02-05.csv"
@@ -119,6 +119,42 @@ def test_a_zip_locked_with_a_password_is_refused() -> None:
         extract_csv(KEY, bytes(body))
 
 
+def named(name: bytes, flag: int, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip whose one member has this name, byte for byte, and this flag of its encoding."""
+    made = bytearray(zipped(("x" * len(name), CSV), compression=compression))
+    for mark, at_flag, at_name in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
+        start = made.rindex(mark)
+        made[start + at_name : start + at_name + len(name)] = name
+        made[start + at_flag : start + at_flag + 2] = struct.pack("<H", flag)
+    return bytes(made)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+@pytest.mark.parametrize("symbol", ["币安人生USDT", "ÉTÉUSDT", "🚀USDT", "BTCUSDT"])
+@pytest.mark.parametrize("flag", [0, 0x800], ids=["as_info_zip_writes", "with_the_flag"])
+def test_a_name_in_utf8_is_read_with_its_flag_and_without(symbol: str, flag: int, compression: int) -> None:
+    key = KEY.replace("BTCUSDT", symbol)
+    assert extract_csv(key, named(NAME.replace("BTCUSDT", symbol).encode(), flag, compression)) == CSV
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        (NAME.replace("BTCUSDT", "币安人生USDT").encode("gbk"), 0),
+        (NAME.replace("BTCUSDT", "币安死生USDT").encode(), 0),
+        (NAME.replace("BTCUSDT", "币安人生USDT").encode().decode("cp437").encode(), 0x800),
+        (NAME.replace("BTCUSDT", "币安人生USDT").encode("utf-16-be"), 0),
+        (b"../" + NAME.replace("BTCUSDT", "币安人生USDT").encode(), 0),
+        (NAME.replace("BTCUSDT", "币安人生USDT").encode().replace(b".csv", b".csv\0.csv"), 0),
+    ],
+    ids=["gbk", "another_symbol", "read_as_cp437_and_written", "utf16", "a_path", "a_nul_byte"],
+)
+def test_any_other_spelling_of_such_a_name_is_refused(name: bytes, flag: int) -> None:
+    key = KEY.replace("BTCUSDT", "币安人生USDT")
+    with pytest.raises(ArchiveFileError, match=f"^{key}: "):
+        extract_csv(key, named(name, flag))
+
+
 @pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_one_csv_comes_out_whole_whatever_stands_beside_it(compression: int) -> None:
     assert extract_csv(KEY, zipped((NAME, CSV), compression=compression)) == CSV
@@ -194,6 +230,11 @@ def test_rows_inside_the_period_are_accepted(period: str, start: str) -> None:
 def test_rows_outside_the_period_are_refused_with_the_first(period: str, start: str, count: int, first: str) -> None:
     with pytest.raises(RowsOutsidePeriodError, match=f"{count} rows are outside the file's period {period}, the first at {first}"):
         check_period(KEY, period, parse_klines(KEY, text(klines(start, 30)), "spot"))
+
+
+@pytest.mark.parametrize("period", ["2024-02-05", "2024-02"])
+def test_no_rows_are_outside_of_nothing(period: str) -> None:
+    check_period(KEY, period, parse_klines(KEY, text([HEADER]), "spot"))
 
 
 def test_a_zip_of_a_zip_is_no_csv() -> None:

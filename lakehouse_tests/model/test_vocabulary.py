@@ -16,7 +16,7 @@ from lakehouse.model.market import MARKET_TYPES, Market
 from lakehouse.model.result import Asked, CellFacts, GapRun, Problem
 from lakehouse_tests.making import BTC, FEBRUARY, NOW, at
 
-symbols = st.text(st.characters(blacklist_categories=("Z", "C"), blacklist_characters="|,"), min_size=1, max_size=12)
+symbols = st.text(st.characters(blacklist_categories=("Z", "C"), blacklist_characters='|,/\\"%'), min_size=1, max_size=12).filter(lambda text: text not in (".", ".."))
 
 
 @given(st.sampled_from(MARKET_TYPES), symbols)
@@ -45,6 +45,23 @@ def test_a_market_key_reads_back(market_type: str, symbol: str) -> None:
 def test_other_market_keys_are_refused_with_an_example(key: str) -> None:
     with pytest.raises(MarketKeyError, match=r"spot, linear, inverse, such as binance-spot:BTCUSDT"):
         Market.parse(key)
+
+
+@pytest.mark.parametrize("symbol", ["..", ".", "a/b", "../BTCUSDT", "a\\b", 'a"b', "a%2Fb", "a%2fb", "%2e%2E", "a\0b", "a\x1bb", "a\u202eb"])
+def test_a_symbol_that_would_be_no_single_name_in_a_path_is_refused(symbol: str) -> None:
+    with pytest.raises(MarketKeyError, match=r"its symbol would be no single name in a path\. Expected .*, such as binance-spot:BTCUSDT"):
+        Market.parse(f"binance-spot:{symbol}")
+
+
+@pytest.mark.parametrize("symbol", ["", "a\nb", "a\r\nb", "a b", "a\u2028b"])
+def test_a_symbol_with_a_space_a_line_end_or_nothing_is_refused(symbol: str) -> None:
+    with pytest.raises(MarketKeyError, match=r"such as binance-spot:BTCUSDT"):
+        Market.parse(f"binance-spot:{symbol}")
+
+
+@pytest.mark.parametrize("symbol", ["币安人生USDT", "1000SATSUSDT", "BTCUSDT_240329", "...", "A.B", "100%USDT", "币安<i>USDT"])
+def test_odd_symbols_that_are_names_are_taken(symbol: str) -> None:
+    assert Market.parse(f"binance-spot:{symbol}").symbol == symbol
 
 
 def test_intervals_are_known_by_name_and_divide_a_day() -> None:

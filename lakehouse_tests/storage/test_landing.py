@@ -95,3 +95,20 @@ def test_bytes_that_were_removed_can_be_put_back_under_their_receipt(landing: La
     assert landing.body(RECEIPT) is None
     assert landing.admit(later(RECEIPT), b"zip") == RECEIPT
     assert landing.body(RECEIPT) == b"zip"
+
+
+@pytest.mark.parametrize("damaged", [b"", b'{"key": "x"', b"[]", b'{"key": "x"}', b'{"last_modified": "yesterday", "fetched_at": "today"}', b"\xff"])
+def test_what_is_no_receipt_is_none_and_bars_no_file(landing: Landing, objects: LakeObjects, damaged: bytes) -> None:
+    landing.admit(RECEIPT, b"zip")
+    path = next(found.path for found in objects.list("landing") if found.path.endswith(".json"))
+    objects.put(path, damaged)
+    assert find(landing) is None
+    assert landing.admit(later(RECEIPT), b"zip") == later(RECEIPT)
+    assert (find(landing), objects.get(path)) == (later(RECEIPT), damaged)
+
+
+def test_a_key_that_leads_out_of_its_folder_stays_in_it(landing: Landing, objects: LakeObjects) -> None:
+    receipt = dataclasses.replace(RECEIPT, key="data/spot/daily/klines/../1m/..-1m-2024-02-05.zip")
+    landing.admit(receipt, b"zip")
+    assert landing.body(receipt) == b"zip"
+    assert {found.path.rsplit("/", 1)[0] for found in objects.list("")} == {"landing/exchange=binance/data/spot/daily/klines/%2E%2E/1m/..-1m-2024-02-05.zip"}

@@ -77,10 +77,19 @@ def test_a_path_this_lake_would_not_make_is_refused(path: str) -> None:
         parse_cell_path(Candle, path)
 
 
-@given(symbols.filter(lambda text: "/" not in text and text not in (".", "..")))
-def test_a_landing_folder_reads_back_as_its_key(symbol: str) -> None:
+@given(symbols)
+@example("..")
+@example(".")
+@example("a/../../b")
+@example("%2e%2e")
+@example("...")
+def test_a_landing_folder_reads_back_as_its_key_and_leads_nowhere_else(symbol: str) -> None:
     key = f"data/spot/daily/klines/{symbol}/1m/{symbol}-1m-2024-02-01.zip"
-    assert landing_key("binance", f"{landing_prefix('binance', key)}/abc.json") == key
+    folder = landing_prefix("binance", key)
+    assert landing_key("binance", f"{folder}/abc.json") == key
+    assert folder.startswith("landing/exchange=binance/data/spot/daily/klines/")
+    assert not {".", ".."} & set(folder.split("/"))
+    assert folder.isascii()
 
 
 def test_no_two_tables_share_a_folder() -> None:
