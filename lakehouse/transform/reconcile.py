@@ -1,5 +1,6 @@
 """One truth from sources that disagree."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +17,7 @@ from lakehouse.transform.witness import HOUR, judge
 # In whose name a row is served that several sources state: published files outlast answers, and the dailies are the finer ones.
 STANDS_IN = ("daily", "monthly", "api")
 _FILES = ("daily", "monthly")
-_FEW = 30  # differing candles of a day that are too few to speak of another market's
+_FEW = 30  # fewer candles of a day that differ are no sign of another market
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Reconciled:
             `is_absent`: the variant is that there is no such row; its values are null, and `source` names who was asked and has none.
         conflict_count: Keys with more than one variant among all sources.
         unsettled_count: Those among them that are served by precedence, or not served.
-        wholesale: Days on which the API contradicts the archive in most candles.
+        wholesale: Days on which the API contradicts the archive in most candles, be it by other values or by having none.
         judged: The served rows held against the witness, see `judge`; None without a witness.
     """
 
@@ -105,7 +106,9 @@ def reconcile(
     if judged is not None and witness is not None and len(by) == 1:
         wrong = judged.filter(~pl.col("agrees"))["open_time"]
         mended = mend(rows, ordered, by[0], witness, wrong, length, asked) if wrong.len() else []
-        if mended:
+        gone = _wholesale_absences(rows, mended, by[0])
+        wholesale = tuple(sorted({*wholesale, *gone}))
+        if mended := [hour for hour in mended if f"{hour.hour:%Y-%m-%d}" not in wholesale]:
             ruled = _with_absences(ruled, ordered, mended, by, values, length, asked)
             decided = ruled.select(by).unique()
             rows = pl.concat([rows.join(decided, on=by, how="anti"), ruled.filter("is_served", ~pl.col("is_absent")).select(columns)]).sort(by)
@@ -169,6 +172,13 @@ def _wholesale(ordered: Mapping[str, pl.DataFrame], by: list[str], values: list[
     stated = both.select(by).unique().group_by(day).len("stated")
     counted = differing.group_by(day).len("differing").join(stated, on="day")
     return tuple(sorted(counted.filter((pl.col("differing") >= _FEW) & (2 * pl.col("differing") > pl.col("stated")))["day"]))
+
+
+def _wholesale_absences(rows: pl.DataFrame, mended: Sequence[Mended], time: str) -> list[str]:
+    """Days of which the API, by its answers and its hours, denies more than half of the rows: one family alone says so."""
+    denied = Counter(f"{instant:%Y-%m-%d}" for hour in mended if hour.source == "api" for instant in hour.absent)
+    served = dict(rows[time].dt.strftime("%Y-%m-%d").value_counts().iter_rows()) if denied else {}
+    return [day for day, count in denied.items() if count >= _FEW and 2 * count > served[day]]
 
 
 def _alone_on(days: Sequence[str], ordered: Mapping[str, pl.DataFrame], by: list[str]) -> pl.DataFrame:

@@ -14,6 +14,7 @@ from lakehouse_tests.making import MICRO, MINUTE, at, bronze, minutes
 KEY = ("open_time",)
 START = at("2024-02-05")
 TIMES = minutes("2024-02-05", 120)
+WHOLE = TimeRange(START, START + timedelta(hours=2))
 TRUE = {"trade_count": 9, "volume": 12.0, "quote_volume": 1210.0}  # what was traded in a minute that another source has otherwise
 
 
@@ -112,16 +113,16 @@ def test_absence_disputes_presence_only_where_a_source_was_asked_and_the_hour_fi
 
 
 def test_rows_in_both_files_go_where_the_api_answered_without_them_and_its_hours_do_too() -> None:
-    """Seventy traded rows in a true halt, one of its hours wholly without a candle; a late row beside a good one."""
-    halted = range(40, 110)
+    """Fifty traded rows in a true halt; an hour wholly without a candle; a late row beside a good one."""
+    halted = range(40, 90)
     monthly, daily, api = rows_of("monthly", {}), rows_of("daily", {}), without(rows_of("api", {}), *halted)
-    asked = [TimeRange(START, START + timedelta(hours=2))]
+    asked = [WHOLE]
 
     def rows(witness: pl.DataFrame, asked: list[TimeRange] = asked, **held: pl.DataFrame) -> int:
-        return reconcile(held, KEY, witness, answered=[TimeRange(START, START + timedelta(hours=2))], asked=asked).rows.height
+        return reconcile(held, KEY, witness, answered=[WHOLE], asked=asked).rows.height
 
-    assert rows(hours(api), monthly=monthly, daily=daily, api=api) == 50
-    assert rows(hours(api).head(1), monthly=monthly, daily=daily, api=without(api, *range(60, 120))) == 40, "an hour without a candle equals no row"
+    assert rows(hours(api), monthly=monthly, daily=daily, api=api) == 70
+    assert rows(hours(api).head(1), monthly=monthly, daily=daily, api=without(rows_of("api", {}), *range(60, 120))) == 60, "an hour without a candle equals no row"
     assert rows(hours(monthly), monthly=monthly, daily=daily, api=api) == 120, "the hours trade: the answer was short"
     assert rows(hours(api), [], monthly=monthly, daily=daily, api=api) == 120, "the API was not asked about them"
     late = [START + timedelta(seconds=30) + 5 * MINUTE]
@@ -151,6 +152,8 @@ def test_an_api_that_contradicts_most_candles_of_a_day_settles_nothing() -> None
     assert (settled.conflict_count, settled.unsettled_count, set(settled.conflicts["rule"])) == (120, 120, {"wholesale"})
     missing = reconcile({"monthly": without(monthly, 3), "api": alien}, KEY, hours(alien))
     assert (missing.rows.height, missing.unserved.select("open_time", "rule").rows()) == (119, [(TIMES[3], "wholesale")]), "nor does it fill a hole"
+    denied = reconcile({"monthly": monthly, "daily": rows_of("daily", {})}, KEY, hours(monthly).clear(), answered=[WHOLE], asked=[WHOLE])
+    assert (denied.rows.height, denied.wholesale, denied.conflict_count) == (120, ("2024-02-05",), 0), "an API that has nothing at all denies nothing"
     few = reconcile({"monthly": monthly, "api": rows_of("api", {n: other[n] for n in range(60)})}, KEY)
     assert few.wholesale == (), "half of the candles are not most"
     confirmed = reconcile({"monthly": monthly, "daily": alien.with_columns(source=pl.lit("daily")), "api": alien}, KEY, hours(alien))
