@@ -70,7 +70,7 @@ def refresh_markets(lake: LakeServices, markets: Iterable[Market]) -> tuple[Cell
         nonlocal changed
         known = _facts_in(stored)
         merged = known | {market: facts.kept_from(known.get(market)) for market, facts in found.items()}
-        changed = merged != known
+        changed = merged != known or (stored is not None and is_outdated(MarketTable, stored.record))
         return CellResult(market_frame(list(merged.values())), {}) if changed else None
 
     record = lake.tables.update(MarketTable, None, merge)
