@@ -18,7 +18,7 @@ from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.exchanges.rest import RestAnswer
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import RestUnreachableError, UnknownSymbolError
+from lakehouse.model.errors import RestQuestionError, RestUnreachableError, UnknownSymbolError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.result import Asked, CellFacts, CellResult, Problem
 from lakehouse.model.table import UTC_TIME
@@ -199,9 +199,15 @@ def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: 
             if why and time.monotonic() < again_at:
                 raise why
             answer = client.candles(cell.own_market, interval, span, question.before, question.after)
-            told.append((_with_lineage(table, answer, client.api.url), answer.asked))
+            if answer.asked.start < answer.asked.end:  # else nothing of the range has begun by the API's clock, which this machine's is ahead of
+                told.append((_with_lineage(table, answer, client.api.url), answer.asked))
+            if answer.duplicate_count:
+                problems.append(Problem(str(span), "duplicates", f"{answer.duplicate_count} rows repeat another row exactly", "one of each was kept"))
         except UnknownSymbolError:  # delisted and forgotten: the archive is all there is, which is no fault of anybody's
             told.append((table.empty(), Asked(span.start, span.end, clock(), "unknown")))
+        except RestQuestionError as error:  # says nothing of other questions
+            failed.append(Asked(span.start, span.end, clock(), "refused"))
+            problems.append(Problem(str(span), "refused", str(error)))
         except RestUnreachableError as error:
             if error is not why and not client.is_up:
                 silent[client.api.url] = time.monotonic() + _SILENT_SECONDS, error

@@ -44,7 +44,8 @@ class Asked:
         start: Start of the range.
         end: End of the range (exclusive), cut to the end of the last finished candle by the server's time.
         at: The server's time of the answer.
-        outcome: `rows`, `empty` (asked, and nothing there), `unknown` (it does not know the market) or `unreachable`.
+        outcome: `rows`, `empty` (asked, and nothing there), `unknown` (it does not know the market), `refused` (it answered this question with an error)
+            or `unreachable`.
         before: When the last candle before `start` opens, where it was asked for.
         after: When the first candle at or after `end` opens, where it was asked for.
     """
@@ -52,7 +53,7 @@ class Asked:
     start: datetime
     end: datetime
     at: datetime
-    outcome: Literal["rows", "empty", "unknown", "unreachable"]
+    outcome: Literal["rows", "empty", "unknown", "refused", "unreachable"]
     before: datetime | None = None
     after: datetime | None = None
 
@@ -72,7 +73,7 @@ class Problem:
 
     Attributes:
         subject: The file or day concerned.
-        kind: `mismatch`, `corrupt`, `duplicates`, `unreachable`, or the kind of a `Doubt`.
+        kind: `mismatch`, `corrupt`, `duplicates`, `unreachable`, `refused`, or the kind of a `Doubt`.
         detail: What was expected and what was found.
         healed_by: What mended it; empty while it is not.
         day: The day concerned, if it is about one.

@@ -11,7 +11,7 @@ def unanswered(wanted: Iterable[TimeRange], asked: Iterable[Asked]) -> list[Time
     """The parts of some ranges that no answer covers, in order, neighbours merged."""
     left = merged(wanted)
     for answer in asked:
-        if answer.outcome != "unreachable":
+        if answer.outcome not in ("unreachable", "refused"):
             left = [part for span in left for part in _without(span, answer)]
     return left
 
@@ -41,7 +41,7 @@ def with_answers(asked: Sequence[Asked], fresh: Sequence[Asked]) -> tuple[Asked,
     answers = _overlapping_joined(asking for asking in (*asked, *fresh) if asking.is_of_candles)
     # That a market is unknown says nothing of candles: it is kept apart, and where it was known at another time that counts.
     unknown = _overlapping_joined(asking for asking in (*asked, *fresh) if asking.outcome == "unknown" and unanswered([TimeRange(asking.start, asking.end)], answers))
-    failures = [asking for asking in fresh if asking.outcome == "unreachable"]
+    failures = [asking for asking in fresh if asking.outcome in ("unreachable", "refused")]
     return tuple(sorted([*answers, *unknown, *failures], key=lambda asking: (asking.start, asking.end)))
 
 
