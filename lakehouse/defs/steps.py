@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 
 import polars as pl
@@ -21,7 +21,7 @@ from lakehouse.exchanges.exchange import Exchange
 from lakehouse.exchanges.ingest import ingest, outside_life
 from lakehouse.exchanges.listing import MarketListing, list_market
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import InputMissingError, LakehouseError, MarketFactsMissingError, UnknownExchangeError
+from lakehouse.model.errors import ClockBehindError, InputMissingError, LakehouseError, MarketFactsMissingError, RestUnreachableError, UnknownExchangeError
 from lakehouse.model.feature import Feature
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
@@ -32,6 +32,7 @@ from lakehouse.storage.ledger import Ledger, inputs_now, is_due
 from lakehouse.storage.tables import CellRecord, StoredCell
 
 _LISTED_AT_ONCE = 8
+_BEHIND = timedelta(hours=1)  # by which a machine's clock may be off before it is said
 
 # --- silver/market ------------------------------------------------------------------------------------------------------
 
@@ -107,7 +108,36 @@ def list_archive(lake: LakeServices, table: str, cells: Iterable[Cell]) -> dict[
 
         with ThreadPoolExecutor(_LISTED_AT_ONCE) as pool:  # the time is the network's
             listings |= zip(markets, pool.map(ask_for, markets), strict=True)
+        exchange.note_files(file.last_modified for market in markets for file in listings[market].files.values())
     return listings
+
+
+def begun_elsewhere(lake: LakeServices, cells: Iterable[Cell]) -> dict[Cell, ClockBehindError]:
+    """Of cells that by this machine's clock have not begun, those that by their exchange's have.
+
+    The exchange's time is that of its REST API, or, where that does not answer, of the newest file that the archive lists for these very cells.
+
+    Raises:
+        ListingUnreachableError: Neither answers.
+    """
+    found: dict[Cell, ClockBehindError] = {}
+    ordered, now = sorted(cells, key=lambda cell: (cell.own_market.exchange, cell.own_market.market_type)), lake.clock()
+    for (name, market_type), group in groupby(ordered, key=lambda cell: (cell.own_market.exchange, cell.own_market.market_type)):
+        members = list(group)
+        try:
+            lake.exchanges[name].rest(market_type).now()
+        except RestUnreachableError:
+            list_archive(lake, lake.registry.datasets[0].archive.name, members)
+        told = lake.exchanges[name].told_time()
+        if told and told - now > _BEHIND:
+            found |= {cell: ClockBehindError(now, name, told, "So this month was not built.") for cell in members if cell.window.start <= told}
+    return found
+
+
+def clock_note(lake: LakeServices, exchange: Exchange) -> str | None:
+    """That this machine's clock is behind an exchange's, as far as that has said its time; what has happened there since is not asked for."""
+    told, now = exchange.told_time(), lake.clock()
+    return str(ClockBehindError(now, exchange.name, told, "What came after that was not asked for.")) if told and told - now > _BEHIND else None
 
 
 def bronze_due(lake: LakeServices, dataset: Dataset, table: type[Table], cells: list[Cell]) -> list[Cell]:

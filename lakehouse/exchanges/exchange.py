@@ -2,7 +2,7 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
@@ -83,6 +83,7 @@ class Exchange(ABC):
         self.archive_url = (archive_url or self.archive_home).rstrip("/")
         self.rest_url = rest_url.rstrip("/") if rest_url else None
         self._clients: dict[str, RestClient] = {}
+        self._newest_file: datetime | None = None
         self._lock = threading.Lock()
 
     def rest(self, market_type: MarketType) -> "RestClient":
@@ -96,6 +97,17 @@ class Exchange(ABC):
         api = self.rest_api(market_type)
         with self._lock:
             return self._clients.setdefault(api.url, RestClient(api))
+
+    def told_time(self) -> datetime | None:
+        """The exchange's time, as far as it has told: reckoned from what its REST APIs last said, or that of its newest file, if later. Asks nothing."""
+        with self._lock:
+            told = [self._newest_file, *(client.reckoned for client in self._clients.values())]
+        return max((at for at in told if at), default=None)
+
+    def note_files(self, modified: Iterable[datetime]) -> None:
+        """Take note of when files were published: then it was as late at the exchange."""
+        with self._lock:
+            self._newest_file = max((at for at in (self._newest_file, *modified) if at), default=None)
 
     @abstractmethod
     def archive_prefix(self, table: str, market: Market, frequency: str) -> str:
