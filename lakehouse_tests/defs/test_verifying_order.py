@@ -67,7 +67,7 @@ def of(cells: Collection[Cell]) -> Counter[str]:
     return Counter(cell.own_market.symbol for cell in cells)
 
 
-@pytest.mark.parametrize("answer", [REFUSED, (200, {}), (200, [[1, 2]])])
+@pytest.mark.parametrize("answer", [REFUSED, pytest.param((200, {}), marks=pytest.mark.slow), pytest.param((200, [[1, 2]]), marks=pytest.mark.slow)])
 def test_a_market_that_is_never_answered_stops_no_other_and_is_left_alone_itself(tmp_path: Path, api: Canned, answer: Answer) -> None:
     run = Run(tmp_path, api, [ODD, ZZZ], MONTHS)
     api.answers["klines"] = by_symbol({"ODD": answer})
@@ -103,6 +103,7 @@ def test_what_was_given_up_is_not_begun_with_the_next_time(tmp_path: Path, api: 
     assert run.planned()[-3:] == newest
 
 
+@pytest.mark.slow
 def test_markets_for_which_an_api_always_fails_do_not_keep_the_others_from_their_turn(tmp_path: Path, api: Canned) -> None:
     """Their newest months come first, and no budget reaches further."""
     run = Run(tmp_path, api, [AAA, BTC, ODD, ZZZ])

@@ -26,11 +26,19 @@ SPAN = TimeRange.parse("2024-04-01", "2024-04-01T00:10")
 LINEAR = Market("binance", "linear", "BTCUSDT")
 
 
+@pytest.fixture(scope="module")
+def listening() -> Iterator[Canned]:
+    with canned() as api:
+        yield api
+
+
 @pytest.fixture
-def api() -> Iterator[Canned]:
-    with canned() as listening:
-        listening.rows = [row(time, price=100.0 + n) for n, time in enumerate(TEN)]
-        yield listening
+def api(listening: Canned) -> Canned:
+    """One that gives ten candles, and may be changed."""
+    listening.rows = [row(time, price=100.0 + n) for n, time in enumerate(TEN)]
+    listening.answers.clear()
+    listening.asked.clear()
+    return listening
 
 
 def client(api: Canned, market: Market = BTC) -> RestClient:
@@ -38,8 +46,14 @@ def client(api: Canned, market: Market = BTC) -> RestClient:
     return RestClient(Binance(None, api.url).rest_api(market.market_type), sleep=lambda seconds: None)
 
 
+_CLIENTS: dict[str, RestClient] = {}
+
+
 def candles(api: Canned, market: Market = BTC, bracket: bool = False) -> RestAnswer:
-    return client(api, market).candles(market, MINUTE, SPAN, before=bracket, after=bracket)
+    """What a client says that has asked before: making one takes longer than asking."""
+    if market.market_type not in _CLIENTS:
+        _CLIENTS[market.market_type] = client(api, market)
+    return _CLIENTS[market.market_type].candles(market, MINUTE, SPAN, before=bracket, after=bracket)
 
 
 def opens(rows: pl.DataFrame) -> list[datetime]:
@@ -120,7 +134,7 @@ def test_a_question_that_is_refused_stands_in_the_record_and_leaves_the_others_a
 def test_a_web_page_in_place_of_an_answer_says_what_it_says_and_what_to_set(api: Canned, endpoint: str) -> None:
     api.says(endpoint, PORTAL)
     with pytest.raises(RestUnreachableError, match=r"HTTP 200 with a web page .*'Guest Wi-Fi Please log in to go on\.'.*LAKEHOUSE_BINANCE_REST_URL"):
-        candles(api)
+        client(api).candles(BTC, MINUTE, SPAN)
 
 
 def test_a_captive_portal_leaves_nothing_for_ever(api: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +297,7 @@ def test_an_api_that_names_no_limits_is_held_to_the_documented_ones_and_that_is_
 
 def test_an_api_that_refuses_to_name_its_limits_is_held_to_the_documented_ones(api: Canned) -> None:
     api.says("exchangeInfo", {"code": -1101, "msg": "Too many parameters."}, 400)
-    assert candles(api).rows.height == 10
+    assert client(api).candles(BTC, MINUTE, SPAN).rows.height == 10
 
 
 @pytest.mark.parametrize("said", [0, 1, 1_712_750_400, milliseconds(at("2016-12-31")), milliseconds(at("2500-01-01")), 10**15, 10**30, -1, None, "soon", True])
