@@ -186,7 +186,8 @@ class RestClient:
 
         def ask(length: Interval, start: datetime | None, end: datetime | None, limit: int) -> pl.DataFrame:
             page = self._page(market, length, start, end, limit)
-            useless.update(_instants(page.filter(~_USABLE)))
+            if page["close_time"].null_count():
+                useless.update(_instants(page.filter(~_USABLE)))
             return page  # with these: a page is left behind by what it holds, used or not
 
         end = max(span.start, min(span.end, floor_to(at, interval)))
@@ -406,7 +407,7 @@ def _instants(rows: pl.DataFrame) -> list[datetime]:
 def _one_per_key(rows: pl.DataFrame) -> tuple[pl.DataFrame, tuple[datetime, ...], int]:
     """Rows in order with one for each candle, when those open that have none, and how many rows repeated another exactly."""
     ordered = rows if rows["open_time"].is_sorted() else rows.sort("open_time", maintain_order=True)
-    if (is_first := ordered["open_time"].is_first_distinct()).all() and not ordered["close_time"].has_nulls():
+    if (is_first := ordered["open_time"].is_first_distinct()).all() and not ordered["close_time"].null_count():
         return ordered, (), 0
     once = ordered if is_first.all() else ordered.unique(maintain_order=True)
     usable = once.filter(_USABLE & ~pl.col("open_time").is_duplicated())  # of two values for one candle, neither is believed
