@@ -19,7 +19,7 @@ from lakehouse.datasets.market import MarketFacts
 from lakehouse.definitions import build_definitions, open_lake
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.services import LakeServices
-from lakehouse.exchanges.exchange import Exchange, MarketInfo
+from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo
 from lakehouse.model.cell import Cell
 from lakehouse.model.feature import Feature
 from lakehouse.model.market import Market, MarketType
@@ -128,7 +128,7 @@ class Kiosk(Exchange):
     def infer_info(self, market: Market) -> MarketInfo:
         return MarketInfo("COIN", "USD", None, None)
 
-    def ask_info(self, market_type: MarketType) -> Mapping[str, MarketInfo]:
+    def ask_info(self, market_type: MarketType) -> ExchangeInfo:
         raise OSError("it has no API")
 
 

@@ -1,7 +1,7 @@
 """`lakehouse build`: a table and everything upstream of it, one run per table and rectangle of cells, in graph order."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -13,10 +13,10 @@ from lakehouse.defs.catalog import catalog_key
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, range_tags
 from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import bronze_due, derived_due, input_ledgers, known_markets, refresh_markets
+from lakehouse.defs.steps import begun_elsewhere, bronze_due, clock_note, derived_due, input_ledgers, known_markets, refresh_markets
 from lakehouse.exchanges.ingest import outside_life
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import NothingInRangeError, UsageError
+from lakehouse.model.errors import ClockBehindError, NothingInRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange, parse_instant
@@ -37,6 +37,7 @@ class TableBuild:
         current: Cells that were up to date already.
         nothing: Cells in which the market was not listed.
         failed: Cells that failed, with the reason.
+        notes: What else there is to say.
         seconds: Wall time, Dagster's share included.
     """
 
@@ -45,6 +46,7 @@ class TableBuild:
     current: list[Cell] = field(default_factory=list)
     nothing: list[Cell] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -91,16 +93,22 @@ class Builder:
             span: Widened to whole months, cut to each market's life.
 
         Returns:
-            One report per table, upstream first.
+            One report per table, upstream first. Cells that have begun at the exchange, but not by this machine's clock, have failed in the first.
 
         Raises:
             UnknownMarketError, UnknownExchangeError, ListingUnreachableError: Before any cell is written.
             RootNotWritableError: Before any cell is written, or where the store refuses later; what was built before stands.
             NothingInRangeError: No market was listed in any part of the range.
+            ClockBehindError: By this machine's clock no part of the range has begun, at the exchange one has.
         """
         self._lake.objects.check_writable()
         self.add_markets(markets)
-        return self.build_cells(tables, self._cells_in_life(markets, span))
+        cells, early = self._cells_in_life(markets, span)
+        reports = self.build_cells(tables, cells)
+        for report in reports[:1]:
+            report.failed |= {str(cell): str(error) for cell, error in early.items()}
+            report.notes += [note for name in dict.fromkeys(cell.own_market.exchange for cell in cells) if (note := clock_note(self._lake, self._lake.exchanges[name]))]
+        return reports
 
     def build_cells(self, tables: Iterable[type[Table]], cells: list[Cell]) -> list[TableBuild]:
         """As `build`, of given cells of markets that are in the universe."""
@@ -115,15 +123,20 @@ class Builder:
         self._run_checks([declared for declared, report in reports.items() if report.built or report.failed])
         return [*reports.values(), *registered]
 
-    def _cells_in_life(self, markets: Iterable[Market], span: TimeRange) -> list[Cell]:
-        known, first = known_markets(self._lake), parse_instant(self._lake.start)
-        months = [month for month in span.months() if first <= Cell(month).window.start <= self._lake.clock()]
+    def _cells_in_life(self, markets: Iterable[Market], span: TimeRange) -> tuple[list[Cell], Mapping[Cell, ClockBehindError]]:
+        """The cells of markets and a range that have begun, and those that have so at the exchange alone."""
+        known, first, now = known_markets(self._lake), parse_instant(self._lake.start), self._lake.clock()
+        months = [month for month in span.months() if first <= Cell(month).window.start]
         cells = [Cell(month, market) for market in dict.fromkeys(markets) for month in months]
-        alive = [cell for cell in cells if not outside_life(cell, known.get(cell.own_market))]
+        living = [cell for cell in cells if not outside_life(cell, known.get(cell.own_market))]
+        alive = [cell for cell in living if cell.window.start <= now]
+        early = begun_elsewhere(self._lake, [cell for cell in living if cell.window.start > now])
         if not alive:
+            for error in early.values():
+                raise error
             lives = {market.key: (facts.listed, facts.delisted) for market in markets if (facts := known.get(market))}
             raise NothingInRangeError(span.start, span.end, lives, self._lake.start)
-        return alive
+        return alive, early
 
     def _build_table(self, table: type[Table], requested: list[Cell]) -> TableBuild:
         report, started = TableBuild(table.name), time.monotonic()

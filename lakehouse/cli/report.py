@@ -50,8 +50,9 @@ def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBui
                 latest[tuple(said.values())] = said | {"healed_by": p.healed_by}
     problems = list(latest.values())
     failed = {f"{report.table} {cell}": why for report in reports for cell, why in report.failed.items()}
+    notes = [note for report in reports for note in report.notes]
     if as_json:
-        print_json({"tables": rows, "problems": problems, "failed": failed})
+        print_json({"tables": rows, "problems": problems, "failed": failed, "notes": notes})
         return
     if rows:
         print_table("Cells", list(rows[0]), [list(row.values()) for row in rows])
@@ -63,6 +64,8 @@ def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBui
         )
     for name, why in failed.items():
         out.print(flagged("failed", f"{name}: {why}"))
+    for note in notes:
+        out.print(flagged("note", note))
 
 
 def _short(healed_by: str) -> str:

@@ -14,7 +14,7 @@ from lakehouse.datasets.market import MarketFacts
 from lakehouse.defs.io_manager import StoredCells, cell_event
 from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import bronze_cells, known_markets
-from lakehouse.defs.verifying import ask_in_full, change_by, clients, plan
+from lakehouse.defs.verifying import ask_in_full, change_by, clients, note_failure, plan
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked
@@ -76,8 +76,8 @@ def verify(
 ) -> Verification:
     """Raise the evidence of stored candles to `rows_api`, the newest first, and build what is made from them anew.
 
-    What REST answers is kept in bronze as of any asking; the rules of `reconcile` decide what becomes of a row that differs. A cell that is not answered
-    stays as it was.
+    What REST answers is kept in bronze as of any asking; the rules of `reconcile` decide what becomes of a row that differs. Of a cell that is not answered
+    only that is noted: the next verification begins with others.
 
     Args:
         lake: The lake.
@@ -102,9 +102,13 @@ def verify(
     answered: dict[Cell, list[Asked]] = {}  # without the rows: of many months they are many
     announce(dataset.api.name, len(asked))
     for cell, answers in ask_in_full(lake, dataset, chosen.wanted):
-        if answers.failed:
+        if not answers.is_whole:
             found.failed[f"{dataset.api.name} {cell}"] = answers.problems[0].detail
+            record = lake.tables.update(dataset.api, cell, note_failure(answers))
+            instance.report_runless_asset_event(cell_event(lake, dataset.api, cell, record))
             lake.progress(dataset.api.name, cell, "failed")
+            continue
+        if not answers.told:  # by the API's clock the range has not begun
             continue
         witness = lake.tables.get(dataset.witness, cell) if dataset.witness else None
         record = lake.tables.update(dataset.api, cell, change_by(answers, witness))

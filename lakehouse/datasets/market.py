@@ -19,18 +19,18 @@ class MarketFacts:
 
     Attributes:
         market: The market.
-        base: Currency that `volume` counts.
-        quote: Currency that prices are in.
-        settle: Currency that profit is paid in; None for spot.
+        base: Currency that `volume` counts; None where nobody stated it.
+        quote: Currency that prices are in; None where nobody stated it.
+        settle: Currency that profit is paid in; None for spot, and where nobody stated it.
         contract_size: Quote value of one contract (inverse), or None.
         listed: Open time of the first row of the first published file.
-        delisted: End of the last row of a market that has ended, else None.
+        delisted: Of a market that has ended, the first end that its symbol or the exchange states, or the end of its last row where neither does; else None.
         origin: `exchange_info`, or `derived` where the exchange could not be asked.
     """
 
     market: Market
-    base: str
-    quote: str
+    base: str | None
+    quote: str | None
     settle: str | None
     contract_size: float | None
     listed: datetime
@@ -80,22 +80,25 @@ class MarketTable(Table):
     """Every market of the universe: its currencies, its contract and how long it has been listed.
 
     One object for all markets. Rows come from the exchange's own description where it can be asked (`origin` is `exchange_info`), else from
-    the archive and the symbol (`derived`).
+    the archive and the symbol (`derived`). What nobody stated is null: a symbol does not say where its base ends and its quote begins.
     """
 
     name = "silver/market"
     key = ("exchange", "market_type", "symbol")
     shape = "single"
+    code_version = 2  # what was guessed is null, and a stated end caps a life
 
     exchange = Column(pl.String, "ccxt id of the exchange")
     market_type = Column(pl.String, "spot, linear or inverse")
     symbol = Column(pl.String, "The exchange's own symbol")
-    base = Column(pl.String, "Currency that volume counts")
-    quote = Column(pl.String, "Currency that prices are in")
-    settle = Column(pl.String, "Currency that profit is paid in; null for spot", nullable=True)
+    base = Column(pl.String, "Currency that volume counts; null where the exchange was not asked and the symbol does not state it", nullable=True)
+    quote = Column(pl.String, "Currency that prices are in; null as base", nullable=True)
+    settle = Column(pl.String, "Currency that profit is paid in; null for spot, and as base", nullable=True)
     contract_size = Column(pl.Float64, "Value of one contract; null where sizes are in base already", "quote", nullable=True, above=0)
     listed_time = Column(UTC_TIME, "Open time of the first row of the first published file", "UTC")
-    delisted_time = Column(UTC_TIME, "End of the last row of a market that has ended; null while it trades", "UTC", nullable=True)
+    delisted_time = Column(
+        UTC_TIME, "When a market ended: the first end that its symbol or exchangeInfo states, else the end of its last row; null while it trades", "UTC", nullable=True
+    )
     origin = Column(pl.String, "exchange_info, or derived from the archive and the symbol")
 
 

@@ -157,7 +157,7 @@ def _listed(lake: LakeServices) -> dict[str, list[str]]:
     for exchange in lake.exchanges.values():
         for market_type in MARKET_TYPES if exchange.has_rest else ():
             try:
-                found[f"{exchange.name}-{market_type}"] = sorted(Market(exchange.name, market_type, symbol).key for symbol in exchange.ask_info(market_type))
+                found[f"{exchange.name}-{market_type}"] = sorted(Market(exchange.name, market_type, symbol).key for symbol in exchange.ask_info(market_type).symbols)
             except OSError:
                 continue
     return found

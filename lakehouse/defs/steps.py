@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from itertools import chain, groupby
 
 import polars as pl
@@ -20,7 +21,7 @@ from lakehouse.exchanges.exchange import Exchange
 from lakehouse.exchanges.ingest import ingest, outside_life
 from lakehouse.exchanges.listing import MarketListing, list_market
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import InputMissingError, LakehouseError, MarketFactsMissingError, UnknownExchangeError
+from lakehouse.model.errors import ClockBehindError, InputMissingError, LakehouseError, MarketFactsMissingError, RestUnreachableError, UnknownExchangeError
 from lakehouse.model.feature import Feature
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
@@ -31,6 +32,7 @@ from lakehouse.storage.ledger import Ledger, inputs_now, is_due
 from lakehouse.storage.tables import CellRecord, StoredCell
 
 _LISTED_AT_ONCE = 8
+_BEHIND = timedelta(hours=1)  # by which a machine's clock may be off before it is said
 
 # --- silver/market ------------------------------------------------------------------------------------------------------
 
@@ -69,7 +71,7 @@ def refresh_markets(lake: LakeServices, markets: Iterable[Market]) -> tuple[Cell
         nonlocal changed
         known = _facts_in(stored)
         merged = known | {market: facts.kept_from(known.get(market)) for market, facts in found.items()}
-        changed = merged != known
+        changed = merged != known or (stored is not None and is_outdated(MarketTable, stored.record))
         return CellResult(market_frame(list(merged.values())), {}) if changed else None
 
     record = lake.tables.update(MarketTable, None, merge)
@@ -106,7 +108,36 @@ def list_archive(lake: LakeServices, table: str, cells: Iterable[Cell]) -> dict[
 
         with ThreadPoolExecutor(_LISTED_AT_ONCE) as pool:  # the time is the network's
             listings |= zip(markets, pool.map(ask_for, markets), strict=True)
+        exchange.note_files(file.last_modified for market in markets for file in listings[market].files.values())
     return listings
+
+
+def begun_elsewhere(lake: LakeServices, cells: Iterable[Cell]) -> dict[Cell, ClockBehindError]:
+    """Of cells that by this machine's clock have not begun, those that by their exchange's have.
+
+    The exchange's time is that of its REST API, or, where that does not answer, of the newest file that the archive lists for these very cells.
+
+    Raises:
+        ListingUnreachableError: Neither answers.
+    """
+    found: dict[Cell, ClockBehindError] = {}
+    ordered, now = sorted(cells, key=lambda cell: (cell.own_market.exchange, cell.own_market.market_type)), lake.clock()
+    for (name, market_type), group in groupby(ordered, key=lambda cell: (cell.own_market.exchange, cell.own_market.market_type)):
+        members = list(group)
+        try:
+            lake.exchanges[name].rest(market_type).now()
+        except RestUnreachableError:
+            list_archive(lake, lake.registry.datasets[0].archive.name, members)
+        told = lake.exchanges[name].told_time()
+        if told and told - now > _BEHIND:
+            found |= {cell: ClockBehindError(now, name, told, "So this month was not built.") for cell in members if cell.window.start <= told}
+    return found
+
+
+def clock_note(lake: LakeServices, exchange: Exchange) -> str | None:
+    """That this machine's clock is behind an exchange's, as far as that has said its time; what has happened there since is not asked for."""
+    told, now = exchange.told_time(), lake.clock()
+    return str(ClockBehindError(now, exchange.name, told, "What came after that was not asked for.")) if told and told - now > _BEHIND else None
 
 
 def bronze_due(lake: LakeServices, dataset: Dataset, table: type[Table], cells: list[Cell]) -> list[Cell]:
@@ -233,14 +264,14 @@ def rest_cells(lake: LakeServices, dataset: Dataset, table: type[ApiTable], cell
     yield from ((cell, stored.get(cell)) for cell in cells if cell not in wanted)
     for cell in wanted:  # what was answered may be open again by what is stored of the others now
         if (record := stored.get(cell)) and dict(record.inputs) != judges(cell):
-            changed = _judged(lake, dataset, cell, judges(cell), Answers(table, MINUTE, [], [], [])).change(lake.tables.get(table, cell))
+            changed = judged(lake, dataset, cell, judges(cell), Answers(table, MINUTE, [], [], [])).change(lake.tables.get(table, cell))
             record = replace(record, facts=changed.facts)
             wanted[cell] = api_questions(cell, archive.get(cell), record, known.get(cell.own_market), lake.clock())
     settled = [cell for cell, questions in wanted.items() if not questions]
     for cell, answers in chain(
         ((cell, Answers(table, MINUTE, [], [], [])) for cell in settled), _asked(lake, table, {cell: asked for cell, asked in wanted.items() if asked}, MINUTE)
     ):
-        yield cell, _judged(lake, dataset, cell, judges(cell), answers).change
+        yield cell, judged(lake, dataset, cell, judges(cell), answers).change
 
 
 def _asked(lake: LakeServices, table: type[ApiTable], wanted: Mapping[Cell, list[Question]], interval: Interval) -> Iterator[tuple[Cell, Answers]]:
@@ -249,7 +280,7 @@ def _asked(lake: LakeServices, table: type[ApiTable], wanted: Mapping[Cell, list
         yield from ask(table, exchange, {cell: questions for cell, questions in wanted.items() if cell.market in markets}, interval, lake.clock)
 
 
-def _judged(lake: LakeServices, dataset: Dataset, cell: Cell, judges: Mapping[str, str], answers: Answers) -> Answers:
+def judged(lake: LakeServices, dataset: Dataset, cell: Cell, judges: Mapping[str, str], answers: Answers) -> Answers:
     """Answers that are held against what is stored of the witness and the archive."""
     assert dataset.api is not None, "asked of a dataset that has one"
     name = dataset.api.name

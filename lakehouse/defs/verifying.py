@@ -1,27 +1,27 @@
 """Asking REST for every row of cells that are stored: which cells, in which order, for how many requests."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import groupby
 
 import polars as pl
 
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import known_markets
+from lakehouse.defs.steps import judged, judged_by, known_markets
 from lakehouse.exchanges.asking import Answers, Question, ask, witness_range
+from lakehouse.exchanges.exchange import Exchange
 from lakehouse.exchanges.rest import RestClient
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NothingStoredError
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
-from lakehouse.model.result import CellResult
+from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
 from lakehouse.storage.ledger import damaged_cells, require_stored, survey
 from lakehouse.storage.tables import CellRecord, StoredCell
-from lakehouse.transform.asking import unanswered
+from lakehouse.transform.asking import unanswered, with_answers
 from lakehouse.transform.history import LINEAGE, newest
 from lakehouse.transform.witness import judge
 
@@ -30,7 +30,9 @@ SPARE = 0.4
 
 _KEY = ("open_time",)
 _BRACKET = 2  # requests for the candles on both sides of a range
-_GIVE_UP = 3  # cells in succession that were not answered
+_GIVE_UP = 3  # cells in succession that were not answered: of an API that is down, or of one market
+_BATCH = 16  # cells asked about before markets that are given up are left out
+_IN_VAIN = ("unreachable", "refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,9 @@ class Plan:
 
 
 def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span: TimeRange | None, budget: int, again: bool = False) -> Plan:
-    """Choose the cells to ask about: those never asked for in full first, newest first; then those asked longest ago.
+    """Choose the cells to ask about: those never asked for in full first, newest first; then those asked longest ago, whether they were answered or not.
+
+    So what was given up is not begun with the next time.
 
     Args:
         lake: The lake.
@@ -89,7 +93,7 @@ def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span
             continue
         told_at = _answered_at(whole, asked.get(cell))
         if again or (told_at is None and record.facts.evidence != "rows_api"):
-            found.append((told_at, cell, whole))
+            found.append((told_at or _tried_at(whole, asked.get(cell)), cell, whole))
     found.sort(key=lambda entry: entry[1].own_market)
     found.sort(key=lambda entry: entry[1].date, reverse=True)
     found.sort(key=lambda entry: (entry[0] is not None, entry[0] or now))
@@ -108,22 +112,51 @@ def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span
 def _answered_at(whole: TimeRange, record: CellRecord | None) -> datetime | None:
     """When a range was last answered in full; None if parts of it never were."""
     asked = record.facts.asked if record else ()
-    return None if unanswered([whole], asked) else min(asking.at for asking in asked if asking.outcome != "unreachable" and asking.start < whole.end and asking.end > whole.start)
+    return None if unanswered([whole], asked) else min(asking.at for asking in asked if asking.is_answer and whole.overlap(asking.start, asking.end))
+
+
+def _tried_at(whole: TimeRange, record: CellRecord | None) -> datetime | None:
+    """When some of a range was last asked for in vain; None if it never was."""
+    asked = record.facts.asked if record else ()
+    return max((asking.at for asking in asked if asking.outcome in _IN_VAIN and whole.overlap(asking.start, asking.end)), default=None)
 
 
 def ask_in_full(lake: LakeServices, dataset: Dataset, wanted: Mapping[Cell, TimeRange]) -> Iterator[tuple[Cell, Answers]]:
-    """What REST says of all rows of cells, in spare weight. It ends early where several cells in succession are not answered."""
+    """What REST says of all rows of cells, in spare weight, one API after another.
+
+    An API that is down for several cells in succession is left alone, as is a market of which several in succession are not answered; neither stops the others.
+    """
+    by_api: dict[RestClient, tuple[Exchange, dict[Cell, TimeRange]]] = {}
+    for cell, whole in wanted.items():
+        exchange = lake.exchange(cell.own_market)
+        by_api.setdefault(exchange.rest(cell.own_market.market_type), (exchange, {}))[1][cell] = whole
+    for client, (exchange, ranges) in by_api.items():
+        with client.sparing(SPARE):
+            yield from _ask_api(lake, dataset, exchange, client, ranges)
+
+
+def _ask_api(lake: LakeServices, dataset: Dataset, exchange: Exchange, client: RestClient, wanted: Mapping[Cell, TimeRange]) -> Iterator[tuple[Cell, Answers]]:
+    """As `ask_in_full`, of the cells of one API."""
     assert dataset.api is not None, "asked of a dataset that has one"
-    for name, of_exchange in groupby(sorted(wanted, key=lambda cell: cell.own_market.exchange), key=lambda cell: cell.own_market.exchange):
-        exchange, cells, failures = lake.exchanges[name], list(of_exchange), 0
-        with ExitStack() as sparing:
-            for client in clients(lake, cells):
-                sparing.enter_context(client.sparing(SPARE))
-            for cell, answers in ask(dataset.api, exchange, {cell: [Question(wanted[cell], before=True, after=True)] for cell in cells}, MINUTE, lake.clock):
-                yield cell, answers
-                failures = failures + 1 if answers.failed else 0
-                if failures == _GIVE_UP:
-                    break
+    cells, outages, failures, judges = list(wanted), 0, Counter[Market](), judged_by(lake, dataset)
+    for start in range(0, len(cells), _BATCH):
+        batch = [cell for cell in cells[start : start + _BATCH] if failures[cell.own_market] < _GIVE_UP]
+        for cell, answers in ask(dataset.api, exchange, {cell: [Question(wanted[cell], before=True, after=True)] for cell in batch}, MINUTE, lake.clock):
+            yield cell, judged(lake, dataset, cell, judges(cell), answers)
+            failures[cell.own_market] = failures[cell.own_market] + 1 if not answers.is_whole else 0
+            outages = outages + 1 if not answers.is_whole and not client.is_up else 0
+            if outages == _GIVE_UP:
+                return
+
+
+def note_failure(answers: Answers) -> Callable[[StoredCell | None], CellResult]:
+    """The change to a cell that was not answered: when it was asked about in vain, so that the next verification begins elsewhere, and nothing else."""
+
+    def change(stored: StoredCell | None) -> CellResult:
+        rows, facts = (stored.rows.select(answers.table.names()), stored.record.facts) if stored else (answers.table.empty(), CellFacts())
+        return CellResult(rows, stored.record.inputs if stored else {}, replace(facts, asked=with_answers(facts.asked, answers.failed)))
+
+    return change
 
 
 def change_by(answers: Answers, witness: StoredCell | None) -> Callable[[StoredCell | None], CellResult]:

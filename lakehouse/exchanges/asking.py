@@ -18,7 +18,7 @@ from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.exchanges.rest import RestAnswer
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import RestUnreachableError, UnknownSymbolError
+from lakehouse.model.errors import RestQuestionError, RestUnreachableError, UnknownSymbolError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.result import Asked, CellFacts, CellResult, Problem
 from lakehouse.model.table import UTC_TIME
@@ -147,7 +147,7 @@ class Answers:
         table: The bronze table.
         interval: Length of the candles.
         told: Rows with their lineage, and what was asked for them.
-        failed: What was not answered.
+        failed: What was not answered, and candles of an answer that could not be used.
         problems: Why not.
         revised_at: Of a witness: when finer candles were last revised before it was asked.
         contradicted: Of finer candles: which ranges contradict the witness, given the cell as it is with these answers.
@@ -162,6 +162,11 @@ class Answers:
     revised_at: datetime | None = None
     contradicted: Callable[[CellResult], Sequence[TimeRange]] = lambda result: ()
     inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every question was answered, be it with candles that stay open."""
+        return all(asking.outcome == "short" for asking in self.failed)
 
     def change(self, stored: StoredCell | None) -> CellResult:
         """The cell with these answers added to what is stored of it."""
@@ -230,8 +235,13 @@ def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: 
             if answer.unusable:
                 failed += [Asked(start, min(start + interval.delta, answer.asked.end), answer.asked.at, "short") for start in answer.unusable]
                 problems.append(Problem(str(span), "unusable", f"{count_of(len(answer.unusable), 'row')} could not be read, the first of {answer.unusable[0]:%Y-%m-%d %H:%M}"))
+            if answer.duplicate_count:
+                problems.append(Problem(str(span), "duplicates", f"{answer.duplicate_count} rows repeat another row exactly", "one of each was kept"))
         except UnknownSymbolError:  # delisted and forgotten: the archive is all there is, which is no fault of anybody's
             told.append((table.empty(), Asked(span.start, span.end, clock(), "unknown")))
+        except RestQuestionError as error:  # says nothing of other questions
+            failed.append(Asked(span.start, span.end, clock(), "refused"))
+            problems.append(Problem(str(span), "refused", str(error)))
         except RestUnreachableError as error:
             if error is not why and not client.is_up:
                 silent[client.api.url] = time.monotonic() + _SILENT_SECONDS, error

@@ -1,16 +1,19 @@
 """Binance: archive keys, CSV dialects, exchangeInfo and REST. The only module that knows `um`, `cm` and `kline`."""
 
+import contextlib
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
-from lakehouse.exchanges.exchange import Exchange, MarketInfo
+from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo
 from lakehouse.exchanges.paging import PageRules
 from lakehouse.exchanges.rest_api import Refusal, RestApi, RestCall
-from lakehouse.model.errors import CsvEmptyError, CsvEncodingError, CsvHeaderError, CsvParseError
+from lakehouse.model.errors import ArchiveFileError, CsvEmptyError, CsvEncodingError, CsvHeaderError, CsvParseError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.table import UTC_TIME
@@ -28,37 +31,23 @@ _PAGE_RULES: dict[MarketType, PageRules] = {
     "linear": PageRules(_FUTURES_SIZES),
     "inverse": PageRules(_FUTURES_SIZES, timedelta(days=200), finds_next=False),
 }
-_REFUSALS: dict[int, Refusal] = {-1003: "throttled", -1001: "busy", -1006: "busy", -1007: "busy", -1008: "busy", -1121: "unknown_symbol"}
+_BUDGETS: dict[MarketType, int] = {"spot": 6000, "linear": 2400, "inverse": 2400}
+"""Weight per minute by the documentation."""
+_THROTTLED, _BUSY = (-1003,), (-1001, -1006, -1007, -1008, -1016)
+_UNKNOWN = (-1121, -1122)
+"""Invalid symbol, and invalid symbol status: a contract that was settled, which exchangeInfo may still name."""
+_REFUSALS: dict[int, Refusal] = {
+    **dict.fromkeys(_THROTTLED, "throttled"),
+    **dict.fromkeys(_BUSY, "busy"),
+    **dict.fromkeys(_UNKNOWN, "unknown_symbol"),
+}
 _TYPES = {"bronze/candle_archive": ("klines", MINUTE.name)}
 _PERIOD = re.compile(r".*-([0-9]{4}-[0-9]{2}(?:-[0-9]{2})?)\.zip")
-_QUOTES = (
-    "FDUSD",
-    "USDT",
-    "USDC",
-    "TUSD",
-    "BUSD",
-    "USD",
-    "BTC",
-    "ETH",
-    "BNB",
-    "EUR",
-    "TRY",
-    "BRL",
-    "JPY",
-    "GBP",
-    "AUD",
-    "DAI",
-    "PAX",
-    "BIDR",
-    "UAH",
-    "RUB",
-    "NGN",
-    "ZAR",
-    "PLN",
-    "TRX",
-    "XRP",
-    "DOGE",
-)
+_INVERSE = re.compile(r"(?P<base>.+)USD_(?:PERP|\d{6})")
+_DELIVERY = re.compile(r".+_(\d{6})")
+_FIRST_CONTRACT = datetime(2019, 9, 1, tzinfo=UTC)  # Binance had no futures before
+_LAST_DELIVERY = datetime(2200, 1, 1, tzinfo=UTC)  # perpetuals are delivered in 2100
+_NUMBER, _WHOLE = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?", re.ASCII), re.compile(r"\d+", re.ASCII)
 
 KLINE_COLUMNS = ("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "ignore")
 _KLINE_TYPES = {name: pl.Int64 if name in ("open_time", "close_time", "count") else pl.Float64 for name in KLINE_COLUMNS}
@@ -100,23 +89,25 @@ class Binance(Exchange):
         return (self.rest_url or REST_URLS[market_type]) + _REST_PATHS[market_type]
 
     def infer_info(self, market: Market) -> MarketInfo:
-        """Base and quote by the known quote assets; inverse contracts are 100 USD for BTC and 10 for all others."""
-        pair = market.symbol.split("_")[0]
-        quotes = ("USD",) if market.market_type == "inverse" else _QUOTES  # DOTUSD_PERP is DOT in USD, not DO in TUSD
-        quote = next((asset for asset in quotes if pair.endswith(asset) and pair != asset), "")
-        base = pair.removesuffix(quote) if quote else pair
-        settle = {"spot": None, "linear": quote, "inverse": base}[market.market_type]
-        return MarketInfo(base, quote, settle, (100.0 if base == "BTC" else 10.0) if market.market_type == "inverse" else None)
+        """What the documented shape of a symbol states, and nothing that is merely likely.
 
-    def ask_info(self, market_type: MarketType) -> Mapping[str, MarketInfo]:
+        The symbols of inverse markets are `<base>USD_<suffix>`, and their contracts 100 USD for BTC and 10 for all others. Where base and quote part in any
+        other symbol nobody can tell (BTCUSDP is BTC in USDP), so both stay unknown. A contract with a date in its symbol is delivered on that day.
+        """
+        ends = _delivered(market.symbol) if market.market_type != "spot" else None
+        found = _INVERSE.fullmatch(market.symbol) if market.market_type == "inverse" else None
+        if found is None:
+            return MarketInfo(None, None, None, None, ends)
+        return MarketInfo(found["base"], "USD", found["base"], 100.0 if found["base"] == "BTC" else 10.0, ends)
+
+    def ask_info(self, market_type: MarketType) -> ExchangeInfo:
         import requests  # a fifth of a second that reading files never needs
 
         url = f"{self._rest_base(market_type)}/exchangeInfo"
         answer = requests.get(url, timeout=(5, 30))  # RequestException is an OSError
         answer.raise_for_status()
         try:
-            symbols = answer.json()["symbols"]
-            return {entry["symbol"]: _info(market_type, entry) for entry in symbols}
+            return read_exchange_info(market_type, answer.json()["symbols"])
         except (ValueError, KeyError, TypeError) as error:
             raise OSError(f"{url} did not answer with an exchangeInfo: {error!r}") from error
 
@@ -133,12 +124,14 @@ class BinanceRest(RestApi):
     setting = "LAKEHOUSE_BINANCE_REST_URL"
     moving_hint = "for spot, https://data-api.binance.vision has market data for every region"
     weight_header = "X-MBX-USED-WEIGHT-1M"
+    began = datetime(2017, 7, 1, tzinfo=UTC)
 
     def __init__(self, market_type: MarketType, url: str) -> None:
         self.market_type = market_type
         self.url = url
         self.ccxt_urls = {_CCXT_URLS[market_type]: url}
         self.rules = _PAGE_RULES[market_type]
+        self.default_budget = _BUDGETS[market_type]
 
     def time_call(self) -> RestCall:
         return self._call("time", 1)
@@ -151,11 +144,13 @@ class BinanceRest(RestApi):
             return self._call("exchangeinfo", 20, showPermissionSets="false")  # they are most of the body
         return self._call("exchangeinfo", 1)
 
-    def read_budget(self, answer: Any) -> int:
-        limits = [limit for limit in answer["rateLimits"] if (limit["rateLimitType"], limit["interval"], int(limit["intervalNum"])) == ("REQUEST_WEIGHT", "MINUTE", 1)]
-        if not limits:
-            raise ValueError("no weight per minute among the rateLimits")
-        return int(limits[0]["limit"])
+    def read_budget(self, answer: Any) -> int | None:
+        limits = answer.get("rateLimits") if isinstance(answer, dict) else None
+        for limit in limits if isinstance(limits, list) else ():
+            if isinstance(limit, dict) and [str(limit.get(name)) for name in ("rateLimitType", "interval", "intervalNum")] == ["REQUEST_WEIGHT", "MINUTE", "1"]:
+                most = limit.get("limit", "")  # ccxt makes numbers text
+                return int(most) if _is_whole(most) and int(most) > 0 else None
+        return None
 
     def candles_call(self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
         bounds = {"startTime": _milliseconds(start)} if start else {}
@@ -164,15 +159,21 @@ class BinanceRest(RestApi):
         return self._call("klines", self.rules.weight(limit), symbol=symbol, interval=interval.name, limit=limit, **bounds)
 
     def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
+        if not isinstance(answer, list):
+            raise ValueError(f"no list of candles but {answer!r:.100}")
         if not answer:
             return _EMPTY
-        if not all(answer):
-            raise ValueError("a row without values")  # a file's blank line is no row; a page's empty row may be one that is withheld
-        lines = "\n".join(",".join(map(str, row)) for row in answer)
-        return parse_klines(f"{self.url}/klines?symbol={market.symbol}", lines.encode(), self.market_type)
+        url = f"{self.url}/klines?symbol={market.symbol}"
+        lines = _lines(answer)
+        if lines.count(",") == (len(KLINE_COLUMNS) - 1) * len(answer) and lines.count("\n") == len(answer) - 1:  # else values shift
+            with contextlib.suppress(ArchiveFileError):
+                rows = parse_klines(url, lines.encode(), self.market_type)
+                if rows.select(pl.all_horizontal(cs.float().is_finite().all())).item():
+                    return rows
+        return _usable_rows(url, answer, self.market_type)
 
     def refusal(self, code: int) -> Refusal:
-        return _REFUSALS.get(code, "other")
+        return _REFUSALS.get(code, "refused" if code < 0 else "foreign")
 
     def _call(self, endpoint: str, weight: int, **params: str | int) -> RestCall:
         return RestCall(f"{_CCXT_URLS[self.market_type].lower()}_get_{endpoint}", params, weight)
@@ -183,12 +184,117 @@ def _milliseconds(instant: datetime) -> int:
     return -((datetime(1970, 1, 1, tzinfo=UTC) - instant) // timedelta(milliseconds=1))
 
 
+def _lines(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as REST gives them, as a CSV."""
+    return "\n".join(",".join(map(str, row)) for row in rows)
+
+
+def _usable_rows(url: str, answer: list[Any], market_type: MarketType) -> pl.DataFrame:
+    """Candles of an answer in which some row cannot be used: of these the time alone.
+
+    Raises:
+        ArchiveFileError, ValueError: Not one row has the fields of a candle, or the time of one cannot be read.
+    """
+    if not any(isinstance(row, list) and len(row) == len(KLINE_COLUMNS) for row in answer):
+        raise ValueError(f"no rows of {len(KLINE_COLUMNS)} values but {answer[0]!r:.100}")
+    if timeless := [row for row in answer if not (isinstance(row, list) and row and _is_whole(row[0]))]:
+        raise ValueError(f"a candle without a time: {timeless[0]!r:.100}")
+    good = [[*row[:-1], 0] for row in answer if _is_usable(row)]  # the last column may hold anything
+    rows = parse_klines(url, _lines(good).encode(), market_type) if good else _EMPTY
+    times = pl.Series("open_time", [int(row[0]) for row in answer if not _is_usable(row)], pl.Int64)
+    return pl.concat([rows, _instant(times, False).to_frame()], how="diagonal").sort("open_time", maintain_order=True)
+
+
+def _is_usable(row: list[Any]) -> bool:
+    """Whether every value of a candle is a finite number, and those that count are whole."""
+    if len(row) != len(KLINE_COLUMNS):
+        return False
+    return all(_is_whole(value) if _KLINE_TYPES[name] == pl.Int64 else _is_number(value) for name, value in zip(KLINE_COLUMNS[:-1], row, strict=False))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float, str) and _NUMBER.fullmatch(str(value)) is not None and math.isfinite(float(str(value)))
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) in (int, str) and _WHOLE.fullmatch(str(value)) is not None and int(value) < _LATEST
+
+
+def read_exchange_info(market_type: MarketType, entries: Any) -> ExchangeInfo:
+    """An exchangeInfo, entry by entry: an odd one costs nobody else his facts.
+
+    Args:
+        market_type: Of which API.
+        entries: Its `symbols`.
+
+    Raises:
+        TypeError: It is no list.
+    """
+    if not isinstance(entries, list):
+        raise TypeError(f"its symbols are no list but {entries!r:.100}")
+    said: dict[str, list[MarketInfo]] = {}
+    skipped: dict[str, str] = {}
+    for entry in entries:
+        symbol = entry.get("symbol") if isinstance(entry, dict) else None
+        if not isinstance(symbol, str) or not symbol:
+            skipped[""] = f"an entry without a symbol: {entry!r:.100}"
+            continue
+        try:
+            info = _info(market_type, entry)
+        except ValueError as error:
+            skipped[symbol] = str(error)
+        else:
+            said.setdefault(symbol, []).append(info)
+    agreed = {symbol: infos[0] for symbol, infos in said.items() if all(info == infos[0] for info in infos)}
+    skipped |= {symbol: f"{len(infos)} entries that contradict each other" for symbol, infos in said.items() if symbol not in agreed}
+    return ExchangeInfo(agreed, skipped)
+
+
 def _info(market_type: MarketType, entry: Mapping[str, Any]) -> MarketInfo:
-    delivery = entry.get("deliveryDate")  # perpetuals carry a date far ahead
-    ends = datetime.fromtimestamp(delivery / 1000, UTC) if delivery else None
-    trades = entry.get("status", entry.get("contractStatus")) == "TRADING"
-    size = float(entry["contractSize"]) if market_type == "inverse" else None
-    return MarketInfo(entry["baseAsset"], entry["quoteAsset"], None if market_type == "spot" else entry["marginAsset"], size, ends, trades)
+    """One entry of an exchangeInfo.
+
+    No status names an instant: BREAK, CLOSE, SETTLING, DELIVERING and PENDING_TRADING alike say no more than that the market does not trade now.
+
+    Raises:
+        ValueError: A fact is absent, or not what it should be.
+    """
+
+    def text(name: str) -> str:
+        if not isinstance(value := entry.get(name), str) or not value.strip():
+            raise ValueError(f"{name} is {value!r}, expected text")
+        return value
+
+    trades = text("contractStatus" if market_type == "inverse" and "contractStatus" in entry else "status") == "TRADING"
+    if market_type == "spot":
+        return MarketInfo(text("baseAsset"), text("quoteAsset"), None, None, None, trades)
+    return MarketInfo(text("baseAsset"), text("quoteAsset"), text("marginAsset"), _contract_size(market_type, entry), _delivery_date(entry), trades)
+
+
+def _contract_size(market_type: MarketType, entry: Mapping[str, Any]) -> float | None:
+    if market_type != "inverse":
+        return None
+    if not _is_number(size := entry.get("contractSize", "")) or float(size) <= 0:
+        raise ValueError(f"contractSize is {size!r}, expected a number above 0")
+    return float(size)
+
+
+def _delivery_date(entry: Mapping[str, Any]) -> datetime:
+    """When a contract is delivered; that of a perpetual is far ahead."""
+    if type(value := entry.get("deliveryDate")) is int:
+        with contextlib.suppress(OverflowError):
+            ends = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=value)
+            if _FIRST_CONTRACT <= ends < _LAST_DELIVERY:
+                return ends
+    raise ValueError(f"deliveryDate is {value!r}, expected milliseconds of a day from {_FIRST_CONTRACT:%Y-%m-%d} on")
+
+
+def _delivered(symbol: str) -> datetime | None:
+    """When a contract is delivered by its own symbol, such as BTCUSD_200925: at 08:00 UTC; None if that names no day."""
+    if found := _DELIVERY.fullmatch(symbol):
+        with contextlib.suppress(ValueError):
+            ends = datetime.strptime(f"20{found[1]}08+0000", "%Y%m%d%H%z").astimezone(UTC)
+            return ends if ends >= _FIRST_CONTRACT else None
+    return None
 
 
 def parse_klines(key: str, csv: bytes, market_type: MarketType) -> pl.DataFrame:

@@ -2,15 +2,25 @@
 
 import contextlib
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.archive import ArchiveClient, Listed
-from lakehouse.exchanges.exchange import Exchange, MarketInfo, period_range
+from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo, period_range
 from lakehouse.exchanges.listing import ListedFiles, MarketListing
 from lakehouse.exchanges.reader import ArchiveReader
-from lakehouse.model.errors import ArchiveFileError, FetchError, LakehouseError, ListingUnreachableError, RestUnreachableError, UnknownMarketError, UnknownSymbolError
+from lakehouse.model.errors import (
+    ArchiveFileError,
+    FetchError,
+    LakehouseError,
+    ListingUnreachableError,
+    RestQuestionError,
+    RestUnreachableError,
+    UnknownMarketError,
+    UnknownSymbolError,
+)
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.timerange import TimeRange
@@ -20,13 +30,16 @@ from lakehouse.storage.objects import LakeObjects
 _ENDED_AFTER = timedelta(days=45)  # a market whose newest file is older than this has ended
 _LAST_INSTANT = timedelta(microseconds=1)
 
+_log = logging.getLogger(__name__)
+
 
 def discover(
     exchange: Exchange, table: str, markets: Iterable[Market], objects: LakeObjects, clock: Callable[[], datetime]
 ) -> tuple[dict[Market, MarketFacts], dict[Market, LakehouseError]]:
     """Find out about markets of one exchange.
 
-    One exchangeInfo request per market type, listings per market, and the first published files (of a market that has ended, the last ones too).
+    One exchangeInfo request per market type, listings per market, and the first published files (of a market that has ended, the last ones too). A market whose
+    entry in exchangeInfo cannot be read is named in a warning, and is known by its archive and symbol alone.
 
     Returns:
         What was found, and why nothing was of the other markets: `UnknownMarketError` where the archive has no file, `FetchError` where one is out of reach.
@@ -47,13 +60,14 @@ def discover(
 
 
 def _facts(exchange: Exchange, reader: ArchiveReader, listing: MarketListing, origin: str, described: MarketInfo) -> MarketFacts:
-    newest = max(period_range(period).end for period in listing.files)
+    newest, first = max(period_range(period).end for period in listing.files), _first_instant(exchange, reader, listing)
+    # What is published after an end that was stated is no trade; one before the first row was not meant for this listing. Until it comes, an end may be moved.
+    ends = [described.ends, exchange.infer_info(listing.market).ends]
+    stated = min((end for end in ends if end and first < end <= listing.listed_at), default=None)
     # Files lag by months at times: of a market that trades by the exchange's word, their end is not its end.
-    ended = _last_instant(reader, listing) if newest < listing.listed_at - _ENDED_AFTER and not described.trades else None
-    announced = described.ends if described.ends and described.ends <= listing.listed_at else None
-    return MarketFacts(
-        listing.market, described.base, described.quote, described.settle, described.contract_size, _first_instant(exchange, reader, listing), announced or ended, origin
-    )
+    has_ended = stated is None and newest < listing.listed_at - _ENDED_AFTER and not described.trades
+    delisted = _last_instant(reader, listing) if has_ended else stated
+    return MarketFacts(listing.market, described.base, described.quote, described.settle, described.contract_size, first, delisted, origin)
 
 
 class _InfoCache:
@@ -61,16 +75,22 @@ class _InfoCache:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._known: dict[MarketType, Mapping[str, MarketInfo]] = {}
+        self._known: dict[MarketType, ExchangeInfo] = {}
 
     def of(self, market: Market) -> tuple[str, MarketInfo]:
         if market.market_type not in self._known:
             try:
                 self._known[market.market_type] = self._exchange.ask_info(market.market_type)
             except OSError:
-                self._known[market.market_type] = {}  # the row will say `derived`
-        described = self._known[market.market_type].get(market.symbol)
-        return ("exchange_info", described) if described else ("derived", self._exchange.infer_info(market))
+                self._known[market.market_type] = ExchangeInfo({}, {})  # the row will say `derived`
+        info = self._known[market.market_type]
+        if why := info.skipped.get(market.symbol):
+            _log.warning("exchangeInfo has an entry of %s that cannot be read, and was skipped: %s.", market.key, why)
+        if described := info.markets.get(market.symbol):
+            return "exchange_info", described
+        if why := info.skipped.get(""):
+            _log.warning("exchangeInfo has no entry of %s that can be read, and %s.", market.key, why)
+        return "derived", self._exchange.infer_info(market)
 
 
 def _all_files(client: ArchiveClient, exchange: Exchange, table: str, market: Market, at: datetime) -> MarketListing:
@@ -117,7 +137,7 @@ def _first_by_rest(exchange: Exchange, market: Market, window: TimeRange) -> dat
     """When the first candle opens in the period of a file that cannot be read; the start of it where REST does not say, so that nothing is ruled out on the file's account."""
     try:
         return exchange.rest(market.market_type).first_open(market, MINUTE, window) or window.start
-    except (RestUnreachableError, UnknownSymbolError):
+    except (RestUnreachableError, RestQuestionError, UnknownSymbolError):
         return window.start
 
 

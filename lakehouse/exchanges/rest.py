@@ -6,6 +6,7 @@ status codes and headers decide what happens next. Nothing here reads the machin
 
 import contextlib
 import json
+import logging
 import re
 import threading
 import time
@@ -18,7 +19,7 @@ import polars as pl
 
 from lakehouse.exchanges.paging import first_candle, floor_to, pages
 from lakehouse.exchanges.rest_api import RestApi, RestCall
-from lakehouse.model.errors import ArchiveFileError, RestBannedError, RestRefusedError, RestUnreachableError, UnknownSymbolError
+from lakehouse.model.errors import ArchiveFileError, RestBannedError, RestQuestionError, RestRefusedError, RestUnreachableError, UnknownSymbolError
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked
@@ -33,6 +34,11 @@ _TIMEOUT_MS = 20_000
 _MARGIN = 0.5  # seconds into the next minute before it is used
 _LONGEST_WAIT = 300.0  # seconds; who is told to wait longer is told so at once
 _BACK_OFF = {429: 60.0, 418: 120.0}  # seconds, where no Retry-After says it
+_NO_TIME = datetime(2100, 1, 1, tzinfo=UTC)  # no server's clock is there; this machine's cannot judge it, for it may be as wrong
+_FAR_AHEAD = timedelta(days=366)  # of the server's time, where no candle opens
+_SAID = 200  # characters of what came instead of an answer
+
+_log = logging.getLogger(__name__)
 
 Read = TypeVar("Read")
 
@@ -43,13 +49,15 @@ class RestAnswer:
 
     Attributes:
         rows: Finished candles: the value columns of `bronze/candle_archive`.
-        asked: The range that these rows are all of, but for those that could not be used.
-        unusable: Open times of rows in the range that could not be used.
+        asked: The range that these rows are all of, but for the unusable ones.
+        unusable: When the candles of that range open that the API has, and of which it gave no values that can be used: none, no finite numbers, or two for one candle.
+        duplicate_count: Rows left out because they repeat another exactly.
     """
 
     rows: pl.DataFrame
     asked: Asked
     unusable: tuple[datetime, ...] = ()
+    duplicate_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +75,13 @@ class RestStats:
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """What came back: no status if nothing did, no value if it was no JSON."""
+    """What came back: no status if nothing did."""
 
     status: int | None
     headers: Mapping[str, str]
     value: Any
     said: str
+    is_json: bool
 
     @property
     def code(self) -> int | None:
@@ -124,8 +133,14 @@ class RestClient:
 
     @property
     def is_up(self) -> bool:
-        """Whether the last request was answered, be it with an error about what was asked."""
+        """Whether the last request was answered, be it with an error about what was asked; also false while this address is banned."""
         return self._is_up
+
+    @property
+    def reckoned(self) -> datetime | None:
+        """The server's time, reckoned from what it last said, without asking; None if it was never asked."""
+        with self._lock:
+            return self._reckon() if self._clock is not None else None
 
     @property
     def stats(self) -> RestStats:
@@ -163,16 +178,21 @@ class RestClient:
 
         Raises:
             UnknownSymbolError: The API does not know the market.
+            RestQuestionError: It refuses this question.
             RestUnreachableError: It does not answer; `RestBannedError` and `RestRefusedError` say why.
         """
         at = self.now()
+        useless: set[datetime] = set()
 
         def ask(length: Interval, start: datetime | None, end: datetime | None, limit: int) -> pl.DataFrame:
-            return self._page(market, length, start, end, limit)
+            page = self._page(market, length, start, end, limit)
+            if page["close_time"].null_count():
+                useless.update(_instants(page.filter(~_USABLE)))
+            return page  # with these: a page is left behind by what it holds, used or not
 
         end = max(span.start, min(span.end, floor_to(at, interval)))
         frames = list(pages(ask, self.api.rules, interval, TimeRange(span.start, end))) if span.start < end else []
-        rows = pl.concat(frames) if frames else self.api.read_candles(market, [])
+        rows, unusable, duplicate_count = _one_per_key(pl.concat(frames) if frames else self.api.read_candles(market, []))
         finished = pl.max_horizontal(pl.col("open_time") + interval.delta, pl.col("close_time") + timedelta(microseconds=1)) <= at
         if (unfinished := rows.filter(~finished)).height:  # one that opens off its slot
             end = min(end, unfinished["open_time"].min().astimezone(UTC))  # type: ignore[union-attr]
@@ -180,16 +200,18 @@ class RestClient:
         last_before = first_after = None
         if before:
             last = ask(interval, None, min(span.start, floor_to(at, interval)), 1)
-            last_before = last["open_time"][-1].astimezone(UTC) if last.height else None
+            last_before = max(_instants(last), default=None)
         if after and end == span.end < floor_to(at, interval):  # after a range that was cut, no candle is finished
             first_after = first_candle(ask, self.api.rules, interval, TimeRange(end, floor_to(at, interval)))
-        return RestAnswer(rows, Asked(span.start, end, at, "rows" if rows.height else "empty", last_before, first_after))
+        last_before, first_after = (opens if opens not in useless else None for opens in (last_before, first_after))  # a candle without values proves nothing
+        unusable = tuple(opens for opens in unusable if opens < end)
+        return RestAnswer(rows, Asked(span.start, end, at, "rows" if rows.height or unusable else "empty", last_before, first_after), unusable, duplicate_count)
 
     def first_open(self, market: Market, interval: Interval, span: TimeRange) -> datetime | None:
         """When the first candle of a range opens; None if there is none.
 
         Raises:
-            UnknownSymbolError, RestUnreachableError: As `candles`.
+            UnknownSymbolError, RestQuestionError, RestUnreachableError: As `candles`.
         """
         self.now()
         return first_candle(lambda length, start, end, limit: self._page(market, length, start, end, limit), self.api.rules, interval, span)
@@ -199,18 +221,22 @@ class RestClient:
     def _page(self, market: Market, interval: Interval, start: datetime | None, end: datetime | None, limit: int) -> pl.DataFrame:
         call = self.api.candles_call(market.symbol, interval, start, end, limit)
         rows = self._read(call, lambda answer: self.api.read_candles(market, answer), market)
-        astray = rows.filter((pl.col("open_time") < start if start else False) | (pl.col("open_time") >= end if end else False))
+        latest = at + _FAR_AHEAD if (at := self.reckoned) else _NO_TIME
+        low, high = max(start or self.api.began, self.api.began), min(end or latest, latest)
+        astray = rows.filter((pl.col("open_time") < low) | (pl.col("open_time") >= high))
         if astray.height:
             raise self._unreachable(f"asked for candles from {start} to {end} it answered with one of {astray['open_time'][0]}")
-        return rows
+        lasts = pl.col("close_time") - pl.col("open_time")
+        absurd = (lasts < timedelta(0)) | (lasts > 2 * interval.delta)
+        return rows.with_columns(pl.when(~absurd).then(column) for column in rows.columns if column != "open_time") if rows.select(absurd.any()).item() else rows
 
     def _read(self, call: RestCall, read: Callable[[Any], Read], market: Market | None = None) -> Read:
         """Ask, and read the answer."""
         answer = self._ask(call, market)
         try:
             return read(answer)
-        except (ArchiveFileError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self._unreachable(f"{call.method} was answered with something else ({error!r})") from error
+        except (ArchiveFileError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise self._unreachable(f"{call.method} was answered with something else ({error})") from error
 
     def _ask(self, call: RestCall, market: Market | None) -> Any:
         """The answer to a request, after as many tries as make sense."""
@@ -223,17 +249,17 @@ class RestClient:
                 reply = self._send(call)
             finally:
                 self._settle(call.weight, minute, reply.headers if reply else {})
-            kind = self._judge(reply, market)
+            kind = self._judge(reply, call, market)
             if kind == "answered":
                 self._is_up = True
                 return reply.value
-            why = f"{'HTTP ' + str(reply.status) if reply.status else 'no answer'}, {reply.said[:200]}"
+            why = _told(reply)
             if kind == "busy" and attempt + 1 < tries:
                 self._sleep(2.0**attempt)
         self._is_up = False
         raise self._unreachable(f"{why} ({tries} tries)" if tries > 1 else why)
 
-    def _judge(self, reply: _Reply, market: Market | None) -> Literal["answered", "busy", "throttled"]:
+    def _judge(self, reply: _Reply, call: RestCall, market: Market | None) -> Literal["answered", "busy", "throttled"]:
         """What a reply means for its request; errors that trying again cannot mend are raised."""
         refusal = self.api.refusal(reply.code) if reply.code is not None else None
         if reply.status == 418:
@@ -248,12 +274,15 @@ class RestClient:
             with self._lock:
                 self._resume_at = max(self._resume_at, self._monotonic() + seconds)
             return "throttled"
-        if refusal == "unknown_symbol" and market is not None:
-            raise UnknownSymbolError(market.key, self.api.url)
-        if reply.status is None or reply.status >= 500 or refusal == "busy" or (reply.status == 200 and reply.value is None):
+        if reply.status is None or reply.status >= 500 or refusal == "busy" or (reply.status == 200 and not reply.is_json):
             return "busy"
+        if reply.code is not None and refusal in ("unknown_symbol", "refused"):  # answered: about this question, not about the API
+            self._is_up = True
+            if refusal == "unknown_symbol" and market is not None:
+                raise UnknownSymbolError(market.key, self.api.url)
+            raise RestQuestionError(self.api.url, market.key if market else call.method, reply.code, str(reply.value.get("msg", "")))
         if reply.status != 200 or refusal is not None:
-            raise self._unreachable(f"HTTP {reply.status}, {reply.said[:200]}")
+            raise self._unreachable(_told(reply))
         return "answered"
 
     def _send(self, call: RestCall) -> _Reply:
@@ -269,12 +298,13 @@ class RestClient:
         except (ccxt.BaseError, OSError, ValueError) as error:
             said = _root(error)
         if exchange.heard is None:
-            return _Reply(None, {}, None, said)
+            return _Reply(None, {}, None, said, is_json=False)
         status, headers, body = exchange.heard
-        if value is None:
+        is_json = isinstance(value, dict | list)
+        if not is_json:  # an error, or what ccxt takes for no JSON, such as a number alone
             with contextlib.suppress(ValueError):
-                value = json.loads(body)
-        return _Reply(status, headers, value if isinstance(value, dict | list) else None, body.strip())
+                value, is_json = json.loads(body), True
+        return _Reply(status, headers, value if is_json else None, body.strip(), is_json)
 
     # --- clock, budget and bans -----------------------------------------------------------------------------------------------
 
@@ -283,14 +313,29 @@ class RestClient:
         if self._clock is None or self._monotonic() - self._clock[1] > CLOCK_SECONDS:
             self._learn_time()
         if self._budget is None:
-            budget = self._read(self.api.budget_call(), self.api.read_budget)
-            with self._lock:
-                self._budget = budget
+            self._learn_budget()
         with self._lock:
             return self._reckon()
 
+    def _learn_budget(self) -> None:
+        try:
+            budget = self._read(self.api.budget_call(), self.api.read_budget)
+        except RestQuestionError:
+            budget = None
+        if budget is None:
+            budget = self.api.default_budget
+            _log.warning("The REST API at %s names no weight per minute: the documented %d are kept to.", self.api.url, budget)
+        with self._lock:
+            self._budget = budget
+
     def _learn_time(self) -> datetime:
-        said = self._read(self.api.time_call(), self.api.read_time)
+        try:
+            said = self._read(self.api.time_call(), self.api.read_time)
+        except RestQuestionError as error:
+            raise self._unreachable(str(error)) from error
+        if not self.api.began <= said < _NO_TIME:  # nothing that it calls finished would be
+            self._is_up = False
+            raise self._unreachable(f"it says that it is {said:%Y-%m-%d %H:%M} UTC there, which cannot be")
         with self._lock:
             self._clock = said, self._monotonic()
         return said
@@ -337,6 +382,7 @@ class RestClient:
                 self._used = max(self._used, int(said)) if said.isdecimal() else self._used + weight
 
     def _ban(self, seconds: float) -> RestBannedError:
+        self._is_up = False
         with self._lock:
             self._banned_until = self._monotonic() + seconds
             return self._banned(seconds)
@@ -347,6 +393,36 @@ class RestClient:
 
     def _unreachable(self, why: str) -> RestUnreachableError:
         return RestUnreachableError(self.api.url, why, f"Check the network and {self.api.setting}. What is stored stays; run the same again.")
+
+
+_USABLE = pl.col("close_time").is_not_null()
+"""Of a candle that cannot be used, there is its time alone."""
+
+
+def _instants(rows: pl.DataFrame) -> list[datetime]:
+    """When rows open."""
+    return [opens.astimezone(UTC) for opens in rows["open_time"]]
+
+
+def _one_per_key(rows: pl.DataFrame) -> tuple[pl.DataFrame, tuple[datetime, ...], int]:
+    """Rows in order with one for each candle, when those open that have none, and how many rows repeated another exactly."""
+    ordered = rows if rows["open_time"].is_sorted() else rows.sort("open_time", maintain_order=True)
+    if (is_first := ordered["open_time"].is_first_distinct()).all() and not ordered["close_time"].null_count():
+        return ordered, (), 0
+    once = ordered if is_first.all() else ordered.unique(maintain_order=True)
+    usable = once.filter(_USABLE & ~pl.col("open_time").is_duplicated())  # of two values for one candle, neither is believed
+    unusable = once.filter(~pl.col("open_time").is_in(usable["open_time"].implode())).unique("open_time", maintain_order=True)
+    return usable, tuple(_instants(unusable)), ordered.height - once.height
+
+
+def _told(reply: _Reply) -> str:
+    """What came instead of an answer, for people."""
+    if reply.status is None:
+        return f"no answer, {reply.said[:_SAID]}"
+    if reply.is_json or not reply.said.startswith("<"):
+        return f"HTTP {reply.status}, {reply.said[:_SAID]}"
+    words = " ".join(re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", reply.said, flags=re.DOTALL | re.IGNORECASE).split())
+    return f"HTTP {reply.status} with a web page in place of JSON ({words[:_SAID]!r}): something between here and the API answers for it"
 
 
 def _root(error: BaseException) -> str:

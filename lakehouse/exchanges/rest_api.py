@@ -12,7 +12,8 @@ from lakehouse.exchanges.paging import PageRules
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market
 
-Refusal = Literal["throttled", "busy", "unknown_symbol", "other"]
+Refusal = Literal["throttled", "busy", "unknown_symbol", "refused", "foreign"]
+"""What an error code means: too much is asked; the API cannot answer now; it does not know the market; it refuses this one question; no code of this API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class RestApi(ABC):
         url: Base of the API.
         ccxt_urls: The same as ccxt names it.
         rules: What one request for candles may have.
+        default_budget: The weight per minute that its documentation names, for where the API does not say.
+        began: Before this instant the exchange had no candle, and its clock cannot have shown it.
     """
 
     exchange: ClassVar[str]
@@ -50,6 +53,8 @@ class RestApi(ABC):
     url: str
     ccxt_urls: Mapping[str, str]
     rules: PageRules
+    default_budget: int
+    began: ClassVar[datetime]
 
     @abstractmethod
     def time_call(self) -> RestCall:
@@ -64,8 +69,8 @@ class RestApi(ABC):
         """Asks for the budget."""
 
     @abstractmethod
-    def read_budget(self, answer: Any) -> int:
-        """The weight that may be used per minute, from the answer."""
+    def read_budget(self, answer: Any) -> int | None:
+        """The weight that may be used per minute, from the answer; None if it names none that can be meant."""
 
     @abstractmethod
     def candles_call(self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
@@ -75,8 +80,10 @@ class RestApi(ABC):
     def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
         """The value columns of `bronze/candle_archive` from the answer, which may hold no row.
 
+        Of a row that cannot be used, such as one with a value that is no finite number, all columns but `open_time` are null.
+
         Raises:
-            ArchiveFileError: The rows are not what they should be.
+            ArchiveFileError, ValueError: The answer is no list of rows, or not even their times can be read.
         """
 
     @abstractmethod

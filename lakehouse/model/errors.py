@@ -326,6 +326,15 @@ class RestRefusedError(RestUnreachableError):
         super().__init__(url, f"{why} (HTTP {status})", f"Set {setting} to a base URL that serves you; {hint}.")
 
 
+class ClockBehindError(LakehouseError):
+    """A machine whose clock is behind an exchange's, so that what is over there has not begun here."""
+
+    def __init__(self, now: datetime, exchange: str, told: datetime, consequence: str) -> None:
+        super().__init__(
+            f"This machine's clock is behind: it says {now:%Y-%m-%d %H:%M} UTC where {exchange} says {told:%Y-%m-%d %H:%M}. {consequence} Set the clock, then run the same again."
+        )
+
+
 class UnknownSymbolError(LakehouseError):
     """A market that the archive may have and REST does not, such as one that was delisted.
 
@@ -336,6 +345,23 @@ class UnknownSymbolError(LakehouseError):
     def __init__(self, market: str, url: str) -> None:
         super().__init__(f"The REST API at {url} does not know {market}: it was delisted, or never listed. What the archive has of it is all there is.")
         self.market = market
+
+
+class RestQuestionError(LakehouseError):
+    """A question that a REST API answers with an error of its own: it says something of this question, and nothing of the API.
+
+    Attributes:
+        url: Base of the API.
+        subject: Key of the market, or the call.
+        code: The API's error code.
+    """
+
+    def __init__(self, url: str, subject: str, code: int, said: str) -> None:
+        super().__init__(
+            f"The REST API at {url} refuses what it was asked about {subject}: error {code}, {said[:200] or 'without a word'}. "
+            "It answers other questions; this one is asked again later. If the error stays, look the code up in the API's documentation, and check the symbol."
+        )
+        self.url, self.subject, self.code = url, subject, code
 
 
 # --- damaged files ------------------------------------------------------------------------------------------------------

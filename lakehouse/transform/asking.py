@@ -7,12 +7,11 @@ from lakehouse.model.result import Asked, CellFacts
 from lakehouse.model.timerange import TimeRange
 
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(hours=1), timedelta(days=7)
-_LEFT_OPEN = ("short", "unreachable")
 
 
 def unanswered(wanted: Iterable[TimeRange], asked: Iterable[Asked]) -> list[TimeRange]:
     """The parts of some ranges that no answer covers, in order, neighbours merged."""
-    return without(wanted, (asking.span for asking in asked if asking.outcome not in _LEFT_OPEN))
+    return without(wanted, (asking.span for asking in asked if asking.is_answer))
 
 
 def without(wanted: Iterable[TimeRange], taken: Iterable[TimeRange]) -> list[TimeRange]:
@@ -29,8 +28,14 @@ def again_at(asking: Asked) -> datetime:
 
 
 def to_ask(wanted: Iterable[TimeRange], asked: Sequence[Asked], now: datetime) -> list[TimeRange]:
-    """What is to be asked now: what no answer covers, and what stayed open, unless it rests."""
-    resting = [asking.span for asking in asked if asking.outcome == "short" and now < again_at(asking)]
+    """What is to be asked now: what no answer covers, and what stayed open, unless it rests.
+
+    Args:
+        wanted: What an answer is wanted for.
+        asked: What was asked, without what is over: a question that was refused rests as long as it is among them.
+        now: The current instant.
+    """
+    resting = [asking.span for asking in asked if asking.outcome == "refused" or (asking.outcome == "short" and now < again_at(asking))]
     ripe = [asking.span for asking in asked if asking.outcome == "short" and now >= again_at(asking)]
     return without([*unanswered(wanted, asked), *ripe], resting)
 

@@ -216,15 +216,18 @@ def test_a_market_that_rest_has_forgotten_is_said_to_be_and_asked_about_once(she
 
 
 @pytest.mark.slow
-def test_rest_out_of_reach_is_named_and_leaves_the_lake_as_it_was(shell: Shell) -> None:
+def test_rest_out_of_reach_is_named_and_leaves_what_is_served_as_it_was(shell: Shell) -> None:
     shell.build(BTC)
-    before = [shell.versions(table) for table in (WITNESS, API, SILVER, HOURS)]
+    before = [shell.versions(table) for table in (WITNESS, SILVER, HOURS)]
     shell.sim.add_fault("rest_unavailable")
     found = shell.verify()
     assert list(found.failed) == [f"{API} {FEBRUARY}", f"{API} {JANUARY}"]
     assert (found.verified, found.left) == ([], 0)
     assert all("HTTP 503" in why for why in found.failed.values())
-    assert [shell.versions(table) for table in (WITNESS, API, SILVER, HOURS)] == before
+    assert {asked.outcome for cell in (FEBRUARY, JANUARY) for asked in shell.record(API, cell).facts.asked} == {"unreachable"}
+    shell.build(BTC)
+    assert [shell.versions(table) for table in (WITNESS, SILVER, HOURS)] == before
+    assert shell.record(SILVER).facts.problems == ()
     shell.sim.clear_faults()
     assert {one.evidence for one in shell.verify().verified} == {"rows_api"}
 
