@@ -138,7 +138,9 @@ _FINE = ((MONTHLY,), (DAILY,), ARCHIVE, ARCHIVE, (MINUTES,), (*ARCHIVE, MINUTES)
 _FEW, _MANY = (1, 1, 3, 12), (1, 5, 60, 70, 1440, 2880)
 
 
-def kind(name: str, where: tuple[tuple[str, ...], ...], counts: tuple[int, ...] = (1,), texts: tuple[str, ...] = ("",), is_true: bool = False, weight: int = 2) -> Callable[[Befall], Befall]:
+def kind(
+    name: str, where: tuple[tuple[str, ...], ...], counts: tuple[int, ...] = (1,), texts: tuple[str, ...] = ("",), is_true: bool = False, weight: int = 2
+) -> Callable[[Befall], Befall]:
     """Add a kind."""
 
     def add(befall: Befall) -> Befall:
@@ -319,10 +321,15 @@ def _other_market(told: Told, fault: Fault) -> None:
 @kind("hour withheld", ((HOURS,),), (1, 24))
 def _hour_withheld(told: Told, fault: Fault) -> None:
     first = (told.market.first_minute + fault.at) // 60
-    told.hours |= dict.fromkeys(range(first, first + fault.count), [])
+    told.hours |= {hour: [] for hour in range(first, first + fault.count)}
 
 
-@kind("file", (("2024-02",), ("2024-02-27",), ("2024-02-28",), ("2024-02-29",), ("2024-02", "2024-02-28")), texts=("absent", "stale CHECKSUM", "damaged", "header only", "blank line"), weight=6)
+@kind(
+    "file",
+    (("2024-02",), ("2024-02-27",), ("2024-02-28",), ("2024-02-29",), ("2024-02", "2024-02-28")),
+    texts=("absent", "stale CHECKSUM", "damaged", "header only", "blank line"),
+    weight=6,
+)
 def _file(told: Told, fault: Fault) -> None:
     told.files |= dict.fromkeys(fault.where, fault.text)
 
@@ -470,14 +477,14 @@ def lies(case: Case, stand: Stand, root: Path) -> list[str]:
 
 
 def _lies(case: Case, stand: Stand, root: Path) -> Iterator[str]:
-    heard: list[Told] = []
+    heard, beside = list[Told](), list[Told]()
     markets = [BTC, ETH] if case.has_neighbour else [BTC]
     with bench(stand, root) as it:
 
         def serve(now: datetime, is_last: bool) -> None:
-            told = told_at(case, now, is_last)
-            heard.append(told)
-            stand.open(told, *([replace(Told.of(OTHER, now), rest=told.rest if told.rest == "down" else "")] if case.has_neighbour else []))
+            heard.append(told_at(case, now, is_last))
+            beside.append(replace(Told.of(OTHER, now), rest="down" if heard[-1].rest == "down" else ""))
+            stand.open(heard[-1], *(beside[-1:] if case.has_neighbour else ()))
 
         def build(what: str) -> Iterator[str]:
             it.build(*markets)
@@ -489,8 +496,7 @@ def _lies(case: Case, stand: Stand, root: Path) -> Iterator[str]:
             yield from (f"{what}: crash: {name}: {type(error).__name__}: {str(error)[:200]}" for name, error in fatal.items())
             yield from (f"{what}: {lie}" for lie in judge(look(it.lake, Cell(MONTH, BTC)), Known(tuple(heard))))
             if case.has_neighbour:
-                clean = Known(tuple(replace(told, market=OTHER, truth=(book := traded(OTHER)), books=dict.fromkeys(SOURCES, book), hours={}, files={}, glitches={}, behind=0) for told in heard))
-                yield from (f"{what}: neighbour: {lie}" for lie in judge(look(it.lake, Cell(MONTH, ETH)), clean))
+                yield from (f"{what}: neighbour: {lie}" for lie in judge(look(it.lake, Cell(MONTH, ETH)), Known(tuple(beside))))
 
         if case.is_open:
             for now in (OPEN_MONTH, HOUR_LATER):
@@ -514,7 +520,7 @@ def _lies(case: Case, stand: Stand, root: Path) -> Iterator[str]:
         if not case.is_revisited:
             return
         serve(LATER, True)
-        if case.is_verified:
+        if case.is_verified and look(it.lake, Cell(MONTH, BTC)):
             it.verify(BTC)
             yield from said("verified")
         yield from build("last build")
@@ -539,7 +545,6 @@ def _code(fault: Fault) -> str:
     plain = Fault(fault.kind)
     given = ", ".join(f"{name}={getattr(fault, name)!r}" for name in ("where", "at", "count", "text", "during") if getattr(fault, name) != getattr(plain, name))
     return f"Fault({fault.kind!r}{', ' + given if given else ''})"
-
 
 
 def main() -> None:

@@ -81,7 +81,9 @@ FOUND: dict[str, Case] = {
     "a row between two in the monthly file": Case((Fault("row between", (MONTHLY,), 2000),)),
     "rows between in both files": Case((Fault("row between", ARCHIVE, 2000, 4),)),
     "rows of both files inside a halt": Case((Fault("invented in a halt", ARCHIVE, 362, 70),)),
-    "rows of both files inside a halt, verified": Case((Fault("invented in a halt", ARCHIVE, 362, 70), Fault("hour withheld", (HOURS,), 2199, 24, during="at first")), is_open=True, is_verified=True),
+    "rows of both files inside a halt, verified": Case(
+        (Fault("invented in a halt", ARCHIVE, 362, 70), Fault("hour withheld", (HOURS,), 2199, 24, during="at first")), is_open=True, is_verified=True
+    ),
     "flat rows of REST inside a halt": Case((Fault("invented in a halt", (MINUTES,), 2481, 3, "flat"), Fault("other volume", SOURCES, 2140, 3, during="lately")), is_verified=True),
     # A known contradiction told as missing proof, or as proof.
     "one row of REST wrong in volume": Case((DAY, Fault("other volume", (MINUTES,), 2000))),

@@ -226,7 +226,8 @@ class Shelf(Archive):
 
     def fill(self, bodies: Mapping[str, bytes], now: datetime) -> None:
         """Replace all objects; those that changed were written now."""
-        self._since = {key: known if (known := self._since.get(key)) and known[0] == (etag := _etag(body)) else (_etag(body), now) for key, body in bodies.items()}
+        written = {key: (_etag(body), now) for key, body in bodies.items()}
+        self._since = {key: known if (known := self._since.get(key)) and known[0] == fresh[0] else fresh for key, fresh in written.items()}
         self.bodies = dict(sorted(bodies.items()))
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
@@ -369,4 +370,3 @@ def stand() -> Iterator[Stand]:
 def instant(minute: int) -> datetime:
     """When a minute begins."""
     return datetime.fromtimestamp(minute * 60, UTC)
-
