@@ -50,8 +50,7 @@ class Known:
     @cached_property
     def truth(self) -> pl.DataFrame:
         """What was traded in the month."""
-        plain = traded(self.now.market)
-        changed = [minute for minute in plain if self.now.truth.get(minute) is not plain[minute]]
+        changed = sorted(self.now.truth.changed)
         if not changed:
             return _truth_of(self.now.market)
         gone = pl.Series([instant(minute) for minute in changed], dtype=pl.Datetime("us", "UTC"))

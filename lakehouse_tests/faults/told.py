@@ -16,12 +16,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache, cached_property, lru_cache
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 
 from lakehouse.datasets.candle import PublishedCandle
-from lakehouse.model.timerange import day_range, month_range
+from lakehouse.model.timerange import TimeRange, day_range, month_range
 from lakehouse.simulator.archive import Archive, ArchiveObject
 from lakehouse.simulator.candles import minute_candles
 from lakehouse.simulator.clock import Clock
@@ -37,7 +38,25 @@ from lakehouse.simulator.zips import damaged_zip
 from lakehouse_tests.making import HEADER, at
 
 Row = tuple[str, ...]
-Book = dict[int, list[Row]]
+
+
+class Book(dict[int, list[Row]]):
+    """Rows by minute, and the minutes of which they were changed since it was opened."""
+
+    def __init__(self, rows: Mapping[int, list[Row]] = MappingProxyType({})) -> None:
+        super().__init__(rows)
+        self.changed: set[int] = set()
+
+    def __setitem__(self, minute: int, rows: list[Row]) -> None:
+        self.changed.add(minute)
+        super().__setitem__(minute, rows)
+
+    def lose(self, minute: int) -> None:
+        """Forget a minute."""
+        self.changed.add(minute)
+        self.pop(minute, None)
+
+
 MONTHLY, DAILY, MINUTES, HOURS = "monthly", "daily", "REST 1m", "REST 1h"
 SOURCES = (MONTHLY, DAILY, MINUTES, HOURS)
 OPEN_TIME, OPEN, HIGH, LOW, CLOSE, VOLUME, CLOSE_TIME, QUOTE, COUNT, TAKER, TAKER_QUOTE = range(11)
@@ -55,7 +74,7 @@ _INTEGERS = (OPEN_TIME, CLOSE_TIME, COUNT)
 def traded(market: SimulatedMarket) -> Book:
     """The candles of a market from its listing to `LAST`. Shared: copy it before a change."""
     frame = printed(market, minute_candles(market, market.first_minute, minute_of(LAST)), 1, MILLISECOND)
-    return {int(row[OPEN_TIME]) // 60_000: [row] for row in frame.cast(pl.String).iter_rows()}
+    return Book({int(row[OPEN_TIME]) // 60_000: [row] for row in frame.cast(pl.String).iter_rows()})
 
 
 @lru_cache(maxsize=4096)
@@ -112,12 +131,12 @@ class Told:
     @classmethod
     def of(cls, market: SimulatedMarket, now: datetime) -> "Told":
         """Nothing is wrong."""
-        truth = dict(traded(market))
-        return cls(market, now, truth, {source: dict(truth) for source in SOURCES})
+        truth = Book(traded(market))
+        return cls(market, now, truth, {source: Book(truth) for source in SOURCES})
 
     def copy_truth(self) -> None:
         """Every source tells the truth as it is now, and what it invents."""
-        self.books = {source: dict(self.truth) for source in SOURCES}
+        self.books = {source: Book(self.truth) for source in SOURCES}
         for (source, minute), row in self.invented.items():
             self.books[source][minute] = [row]
 
@@ -148,12 +167,7 @@ class Told:
     @cached_property
     def differing(self) -> dict[str, set[int]]:
         """By source, the minutes of which it states something else than was traded; asked for once all is told."""
-        keys = range(self.market.first_minute, minute_of(LAST))
-
-        def minutes(book: Book) -> set[int]:
-            return set() if book == self.truth else {minute for minute in keys if book.get(minute) is not self.truth.get(minute)}
-
-        return {source: minutes(book) for source, book in self.books.items()}
+        return {source: {minute for minute in book.changed if book.get(minute) is not self.truth.get(minute)} for source, book in self.books.items()}
 
     def answer_rows(self, interval: str) -> list[tuple[int, Row]]:
         """What REST has of an interval, with the instants in milliseconds; the candle that is not finished too."""
@@ -196,6 +210,16 @@ def _sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
+def _csv(rows: list[Row]) -> bytes:
+    return "".join(f"{','.join(row)}\n" for row in rows).encode()
+
+
+@lru_cache(maxsize=64)
+def _plain_csv(market: SimulatedMarket, span: TimeRange) -> bytes:
+    book = traded(market)
+    return _csv([row for minute in range(minute_of(span.start), minute_of(span.end)) for row in book.get(minute, ())])
+
+
 def files_of(told: Told) -> dict[str, bytes]:
     """The archive's objects, by key."""
     found: dict[str, bytes] = {}
@@ -204,12 +228,15 @@ def files_of(told: Told) -> dict[str, bytes]:
         source, span, frequency = (MONTHLY, month_range(period), "monthly") if len(period) == 7 else (DAILY, day_range(period), "daily")
         if wrong == "absent":
             continue
-        file = KlineFolder(told.market, frequency, "1m").file(period)
-        rows = told.rows(source, span.start, span.end)
-        lines = [HEADER] if wrong == "header only" else [",".join(row) for row in rows] + [""] * (wrong == "blank line")
-        if not lines:
+        file, inside = KlineFolder(told.market, frequency, "1m").file(period), range(minute_of(span.start), minute_of(span.end))
+        if any(minute in inside for minute in (*told.books[source].changed, *told.truth.changed)):
+            csv = _csv(told.rows(source, span.start, span.end))
+        else:
+            csv = _plain_csv(told.market, span)
+        csv = f"{HEADER}\n".encode() if wrong == "header only" else csv + b"\n" * (wrong == "blank line")
+        if not csv:
             continue  # nobody publishes a file of nothing
-        body = _zip(file.csv_name, "\n".join([*lines, ""]).encode())
+        body = _zip(file.csv_name, csv)
         body = damaged_zip(body) if wrong == "damaged" else body
         digest = _sha256(b"an earlier version" if wrong == "stale CHECKSUM" else body)
         found |= {file.key: body, f"{file.key}.CHECKSUM": file.checksum_text(digest)}
