@@ -531,7 +531,8 @@ def _lies(case: Case, stand: Stand, root: Path) -> Iterator[str]:
             if not is_due and (changed := [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]):
                 yield f"again: unstable: built again within the hour, {', '.join(sorted(changed))} changed"
                 yield from said("again")
-            if asked and not is_due and not (seen and seen.is_unanswered):
+            is_silent = seen is not None and seen.is_unanswered and not heard[-1].rest.startswith("-")  # an error's code is an answer
+            if asked and not is_due and not is_silent:
                 yield f"again: asked: within the hour REST was asked again: {asked[0]}"
         if not case.is_revisited:
             return
