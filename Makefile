@@ -4,7 +4,10 @@ BIN := .venv/bin
 # What measures coverage, in CI
 COVERAGE ?=
 
-.PHONY: setup demo demo-aws test test-slow ui check docs benchmark
+# How many seeds of generated faults `make test-long` runs: a third of a second of CPU each
+GENERATED ?= 5000
+
+.PHONY: setup demo demo-aws test test-slow test-long ui check docs benchmark
 
 setup: .venv/.runtime
 
@@ -30,6 +33,9 @@ test: .venv/.dev
 
 test-slow: .venv/.dev
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(COVERAGE)
+
+test-long: .venv/.dev
+	GENERATED=$(GENERATED) $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/faults/test_generated.py -k seeds
 
 ui: setup
 	$(BIN)/lakehouse ui
