@@ -315,7 +315,7 @@ def unsettled(rows: pl.DataFrame, witness: BronzeCell | None) -> frozenset[str]:
     parts = {str(name): frame for (name,), frame in rows.partition_by("source", as_dict=True).items()}
     said = _witness({CandleWitness.name: witness}) if witness else None
     stated, answered = said if said else (None, ())
-    found = reconcile(parts, _KEY, stated, is_sound=_IS_SOUND, answered=answered).conflicts
+    found = reconcile(parts or {"daily": rows}, _KEY, stated, is_sound=_IS_SOUND, answered=answered).conflicts
     return frozenset(found.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
 
 

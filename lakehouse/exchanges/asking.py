@@ -165,8 +165,8 @@ class Answers:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every question was answered, be it with candles that stay open."""
-        return all(asking.outcome == "short" for asking in self.failed)
+        """Whether every question was answered, be it with parts that stay open."""
+        return all(asking.outcome == "short" for asking in self.failed) and bool(self.told or not self.failed)
 
     def change(self, stored: StoredCell | None) -> CellResult:
         """The cell with these answers added to what is stored of it."""
@@ -245,7 +245,8 @@ def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: 
         except RestUnreachableError as error:
             if error is not why and not client.is_up:
                 silent[client.api.url] = time.monotonic() + _SILENT_SECONDS, error
-            failed.append(Asked(span.start, span.end, clock(), "unreachable"))
+            # An API that is up and answers something else is not out of reach: the question rests like one that was answered in part.
+            failed.append(Asked(span.start, span.end, clock(), "short" if client.is_up else "unreachable"))
             problems.append(Problem(str(span), "unreachable", str(error)))
     return Answers(table, interval, told, failed, problems)
 

@@ -139,7 +139,9 @@ def test_a_change_that_no_total_tells_is_found_and_mended(shell: Shell) -> None:
     assert built.select(values).join(truth, on=values, how="anti", nulls_equal=True).height == 1
 
     (one,) = shell.verify().verified
-    assert (one.cell, one.evidence_before, one.evidence, one.is_known, one.restated.height) == (JANUARY, "totals", "rows_api", True, 0)
+    assert (one.cell, one.evidence_before, one.evidence, one.is_known, one.restated.height) == (JANUARY, "totals", "totals", True, 0), (
+        "of the row that REST alone states, no file says the same"
+    )
     told = one.differing
     assert told.select("sources", "decided_by", "is_served", "is_settled").sort("sources").rows() == [("api", "precedence", True, False), ("monthly", "precedence", False, False)]
     assert (told["open_time"].n_unique(), told["close"].n_unique()) == (1, 2)
@@ -172,7 +174,7 @@ def test_what_rest_restates_between_two_verifications_voids_the_witness_which_is
     assert revised_at is not None
     assert revised_at < shell.record(WITNESS).facts.asked[0].at, "and fresher than the revision"
     record = shell.record(SILVER)
-    assert (record.facts.evidence, record.facts.conflict_count, record.facts.unsettled_count) == ("rows_api", 1, 0)
+    assert (record.facts.evidence, record.facts.conflict_count, record.facts.unsettled_count) == ("totals", 1, 0)
     after = shell.reader.candles(BTC, "2024-02", "2024-03")
     changed = after.join(before, on=after.columns, how="anti", nulls_equal=True)
     assert changed.select("open_time", "source").rows() == [(minute, "api")]
