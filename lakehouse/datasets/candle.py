@@ -14,6 +14,7 @@ from lakehouse.model.interval import MINUTE
 from lakehouse.model.result import CellFacts, CellResult, GapRun, Problem
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
 from lakehouse.model.timerange import TimeRange, day_range
+from lakehouse.transform.absences import Answered
 from lakehouse.transform.asking import merged, was_asked_after
 from lakehouse.transform.contradictions import find_contradictions
 from lakehouse.transform.doubt import Doubt, days_in_doubt
@@ -213,10 +214,11 @@ _IS_SOUND = pl.all_horizontal(*(rule.is_kept for rule in Candle.rules() if not _
 
 
 class _Witness(NamedTuple):
-    """What the witness of a cell says: its rows, and the ranges it answered."""
+    """What the witness of a cell says: its rows, the ranges it answered, and when it was asked last."""
 
     rows: pl.DataFrame
     answered: tuple[TimeRange, ...]
+    said_at: datetime | None
 
 
 def _witness(bronze: BronzeCells) -> _Witness | None:
@@ -227,7 +229,8 @@ def _witness(bronze: BronzeCells) -> _Witness | None:
     answered = tuple(asking.span for asking in witness.facts.asked if asking.is_of_candles)
     if not answered and not witness.rows.height:
         return None
-    return _Witness(newest(witness.rows, _KEY).drop(LINEAGE), answered)
+    said_at = max((asking.at for asking in witness.facts.asked if asking.is_of_candles), default=None)
+    return _Witness(newest(witness.rows, _KEY).drop(LINEAGE), answered, said_at)
 
 
 def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:
@@ -238,9 +241,9 @@ def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:
 
 
 def _reconciled(bronze: BronzeCells, sources: Mapping[str, pl.DataFrame], witness: _Witness | None) -> Reconciled:
-    asked = [asking.span for asking in bronze[CandleApi.name].facts.asked if asking.is_of_candles] if CandleApi.name in bronze else []
-    rows, answered = witness if witness else (None, ())
-    return reconcile(sources, _KEY, rows, is_sound=_IS_SOUND, answered=answered, asked=asked)
+    asked = [Answered(asking.span, asking.at) for asking in bronze[CandleApi.name].facts.asked if asking.is_of_candles] if CandleApi.name in bronze else []
+    rows, answered, said_at = witness if witness else (None, (), None)
+    return reconcile(sources, _KEY, rows, is_sound=_IS_SOUND, answered=answered, asked=asked, said_at=said_at)
 
 
 def _healed(
@@ -306,7 +309,7 @@ def _days_in_doubt(
     broken = Candle.split(judged)[1]["open_time"].append(unlikely)
     listed, delisted = (market.listed, market.delisted) if market else (None, None)
     said = _witness({CandleWitness.name: witness}) if witness else None
-    stated, answered = said if said else (None, ())
+    stated, answered, _ = said if said else (None, (), None)
     return days_in_doubt(rows, cell.window, MINUTE.delta, broken, listed, delisted, stated, answered=answered, explained=explained, confirmed=confirmed)
 
 
@@ -314,8 +317,8 @@ def unsettled(rows: pl.DataFrame, witness: BronzeCell | None) -> frozenset[str]:
     """Days on which files of the archive disagree and no proof decides, so that another source should be asked."""
     parts = {str(name): frame for (name,), frame in rows.partition_by("source", as_dict=True).items()}
     said = _witness({CandleWitness.name: witness}) if witness else None
-    stated, answered = said if said else (None, ())
-    found = reconcile(parts or {"daily": rows}, _KEY, stated, is_sound=_IS_SOUND, answered=answered).conflicts
+    stated, answered, said_at = said if said else (None, (), None)
+    found = reconcile(parts or {"daily": rows}, _KEY, stated, is_sound=_IS_SOUND, answered=answered, said_at=said_at).conflicts
     return frozenset(found.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
 
 

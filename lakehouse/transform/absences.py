@@ -12,6 +12,14 @@ from lakehouse.transform.witness import hold, owners
 
 _MOST_CANDIDATES = 4  # per hour: sixteen ways to leave some of them out; beyond that a sum could fit by chance
 _COVERS = ("daily", "api")  # whose silence about a row says something; monthly files are known to lose days
+_STALE = timedelta(days=1)  # a build reads its sources one after another; what was fetched longer after a silence is news to it
+
+
+class Answered(NamedTuple):
+    """A range that an API answered, and when."""
+
+    span: TimeRange
+    at: datetime
 
 
 class Mended(NamedTuple):
@@ -28,8 +36,10 @@ class Mended(NamedTuple):
     absent: tuple[datetime, ...]
 
 
-def silent(sources: Mapping[str, pl.DataFrame], time: str, asked: Sequence[TimeRange]) -> dict[str, pl.Expr]:
+def silent(sources: Mapping[str, pl.DataFrame], time: str, asked: Sequence[Answered]) -> dict[str, pl.Expr]:
     """Per source, whether it was read or asked about the time of a row and does not state it.
+
+    A row that was published since, in a file that was replaced, is denied by no older silence.
 
     Args:
         sources: Rows per source. A daily file speaks of its whole day, a REST API of the ranges it answered.
@@ -37,20 +47,29 @@ def silent(sources: Mapping[str, pl.DataFrame], time: str, asked: Sequence[TimeR
         asked: Ranges that the REST API answered.
     """
     found = {}
+    fetched, day = pl.col("fetched_at") - _STALE, pl.col(time).dt.date()
     for name in _COVERS:
-        stated = sources[name][time] if name in sources else None
-        if name == "daily" and stated is not None and stated.len():
-            covered = pl.col(time).dt.date().is_in(stated.dt.date().unique().implode())
+        stated = sources.get(name)
+        if name == "daily" and stated is not None and stated.height:
+            days = stated.group_by(day.alias("day")).agg(pl.col("fetched_at").max())
+            covered = fetched <= day.replace_strict(days["day"], days["fetched_at"], default=None)
         elif name == "api" and asked:
-            covered = pl.any_horizontal(*((pl.col(time) >= span.start) & (pl.col(time) < span.end) for span in asked))
+            covered = pl.any_horizontal(*((pl.col(time) >= span.start) & (pl.col(time) < span.end) & (fetched <= at) for span, at in asked))
         else:
             continue
-        found[name] = covered & (~pl.col(time).is_in(stated.implode()) if stated is not None else True)
+        found[name] = covered.fill_null(False) & (~pl.col(time).is_in(stated[time].implode()) if stated is not None else True)
     return found
 
 
 def mend(
-    served: pl.DataFrame, sources: Mapping[str, pl.DataFrame], time: str, witness: pl.DataFrame, wrong: pl.Series, length: timedelta, asked: Sequence[TimeRange]
+    served: pl.DataFrame,
+    sources: Mapping[str, pl.DataFrame],
+    time: str,
+    witness: pl.DataFrame,
+    wrong: pl.Series,
+    length: timedelta,
+    asked: Sequence[Answered],
+    said_at: datetime | None = None,
 ) -> list[Mended]:
     """Hours that contradict the witness as they were chosen, and equal it without rows that a source does not state.
 
@@ -66,6 +85,7 @@ def mend(
         wrong: The hours that contradict it.
         length: Length of a witness candle.
         asked: Ranges that the REST API answered.
+        said_at: When the witness was asked; None for after all else.
 
     Returns:
         What mends an hour, for every hour that can be mended.
@@ -78,7 +98,8 @@ def mend(
         owned = rows.with_columns(owners(rows[time], witness["open_time"], length).alias("hour"))
         return owned.filter(pl.col("hour").is_in(wrong.implode()))
 
-    ours = in_hours(served).with_columns(candidate=pl.any_horizontal(*lacking.values()))
+    is_known = pl.col("fetched_at") - _STALE <= said_at if said_at is not None else pl.lit(True)
+    ours = in_hours(served).with_columns(candidate=pl.any_horizontal(*lacking.values()) & is_known)
     theirs = {name: in_hours(sources[name]) for name in lacking if name in sources}
     ways = list(_ways(ours, theirs, lacking, time, length, asked))
     if not ways:
@@ -95,7 +116,7 @@ def mend(
 
 
 def _ways(
-    ours: pl.DataFrame, theirs: Mapping[str, pl.DataFrame], lacking: Mapping[str, pl.Expr], time: str, length: timedelta, asked: Sequence[TimeRange]
+    ours: pl.DataFrame, theirs: Mapping[str, pl.DataFrame], lacking: Mapping[str, pl.Expr], time: str, length: timedelta, asked: Sequence[Answered]
 ) -> Iterator[tuple[Mended, pl.DataFrame]]:
     """Every way to make an hour out of other rows, with these rows."""
     days = set(theirs["daily"][time].dt.date()) if "daily" in theirs else set()
@@ -103,9 +124,9 @@ def _ways(
         assert isinstance(hour, datetime), "the hour of a row is an instant"
         candidates = rows.filter("candidate")[time].to_list()
         for name, is_lacking in lacking.items():
-            speaks = hour.date() in days if name == "daily" else any(span.start <= hour and hour + length <= span.end for span in asked)
-            absent = rows.filter(is_lacking)[time].to_list()
-            if speaks and absent:
+            speaks = hour.date() in days if name == "daily" else any(span.start <= hour and hour + length <= span.end for span, _ in asked)
+            absent = rows.filter(is_lacking & pl.col("candidate"))[time].to_list()
+            if speaks and absent and len(absent) == rows.filter(~pl.col(time).is_in(theirs[name][time].implode()) if name in theirs else True).height:
                 view = theirs[name].filter(pl.col("hour") == hour) if name in theirs else rows.clear().drop("candidate")
                 if not view[time].is_duplicated().any():
                     yield Mended(hour, name, tuple(absent)), view

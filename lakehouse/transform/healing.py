@@ -83,7 +83,9 @@ def judge_problems(problems: Sequence[Problem], served: Served) -> tuple[Problem
         if problem.day in bad if problem.day else bad:
             return ""
         by = _replaced_by(problem, served)
-        return (by or problem.healed_by if problem.day else problem.healed_by or by) or _confirmed_by(problem, served)
+        if not problem.day:
+            return problem.healed_by or by or _confirmed_by(problem, served)
+        return by or (problem.healed_by if _states(problem.healed_by, problem.day, served) else "") or _confirmed_by(problem, served)
 
     return tuple(problem if problem.kind in _NOT_OF_ROWS else replace(problem, healed_by=healed_by(problem)) for problem in problems)
 
@@ -105,6 +107,13 @@ def _replaced_by(problem: Problem, served: Served) -> str:
         day = day_range(problem.day)
         by += [_PROOFS[run.gap_class] for run in served.gaps if _is_proven(run, *served.life) and run.start < day.end and run.end > day.start]
     return " and ".join(dict.fromkeys(by))
+
+
+def _states(file: str, day: str, served: Served) -> bool:
+    """Whether a file states every row of a day as it is served."""
+    rows, same = _of_day(served.rows, served.key[0], day), [*served.key, *value_columns(served.rows, served.key)]
+    stated = pl.concat([frame.filter(pl.col("source_file") == file) for frame in served.sources.values()])
+    return rows.height > 0 and not rows.join(stated, on=same, how="anti", nulls_equal=True).height
 
 
 def _confirmed_by(problem: Problem, served: Served) -> str:

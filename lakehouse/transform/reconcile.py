@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from lakehouse.model.result import Evidence
 from lakehouse.model.timerange import TimeRange
-from lakehouse.transform.absences import Mended, mend, silent
+from lakehouse.transform.absences import Answered, Mended, mend, silent
 from lakehouse.transform.disputes import PRECEDENCE, TWO_VALUES, UNSETTLED, WHOLESALE, settle
 from lakehouse.transform.history import value_columns
 from lakehouse.transform.witness import HOUR, judge
@@ -52,7 +52,8 @@ def reconcile(
     length: timedelta = HOUR,
     is_sound: pl.Expr | None = None,
     answered: Sequence[TimeRange] = (),
-    asked: Sequence[TimeRange] = (),
+    asked: Sequence[Answered] = (),
+    said_at: datetime | None = None,
 ) -> Reconciled:
     """Choose one row per key from named sources.
 
@@ -70,6 +71,7 @@ def reconcile(
         is_sound: Whether a row keeps the rules that every row must keep; without it all do.
         answered: Ranges that the witness answered.
         asked: Ranges that the API answered.
+        said_at: When the witness was asked last; None for after all else.
     """
     if unknown := set(sources) - set(PRECEDENCE):
         raise ValueError(f"unknown sources {sorted(unknown)}; known: {PRECEDENCE}")
@@ -105,7 +107,7 @@ def reconcile(
     judged = held(rows)
     if judged is not None and witness is not None and len(by) == 1:
         wrong = judged.filter(~pl.col("agrees"))["open_time"]
-        mended = mend(rows, ordered, by[0], witness, wrong, length, asked) if wrong.len() else []
+        mended = mend(rows, ordered, by[0], witness, wrong, length, asked, said_at) if wrong.len() else []
         gone = _wholesale_absences(rows, mended, by[0])
         wholesale = tuple(sorted({*wholesale, *gone}))
         if mended := [hour for hour in mended if f"{hour.hour:%Y-%m-%d}" not in wholesale]:
@@ -191,7 +193,7 @@ def _alone_on(days: Sequence[str], ordered: Mapping[str, pl.DataFrame], by: list
 
 
 def _with_absences(
-    ruled: pl.DataFrame, sources: Mapping[str, pl.DataFrame], mended: Sequence[Mended], by: list[str], values: list[str], length: timedelta, asked: Sequence[TimeRange]
+    ruled: pl.DataFrame, sources: Mapping[str, pl.DataFrame], mended: Sequence[Mended], by: list[str], values: list[str], length: timedelta, asked: Sequence[Answered]
 ) -> pl.DataFrame:
     """Disputes with those that absence decided: the keys left out, and in their hours the values of the source that fits."""
     time = by[0]
@@ -211,7 +213,9 @@ def _with_absences(
     )
     lacking = silent(sources, time, asked)
     nobody = (
-        absent.to_frame(time)
+        pl.concat([alone.select(time, "fetched_at"), ruled.filter(pl.col(time).is_in(absent.implode())).select(time, "fetched_at")])
+        .group_by(time)
+        .agg(pl.col("fetched_at").min())
         .sort(time)
         .with_columns(
             pl.concat_list(pl.when(says).then(pl.lit(name)) for name, says in lacking.items()).list.drop_nulls().list.sort().alias("sources"),

@@ -63,8 +63,8 @@ class Known:
         return [row for told in self.heard for source in sources for row in told.books[source].get(minute, ())]
 
     def is_stated(self, minute: int) -> bool:
-        """Whether any source ever had a row of a minute, or its hour at REST is more than the minutes that others have."""
-        return bool(self.rows_at(minute, SOURCES))
+        """Whether any source has a row of a minute now: what all of them took back, nobody states."""
+        return any(self.now.books[source].get(minute) for source in SOURCES)
 
     def is_plain(self, day: datetime) -> bool:
         """Whether whoever speaks of a day has always said the truth of it, and a file that can be read does.
@@ -322,9 +322,11 @@ def _slot_lies(view: View) -> Iterator[str]:
 
 
 def _classes(view: View, known: Known) -> Iterator[str]:
+    # REST's minutes and hours deny rows that the files state: nobody could know whose word is true, and both stand in silver/conflict.
+    denied = _minutes(view.conflicts.filter("is_absent", "is_settled")["open_time"])
     for run in view.runs:
         slots = _slots(run)
-        was_traded = [minute for minute in known.now.truth.keys() & set(slots) if known.is_stated(minute)]
+        was_traded = [minute for minute in (known.now.truth.keys() & set(slots)) - denied if known.is_stated(minute)]
         if run.gap_class in ("halt", "not_listed") and was_traded:
             yield f"{run.gap_class.replace('_', ' ')}: {len(was_traded)} minutes from {instant(min(was_traded))} were traded"
         elif run.gap_class == "halt":

@@ -7,9 +7,10 @@ import polars as pl
 
 from lakehouse.model.interval import Interval
 from lakehouse.model.timerange import TimeRange
+from lakehouse.transform.absences import Answered
 from lakehouse.transform.reconcile import Reconciled, reconcile
 from lakehouse.transform.resample import resample
-from lakehouse_tests.making import MICRO, MINUTE, at, bronze, minutes
+from lakehouse_tests.making import MICRO, MINUTE, NOW, at, bronze, minutes
 
 KEY = ("open_time",)
 START = at("2024-02-05")
@@ -116,9 +117,9 @@ def test_rows_in_both_files_go_where_the_api_answered_without_them_and_its_hours
     """Fifty traded rows in a true halt; an hour wholly without a candle; a late row beside a good one."""
     halted = range(40, 90)
     monthly, daily, api = rows_of("monthly", {}), rows_of("daily", {}), without(rows_of("api", {}), *halted)
-    asked = [WHOLE]
+    asked = [Answered(WHOLE, NOW)]
 
-    def rows(witness: pl.DataFrame, asked: list[TimeRange] = asked, **held: pl.DataFrame) -> int:
+    def rows(witness: pl.DataFrame, asked: list[Answered] = asked, **held: pl.DataFrame) -> int:
         return reconcile(held, KEY, witness, answered=[WHOLE], asked=asked).rows.height
 
     assert rows(hours(api), monthly=monthly, daily=daily, api=api) == 70
@@ -129,6 +130,22 @@ def test_rows_in_both_files_go_where_the_api_answered_without_them_and_its_hours
     extra = pl.concat([monthly, bronze(late, "monthly")]).sort("open_time")
     assert rows(hours(daily), monthly=extra, daily=daily) == rows(hours(daily), monthly=extra, api=daily.with_columns(source=pl.lit("api"))) == 120
     assert rows(hours(extra), monthly=extra, daily=daily) == 121, "a misaligned row that the witness confirms stays"
+
+
+def test_a_row_that_was_published_after_a_silence_is_not_denied_by_it() -> None:
+    """A file that was replaced has a row more; neither the daily file nor the API nor its hours were read since."""
+    short, later = without(rows_of("daily", {}), 5), NOW + timedelta(days=2)
+    whole = rows_of("monthly", {}).with_columns(
+        pl.when(pl.col("open_time") == TIMES[5]).then(pl.lit(later)).otherwise("fetched_at").alias("fetched_at").cast(pl.Datetime("us", "UTC"))
+    )
+    api = short.with_columns(source=pl.lit("api"))
+
+    def height(at: datetime, said_at: datetime, daily: pl.DataFrame = short) -> int:
+        held = {"monthly": whole, "daily": daily, "api": api}
+        return reconcile(held, KEY, hours(short), answered=[WHOLE], asked=[Answered(WHOLE, at)], said_at=said_at).rows.height
+
+    assert height(NOW, NOW) == height(later, NOW) == height(NOW, later) == 120
+    assert height(later, later) == height(NOW, later, short.with_columns(fetched_at=pl.lit(later).cast(pl.Datetime("us", "UTC")))) == 119
 
 
 def test_values_and_absences_of_one_hour_are_decided_together() -> None:
@@ -152,7 +169,7 @@ def test_an_api_that_contradicts_most_candles_of_a_day_settles_nothing() -> None
     assert (settled.conflict_count, settled.unsettled_count, set(settled.conflicts["rule"])) == (120, 120, {"wholesale"})
     missing = reconcile({"monthly": without(monthly, 3), "api": alien}, KEY, hours(alien))
     assert (missing.rows.height, missing.unserved.select("open_time", "rule").rows()) == (119, [(TIMES[3], "wholesale")]), "nor does it fill a hole"
-    denied = reconcile({"monthly": monthly, "daily": rows_of("daily", {})}, KEY, hours(monthly).clear(), answered=[WHOLE], asked=[WHOLE])
+    denied = reconcile({"monthly": monthly, "daily": rows_of("daily", {})}, KEY, hours(monthly).clear(), answered=[WHOLE], asked=[Answered(WHOLE, NOW)])
     assert (denied.rows.height, denied.wholesale, denied.conflict_count) == (120, ("2024-02-05",), 0), "an API that has nothing at all denies nothing"
     few = reconcile({"monthly": monthly, "api": rows_of("api", {n: other[n] for n in range(60)})}, KEY)
     assert few.wholesale == (), "half of the candles are not most"
