@@ -171,6 +171,7 @@ def test_a_table_appears_wherever_tables_are_shown(lake: LakeServices, name: str
     assert view.height == 0
 
 
+@pytest.mark.slow
 def test_it_builds_end_to_end_and_again_with_nothing_to_do(lake: LakeServices) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         reports = {report.table: report for report in Builder(lake, instance).build(lake.registry.named("gold/daily_range"), [COINS], TimeRange.parse("2024-01", "2024-03"))}

@@ -333,6 +333,9 @@ class RestClient:
             said = self._read(self.api.time_call(), self.api.read_time)
         except RestQuestionError as error:
             raise self._unreachable(str(error)) from error
+        except RestUnreachableError:
+            self._is_up = False  # without its time nothing that it answers can be used
+            raise
         if not self.api.began <= said < _NO_TIME:  # nothing that it calls finished would be
             self._is_up = False
             raise self._unreachable(f"it says that it is {said:%Y-%m-%d %H:%M} UTC there, which cannot be")

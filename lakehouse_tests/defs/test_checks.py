@@ -78,6 +78,7 @@ def test_a_silver_row_that_went_missing_fails_resample(shell: Shell, lake: LakeS
     assert "41760 minutes summed where 41759 are stored" in str(found(resample)[0]["what"])
 
 
+@pytest.mark.slow
 def test_a_day_nobody_has_fails_gaps(shell: Shell, sim: Simulator) -> None:
     sim.add_fault("day_absent=*BTCUSDT-1m-2024-02.zip")
     sim.add_fault("daily_absent=*BTCUSDT-1m-2024-02-*")
@@ -126,6 +127,7 @@ def test_cells_of_an_older_meaning_fail_schema_and_are_due(shell: Shell, lake: L
     assert shell.check(HOURS)["schema"].passed
 
 
+@pytest.mark.slow
 def test_a_check_can_be_run_alone(shell: Shell) -> None:
     """As with the button beside it in the UI."""
     shell.build(SILVER, [BTC])
@@ -136,6 +138,7 @@ def test_a_check_can_be_run_alone(shell: Shell) -> None:
     assert [evaluation.check_name for evaluation in result.get_asset_check_evaluations()] == ["gaps"]
 
 
+@pytest.mark.slow
 def test_anomalies_are_searched_once_per_version_and_warned_of(shell: Shell, lake: LakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
     searched: list[int] = []
     monkeypatch.setattr(anomalies, "find_anomalies", lambda rows, sensitivity: searched.append(rows.height) or find_anomalies(rows, sensitivity))
@@ -152,6 +155,7 @@ def test_anomalies_are_searched_once_per_version_and_warned_of(shell: Shell, lak
     assert len(searched) == 4
 
 
+@pytest.mark.slow
 def test_a_market_whose_rows_stop_is_warned_of(shell: Shell, lake: LakeServices) -> None:
     """It is thought to trade on: by the lake's clock, and against its newest row alone."""
     shell.build(SILVER, [BTC])

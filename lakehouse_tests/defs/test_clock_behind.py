@@ -33,6 +33,7 @@ def test_a_month_that_has_begun_at_the_exchange_alone_is_named_and_fails(tmp_pat
         assert "clock is behind" in str(json.loads(capsys.readouterr().out)["failed"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("behind", "is_said"),
     [
@@ -52,6 +53,7 @@ def test_a_clock_behind_within_the_month_is_said_once_with_what_it_leaves_out(tm
         assert ("note This machine's clock is behind" in said, "What came after that was not asked for. Set the clock" in said) == (is_said, is_said)
 
 
+@pytest.mark.slow
 def test_a_month_that_has_begun_nowhere_is_left_out_as_ever(tmp_path: Path) -> None:
     with lab(tmp_path) as it:
         it.build(("2024-03", "2024-07"))

@@ -1,5 +1,7 @@
 """`silver/conflict` follows what sources say, and is recomputed only for months in which something is disputed anew."""
 
+import pytest
+
 from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
 from lakehouse.query.lake import Lake
@@ -10,6 +12,7 @@ from .conftest import BTC, ETH, SILVER, Shell
 CONFLICT = "silver/conflict"
 
 
+@pytest.mark.slow
 def test_disputes_of_all_markets_are_listed_and_follow_the_sources(shell: Shell, sim: Simulator, lake: LakeServices) -> None:
     sim.add_fault("conflicting_rows=*monthly*BTCUSDT-1m-2024-02.zip")
     built = shell.build(SILVER, [BTC, ETH])
@@ -38,6 +41,7 @@ def test_disputes_of_all_markets_are_listed_and_follow_the_sources(shell: Shell,
     assert set(reader.conflicts()["symbol"]) == {"BTCUSDT", "ETHUSDT"}
 
 
+@pytest.mark.slow
 def test_a_month_whose_bronze_is_gone_fails_instead_of_listing_less(shell: Shell, sim: Simulator, lake: LakeServices) -> None:
     sim.add_fault("conflicting_rows=*monthly*BTCUSDT-1m-2024-02.zip")
     shell.build(SILVER, [BTC])

@@ -57,6 +57,7 @@ def test_the_instance_of_the_project_keeps_its_connections(instance: dg.DagsterI
     assert (home / "history" / "runs" / "index.db").exists()
 
 
+@pytest.mark.slow
 def test_more_runs_than_connections_are_kept_can_be_read_and_deleted(instance: dg.DagsterInstance) -> None:
     runs = [materialize(instance, f"p{number}") for number in range(10)]
     storage = instance.event_log_storage
@@ -79,6 +80,7 @@ def test_wiping_the_log_leaves_a_log_that_works(instance: dg.DagsterInstance) ->
     assert partitions(instance) == {"after"}
 
 
+@pytest.mark.slow
 def test_two_processes_write_to_one_log_and_each_sees_all(instance: dg.DagsterInstance, home: Path) -> None:
     others = [subprocess.Popen([sys.executable, "-c", OTHER_PROCESS, str(home), "20", name], stdout=subprocess.PIPE, text=True) for name in ("a", "b")]
     for number in range(20):
@@ -89,6 +91,7 @@ def test_two_processes_write_to_one_log_and_each_sees_all(instance: dg.DagsterIn
     assert partitions(instance) == {f"{name}{number}" for name in ("own", "a", "b") for number in range(20)}
 
 
+@pytest.mark.slow
 def test_what_was_logged_before_a_kill_is_there(instance: dg.DagsterInstance, home: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", OTHER_PROCESS, str(home), "5", "killed"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None

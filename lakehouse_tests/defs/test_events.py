@@ -20,6 +20,7 @@ def version_of(event: dg.AssetMaterialization) -> str:
     return (event.tags or {})["dagster/data_version"]
 
 
+@pytest.mark.slow
 def test_every_cell_has_exactly_one_event_with_its_version_row_count_and_uri(shell: Shell, lake: LakeServices) -> None:
     shell.build("gold", [BTC, ETH])
     for table in lake.registry.tables:
@@ -58,6 +59,7 @@ def test_a_cell_that_is_not_due_logs_its_event_again_and_writes_nothing(shell: S
         assert Counter(map(version_of, events)) == Counter(dict.fromkeys(versions(name).values(), 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("month", ["2024-01", "2024-04", "2024-06"])
 def test_a_cell_outside_the_markets_life_is_recorded_and_not_stored(shell: Shell, lake: LakeServices, month: str) -> None:
     shell.build(BRONZE, [SHORT])
@@ -120,6 +122,7 @@ def test_a_gap_month_collects_all_markets(shell: Shell, lake: LakeServices, sim:
     assert {cell: record.rows for cell, record in lake.ledger(GAP).items()} == {Cell("2024-01"): 2, Cell("2024-02"): 2, Cell("2024-03"): 3}
 
 
+@pytest.mark.slow
 def test_an_error_that_is_no_finding_ends_the_run_and_keeps_what_stands(shell: Shell, lake: LakeServices, instance: dg.DagsterInstance) -> None:
     """A defect in the code is not a bad cell: it is raised, and the cells before it keep their events."""
     shell.build(BRONZE, [BTC])

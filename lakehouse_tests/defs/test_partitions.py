@@ -92,6 +92,7 @@ def test_a_cell_depends_on_its_lookback_of_the_same_market_only(shell: Shell, ta
     assert sorted(map(str, mapped.partitions_subset.get_partition_keys())) == [f"{back}|{BTC.key}" for back in upstream]
 
 
+@pytest.mark.slow
 def test_a_vwap_cell_records_the_month_it_looked_back_on(shell: Shell, lake: LakeServices) -> None:
     shell.build(VWAP, [BTC])
     stored, source = lake.ledger(VWAP), lake.ledger("silver/candle")

@@ -128,6 +128,7 @@ def test_a_verified_lake_has_the_versions_of_a_fresh_backfill(opens: Opens) -> N
     assert (again.verified, again.requests, shell.sim.requests) == ([], 0, []), "proven is proven"
 
 
+@pytest.mark.slow
 def test_a_change_that_no_total_tells_is_found_and_mended(shell: Shell) -> None:
     shell.sim.add_fault("interior_changed=*BTCUSDT-1m-2024-01.zip")
     shell.build(BTC, span=JANUARY.window)

@@ -59,6 +59,7 @@ HEALED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name == "checksum_absent" else name for name in HEALED])
 def test_a_fault_that_can_be_healed_leaves_the_rows_of_a_clean_run(reading: Reading, clean: pl.DataFrame, name: str) -> None:
     fault, kinds, healed_by, evidence, files = HEALED[name]
@@ -189,6 +190,7 @@ def test_the_month_that_follows_its_dailies_adds_nothing_that_differs(reading: R
     assert stored.rows.equals(clean)
 
 
+@pytest.mark.slow
 def test_a_day_that_is_replaced_after_its_month_came_is_still_heard(reading: Reading, clean: pl.DataFrame) -> None:
     """Rows of a daily file are believed before those of the month, so what the day says now must count."""
     day = "*daily*2024-02-05.zip"

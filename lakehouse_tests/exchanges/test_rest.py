@@ -299,6 +299,7 @@ def test_four_fifths_of_the_budget_are_used_then_the_next_minute_is_waited_for(a
     assert sorted(asking.sim._rest._weights.values()) == [111 - 79, 79]
 
 
+@pytest.mark.slow
 def test_who_spares_the_budget_leaves_most_of_it_to_others_for_as_long(asking: Asking) -> None:
     client = RestClient(Poor("spot", f"{asking.sim.url}/api/v3"), asking.time.sleep, lambda: asking.time.passed)
     with client.sparing(0.4):

@@ -63,6 +63,7 @@ def sluggish() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_transfer_that_stands_still_is_ended_and_taken_up_by_plain_http(sluggish: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "_FEW", 0)
     monkeypatch.setattr(archive, "_STALLED_AFTER", 1.0)

@@ -35,7 +35,7 @@ def nothing_is_wrong(case: Case, exchange: Stand, seed: int | None = None) -> st
     return "\n".join([f"{described(case)}" + (f"  # seed {seed}" if seed is not None else ""), *(f"    {lie}" for lie in found), ""]) if found else ""
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("shard", [0, *(pytest.param(shard, marks=pytest.mark.slow) for shard in range(1, SHARDS))])
 def test_no_reader_is_misled_whatever_the_seeds_draw(shard: int, exchange: Stand) -> None:
     found = [nothing_is_wrong(draw(seed), exchange, seed) for seed in range(shard, SEEDS, SHARDS)]
     assert "".join(found) == ""
@@ -110,7 +110,7 @@ FOUND: dict[str, Case] = {
 }
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in FOUND.items()])
+@pytest.mark.parametrize("case", [pytest.param(case, id=name, marks=() if number % 6 == 0 else pytest.mark.slow) for number, (name, case) in enumerate(FOUND.items())])
 def test_what_was_found_once_misleads_nobody_again(case: Case, exchange: Stand) -> None:
     assert nothing_is_wrong(case, exchange) == ""
 
@@ -218,6 +218,7 @@ def test_a_fault_changes_what_a_source_tells(kind: str) -> None:
         assert (told.books, told.hours, told.files, told.rest, told.glitches, told.behind) != (after.books, after.hours, after.files, after.rest, after.glitches, after.behind)
 
 
+@pytest.mark.slow
 def test_a_build_without_runs_leaves_what_a_build_with_them_leaves(exchange: Stand, tmp_path: Path) -> None:
     """Between Dagster and these cases lies nothing that decides anything."""
     import dagster as dg

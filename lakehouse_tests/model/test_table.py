@@ -128,6 +128,7 @@ def test_pandera_accepts_good_rows_and_the_schema_is_exact(table: type[Table]) -
         pandera_schema(table).validate(pl.concat([frame, frame.head(1)]))
 
 
+@pytest.mark.slow
 @by_name
 @settings(max_examples=12)
 @given(data=st.data())

@@ -101,6 +101,7 @@ def test_what_a_lake_served_can_be_told_of_every_instant_of_its_life(life: list[
         living.hold()
 
 
+@pytest.mark.slow
 def test_a_witness_that_was_asked_again_and_told_the_same_was_fresh_from_then_on(objects: LakeObjects) -> None:
     """No row shows it: REST's revision of a minute left the hour's sums as they were."""
     living = Living(objects)

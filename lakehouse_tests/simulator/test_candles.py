@@ -24,6 +24,7 @@ MONTHS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "symbol", "month", "header", "unit"), MONTHS)
 def test_a_month_holds_every_invariant_of_its_dialect(client: Client, path: str, symbol: str, month: str, header: bool | None, unit: int) -> None:
     key = kline_key(path, "monthly", symbol, "1m", month)

@@ -16,6 +16,8 @@ from lakehouse.simulator.rowfaults import Source
 
 from .conftest import NOW, Client, kline_key
 
+pytestmark = pytest.mark.slow
+
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 SUMS = ("volume", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume")
 LISTED = datetime(2024, 2, 26, tzinfo=UTC)

@@ -174,6 +174,7 @@ def test_interleaved_rows(own_client: Client) -> None:
     assert own_client.rows(DAY)["open_time"].is_sorted()
 
 
+@pytest.mark.slow
 def test_lagging_listing(own_client: Client) -> None:
     folder = DAY.rpartition("/")[0] + "/"
     before, months = own_client.listing(folder), own_client.listing("data/spot/monthly/klines/ETHUSDT/1m/")

@@ -181,6 +181,7 @@ def test_drift_made_by_hand_is_put_right(lake: Catalogued) -> None:
     assert lake.registered() == cells_of(lake, ("2024-01", BTC), ("2024-02", BTC))
 
 
+@pytest.mark.slow
 def test_a_failure_in_the_middle_of_the_batches_leaves_the_rest_to_the_next_sync(lake: Catalogued, monkeypatch: pytest.MonkeyPatch) -> None:
     markets = [Market("binance", "spot", f"COIN{n}USDT") for n in range(130)]
     for market in markets:

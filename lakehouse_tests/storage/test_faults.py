@@ -26,6 +26,8 @@ from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import BTC, FEBRUARY, candles, minutes
 from lakehouse_tests.storage.fault_proxy import DROP, Fault, FaultProxy, cut, denied, dropped, expired, no_bucket, redirected, signed_for, slow_down, unknown_key
 
+pytestmark = pytest.mark.slow
+
 ROWS = 50
 READS: dict[str, Callable[[Lake], Any]] = {
     "candles": lambda lake: lake.candles(BTC, "2024-02-01", "2024-02-02").height,
@@ -138,6 +140,7 @@ def test_readers_are_told_and_never_get_fewer_rows(proxy: FaultProxy, lake: Lake
         assert read(lake) == ROWS, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READS)
 def test_objects_that_may_be_listed_and_not_read_are_an_error(proxy: FaultProxy, lake: Lake, name: str) -> None:
     """Polars and DuckDB read them by themselves; the ledger is cached and has nothing to ask."""
