@@ -63,7 +63,7 @@ class CandleArchive(ArchiveTable, PublishedCandle):
         *("quote_volume", "taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts"),
     )
     inputs = {"bronze/candle_witness": 0}
-    code_version = 2
+    code_version = 3
 
 
 class CandleWitness(ApiTable, PublishedCandle):
@@ -125,7 +125,7 @@ class Candle(CandleColumns):
     inputs = {"bronze/candle_witness": 0, "bronze/candle_archive": 0, "bronze/candle_api": 0}
     witnesses = frozenset({"bronze/candle_witness"})
     stand_ins = frozenset({"bronze/candle_api"})
-    code_version = 3
+    code_version = 4
 
     source = Column(pl.String, "archive or api: the kind of source the row stands in")
     is_truncated = Column(pl.Boolean, "The candle ends before its minute does: trading stopped within it")

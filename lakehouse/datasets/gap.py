@@ -21,7 +21,7 @@ class Gap(Table):
     key = ("exchange", "market_type", "symbol", "start_time")
     shape = "months"
     inputs = {"silver/candle": 0}
-    code_version = 2
+    code_version = 3
 
     exchange = Column(pl.String, "ccxt id of the exchange")
     market_type = Column(pl.String, "spot, linear or inverse")
