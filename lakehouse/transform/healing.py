@@ -13,7 +13,7 @@ from lakehouse.transform.history import value_columns
 from lakehouse.transform.witness import owners
 
 _NOT_OF_ROWS = ("duplicates", "unreachable", "refused", "unusable", "foreign")  # problems that no row that is served mends, or needs to
-_PROOFS = {"halt": "REST API: a proven halt", "not_listed": "REST API: a proven break of the listing"}
+_PROOFS = {"halt": "a proven halt", "not_listed": "a proven break of the listing"}
 _CONFIRMED = "REST API: the same candles"
 
 
@@ -102,11 +102,13 @@ def _replaced_by(problem: Problem, served: Served) -> str:
     replaced = _of_day(served.rows, time, problem.day).join(stated, on=same, how="anti", nulls_equal=True)
     files = sorted(replaced.filter(pl.col("source") != "api")["source_file"].unique())
     by = files if len(files) == 1 else [f"{len(files)} daily files"] if files else []
-    by += ["REST API"] if (replaced["source"] == "api").any() else []
+    by_rest = ["rows"] if (replaced["source"] == "api").any() else []
     if problem.day:
         day = day_range(problem.day)
-        by += [_PROOFS[run.gap_class] for run in served.gaps if _is_proven(run, *served.life) and run.start < day.end and run.end > day.start]
-    return " and ".join(dict.fromkeys(by))
+        by_rest += dict.fromkeys(_PROOFS[run.gap_class] for run in served.gaps if _is_proven(run, *served.life) and run.start < day.end and run.end > day.start)
+    if by_rest:
+        by.append("REST API" if by_rest == ["rows"] else f"REST API: {' and '.join(by_rest)}")
+    return " and ".join(by)
 
 
 def _states(file: str, day: str, served: Served) -> bool:
