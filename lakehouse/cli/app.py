@@ -189,6 +189,7 @@ def conflicts(
         return
     disputed = frame.filter(variant=1)
     shown = ["open_time", "sources", "decided_by", "is_served", "is_settled", "open", "high", "low", "close", "volume", "trade_count"]
+    shown += ["is_absent"] if frame["is_absent"].any() else []
     rows = frame.select(MARKET_KEY.alias("market"), *shown)
     print_frame(f"{count_of(disputed.height, 'candle')} disputed, {disputed['is_settled'].sum():,} of them settled by a proof", rows, _NARROWER)
 
