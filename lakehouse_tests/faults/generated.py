@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -20,14 +19,15 @@ from lakehouse.defs.io_manager import LakeIOManager, Outcome, StoredCells
 from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import archive_cells, bronze_due, conflict_cells, derived_due, input_ledgers, refresh_markets, rest_cells, silver_cells
 from lakehouse.defs.verifying import ask_in_full, change_by, plan
-from lakehouse.exchanges.rest import RestClient
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.settings import Settings
+from lakehouse.simulator import SimulatedMarket
 from lakehouse.storage.ledger import expected
 from lakehouse.storage.objects import LakeObjects
+from lakehouse_tests.faults.lab import Waits
 from lakehouse_tests.faults.oracle import Known, judge, look
 from lakehouse_tests.faults.told import (
     CLOSE,
@@ -357,9 +357,14 @@ def _behind(told: Told, fault: Fault) -> None:
 
 def told_at(case: Case, now: datetime, is_last: bool) -> Told:
     """What every source tells at an instant."""
-    told = Told.of(EARLY if case.is_early else LISTED, now)
     in_force = [fault for fault in case.faults if fault.during == ALWAYS or (fault.during == LATELY) == is_last]
-    for fault in sorted(in_force, key=lambda fault: not KINDS[fault.kind].is_true):
+    return befallen(EARLY if case.is_early else LISTED, now, *in_force)
+
+
+def befallen(market: SimulatedMarket, now: datetime, *faults: Fault) -> Told:
+    """What every source tells of a market at an instant, with faults."""
+    told = Told.of(market, now)
+    for fault in sorted(faults, key=lambda fault: not KINDS[fault.kind].is_true):
         KINDS[fault.kind].befall(told, fault)
     return told
 
@@ -461,14 +466,14 @@ class Bench:
 @contextmanager
 def bench(stand: Stand, root: Path) -> Iterator[Bench]:
     """A bench whose client never waits, and whose ledgers keep their cache in memory: a third of a small build is reading it from disk."""
-    client, cache = partial(RestClient, sleep=stand.sleep, monotonic=stand.monotonic), dict[str, dict[str, tuple[str, str]]]()
+    cache = dict[str, dict[str, tuple[str, str]]]()
 
     def save(objects: LakeObjects, table: type[Table], entries: Mapping[str, tuple[str, int, str]]) -> None:
         cache[table.name] = {path: (etag, footer) for path, (etag, _, footer) in entries.items()}
 
     ledger = "lakehouse.storage.ledger"
     with (
-        patch("lakehouse.exchanges.rest.RestClient", client),
+        patch("lakehouse.exchanges.rest.RestClient", Waits(stand.advance).client),
         patch(f"{ledger}._save", save),
         patch(f"{ledger}._load", lambda objects, table: cache.get(table.name, {})),
     ):

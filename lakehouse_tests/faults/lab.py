@@ -80,27 +80,29 @@ class Found:
     @property
     def disputes(self) -> list[tuple[str, str]]:
         """Of each disputed candle: the rule, and who states the value that is served."""
-        return [
-            (group["decided_by"][0], group.filter("is_served")["sources"].item() if group["is_served"].any() else "")
-            for group in self.conflicts.partition_by("open_time", maintain_order=True)
-        ]
+        return [(group["decided_by"][0], _served(group)) for group in self.conflicts.partition_by("open_time", maintain_order=True)]
+
+
+def _served(dispute: pl.DataFrame) -> str:
+    served = dispute.filter("is_served")
+    return f"{'no row, by ' * served['is_absent'].item()}{served['sources'].item()}" if served.height else ""
 
 
 @dataclass
-class Lab:
-    """One lake beside one simulated exchange.
+class LakeLab:
+    """One lake beside some exchange.
 
     Attributes:
-        sim: The exchange.
         lake: The lake.
+        instance: Dagster's.
         waited: Time spent waiting for the REST API.
+        reports: Of the newest build.
     """
 
-    sim: Simulator
     lake: LakeServices
     instance: dg.DagsterInstance
     waited: "Waits"
-    reports: list[TableBuild] = field(default_factory=list)
+    reports: list[TableBuild] = field(default_factory=list, init=False)
 
     def build(self, span: tuple[str, str] = FEBRUARY, market: Market = BTC, table: str = "silver/candle") -> list[TableBuild]:
         """Build as `lakehouse build` does."""
@@ -142,21 +144,37 @@ class Lab:
         return [name for name, state in self.lake.ledger("bronze/candle_archive")[cell].inputs.items() if "/" not in name and state != "none"]
 
 
+@dataclass
+class Lab(LakeLab):
+    """One lake beside one simulated exchange.
+
+    Attributes:
+        sim: The exchange.
+    """
+
+    sim: Simulator
+
+
 class Waits:
     """Waiting for a REST API takes no time here, but the exchange's clock and the client's go on by it.
 
     Args:
-        sim: The exchange.
+        advance: Puts the exchange's clock forward.
     """
 
-    def __init__(self, sim: Simulator) -> None:
-        self._sim = sim
+    def __init__(self, advance: Callable[[timedelta], None]) -> None:
+        self._advance = advance
         self.seconds = 0.0
+
+    @property
+    def client(self) -> partial[RestClient]:
+        """Makes clients that wait so."""
+        return partial(RestClient, sleep=self.sleep, monotonic=self.monotonic)
 
     def sleep(self, seconds: float) -> None:
         """Let that much time pass."""
         self.seconds += seconds
-        self._sim.advance(timedelta(seconds=seconds))
+        self._advance(timedelta(seconds=seconds))
 
     def monotonic(self) -> float:
         """A clock that never jumps."""
@@ -164,7 +182,14 @@ class Waits:
 
 
 @contextmanager
-def lab(root: Path, *faults: str, markets: Iterable[SimulatedMarket] = (LISTED,), now: datetime = NOW, behind: timedelta = timedelta(0)) -> Iterator[Lab]:
+def lab(
+    root: Path,
+    *faults: str,
+    markets: Iterable[SimulatedMarket] = (LISTED,),
+    now: datetime = NOW,
+    behind: timedelta = timedelta(0),
+    start: str = "2023-12",
+) -> Iterator[Lab]:
     """A lab.
 
     Args:
@@ -173,11 +198,21 @@ def lab(root: Path, *faults: str, markets: Iterable[SimulatedMarket] = (LISTED,)
         markets: What the exchange lists.
         now: The instant at which the exchange stands still.
         behind: How far this machine's clock is behind the exchange's.
+        start: The first month of the lake.
     """
-    with Simulator(markets=markets, now=now, faults=faults) as sim, dg.DagsterInstance.ephemeral() as instance:
-        waits = Waits(sim)
-        with patch("lakehouse.exchanges.rest.RestClient", partial(RestClient, sleep=waits.sleep, monotonic=waits.monotonic)), patch("lakehouse.exchanges.archive._TRIES", 1):
-            yield Lab(sim, lake_at(root, sim.url, lambda: sim.now - behind), instance, waits)
+    with Simulator(markets=markets, now=now, faults=faults) as sim, equipped(Waits(sim.advance)) as (instance, waits):
+        yield Lab(lake_at(root, sim.url, lambda: sim.now - behind, start), instance, waits, sim)
+
+
+@contextmanager
+def equipped(waits: Waits) -> Iterator[tuple[dg.DagsterInstance, Waits]]:
+    """Runs that are forgotten, and clients that lose no time."""
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        patch("lakehouse.exchanges.rest.RestClient", waits.client),
+        patch("lakehouse.exchanges.archive._TRIES", 1),
+    ):
+        yield instance, waits
 
 
 def versions(lake: LakeServices) -> dict[str, str]:

@@ -7,7 +7,7 @@ import polars as pl
 from lakehouse.cli.verifying import verify
 from lakehouse.model.result import GapRun
 from lakehouse_tests.faults.cases import HALT, as_clean, built, case, other_values
-from lakehouse_tests.faults.lab import BTC, MONTHLY, ROWS, Found, Lab, lab
+from lakehouse_tests.faults.lab import BTC, MONTHLY, ROWS, Found, LakeLab, lab
 from lakehouse_tests.making import MICRO, MINUTE
 
 MISALIGNED = 1000
@@ -197,10 +197,10 @@ def _(root: Path) -> Found:
 # --- what `lakehouse verify` adds ---------------------------------------------------------------------------------------
 
 
-def verified(it: Lab) -> Found:
+def verified(it: LakeLab) -> Found:
     """What a reader finds after `lakehouse verify`."""
     said = verify(it.lake, it.instance, [BTC], None, budget=100)
-    assert (said.failed, said.left, [one.evidence for one in said.verified]) == ({}, 0, ["totals"]), "of the row that REST alone states, nobody else says the same"
+    assert (said.failed, said.left, [one.evidence for one in said.verified]) == ({}, 0, ["totals"]), "of rows that REST alone states, nobody else says the same"
     it.reports = []
     return it.found()
 

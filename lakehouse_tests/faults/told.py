@@ -6,7 +6,6 @@ the simulated exchange; a fault changes the book of one or several sources, or w
 
 import hashlib
 import threading
-import time
 import zipfile
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
@@ -68,6 +67,7 @@ EARLY = SimulatedMarket("spot", "BTCUSDT", "BTC", "USDT", Decimal(45_000), 40, 2
 OTHER_EARLY = SimulatedMarket("spot", "ETHUSDT", "ETH", "USDT", Decimal(2_600), 400, 2, 4, at("2024-02-17"))
 OTHER = replace(OTHER_EARLY, listed=LISTED.listed)
 _INTEGERS = (OPEN_TIME, CLOSE_TIME, COUNT)
+_BUSY = "Internal error; unable to process your request. Please try again."
 
 
 @cache
@@ -111,7 +111,7 @@ class Told:
         books: The rows of each source; those of `HOURS` are the minutes its candles are made of.
         hours: Candles of hours that are not made of those: by hour; empty where the hour is withheld.
         files: What is wrong with a file, by period.
-        rest: What is wrong with REST as a whole: `down`, or an error's code.
+        rest: What is wrong with REST as a whole: `down`, or an error's code; `1m down` if it only gives no minutes.
         glitches: What is wrong with one answer for candles of an interval: by interval and number of the answer.
         behind: How many finished minutes REST does not have yet.
         invented: Rows of minutes in which nothing was traded, by source and minute.
@@ -299,14 +299,16 @@ class Desk:
         """As the simulated exchange's."""
         endpoint = path.rpartition("/")[2]
         if any(told.rest == "down" for told in self.told):
-            raise RestError(-1001, "Internal error; unable to process your request. Please try again.", 503)
+            raise RestError(-1001, _BUSY, 503)
         if endpoint == "time":
             return {"serverTime": int(self.now.timestamp() * 1000)}, {}
         if endpoint == "exchangeInfo":
             known = [told.market for told in self.told if told.rest != "-1121"]
             return exchange_info("spot", known, int(self.now.timestamp() * 1000)), {}
         told = next((told for told in self.told if told.market.symbol == query["symbol"]), None)
-        if told is None or told.rest:
+        if told is not None and told.rest == f"{query['interval']} down":
+            raise RestError(-1001, _BUSY, 503)
+        if told is None or (told.rest and not told.rest.endswith("down")):
             raise RestError(int(told.rest if told else -1121), "Invalid symbol.")
         return self._klines(told, query), {}
 
@@ -344,13 +346,11 @@ class Stand:
         server: The port.
         shelf: The archive.
         desk: The REST API.
-        waited: Seconds that its client waited, which took no time.
     """
 
     server: ExchangeServer
     shelf: Shelf
     desk: Desk
-    waited: float = 0.0
 
     @property
     def url(self) -> str:
@@ -362,15 +362,10 @@ class Stand:
         self.desk.open(list(told))
         self.shelf.fill({key: body for each in told for key, body in files_of(each).items()}, self.desk.now)
 
-    def sleep(self, seconds: float) -> None:
-        """Let time pass at once."""
-        self.waited += seconds
+    def advance(self, step: timedelta) -> None:
+        """Put the exchange's clock forward."""
         for told in self.desk.told:
-            told.now += timedelta(seconds=seconds)
-
-    def monotonic(self) -> float:
-        """A clock that never jumps."""
-        return time.monotonic() + self.waited
+            told.now += step
 
     def klines_asked(self) -> list[str]:
         """Requests for ranges of candles since this was last asked; that for a market's very first one is none."""
