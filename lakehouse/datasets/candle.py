@@ -17,6 +17,7 @@ from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.transform.absences import Answered
 from lakehouse.transform.asking import merged, was_asked_after
 from lakehouse.transform.contradictions import find_contradictions
+from lakehouse.transform.disputes import TWO_VALUES
 from lakehouse.transform.doubt import Doubt, days_in_doubt
 from lakehouse.transform.gaps import find_gaps
 from lakehouse.transform.healing import Served, confirmed_times, explained_slots, judge_problems
@@ -186,7 +187,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         asked_until,
         market.listed,
         market.delisted,
-        settled.unserved["open_time"],
+        settled.unserved.filter(rule=TWO_VALUES)["open_time"],
         asked,
         sources["api"]["open_time"] if "api" in sources else None,
         good.filter("is_truncated").select("open_time", "close_time"),
@@ -276,13 +277,12 @@ def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFr
 
 
 def contradicted(bronze: BronzeCells) -> list[TimeRange]:
-    """Hours in which the rows that would be served contradict a witness, though it and the API answered: what the API is asked again."""
-    witness, asked = _witness(bronze), bronze[CandleApi.name].facts.asked
-    judged = _reconciled(bronze, _sources(bronze), witness).judged
-    if judged is None:
-        return []
-    wrong = [TimeRange(start, start + HOUR) for start in judged.filter(~pl.col("agrees"))["open_time"]]
-    return [part for hour in merged(wrong) for asking in asked if asking.is_of_candles and (part := hour.overlap(asking.start, asking.end))]
+    """What the API is asked again though it answered: hours in which the rows that would be served contradict a witness, and days on which most differ from its own."""
+    asked = bronze[CandleApi.name].facts.asked
+    settled = _reconciled(bronze, _sources(bronze), _witness(bronze))
+    hours = settled.judged.filter(~pl.col("agrees"))["open_time"] if settled.judged is not None else ()
+    wrong = [*(TimeRange(start, start + HOUR) for start in hours), *map(day_range, settled.wholesale)]
+    return [part for span in merged(wrong) for asking in asked if asking.is_of_candles and (part := span.overlap(asking.start, asking.end))]
 
 
 def _to_silver(rows: pl.DataFrame, market: MarketFacts) -> pl.DataFrame:

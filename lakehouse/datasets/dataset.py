@@ -69,7 +69,7 @@ class Dataset:
         api: The bronze table of rows by REST, for the open tail and what the archive leaves in doubt; None if there is none.
         conflicts: Every variant of every disputed key of a cell, as rows of `silver/conflict` without the market's columns; pure.
         unsettled: Days on which files of the archive disagree and no proof decides, given all their rows and the witness's cell; pure.
-        contradicted: Ranges that the API answered and that contradict the witness all the same; pure.
+        contradicted: Ranges that the API answered and that contradict the witness, or the archive wholesale, all the same; pure.
     """
 
     silver: type[Table]

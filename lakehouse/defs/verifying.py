@@ -151,10 +151,12 @@ def _ask_api(lake: LakeServices, dataset: Dataset, exchange: Exchange, client: R
 
 def note_failure(answers: Answers) -> Callable[[StoredCell | None], CellResult]:
     """The change to a cell that was not answered: when it was asked about in vain, so that the next verification begins elsewhere, and nothing else."""
+    # What was answered by something else is not left open: no build needs it.
+    failed = [replace(asking, outcome="unreachable") if asking.outcome == "short" else asking for asking in answers.failed]
 
     def change(stored: StoredCell | None) -> CellResult:
         rows, facts = (stored.rows.select(answers.table.names()), stored.record.facts) if stored else (answers.table.empty(), CellFacts())
-        return CellResult(rows, stored.record.inputs if stored else {}, replace(facts, asked=with_answers(facts.asked, answers.failed)))
+        return CellResult(rows, stored.record.inputs if stored else {}, replace(facts, asked=with_answers(facts.asked, failed)))
 
     return change
 

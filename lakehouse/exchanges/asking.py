@@ -230,8 +230,7 @@ def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: 
             if why and time.monotonic() < again_at:
                 raise why
             answer = client.candles(cell.own_market, interval, span, question.before, question.after)
-            rows = _with_lineage(table, answer, client.api.url)
-            told += [(rows.filter(pl.col("open_time").is_between(part.start, part.end, closed="left")), part) for part in _usable(answer, interval)]
+            told += [(_with_lineage(table, answer.rows, part, client.api.url), part) for part in _usable(answer, interval)]
             if answer.unusable:
                 failed += [Asked(start, min(start + interval.delta, answer.asked.end), answer.asked.at, "short") for start in answer.unusable]
                 problems.append(Problem(str(span), "unusable", f"{count_of(len(answer.unusable), 'row')} could not be read, the first of {answer.unusable[0]:%Y-%m-%d %H:%M}"))
@@ -262,12 +261,13 @@ def _usable(answer: RestAnswer, interval: Interval) -> Iterator[Asked]:
         yield Asked(part.start, part.end, told.at, "rows" if has_rows else "empty", before, after)
 
 
-def _with_lineage(table: type[ApiTable], answer: RestAnswer, url: str) -> pl.DataFrame:
-    rows = answer.rows
+def _with_lineage(table: type[ApiTable], answered: pl.DataFrame, part: Asked, url: str) -> pl.DataFrame:
+    """The rows of a part of an answer. Each part has a hash of its own: a history takes rows of one hash and instant for one reading, and keeps the last."""
+    rows = answered.filter(pl.col("open_time").is_between(part.start, part.end, closed="left"))
     return rows.with_columns(
         source=pl.lit("api"),
         source_file=pl.lit(url),
         source_sha256=pl.lit(hashlib.sha256(rows.write_csv().encode()).hexdigest()),
-        fetched_at=pl.lit(answer.asked.at).cast(UTC_TIME),
+        fetched_at=pl.lit(part.at).cast(UTC_TIME),
         is_removed=pl.lit(False),
     ).select(table.names())

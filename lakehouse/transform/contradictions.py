@@ -31,7 +31,7 @@ def find_contradictions(
     found: list[Contradiction] = []
     if judged is not None:
         wrong = judged.filter(~pl.col("agrees"), pl.col("open_time") + length <= asked_until)
-        alien = _alien_days(judged)
+        alien = _alien_days(judged) if wrong.height else frozenset[str]()
         found = [
             Contradiction(start, start + length, "witness", tuple(differs), f"{start:%Y-%m-%d}" in alien) for start, differs in wrong.select("open_time", "differs").iter_rows()
         ]

@@ -12,7 +12,7 @@ from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.absences import Answered, Mended, mend, silent
 from lakehouse.transform.disputes import PRECEDENCE, TWO_VALUES, UNSETTLED, WHOLESALE, settle
 from lakehouse.transform.history import value_columns
-from lakehouse.transform.witness import HOUR, judge
+from lakehouse.transform.witness import HOUR, judge, owners
 
 # In whose name a row is served that several sources state: published files outlast answers, and the dailies are the finer ones.
 STANDS_IN = ("daily", "monthly", "api")
@@ -202,15 +202,15 @@ def _with_absences(
     alone = stacked.join(ruled.select(by).unique(), on=by, how="anti").sort([*by, *values, "source_file"])
     fresh = _ruled(_variants(alone, by, values)).with_columns(rule=pl.lit("witness"))
     told = pl.concat([ruled, fresh.select(ruled.columns)])
-    chosen = pl.lit(None, pl.String)
-    for hour in mended:
-        chosen = pl.when((pl.col(time) >= hour.hour) & (pl.col(time) < hour.hour + length) & pl.lit(hour.source is not None)).then(pl.lit(hour.source)).otherwise(chosen)
-    is_absent = pl.col(time).is_in(absent.implode())
-    by_source = pl.col("sources").list.contains(chosen)
+    by_hour = {hour.hour: hour.source for hour in mended}
+    owned = owners(told[time], pl.Series(list(by_hour), dtype=ruled.schema[time]), length)
+    told = told.with_columns(chosen=owned.replace_strict(list(by_hour), list(by_hour.values()), default=None, return_dtype=pl.String))
+    is_absent, is_chosen = pl.col(time).is_in(absent.implode()), pl.col("sources").list.contains(pl.col("chosen")).fill_null(False)
+    is_decided = is_absent | is_chosen.any().over(by)  # a source may lack a key of which another one has two values: that is none the wiser
     told = told.with_columns(
-        rule=pl.when(is_absent | chosen.is_not_null()).then(pl.lit("witness")).otherwise("rule"),
-        is_served=pl.when(is_absent).then(False).when(chosen.is_not_null()).then(by_source).otherwise("is_served"),
-    )
+        rule=pl.when(is_decided).then(pl.lit("witness")).otherwise("rule"),
+        is_served=pl.when(is_absent).then(False).when(is_decided & pl.col("chosen").is_not_null()).then(is_chosen).otherwise("is_served"),
+    ).drop("chosen")
     lacking = silent(sources, time, asked)
     nobody = (
         pl.concat([alone.select(time, "fetched_at"), ruled.filter(pl.col(time).is_in(absent.implode())).select(time, "fetched_at")])

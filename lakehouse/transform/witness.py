@@ -39,14 +39,15 @@ def judge(rows: pl.DataFrame, witness: pl.DataFrame, length: timedelta = HOUR, a
 
     Returns:
         One row per witness candle, and per `length` from 00:00 UTC with rows but without one, in order: `open_time`,
-        `row_count`, `agrees` (null where nobody says anything: outside what was answered, and before the first and
-        after the last witness candle) and `differs` (names of the columns that differ; `open_time` where the witness
-        has no candle).
+        `row_count`, `agrees` (null where nobody says anything: where the witness has no candle, outside what it
+        answered, or where no answers are told before the first and after the last candle) and `differs` (names of the
+        columns that differ; `open_time` where the witness has no candle).
     """
     owned = rows.with_columns(owners(rows["open_time"], witness["open_time"], length))
     totals = hold(owned.rename({"owner": "hour"}), ["hour"], witness)
+    among = [(pl.col("hour") >= span.start) & (pl.col("hour") + length <= span.end) for span in answered]
     inside = pl.col("hour").is_between(witness["open_time"].min(), witness["open_time"].max()).fill_null(False)
-    speaks = pl.any_horizontal(inside, *((pl.col("hour") >= span.start) & (pl.col("hour") + length <= span.end) for span in answered))
+    speaks = pl.any_horizontal("is_witnessed", *(among or [inside]))  # between two answers an hour may be open
     return totals.sort("hour").select(pl.col("hour").alias("open_time"), "row_count", pl.when(speaks).then(pl.col("differs").list.len() == 0).alias("agrees"), "differs")
 
 

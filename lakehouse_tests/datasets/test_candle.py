@@ -5,11 +5,11 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from lakehouse.datasets.candle import Candle, CandleApi, CandleArchive, conflicts, doubt, refine
+from lakehouse.datasets.candle import Candle, CandleApi, CandleArchive, conflicts, contradicted, doubt, refine
 from lakehouse.datasets.dataset import BronzeCell
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
-from lakehouse.model.result import CellFacts, CellResult, GapRun, Problem
+from lakehouse.model.result import Asked, CellFacts, CellResult, GapRun, Problem
 from lakehouse.transform.doubt import Doubt
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, MICRO, MINUTE, NOW, at, bronze, candles, facts, minutes
 
@@ -143,3 +143,15 @@ def test_bronze_can_hold_two_rows_that_differ_in_any_one_value(name: str) -> Non
     row = bronze(DAY[:1], contracts=1.0).with_columns(taker_buy_contracts=pl.lit(1.0))
     other = {pl.Float64: pl.lit(1.25), pl.Int64: pl.lit(3, pl.Int64), pl.String: pl.lit("other")}.get(row.schema[name], pl.col(name) + MICRO)  # type: ignore[call-overload]
     assert CandleArchive.conform(pl.concat([row, row.with_columns(other.alias(name))]), None).height == 2
+
+
+def test_a_day_that_the_api_states_wholly_otherwise_is_asked_again_and_its_own_rows_are_absent() -> None:
+    """It may have been a slip; no witness has to say so."""
+    other = bronze(DAY, "api", open=50.0, high=51.0, low=49.0, close=50.5)
+    asked = CellFacts(asked=(Asked(DAY[0], at("2024-02-06"), NOW, "rows", DAY[0] - MINUTE, at("2024-02-06")),))
+    bronze_of = {CandleArchive.name: BronzeCell(bronze([*DAY[:5], *DAY[6:]]), "v1", CellFacts(asked_until=at("2024-02-06"))), CandleApi.name: BronzeCell(other, "v1", asked)}
+    assert [(span.start, span.end) for span in contradicted(bronze_of)] == [(DAY[0], at("2024-02-06"))]
+    found = refine(bronze_of, FEBRUARY, facts(listed="2024-02-05"))
+    assert [(run.gap_class, run.start, run.slot_count) for run in found.facts.gaps[1:]] == [("absent", DAY[5], 1)], "of class conflict is what has two values"
+    assert (found.facts.evidence, found.rows.height) == ("contradicted", 1439)
+    assert contradicted({**bronze_of, CandleApi.name: BronzeCell(bronze(DAY, "api"), "v1", asked)}) == []

@@ -124,3 +124,13 @@ def test_what_was_asked_in_vain_is_all_that_is_noted(tmp_path: Path, api: Canned
         kept = run.lake.ledger("bronze/candle_api")[cell].facts
         assert [asked for asked in kept.asked if asked.outcome != "refused"] == list(before[cell].facts.asked)
         assert (kept.problems, kept.revised_at, kept.answered_at) == (before[cell].facts.problems, before[cell].facts.revised_at, before[cell].facts.answered_at)
+
+
+@pytest.mark.parametrize("answer", [(200, {}), (200, [[1, 2]])])
+def test_what_was_answered_by_something_else_is_noted_once_and_left_open_for_no_build(tmp_path: Path, api: Canned, answer: Answer) -> None:
+    run = Run(tmp_path, api, [ODD, ZZZ], MONTHS[:2])
+    api.answers["klines"] = by_symbol({"ODD": answer})
+    for _ in range(2):
+        assert of(run.verify()[1]) == {"ODD": 2}
+        noted = {cell: record.facts.asked for cell, record in run.lake.ledger("bronze/candle_api").items() if cell.market == ODD}
+        assert [[(asked.span, asked.outcome) for asked in listed] for listed in noted.values()] == [[(cell.window, "unreachable")] for cell in noted]

@@ -17,6 +17,7 @@ from lakehouse.model.errors import RestBannedError, RestQuestionError, RestUnrea
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
+from lakehouse.storage.tables import CellRecord, StoredCell
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, NOW, at, minutes
 
 from .canned import INFO, PORTAL, Canned, canned, milliseconds, row
@@ -177,6 +178,20 @@ def test_a_row_that_cannot_be_used_is_named_and_loses_no_other(api: Canned, mark
     assert (opens(answer.rows), answer.unusable) == (without(3), (TEN[3],))
     assert answer.rows.equals(good.filter(pl.col("open_time") != TEN[3])), "the values of the others are what they were"
     assert (answer.asked.start, answer.asked.end, answer.asked.outcome) == (SPAN.start, SPAN.end, "rows")
+
+
+@pytest.mark.parametrize("bad", [(3,), (2, 5, 8), (0, 9)])
+def test_rows_before_and_behind_one_that_cannot_be_used_are_all_kept(api: Canned, bad: tuple[int, ...]) -> None:
+    """Also where they are asked for again, and the same is answered."""
+    for number in bad:
+        api.rows[number] = row(TEN[number], (5, "NaN"))
+    stored: StoredCell | None = None
+    for _ in range(2):
+        ((_, answers),) = ask(CandleApi, Binance(None, api.url), {FEBRUARY: [Question(SPAN)]}, MINUTE, lambda: NOW)
+        result = answers.change(stored)
+        assert sorted(opens(result.rows)) == without(*bad)
+        assert sum((asked.end - asked.start) // MINUTE.delta for asked in result.facts.asked if asked.is_of_candles) == 10 - len(bad)
+        stored = StoredCell(result.rows, CellRecord(FEBRUARY, "", "", 0, "", 10, None, None, {}, 1, 0, result.facts))
 
 
 @pytest.mark.parametrize("fields", [1, 5, 11, 13])

@@ -67,6 +67,9 @@ FOUND: dict[str, Case] = {
     "a page without its first row, once": Case((DAY, Fault("answer", ("1m",), text="first row"))),
     "a row of REST that is no number": Case((DAY, Fault("no number", (MINUTES,), 2000, text="NaN"))),
     "no number in the files and at REST": Case((Fault("no number", FILES_AND_MINUTES, 66, text="NaN"), Fault("no number", ARCHIVE, 396, 2, "inf", "at first"))),
+    "a minute and its hour that are no numbers at REST, of a lost day": Case((Fault("no number", REST, 1501, text="NaN"), Fault("lost", ARCHIVE, 1440, 1440))),
+    "a minute and its hour that are no numbers at REST, and no files": Case((Fault("no number", REST, 2941, text="inf"), Fault("file", ("2024-02", "2024-02-29"), text="absent"))),
+    "an hour that is no number, and minutes that REST alone lacks": Case((Fault("no number", (HOURS,), 1501, text="NaN"), Fault("lost", (MINUTES, MONTHLY), 1500, 60))),
     "REST ten minutes behind while the month is open": Case((Fault("behind", (MINUTES,), count=40),), is_open=True),
     "eight days that the hours show as traded": Case((Fault("lost", FILES_AND_MINUTES, 2000, 8 * 1440),), is_early=True),
     "a halt of today, whose hours nobody was asked about": Case((Fault("halt", SOURCES, 3130, 17),), is_open=True),
@@ -77,6 +80,8 @@ FOUND: dict[str, Case] = {
     "a day of swapped volumes, and a market unknown to REST": Case((Fault("swapped volumes", ARCHIVE, 1441, 1439), UNKNOWN)),
     "swapped volumes in the files, and an empty page": Case((Fault("swapped volumes", ARCHIVE, 1441, 60), Fault("answer", ("1m",), text="empty"))),
     "swapped volumes wherever minutes are": Case((Fault("swapped volumes", FILES_AND_MINUTES, 1699, 60), Fault("row between", (MINUTES,), 3718))),
+    # One family contradicting wholesale.
+    "a minute that files lack, and another market at REST": Case((Fault("other market", (MINUTES,), count=100_000), Fault("lost", ARCHIVE, 1500)), is_repeated=True),
     # Presence against absence.
     "a row between two in the monthly file": Case((Fault("row between", (MONTHLY,), 2000),)),
     "rows between in both files": Case((Fault("row between", ARCHIVE, 2000, 4),)),

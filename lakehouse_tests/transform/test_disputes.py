@@ -157,6 +157,33 @@ def test_values_and_absences_of_one_hour_are_decided_together() -> None:
     assert mixed.rows["trade_count"].sum() == 118 * 7 + 9, "the row that daily lacks goes, the value of monthly stays"
 
 
+def test_an_hour_that_the_witness_left_open_denies_no_row() -> None:
+    """Its candle could not be read: answered is what lies before and behind, and that no source but one has the rows proves nothing."""
+    times = minutes("2024-02-05", 180)
+    whole, stated = rows_of("monthly", {}, times), hours(rows_of("monthly", {}, times))
+    middle = pl.col("open_time").is_between(times[60], times[119])
+    answered = [TimeRange(times[0], times[60]), TimeRange(times[120], times[179] + MINUTE)]
+    for others in ({}, {"daily": rows_of("daily", {}, times)}):
+        held = {"monthly": whole, "api": rows_of("api", {}, times).filter(~middle), **others}
+        asked = [Answered(TimeRange(times[0], times[179] + MINUTE), NOW)]
+        settled = reconcile(held, KEY, stated.filter(~middle), answered=answered, asked=asked)
+        assert (settled.rows.height, settled.conflict_count) == (180, 0)
+        assert settled.judged is not None
+        assert settled.judged["agrees"].to_list() == [True, None, True]
+
+
+def test_absences_that_decide_an_hour_leave_a_key_with_two_values_in_one_source_undecided() -> None:
+    """The daily file, which the hour equals, lacks the key, too: there is no value to serve, and none is said to be settled."""
+    daily, other = without(rows_of("daily", {}), 5, 6), rows_of("monthly", {5: {"close": 100.5}}).filter(open_time=TIMES[5])
+    settled = reconcile({"monthly": pl.concat([rows_of("monthly", {}), other]), "daily": daily}, KEY, hours(daily))
+    assert settled.conflicts.select("open_time", "rule", "is_served", "is_absent").rows() == [
+        *[(TIMES[5], "two_values_in_one_source", False, False)] * 2,
+        (TIMES[6], "witness", False, False),
+        (TIMES[6], "witness", True, True),
+    ]
+    assert (settled.rows.height, settled.unsettled_count, settled.unserved["open_time"].to_list()) == (118, 1, [TIMES[5]] * 2)
+
+
 # --- one family against another -----------------------------------------------------------------------------------------
 
 
