@@ -1,7 +1,7 @@
 """1m candles: bronze as published, silver as one truth."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import ClassVar, NamedTuple
 
@@ -11,13 +11,13 @@ from lakehouse.datasets.dataset import ApiTable, ArchiveTable, BronzeCell, Bronz
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
 from lakehouse.model.interval import MINUTE
-from lakehouse.model.result import CellFacts, CellResult, GapRun, Problem
+from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.transform.absences import Answered
 from lakehouse.transform.asking import merged, was_asked_after
 from lakehouse.transform.contradictions import find_contradictions
-from lakehouse.transform.disputes import TWO_VALUES
+from lakehouse.transform.disputes import TWO_VALUES, WHOLESALE
 from lakehouse.transform.doubt import Doubt, days_in_doubt
 from lakehouse.transform.gaps import find_gaps
 from lakehouse.transform.healing import Served, confirmed_times, explained_slots, judge_problems
@@ -180,6 +180,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     asked = bronze[CandleApi.name].facts.asked if CandleApi.name in bronze else ()
     ends = [part.facts.asked_until for part in bronze.values() if part.facts.asked_until]
     asked_until = cell.window.clip(max([*ends, *(asking.end for asking in asked if asking.is_answer)], default=cell.window.start))
+    is_whole = good.height * MINUTE.delta >= asked_until - cell.window.start
     gaps = find_gaps(
         good["open_time"],
         cell.window,
@@ -191,16 +192,22 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         asked,
         sources["api"]["open_time"] if "api" in sources else None,
         good.filter("is_truncated").select("open_time", "close_time"),
-        confirmed_hours(judged, witness.answered) if witness and judged is not None else None,
+        confirmed_hours(judged, witness.answered) if witness and judged is not None and not is_whole else None,
     )
-    contradictions = find_contradictions(judged, asked_until, settled.wholesale, [name for name in PublishedCandle.names() if name not in _KEY])
+    contradictions = find_contradictions(judged, asked_until, settled.wholesale, _differing(settled))
     problems = tuple(problem for part in bronze.values() for problem in part.facts.problems)
+    if problems:
+        explained, confirmed = explained_slots(gaps, MINUTE.delta, market.listed, market.delisted), confirmed_times(served, sources, _KEY, judged)
+        found = _days_in_doubt(served, cell, market, bronze.get(CandleWitness.name) if witness else None, explained, confirmed)
+        doubts = [day for day in found if day_range(day).end <= asked_until]
+        unsettled_days = set(settled.conflicts.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
+        problems = judge_problems(problems, Served(served, sources, _KEY, gaps, (market.listed, market.delisted), doubts, unsettled_days, judged is not None))
     facts = CellFacts(
         gaps=gaps,
         conflict_count=settled.conflict_count,
         evidence=evidence(served, sources, _KEY, judged, bool(contradictions)),
         asked_until=asked_until,
-        problems=_healed(problems, served, sources, gaps, asked_until, settled, judged, cell, market, bronze.get(CandleWitness.name) if witness else None),
+        problems=problems,
         unsettled_count=settled.unsettled_count,
         conflict_digest=hashlib.sha256(settled.conflicts.write_csv().encode()).hexdigest()[:32] if settled.conflict_count else "",
         contradictions=contradictions,
@@ -247,26 +254,12 @@ def _reconciled(bronze: BronzeCells, sources: Mapping[str, pl.DataFrame], witnes
     return reconcile(sources, _KEY, rows, is_sound=_IS_SOUND, answered=answered, asked=asked, said_at=said_at)
 
 
-def _healed(
-    problems: Sequence[Problem],
-    served: pl.DataFrame,
-    sources: Mapping[str, pl.DataFrame],
-    gaps: Sequence[GapRun],
-    asked_until: datetime,
-    settled: Reconciled,
-    judged: pl.DataFrame | None,
-    cell: Cell,
-    market: MarketFacts,
-    witness: BronzeCell | None,
-) -> tuple[Problem, ...]:
-    """Problems as what is served leaves them."""
-    if not problems:
-        return ()
-    explained = explained_slots(gaps, MINUTE.delta, market.listed, market.delisted)
-    found = _days_in_doubt(served, cell, market, witness, explained, confirmed_times(served, sources, _KEY, judged))
-    doubts = [day for day in found if day_range(day).end <= asked_until]
-    unsettled = set(settled.conflicts.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
-    return judge_problems(problems, Served(served, sources, _KEY, gaps, (market.listed, market.delisted), doubts, unsettled))
+def _differing(settled: Reconciled) -> list[str]:
+    """The columns in which REST contradicts the archive wholesale; `open_time` where it has no such candles."""
+    alien = settled.conflicts.filter(rule=WHOLESALE)
+    values = [name for name in PublishedCandle.names() if name not in _KEY]
+    counts = alien.group_by(_KEY).agg(pl.col(values).n_unique()).select(pl.col(values).max())
+    return [name for name in values if alien.height and counts[name].item() > 1] or list(_KEY)
 
 
 def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFrame:

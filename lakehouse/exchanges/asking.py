@@ -72,9 +72,10 @@ def witness_is_due(cell: Cell, record: CellRecord | None, market: MarketFacts | 
 
 
 def _final(asked: Sequence[Asked], market: MarketFacts | None, now: datetime) -> list[Asked]:
-    """Askings that need no other. That a market which trades is unknown, or a question refused, does not last: it is asked again the day after."""
+    """Askings that need no other. That a market which has not ended is unknown, or a question refused, does not last: it is asked again the day after."""
     ended = market is not None and market.delisted is not None
-    return [asking for asking in asked if asking.outcome not in ("unknown", "refused") or ended or now - asking.at < _UNKNOWN_FOR]
+    lasting = ("rows", "empty", "short", "unreachable", *(["unknown"] if ended else []))
+    return [asking for asking in asked if asking.outcome in lasting or now - asking.at < _UNKNOWN_FOR]
 
 
 @dataclass(frozen=True, slots=True)

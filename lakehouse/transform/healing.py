@@ -54,6 +54,7 @@ class Served:
         life: From the market's listing to its delisting.
         doubts: Days on which the rows do not pass the judgement that puts a day in doubt.
         unsettled: Days with a dispute that no proof decided.
+        is_witnessed: Whether the rows were held against a witness.
     """
 
     rows: pl.DataFrame
@@ -63,6 +64,7 @@ class Served:
     life: tuple[datetime, datetime | None]
     doubts: Collection[str]
     unsettled: Collection[str]
+    is_witnessed: bool = True
 
 
 def judge_problems(problems: Sequence[Problem], served: Served) -> tuple[Problem, ...]:
@@ -82,6 +84,8 @@ def judge_problems(problems: Sequence[Problem], served: Served) -> tuple[Problem
     def healed_by(problem: Problem) -> str:
         if problem.day in bad if problem.day else bad:
             return ""
+        if problem.kind == "witness" and not served.is_witnessed:
+            return ""  # the one who found it has not spoken since
         by = _replaced_by(problem, served)
         if not problem.day:
             return problem.healed_by or by or _confirmed_by(problem, served)

@@ -154,4 +154,5 @@ def test_a_day_that_the_api_states_wholly_otherwise_is_asked_again_and_its_own_r
     found = refine(bronze_of, FEBRUARY, facts(listed="2024-02-05"))
     assert [(run.gap_class, run.start, run.slot_count) for run in found.facts.gaps[1:]] == [("absent", DAY[5], 1)], "of class conflict is what has two values"
     assert (found.facts.evidence, found.rows.height) == ("contradicted", 1439)
+    assert [(one.source, one.columns, one.is_wholesale) for one in found.facts.contradictions] == [("api", ("open", "high", "low", "close"), True)]
     assert contradicted({**bronze_of, CandleApi.name: BronzeCell(bronze(DAY, "api"), "v1", asked)}) == []

@@ -1,5 +1,7 @@
 """Healed is what is served rightly, and the healer is who made it so."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
@@ -60,6 +62,13 @@ def test_rows_that_nobody_replaced_are_healed_only_by_who_states_them_too() -> N
     said = Problem(SHORT.subject, "variants", "", "daily.zip", DAY)
     assert healer(said, monthly=MONTHLY, daily=DAILY) == "daily.zip"
     assert healer(said, monthly=MONTHLY, daily=DAILY[1:]) == "", "it does not state what is served"
+
+
+def test_what_a_witness_found_is_not_healed_before_it_has_spoken_again() -> None:
+    found = Problem(SHORT.subject, "witness", "", "daily.zip", DAY)
+    served = Served(DAILY, {"daily": DAILY}, KEY, (), LIFE, (), ())
+    assert [problem.healed_by for problem in judge_problems([found], served)] == ["daily.zip"]
+    assert [problem.healed_by for problem in judge_problems([found], replace(served, is_witnessed=False))] == [""]
 
 
 def test_a_problem_of_a_whole_month_is_healed_if_all_of_it_is() -> None:
