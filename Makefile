@@ -4,7 +4,7 @@ BIN := .venv/bin
 # What measures coverage, in CI
 COVERAGE ?=
 
-# How many seeds of generated faults `make test-long` runs: a third of a second of CPU each
+# How many seeds of generated faults `make test-long` runs: about a second of CPU each
 GENERATED ?= 5000
 
 .PHONY: setup demo demo-aws test test-slow test-long ui check docs benchmark

@@ -13,7 +13,7 @@ from lakehouse_tests.making import NOW
 
 CLOSED = "http://127.0.0.1:9"  # nothing listens there: a test that forgets to say where to look is refused at once
 _KEPT = ("LAKEHOUSE_REAL_DATA",)
-_LONGEST = ("test_ui.py", "test_builds_on_s3.py", "test_refresh.py", "test_faults.py", "test_determinism.py", "test_end_to_end.py")
+_LONGEST = ("test_ui.py", "test_builds_on_s3.py", "test_refresh.py", "test_generated.py", "test_faults.py", "test_determinism.py", "test_end_to_end.py")
 
 settings.register_profile("lakehouse", max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lakehouse")
