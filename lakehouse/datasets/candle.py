@@ -198,10 +198,10 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     problems = tuple(problem for part in bronze.values() for problem in part.facts.problems)
     if problems:
         explained, confirmed = explained_slots(gaps, MINUTE.delta, market.listed, market.delisted), confirmed_times(served, sources, _KEY, judged)
-        found = _days_in_doubt(served, cell, market, bronze.get(CandleWitness.name) if witness else None, explained, confirmed)
+        found = doubt(served, cell, market, bronze.get(CandleWitness.name) if witness else None, explained, confirmed)
         doubts = [day for day in found if day_range(day).end <= asked_until]
-        unsettled_days = set(settled.conflicts.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
-        problems = judge_problems(problems, Served(served, sources, _KEY, gaps, (market.listed, market.delisted), doubts, unsettled_days, judged is not None))
+        life = (market.listed, market.delisted)
+        problems = judge_problems(problems, Served(served, sources, _KEY, gaps, life, doubts, _unsettled_days(settled), judged is not None))
     facts = CellFacts(
         gaps=gaps,
         conflict_count=settled.conflict_count,
@@ -288,31 +288,37 @@ def _to_silver(rows: pl.DataFrame, market: MarketFacts) -> pl.DataFrame:
     ).select(Candle.names())
 
 
-def doubt(rows: pl.DataFrame, cell: Cell, market: MarketFacts | None, witness: BronzeCell | None = None) -> Mapping[str, Doubt]:
-    """Days of archive rows that another source should be asked about; `witness` is the month's cell of 1h candles, where there is one."""
-    return _days_in_doubt(rows, cell, market, witness)
-
-
-def _days_in_doubt(
-    rows: pl.DataFrame, cell: Cell, market: MarketFacts | None, witness: BronzeCell | None, explained: pl.Series | None = None, confirmed: pl.Series | None = None
+def doubt(
+    rows: pl.DataFrame, cell: Cell, market: MarketFacts | None, witness: BronzeCell | None = None, explained: pl.Series | None = None, confirmed: pl.Series | None = None
 ) -> Mapping[str, Doubt]:
+    """Days of rows that another source should be asked about.
+
+    Args:
+        rows: Rows of the archive, or those that are served.
+        cell: Their cell.
+        market: Facts of the market.
+        witness: The month's cell of 1h candles, where there is one.
+        explained: Slots that are proven to have no candle.
+        confirmed: Times of rows that are right though they are truncated or misaligned.
+    """
     # Contract sizes are not needed to judge a row, so the market's facts are left out here.
     judged = rows.with_columns(source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False)).select(Candle.names())
     unlikely = judged.select(pl.col("open_time").filter(_UNLIKELY))["open_time"]
     broken = Candle.split(judged)[1]["open_time"].append(unlikely)
     listed, delisted = (market.listed, market.delisted) if market else (None, None)
     said = _witness({CandleWitness.name: witness}) if witness else None
-    stated, answered, _ = said if said else (None, (), None)
+    stated, answered = (said.rows, said.answered) if said else (None, ())
     return days_in_doubt(rows, cell.window, MINUTE.delta, broken, listed, delisted, stated, answered=answered, explained=explained, confirmed=confirmed)
 
 
 def unsettled(rows: pl.DataFrame, witness: BronzeCell | None) -> frozenset[str]:
     """Days on which files of the archive disagree and no proof decides, so that another source should be asked."""
     parts = {str(name): frame for (name,), frame in rows.partition_by("source", as_dict=True).items()}
-    said = _witness({CandleWitness.name: witness}) if witness else None
-    stated, answered, said_at = said if said else (None, (), None)
-    found = reconcile(parts or {"daily": rows}, _KEY, stated, is_sound=_IS_SOUND, answered=answered, said_at=said_at).conflicts
-    return frozenset(found.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
+    return _unsettled_days(_reconciled({}, parts or {"daily": rows}, _witness({CandleWitness.name: witness}) if witness else None))
+
+
+def _unsettled_days(settled: Reconciled) -> frozenset[str]:
+    return frozenset(settled.conflicts.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
 
 
 CANDLE = Dataset(Candle, CandleArchive, refine, doubt, CandleWitness, CandleApi, conflicts, unsettled, contradicted)

@@ -244,9 +244,10 @@ def api_wanted(lake: LakeServices, dataset: Dataset, cells: Iterable[Cell], stor
 
 def judged_by(lake: LakeServices, dataset: Dataset) -> Callable[[Cell], dict[str, str]]:
     """The versions of what the answers in a cell of REST candles are held against, as they are now."""
-    assert dataset.api is not None, "asked of a dataset that has one"
-    ledgers = input_ledgers(lake, dataset.api)
-    return lambda cell: inputs_now(dataset.api, cell, ledgers, {}) if dataset.api else {}
+    api = dataset.api
+    assert api is not None, "asked of a dataset that has one"
+    ledgers = input_ledgers(lake, api)
+    return lambda cell: inputs_now(api, cell, ledgers, {})
 
 
 def rest_cells(lake: LakeServices, dataset: Dataset, table: type[ApiTable], cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:

@@ -100,10 +100,7 @@ def _of_day(rows: pl.DataFrame, time: str, day: str) -> pl.DataFrame:
 
 def _replaced_by(problem: Problem, served: Served) -> str:
     """Who states the rows of the day that the file in question does not, and what proves that the others are none."""
-    time, same = served.key[0], [*served.key, *value_columns(served.rows, served.key)]
-    file = problem.subject.split(" on ")[0]
-    stated = pl.concat([frame.filter(pl.col("source_file") == file) for frame in served.sources.values()])
-    replaced = _of_day(served.rows, time, problem.day).join(stated, on=same, how="anti", nulls_equal=True)
+    replaced = _unstated(served, problem.day, _of_file(served, problem.subject.split(" on ")[0]))
     files = sorted(replaced.filter(pl.col("source") != "api")["source_file"].unique())
     by = files if len(files) == 1 else [f"{len(files)} daily files"] if files else []
     by_rest = ["rows"] if (replaced["source"] == "api").any() else []
@@ -117,14 +114,25 @@ def _replaced_by(problem: Problem, served: Served) -> str:
 
 def _states(file: str, day: str, served: Served) -> bool:
     """Whether a file states every row of a day as it is served."""
-    rows, same = _of_day(served.rows, served.key[0], day), [*served.key, *value_columns(served.rows, served.key)]
-    stated = pl.concat([frame.filter(pl.col("source_file") == file) for frame in served.sources.values()])
-    return rows.height > 0 and not rows.join(stated, on=same, how="anti", nulls_equal=True).height
+    return _states_all(served, day, _of_file(served, file))
 
 
 def _confirmed_by(problem: Problem, served: Served) -> str:
     """The API, where it states every row of the day alike; else nobody: rows that pass by themselves are not healed."""
-    api, same = served.sources.get("api"), [*served.key, *value_columns(served.rows, served.key)]
-    rows = _of_day(served.rows, served.key[0], problem.day)
-    is_confirmed = api is not None and rows.height > 0 and not rows.join(api, on=same, how="anti", nulls_equal=True).height
-    return _CONFIRMED if is_confirmed else ""
+    api = served.sources.get("api")
+    return _CONFIRMED if api is not None and _states_all(served, problem.day, api) else ""
+
+
+def _of_file(served: Served, file: str) -> pl.DataFrame:
+    return pl.concat([frame.filter(pl.col("source_file") == file) for frame in served.sources.values()])
+
+
+def _states_all(served: Served, day: str, stated: pl.DataFrame) -> bool:
+    """Whether there are rows on a day, all of them among those stated."""
+    return _of_day(served.rows, served.key[0], day).height > 0 and not _unstated(served, day, stated).height
+
+
+def _unstated(served: Served, day: str, stated: pl.DataFrame) -> pl.DataFrame:
+    """The rows that are served on a day and are not among those stated."""
+    same = [*served.key, *value_columns(served.rows, served.key)]
+    return _of_day(served.rows, served.key[0], day).join(stated, on=same, how="anti", nulls_equal=True)
