@@ -123,3 +123,25 @@ class ArchiveFolder:
             beside.unlink(missing_ok=True)
         else:
             beside.write_text(checksum or f"{hashlib.sha256(body).hexdigest()}  {path.name}\n")
+
+
+# --- cells --------------------------------------------------------------------------------------------------------------
+
+
+def unsealed(body: bytes) -> bytes:
+    """A cell's file as an earlier release wrote it: the same rows and facts, without a seal and what it was made with."""
+    import pyarrow.parquet as pq
+
+    read = pq.read_metadata(io.BytesIO(body))
+    start = len(body) - int.from_bytes(body[-8:-4], "little") - 8
+    sink = io.BytesIO()
+    table = pq.read_table(io.BytesIO(body))
+    schema = table.schema.with_metadata(None)
+    texts = [field.name for field in schema if str(field.type) in ("string", "large_string")]
+    deltas = {field.name: "DELTA_BINARY_PACKED" for field in schema if str(field.type) in ("int64", "int32") or str(field.type).startswith("timestamp")}
+    with pq.ParquetWriter(sink, schema, compression="zstd", compression_level=3, use_dictionary=texts, column_encoding=deltas, write_statistics=True) as writer:
+        if table.num_rows:
+            writer.write_table(table, row_group_size=122_880)
+        writer.add_key_value_metadata({b"lakehouse": read.metadata[b"lakehouse"]})
+    assert sink.getvalue()[:start] == body[:start], "the rows are the same bytes"
+    return sink.getvalue()

@@ -45,8 +45,8 @@ def _rules(table: type[Table], lake: LakeServices, duckdb: DuckDBResource) -> di
 
     def resample() -> findings.Verdict:
         with duckdb.get_connection() as connection:
-            prepare(connection, lake.objects)
-            return findings.check_resample(connection, lake.objects, table, stored, Candle, lake.ledger(Candle.name))
+            files = prepare(connection, lake.objects)
+            return findings.check_resample(connection, files, table, stored, Candle, lake.ledger(Candle.name))
 
     return {
         "schema": lambda: findings.check_schema(table, stored.values(), foreign),

@@ -535,8 +535,31 @@ class DuplicateKeyError(CellError):
 
 
 class NotALakeObjectError(LakehouseError):
-    """An object in a table's folder that lakehouse did not write."""
+    """An object in a table's folder that lakehouse did not write.
+
+    Attributes:
+        path: Where it lies.
+        why: What is wrong with it.
+    """
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(f"{path} is not a cell of this lake: {why}. Remove it, or rebuild the cell.")
+        self.path, self.why = path, why
+
+
+class DamagedObjectError(NotALakeObjectError):
+    """An object whose bytes are not those that were stored there."""
+
+    def __init__(self, path: str, why: str) -> None:
+        LakehouseError.__init__(
+            self, f"{path} is damaged: {why}. Nothing of it is used. `lakehouse verify --stored --repair` makes it again from what is stored, or says why it cannot."
+        )
+        self.path, self.why = path, why
+
+
+class ReplacedMeanwhileError(LakehouseError):
+    """An object that was replaced while it was read, whenever that was tried; half of one version and half of another are never served together."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} was replaced while it was read, and again when that was tried anew: a build is at work there. Run the same again.")
         self.path = path

@@ -17,9 +17,9 @@ from lakehouse.model.result import Evidence, ToldClass
 from lakehouse.model.table import Table
 from lakehouse.model.words import count_of
 from lakehouse.ops.anomalies import SEARCHED_AT_MOST, CellAnomalies
-from lakehouse.query.views import create_view, view_name
+from lakehouse.query.engine import LakeFiles
+from lakehouse.query.views import create_view, run, view_name
 from lakehouse.storage.ledger import Ledger
-from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.gaps import GRACE, told
 
@@ -199,12 +199,12 @@ def check_anomalies(stored: Ledger, known: Mapping[Cell, CellAnomalies]) -> Verd
     return Verdict(len(found), _sorted(findings), counts)
 
 
-def check_resample(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, table: type[Table], stored: Ledger, source: type[Table], minutes: Ledger) -> Verdict:
+def check_resample(connection: duckdb.DuckDBPyConnection, files: LakeFiles, table: type[Table], stored: Ledger, source: type[Table], minutes: Ledger) -> Verdict:
     """Cells whose sums and extremes are not those of the rows they were made from.
 
     Args:
         connection: A DuckDB connection.
-        objects: The lake.
+        files: What it may read of the lake.
         table: A coarser candle table.
         stored: Its ledger.
         source: The 1m table.
@@ -217,15 +217,17 @@ def check_resample(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, 
     compared = sorted(current, key=lambda cell: (cell.date, cell.sort_key), reverse=True)[:COMPARED_AT_MOST]
     if not compared:
         return Verdict(0, [])
-    create_view(connection, objects, table, [stored[cell].path for cell in compared])
-    create_view(connection, objects, source, [minutes[cell].path for cell in compared])
+    create_view(connection, files, table, [stored[cell] for cell in compared])
+    create_view(connection, files, source, [minutes[cell] for cell in compared])
     same = " AND ".join(f"abs(coalesce(c.{name}, 0) - coalesce(m.{name}, 0)) <= 1e-9 * abs(coalesce(m.{name}, 0))" for name in _SUMS)
-    rows = connection.sql(
+    rows = run(
+        connection,
+        files,
         f"""
-        SELECT coalesce(c.cell, m.cell), c.n, m.n, c.cell IS NOT NULL AND m.cell IS NOT NULL AND c.n = m.n AND c.high = m.high AND c.low = m.low AND {same}
+        SELECT coalesce(c.cell, m.cell) AS cell, c.n AS coarse, m.n AS fine, c.cell IS NOT NULL AND m.cell IS NOT NULL AND c.n = m.n AND c.high = m.high AND c.low = m.low AND {same} AS is_equal
         FROM ({_totals(view_name(table), "sum(candle_count)")}) c FULL JOIN ({_totals(view_name(source), "count(*)")}) m USING (cell)
-        """
-    ).fetchall()
+        """,
+    ).rows()
     findings = [Finding(cell, "error", f"{n_coarse} minutes summed where {n} are stored, or their sums differ") for cell, n_coarse, n, equal in rows if not equal]
     return Verdict(len(compared), _sorted(findings))
 

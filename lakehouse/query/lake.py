@@ -1,36 +1,34 @@
 """`Lake`: the Python SDK."""
 
 import hashlib
-import io
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import FillAsOfError, NotALakeObjectError, NothingStoredError, OpenRangeError, UnknownFillError
+from lakehouse.model.errors import FillAsOfError, NotALakeObjectError, NothingStoredError, OpenRangeError, ReplacedMeanwhileError, UnknownFillError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange, parse_instant
 from lakehouse.query.engine import connect
 from lakehouse.query.history import restated, rows_as_of
+from lakehouse.query.reading import read_rows, scan_cells
 from lakehouse.query.views import create_view, create_zones, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
-from lakehouse.storage.layout import FILE, market_prefix, parse_cell_path, partition_columns
+from lakehouse.storage.layout import FILE, market_prefix, parse_cell_path
 from lakehouse.storage.ledger import Survey, cells_of_market, damaged_cells, records, require_stored, survey, survey_market
-from lakehouse.storage.objects import LakeObjects
-from lakehouse.storage.parquet import read_footer
+from lakehouse.storage.objects import ChangedMeanwhileError, LakeObjects
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.fill import FILLS, Fill, fill_candles
 from lakehouse.transform.gaps import told_frame
 from lakehouse.transform.resample import resample
 
 Instant = str | date | datetime
+_SURVEYS = 2  # how often a statement surveys the lake, where a build replaces cells while it reads them
 
 
 MARKET_KEY = pl.format("{}-{}:{}", "exchange", "market_type", "symbol")
@@ -144,13 +142,25 @@ class Lake:
 
         Raises:
             SqlError: The statement is refused.
+            NotALakeObjectError: A cell that it reads is damaged, or an object in a table's folder is none of its cells.
+            ReplacedMeanwhileError: A build replaced cells while they were read, each time it was tried.
             StoreError: The lake's store does not answer, or refuses.
         """
-        with connect(self.objects) as connection:
+        for attempt in range(_SURVEYS):
+            try:
+                return self._sql(query)
+            except ChangedMeanwhileError as error:
+                if attempt == _SURVEYS - 1:
+                    raise ReplacedMeanwhileError(str(error)) from None
+        raise AssertionError("the last attempt returns or raises")
+
+    def _sql(self, query: str) -> pl.DataFrame:
+        connection, files = connect(self.objects)
+        with connection:
             create_zones(connection, self.registry.tables)
             for table in mentioned(query, self.registry.tables):
-                create_view(connection, self.objects, table, [record.path for record in self._readable(table, lambda cell: True)])
-            return run(connection, self.objects, query, self.registry.tables)
+                create_view(connection, files, table, self._readable(table, lambda cell: True))
+            return run(connection, files, query, self.registry.tables)
 
     def markets(self) -> pl.DataFrame:
         """All known markets: `silver/market`."""
@@ -308,36 +318,13 @@ class Lake:
     def _rows(self, table: type[Table], market: Market, span: TimeRange) -> pl.DataFrame:
         """All rows of one market's cells that touch a range, in order of time.
 
-        On S3 whole objects come, all at once: a month is a megabyte, and a scan would wait for its footer and then for each column chunk.
+        Whole objects are read, several at once, and each is held against its seal.
         """
-        sources: Any
-        if self.objects.is_local:
-            sources = [self.objects.uri(record.path) for record in self._of_market(table, market, span).values()]
-        else:
-            paths = [stored.path for stored in cells_of_market(self.objects, table, market, span.months())]
-            with ThreadPoolExecutor(max_workers=32) as pool:
-                bodies = {path: body for path, body in zip(paths, pool.map(self.objects.get, paths), strict=True) if body is not None}
-            for path, body in bodies.items():
-                parse_cell_path(table, path)
-                read_footer(path, body)
-            sources = [io.BytesIO(body) for body in bodies.values()]
-        if not sources:
-            return table.empty()
-        try:
-            return pl.scan_parquet(sources, glob=False, hive_partitioning=False).select(table.names()).collect()
-        except pl.exceptions.PolarsError as error:
-            raise NotALakeObjectError(market_prefix(table, market), f"the rows of a cell in {span} do not read ({str(error).strip()})") from None
+        return read_rows(self.objects, table, [stored.path for stored in cells_of_market(self.objects, table, market, span.months())])
 
     def _cells(self, name: str, markets: list[Market] | None, span: TimeRange | None, with_path: bool = False) -> pl.LazyFrame:
         table = self.registry.table(name)
-        paths = [self.objects.uri(record.path) for record in self._readable(table, _asks(markets, span))]
-        hive = partition_columns(table) if with_path else []
-        schema = pl.Schema(dict(table.polars_schema()) | dict.fromkeys(hive, pl.String))
-        if not paths:
-            return pl.LazyFrame(schema=schema)
-        above = [part.split("=")[0] for part in self.objects.uri("").split("/") if "=" in part]  # a root may have such folders of its own
-        hive_schema = dict.fromkeys([*above, *hive], pl.String) if hive else None
-        rows = pl.scan_parquet(paths, hive_partitioning=bool(hive), hive_schema=hive_schema, glob=False, storage_options=self.objects.reader_options).select(schema.names())
+        rows = scan_cells(self.objects, table, self._readable(table, _asks(markets, span)), with_path)
         if markets is not None and table.shape != "cells" and "symbol" in table.columns:
             rows = rows.filter(MARKET_KEY.is_in([market.key for market in markets]))
         time = _time_column(table)

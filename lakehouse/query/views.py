@@ -11,11 +11,10 @@ import pyarrow as pa
 
 from lakehouse.model.errors import SqlError
 from lakehouse.model.table import Table
+from lakehouse.query.engine import LakeFiles
 from lakehouse.storage.layout import partition_columns
-from lakehouse.storage.objects import LakeObjects
-from lakehouse.storage.refusals import refusal
+from lakehouse.storage.tables import CellRecord
 
-_REQUEST = re.compile(r"\bHTTP\b")
 _UNKNOWN_TABLE = re.compile(r"\b(Table|View) with name\b")
 _ABOUT_TABLES = {"show", "information_schema", "pg_catalog", "duckdb_tables", "duckdb_views", "duckdb_columns"}
 _INTERVAL = pa.month_day_nano_interval()
@@ -42,50 +41,60 @@ def create_zones(connection: duckdb.DuckDBPyConnection, tables: Iterable[type[Ta
     connection.execute(f"SET search_path = '{','.join(['main', *zones])}'")
 
 
-def create_view(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, table: type[Table], paths: Sequence[str]) -> None:
-    """Create a table's view over the given objects; a table without objects is an empty view of the declared types.
+def create_view(connection: duckdb.DuckDBPyConnection, files: LakeFiles, table: type[Table], records: Iterable[CellRecord]) -> None:
+    """Create a table's view over given cells; a table without cells is an empty view of the declared types.
 
     Args:
         connection: Where to create it.
-        objects: The lake.
+        files: What the connection may read; the cells are added.
         table: The declaration.
-        paths: Objects of the table, relative to the lake's root.
+        records: Cells of the table. Columns that were appended after a cell was stored are null in it.
 
     Raises:
-        StoreError: The store refuses to read one of them, or does not answer.
+        NotALakeObjectError: The first of them is damaged.
+        StoreError: The store refuses to read it, or does not answer.
     """
     zone, name = table.name.split("/")
     connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{zone}"')
+    by_columns: dict[int, list[CellRecord]] = {}
+    for record in records:
+        by_columns.setdefault(record.column_count, []).append(record)
+    parts = [_select(table, files.add(table, some), count) for count, some in by_columns.items()] or [_select(table, [], 0)]
+    with _named(files):
+        connection.execute(f'CREATE OR REPLACE VIEW "{zone}"."{name}" AS {" UNION ALL ".join(parts)}')
+
+
+def _select(table: type[Table], names: Sequence[str], stored: int) -> str:
+    """The rows of files that have the first `stored` of the declared columns."""
     keys = partition_columns(table)
-    if paths:
-        files = ", ".join("'" + objects.uri(path).replace("'", "''") + "'" for path in paths)
-        types = ", ".join(f"'{key}': VARCHAR" for key in keys)
-        hive = f", hive_partitioning = true, hive_types = {{{types}}}" if keys else ""
-        names = ", ".join('"' + name + '"' for name in (*table.columns, *keys))
-        source = f"SELECT {names} FROM read_parquet([{files}]{hive})"
-    else:
-        columns = [f'CAST(NULL AS {_DUCKDB[table.sql_type(column)]}) AS "{column}"' for column in table.columns]
-        source = f"SELECT {', '.join(columns + [f'CAST(NULL AS VARCHAR) AS {key}' for key in keys])} WHERE false"
-    with _named(objects):
-        connection.execute(f'CREATE OR REPLACE VIEW "{zone}"."{name}" AS {source}')
+    columns = [f'"{name}"' if number < stored else f'CAST(NULL AS {_DUCKDB[table.sql_type(name)]}) AS "{name}"' for number, name in enumerate(table.columns)]
+    if not names:
+        return f"SELECT {', '.join(columns + [f'CAST(NULL AS VARCHAR) AS {key}' for key in keys])} WHERE false"
+    columns += [f'"{key}" || \'\' AS "{key}"' for key in keys]  # DuckDB 1.5 fails on min and max of the bare column where one file is left
+    listed = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+    types = ", ".join(f"'{key}': VARCHAR" for key in keys)
+    hive = f"hive_partitioning = true, hive_types = {{{types}}}" if keys else "hive_partitioning = false"
+    return f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], {hive})"
 
 
-def run(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, query: str, tables: Iterable[type[Table]] = ()) -> pl.DataFrame:
+def run(connection: duckdb.DuckDBPyConnection, files: LakeFiles, query: str, tables: Iterable[type[Table]] = ()) -> pl.DataFrame:
     """Run a statement over a lake to its end; no rows if it yields none by nature.
 
     An INTERVAL, such as the difference of two instants, is a `Duration`; where months are in it, which have no length of their own, its column is text.
 
     Args:
         connection: Where the views are.
-        objects: The lake.
+        files: What it may read.
         query: The statement.
         tables: Which there are, said to who names another.
 
     Raises:
         SqlError: DuckDB refuses it, at once or at some row, or what it yields is of a type that Polars has not.
-        StoreError: The lake's store refuses what it reads, or does not answer; DuckDB does not wait long for it.
+        NotALakeObjectError: A cell that it reads is damaged.
+        ChangedMeanwhileError: A cell was replaced while it was read.
+        StoreError: The lake's store refuses what it reads, or does not answer.
     """
-    with _named(objects, tables):
+    with _named(files, tables):
         result = connection.sql(query)
         table = result.to_arrow_table() if result is not None else pa.table({})
     return _frame(table)
@@ -117,13 +126,13 @@ def _durations(values: Sequence[Any]) -> pl.Series:
 
 
 @contextlib.contextmanager
-def _named(objects: LakeObjects, tables: Iterable[type[Table]] = ()) -> Iterator[None]:
+def _named(files: LakeFiles, tables: Iterable[type[Table]] = ()) -> Iterator[None]:
     """DuckDB's errors as errors of ours."""
     try:
         yield
-    except duckdb.Error as error:
-        if isinstance(error, duckdb.IOException) and not objects.is_local and _REQUEST.search(str(error)):
-            raise refusal("reading", objects.root, "", error) from error
+    except (duckdb.Error, UnicodeError) as error:
+        if files.error is not None:
+            raise files.error from None
         why = str(error).strip()
         if isinstance(error, duckdb.CatalogException) and _UNKNOWN_TABLE.search(why):
             raise SqlError(why.split("\n", 1)[0], map(view_name, tables)) from error  # below it DuckDB guesses at a table of its own

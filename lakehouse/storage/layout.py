@@ -4,7 +4,8 @@
 silver/gap/month=2024-01/data.parquet · silver/market/data.parquet
 landing/exchange=binance/<archive key>/<sha256>.zip, <sha256>.json
 quarantine/<zone>/<table>/…/data.parquet
-ledger/<zone>/<table>.parquet, ledger/<zone>/<table>.anomalies.json
+ledger/<zone>/<table>.parquet, ledger/<zone>/<table>.anomalies.json, ledger/verification.json
+damaged/<path of an object that was moved out of the way>
 """
 
 from urllib.parse import quote, unquote
@@ -97,3 +98,12 @@ def ledger_path(table: type[Table]) -> str:
 def anomalies_path(table: type[Table]) -> str:
     """The object that remembers which cells of a table were searched for anomalies, and what was found."""
     return f"ledger/{table.name}.anomalies.json"
+
+
+def set_aside_path(path: str) -> str:
+    """Where a damaged object of landing, or one that nothing can be made of again, is kept out of the way."""
+    return f"damaged/{path}"
+
+
+VERIFICATION = "ledger/verification.json"
+"""The object that says what the last verification of stored bytes found."""

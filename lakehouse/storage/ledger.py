@@ -3,20 +3,23 @@
 import contextlib
 import io
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import polars as pl
 
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import NotALakeObjectError, NothingStoredError, StoreError
+from lakehouse.model.errors import DamagedObjectError, NotALakeObjectError, NothingStoredError, StoreError
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
 from lakehouse.storage.layout import FILE, ledger_path, market_prefix, parse_cell_path, table_prefix
 from lakehouse.storage.objects import LakeObjects, StoredObject
-from lakehouse.storage.parquet import read_footer
+from lakehouse.storage.parquet import read_footer, reading
+from lakehouse.storage.seal import HOLE, SEAL_KEY, check, seal
 from lakehouse.storage.tables import CellRecord
+from lakehouse.storage.verification import known_damage
 
 _TAIL = 16 * 1024
 _AT_ONCE = 32  # requests in flight: on S3 they wait, they do not compute
@@ -38,8 +41,8 @@ def survey(objects: LakeObjects, table: type[Table]) -> Survey:
     Right by construction: the store is listed, cached footers are used where the object's etag is unchanged, all others are read. Losing the cache
     costs time once.
     """
-    found = {path: (etag, size) for path, etag, size in _listed(objects, table_prefix(table))}
-    cached = _load(objects, table)
+    listed, cached, damage = _at_once(objects, lambda: list(_listed(objects, table_prefix(table))), lambda: _load(objects, table), lambda: known_damage(objects))
+    found = {path: (etag, size) for path, etag, size in listed}
     footers = {path: cached[path][1] for path, (etag, _) in found.items() if path in cached and cached[path][0] == etag}
     unread = [path for path in found if path not in footers]
     read, foreign = _read_footers(objects, table, {path: found[path][1] for path in unread})
@@ -47,7 +50,18 @@ def survey(objects: LakeObjects, table: type[Table]) -> Survey:
     if footers.keys() != cached.keys() or read:
         with contextlib.suppress(StoreError):  # who may only read reads without it
             _save(objects, table, {path: (*found[path], footer) for path, footer in footers.items()})
-    return _records(table, found, footers), foreign
+    sound = {path: footer for path, footer in footers.items() if path not in damage or damage[path].etag != found[path][0]}
+    stored, misplaced = _records(table, found, sound)
+    foreign += [DamagedObjectError(path, damage[path].why) for path in footers if path not in sound] + misplaced
+    return stored, sorted(foreign, key=str)
+
+
+def _at_once(objects: LakeObjects, *reads: Callable[[], Any]) -> list[Any]:
+    """What several reads yield; on S3, where they wait, at once."""
+    if objects.is_local:
+        return [read() for read in reads]
+    with ThreadPoolExecutor(max_workers=len(reads)) as pool:
+        return list(pool.map(lambda read: read(), reads))
 
 
 def damaged_cells(table: type[Table], foreign: Iterable[NotALakeObjectError]) -> list[Cell]:
@@ -81,7 +95,8 @@ def survey_market(objects: LakeObjects, table: type[Table], market: Market, mont
     """As `survey`, of one market's cells in some months: one listing and their footers, however large the table is."""
     found = {stored.path: (stored.etag, stored.size) for stored in cells_of_market(objects, table, market, months)}
     footers, foreign = _read_footers(objects, table, {path: size for path, (_, size) in found.items()})
-    return _records(table, found, footers), foreign
+    stored, misplaced = _records(table, found, footers)
+    return stored, foreign + misplaced
 
 
 def cells_of_market(objects: LakeObjects, table: type[Table], market: Market, months: Collection[str]) -> list[StoredObject]:
@@ -110,9 +125,15 @@ def _read_footers(objects: LakeObjects, table: type[Table], sizes: Mapping[str, 
     return {path: footer for path, footer in footers.items() if footer}, sorted(foreign, key=str)
 
 
-def _records(table: type[Table], found: Mapping[str, tuple[str, int]], footers: Mapping[str, str]) -> dict[Cell, CellRecord]:
-    stored = [CellRecord.from_footer(parse_cell_path(table, path), path, *found[path], json.loads(footer)) for path, footer in footers.items()]
-    return {record.key: record for record in sorted(stored, key=lambda record: record.key.sort_key)}
+def _records(table: type[Table], found: Mapping[str, tuple[str, int]], footers: Mapping[str, str]) -> tuple[dict[Cell, CellRecord], list[NotALakeObjectError]]:
+    """Records by cell, in order, and what is another cell than its path says."""
+    stored, misplaced = [], []
+    for path, footer in footers.items():
+        try:
+            stored.append(CellRecord.from_footer(table, parse_cell_path(table, path), path, *found[path], json.loads(footer)))
+        except NotALakeObjectError as error:
+            misplaced.append(error)
+    return {record.key: record for record in sorted(stored, key=lambda record: record.key.sort_key)}, misplaced
 
 
 def _listed(objects: LakeObjects, prefix: str) -> Iterable[tuple[str, str, int]]:
@@ -140,8 +161,11 @@ def _load(objects: LakeObjects, table: type[Table]) -> dict[str, tuple[str, str]
     if body is None:
         return {}
     try:
-        cache = pl.read_parquet(io.BytesIO(body))
-    except pl.exceptions.PolarsError:
+        if not check(ledger_path(table), body):
+            return {}  # of an earlier release: nothing says that it is as it was written
+        with reading(ledger_path(table)):
+            cache = pl.read_parquet(io.BytesIO(body))
+    except NotALakeObjectError:
         return {}  # a cache is only a cache
     if cache.schema != pl.Schema(_CACHE):
         return {}
@@ -150,8 +174,8 @@ def _load(objects: LakeObjects, table: type[Table]) -> dict[str, tuple[str, str]
 
 def _save(objects: LakeObjects, table: type[Table], entries: Mapping[str, tuple[str, int, str]]) -> None:
     sink = io.BytesIO()
-    pl.DataFrame([(path, *entry) for path, entry in entries.items()], schema=_CACHE, orient="row").write_parquet(sink, compression="zstd")
-    objects.put(ledger_path(table), sink.getvalue())
+    pl.DataFrame([(path, *entry) for path, entry in entries.items()], schema=_CACHE, orient="row").write_parquet(sink, compression="zstd", metadata={SEAL_KEY: HOLE})
+    objects.put(ledger_path(table), seal(sink.getvalue()))
 
 
 def inputs_now(table: type[Table], cell: Cell, ledgers: Mapping[str, Ledger], facts: Mapping[Market, str]) -> dict[str, str]:
@@ -193,4 +217,4 @@ def records(objects: LakeObjects, table: type[Table]) -> list[CellRecord]:
     if table.shape != "single":
         return list(ledger(objects, table).values())
     read = [(path, etag, size, _read_tail(objects, path, size)) for path, etag, size in _listed(objects, table_prefix(table))]
-    return [CellRecord.from_footer(None, path, etag, size, json.loads(footer)) for path, etag, size, footer in read if footer]
+    return [CellRecord.from_footer(table, None, path, etag, size, json.loads(footer)) for path, etag, size, footer in read if footer]

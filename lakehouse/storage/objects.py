@@ -91,7 +91,8 @@ class LakeObjects:
         if session.get_credentials() is None:
             raise StoreCredentialsError("opening", self.root, "NoCredentials: none were found")
         provider = Boto3CredentialProvider(session, ttl=_CREDENTIALS_KEPT)
-        return S3Store.from_url(self.root, retry_config=_RETRY, client_options=_CLIENT, credential_provider=provider)
+        bucket, _, prefix = self.root.removeprefix("s3://").partition("/")  # not as a URL, in which ?, # and % mean something
+        return S3Store(bucket, prefix=prefix or None, retry_config=_RETRY, client_options=_CLIENT, credential_provider=provider)
 
     def check_writable(self) -> None:
         """Write and delete a probe object; folders that this made go again, for a mistyped root is none to keep.
@@ -142,12 +143,6 @@ class LakeObjects:
         """The full address of an object, as query engines want it."""
         return str(Path(self.root).expanduser().absolute() / path) if self.is_local else f"{self.root}/{path}"
 
-    @property
-    def reader_options(self) -> Any:
-        """What makes Polars' own reader of S3 as patient as this."""
-        patient = {"max_retries": 1000, "retry_timeout_ms": PATIENCE // _MS, "retry_max_backoff_ms": LONGEST_PAUSE // _MS}
-        return None if self.is_local else patient
-
     def get(self, path: str) -> bytes | None:
         """All bytes of an object, or None if it does not exist.
 
@@ -176,6 +171,21 @@ class LakeObjects:
             except _ABSENT as error:
                 _raise_if_no_bucket(error)
                 return None
+
+    def get_of(self, path: str, etag: str, start: int, end: int) -> bytes:
+        """A range of an object's bytes, as long as the object is the one with this etag: several such reads together are of one version.
+
+        Raises:
+            ChangedMeanwhileError: It was replaced, or is gone.
+        """
+        with self.named("reading", path):
+            try:
+                return obstore.get(self.store, path, options={"range": (start, end), "if_match": etag}).bytes().to_bytes()
+            except PreconditionError as error:
+                raise ChangedMeanwhileError(path) from error
+            except _ABSENT as error:
+                _raise_if_no_bucket(error)
+                raise ChangedMeanwhileError(path) from error
 
     def put(self, path: str, body: bytes, replacing: str | None = None) -> str:
         """Replace an object in one atomic step; returns its etag.

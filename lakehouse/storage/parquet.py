@@ -3,17 +3,20 @@
 The version hashes the bytes before the footer, so what the footer says can change without it.
 """
 
+import contextlib
 import hashlib
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.model.errors import NotALakeObjectError
+from lakehouse.model.errors import DamagedObjectError, NotALakeObjectError
 from lakehouse.model.table import Table
+from lakehouse.storage.seal import HOLE, PROOF_KEY, SEAL_KEY, check, check_footer, footer_size, seal
 
 WRITER = f"pyarrow {pa.__version__}"
 FOOTER_KEY = b"lakehouse"
@@ -42,42 +45,87 @@ def encode(table: type[Table], rows: pl.DataFrame, footer: dict[str, Any], news:
             writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=_ROW_GROUP)
         version = version_of(table, sink.getvalue(), news)
         writer.add_key_value_metadata({FOOTER_KEY: json.dumps(footer | {"version": version, "writer": WRITER}, sort_keys=True)})
-    return sink.getvalue(), version
+        writer.add_key_value_metadata({PROOF_KEY: json.dumps({"schema": table.schema_text(), "news": news}), SEAL_KEY: HOLE})
+    return seal(sink.getvalue()), version
 
 
 def version_of(table: type[Table], body: bytes, news: str = "") -> str:
     """Hash of Parquet bytes up to the footer, with the declared schema and news that is not in rows."""
-    return hashlib.sha256(body + table.schema_text().encode() + news.encode()).hexdigest()[:32]
+    return _hash(body, table.schema_text(), news)
+
+
+def _hash(rows: bytes, schema: str, news: str) -> str:
+    return hashlib.sha256(rows + schema.encode() + news.encode()).hexdigest()[:32]
+
+
+def check_version(path: str, body: bytes) -> str | None:
+    """Hold a file's version against its bytes and the schema text it was made with.
+
+    Returns:
+        That text: the columns the file was written with; None for a file of an earlier release, which does not keep it.
+
+    Raises:
+        DamagedObjectError: The version is not that of these bytes.
+    """
+    metadata = _metadata(path, body)
+    proof, version = metadata.get(PROOF_KEY.encode()), json.loads(metadata[FOOTER_KEY])["version"]
+    if proof is None:
+        return None
+    made_with = json.loads(proof)
+    if _hash(body[: len(body) - footer_size(body)], made_with["schema"], made_with["news"]) != version:
+        raise DamagedObjectError(path, f"its version {version} is not that of its rows")
+    schema: str = made_with["schema"]
+    return schema
 
 
 def decode(path: str, body: bytes) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Read back what `encode` wrote: the rows and the footer.
+    """Read back what `encode` wrote: the rows and the footer, both held against the seal.
 
     Raises:
-        NotALakeObjectError: The bytes are no Parquet file of this lake.
+        NotALakeObjectError: The bytes are no Parquet file of this lake, or not those that were stored.
     """
+    check(path, body)
     footer = read_footer(path, body)
-    try:
+    with reading(path):
         return pl.read_parquet(io.BytesIO(body), use_pyarrow=False), footer
-    except pl.exceptions.PolarsError as error:
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turn what Polars raises, or panics with, on bytes that are no sound Parquet into an error of ours.
+
+    Raises:
+        NotALakeObjectError: As said.
+    """
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeError, OverflowError) as error:
         raise NotALakeObjectError(path, f"its rows do not read ({str(error).strip()})") from None
 
 
 def read_footer(path: str, tail: bytes) -> dict[str, Any]:
-    """Read the cell's facts from a file's last bytes.
+    """Read the cell's facts from a file's last bytes, held against the seal; `column_count` is added.
 
     Args:
         path: For the message.
         tail: The end of the file, at least the whole Parquet footer.
 
     Raises:
-        NotALakeObjectError: The bytes are no Parquet file of this lake.
+        NotALakeObjectError: The bytes are no Parquet file of this lake, or not those that were stored.
     """
+    check_footer(path, tail)
     try:
-        metadata = pq.read_metadata(io.BytesIO(tail)).metadata or {}
+        parsed = pq.read_metadata(io.BytesIO(tail))
+        facts: dict[str, Any] = json.loads((parsed.metadata or {})[FOOTER_KEY])
+        return facts | {"column_count": parsed.num_columns}
+    except (pa.ArrowInvalid, OSError, ValueError) as error:
+        raise NotALakeObjectError(path, f"its footer does not read ({str(error).strip()})") from None
+    except KeyError:
+        raise NotALakeObjectError(path, "its footer has no lakehouse facts") from None
+
+
+def _metadata(path: str, body: bytes) -> dict[bytes, bytes]:
+    try:
+        return dict(pq.read_metadata(io.BytesIO(body)).metadata or {})
     except (pa.ArrowInvalid, OSError) as error:
         raise NotALakeObjectError(path, f"its footer does not read ({str(error).strip()})") from None
-    if FOOTER_KEY not in metadata:
-        raise NotALakeObjectError(path, "its footer has no lakehouse facts")
-    facts: dict[str, Any] = json.loads(metadata[FOOTER_KEY])
-    return facts

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import NotALakeObjectError
+from lakehouse.model.errors import DamagedObjectError, NotALakeObjectError
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.storage.layout import cell_path, quarantine_path
@@ -33,6 +33,7 @@ class CellRecord:
         code_version: The declaration's number when it was made.
         reject_count: Rows in quarantine.
         facts: Gaps, conflicts, evidence and so on.
+        column_count: How many columns the file has: fewer than the declaration where some were appended since.
     """
 
     cell: Cell | None
@@ -47,6 +48,7 @@ class CellRecord:
     code_version: int
     reject_count: int
     facts: CellFacts
+    column_count: int = 0
 
     @property
     def key(self) -> Cell:
@@ -56,22 +58,34 @@ class CellRecord:
         return self.cell
 
     @classmethod
-    def from_footer(cls, cell: Cell | None, path: str, etag: str, size: int, footer: Mapping[str, Any]) -> "CellRecord":
-        """Join a footer with what the store says about its object."""
-        return cls(
-            cell=cell,
-            path=path,
-            etag=etag,
-            size=size,
-            version=footer["version"],
-            rows=footer["rows"],
-            first_time=_instant(footer["first_time"]),
-            last_time=_instant(footer["last_time"]),
-            inputs=footer["inputs"],
-            code_version=footer["code_version"],
-            reject_count=footer["reject_count"],
-            facts=CellFacts.from_json(footer["facts"]),
-        )
+    def from_footer(cls, table: type[Table], cell: Cell | None, path: str, etag: str, size: int, footer: Mapping[str, Any]) -> "CellRecord":
+        """Join a footer with what the store says about its object.
+
+        Raises:
+            DamagedObjectError: The footer is that of another cell: one file was put in the place of another.
+        """
+        try:
+            held = footer["table"], footer["cell"]
+            record = cls(
+                cell=cell,
+                path=path,
+                etag=etag,
+                size=size,
+                version=footer["version"],
+                rows=footer["rows"],
+                first_time=_instant(footer["first_time"]),
+                last_time=_instant(footer["last_time"]),
+                inputs=footer["inputs"],
+                code_version=footer["code_version"],
+                reject_count=footer["reject_count"],
+                facts=CellFacts.from_json(footer["facts"]),
+                column_count=footer["column_count"],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise NotALakeObjectError(path, f"the facts in its footer do not read ({type(error).__name__}: {error})") from None
+        if held != (table.name, str(cell or "")):
+            raise DamagedObjectError(path, f"it holds {held[1] or 'all'} of {held[0]}, another cell than its path says")
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +135,7 @@ class TableStore:
         self._put_quarantine(table, cell, rejected)
         path = cell_path(table, cell)
         etag = self.objects.put(path, body, replacing)
-        return CellRecord.from_footer(cell, path, etag, len(body), footer | {"version": version})
+        return CellRecord.from_footer(table, cell, path, etag, len(body), footer | {"version": version, "column_count": len(table.columns)})
 
     def update(self, table: type[Table], cell: Cell | None, change: Callable[[StoredCell | None], CellResult | None]) -> CellRecord | None:
         """Read, change and replace a cell while no other process does; nothing is written if `change` returns None.
@@ -134,7 +148,7 @@ class TableStore:
         def write(body: bytes | None, replacing: str | None) -> None:
             nonlocal record
             try:
-                before = self._decode(cell, path, body) if body is not None else None
+                before = self._decode(table, cell, path, body) if body is not None else None
             except NotALakeObjectError:
                 before = None  # damaged: what is put in its place is made from its sources alone
             result = change(before)
@@ -147,7 +161,7 @@ class TableStore:
         """A cell's rows and record, or None if it is not stored."""
         path = cell_path(table, cell)
         body = self.objects.get(path)
-        return self._decode(cell, path, body) if body is not None else None
+        return self._decode(table, cell, path, body) if body is not None else None
 
     def delete(self, table: type[Table], cell: Cell | None) -> None:
         """Remove a cell and its quarantine."""
@@ -158,19 +172,45 @@ class TableStore:
         """The rows a cell rejected, with the column `rule`; None if there are none."""
         path = quarantine_path(table, cell)
         body = self.objects.get(path)
-        return decode(path, body)[0] if body is not None else None
+        return read_quarantine(table, cell, path, body) if body is not None else None
 
     @staticmethod
-    def _decode(cell: Cell | None, path: str, body: bytes) -> StoredCell:
+    def _decode(table: type[Table], cell: Cell | None, path: str, body: bytes) -> StoredCell:
         rows, footer = decode(path, body)
-        return StoredCell(rows, CellRecord.from_footer(cell, path, "", len(body), footer))
+        record = CellRecord.from_footer(table, cell, path, "", len(body), footer)
+        return StoredCell(with_appended(table, rows), record)
 
     def _put_quarantine(self, table: type[Table], cell: Cell | None, rejected: pl.DataFrame) -> None:
         path = quarantine_path(table, cell)
         if not rejected.height:
             self.objects.delete(path)
             return
-        self.objects.put(path, encode(_rejects_of(table), rejected.select(*table.columns, "rule"), {})[0])
+        footer = {"table": quarantine_name(table), "cell": str(cell or "")}
+        self.objects.put(path, encode(_rejects_of(table), rejected.select(*table.columns, "rule"), footer)[0])
+
+
+def read_quarantine(table: type[Table], cell: Cell | None, path: str, body: bytes) -> pl.DataFrame:
+    """The rejected rows in an object of a cell's quarantine.
+
+    Raises:
+        NotALakeObjectError: It is damaged, or another cell's.
+    """
+    rows, footer = decode(path, body)
+    held = footer.get("table"), footer.get("cell")
+    if held not in ((quarantine_name(table), str(cell or "")), (None, None)):  # an earlier release did not say whose it is
+        raise DamagedObjectError(path, f"it holds {held[1] or 'all'} of {held[0]}, another object than its path says")
+    return rows
+
+
+def quarantine_name(table: type[Table]) -> str:
+    """What the footer of an object in quarantine calls its table."""
+    return f"quarantine/{table.name}"
+
+
+def with_appended(table: type[Table], rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with the columns that were appended to the declaration after they were stored: null, for nobody has made them yet."""
+    absent = [name for name in table.columns if name not in rows.columns]
+    return rows.with_columns(pl.lit(None, table.columns[name].dtype).alias(name) for name in absent) if absent else rows
 
 
 def _rejects_of(table: type[Table]) -> type[Table]:

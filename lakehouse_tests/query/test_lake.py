@@ -14,6 +14,7 @@ from lakehouse.features.candle import CANDLES
 from lakehouse.features.vwap import Vwap
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
+    DamagedObjectError,
     MarketKeyError,
     NoLakeError,
     NoRootError,
@@ -250,7 +251,7 @@ def test_a_scan_reads_the_files_that_can_hold_what_is_asked_for_and_no_others(ob
     found = reading.scan("silver/candle", "binance-spot:ETHUSDT", "2024-02-01", "2024-02-01T01:00").collect()
     assert set(found["symbol"]) == {"ETHUSDT"}
     assert found.height == 60
-    with pytest.raises(pl.exceptions.PolarsError):
+    with pytest.raises(DamagedObjectError, match=r"symbol=BTCUSDT/month=2024-02.* its rows are not those that were sealed"):
         reading.scan("silver/candle", ["binance-spot:ETHUSDT", BTC], "2024-02-01", "2024-02-01T01:00").collect()
 
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.datasets.candle import Candle, CandleArchive
-from lakehouse.model.errors import NotALakeObjectError
+from lakehouse.model.errors import DamagedObjectError, NotALakeObjectError
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.storage.parquet import WRITER, decode, encode, read_footer
-from lakehouse_tests.making import at, bronze, candles, minutes
+from lakehouse_tests.making import at, bronze, candles, minutes, unsealed
 
 ROWS = candles(minutes("2024-02-05", 5))
 
@@ -60,7 +60,7 @@ def test_rows_and_footer_come_back_as_they_went_in(rows: list[tuple[Any, ...]]) 
     back, footer = decode("x", body)
     assert back.equals(frame)
     assert back.schema == frame.schema
-    assert footer == {"rows": len(rows), "nested": {"a": [1, None]}, "version": version, "writer": WRITER}
+    assert footer == {"rows": len(rows), "nested": {"a": [1, None]}, "version": version, "writer": WRITER, "column_count": len(Every.columns)}
 
 
 @given(st.lists(row, min_size=1, max_size=4, unique_by=lambda values: values[0]), st.data())
@@ -110,6 +110,13 @@ def test_bytes_that_are_no_parquet_are_no_cell(body: bytes) -> None:
 
 def test_a_cell_with_damaged_rows_is_no_cell() -> None:
     body, _ = encode(Candle, ROWS, {})
+    with pytest.raises(DamagedObjectError, match="some/path is damaged: its rows are not those that were sealed"):
+        decode("some/path", body[:4] + bytes(200) + body[204:])
+
+
+def test_a_cell_of_an_earlier_release_carries_no_seal_and_reads() -> None:
+    body = unsealed(encode(Candle, ROWS, {})[0])
+    assert decode("some/path", body)[0].equals(ROWS)
     with pytest.raises(NotALakeObjectError, match="its rows do not read"):
         decode("some/path", body[:4] + bytes(200) + body[204:])
 

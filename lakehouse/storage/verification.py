@@ -1,0 +1,75 @@
+"""What the last verification of stored bytes found: who reads a lake afterwards knows of it without looking at every byte again."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from lakehouse.storage.layout import VERIFICATION
+from lakehouse.storage.objects import LakeObjects
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """An object that is not what was stored there.
+
+    Attributes:
+        path: Where it lies.
+        etag: The store's tag of the object as it was looked at; one that was replaced since is another object.
+        why: What is wrong with it.
+        left: Why it was not made again; empty where that was not tried.
+    """
+
+    path: str
+    etag: str
+    why: str
+    left: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a verification of stored bytes found.
+
+    Attributes:
+        at: When it ended.
+        checked: Objects looked at, by what they are: a table's name, `quarantine`, `landing`, `ledger`, `catalog`.
+        unsealed: How many of them carry no seal, so that of their bytes nothing was proven.
+        damage: What is damaged, and was not made again.
+    """
+
+    at: datetime
+    checked: Mapping[str, int]
+    unsealed: int
+    damage: tuple[Damage, ...]
+
+
+def load_verification(objects: LakeObjects) -> Verification | None:
+    """The last verification; None if there was none, or its record is not as it was written."""
+    body = objects.get(VERIFICATION)
+    if body is None:
+        return None
+    try:
+        said = json.loads(body)
+        if said.pop("seal") != _seal(said):
+            return None
+        damage = tuple(Damage(**found) for found in said["damage"])
+        return Verification(datetime.fromisoformat(said["at"]), said["checked"], said["unsealed"], damage)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def save_verification(objects: LakeObjects, found: Verification) -> None:
+    """Record a verification in place of the one before."""
+    said = asdict(found) | {"at": found.at.isoformat()}
+    objects.put(VERIFICATION, json.dumps(said | {"seal": _seal(said)}, indent=1).encode())
+
+
+def known_damage(objects: LakeObjects) -> dict[str, Damage]:
+    """What the last verification left damaged, by path. An entry counts while the object has the etag it names."""
+    found = load_verification(objects)
+    return {one.path: one for one in found.damage} if found else {}
+
+
+def _seal(said: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
