@@ -18,13 +18,13 @@ from lakehouse.model.errors import DamagedObjectError, LakehouseError
 from lakehouse.model.table import Table
 from lakehouse.storage.objects import ChangedMeanwhileError, LakeObjects
 from lakehouse.storage.parquet import read_footer
-from lakehouse.storage.seal import check, footer_size
+from lakehouse.storage.seal import check, check_footer, footer_size
 from lakehouse.storage.tables import CellRecord
 
 _S3_THREADS = 32  # threads are what S3 reads are made at once by
 _TAIL = 16 * 1024
 _SMALL = 64 * 1024  # objects of this size are read whole at once
-_KEPT = 64 << 20  # bytes of ends and small objects that are kept for a second opening
+_KEPT = 128 << 20  # bytes of ends and small objects that are kept for a second opening
 _VALUE = re.compile(r"=([^%/])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -50,6 +50,7 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         self.opened: set[str] = set()
         self._cells: dict[str, tuple[type[Table], CellRecord]] = {}
         self._ends: OrderedDict[str, bytes] = OrderedDict()
+        self._kept = 0
         self._lock = threading.Lock()
 
     def add(self, table: type[Table], records: Iterable[CellRecord]) -> list[str]:
@@ -99,13 +100,14 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         if len(end) < (needed := footer_size(end)) <= record.size:
             end = self._get(record, record.size - needed)
         with _noting(self):
-            if len(end) == record.size:
-                check(record.path, end)
-            CellRecord.from_footer(table, record.cell, record.path, record.etag, record.size, read_footer(record.path, end))
+            sealed = check(record.path, end) if len(end) == record.size else check_footer(record.path, end)
+            if not sealed:
+                CellRecord.from_footer(table, record.cell, record.path, record.etag, record.size, read_footer(record.path, end))
         with self._lock:
-            self._ends[name] = end
-            while sum(map(len, self._ends.values())) > _KEPT:
-                self._ends.popitem(last=False)
+            if name not in self._ends:
+                self._ends[name], self._kept = end, self._kept + len(end)
+            while self._kept > _KEPT:
+                self._kept -= len(self._ends.popitem(last=False)[1])
         return end
 
     def whole(self, record: CellRecord) -> bytes:

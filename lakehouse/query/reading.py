@@ -1,9 +1,9 @@
 """Reading the rows of cells: whole objects, each in one version, held against its seal and its path, for every way to ask."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -11,31 +11,59 @@ from polars.io.plugins import register_io_source
 from lakehouse.model.cell import Cell
 from lakehouse.model.table import Table
 from lakehouse.storage.layout import parse_cell_path, partition_columns
-from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.objects import ChangedMeanwhileError, LakeObjects
 from lakehouse.storage.parquet import read_footer, reading
 from lakehouse.storage.seal import check
 from lakehouse.storage.tables import CellRecord
 
 _AT_ONCE_S3 = 32  # requests in flight: they wait, they do not compute
-_AT_ONCE = 4
-_Item = TypeVar("_Item")
-_Found = TypeVar("_Found")
+_AT_ONCE = 2
+_BATCH_BYTES, _BATCH = 64 << 20, 512  # objects that are decoded together: Polars takes many at once faster than one by one
+_ROW = "__row"
 
 
-def read_body(objects: LakeObjects, table: type[Table], path: str) -> bytes | None:
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A cell's object, checked.
+
+    Attributes:
+        cell: Which cell.
+        bytes: All of them, in one version.
+        rows: How many rows they hold.
+    """
+
+    cell: Cell | None
+    bytes: bytes
+    rows: int
+
+
+def read_body(objects: LakeObjects, table: type[Table], path: str, record: CellRecord | None = None) -> Body | None:
     """All bytes of a cell's object, in one version; None if it is gone.
+
+    Args:
+        objects: The lake's objects.
+        table: The declaration.
+        path: Where the object lies.
+        record: What is known of it, where it was surveyed: as long as it has the same etag, its footer need not be read again.
 
     Raises:
         DamagedObjectError: They are not those that were stored, or another cell's.
         NotALakeObjectError: They are no cell of this lake.
         StoreError: By class.
     """
+    if record is not None and record.size:
+        try:
+            body: bytes | None = objects.get_of(path, record.etag, 0, record.size)
+        except ChangedMeanwhileError:
+            body = None
+        if body is not None and check(path, body):
+            return Body(record.cell, body, record.rows)
     body = objects.get(path)
     if body is None:
         return None
     check(path, body)
-    CellRecord.from_footer(table, parse_cell_path(table, path), path, "", len(body), read_footer(path, body))
-    return body
+    found = CellRecord.from_footer(table, parse_cell_path(table, path), path, "", len(body), read_footer(path, body))
+    return Body(found.cell, body, found.rows)
 
 
 def read_rows(objects: LakeObjects, table: type[Table], paths: Sequence[str]) -> pl.DataFrame:
@@ -44,15 +72,13 @@ def read_rows(objects: LakeObjects, table: type[Table], paths: Sequence[str]) ->
     Raises:
         NotALakeObjectError, StoreError: As `read_body`.
     """
-    bodies = [body for body in _in_order(objects, lambda path: read_body(objects, table, path), paths) if body is not None]
-    if not bodies:
-        return table.empty()
-    with reading(paths[0].rsplit("/", 2)[0]):
-        return pl.scan_parquet([*bodies], glob=False, hive_partitioning=False, schema=table.polars_schema(), missing_columns="insert").collect()
+    with ThreadPoolExecutor(_at_once(objects, paths)) as pool:
+        bodies = [body for body in pool.map(lambda path: read_body(objects, table, path), paths) if body is not None]
+    return _collect(bodies, _scan(table, bodies)) if bodies else table.empty()
 
 
 def scan_cells(objects: LakeObjects, table: type[Table], records: Sequence[CellRecord], with_path: bool) -> pl.LazyFrame:
-    """A lazy scan of cells: an object is fetched when it is collected, and only if what is asked of the path's columns allows it.
+    """A lazy scan of cells: an object is fetched when the scan is collected, and only if what is asked of the path's columns allows it.
 
     Args:
         objects: The lake's objects.
@@ -65,27 +91,14 @@ def scan_cells(objects: LakeObjects, table: type[Table], records: Sequence[CellR
     """
     keys = partition_columns(table) if with_path else []
     schema = pl.Schema(dict(table.polars_schema()) | dict.fromkeys(keys, pl.String))
-    cells = [(record.path, path_values(record.cell)) for record in records]
 
     def source(columns: list[str] | None, predicate: pl.Expr | None, limit: int | None, batch: int | None) -> Iterator[pl.DataFrame]:
-        wanted = list(columns) if columns is not None else schema.names()
-        kept = _possible(cells, keys, predicate) if predicate is not None and keys else cells
-
-        def read(entry: tuple[str, dict[str, str]]) -> pl.DataFrame | None:
-            path, values = entry
-            body = read_body(objects, table, path)
-            if body is None:
-                return None
-            with reading(path):
-                rows = pl.scan_parquet(body, glob=False, hive_partitioning=False, schema=table.polars_schema(), missing_columns="insert")
-                rows = rows.with_columns(pl.lit(values[key], pl.String).alias(key) for key in keys)
-                return (rows.filter(predicate) if predicate is not None else rows).select(wanted).collect()
-
+        wanted, parts = list(columns) if columns is not None else schema.names(), conjuncts(predicate) if predicate is not None else []
+        kept, parts = _possible(records, keys, parts)
         left = limit
-        yield schema_frame(schema, wanted)
-        for frame in _in_order(objects, read, kept):
-            if frame is None:
-                continue
+        yield pl.DataFrame(schema={name: schema[name] for name in wanted})
+        for bodies in _in_batches(objects, table, kept):
+            frame = _decode(table, keys, wanted, parts, bodies)
             yield frame if left is None else frame.head(left)
             left = None if left is None else left - frame.height
             if left is not None and left <= 0:
@@ -94,31 +107,13 @@ def scan_cells(objects: LakeObjects, table: type[Table], records: Sequence[CellR
     return register_io_source(source, schema=schema, is_pure=True, explain_name=table.name)
 
 
-def schema_frame(schema: pl.Schema, columns: Iterable[str]) -> pl.DataFrame:
-    """A frame without rows, with some columns of a schema."""
-    return pl.DataFrame(schema={name: schema[name] for name in columns})
-
-
 def path_values(cell: Cell | None) -> dict[str, str]:
     """The values of the columns that stand in a cell's path, as the layout means them."""
     if cell is None:
         return {}
-    window = {cell.grain if cell.grain == "month" else "date": cell.date}
     market = cell.market
-    return ({"exchange": market.exchange, "market_type": market.market_type, "symbol": market.symbol} if market else {}) | window
-
-
-def _possible(cells: Sequence[tuple[str, dict[str, str]]], keys: Sequence[str], predicate: pl.Expr) -> Sequence[tuple[str, dict[str, str]]]:
-    """The cells that can have a row for which a predicate holds, as far as its parts on path columns alone tell."""
-    parts = [part for part in conjuncts(predicate) if (names := part.meta.root_names()) and set(names) <= set(keys)]
-    if not parts or not cells:
-        return cells
-    frame = pl.DataFrame([values for _, values in cells], schema=dict.fromkeys(keys, pl.String))
-    try:
-        numbers = frame.with_row_index().filter(parts)["index"]
-    except pl.exceptions.PolarsError:
-        return cells  # it is for the rows themselves to tell what is wrong with it
-    return [cells[number] for number in numbers]
+    named = {"exchange": market.exchange, "market_type": market.market_type, "symbol": market.symbol} if market else {}
+    return named | {"month" if cell.grain == "month" else "date": cell.date}
 
 
 def conjuncts(predicate: pl.Expr) -> list[pl.Expr]:
@@ -130,16 +125,68 @@ def conjuncts(predicate: pl.Expr) -> list[pl.Expr]:
     return [predicate]
 
 
-def _in_order(objects: LakeObjects, read: Callable[[_Item], _Found], items: Iterable[_Item]) -> Iterator[_Found]:
-    """What reading each item yields, in order, some of them read ahead.
+def _possible(records: Sequence[CellRecord], keys: Sequence[str], parts: Sequence[pl.Expr]) -> tuple[Sequence[CellRecord], list[pl.Expr]]:
+    """The cells that can have a row for which all parts of a predicate hold, and the parts that the path does not decide."""
+    decided = [part for part in parts if (names := part.meta.root_names()) and set(names) <= set(keys)]
+    if not decided or not records:
+        return records, list(parts)
+    frame = pl.DataFrame([path_values(record.cell) for record in records], schema=dict.fromkeys(keys, pl.String))
+    try:
+        numbers = frame.with_row_index(_ROW).filter(decided)[_ROW]
+    except pl.exceptions.PolarsError:
+        return records, list(parts)  # the rows themselves are to tell what is wrong with it
+    return [records[number] for number in numbers], [part for part in parts if not any(part is one for one in decided)]
 
-    Every step's threads end with it: a scan that is given up in the middle must not wait for threads where it is collected as garbage.
+
+def _decode(table: type[Table], keys: Sequence[str], wanted: Sequence[str], parts: Sequence[pl.Expr], bodies: Sequence[Body]) -> pl.DataFrame:
+    """The rows of several cells for which all parts of a predicate hold. Which row is of which cell, its number tells."""
+    asked = {*wanted, *(name for part in parts for name in part.meta.root_names())}
+    of_rows = [part for part in parts if not set(part.meta.root_names()) & set(keys)]
+    of_both = [part for part in parts if not any(part is one for one in of_rows)]
+    if not asked & set(keys):
+        return _collect(bodies, _scan(table, bodies).filter(*of_rows).select(wanted))
+    stored = [name for name in table.columns if name in asked]
+    rows = _collect(bodies, _scan(table, bodies, row_index_name=_ROW).filter(*of_rows).select(_ROW, *stored))
+    ends = pl.Series([body.rows for body in bodies], dtype=pl.UInt32).cum_sum()
+    values = pl.DataFrame([path_values(body.cell) for body in bodies], schema=dict.fromkeys(keys, pl.String))
+    numbers: Any = ends.search_sorted(rows[_ROW], side="right")
+    return rows.hstack(values[numbers]).filter(*of_both).select(wanted)
+
+
+def _scan(table: type[Table], bodies: Sequence[Body], **options: Any) -> pl.LazyFrame:
+    sources: list[Any] = [body.bytes for body in bodies]
+    return pl.scan_parquet(sources, glob=False, hive_partitioning=False, schema=table.polars_schema(), missing_columns="insert", **options)
+
+
+def _collect(bodies: Sequence[Body], rows: pl.LazyFrame) -> pl.DataFrame:
+    with reading(f"one of {len(bodies)} cells, the first of them {bodies[0].cell}"):
+        return rows.collect()
+
+
+def _in_batches(objects: LakeObjects, table: type[Table], records: Sequence[CellRecord]) -> Iterator[list[Body]]:
+    """The objects of cells, in order, as many together as are decoded at once.
+
+    The threads of a batch end with it: a scan that is given up in the middle must not wait for threads where it is collected as garbage.
     """
-    at_once, rest = _AT_ONCE if objects.is_local else _AT_ONCE_S3, iter(items)
-    while some := list(islice(rest, at_once)):
-        if len(some) == 1:
-            yield read(some[0])
-            continue
-        with ThreadPoolExecutor(len(some), thread_name_prefix="lakehouse-read") as pool:
-            found: Any = list(pool.map(read, some))
-        yield from found
+    for batch in _batches(records):
+        with ThreadPoolExecutor(_at_once(objects, batch), thread_name_prefix="lakehouse-read") as pool:
+            found = list(pool.map(lambda record: read_body(objects, table, record.path, record), batch))
+        if bodies := [body for body in found if body is not None]:
+            yield bodies
+
+
+def _batches(records: Iterable[CellRecord]) -> Iterator[list[CellRecord]]:
+    batch: list[CellRecord] = []
+    size = 0
+    for record in records:
+        if batch and (size + record.size > _BATCH_BYTES or len(batch) == _BATCH):
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += record.size
+    if batch:
+        yield batch
+
+
+def _at_once(objects: LakeObjects, items: Sequence[Any]) -> int:
+    return max(1, min(_AT_ONCE if objects.is_local else _AT_ONCE_S3, len(items)))

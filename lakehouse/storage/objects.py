@@ -4,6 +4,7 @@ The only module of `storage` that knows obstore; what the store refuses comes ou
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -180,6 +181,8 @@ class LakeObjects:
         """
         with self.named("reading", path):
             try:
+                if self.is_local and (found := _read_local(self.uri(path), etag, start, end)) is not None:
+                    return found
                 return obstore.get(self.store, path, options={"range": (start, end), "if_match": etag}).bytes().to_bytes()
             except PreconditionError as error:
                 raise ChangedMeanwhileError(path) from error
@@ -273,6 +276,15 @@ class LakeObjects:
             yield
         except (BaseError, OSError) as error:
             raise refusal(doing, self.uri("").rstrip("/"), path, error) from error
+
+
+def _read_local(path: str, etag: str, start: int, end: int) -> bytes | None:
+    """As `LakeObjects.get_of`, of a file; None if its etag is not the one that obstore would give it, which obstore then judges itself, ten times as slowly."""
+    with open(path, "rb") as opened:
+        found = os.fstat(opened.fileno())
+        if f'"{found.st_ino:x}-{found.st_mtime_ns // 1000:x}-{found.st_size:x}"' != etag:
+            return None
+        return os.pread(opened.fileno(), end - start, start)
 
 
 def _raise_if_no_bucket(error: Exception) -> None:
