@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from lakehouse.cli.console import build_progress, err, flagged, out, print_frame, print_json, print_table
+from lakehouse.cli.console import build_progress, err, flagged, out, print_frame, print_json, print_table, say_warnings
 from lakehouse.model.errors import LakehouseError, NoMarketError, OpenRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
@@ -39,6 +39,7 @@ def _wanted(markets: str) -> list[Market]:
 
 def main() -> None:
     """Run a command. Exit code 0: all cells right; 1: something failed, named; 2: wrong use."""
+    say_warnings()
     try:
         app()
     except UsageError as error:
@@ -120,7 +121,7 @@ def markets_list(as_json: Json = False) -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """What the lake holds, and what is due, per table."""
-    from lakehouse.cli.report import status_rows
+    from lakehouse.cli.report import print_status, status_rows
     from lakehouse.definitions import open_lake
     from lakehouse.settings import Settings
 
@@ -128,7 +129,7 @@ def status(as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table("Tables", list(rows[0]), [list(row.values()) for row in rows])
+        print_status(rows)
 
 
 @app.command()

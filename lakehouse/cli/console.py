@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import BehindInputsWarning
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,6 +37,20 @@ err = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE, markup=
 def flagged(flag: str, text: str) -> Text:
     """A line that begins with a word in red."""
     return Text.assemble((flag, "red"), " ", text)
+
+
+def say_warnings() -> None:
+    """Have what a reader is told as a Python warning said on standard error, in the same words."""
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, BehindInputsWarning):
+            err.print(flagged("note", str(message)), soft_wrap=True)
+        else:
+            others(message, category, *where, **more)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+    warnings.simplefilter("always", BehindInputsWarning)
 
 
 def print_json(value: Any) -> None:

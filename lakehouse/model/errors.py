@@ -563,3 +563,14 @@ class ReplacedMeanwhileError(LakehouseError):
     def __init__(self, path: str) -> None:
         super().__init__(f"{path} was replaced while it was read, and again when that was tried anew: a build is at work there. Run the same again.")
         self.path = path
+
+
+class BehindInputsWarning(UserWarning):
+    """Cells that are read although what they were made from has been replaced since. Said in the same words by SDK, command line and `lakehouse status`."""
+
+    def __init__(self, table: str, cells: Iterable[str]) -> None:
+        named = list(cells)
+        first = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
+        are = "1 cell is behind its inputs" if len(named) == 1 else f"{len(named):,} cells are behind their inputs"
+        super().__init__(f"{table}: {are} ({first}): the rows are right for what these were before. `lakehouse build {table}` makes them again.")
+        self.table, self.cells = table, named

@@ -7,7 +7,7 @@ import io
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,6 +61,14 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         names = {"lake://" + _VALUE.sub(lambda found: f"=%{ord(found[1]):02X}", record.path): (table, record) for record in records}
         self._cells |= names
         return list(names)
+
+    def read(self) -> Iterator[tuple[type[Table], list[CellRecord]]]:
+        """The cells that were opened, by table."""
+        by_table: dict[type[Table], list[CellRecord]] = {}
+        for name in sorted(self.opened):
+            table, record = self._cells[name]
+            by_table.setdefault(table, []).append(record)
+        yield from by_table.items()
 
     # --- what DuckDB asks -----------------------------------------------------------------------------------------------
 

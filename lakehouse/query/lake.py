@@ -1,6 +1,7 @@
 """`Lake`: the Python SDK."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -9,11 +10,12 @@ import polars as pl
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import FillAsOfError, NotALakeObjectError, NothingStoredError, OpenRangeError, ReplacedMeanwhileError, UnknownFillError
+from lakehouse.model.errors import BehindInputsWarning, FillAsOfError, NotALakeObjectError, NothingStoredError, OpenRangeError, ReplacedMeanwhileError, UnknownFillError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange, parse_instant
+from lakehouse.query.behind import cells_behind
 from lakehouse.query.engine import connect
 from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.reading import read_rows, scan_cells
@@ -160,7 +162,10 @@ class Lake:
             create_zones(connection, self.registry.tables)
             for table in mentioned(query, self.registry.tables):
                 create_view(connection, files, table, self._readable(table, lambda cell: True))
-            return run(connection, files, query, self.registry.tables)
+            found = run(connection, files, query, self.registry.tables)
+        for table, read in files.read():
+            self._tell(table, read)
+        return found
 
     def markets(self) -> pl.DataFrame:
         """All known markets: `silver/market`."""
@@ -320,11 +325,16 @@ class Lake:
 
         Whole objects are read, several at once, and each is held against its seal.
         """
-        return read_rows(self.objects, table, [stored.path for stored in cells_of_market(self.objects, table, market, span.months())])
+        return read_rows(self.objects, table, [stored.path for stored in cells_of_market(self.objects, table, market, span.months())], self._tell)
+
+    def _tell(self, table: type[Table], read: Collection[CellRecord]) -> None:
+        """Warn of cells that are read and behind their inputs."""
+        if behind := cells_behind(self.objects, self.registry, table, read):
+            warnings.warn(BehindInputsWarning(table.name, map(str, behind)), stacklevel=3)
 
     def _cells(self, name: str, markets: list[Market] | None, span: TimeRange | None, with_path: bool = False) -> pl.LazyFrame:
         table = self.registry.table(name)
-        rows = scan_cells(self.objects, table, self._readable(table, _asks(markets, span)), with_path)
+        rows = scan_cells(self.objects, table, self._readable(table, _asks(markets, span)), with_path, self._tell)
         if markets is not None and table.shape != "cells" and "symbol" in table.columns:
             rows = rows.filter(MARKET_KEY.is_in([market.key for market in markets]))
         time = _time_column(table)

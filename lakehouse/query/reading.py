@@ -1,6 +1,6 @@
 """Reading the rows of cells: whole objects, each in one version, held against its seal and its path, for every way to ask."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ _AT_ONCE_S3 = 32  # requests in flight: they wait, they do not compute
 _AT_ONCE = 2
 _BATCH_BYTES, _BATCH = 64 << 20, 512  # objects that are decoded together: Polars takes many at once faster than one by one
 _ROW = "__row"
+Tell = Callable[[type[Table], Sequence[CellRecord]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +28,12 @@ class Body:
     """A cell's object, checked.
 
     Attributes:
-        cell: Which cell.
+        record: What its footer says.
         bytes: All of them, in one version.
-        rows: How many rows they hold.
     """
 
-    cell: Cell | None
+    record: CellRecord
     bytes: bytes
-    rows: int
 
 
 def read_body(objects: LakeObjects, table: type[Table], path: str, record: CellRecord | None = None) -> Body | None:
@@ -57,27 +56,33 @@ def read_body(objects: LakeObjects, table: type[Table], path: str, record: CellR
         except ChangedMeanwhileError:
             body = None
         if body is not None and check(path, body):
-            return Body(record.cell, body, record.rows)
+            return Body(record, body)
     body = objects.get(path)
     if body is None:
         return None
     check(path, body)
-    found = CellRecord.from_footer(table, parse_cell_path(table, path), path, "", len(body), read_footer(path, body))
-    return Body(found.cell, body, found.rows)
+    return Body(CellRecord.from_footer(table, parse_cell_path(table, path), path, "", len(body), read_footer(path, body)), body)
 
 
-def read_rows(objects: LakeObjects, table: type[Table], paths: Sequence[str]) -> pl.DataFrame:
+def read_rows(objects: LakeObjects, table: type[Table], paths: Sequence[str], tell: Tell) -> pl.DataFrame:
     """The rows of some cells of a table, one cell after another.
+
+    Args:
+        objects: The lake's objects.
+        table: The declaration.
+        paths: Where the objects lie.
+        tell: Told which cells were read.
 
     Raises:
         NotALakeObjectError, StoreError: As `read_body`.
     """
     with ThreadPoolExecutor(_at_once(objects, paths)) as pool:
         bodies = [body for body in pool.map(lambda path: read_body(objects, table, path), paths) if body is not None]
+    tell(table, [body.record for body in bodies])
     return _collect(bodies, _scan(table, bodies)) if bodies else table.empty()
 
 
-def scan_cells(objects: LakeObjects, table: type[Table], records: Sequence[CellRecord], with_path: bool) -> pl.LazyFrame:
+def scan_cells(objects: LakeObjects, table: type[Table], records: Sequence[CellRecord], with_path: bool, tell: Tell) -> pl.LazyFrame:
     """A lazy scan of cells: an object is fetched when the scan is collected, and only if what is asked of the path's columns allows it.
 
     Args:
@@ -85,6 +90,7 @@ def scan_cells(objects: LakeObjects, table: type[Table], records: Sequence[CellR
         table: The declaration.
         records: Which cells.
         with_path: Whether the columns of the path are among those that are yielded.
+        tell: Told, whenever the scan is collected, which cells were read.
 
     Returns:
         The table's columns, then those of its path. Collecting it raises as `read_body`.
@@ -95,14 +101,16 @@ def scan_cells(objects: LakeObjects, table: type[Table], records: Sequence[CellR
     def source(columns: list[str] | None, predicate: pl.Expr | None, limit: int | None, batch: int | None) -> Iterator[pl.DataFrame]:
         wanted, parts = list(columns) if columns is not None else schema.names(), conjuncts(predicate) if predicate is not None else []
         kept, parts = _possible(records, keys, parts)
-        left = limit
+        left, told = limit, list[CellRecord]()
         yield pl.DataFrame(schema={name: schema[name] for name in wanted})
         for bodies in _in_batches(objects, table, kept):
             frame = _decode(table, keys, wanted, parts, bodies)
+            told += [body.record for body in bodies]
             yield frame if left is None else frame.head(left)
             left = None if left is None else left - frame.height
             if left is not None and left <= 0:
-                return
+                break
+        tell(table, told)
 
     return register_io_source(source, schema=schema, is_pure=True, explain_name=table.name)
 
@@ -147,8 +155,8 @@ def _decode(table: type[Table], keys: Sequence[str], wanted: Sequence[str], part
         return _collect(bodies, _scan(table, bodies).filter(*of_rows).select(wanted))
     stored = [name for name in table.columns if name in asked]
     rows = _collect(bodies, _scan(table, bodies, row_index_name=_ROW).filter(*of_rows).select(_ROW, *stored))
-    ends = pl.Series([body.rows for body in bodies], dtype=pl.UInt32).cum_sum()
-    values = pl.DataFrame([path_values(body.cell) for body in bodies], schema=dict.fromkeys(keys, pl.String))
+    ends = pl.Series([body.record.rows for body in bodies], dtype=pl.UInt32).cum_sum()
+    values = pl.DataFrame([path_values(body.record.cell) for body in bodies], schema=dict.fromkeys(keys, pl.String))
     numbers: Any = ends.search_sorted(rows[_ROW], side="right")
     return rows.hstack(values[numbers]).filter(*of_both).select(wanted)
 
@@ -159,7 +167,7 @@ def _scan(table: type[Table], bodies: Sequence[Body], **options: Any) -> pl.Lazy
 
 
 def _collect(bodies: Sequence[Body], rows: pl.LazyFrame) -> pl.DataFrame:
-    with reading(f"one of {len(bodies)} cells, the first of them {bodies[0].cell}"):
+    with reading(f"one of {len(bodies)} cells, the first of them {bodies[0].record.path}"):
         return rows.collect()
 
 

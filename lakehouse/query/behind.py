@@ -1,0 +1,106 @@
+"""Whether cells that are read are behind their inputs: what they were made from has been replaced since, or what that was made from."""
+
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from lakehouse.datasets.market import MarketFacts, MarketTable
+from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
+from lakehouse.model.result import NONE
+from lakehouse.model.table import Table
+from lakehouse.registry import Registry
+from lakehouse.storage.ledger import Ledger, inputs_now, survey, survey_market
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.tables import CellRecord, TableStore
+
+_NARROW = 16  # folders of markets that are listed one by one; of more, the whole table's ledger is read
+
+
+def cells_behind(objects: LakeObjects, registry: Registry, table: type[Table], read: Collection[CellRecord]) -> list[Cell]:
+    """Those of some cells that are behind.
+
+    The folders of the markets that are read are asked, in every table upstream: a listing and the footers of the months that are read.
+
+    Args:
+        objects: The lake's objects.
+        registry: The declared tables.
+        table: A table.
+        read: Cells of it. Inputs that a cell does not name are not asked about.
+
+    Returns:
+        The cells, in order of market and date. An input that is gone, or damaged, puts no cell behind: nobody can say what it would be made to.
+
+    Raises:
+        StoreError: The store does not answer.
+    """
+    cells = {record.key: record for record in read if record.cell is not None and record.inputs} if table.shape != "single" else {}
+    if not cells or table.zone() == "bronze":
+        return []
+    ledgers = _ledgers(objects, registry, table, cells)
+    facts = _facts(objects) if any(registry.table(name) in _refined(registry) for name in ledgers) else {}
+    known: dict[tuple[str, Cell], bool] = {}
+
+    def is_behind(of: type[Table], cell: Cell) -> bool:
+        place = of.name, cell
+        if place not in known:
+            record = ledgers[of.name].get(cell)
+            known[place] = record is not None and (_differs(of, record, _now(of, cell)) or any(is_behind(*source) for source in _sources(of, cell)))
+        return known[place]
+
+    def _now(of: type[Table], cell: Cell) -> Mapping[str, str]:
+        uses = of in _refined(registry) and cell.market in facts
+        own = {cell.own_market: facts[cell.own_market].version_for(cell)} if uses else {}
+        return inputs_now(of, cell, ledgers, own)
+
+    def _sources(of: type[Table], cell: Cell) -> list[tuple[type[Table], Cell]]:
+        made = [(registry.table(name), back) for name, lookback in of.inputs.items() for back in range(lookback + 1)]
+        made = [(source, back) for source, back in made if source.zone() != "bronze"]
+        if of.shape == "months":
+            return [(source, key) for source, _ in made for key in ledgers[source.name] if key.date == cell.date]
+        return [(source, cell.shift(-back) if back else cell) for source, back in made]
+
+    ledgers[table.name] = cells
+    return [cell for cell in sorted(cells, key=lambda cell: cell.sort_key) if is_behind(table, cell)]
+
+
+def _differs(table: type[Table], record: CellRecord, now: Mapping[str, str]) -> bool:
+    if table.shape == "months":
+        return dict(record.inputs) != dict(now)
+    return any(now.get(name, NONE) not in (NONE, version) for name, version in record.inputs.items())
+
+
+def _refined(registry: Registry) -> list[type[Table]]:
+    """The tables that are made with facts of markets."""
+    return [dataset.silver for dataset in registry.datasets]
+
+
+def _facts(objects: LakeObjects) -> dict[Market, MarketFacts]:
+    stored = TableStore(objects).get(MarketTable, None)
+    return {facts.market: facts for facts in map(MarketFacts.from_row, stored.rows.iter_rows(named=True))} if stored else {}
+
+
+def _ledgers(objects: LakeObjects, registry: Registry, table: type[Table], cells: Collection[Cell]) -> dict[str, Ledger]:
+    """What is stored upstream of cells, by table; of the table itself nothing."""
+    wanted: dict[str, set[Cell] | None] = {table.name: set(cells)}  # None: every market's
+    for declared in reversed(registry.upstream([table])):
+        if declared.name not in wanted:
+            continue
+        asked = wanted[declared.name]
+        for name, lookback in declared.inputs.items():
+            if asked is None or declared.shape == "months":
+                wanted[name] = None
+            elif (so_far := wanted.setdefault(name, set())) is not None:
+                so_far |= {cell.shift(-back) if back else cell for cell in asked for back in range(lookback + 1)}
+    del wanted[table.name]
+
+    def read(name: str) -> Ledger:
+        of, asked = registry.table(name), wanted[name]
+        markets: dict[Market, set[str]] = {}
+        for cell in asked or ():
+            markets.setdefault(cell.own_market, set()).add(cell.date[:7])
+        if asked is None or len(markets) > _NARROW:
+            return survey(objects, of)[0]
+        return {cell: record for market, months in markets.items() for cell, record in survey_market(objects, of, market, months)[0].items()}
+
+    with ThreadPoolExecutor(1 if objects.is_local else max(1, len(wanted))) as pool:
+        return dict(zip(wanted, pool.map(read, wanted), strict=True))
