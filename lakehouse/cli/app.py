@@ -3,16 +3,21 @@
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
 
 from lakehouse.cli.console import build_progress, err, flagged, out, print_frame, print_json, print_table, say_warnings
+from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, NoMarketError, OpenRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
+
+if TYPE_CHECKING:
+    from lakehouse.defs.services import LakeServices
+    from lakehouse.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -124,12 +129,14 @@ def status(as_json: Json = False) -> None:
     from lakehouse.cli.report import print_status, status_rows
     from lakehouse.definitions import open_lake
     from lakehouse.settings import Settings
+    from lakehouse.storage.verification import load_verification
 
-    rows = status_rows(open_lake(Settings()))
+    lake = open_lake(Settings())
+    rows = status_rows(lake)
     if as_json:
         print_json(rows)
     else:
-        print_status(rows)
+        print_status(rows, load_verification(lake.objects))
 
 
 @app.command()
@@ -223,11 +230,14 @@ def verify(
     end: End = None,
     budget: Annotated[int, typer.Option(help="Requests to make at most; a month of minutes takes 47 on spot markets.", min=1)] = 1000,
     again: Annotated[bool, typer.Option("--again", help="Also ask about months that are proven or were asked about in full before.")] = False,
+    stored: Annotated[bool, typer.Option("--stored", help="Ask no exchange: hold every stored byte against its seal, version, rules and path.")] = False,
+    mend: Annotated[bool, typer.Option("--repair", help="With --stored: make what is damaged again from what is stored.")] = False,
     as_json: Json = False,
 ) -> None:
     """Prove stored candles by REST, row by row, the newest months first, and mend what turns out wrong.
 
-    In spare request weight: at most two fifths of a minute's budget are used. Run it again to go on.
+    In spare request weight: at most two fifths of a minute's budget are used. Run it again to go on. With --stored, prove instead that what
+    is stored is what was written.
     """
     from lakehouse.cli.instance import open_instance
     from lakehouse.cli.verifying import print_verification, verify
@@ -240,11 +250,38 @@ def verify(
     settings, wanted = Settings(), _wanted(markets)
     lake = open_lake(settings)
     lake.objects.require_lake()  # before a folder is made of a mistyped root
+    if mend and not stored:
+        raise UsageError("--repair goes with --stored: it makes again what that finds damaged.")
+    if stored:
+        _verify_stored(lake, settings, wanted, span, mend, as_json)
+        return
     with open_instance(settings) as instance, build_progress(as_json) as progress:
         lake.progress = progress.cell
         found = verify(lake, instance, wanted, span, budget, again, progress.announce)
     print_verification(found, as_json)
     if found.failed:
+        raise typer.Exit(1)
+
+
+def _verify_stored(lake: "LakeServices", settings: "Settings", markets: list[Market], span: TimeRange | None, mend: bool, as_json: bool) -> None:
+    from lakehouse.cli.instance import open_instance
+    from lakehouse.cli.stored import print_stored, repair, verify_stored
+
+    months = set(span.months()) if span else None
+
+    def meant(cell: Cell | None) -> bool:
+        of_market = cell is None or not markets or cell.market is None or cell.market in markets
+        return of_market and (cell is None or months is None or cell.date[:7] in months)
+
+    with build_progress(as_json) as progress:
+        found = verify_stored(lake, meant, progress.count)
+        if mend and not found.is_sound:
+            lake.objects.check_writable()
+            with open_instance(settings) as instance:
+                lake.progress = progress.cell
+                repair(lake, instance, found, progress.announce)
+    print_stored(found, mend, as_json)
+    if not found.is_sound:
         raise typer.Exit(1)
 
 

@@ -138,9 +138,25 @@ class Builder:
             raise NothingInRangeError(span.start, span.end, lives, self._lake.start)
         return alive, early
 
+    def build_derived(self, cells: Mapping[type[Table], list[Cell]]) -> list[TableBuild]:
+        """Build what is due of given cells of silver and gold tables, from what is stored: no exchange is asked.
+
+        Args:
+            cells: Cells by table, upstream first.
+        """
+        reports = {}
+        for table, some in cells.items():
+            reports[table] = self._run(table, some, derived_due(self._lake, table, some, self._lake.ledger(table.name)))
+        registered = self._register(list(cells))
+        self._run_checks(list(cells))
+        return [*reports.values(), *registered]
+
     def _build_table(self, table: type[Table], requested: list[Cell]) -> TableBuild:
+        return self._run(table, *self._due(table, requested))
+
+    def _run(self, table: type[Table], cells: list[Cell], due: list[Cell]) -> TableBuild:
+        """Build the cells of a table that are due, of those that were meant."""
         report, started = TableBuild(table.name), time.monotonic()
-        cells, due = self._due(table, requested)
         waiting = set(due)
         report.current = [cell for cell in cells if cell not in waiting]
         self._announce(table.name, len(due))

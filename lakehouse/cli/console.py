@@ -121,6 +121,12 @@ class BuildProgress:
         """A table starts, with so many cells to build."""
         self._tasks[table] = self._progress.add_task(table, total=cells, completed=0, visible=cells > 0)
 
+    def count(self, what: str) -> None:
+        """One more object was looked at, of as many as there may be."""
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=None)
+        self._progress.advance(self._tasks[what])
+
     def cell(self, table: str, cell: Cell, outcome: str) -> None:
         """A cell is settled."""
         self._progress.advance(self._tasks[table])

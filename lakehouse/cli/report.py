@@ -14,13 +14,16 @@ from lakehouse.definitions import open_lake
 from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import derived_due, input_ledgers
 from lakehouse.exchanges.archive import ArchiveClient, s5cmd_path
-from lakehouse.model.errors import BehindInputsWarning, LakehouseError
+from lakehouse.model.errors import BehindInputsWarning, LakehouseError, NotALakeObjectError
+from lakehouse.model.table import Table
 from lakehouse.query.behind import cells_behind
 from lakehouse.query.lake import Lake
 from lakehouse.registry import Registry
 from lakehouse.settings import Settings
 from lakehouse.storage.ledger import expected, ledger
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.tables import CellRecord
+from lakehouse.storage.verification import Verification, named
 
 _PACKAGES = ("lakehouse", "dagster", "polars", "pyarrow", "duckdb", "obstore", "s5cmd", "pandera")
 
@@ -91,7 +94,7 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
     """
     reader, rows = Lake(lake.objects.root, lake.registry), []
     for table in lake.registry.tables:
-        records = reader.records(table.name)
+        records, damaged = _readable(reader, table)
         times = [time for record in records for time in (record.first_time, record.last_time) if time]
         due: int | None = None
         behind: list[str] = []
@@ -108,6 +111,7 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
                 "last": f"{max(times):%Y-%m-%d %H:%M}" if times else None,
                 "absent": sum(run.slot_count for record in records for run in record.facts.gaps if run.gap_class != "not_listed"),
                 "rejected": sum(record.reject_count for record in records),
+                "damaged": damaged,
                 "due": due,
                 "behind": behind,
             }
@@ -115,10 +119,24 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
     return rows
 
 
-def print_status(rows: list[dict[str, Any]]) -> None:
-    """Show what `status_rows` found."""
+def _readable(reader: Lake, table: type[Table]) -> tuple[list[CellRecord], int]:
+    """What is stored of a table, and how many objects in its folder are damaged, or none of its cells."""
+    if table.shape != "single":
+        stored, foreign = reader.survey(table.name)
+        return list(stored.values()), len(foreign)
+    try:
+        return reader.records(table.name), 0
+    except NotALakeObjectError:
+        return [], 1
+
+
+def print_status(rows: list[dict[str, Any]], verification: Verification | None) -> None:
+    """Show what `status_rows` found, and what the last verification of stored bytes left damaged."""
     columns = [name for name in rows[0] if name != "behind"]
     print_table("Tables", columns, [[row[name] for name in columns] for row in rows])
+    if verification and verification.damage:
+        damage = named(verification.damage)
+        out.print(flagged("damaged", f"{damage}, as verified on {verification.at:%Y-%m-%d %H:%M}. `lakehouse verify --stored --repair` makes them again."), soft_wrap=True)
     for row in rows:
         if row["behind"]:
             out.print(flagged("note", str(BehindInputsWarning(row["table"], row["behind"]))), soft_wrap=True)

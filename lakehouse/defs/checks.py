@@ -11,11 +11,13 @@ from lakehouse.defs.automation import ON_UPDATE, ON_UPDATE_AND_DAILY
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.services import LakeServices
 from lakehouse.defs.steps import known_markets
+from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.table import Table
 from lakehouse.ops import findings
 from lakehouse.ops.anomalies import search_anomalies
 from lakehouse.query.engine import prepare
 from lakehouse.storage.ledger import records, survey
+from lakehouse.storage.verification import known_damage
 
 _SHOWN = 50
 
@@ -40,8 +42,10 @@ def checks_of(table: type[Table]) -> dg.AssetChecksDefinition:
 
 def _rules(table: type[Table], lake: LakeServices, duckdb: DuckDBResource) -> dict[str, Callable[[], findings.Verdict]]:
     if table.shape == "single":
-        return {"schema": lambda: findings.check_schema(table, records(lake.objects, table))}
+        return {"schema": lambda: _check_single(table, lake)}
     stored, foreign = survey(lake.objects, table)
+    is_archive = table in [dataset.archive for dataset in lake.registry.datasets]
+    beside = [one for one in known_damage(lake.objects).values() if one.path.startswith("landing/")] if is_archive else []
 
     def resample() -> findings.Verdict:
         with duckdb.get_connection() as connection:
@@ -49,7 +53,7 @@ def _rules(table: type[Table], lake: LakeServices, duckdb: DuckDBResource) -> di
             return findings.check_resample(connection, files, table, stored, Candle, lake.ledger(Candle.name))
 
     return {
-        "schema": lambda: findings.check_schema(table, stored.values(), foreign),
+        "schema": lambda: findings.check_schema(table, stored.values(), foreign, beside),
         "gaps": lambda: findings.check_gaps(stored, lake.clock()),
         "reconciliation": lambda: findings.check_reconciliation(stored),
         "evidence": lambda: findings.check_evidence(stored),
@@ -57,6 +61,13 @@ def _rules(table: type[Table], lake: LakeServices, duckdb: DuckDBResource) -> di
         "anomalies": lambda: findings.check_anomalies(stored, search_anomalies(lake.objects, table, stored)),
         "resample": resample,
     }
+
+
+def _check_single(table: type[Table], lake: LakeServices) -> findings.Verdict:
+    try:
+        return findings.check_schema(table, records(lake.objects, table))
+    except NotALakeObjectError as error:
+        return findings.check_schema(table, [], [error])
 
 
 def _result(table: type[Table], name: str, verdict: findings.Verdict) -> dg.AssetCheckResult:

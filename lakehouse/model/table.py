@@ -1,6 +1,6 @@
 """What a table is: declared once as a class, projected to every schema that another part needs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from inspect import cleandoc
@@ -185,15 +185,21 @@ class Table:
         return (*found, *cls.row_rules)
 
     @classmethod
-    def pandera_schema(cls) -> Any:
-        """The same declaration as a `pandera.polars.DataFrameSchema`, for tests, verification and users' frames."""
+    def pandera_schema(cls, names: Collection[str] | None = None) -> Any:
+        """The same declaration as a `pandera.polars.DataFrameSchema`, for tests, verification and users' frames.
+
+        Args:
+            names: Of these columns only, and of the rules that need no other; all if None.
+        """
         import pandera.polars as pandera
 
         def check(rule: Rule) -> Any:
             return pandera.Check(lambda data: data.lazyframe.select(rule.is_kept), name=rule.name, description=rule.description)
 
-        columns = {name: pandera.Column(column.dtype, nullable=column.nullable, description=cls.comment(name)) for name, column in cls.columns.items()}
-        return pandera.DataFrameSchema(columns, checks=[check(rule) for rule in cls.rules()], unique=list(cls.key), strict=True, ordered=True, name=cls.name)
+        known = [name for name in cls.columns if names is None or name in names]
+        columns = {name: pandera.Column(cls.columns[name].dtype, nullable=cls.columns[name].nullable, description=cls.comment(name)) for name in known}
+        rules = [rule for rule in cls.rules() if set(rule.holds.meta.root_names()) <= set(known)]
+        return pandera.DataFrameSchema(columns, checks=[check(rule) for rule in rules], unique=list(cls.key), strict=True, ordered=True, name=cls.name)
 
     # --- the write boundary ---------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from lakehouse.query.engine import LakeFiles
 from lakehouse.query.views import create_view, run, view_name
 from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.tables import CellRecord
+from lakehouse.storage.verification import Damage
 from lakehouse.transform.gaps import GRACE, told
 
 Severity = Literal["warn", "error"]
@@ -72,7 +73,9 @@ class Verdict:
 
 def families(table: type[Table]) -> dict[str, str]:
     """The rule families of a table, with what each says."""
-    said = {"schema": "Every cell was written by today's declaration, and no row had to be rejected."}
+    said = {
+        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object is known to be damaged (`lakehouse verify --stored` looks at all their bytes)."
+    }
     if table.zone() == "silver" and table.shape == "cells":
         said["gaps"] = (
             f"Every expected row is there. Absent rows are an error once their day is {GRACE.days} days old, and so are rows not served because sources disagree; a proven halt is a "
@@ -94,10 +97,21 @@ def families(table: type[Table]) -> dict[str, str]:
     return said
 
 
-def check_schema(table: type[Table], stored: Iterable[CellRecord], foreign: Iterable[NotALakeObjectError] = ()) -> Verdict:
-    """Cells by an older meaning of the table, cells with rejected rows, and objects in the table's folder that are no cells."""
+def check_schema(table: type[Table], stored: Iterable[CellRecord], foreign: Iterable[NotALakeObjectError] = (), beside: Iterable[Damage] = ()) -> Verdict:
+    """Cells by an older meaning of the table, cells with rejected rows, and objects in the table's folder that are damaged or no cells.
+
+    Args:
+        table: The table.
+        stored: What is stored of it.
+        foreign: What lies in its folder and is no sound cell.
+        beside: What a verification of stored bytes found damaged beside its cells: the files they are made from.
+
+    Returns:
+        The verdict over all cells.
+    """
     records = list(stored)
     findings = [Finding(error.path, "error", str(error)) for error in foreign]
+    findings += [Finding(one.path, "error", f"it is damaged: {one.why}. `lakehouse verify --stored --repair` moves it out of the way") for one in beside]
     for record in records:
         if record.code_version != table.code_version:
             findings.append(Finding(str(record.cell or table.name), "error", f"written by version {record.code_version} of the table, today's is {table.code_version}: rebuild it"))

@@ -20,7 +20,7 @@ from lakehouse.transform.gaps import told
 State = Literal["good", "pending", "warn", "error"]
 STATES: tuple[State, ...] = get_args(State)  # the worse, the later
 _NAMED = 3  # contradictions of a cell that are told in words
-DAMAGED = "its object is damaged: build it again"
+DAMAGED = "its object is damaged: `lakehouse verify --stored --repair` makes it again"
 HOLE = "nothing is stored, between months that are"
 UNBUILT = "nothing is stored, though bronze has its rows: build it"
 

@@ -90,6 +90,14 @@ class GlueCatalog:
         """The database a table is registered in."""
         return f"{self.prefix}_{table.zone()}"
 
+    def differences(self, table: type[Table], records: Iterable[CellRecord]) -> CatalogSync:
+        """What a `sync` would change, as that would report it; nothing is written.
+
+        Raises:
+            ColumnChangeError, CatalogError: As `sync`.
+        """
+        return GlueCatalog(self.prefix, self._objects, _Reading(self.client), self._sleep).sync(table, records)
+
     def sync(self, table: type[Table], records: Iterable[CellRecord]) -> CatalogSync:
         """Make the catalog say what the ledger says. Nothing is written where they agree.
 
@@ -204,6 +212,33 @@ class GlueCatalog:
                     )
                 failed = {_values_of(error) for error in errors}
                 left = [entry for entry in left if _values_of(entry) in failed]
+
+
+class _Reading:
+    """A Glue client that reads, and takes what it is told to write for done."""
+
+    def __init__(self, client: GlueClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("create_", "update_", "batch_create_", "batch_update_", "batch_delete_")):
+            return lambda **_: {}
+        if name == "get_paginator":
+            return lambda call: _FirstOrNothing(self._client.get_paginator(call), self._client.exceptions.EntityNotFoundException)
+        return getattr(self._client, name)
+
+
+class _FirstOrNothing:
+    """A paginator of a table that may not be there."""
+
+    def __init__(self, paginator: Any, absent: type[Exception]) -> None:
+        self._paginator, self._absent = paginator, absent
+
+    def paginate(self, **arguments: Any) -> Iterator[Any]:
+        try:
+            yield from self._paginator.paginate(**arguments)
+        except self._absent:
+            return
 
 
 def partition_values(table: type[Table], record: CellRecord) -> Values:

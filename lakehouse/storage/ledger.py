@@ -158,18 +158,25 @@ def _read_tail(objects: LakeObjects, path: str, size: int) -> str:
 
 def _load(objects: LakeObjects, table: type[Table]) -> dict[str, tuple[str, str]]:
     body = objects.get(ledger_path(table))
-    if body is None:
-        return {}
     try:
-        if not check(ledger_path(table), body):
-            return {}  # of an earlier release: nothing says that it is as it was written
-        with reading(ledger_path(table)):
-            cache = pl.read_parquet(io.BytesIO(body))
+        return parse_cache(ledger_path(table), body) if body is not None else {}
     except NotALakeObjectError:
         return {}  # a cache is only a cache
+
+
+def parse_cache(path: str, body: bytes) -> dict[str, tuple[str, str]]:
+    """Etags and footers by path, as a ledger object caches them; nothing if an earlier release wrote it.
+
+    Raises:
+        NotALakeObjectError: It is not as it was written.
+    """
+    if not check(path, body):
+        return {}  # nothing says that it is as it was written
+    with reading(path):
+        cache = pl.read_parquet(io.BytesIO(body))
     if cache.schema != pl.Schema(_CACHE):
         return {}
-    return {path: (etag, footer) for path, etag, footer in cache.select("path", "etag", "footer").iter_rows()}
+    return {cell: (etag, footer) for cell, etag, footer in cache.select("path", "etag", "footer").iter_rows()}
 
 
 def _save(objects: LakeObjects, table: type[Table], entries: Mapping[str, tuple[str, int, str]]) -> None:

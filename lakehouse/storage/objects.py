@@ -213,6 +213,13 @@ class LakeObjects:
                 _raise_if_no_bucket(error)
                 raise ChangedMeanwhileError(path) from error  # deleted since
 
+    def move(self, path: str, to: str) -> None:
+        """Put an object elsewhere; it may be gone."""
+        body = self.get(path)
+        if body is not None:
+            self.put(to, body)
+            self.delete(path)
+
     def delete(self, path: str) -> None:
         """Delete an object; it may be absent."""
         with self.named("deleting", path):

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from lakehouse.model.words import count_of
 from lakehouse.storage.layout import VERIFICATION
 from lakehouse.storage.objects import LakeObjects
 
@@ -69,6 +70,12 @@ def known_damage(objects: LakeObjects) -> dict[str, Damage]:
     """What the last verification left damaged, by path. An entry counts while the object has the etag it names."""
     found = load_verification(objects)
     return {one.path: one for one in found.damage} if found else {}
+
+
+def named(damage: Sequence[Damage]) -> str:
+    """Some damaged objects in words, the first of them by name."""
+    first = ", ".join(one.path for one in damage[:3]) + (", …" if len(damage) > 3 else "")
+    return f"{count_of(len(damage), 'object')} damaged: {first}"
 
 
 def _seal(said: Mapping[str, object]) -> str:

@@ -22,6 +22,7 @@ from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
+from lakehouse.ops.quality import DAMAGED
 from lakehouse.query.lake import Lake
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
@@ -273,7 +274,7 @@ def test_a_damaged_cell_is_named_and_fails(shell: Shell, capsys: pytest.CaptureF
         shell.lake.tables.put(silver, cell, CellResult(silver.empty(), {}, CellFacts(evidence="rows_api")))
     shell.lake.objects.put(cell_path(silver, FEBRUARY), b"PAR1")
     found = shell.verify(BTC)
-    assert found.failed == {f"{SILVER} {FEBRUARY}": "its object is damaged: build it again"}
+    assert found.failed == {f"{SILVER} {FEBRUARY}": DAMAGED}
     print_verification(found, as_json=False)
     said = capsys.readouterr().out
     assert "is damaged" in said

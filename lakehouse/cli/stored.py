@@ -1,0 +1,256 @@
+"""`lakehouse verify --stored`: every stored byte is held against what the lake says of it, and what is damaged is made again from what is stored."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import dagster as dg
+
+from lakehouse.cli.building import Builder
+from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
+from lakehouse.datasets.dataset import Dataset
+from lakehouse.datasets.market import MarketTable
+from lakehouse.defs.io_manager import cell_event
+from lakehouse.defs.services import LakeServices
+from lakehouse.defs.steps import known_markets
+from lakehouse.exchanges.ingest import reingest
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import LakehouseError, NotALakeObjectError
+from lakehouse.model.result import CellFacts
+from lakehouse.model.table import Table
+from lakehouse.model.words import count_of
+from lakehouse.ops.stored import Audit, Meant, audit_lake
+from lakehouse.storage.layout import ledger_path, parse_cell_path, set_aside_path
+from lakehouse.storage.ledger import ledger, parse_cache
+from lakehouse.storage.parquet import read_footer
+from lakehouse.storage.verification import Damage, Verification, load_verification, save_verification
+
+REST_LOST = "what REST answered is kept nowhere else; it was moved to {}. The next `lakehouse build` asks again what is in doubt, `lakehouse verify` all of it"
+LANDING_LOST = "it was moved to {}; the next build that needs the file fetches it again"
+
+
+@dataclass
+class StoredReport:
+    """What a verification of stored bytes found and did.
+
+    Attributes:
+        audit: What was looked at, and what is damaged.
+        repaired: Paths that were made again, or are no longer needed, with how.
+        left: What is still damaged, with why.
+        catalog: Tables whose catalog entry differs from what is stored, with how.
+    """
+
+    audit: Audit
+    repaired: dict[str, str] = field(default_factory=dict)
+    left: list[Damage] = field(default_factory=list)
+    catalog: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is damaged any more."""
+        return not self.left and not self.catalog
+
+
+def verify_stored(lake: LakeServices, meant: Meant, progress: Callable[[str], None]) -> StoredReport:
+    """Look at every stored byte, and record what is found, so that builds, `status`, `quality` and checks know of it."""
+    audit = audit_lake(lake.objects, lake.registry, lake.exchanges, meant, progress)
+    earlier = load_verification(lake.objects)
+    looked_at = {one.path for one in audit.damage}
+    # Of what this verification was not meant to look at, the one before still stands.
+    unseen = [one for one in earlier.damage if one.path not in looked_at and not _is_meant(lake, one, meant)] if earlier else []
+    report = StoredReport(audit, left=[*audit.damage, *unseen], catalog=_catalog_differences(lake))
+    _record(lake, report)
+    return report
+
+
+def _is_meant(lake: LakeServices, one: Damage, meant: Meant) -> bool:
+    try:
+        found = _cell_of(lake, one)
+        return found is None or meant(found[1])
+    except NotALakeObjectError:
+        return True
+
+
+def _record(lake: LakeServices, report: StoredReport) -> None:
+    save_verification(lake.objects, Verification(lake.clock(), dict(report.audit.checked), report.audit.unsealed, tuple(report.left)))
+
+
+def _catalog_differences(lake: LakeServices) -> dict[str, str]:
+    differing = {}
+    for table in lake.registry.tables if lake.catalog else ():
+        if table.zone() == "bronze" or lake.catalog is None:
+            continue
+        try:
+            stored = [] if table.shape == "single" else list(lake.ledger(table.name).values())
+            found = lake.catalog.differences(table, stored)
+        except LakehouseError as error:
+            differing[table.name] = str(error)
+            continue
+        if found.wrote:
+            said = {"to add": len(found.added), "to update": len(found.updated), "to remove": len(found.removed)}
+            differing[table.name] = ", ".join(
+                [f"table {found.table_change}"] * (found.table_change != "unchanged") + [f"{count:,} {what}" for what, count in said.items() if count]
+            )
+    return differing
+
+
+# --- repair -------------------------------------------------------------------------------------------------------------
+
+
+def repair(lake: LakeServices, instance: dg.DagsterInstance, report: StoredReport, announce: Callable[[str, int], None]) -> None:
+    """Make again what is damaged, from what is stored, and say of the rest why it cannot be. No exchange is asked.
+
+    What is damaged counts as absent for every build since it was recorded. An object that cannot be made again is moved out of the way, never deleted, where
+    the next build can do without it; else it stays, and who reads it gets its error.
+    """
+    footers = _earlier_footers(lake)
+    why: dict[str, str] = {}
+    cells: dict[type[Table], list[Cell]] = {}
+    for one in report.left:
+        try:
+            found = _cell_of(lake, one)
+        except NotALakeObjectError:
+            why[one.path] = "it lies where no cell does: remove it by hand"
+            continue
+        if found is None:
+            report.repaired |= _mend_beside_cells(lake, one)
+            continue
+        table, cell = found
+        cells.setdefault(table, []).append(cell) if cell else None
+        if table is MarketTable:
+            why[one.path] = "it is made from what exchanges say: `lakehouse markets add` with the lake's markets asks them again"
+        elif table.zone() == "bronze" and cell:
+            how, failed = _mend_bronze(lake, instance, table, cell, one, footers)
+            report.repaired |= {one.path: how} if how else {}
+            why |= {one.path: failed} if failed else {}
+    builder = Builder(lake, instance, announce)
+    for built in builder.build_derived(_derived(lake, cells)):
+        why |= {f"{built.table} {name}": reason for name, reason in built.failed.items()}
+    left = []
+    for one in report.left:
+        found_now = lake.objects.get_tagged(one.path)
+        if found_now is not None and found_now[1] == one.etag:
+            left.append(replace(one, left=why.get(one.path) or _why_not(lake, one, why)))
+        else:
+            report.repaired.setdefault(one.path, "made again from what is stored")
+    report.left, report.catalog = left, _catalog_differences(lake)
+    _record(lake, report)
+
+
+def _cell_of(lake: LakeServices, one: Damage) -> tuple[type[Table], Cell | None] | None:
+    """The table and cell of a damaged object; None for one of landing, or a cache.
+
+    Raises:
+        NotALakeObjectError: It lies in a table's folder, where no cell does.
+    """
+    tables = {table.name: table for table in lake.registry.tables}
+    table = tables.get("/".join(one.path.split("/")[:2]))
+    return (table, parse_cell_path(table, one.path)) if table else None
+
+
+def _earlier_footers(lake: LakeServices) -> dict[str, dict[str, object]]:
+    """Footers that ledgers still have of objects as they were before."""
+    found: dict[str, dict[str, object]] = {}
+    for table in lake.registry.tables:
+        body = lake.objects.get(ledger_path(table))
+        try:
+            cached = parse_cache(ledger_path(table), body) if body is not None else {}
+        except NotALakeObjectError:
+            continue  # it is among what is damaged
+        found |= {path: json.loads(footer) for path, (_, footer) in cached.items()}
+    return found
+
+
+def _mend_beside_cells(lake: LakeServices, one: Damage) -> dict[str, str]:
+    if one.path.startswith("ledger/"):
+        lake.objects.delete(one.path)
+        return {one.path: "removed: it only caches what footers say"}
+    aside = set_aside_path(one.path)
+    lake.objects.move(one.path, aside)
+    return {one.path: LANDING_LOST.format(aside)}
+
+
+def _mend_bronze(lake: LakeServices, instance: dg.DagsterInstance, table: type[Table], cell: Cell, one: Damage, footers: Mapping[str, Mapping[str, object]]) -> tuple[str, str]:
+    """How a bronze cell was mended, or why it could not be."""
+    dataset = next(dataset for dataset in lake.registry.datasets if table in dataset.bronze)
+    if table is not dataset.archive:
+        aside = set_aside_path(one.path)
+        lake.objects.move(one.path, aside)
+        return REST_LOST.format(aside), ""
+    try:
+        facts = _facts(lake, one, footers)
+        made = reingest(
+            dataset, lake.exchange(cell.own_market), cell, known_markets(lake).get(cell.own_market), lake.objects, lake.clock, _witness(lake, dataset, cell), facts.asked_until
+        )
+        record = lake.tables.put(table, cell, made)
+    except LakehouseError as error:
+        return "", str(error)
+    instance.report_runless_asset_event(cell_event(lake, table, cell, record))
+    return "made again from landing", ""
+
+
+def _facts(lake: LakeServices, one: Damage, footers: Mapping[str, Mapping[str, object]]) -> CellFacts:
+    """What a damaged cell said of itself, by its own footer or a ledger's copy of it; nothing where neither reads."""
+    try:
+        footer = read_footer(one.path, lake.objects.get(one.path) or b"")
+    except NotALakeObjectError:
+        footer = dict(footers.get(one.path, {}))
+    known = footer.get("facts")
+    return CellFacts.from_json(known) if isinstance(known, dict) else CellFacts()
+
+
+def _derived(lake: LakeServices, damaged: Mapping[type[Table], list[Cell]]) -> dict[type[Table], list[Cell]]:
+    """The silver and gold cells to look at: those that are damaged, and those stored that are made from damaged ones."""
+    touched = {(cell.date, cell.market) for cells in damaged.values() for cell in cells}
+    found = {}
+    for table in lake.registry.tables:
+        if table.zone() == "bronze" or table.shape == "single":
+            continue
+        reach = max(table.inputs.values(), default=0)
+
+        def is_touched(cell: Cell, reach: int = reach) -> bool:
+            if cell.market is None:
+                return any(cell.date == date for date, _ in touched)
+            return any((cell.shift(-back).date if back else cell.date, cell.market) in touched for back in range(reach + 1))
+
+        stored = [cell for cell in ledger(lake.objects, table) if is_touched(cell)]
+        found[table] = sorted({*stored, *damaged.get(table, ())}, key=lambda cell: cell.sort_key)
+    return {table: cells for table, cells in found.items() if cells}
+
+
+def _witness(lake: LakeServices, dataset: Dataset, cell: Cell) -> object:
+    return None
+
+
+def _why_not(lake: LakeServices, one: Damage, why: Mapping[str, str]) -> str:
+    found = _cell_of(lake, one)
+    return why.get(f"{found[0].name} {found[1]}", "nothing that it is made from is stored") if found else "it could not be moved"
+
+
+# --- saying it ----------------------------------------------------------------------------------------------------------
+
+
+def print_stored(report: StoredReport, was_repaired: bool, as_json: bool) -> None:
+    """Say what a verification of stored bytes found."""
+    damage = [{"path": one.path, "what": one.why, "became": report.repaired.get(one.path, "")} for one in report.audit.damage]
+    left = {one.path: one.left for one in report.left}
+    for one in damage:
+        one["became"] = one["became"] or (left.get(one["path"], "") and f"not repaired: {left[one['path']]}")
+    if as_json:
+        print_json({"checked": dict(report.audit.checked), "unsealed": report.audit.unsealed, "damaged": damage, "left": len(report.left), "catalog": report.catalog})
+        return
+    print_table("Stored objects", ["what", "checked"], list(report.audit.checked.items()))
+    if report.audit.unsealed:
+        out.print(f"{count_of(report.audit.unsealed, 'object')} of an earlier release without a seal: their bytes prove nothing. A rebuild seals them.", highlight=False)
+    for one in damage[: SHOWN * 5]:
+        out.print(flagged("damaged", f"{one['path']}: {one['what']}" + (f". {one['became']}" if one["became"] else "")), soft_wrap=True)
+    if len(damage) > SHOWN * 5:
+        out.print(f"The first {SHOWN * 5} of {len(damage):,}; --json has all.", highlight=False)
+    for table, how in report.catalog.items():
+        out.print(flagged("catalog", f"{table} differs from what is stored: {how}"), soft_wrap=True)
+    if report.is_sound:
+        out.print("Everything stored is as it was written." if not damage else "Everything that was damaged is mended.")
+    elif not was_repaired:
+        out.print(f"{count_of(len(report.left), 'object')} damaged: --repair makes them again from what is stored, where that can be.", highlight=False)
+    else:
+        out.print(f"{count_of(len(report.left), 'object')} could not be made again; who reads them gets an error.", highlight=False)
