@@ -53,6 +53,7 @@ def ingest(
     """Read what bronze cells are made of.
 
     All files that are needed for sure are fetched in one batch, in the background; a cell is yielded as soon as its own are there.
+    A cell that is not stored, or damaged, gets its history back from the earlier versions of its files in landing.
 
     Args:
         dataset: What to make.

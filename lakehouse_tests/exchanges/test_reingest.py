@@ -4,10 +4,13 @@ import dataclasses
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
-from lakehouse.datasets.candle import CANDLE, CandleArchive
+from lakehouse.datasets.candle import CANDLE, CandleArchive, CandleWitness
+from lakehouse.datasets.dataset import BronzeCell
+from lakehouse.defs.steps import known_markets
 from lakehouse.exchanges.binance import Binance
 from lakehouse.exchanges.ingest import reingest
 from lakehouse.exchanges.listing import landed_files, listing_from_landing
@@ -17,6 +20,7 @@ from lakehouse.model.result import CellResult
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.storage.tables import CellRecord
 from lakehouse_tests.conftest import CLOSED
+from lakehouse_tests.faults.lab import lab
 from lakehouse_tests.making import BTC, FEBRUARY, HEADER, MINUTE, NOW, ArchiveFolder, at, facts, klines, text
 
 from .conftest import BRONZE, Reading, fetched, serve
@@ -258,3 +262,24 @@ def test_a_receipt_of_a_state_that_no_listing_has_is_not_listed(reading: Reading
     reading.landing.admit(dataclasses.replace(receipt, state=state, fetched_at=NOW + MINUTE), b"PK")
     landed = landed_files(reading.landing, Binance(CLOSED), BRONZE, BTC)
     assert (landed.receipts, landed.unsound) == ({"2024-02": [receipt]}, {"2024-02": receipt.key})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("faults", [(), (f"day_absent={MONTHLY}",), (f"damaged_zip={MONTHLY}",)], ids=["sound", "short_day", "damaged_month"])
+def test_cells_that_the_product_built_are_the_same_again_with_their_witness(tmp_path: Path, faults: tuple[str, ...]) -> None:
+    """Discovery reads the first day of a market beside its month: what a cell was not made from is no part of it."""
+    with lab(tmp_path, *faults) as lake_lab:
+        lake_lab.build()
+        sim, lake = lake_lab.sim, lake_lab.lake
+        sim.add_fault(f"reupload={MONTHLY}")
+        lake_lab.build()
+    cells = lake.ledger(CandleArchive.name)
+    assert cells
+    for cell, record in cells.items():
+        stored = lake.tables.get(CandleWitness, cell)
+        assert stored is not None
+        witness = BronzeCell(stored.rows, stored.record.version, stored.record.facts)
+        market = known_markets(lake)[cell.own_market]
+        change = reingest(CANDLE, Binance(CLOSED), cell, market, lake.objects, witness, record.facts.asked_until, record.inputs)
+        again = lake.tables.put(CandleArchive, cell, change(None))
+        assert (again.version, again.inputs, again.facts) == (record.version, record.inputs, record.facts)
