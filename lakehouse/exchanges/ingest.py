@@ -11,16 +11,16 @@ import pyarrow as pa
 from lakehouse.datasets.dataset import BronzeCell, Dataset
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.exchange import Exchange, period_range
-from lakehouse.exchanges.listing import MarketListing
+from lakehouse.exchanges.listing import MarketListing, landed_files, listing_from_landing
 from lakehouse.exchanges.reader import ArchiveReader, ArchiveRows, source_of
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import ArchiveFileError, CellUnreadableError, LakehouseError, NoSourceError
+from lakehouse.model.errors import ArchiveFileError, CellUnreadableError, LakehouseError, NoSourceError, NotInLandingError
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult, Problem
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.model.words import count_of
-from lakehouse.storage.landing import Landing
+from lakehouse.storage.landing import Landing, Receipt
 from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import StoredCell
@@ -53,6 +53,7 @@ def ingest(
     """Read what bronze cells are made of.
 
     All files that are needed for sure are fetched in one batch, in the background; a cell is yielded as soon as its own are there.
+    A cell that is not stored, or damaged, gets its history back from the earlier versions of its files in landing.
 
     Args:
         dataset: What to make.
@@ -85,6 +86,52 @@ def ingest(
                 yield cell, error
             else:
                 yield cell, change
+
+
+def reingest(
+    dataset: Dataset,
+    exchange: Exchange,
+    cell: Cell,
+    market: MarketFacts | None,
+    objects: LakeObjects,
+    witness: BronzeCell | None,
+    asked_until: datetime | None,
+    made_from: Mapping[str, str] | None,
+) -> Change:
+    """Make a cell of the archive table again from landing alone; `change(None)` is the cell as it was stored, if landing has all that it was made of.
+
+    Args:
+        dataset: What to make.
+        exchange: Whose archive; it is asked for nothing.
+        cell: Which cell.
+        market: What is known of its market.
+        objects: The lake.
+        witness: The stored cell of the dataset's witness.
+        asked_until: Until when the archive had answered for the cell, as the cell said; None where that is not known, so that no claim beyond its files is made.
+        made_from: The inputs that the cell said it was made from. With None, because nobody knows them, all that landing has of its month and days counts,
+            and what landing has not is taken not to have been published: the cell is due at the next build wherever the archive says otherwise.
+
+    Raises:
+        NotInLandingError: Landing does not have, or not in the version that the cell was made from, what it takes; or nothing of it.
+        CellError: As `ingest` yields.
+    """
+    table, own = dataset.archive.name, cell.own_market
+    known = {period: state for period, state in made_from.items() if "/" not in period} if made_from is not None else None
+    landing = Landing(objects, exchange.name)
+    landed = landed_files(landing, exchange, table, own, {cell.date, *cell.window.days()})
+    listed = landed.receipts if known is None else {period: receipts for period, receipts in landed.receipts.items() if known.get(period, NONE) != NONE}
+    listing = listing_from_landing(exchange, table, own, listed, (asked_until or cell.window.start) + exchange.grace)
+    if known is None:
+        known = {period: listing.state(period) for period in listing.files}
+        if landed.unsound:
+            raise NotInLandingError(next(iter(landed.unsound.values())), "a receipt of it is damaged, so its newest version is not known")
+        if not known:
+            raise NotInLandingError(exchange.archive_key(table, own, cell.date), "landing has neither it nor a daily file of its month")
+    for period, state in known.items():
+        if listing.state(period) != state:
+            raise NotInLandingError(exchange.archive_key(table, own, period), "the newest version in landing is not the one that the cell was made from")
+    with ArchiveReader(exchange, table, landing, lambda: listing.listed_at, offline=True) as reader, _failing_alone(cell):
+        return _read_cell(dataset, reader, listing, cell, market, known, witness)
 
 
 @contextlib.contextmanager
@@ -170,14 +217,34 @@ def _read_cell(
     @_failing_alone(cell)
     def change(stored: StoredCell | None) -> CellResult:
         empty = dataset.archive.empty()
-        history = pl.concat([empty, stored.rows], how="diagonal_relaxed").select(empty.columns) if stored else empty
+        history, lost = (pl.concat([empty, stored.rows], how="diagonal_relaxed").select(empty.columns), []) if stored else _restored(empty, reader, listing, inputs, files)
         for period, file in files.items():
-            covers = period_range(period)
-            rows = file.frame.select(history.columns) if file.frame.height else _removals(history, file, period, covers)
-            history = append_news(history, rows, _KEY, covers)
-        return CellResult(history, inputs, replace(facts, restatement_count=restatements(history, _KEY).height))
+            history = _with_news(history, file, period)
+        return CellResult(history, inputs, replace(facts, problems=(*facts.problems, *lost), restatement_count=restatements(history, _KEY).height))
 
     return change
+
+
+def _restored(empty: pl.DataFrame, reader: ArchiveReader, listing: MarketListing, periods: Iterable[str], files: Mapping[str, ArchiveRows]) -> tuple[pl.DataFrame, list[Problem]]:
+    """The history of a cell that is not stored, or no longer, as landing tells it: the versions of its files before those that are read now, in the order they came."""
+
+    def before(period: str) -> Receipt | None:
+        return files[period].receipt if period in files else None
+
+    versions = [(period, receipt, rows) for period in periods if "/" not in period for receipt, rows in reader.versions(listing, period, before(period))]
+    history, lost = empty, []
+    for period, receipt, rows in sorted(versions, key=lambda version: version[1].fetched_at):
+        if rows is not None:
+            history = _with_news(history, rows, period)
+        else:
+            lost.append(Problem(receipt.key, "unreachable", f"landing no longer has the version fetched at {receipt.fetched_at:%Y-%m-%d %H:%M}, so history lacks what it said"))
+    return history, lost
+
+
+def _with_news(history: pl.DataFrame, file: ArchiveRows, period: str) -> pl.DataFrame:
+    covers = period_range(period)
+    rows = file.frame.select(history.columns) if file.frame.height else _removals(history, file, period, covers)
+    return append_news(history, rows, _KEY, covers)
 
 
 def _left_in_doubt(

@@ -1,6 +1,7 @@
 """What an archive has for one market and table, at one instant."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
@@ -12,9 +13,11 @@ from lakehouse.model.errors import TimeFormatError
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.timerange import TimeRange
+from lakehouse.storage.landing import Landing, Receipt
 from lakehouse.storage.tables import CellRecord
 
 _CHECKSUM = ".CHECKSUM"
+_STATE = re.compile(r".*:[0-9]+:[^:]*")  # as `MarketListing.state` makes it
 _LOOK_AHEAD = timedelta(days=10)  # a file after the range shows that the range itself was due for publication
 
 
@@ -141,6 +144,61 @@ class ListedFiles:
 
     def _prefix(self, frequency: str) -> str:
         return self._exchange.archive_prefix(self._table, self._market, frequency)
+
+
+@dataclass(frozen=True, slots=True)
+class LandedFiles:
+    """What landing has of the files of one market for one bronze table.
+
+    Attributes:
+        receipts: Sound receipts by period, oldest first.
+        unsound: Keys of which a receipt does not read, by period: which version is their newest is not known.
+    """
+
+    receipts: Mapping[str, Sequence[Receipt]]
+    unsound: Mapping[str, str]
+
+
+def landed_files(landing: Landing, exchange: Exchange, table: str, market: Market, periods: Collection[str] | None = None) -> LandedFiles:
+    """Read the receipts of a market's files, or of some periods alone."""
+    receipts: dict[str, list[Receipt]] = {}
+    unsound: dict[str, str] = {}
+    for frequency in ("monthly", "daily"):
+        for key, paths in landing.receipts(exchange.archive_prefix(table, market, frequency)).items():
+            period = exchange.archive_period(key)
+            if period is None or (periods is not None and period not in periods) or key != exchange.archive_key(table, market, period):
+                continue
+            if found := [receipt for receipt in landing.history(paths) if _STATE.fullmatch(receipt.state)]:
+                receipts[period] = found
+            if len(found) < len(paths):
+                unsound[period] = key
+    return LandedFiles(receipts, unsound)
+
+
+def listing_from_landing(exchange: Exchange, table: str, market: Market, landed: Mapping[str, Sequence[Receipt]], listed_at: datetime) -> MarketListing:
+    """What the archive had of a market, as far as landing knows: each file in its newest version, with the state it was listed with.
+
+    Args:
+        exchange: The exchange.
+        table: Name of the bronze table.
+        market: The market.
+        landed: Receipts by period, oldest first.
+        listed_at: When the archive is taken to have been asked: `asked_until` comes from it.
+    """
+    found = ListedFiles(exchange, table, market)
+    for period, receipts in landed.items():
+        for listed in _as_listed(receipts[-1]):
+            found.take(listed, period)
+    return found.listing(listed_at)
+
+
+def _as_listed(receipt: Receipt) -> list[Listed]:
+    """A file and its CHECKSUM as the listing described them when they were fetched; the inverse of `MarketListing.state`."""
+    etag, size, beside = receipt.state.rsplit(":", 2)
+    files = [Listed(receipt.key, etag, int(size), receipt.last_modified)]
+    if beside != NONE:
+        files.append(Listed(f"{receipt.key}{_CHECKSUM}", beside, len(receipt.published_checksum), receipt.last_modified))
+    return files
 
 
 @lru_cache(maxsize=8192)

@@ -7,7 +7,7 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -24,6 +24,7 @@ from lakehouse.model.errors import (
     ChecksumMismatchError,
     ChecksumMissingError,
     ChecksumNameError,
+    NotInLandingError,
     NotTheFileError,
     RowsOutsidePeriodError,
     ZipDamagedError,
@@ -65,13 +66,15 @@ class ArchiveReader:
         table: Name of the bronze table.
         landing: Where fetched files are kept.
         clock: Tells the current instant; stamps receipts.
+        offline: Fetch nothing: a file that landing does not have is a `NotInLandingError`.
     """
 
-    def __init__(self, exchange: Exchange, table: str, landing: Landing, clock: Callable[[], datetime]) -> None:
+    def __init__(self, exchange: Exchange, table: str, landing: Landing, clock: Callable[[], datetime], offline: bool = False) -> None:
         self._exchange = exchange
         self._table = table
         self._landing = landing
         self._clock = clock
+        self._offline = offline
         self._client = ArchiveClient(exchange.archive_url, exchange.bucket)
         self._receipts: dict[str, dict[str, list[str]]] = {}
         self._admitted: dict[str, Receipt] = {}
@@ -89,10 +92,38 @@ class ArchiveReader:
         key = listing.files[period].key
         if key in self._admitted:
             return self._admitted[key]
+        return self._landing.find(self._paths(key), listing.state(period))
+
+    def versions(self, listing: MarketListing, period: str, before: Receipt | None) -> Iterator[tuple[Receipt, ArchiveRows | None]]:
+        """The usable versions of a file that landing was given, oldest first, listed now or not; nothing is fetched.
+
+        Args:
+            listing: Of the market.
+            period: Which file.
+            before: Of the version that ends the search; all if None.
+
+        Yields:
+            Each version's receipt and rows; None for the rows of one that landing no longer has, or that cannot be trusted any more.
+        """
+        key = self._exchange.archive_key(self._table, listing.market, period)
+        paths = self._paths(key)
+        if before is not None and len(paths) == 1 and key not in self._admitted:
+            return  # it is that one
+        for receipt in self._landing.history(paths):
+            if receipt.outcome != "ok" or (before is not None and receipt.fetched_at >= before.fetched_at):
+                continue
+            rows, body = None, self._landing.body(receipt)
+            if body is not None:
+                with contextlib.suppress(ArchiveFileError):
+                    rows = self._open(listing, period, receipt, body)
+            yield receipt, rows
+
+    def _paths(self, key: str) -> list[str]:
+        """Where the receipts of a key lie, as they did when its folder was first looked at."""
         prefix = key.rsplit("/", 1)[0]
         if prefix not in self._receipts:
             self._receipts[prefix] = self._landing.receipts(prefix)
-        return self._landing.find(self._receipts[prefix].get(key, []), listing.state(period))
+        return self._receipts[prefix].get(key, [])
 
     def prefetch(self, wanted: Iterable[tuple[MarketListing, str]]) -> None:
         """Start to fetch all files that landing does not have, in one batch."""
@@ -108,6 +139,7 @@ class ArchiveReader:
 
         Raises:
             FetchError: It could not be fetched, or something else came in its place; nothing is recorded.
+            NotInLandingError: It would have to be fetched, and this reader is offline.
             ArchiveFileError: It was fetched and cannot be trusted; the receipt says so too.
         """
         receipt = self.receipt(listing, period)
@@ -119,6 +151,8 @@ class ArchiveReader:
         return self._open(listing, period, receipt, body) if body is not None else self._admit(listing, period)
 
     def _fetch(self, keys: list[str]) -> Batch:
+        if self._offline:
+            raise NotInLandingError(keys[0], "landing does not have the bytes that were published")
         self._batches.append(self._stack.enter_context(Batch(self._client, keys)))
         return self._batches[-1]
 

@@ -574,3 +574,15 @@ class BehindInputsWarning(UserWarning):
         are = "1 cell is behind its inputs" if len(named) == 1 else f"{len(named):,} cells are behind their inputs"
         super().__init__(f"{table}: {are} ({first}): the rows are right for what these were before. `lakehouse build {table}` makes them again.")
         self.table, self.cells = table, named
+
+
+class NotInLandingError(LakehouseError):
+    """A file that is to be read from landing alone, and cannot be.
+
+    Attributes:
+        key: The archive key.
+    """
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(f"{key} cannot be read without the network: {why}. Nothing was written; `lakehouse build` asks the archive for it.")
+        self.key = key

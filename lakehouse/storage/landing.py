@@ -1,15 +1,31 @@
-"""Archive files as they were fetched, with immutable receipts: bronze can be rebuilt from here without the network."""
+"""Archive files as they were fetched, with immutable receipts: bronze can be rebuilt from here without the network.
+
+A zip is named by its sha256, and a receipt carries a seal over what it says. Both are checked whenever they are used: what is not as it was stored counts
+as absent, so that the file is fetched again.
+"""
 
 import contextlib
+import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
-from typing import Literal
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal, get_args
 
+from lakehouse.model.errors import DamagedObjectError
 from lakehouse.storage.layout import landing_key, landing_prefix
 from lakehouse.storage.objects import NEW, ChangedMeanwhileError, LakeObjects
+from lakehouse.storage.verification import Damage
 
 Outcome = Literal["ok", "mismatch", "corrupt"]
+
+_SHA256 = "[0-9a-f]{64}"
+_NAME = re.compile(rf"({_SHA256})(?:\.zip|\+*(\.json))")
+_TIMES = ("last_modified", "fetched_at")
+_AT_ONCE = 4  # objects that an audit holds in memory together
+_BATCH = 1000  # objects that an audit has in hand: no list of a whole landing's worth of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +55,32 @@ class Receipt:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LandingAudit:
+    """What an audit of one exchange's landing found.
+
+    Attributes:
+        checked: Objects looked at.
+        unsealed: Receipts among them that carry no seal: an earlier release wrote them, and of what they say nothing was proven.
+        damage: What is not as it was stored. A zip that is absent though a receipt stands for it is named by its path, with an empty etag.
+    """
+
+    checked: int
+    unsealed: int
+    damage: tuple[Damage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """An object as an audit saw it; `why` is empty where it is sound, `receipt` None where it is none."""
+
+    path: str
+    etag: str
+    why: str = ""
+    receipt: Receipt | None = None
+    is_sealed: bool = True
+
+
 class Landing:
     """The landing store of one exchange.
 
@@ -64,6 +106,19 @@ class Landing:
         newest = self._newest(paths)
         return newest if newest is not None and newest.state == state else None
 
+    def history(self, paths: Iterable[str]) -> list[Receipt]:
+        """The sound receipts among objects, oldest first."""
+        found = [receipt for path in paths if (receipt := self.read(path)) is not None]
+        return sorted(found, key=lambda receipt: receipt.fetched_at)
+
+    def read(self, path: str) -> Receipt | None:
+        """The receipt at a path; None for what is none, or not as it was written there, so that its file is fetched again instead of every file being out of reach."""
+        body = self.objects.get(path)
+        try:
+            return self._parse(path, body)[0] if body is not None else None
+        except DamagedObjectError:
+            return None
+
     def admit(self, receipt: Receipt, body: bytes) -> Receipt:
         """Keep a fetched file under its key and hash, then its receipt; the receipt that stands for it from now on.
 
@@ -72,7 +127,7 @@ class Landing:
         """
         folder = landing_prefix(self.exchange, receipt.key)
         if receipt.outcome != "mismatch":
-            self.objects.put(f"{folder}/{receipt.sha256}.zip", body)
+            self.objects.put(self._zip_path(receipt), body)
         while True:
             paths = self.receipts(receipt.key).get(receipt.key, [])
             newest = self._newest(paths)
@@ -83,25 +138,98 @@ class Landing:
             path = f"{folder}/{receipt.sha256}.json"
             while path in paths:
                 path = path.replace(".json", "+.json")  # the same bytes under another etag or checksum, or once more: a further receipt beside the first
+            said = {name: str(value) for name, value in asdict(receipt).items()}
             with contextlib.suppress(ChangedMeanwhileError):  # another process admits the same file: look again
-                self.objects.put(path, json.dumps(asdict(receipt), default=str, indent=1).encode(), NEW)
+                self.objects.put(path, json.dumps(said | {"seal": _seal(said)}, indent=1).encode(), NEW)
                 return receipt
 
-    def _newest(self, paths: list[str]) -> Receipt | None:
-        bodies = [body for path in paths if (body := self.objects.get(path)) is not None]
-        receipts = [receipt for body in bodies if (receipt := self._parse(body)) is not None]
-        return max(receipts, key=lambda receipt: receipt.fetched_at, default=None)
-
     def body(self, receipt: Receipt) -> bytes | None:
-        """The bytes a receipt stands for; None if they are not kept, or were removed."""
-        return self.objects.get(f"{landing_prefix(self.exchange, receipt.key)}/{receipt.sha256}.zip")
+        """The bytes a receipt stands for; None if they are not kept, were removed, or are not those it names by their hash."""
+        body = self.objects.get(self._zip_path(receipt))
+        return body if body is not None and hashlib.sha256(body).hexdigest() == receipt.sha256 else None
 
-    @staticmethod
-    def _parse(body: bytes) -> Receipt | None:
-        """A receipt; None for what is none, so that its file is fetched again instead of every file being out of reach."""
-        try:
-            fields = json.loads(body)
-            times = {name: datetime.fromisoformat(fields[name]) for name in ("last_modified", "fetched_at")}
-            return Receipt(**(fields | times))
-        except (ValueError, KeyError, TypeError):
+    def audit(self) -> LandingAudit:
+        """Look at every object: whether it is a zip that is what its name says, or a receipt that reads, holds its seal and lies where it belongs.
+
+        Objects are read a few at a time, each whole.
+        """
+        listed = [found.path for found in self.objects.list(landing_prefix(self.exchange, "").rstrip("/"))]
+        looked: list[_Looked] = []
+        with ThreadPoolExecutor(_AT_ONCE) as pool:  # the time is the store's, and hashing lets other threads run
+            for start in range(0, len(listed), _BATCH):
+                looked += (found for found in pool.map(self._look, listed[start : start + _BATCH]) if found is not None)
+        damage = [Damage(found.path, found.etag, found.why) for found in looked if found.why]
+        receipts = {found.path: found for found in looked if found.receipt is not None}
+        unsealed = sum(not found.is_sealed for found in receipts.values())
+        return LandingAudit(len(looked), unsealed, (*damage, *_repeated(receipts), *self._absent(receipts, set(listed))))
+
+    def _look(self, path: str) -> _Looked | None:
+        """One object; None if it was removed since it was listed."""
+        found = self.objects.get_tagged(path)
+        if found is None:
             return None
+        (body, etag), (folder, name) = found, path.rsplit("/", 1)
+        named = _NAME.fullmatch(name)
+        if named is None or landing_prefix(self.exchange, landing_key(self.exchange, path)) != folder:
+            return _Looked(path, etag, "it is neither the zip nor the receipt of an archive file")
+        if not named[2]:
+            sha256 = hashlib.sha256(body).hexdigest()
+            return _Looked(path, etag, f"its sha256 is {sha256[:12]}…, its name says {named[1][:12]}…" if sha256 != named[1] else "")
+        try:
+            receipt, is_sealed = self._parse(path, body)
+        except DamagedObjectError as error:
+            return _Looked(path, etag, error.why)
+        return _Looked(path, etag, "", receipt, is_sealed)
+
+    def _absent(self, receipts: Mapping[str, _Looked], listed: set[str]) -> Iterator[Damage]:
+        """Zips that are not there though receipts stand for them."""
+        awaited = {self._zip_path(found.receipt): path for path, found in receipts.items() if found.receipt and found.receipt.outcome != "mismatch"}
+        for path, receipt in awaited.items():
+            if path not in listed and self.objects.get(path) is None:  # it may have come since
+                yield Damage(path, "", f"it is absent, and {receipt.rsplit('/', 1)[-1]} says that it was kept")
+
+    def _newest(self, paths: list[str]) -> Receipt | None:
+        return next(reversed(self.history(paths)), None)
+
+    def _zip_path(self, receipt: Receipt) -> str:
+        return f"{landing_prefix(self.exchange, receipt.key)}/{receipt.sha256}.zip"
+
+    def _parse(self, path: str, body: bytes) -> tuple[Receipt, bool]:
+        """The receipt that an object holds, and whether it carries a seal.
+
+        Raises:
+            DamagedObjectError: It is none, not the one that was written, or another file's.
+        """
+        try:
+            said = json.loads(body)
+            seal, is_sealed = said.get("seal"), "seal" in said
+            told = {name: value for name, value in said.items() if name != "seal"}
+            if set(told) != {field.name for field in fields(Receipt)} or not all(isinstance(value, str) for value in told.values()):
+                raise ValueError("its fields are not those of a receipt")  # also where the name of the seal was destroyed
+            if is_sealed and seal != _seal(told):
+                raise ValueError("what it says is not what was sealed")
+            times = {name: datetime.fromisoformat(told[name]) for name in _TIMES}
+            if any(time.utcoffset() is None for time in times.values()):
+                raise ValueError("its times have no offset")
+            if told["outcome"] not in get_args(Outcome) or not re.fullmatch(_SHA256, told["sha256"]):
+                raise ValueError("its outcome or sha256 is none")
+            receipt = Receipt(**(told | {name: time.astimezone(UTC) for name, time in times.items()}))
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise DamagedObjectError(path, f"it is no sound receipt: {error}") from None
+        folder, name = path.rsplit("/", 1)
+        named = _NAME.fullmatch(name)
+        if folder != landing_prefix(self.exchange, receipt.key) or named is None or named[1] != receipt.sha256:
+            raise DamagedObjectError(path, f"it is the receipt of {receipt.sha256[:12]}… under {receipt.key}, another one than its path says")
+        return receipt, is_sealed
+
+
+def _repeated(receipts: Mapping[str, _Looked]) -> Iterator[Damage]:
+    """Receipts that say the very same as another: each has an instant of its own, so one was put in the place of another."""
+    first: dict[Receipt, str] = {}
+    for path, found in receipts.items():
+        if found.receipt is not None and (other := first.setdefault(found.receipt, path)) != path:
+            yield Damage(path, found.etag, f"it repeats {other.rsplit('/', 1)[-1]}, as no further receipt does")
+
+
+def _seal(said: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]

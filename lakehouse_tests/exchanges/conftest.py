@@ -68,9 +68,8 @@ class Reading:
 
     def receipts(self) -> list[Receipt]:
         """All receipts, by key."""
-        bodies = [self.objects.get(path) or b"" for paths in self.landing.receipts("data").values() for path in paths]
-        found = [receipt for body in bodies if (receipt := self.landing._parse(body))]
-        return sorted(found, key=lambda receipt: (receipt.key, receipt.fetched_at))
+        found = self.landing.receipts("data")
+        return [receipt for key in sorted(found) for receipt in self.landing.history(found[key])]
 
     def paths(self, zone: str) -> list[str]:
         return sorted(found.path for found in self.objects.list(zone))
