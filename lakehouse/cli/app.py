@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from lakehouse.cli.console import build_progress, err, flagged, out, print_frame, print_json, print_table
-from lakehouse.model.errors import LakehouseError, NoMarketError, OpenRangeError, UsageError
+from lakehouse.model.errors import LakehouseError, NoMarketError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
@@ -25,16 +25,22 @@ app.add_typer(markets_app, name="markets")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Markets = Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated: binance-spot:BTCUSDT,binance-linear:ETHUSDT")]
-SomeMarkets = Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")]
+SomeMarkets = Annotated[str | None, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")]
 From = Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC).")]
 To = Annotated[str, typer.Option("--to", help="End, exclusive.")]
-Start = Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); needs --to.")]
-End = Annotated[str | None, typer.Option("--to", help="End, exclusive; needs --from.")]
+Start = Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); from the beginning if left out.")]
+End = Annotated[str | None, typer.Option("--to", help="End, exclusive; without end if left out.")]
 _NARROWER = "narrow it with --markets, --from and --to"
 
 
-def _wanted(markets: str) -> list[Market]:
-    return [Market.parse(key) for key in markets.split(",") if key.strip()]
+def _wanted(markets: str | None) -> list[Market]:
+    """The markets that an option names; none if it is left out, which stands for all where a command reads."""
+    if markets is None:
+        return []
+    wanted = [Market.parse(key) for key in markets.split(",") if key.strip()]
+    if not wanted:
+        raise NoMarketError  # such as an empty variable of a shell, which is not all
+    return wanted
 
 
 def main() -> None:
@@ -72,8 +78,6 @@ def build(
 
     settings = Settings()
     wanted, span = _wanted(markets), TimeRange.parse(start, end)
-    if not wanted:
-        raise NoMarketError
     lake = open_lake(settings)
     tables = lake.registry.named(table)
     lake.objects.check_writable()
@@ -133,7 +137,7 @@ def status(as_json: Json = False) -> None:
 
 @app.command()
 def gaps(
-    markets: SomeMarkets = "",
+    markets: SomeMarkets = None,
     start: Start = None,
     end: End = None,
     not_listed: Annotated[bool, typer.Option(help="Also show slots before listing and after delisting.")] = False,
@@ -163,15 +167,15 @@ def gaps(
         print_frame(f"{count_of(int(frame['slot_count'].sum()), 'candle')} absent in {count_of(frame.height, 'run')}", frame, _NARROWER)
     else:
         out.print("No expected candle is absent in what is stored." if stored else "Nothing is stored of silver/candle yet.")
-    months = TimeRange.parse(start, end).months() if start is not None and end is not None else None
-    absent = [cell for cell in holes(stored) if (not wanted or cell.market in wanted) and (months is None or cell.date in months)]
+    months = TimeRange.parse(start, end).months()
+    absent = [cell for cell in holes(stored) if (not wanted or cell.market in wanted) and cell.date in months]
     if absent:
         out.print(f"Nothing is stored of {count_of(len(absent), 'month')} between others: {', '.join(map(str, absent[:10]))}", highlight=False)
 
 
 @app.command()
 def conflicts(
-    markets: SomeMarkets = "",
+    markets: SomeMarkets = None,
     start: Start = None,
     end: End = None,
     as_json: Json = False,
@@ -196,7 +200,7 @@ def conflicts(
 
 @app.command()
 def restatements(
-    markets: SomeMarkets = "",
+    markets: SomeMarkets = None,
     start: Start = None,
     end: End = None,
     as_json: Json = False,
@@ -217,7 +221,7 @@ def restatements(
 
 @app.command()
 def verify(
-    markets: SomeMarkets = "",
+    markets: SomeMarkets = None,
     start: Start = None,
     end: End = None,
     budget: Annotated[int, typer.Option(help="Requests to make at most; a month of minutes takes 47 on spot markets.", min=1)] = 1000,
@@ -233,9 +237,7 @@ def verify(
     from lakehouse.definitions import open_lake
     from lakehouse.settings import Settings
 
-    if (start is None) != (end is None):
-        raise OpenRangeError
-    span = TimeRange.parse(start, end) if start is not None and end is not None else None
+    span = TimeRange.parse(start, end) if start is not None or end is not None else None
     settings, wanted = Settings(), _wanted(markets)
     lake = open_lake(settings)
     lake.objects.require_lake()  # before a folder is made of a mistyped root
@@ -249,7 +251,7 @@ def verify(
 
 @app.command()
 def quality(
-    markets: SomeMarkets = "",
+    markets: SomeMarkets = None,
     html: Annotated[typer.FileTextWrite | None, typer.Option(encoding="utf-8", lazy=False, help="Also write one self-contained page, with a map of markets and months.")] = None,
     as_json: Json = False,
 ) -> None:
