@@ -175,6 +175,13 @@ class SqlError(UsageError):
         super().__init__(f"The statement was refused: {why}" + (f"\nKnown tables: {tables}." if tables else ""))
 
 
+class SqlResultError(SqlError):
+    """A column that SQL yields and that Polars, Python or JSON has no place for."""
+
+    def __init__(self, column: str, sql_type: str, why: str) -> None:
+        super().__init__(f"its column {column} ({sql_type}) {why}. Leave such values out, or have it as text: CAST(… AS VARCHAR)")
+
+
 # --- places out of reach ------------------------------------------------------------------------------------------------
 
 
