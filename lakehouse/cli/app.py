@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from lakehouse.cli.collecting import starting, work_begins
 from lakehouse.cli.console import build_progress, err, flagged, out, print_frame, print_json, print_table
 from lakehouse.model.errors import LakehouseError, NoMarketError, UsageError
 from lakehouse.model.market import Market
@@ -46,7 +47,8 @@ def _wanted(markets: str | None) -> list[Market]:
 def main() -> None:
     """Run a command. Exit code 0: all cells right; 1: something failed, named; 2: wrong use."""
     try:
-        app()
+        with starting():
+            app()
     except UsageError as error:
         err.print(flagged("error:", str(error)), soft_wrap=True)
         sys.exit(2)
@@ -310,6 +312,7 @@ def simulate(
     if fault == ["list"]:
         print_table("faults", ["name", "what it does"], list(FAULTS.items()))
         return
+    work_begins()
     with Simulator(port=port, files=files, faults=fault or (), speed=speed) as exchange:
         clock = "" if speed == 1 else " LAKEHOUSE_CLOCK=exchange"
         out.print(

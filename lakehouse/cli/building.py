@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from lakehouse.cli.collecting import work_begins
 from lakehouse.datasets.market import MarketTable
 from lakehouse.definitions import build_definitions
 from lakehouse.defs.bronze import market_event
@@ -145,6 +146,8 @@ class Builder:
         waiting = set(due)
         report.current = [cell for cell in cells if cell not in waiting]
         self._announce(table.name, len(due))
+        if due:
+            work_begins()
         before, self._lake.progress = self._lake.progress, _recording(report, self._lake.progress)
         try:
             for tags, covered in range_tags(due, self._instance.get_dynamic_partitions(str(MARKETS.name))):
