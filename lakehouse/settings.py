@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lakehouse.model.errors import SettingError, TimeFormatError
 from lakehouse.model.market import Market
-from lakehouse.model.timerange import parse_instant
+from lakehouse.model.timerange import month_of, parse_instant
 
 
 class Settings(BaseSettings):
@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_start(cls, value: str) -> str:
         try:
-            return f"{parse_instant(value):%Y-%m}"
+            return month_of(parse_instant(value))
         except TimeFormatError:
             raise SettingError("LAKEHOUSE_START", value, "a month, YYYY-MM") from None
 

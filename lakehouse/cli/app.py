@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import ValidationError
 
+from lakehouse.cli.collecting import starting, work_begins
 from lakehouse.cli.console import build_progress, err, flagged, out, print_frame, print_json, print_table, say_warnings
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import LakehouseError, NoMarketError, OpenRangeError, UsageError
+from lakehouse.model.errors import LakehouseError, NoMarketError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
@@ -30,23 +31,30 @@ app.add_typer(markets_app, name="markets")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Markets = Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated: binance-spot:BTCUSDT,binance-linear:ETHUSDT")]
-SomeMarkets = Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")]
+SomeMarkets = Annotated[str | None, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")]
 From = Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC).")]
 To = Annotated[str, typer.Option("--to", help="End, exclusive.")]
-Start = Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); needs --to.")]
-End = Annotated[str | None, typer.Option("--to", help="End, exclusive; needs --from.")]
+Start = Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); from the beginning if left out.")]
+End = Annotated[str | None, typer.Option("--to", help="End, exclusive; without end if left out.")]
 _NARROWER = "narrow it with --markets, --from and --to"
 
 
-def _wanted(markets: str) -> list[Market]:
-    return [Market.parse(key) for key in markets.split(",") if key.strip()]
+def _wanted(markets: str | None) -> list[Market]:
+    """The markets that an option names; none if it is left out, which stands for all where a command reads."""
+    if markets is None:
+        return []
+    wanted = [Market.parse(key) for key in markets.split(",") if key.strip()]
+    if not wanted:
+        raise NoMarketError  # such as an empty variable of a shell, which is not all
+    return wanted
 
 
 def main() -> None:
     """Run a command. Exit code 0: all cells right; 1: something failed, named; 2: wrong use."""
     say_warnings()
     try:
-        app()
+        with starting():
+            app()
     except UsageError as error:
         err.print(flagged("error:", str(error)), soft_wrap=True)
         sys.exit(2)
@@ -78,8 +86,6 @@ def build(
 
     settings = Settings()
     wanted, span = _wanted(markets), TimeRange.parse(start, end)
-    if not wanted:
-        raise NoMarketError
     lake = open_lake(settings)
     tables = lake.registry.named(table)
     lake.objects.check_writable()
@@ -141,7 +147,7 @@ def status(as_json: Json = False) -> None:
 
 @app.command()
 def gaps(
-    markets: SomeMarkets = "",
+    markets: SomeMarkets = None,
     start: Start = None,
     end: End = None,
     not_listed: Annotated[bool, typer.Option(help="Also show slots before listing and after delisting.")] = False,
@@ -171,15 +177,15 @@ def gaps(
         print_frame(f"{count_of(int(frame['slot_count'].sum()), 'candle')} absent in {count_of(frame.height, 'run')}", frame, _NARROWER)
     else:
         out.print("No expected candle is absent in what is stored." if stored else "Nothing is stored of silver/candle yet.")
-    months = TimeRange.parse(start, end).months() if start is not None and end is not None else None
-    absent = [cell for cell in holes(stored) if (not wanted or cell.market in wanted) and (months is None or cell.date in months)]
+    months = TimeRange.parse(start, end).months()
+    absent = [cell for cell in holes(stored) if (not wanted or cell.market in wanted) and cell.date in months]
     if absent:
         out.print(f"Nothing is stored of {count_of(len(absent), 'month')} between others: {', '.join(map(str, absent[:10]))}", highlight=False)
 
 
 @app.command()
 def conflicts(
-    markets: SomeMarkets = "",
+    markets: SomeMarkets = None,
     start: Start = None,
     end: End = None,
     as_json: Json = False,
@@ -204,7 +210,7 @@ def conflicts(
 
 @app.command()
 def restatements(
-    markets: SomeMarkets = "",
+    markets: SomeMarkets = None,
     start: Start = None,
     end: End = None,
     as_json: Json = False,
@@ -225,7 +231,7 @@ def restatements(
 
 @app.command()
 def verify(
-    markets: SomeMarkets = "",
+    markets: SomeMarkets = None,
     start: Start = None,
     end: End = None,
     budget: Annotated[int, typer.Option(help="Requests to make at most; a month of minutes takes 47 on spot markets.", min=1)] = 1000,
@@ -244,9 +250,7 @@ def verify(
     from lakehouse.definitions import open_lake
     from lakehouse.settings import Settings
 
-    if (start is None) != (end is None):
-        raise OpenRangeError
-    span = TimeRange.parse(start, end) if start is not None and end is not None else None
+    span = TimeRange.parse(start, end) if start is not None or end is not None else None
     settings, wanted = Settings(), _wanted(markets)
     lake = open_lake(settings)
     lake.objects.require_lake()  # before a folder is made of a mistyped root
@@ -267,7 +271,7 @@ def _verify_stored(lake: "LakeServices", settings: "Settings", markets: list[Mar
     from lakehouse.cli.instance import open_instance
     from lakehouse.cli.stored import print_stored, repair, verify_stored
 
-    months = set(span.months()) if span else None
+    months = span.months() if span else None
 
     def meant(cell: Cell | None) -> bool:
         of_market = cell is None or not markets or cell.market is None or cell.market in markets
@@ -287,7 +291,7 @@ def _verify_stored(lake: "LakeServices", settings: "Settings", markets: list[Mar
 
 @app.command()
 def quality(
-    markets: SomeMarkets = "",
+    markets: SomeMarkets = None,
     html: Annotated[typer.FileTextWrite | None, typer.Option(encoding="utf-8", lazy=False, help="Also write one self-contained page, with a map of markets and months.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -346,6 +350,7 @@ def simulate(
     if fault == ["list"]:
         print_table("faults", ["name", "what it does"], list(FAULTS.items()))
         return
+    work_begins()
     with Simulator(port=port, files=files, faults=fault or (), speed=speed) as exchange:
         clock = "" if speed == 1 else " LAKEHOUSE_CLOCK=exchange"
         out.print(

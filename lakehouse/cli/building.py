@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from lakehouse.cli.collecting import work_begins
 from lakehouse.datasets.market import MarketTable
 from lakehouse.definitions import build_definitions
 from lakehouse.defs.bronze import market_event
@@ -19,7 +20,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import ClockBehindError, NothingInRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
-from lakehouse.model.timerange import TimeRange, parse_instant
+from lakehouse.model.timerange import LAST, TimeRange, parse_instant
 from lakehouse.ops.findings import families
 from lakehouse.storage.ledger import expected
 
@@ -126,7 +127,8 @@ class Builder:
     def _cells_in_life(self, markets: Iterable[Market], span: TimeRange) -> tuple[list[Cell], Mapping[Cell, ClockBehindError]]:
         """The cells of markets and a range that have begun, and those that have so at the exchange alone."""
         known, first, now = known_markets(self._lake), parse_instant(self._lake.start), self._lake.clock()
-        months = [month for month in span.months() if first <= Cell(month).window.start]
+        ahead = span.overlap(first, LAST)
+        months = ahead.months() if ahead else ()
         cells = [Cell(month, market) for market in dict.fromkeys(markets) for month in months]
         living = [cell for cell in cells if not outside_life(cell, known.get(cell.own_market))]
         alive = [cell for cell in living if cell.window.start <= now]
@@ -160,6 +162,8 @@ class Builder:
         waiting = set(due)
         report.current = [cell for cell in cells if cell not in waiting]
         self._announce(table.name, len(due))
+        if due:
+            work_begins()
         before, self._lake.progress = self._lake.progress, _recording(report, self._lake.progress)
         try:
             for tags, covered in range_tags(due, self._instance.get_dynamic_partitions(str(MARKETS.name))):

@@ -54,17 +54,29 @@ def say_warnings() -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    typer.echo(json.dumps(_plain(value), default=str, indent=2, allow_nan=False))
+    """One JSON document on standard output.
+
+    Decimals are numbers with all their digits; what JSON has no word for is null (infinities, not-a-number), hexadecimal (bytes) or text (times).
+    """
+    typer.echo(_json(value, "\n"))
 
 
-def _plain(value: Any) -> Any:
-    """The value with what JSON has no word for (infinities, not-a-number) as null."""
-    if isinstance(value, dict):
-        return {name: _plain(member) for name, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(member) for member in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+_scalar = json.JSONEncoder(default=lambda value: value.hex() if isinstance(value, bytes) else str(value)).encode
+
+
+def _json(value: Any, margin: str = "") -> str:
+    """A value as JSON, on a line for each member where a margin is given: the line break and what stands before the closing bracket."""
+    within = margin + "  " if margin else ""
+    if isinstance(value, dict | list | tuple) and value:
+        if isinstance(value, dict):
+            members = [f"{_scalar(name if isinstance(name, str) else _shown(name))}: {_json(member, within)}" for name, member in value.items()]
+        else:
+            members = [_json(member, within) for member in value]
+        first, last = "{}" if isinstance(value, dict) else "[]"
+        return f"{first}{within}{(',' + (within or ' ')).join(members)}{margin}{last}"
+    if isinstance(value, Decimal):
+        return format(value, "f") if value.is_finite() else "null"
+    return "null" if isinstance(value, float) and not math.isfinite(value) else _scalar(value)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -89,7 +101,13 @@ def _shown(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, datetime):
         fraction = f".{value.microsecond:06}".rstrip("0") if value.microsecond else ""
-        return f"{value.astimezone(UTC) if value.tzinfo else value:%Y-%m-%d %H:%M:%S}{fraction}"
+        return f"{(value.astimezone(UTC) if value.tzinfo else value).replace(tzinfo=None, microsecond=0)}{fraction}"
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, dict | list | tuple):
+        return _json(value)
     return str(value)
 
 

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import dagster as dg
 
 from lakehouse.cli.building import Builder
 from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
-from lakehouse.datasets.dataset import Dataset
+from lakehouse.datasets.dataset import BronzeCell, Dataset
 from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.io_manager import cell_event
 from lakehouse.defs.services import LakeServices
@@ -129,7 +130,7 @@ def repair(lake: LakeServices, instance: dg.DagsterInstance, report: StoredRepor
     left = []
     for one in report.left:
         found_now = lake.objects.get_tagged(one.path)
-        if found_now is not None and found_now[1] == one.etag:
+        if (found_now[1] if found_now else "") == one.etag:
             left.append(replace(one, left=why.get(one.path) or _why_not(lake, one, why)))
         else:
             report.repaired.setdefault(one.path, "made again from what is stored")
@@ -148,9 +149,9 @@ def _cell_of(lake: LakeServices, one: Damage) -> tuple[type[Table], Cell | None]
     return (table, parse_cell_path(table, one.path)) if table else None
 
 
-def _earlier_footers(lake: LakeServices) -> dict[str, dict[str, object]]:
+def _earlier_footers(lake: LakeServices) -> dict[str, dict[str, Any]]:
     """Footers that ledgers still have of objects as they were before."""
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for table in lake.registry.tables:
         body = lake.objects.get(ledger_path(table))
         try:
@@ -165,6 +166,8 @@ def _mend_beside_cells(lake: LakeServices, one: Damage) -> dict[str, str]:
     if one.path.startswith("ledger/"):
         lake.objects.delete(one.path)
         return {one.path: "removed: it only caches what footers say"}
+    if not one.etag:
+        return {}  # it is not there: nothing to move
     aside = set_aside_path(one.path)
     lake.objects.move(one.path, aside)
     return {one.path: LANDING_LOST.format(aside)}
@@ -178,25 +181,27 @@ def _mend_bronze(lake: LakeServices, instance: dg.DagsterInstance, table: type[T
         lake.objects.move(one.path, aside)
         return REST_LOST.format(aside), ""
     try:
-        facts = _facts(lake, one, footers)
-        made = reingest(
-            dataset, lake.exchange(cell.own_market), cell, known_markets(lake).get(cell.own_market), lake.objects, lake.clock, _witness(lake, dataset, cell), facts.asked_until
-        )
-        record = lake.tables.put(table, cell, made)
+        footer = _own_footer(lake, one, footers)
+        asked_until = CellFacts.from_json(footer["facts"]).asked_until if footer else None
+        market, exchange = known_markets(lake).get(cell.own_market), lake.exchange(cell.own_market)
+        change = reingest(dataset, exchange, cell, market, lake.objects, _witness(lake, dataset, cell), asked_until, footer["inputs"] if footer else None)
+        record = lake.tables.put(table, cell, change(None))
     except LakehouseError as error:
         return "", str(error)
     instance.report_runless_asset_event(cell_event(lake, table, cell, record))
     return "made again from landing", ""
 
 
-def _facts(lake: LakeServices, one: Damage, footers: Mapping[str, Mapping[str, object]]) -> CellFacts:
+def _own_footer(lake: LakeServices, one: Damage, footers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     """What a damaged cell said of itself, by its own footer or a ledger's copy of it; nothing where neither reads."""
     try:
         footer = read_footer(one.path, lake.objects.get(one.path) or b"")
-    except NotALakeObjectError:
-        footer = dict(footers.get(one.path, {}))
-    known = footer.get("facts")
-    return CellFacts.from_json(known) if isinstance(known, dict) else CellFacts()
+        table, cell = _cell_of(lake, one) or (None, None)
+        if table and (footer["table"], footer["cell"]) == (table.name, str(cell)):
+            return footer
+    except (NotALakeObjectError, KeyError):
+        pass  # the ledger may still know
+    return footers.get(one.path, {})
 
 
 def _derived(lake: LakeServices, damaged: Mapping[type[Table], list[Cell]]) -> dict[type[Table], list[Cell]]:
@@ -218,13 +223,14 @@ def _derived(lake: LakeServices, damaged: Mapping[type[Table], list[Cell]]) -> d
     return {table: cells for table, cells in found.items() if cells}
 
 
-def _witness(lake: LakeServices, dataset: Dataset, cell: Cell) -> object:
-    return None
+def _witness(lake: LakeServices, dataset: Dataset, cell: Cell) -> BronzeCell | None:
+    stored = lake.tables.get(dataset.witness, cell) if dataset.witness else None
+    return BronzeCell(stored.rows, stored.record.version, stored.record.facts) if stored else None
 
 
 def _why_not(lake: LakeServices, one: Damage, why: Mapping[str, str]) -> str:
     found = _cell_of(lake, one)
-    return why.get(f"{found[0].name} {found[1]}", "nothing that it is made from is stored") if found else "it could not be moved"
+    return why.get(f"{found[0].name} {found[1]}", "nothing that it is made from is stored") if found else "the next build that needs the file fetches it again"
 
 
 # --- saying it ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from lakehouse.cli.building import Builder
+from lakehouse.cli.collecting import work_begins
 from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
 from lakehouse.cli.report import print_restatements
 from lakehouse.datasets.dataset import Dataset
@@ -101,6 +102,7 @@ def verify(
     sent = -_requests(lake, asked)
     answered: dict[Cell, list[Asked]] = {}  # without the rows: of many months they are many
     announce(dataset.api.name, len(asked))
+    work_begins()
     for cell, answers in ask_in_full(lake, dataset, chosen.wanted):
         if not answers.is_whole:
             found.failed[f"{dataset.api.name} {cell}"] = answers.problems[0].detail

@@ -66,18 +66,24 @@ class UnknownFillError(UsageError):
         super().__init__(f"{how!r} is no way to fill absent candles; known: {', '.join(known)}, or None to leave them out.")
 
 
+def _minute(instant: datetime) -> str:
+    return instant.replace(tzinfo=None).isoformat(" ", "minutes")  # a year of four digits, which `strftime` does not promise
+
+
 class RangeBackwardsError(UsageError):
     """A range whose end is not after its start."""
 
     def __init__(self, start: datetime, end: datetime) -> None:
-        super().__init__(f"The range from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} is empty or backwards. Ranges are half-open: the end must be later than the start.")
+        super().__init__(f"The range from {_minute(start)} to {_minute(end)} is empty or backwards. Ranges are half-open: the end must be later than the start.")
 
 
 class TimeFormatError(UsageError):
-    """Something that is no ISO date."""
+    """Something that is no date or instant."""
 
-    def __init__(self, text: object) -> None:
-        super().__init__(f"{text!r} is not a date. Expected YYYY-MM-DD, YYYY-MM or an ISO date-time; times without an offset are UTC.")
+    def __init__(self, value: object) -> None:
+        super().__init__(
+            f"{value!r} is not a date. Expected YYYY-MM-DD, YYYY-MM or an ISO date-time, in the years 1 to 9999 and no finer than a microsecond; times without an offset are UTC."
+        )
 
 
 class SettingError(UsageError):
@@ -92,7 +98,7 @@ class NothingInRangeError(UsageError):
 
     def __init__(self, start: datetime, end: datetime, lives: Mapping[str, tuple[datetime, datetime | None]], first: str) -> None:
         said = ", ".join(f"{key} from {listed:%Y-%m-%d} to {f'{delisted:%Y-%m-%d}' if delisted else 'today'}" for key, (listed, delisted) in lives.items())
-        super().__init__(f"Nothing to build from {start:%Y-%m-%d} to {end:%Y-%m-%d}: the archive has {said or 'no market that was named'}, and LAKEHOUSE_START is {first}.")
+        super().__init__(f"Nothing to build from {start.date()} to {end.date()}: the archive has {said or 'no market that was named'}, and LAKEHOUSE_START is {first}.")
 
 
 class NoMarketError(UsageError):
@@ -114,13 +120,6 @@ class NoRootError(UsageError):
 
     def __init__(self, root: str) -> None:
         super().__init__(f"{root!r} is no place for a lake: expected a folder, or s3://bucket/prefix.")
-
-
-class OpenRangeError(UsageError):
-    """A range with one end."""
-
-    def __init__(self) -> None:
-        super().__init__("A range has two ends: give both start and end, or neither.")
 
 
 class FillAsOfError(UsageError):
@@ -148,7 +147,7 @@ class BeforeFirstReceiptError(UsageError):
 
     def __init__(self, cell: str, as_of: datetime, first: datetime) -> None:
         super().__init__(
-            f"At {as_of:%Y-%m-%dT%H:%M:%SZ} this lake had nothing yet of {cell}: the first of it was fetched at {first:%Y-%m-%dT%H:%M:%S.%fZ}. "
+            f"At {as_of.replace(tzinfo=None).isoformat(timespec='seconds')}Z this lake had nothing yet of {cell}: the first of it was fetched at {first:%Y-%m-%dT%H:%M:%S.%fZ}. "
             "Ask as of that instant or later, or leave this month out of the range."
         )
         self.first = first
@@ -174,6 +173,13 @@ class SqlError(UsageError):
     def __init__(self, why: str, known: Iterable[str] = ()) -> None:
         tables = ", ".join(known)
         super().__init__(f"The statement was refused: {why}" + (f"\nKnown tables: {tables}." if tables else ""))
+
+
+class SqlResultError(SqlError):
+    """A column that SQL yields and that Polars, Python or JSON has no place for."""
+
+    def __init__(self, column: str, sql_type: str, why: str) -> None:
+        super().__init__(f"its column {column} ({sql_type}) {why}. Leave such values out, or have it as text: CAST(… AS VARCHAR)")
 
 
 # --- places out of reach ------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def audit_lake(objects: LakeObjects, registry: Registry, exchanges: Iterable[str
         landing = Landing(objects, exchange).audit()
         found.checked["landing"] += landing.checked
         found.unsealed += landing.unsealed
-        found.damage += landing.damage
+        found.damage.extend(landing.damage)
         progress("landing")
     found.damage.sort(key=lambda one: one.path)
     return found

@@ -10,7 +10,7 @@ import polars as pl
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import BehindInputsWarning, FillAsOfError, NotALakeObjectError, NothingStoredError, OpenRangeError, ReplacedMeanwhileError, UnknownFillError
+from lakehouse.model.errors import BehindInputsWarning, FillAsOfError, NotALakeObjectError, NothingStoredError, ReplacedMeanwhileError, UnknownFillError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
@@ -21,7 +21,7 @@ from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.reading import read_rows, scan_cells
 from lakehouse.query.views import create_view, create_zones, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
-from lakehouse.storage.layout import FILE, market_prefix, parse_cell_path
+from lakehouse.storage.layout import market_prefix, parse_cell_path
 from lakehouse.storage.ledger import Survey, cells_of_market, damaged_cells, records, require_stored, survey, survey_market
 from lakehouse.storage.objects import ChangedMeanwhileError, LakeObjects
 from lakehouse.storage.tables import CellRecord
@@ -32,6 +32,7 @@ from lakehouse.transform.resample import resample
 Instant = str | date | datetime
 _SURVEYS = 2  # how often a statement surveys the lake, where a build replaces cells while it reads them
 
+_ALWAYS = TimeRange.parse(None, None)
 
 MARKET_KEY = pl.format("{}-{}:{}", "exchange", "market_type", "symbol")
 """The key of the market in a row of a table that holds many."""
@@ -54,13 +55,15 @@ class Lake:
         self.objects = LakeObjects(root)
         self.registry = registry
 
-    def candles(self, market: str | Market, start: Instant, end: Instant, interval: str = "1m", fill: Fill | None = None, as_of: Instant | None = None) -> pl.DataFrame:
+    def candles(
+        self, market: str | Market, start: Instant | None = None, end: Instant | None = None, interval: str = "1m", fill: Fill | None = None, as_of: Instant | None = None
+    ) -> pl.DataFrame:
         """Candles of one market.
 
         Args:
             market: A market key, `binance-spot:BTCUSDT`.
-            start: First instant; text without an offset is UTC.
-            end: End of the range, exclusive.
+            start: First instant; text without an offset is UTC. None for all there is before the end.
+            end: End of the range, exclusive. None for all there is from the start on.
             interval: `1m`, `5m`, `15m`, `1h`, `4h` or `1d`. Where the gold table of that interval is not built, or not from today's 1m candles, they are resampled by the same function.
             fill: What to do about slots without a candle between the market's first and newest one: None leaves them out; `null` adds a row with its `open_time` only; `flat` one with the
                 last close as its prices and zero volume. A slot in which the market was not listed gets none, and no price is carried across it.
@@ -103,8 +106,8 @@ class Lake:
 
         Args:
             markets: Market keys, one or several; all if left out.
-            start: First instant; needs `end`.
-            end: End of the range, exclusive; needs `start`. Runs are cut to the range.
+            start: First instant; None for no bound.
+            end: End of the range, exclusive; None for no bound. Runs are cut to the range.
             now: The instant that tells `pending` from `unproven`; the present if left out.
 
         Returns:
@@ -113,7 +116,7 @@ class Lake:
             `pending` (absent, and still within the time files may take to appear); `unproven` (absent, and later than that).
 
         Raises:
-            OpenRangeError, NoLakeError, NotALakeObjectError: As for `scan`.
+            NoLakeError, NotALakeObjectError: As for `scan`.
             NothingStoredError: Of a market that is named, or in the whole range, no candle is stored.
         """
         wanted, span = _markets(markets), _span(start, end)
@@ -126,11 +129,11 @@ class Lake:
         Args:
             table: `silver/candle`, `silver.candle` or, where that is clear, `candle`.
             markets: Market keys, one or several; all if left out.
-            start: First instant; needs `end`.
-            end: End of the range, exclusive; needs `start`.
+            start: First instant; None for no bound.
+            end: End of the range, exclusive; None for no bound.
 
         Raises:
-            OpenRangeError: Only one end of the range is given.
+            MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
             NoLakeError: There is no lake at the root.
             NotALakeObjectError: An object that holds some of it is damaged, or was not written by this lake.
 
@@ -176,14 +179,14 @@ class Lake:
 
         Args:
             markets: Market keys, one or several; all if left out.
-            start: First instant; needs `end`.
-            end: End of the range, exclusive; needs `start`.
+            start: First instant; None for no bound.
+            end: End of the range, exclusive; None for no bound.
 
         Returns:
             A row per value, in the order of the key.
 
         Raises:
-            MarketKeyError, TimeFormatError, RangeBackwardsError, OpenRangeError: As named.
+            MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
             NothingStoredError: As for `gaps`.
             StoreError: The lake's store does not answer, or refuses.
         """
@@ -199,12 +202,12 @@ class Lake:
 
         Args:
             markets: Market keys, one or several; all if left out.
-            start: First instant; needs `end`.
-            end: End of the range, exclusive; needs `start`.
+            start: First instant; None for no bound.
+            end: End of the range, exclusive; None for no bound.
             table: The silver table whose sources are meant.
 
         Raises:
-            OpenRangeError, NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
+            NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
             NothingStoredError: Of a market that is named, or in the whole range, no source has told anything.
 
         Returns:
@@ -227,7 +230,7 @@ class Lake:
             end: As for `scan`.
 
         Raises:
-            OpenRangeError, NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
+            NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
             NothingStoredError: There is no cell of what is asked for, or none of a market that is named: no two mistakes share a name.
         """
         declared, wanted, span = self.registry.table(table), _markets(markets), _span(start, end)
@@ -306,19 +309,16 @@ class Lake:
     def _of_market(self, table: type[Table], market: Market, span: TimeRange | None = None) -> dict[Cell, CellRecord]:
         """As `_readable`, of one market and the months of a range, or of all, in order of time."""
         self.objects.require_lake()
-        if span:
-            months = span.months()
-        else:
-            paths = [found.path for found in self.objects.list(market_prefix(table, market)) if found.path.endswith(FILE)]
-            months = [cell.date[:7] for path in paths if (cell := parse_cell_path(table, path))]
-        stored, foreign = survey_market(self.objects, table, market, months)
+        stored, foreign = survey_market(self.objects, table, market, (span or _ALWAYS).months())
         _refuse(table, foreign, lambda cell: True)
         return stored
 
     def _rows_as_of(self, table: type[Table], market: Market, span: TimeRange, instant: datetime) -> pl.DataFrame:
         """As `_rows`, of a silver table at an instant."""
         self.objects.require_lake()
-        return rows_as_of(self.objects, self.registry.dataset(table.name), [Cell(month, market) for month in span.months()], instant)
+        dataset = self.registry.dataset(table.name)
+        found = {parse_cell_path(bronze, stored.path) for bronze in dataset.bronze for stored in cells_of_market(self.objects, bronze, market, span.months())}
+        return rows_as_of(self.objects, dataset, sorted((cell for cell in found if cell), key=lambda cell: cell.sort_key), instant)
 
     def _rows(self, table: type[Table], market: Market, span: TimeRange) -> pl.DataFrame:
         """All rows of one market's cells that touch a range, in order of time.
@@ -363,14 +363,12 @@ def _within(rows: pl.DataFrame, span: TimeRange) -> pl.DataFrame:
 
 def _asks(markets: Collection[Market] | None, span: TimeRange | None) -> Callable[[Cell], bool]:
     """Whether a cell can hold something of these markets in the months of a range."""
-    months = set(span.months()) if span else None
+    months = span.months() if span else None
     return lambda cell: (markets is None or cell.market is None or cell.market in markets) and (months is None or cell.date[:7] in months)
 
 
 def _span(start: Instant | None, end: Instant | None) -> TimeRange | None:
-    if (start is None) != (end is None):
-        raise OpenRangeError
-    return TimeRange.parse(start, end) if start is not None and end is not None else None
+    return None if start is None and end is None else TimeRange.parse(start, end)
 
 
 def _markets(markets: Iterable[str | Market] | str | Market | None) -> list[Market] | None:
@@ -379,7 +377,7 @@ def _markets(markets: Iterable[str | Market] | str | Market | None) -> list[Mark
 
 
 def _market(market: str | Market) -> Market:
-    return market if isinstance(market, Market) else Market.parse(market)
+    return Market.parse(market.key if isinstance(market, Market) else market)  # one that was not parsed is not checked yet
 
 
 def _time_column(table: type[Table]) -> str | None:

@@ -3,22 +3,19 @@
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import duckdb
 import polars as pl
-import pyarrow as pa
 
 from lakehouse.model.errors import SqlError
 from lakehouse.model.table import Table
 from lakehouse.query.engine import LakeFiles
+from lakehouse.query.results import result_frame
 from lakehouse.storage.layout import partition_columns
 from lakehouse.storage.tables import CellRecord
 
 _UNKNOWN_TABLE = re.compile(r"\b(Table|View) with name\b")
 _ABOUT_TABLES = {"show", "information_schema", "pg_catalog", "duckdb_tables", "duckdb_views", "duckdb_columns"}
-_INTERVAL = pa.month_day_nano_interval()
-_DAY = 86_400_000_000  # microseconds
 _DUCKDB = {"timestamp": "TIMESTAMPTZ", "double": "DOUBLE", "bigint": "BIGINT", "int": "INTEGER", "string": "VARCHAR", "boolean": "BOOLEAN"}
 
 
@@ -80,7 +77,7 @@ def _select(table: type[Table], names: Sequence[str], stored: int) -> str:
 def run(connection: duckdb.DuckDBPyConnection, files: LakeFiles, query: str, tables: Iterable[type[Table]] = ()) -> pl.DataFrame:
     """Run a statement over a lake to its end; no rows if it yields none by nature.
 
-    An INTERVAL, such as the difference of two instants, is a `Duration`; where months are in it, which have no length of their own, its column is text.
+    Which types come out is told by `result_frame`.
 
     Args:
         connection: Where the views are.
@@ -96,33 +93,7 @@ def run(connection: duckdb.DuckDBPyConnection, files: LakeFiles, query: str, tab
     """
     with _named(files, tables):
         result = connection.sql(query)
-        table = result.to_arrow_table() if result is not None else pa.table({})
-    return _frame(table)
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    """What DuckDB yields, with types that Polars has."""
-    intervals = [number for number, field in enumerate(table.schema) if field.type == _INTERVAL]
-    if foreign := [field.name for field in table.schema if field.type != _INTERVAL and _holds_interval(field.type)]:
-        raise SqlError(f"an INTERVAL within {', '.join(foreign)} cannot be read. Cast it: CAST(… AS VARCHAR)")  # Polars would panic
-    try:
-        for number in intervals:
-            table = table.set_column(number, table.schema.names[number], _durations(table.column(number).to_pylist()).to_arrow())
-        return pl.DataFrame(table)
-    except pl.exceptions.PolarsError as error:
-        raise SqlError(f"its result cannot be read: {str(error).strip()}. Give each column a name of its own and a plain type: CAST(… AS VARCHAR) AS …") from error
-
-
-def _holds_interval(dtype: pa.DataType) -> bool:
-    return dtype == _INTERVAL or any(_holds_interval(dtype.field(number).type) for number in range(dtype.num_fields))
-
-
-def _durations(values: Sequence[Any]) -> pl.Series:
-    """Intervals as durations, or as text where one has months or is longer than a duration can be."""
-    lengths = {value: value.days * _DAY + value.nanoseconds // 1000 for value in set(values) - {None}}
-    if all(value.months == 0 and abs(length) < 2**63 for value, length in lengths.items()):
-        return pl.Series([lengths.get(value) for value in values], dtype=pl.Int64).cast(pl.Duration("us"))
-    return pl.Series([None if value is None else f"{value.months} months, {value.days} days, {value.nanoseconds / 1e9:.6f} seconds" for value in values], dtype=pl.String)
+        return result_frame(result) if result is not None else pl.DataFrame()
 
 
 @contextlib.contextmanager

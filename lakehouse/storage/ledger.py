@@ -101,9 +101,13 @@ def survey_market(objects: LakeObjects, table: type[Table], market: Market, mont
 
 def cells_of_market(objects: LakeObjects, table: type[Table], market: Market, months: Collection[str]) -> list[StoredObject]:
     """The objects in the folders of one market's cells, in order of time."""
-    folders = tuple(f"/month={month}/" if table.grain == "month" else f"/date={month}-" for month in months)
-    listed = [stored for stored in objects.list(market_prefix(table, market)) if any(folder in stored.path for folder in folders)]
-    return sorted((stored for stored in listed if stored.path.endswith(f"/{FILE}")), key=lambda stored: stored.path)
+    window = "/month=" if table.grain == "month" else "/date="
+
+    def is_meant(path: str) -> bool:
+        date = path.rpartition(window)[2].split("/", 1)[0]
+        return path.endswith(f"/{FILE}") and (date if table.grain == "month" else date[:7]) in months
+
+    return sorted((stored for stored in objects.list(market_prefix(table, market)) if is_meant(stored.path)), key=lambda stored: stored.path)
 
 
 def _read_footers(objects: LakeObjects, table: type[Table], sizes: Mapping[str, int]) -> tuple[dict[str, str], list[NotALakeObjectError]]:

@@ -70,7 +70,11 @@ def test_a_verification_says_what_it_found_and_only_a_failure_is_one(run: Run, s
     assert (told["market"], told["source"], told["change"], told["trade_count_after"]) == (BTC, "api", "changed", 2 * told["trade_count_before"])
     assert f"trade_count {told['trade_count_before']} → {told['trade_count_after']}" in run("restatements").said
     assert run("restatements", "--from", "2024-01-01", "--to", "2024-01-02", "--json").json == []
-    assert run("restatements", "--from", "2024-02", "--to", "2024-03", "--json").code == 2
+    assert run("restatements", "--to", "2024-01-02", "--json").json == []
+    assert run("restatements", "--from", "2024-01", "--json").json == run("restatements", "--json").json
+    for ends in (("--from", "2024-02", "--to", "2024-03"), ("--from", "2024-02")):
+        assert run("restatements", *ends, "--json").code == 2, "nothing is stored of it"
+        assert run("verify", *ends, "--json").code == 2
     assert run("verify", "--again", "--budget", "1", "--json").json["left"] == 1
 
     sim.add_fault("error_451")
@@ -83,11 +87,12 @@ def test_a_verification_says_what_it_found_and_only_a_failure_is_one(run: Run, s
     ("words", "said"),
     [
         (("verify",), "There is no lake at"),
-        (("verify", "--from", "2024-01"), "A range has two ends"),
+        (("verify", "--from", "2024-01"), "There is no lake at"),
         (("verify", "--budget", "0"), "Invalid value for '--budget'"),
         (("verify", "--markets", "BTCUSDT"), "is not a market key"),
         (("restatements",), "There is no lake at"),
-        (("restatements", "--to", "2024-01"), "A range has two ends"),
+        (("restatements", "--to", "NaT"), "'NaT' is not a date"),
+        (("restatements", "--markets", " , "), "No market is named"),
     ],
 )
 def test_wrong_use_is_refused(run: Run, tmp_path: Path, words: tuple[str, ...], said: str) -> None:

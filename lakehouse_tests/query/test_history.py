@@ -16,7 +16,7 @@ from lakehouse.datasets.dataset import BronzeCell
 from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.exchanges.asking import HOUR, Answers
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import BeforeFirstReceiptError, FillAsOfError, MarketFactsMissingError, NoLakeError, NothingStoredError, OpenRangeError, UnknownTableError
+from lakehouse.model.errors import BeforeFirstReceiptError, FillAsOfError, MarketFactsMissingError, NoLakeError, NothingStoredError, UnknownTableError
 from lakehouse.model.interval import MINUTE as ONE_MINUTE
 from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.query.lake import Lake
@@ -164,10 +164,21 @@ def test_restatements_are_those_of_all_sources_but_the_witness(objects: LakeObje
             nothing()
     assert living.lake.restatements(BTC, START, START + 2 * MINUTE)["source"].to_list() == ["monthly"]
     assert living.lake.restatements(BTC, START, START + MINUTE, table="candle").height == 0
-    with pytest.raises(OpenRangeError):
-        living.lake.restatements(start="2024-02")
+    assert living.lake.restatements(start="2024-02").equals(found)
+    assert living.lake.restatements(end=START + 2 * MINUTE)["source"].to_list() == ["monthly"]
     with pytest.raises(UnknownTableError, match="silver/candle"):
         living.lake.restatements(table="silver/gap")
+
+
+@pytest.mark.parametrize(("start", "end"), [(None, None), ("2024-01", None), (None, "2024-03"), ("0001-01-01", "9999-12-31")])
+def test_what_a_lake_had_is_read_of_the_months_that_are_stored(objects: LakeObjects, start: str | None, end: str | None) -> None:
+    living = Living(objects)
+    for number, event in enumerate(LIFE[:3]):
+        living.learn(number, *event)
+    for instant, served in living.served.items():
+        assert living.lake.candles(BTC, start, end, as_of=instant).equals(served)
+        assert living.lake.candles(BTC, start, end, "1h", as_of=instant).equals(living.lake.candles(BTC, "2024-02", "2024-03", "1h", as_of=instant))
+    assert living.lake.candles(BTC, "2024-03", None, as_of=NOW).is_empty()
 
 
 def test_only_cells_that_count_restatements_or_do_not_say_are_read(objects: LakeObjects, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,8 +226,8 @@ def test_a_dataset_id_names_cells_and_their_versions_and_nothing_else(objects: L
     fill(objects, volume=11.0)
     assert lake.dataset_id("silver/candle") != name
     assert lake.dataset_id("silver/candle", None, "2024-01", "2024-02") == january
-    with pytest.raises(OpenRangeError):
-        lake.dataset_id("silver/candle", start="2024-01")
+    assert lake.dataset_id("silver/candle", start="2024-01") == lake.dataset_id("silver/candle")
+    assert lake.dataset_id("silver/candle", end="2024-02") == january
 
 
 def test_nothing_has_no_dataset_id(objects: LakeObjects) -> None:
