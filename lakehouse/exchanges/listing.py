@@ -12,7 +12,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import TimeFormatError
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
-from lakehouse.model.timerange import TimeRange
+from lakehouse.model.timerange import LAST, TimeRange
 from lakehouse.storage.landing import Landing, Receipt
 from lakehouse.storage.tables import CellRecord
 
@@ -205,6 +205,7 @@ def _as_listed(receipt: Receipt) -> list[Listed]:
 def _real_range(period: str) -> TimeRange | None:
     """The range of a period; None for one that the calendar does not have, such as the 30th of February or month 13."""
     try:
-        return period_range(period)
+        window = period_range(period)
+        return window if window.end < LAST else None  # the end of the calendar is where no file can be followed by another
     except (TimeFormatError, OverflowError):
         return None

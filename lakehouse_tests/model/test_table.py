@@ -89,13 +89,14 @@ def test_polars_arrow_parquet_glue_and_duckdb_agree(table: type[Table], objects:
     assert [arrow[column["Type"]] for column in table.glue_columns()] == table.arrow_schema().types
 
     cell = {"cells": Cell("2024-02", BTC), "months": Cell("2024-02"), "single": None}[table.shape]
-    TableStore(objects).put(table, cell, CellResult(frame_of(table, [good_row(table, n) for n in range(3)]), {}))
+    record = TableStore(objects).put(table, cell, CellResult(frame_of(table, [good_row(table, n) for n in range(3)]), {}))
     path = cell_path(table, cell)
     assert pq.read_schema(objects.uri(path)).remove_metadata().equals(table.arrow_schema())
     described = []
-    for paths in ([], [path]):
-        with connect(objects) as connection:
-            create_view(connection, objects, table, paths)
+    for records in ([], [record]):
+        connection, files = connect(objects)
+        with connection:
+            create_view(connection, files, table, records)
             described.append(connection.sql(f"DESCRIBE {table.name.replace('/', '.')}").pl().select("column_name", "column_type").rows())
     assert described[0] == described[1]
     types = {"timestamp": "TIMESTAMP WITH TIME ZONE", "double": "DOUBLE", "bigint": "BIGINT", "int": "INTEGER", "string": "VARCHAR", "boolean": "BOOLEAN"}
