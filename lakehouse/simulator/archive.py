@@ -9,7 +9,7 @@ from heapq import merge
 
 from lakehouse.simulator import history, rowfaults
 from lakehouse.simulator.cache import BodyCache
-from lakehouse.simulator.faults import ROW_FAULTS, FaultPlan
+from lakehouse.simulator.faults import ROW_FAULTS, STALE_FAULTS, FaultPlan
 from lakehouse.simulator.files import RealFile, RealFiles
 from lakehouse.simulator.history import Strike
 from lakehouse.simulator.keys import KlineFile, KlineFolder, kline_folders, zip_key
@@ -20,6 +20,7 @@ from lakehouse.simulator.zips import damaged_zip, padded_size, padded_zip
 _ZIP_CACHE, _CHECKSUM_CACHE = 128 * 1024 * 1024, 4 * 1024 * 1024
 _ABSENCES = ("monthly_absent", "daily_absent")
 _LAG = timedelta(days=3)
+_STALE_REQUESTS = 2
 _BEHIND_ALL = "\U0010ffff"
 
 Variant = tuple[str | Strike, ...]
@@ -36,6 +37,7 @@ class ArchiveObject:
         etag: Unquoted.
         modified: When it was last written.
         source: The generated file it is the zip or CHECKSUM of, or the real file it is.
+        stale: The fault by which it is what a cache kept of it from before it was replaced; empty for what is there now.
     """
 
     key: str
@@ -43,6 +45,7 @@ class ArchiveObject:
     etag: str
     modified: datetime
     source: KlineFile | RealFile
+    stale: str = ""
 
     @property
     def is_checksum(self) -> bool:
@@ -96,6 +99,21 @@ class Archive:
         source = self._source(key)
         return None if source is None or self._is_absent(key) else self._describe(key, source)
 
+    def served(self, key: str, is_transfer: bool) -> ArchiveObject | None:
+        """What a request for a key is answered with, if it exists now: the object, or what a cache kept of it.
+
+        Args:
+            key: Its key.
+            is_transfer: Whether its bytes are asked for: what lasts for a number of requests counts these alone.
+        """
+        item = self.find(key)
+        if item is None or isinstance(item.source, RealFile):
+            return item
+        stale = "stale" if self._faults.hits("stale", key) else ""
+        if not stale and self._faults.hits("stale_at_first", key) and (not is_transfer or self._faults.first_requests("stale_at_first", key, _STALE_REQUESTS)):
+            stale = "stale_at_first"
+        return self._describe(key, item.source, stale) if stale else item
+
     def _source(self, key: str) -> KlineFile | RealFile | None:
         folder, slash, name = key.rpartition("/")
         generated = self._folders.get(folder + slash)
@@ -123,22 +141,26 @@ class Archive:
             self._faults.show("lagging_listing", key)
         return hidden
 
-    def _describe(self, key: str, source: KlineFile | RealFile) -> ArchiveObject:
-        variant = self._variant(key, source)
+    def _describe(self, key: str, source: KlineFile | RealFile, stale: str = "") -> ArchiveObject:
+        variant = self._variant(key, source, stale)
         if isinstance(source, RealFile):
             return ArchiveObject(key, source.size, _etag(key, variant) if variant else self._real.etag(source), source.modified, source)
         size = source.checksum_size if key.endswith(".CHECKSUM") else padded_size(source.rows)
         modified = min(source.published + timedelta(hours=1), self._clock()) if "reupload" in variant else source.published
-        return ArchiveObject(key, size, _etag(key, variant), modified, source)
+        return ArchiveObject(key, size, _etag(key, variant), modified, source, stale)
 
-    def _variant(self, key: str, source: KlineFile | RealFile) -> Variant:
-        """The faults that change the object's bytes."""
+    def _variant(self, key: str, source: KlineFile | RealFile, stale: str = "") -> Variant:
+        """The faults that change the object's bytes; of what a cache kept, without its having been replaced."""
         if not self._faults.in_force:
             return ()
         names = ("damaged_zip",) if isinstance(source, RealFile) else (*ROW_FAULTS, "damaged_zip")
         hits = self._faults.file_hits((*names, "stale_checksum") if key.endswith(".CHECKSUM") else names, key)
         if isinstance(source, RealFile):
             return hits
+        if stale:
+            hits = tuple(name for name in hits if name != "reupload")
+        elif "reupload" not in hits and self._faults.file_hits(STALE_FAULTS, key):
+            hits = tuple(name for name in (*ROW_FAULTS, "damaged_zip", "stale_checksum") if name in hits or name == "reupload")
         folder = source.folder
         return history.strikes(self._faults.in_force, folder.market, folder.frequency, source.interval, *source.minutes) + hits
 
@@ -146,7 +168,9 @@ class Archive:
 
     def body(self, item: ArchiveObject) -> bytes:
         """The object's bytes, as the faults in force leave them; each is recorded as shown."""
-        variant = self._variant(item.key, item.source)
+        variant = self._variant(item.key, item.source, item.stale)
+        if item.stale:
+            self._faults.show(item.stale, item.key)
         for fault in variant:
             if not item.is_checksum or fault == "stale_checksum":
                 self._faults.show(fault.name if isinstance(fault, Strike) else fault, item.key)

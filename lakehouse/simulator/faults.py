@@ -40,6 +40,8 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "conflicting_rows": "a monthly file has keys twice, with different values",
         "interleaved_rows": "a file is out of order: its two halves alternate row by row",
         "reupload": "a file was replaced: another ETag, one changed close",
+        "stale": "a file was replaced as by reupload, and is listed so, but a cache serves what was there before, with the ETag of that",
+        "stale_at_first": "as stale, for the first two requests for a file",
         "halt": "trade stops within a minute and for 37 more: nobody has a candle of these, and the last one before ends early",
         "halt_misaligned": "a halt behind a minute without trades; then a thousand 1m candles open 17.3 s late, and the next one overlaps the last of them",
         "hole": "the 1m files, monthly and daily, lack 70 minutes that REST and the coarser files have",
@@ -61,6 +63,9 @@ ROW_FAULTS = ("day_absent", "conflicting_rows", "duplicated_rows", "reupload", "
 _MONTHLY_ONLY = frozenset({"monthly_absent", "day_absent", "duplicated_rows", "conflicting_rows"})
 _DAILY_ONLY = frozenset({"daily_absent"})
 _REST_WHOLE = frozenset({"rest_unavailable", "clock_skew"})
+STALE_FAULTS = ("stale", "stale_at_first")
+"""Faults of a cache, by which the zip, its CHECKSUM or both are served as they were before a re-upload; generated files alone show them."""
+
 REST_FAULTS = frozenset({"error_429", "error_418", "error_403", "error_451", "rest_503", "body_error"}) | _REST_WHOLE
 """Faults of the REST API."""
 

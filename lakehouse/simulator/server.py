@@ -162,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
             if refused:
                 faults.show(name, key)
                 return _Reply(503, error_xml("SlowDown", "Please reduce your request rate.", key))
-        item = self._exchange.archive.find(key)
+        item = self._exchange.archive.served(key, self.command == "GET")
         if item is None:
             return _Reply(404, error_xml("NoSuchKey", "The specified key does not exist.", key))
         span = _span(self.headers.get("Range"), item.size)
