@@ -14,9 +14,9 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _STAGING = re.compile(r"lakehouse-fetch-(\d+)-.*")
 _TRIES = 4  # s5cmd doubles its waits: a key that answers 503 for good costs about 20 s
 _FEW = 24  # so few files cost less than starting a process: 12 take 3 ms of CPU, s5cmd 50 before its first byte
+CHECKSUM = ".CHECKSUM"
+"""What the key of a CHECKSUM ends in, behind that of its zip."""
 _PAGE = 1000  # keys in an answer of a listing
 _LARGEST_PAGE = 1 << 23  # bytes: keys are 1,024 at most
 _STALLED_AFTER = 90.0  # seconds without a byte; longer than s5cmd waits between its own tries
@@ -48,6 +50,21 @@ class Listed:
     etag: str
     size: int
     last_modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A file as it was answered.
+
+    Attributes:
+        body: Its bytes.
+        etag: The ETag that came with them, empty if none did; None where the transport does not tell.
+        last_modified: When they were last written, by the answer; None where the transport does not tell.
+    """
+
+    body: bytes
+    etag: str | None = None
+    last_modified: datetime | None = None
 
 
 class ArchiveClient:
@@ -79,7 +96,7 @@ class ArchiveClient:
             for batch in obstore.list(self.store, prefix=prefix.rstrip("/"), offset=after or None, chunk_size=_PAGE):
                 for entry in batch:
                     count, after = count + 1, entry["path"]
-                    yield Listed(after, (entry["e_tag"] or "").strip('"'), entry["size"], entry["last_modified"].astimezone(UTC))
+                    yield Listed(after, _etag(entry["e_tag"]), entry["size"], entry["last_modified"].astimezone(UTC))
             is_whole = count % _PAGE > 0
         except (BaseError, OSError) as error:
             if not isinstance(error, InvalidPathError) and "invalid list response" not in str(error):
@@ -152,18 +169,22 @@ class ArchiveClient:
 class Batch:
     """Files being fetched in the background; each can be awaited as soon as it is needed.
 
+    Zips of a large batch come by s5cmd, which does not tell their ETags; CHECKSUMs, and all of a small one, by plain HTTP, which does.
+
     Used as a context manager: the files lie in a folder of the batch's own, which goes with it.
 
     Args:
         client: The archive.
         keys: Keys to fetch.
+        by_http: Whether all of them come by plain HTTP, however many they are.
     """
 
-    def __init__(self, client: ArchiveClient, keys: Sequence[str]) -> None:
+    def __init__(self, client: ArchiveClient, keys: Sequence[str], by_http: bool = False) -> None:
         self._client = client
         self._targets = {key: str(number) for number, key in enumerate(dict.fromkeys(keys))}
+        self._is_small = by_http or len(self._targets) <= _FEW
         self._outcome: dict[str, str] = {}  # key -> empty when it is there, else why not
-        self._bodies: dict[str, bytes] = {}  # of a batch of few files, which need no folder
+        self._answers: dict[str, Answer] = {}  # of what came by plain HTTP, without its body where that lies in the folder
         self._changed = threading.Condition()
         self._folder = Path()
         self._process: subprocess.Popen[str] | None = None
@@ -184,8 +205,8 @@ class Batch:
     def __contains__(self, key: str) -> bool:
         return key in self._targets
 
-    def wait(self, key: str) -> bytes:
-        """The bytes of a file, as soon as they are there.
+    def wait(self, key: str) -> Answer:
+        """A file, as soon as it is there.
 
         Raises:
             FetchError: It could not be fetched, after retries.
@@ -194,12 +215,12 @@ class Batch:
             self._changed.wait_for(lambda: key in self._outcome)
         if why := self._outcome[key]:
             raise FetchError(key, why)
-        if key in self._bodies:
-            return self._bodies.pop(key)
-        path = self._folder / self._targets[key]
+        answer = self._answers.pop(key, Answer(b""))
+        if answer.body or not (path := self._folder / self._targets[key]).exists():
+            return answer
         body = path.read_bytes()
         path.unlink()
-        return body
+        return replace(answer, body=body)
 
     def _settle(self, key: str, why: str = "") -> None:
         with self._changed:
@@ -209,12 +230,17 @@ class Batch:
     def _run(self) -> None:
         failed: dict[str, str] = dict.fromkeys(self._targets, "")
         try:
-            if len(self._targets) <= _FEW:
+            if self._is_small:
                 failed = self._run_http(failed)
                 return
-            failed, stalled = self._run_s5cmd()
-            if stalled or len(failed) == len(self._targets):  # nothing moves, or not one file came: the tool, not the files
-                failed = self._run_http(failed)
+            small = [key for key in self._targets if key.endswith(CHECKSUM)]
+            large = [key for key in self._targets if not key.endswith(CHECKSUM)]
+            with ThreadPoolExecutor(1) as beside:
+                of_small = beside.submit(self._run_http, small)
+                of_large, stalled = self._run_s5cmd(large) if large else ({}, False)
+                if stalled or len(of_large) == len(large):  # nothing moves, or not one file came: the tool, not the files
+                    of_large = self._run_http(of_large)
+                failed = of_small.result() | of_large
         except OSError as error:
             failed = {key: failed.get(key, str(error)) for key in self._targets}
         finally:
@@ -223,12 +249,12 @@ class Batch:
 
     # --- s5cmd ----------------------------------------------------------------------------------------------------------
 
-    def _run_s5cmd(self) -> tuple[dict[str, str], bool]:
+    def _run_s5cmd(self, keys: Sequence[str]) -> tuple[dict[str, str], bool]:
         """Fetch with s5cmd; returns the keys that failed, with the reason, and whether it had to be ended because nothing moved any more."""
         binary = s5cmd_path()
         if binary is None:
-            return dict.fromkeys(self._targets, "the s5cmd binary is not there"), False
-        by_target = {str(self._folder / name): key for key, name in self._targets.items()}
+            return dict.fromkeys(keys, "the s5cmd binary is not there"), False
+        by_target = {str(self._folder / self._targets[key]): key for key in keys}
         commands = self._folder / "commands"
         commands.write_text("".join(f'cp --raw "s3://{self._client.bucket}/{key}" "{target}"\n' for target, key in by_target.items()), encoding="utf-8")
         arguments = [
@@ -254,7 +280,7 @@ class Batch:
         for reader in readers:
             reader.join()
         why = f"nothing arrived for {_STALLED_AFTER:.0f} s" if stalled else f"s5cmd ended with code {self._process.returncode} before it"
-        return {key: failed.get(key, why) for key in self._targets if key not in self._outcome}, stalled
+        return {key: failed.get(key, why) for key in keys if key not in self._outcome}, stalled
 
     def _watch(self, process: subprocess.Popen[str]) -> bool:
         """Wait for a process; end it if for too long no file settles and none grows. True if that was so."""
@@ -293,26 +319,28 @@ class Batch:
 
     # --- plain HTTP -----------------------------------------------------------------------------------------------------
 
-    def _run_http(self, failed: dict[str, str]) -> dict[str, str]:
+    def _run_http(self, keys: Iterable[str]) -> dict[str, str]:
+        """Fetch over plain HTTP; returns the keys that failed, with the reason."""
+        wanted = list(keys)
         with ThreadPoolExecutor(max_workers=min(16, self._client.workers)) as pool:
-            outcomes = pool.map(lambda key: self._get(key), failed)
-            return {key: why for key, why in zip(failed, outcomes, strict=True) if why}
+            return {key: why for key, why in zip(wanted, pool.map(self._get, wanted), strict=True) if why}
 
     def _get(self, key: str) -> str:
         """Fetch one file; returns why it failed, or nothing."""
         why = ""
         for _ in range(_TRIES):  # for a body that ended early; refusals are tried again by the store
             try:
-                body = obstore.get(self._client.store, key).bytes().to_bytes()
+                got = obstore.get(self._client.store, key)
+                answer = Answer(got.bytes().to_bytes(), _etag(got.meta["e_tag"]), got.meta["last_modified"].astimezone(UTC))
             except (NotFoundError, FileNotFoundError) as error:
                 return _first_line(error)
             except (BaseError, OSError) as error:
                 why = _first_line(error)
                 continue
-            if len(self._targets) <= _FEW:
-                self._bodies[key] = body
-            else:
-                (self._folder / self._targets[key]).write_bytes(body)
+            if not self._is_small and not key.endswith(CHECKSUM):
+                (self._folder / self._targets[key]).write_bytes(answer.body)
+                answer = replace(answer, body=b"")
+            self._answers[key] = answer
             self._settle(key)
             return ""
         return why
@@ -335,7 +363,12 @@ def sweep_staging() -> None:
 
 def _listed(entry: Mapping[str, str]) -> Listed:
     """An object out of the parts of its entry in a listing."""
-    return Listed(unquote(entry["Key"]), entry["ETag"].strip('"'), int(entry["Size"]), datetime.fromisoformat(entry["LastModified"]).astimezone(UTC))
+    return Listed(unquote(entry["Key"]), _etag(entry["ETag"]), int(entry["Size"]), datetime.fromisoformat(entry["LastModified"]).astimezone(UTC))
+
+
+def _etag(told: str | None) -> str:
+    """An ETag without quotes, and without the mark of a weak one, which a cache that compresses may add."""
+    return (told or "").removeprefix("W/").strip('"')
 
 
 def _first_line(error: BaseException) -> str:

@@ -51,7 +51,7 @@ def outcomes(batch: Batch, keys: Sequence[str]) -> dict[str, bytes | str]:
     found: dict[str, bytes | str] = {}
     for key in keys:
         try:
-            found[key] = batch.wait(key)
+            found[key] = batch.wait(key).body
         except FetchError as error:
             found[key] = str(error)
     return found

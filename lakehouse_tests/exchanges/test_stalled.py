@@ -68,7 +68,7 @@ def test_a_transfer_that_stands_still_is_ended_and_taken_up_by_plain_http(sluggi
     monkeypatch.setattr(archive, "_FEW", 0)
     monkeypatch.setattr(archive, "_STALLED_AFTER", 1.0)
     with Batch(ArchiveClient(sluggish, "bucket"), ["data/a.zip", "data/b.zip"]) as batch:
-        assert [batch.wait(key) for key in ("data/a.zip", "data/b.zip")] == [BODY, BODY]
+        assert [batch.wait(key).body for key in ("data/a.zip", "data/b.zip")] == [BODY, BODY]
 
 
 def test_months_of_a_market_that_was_thought_ended_are_read_all_the_same(exchange: Simulator, objects: LakeObjects) -> None:
