@@ -164,12 +164,15 @@ def _read_cell(
         inputs[period] = listing.state(period)
         if inputs[period] == NONE:
             return None
+        day, rows = period if period != cell.date else "", None
         try:
             with _failing_alone(cell, listing.files[period].key):
                 rows = reader.read(listing, period)
         except ArchiveFileError as error:
-            day = period if period != cell.date else ""
             problems.append(Problem(error.key, error.outcome, str(error).removeprefix(f"{error.key}: "), day=day))
+        inputs[period] = reader.state(listing, period)
+        problems.extend(reader.notes(listing, period, day))
+        if rows is None:
             return None
         if rows.duplicate_count:
             problems.append(Problem(rows.receipt.key, "duplicates", f"{rows.duplicate_count} rows repeat another row exactly", "one of each was kept"))

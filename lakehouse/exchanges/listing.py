@@ -44,7 +44,7 @@ class MarketListing:
     def state(self, period: str) -> str:
         """What stands for the version of a file: etag and size of the zip, etag of its CHECKSUM; `none` where it is not listed."""
         file, checksum = self.files.get(period), self.checksums.get(period)
-        return f"{file.etag}:{file.size}:{checksum.etag if checksum else NONE}" if file else NONE
+        return version_state(file.etag, file.size, checksum.etag if checksum else None) if file else NONE
 
     def days(self, cell: Cell) -> list[str]:
         """The cell's days that have a daily file."""
@@ -83,6 +83,11 @@ class MarketListing:
         changed = any(self.state(period) != state for period, state in record.inputs.items() if "/" not in period)  # beside files stand other tables' versions
         added = any(period not in record.inputs for period in self.primary(cell))
         return changed or added or (record.facts.asked_until or cell.window.start) < asked_until
+
+
+def version_state(etag: str, size: int, checksum: str | None) -> str:
+    """What stands for a version of a file: its ETag and size, and the ETag of its CHECKSUM, None where there is none."""
+    return f"{etag}:{size}:{checksum if checksum is not None else NONE}"
 
 
 def list_market(client: ArchiveClient, exchange: Exchange, table: str, market: Market, span: TimeRange, at: datetime) -> MarketListing:

@@ -15,9 +15,9 @@ import polars as pl
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
-from lakehouse.exchanges.archive import ArchiveClient, Batch, Listed
+from lakehouse.exchanges.archive import Answer, ArchiveClient, Batch, Listed
 from lakehouse.exchanges.exchange import Exchange, period_range
-from lakehouse.exchanges.listing import MarketListing
+from lakehouse.exchanges.listing import MarketListing, version_state
 from lakehouse.model.errors import (
     ArchiveFileError,
     ChecksumFormatError,
@@ -26,12 +26,14 @@ from lakehouse.model.errors import (
     ChecksumNameError,
     NotInLandingError,
     NotTheFileError,
+    OtherVersionError,
     RowsOutsidePeriodError,
     ZipDamagedError,
     ZipMemberNameError,
     ZipMembersError,
     ZipTooLargeError,
 )
+from lakehouse.model.result import Problem
 from lakehouse.model.table import UTC_TIME
 from lakehouse.storage.landing import Landing, Outcome, Receipt
 
@@ -39,6 +41,7 @@ INFLATED_CAP = 1 << 30  # far above any published month of candles, far below wh
 # What `zipfile` and its decompressors raise on bytes that are no sound zip; ValueError stands for offsets and names that make no sense.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, IsalError, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")  # with a member, and without one
+_UNTOLD = "untold"  # in place of an ETag that did not come with an answer: no listed version has it
 _UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8
 _CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S.*?)\s*")
 
@@ -77,7 +80,7 @@ class ArchiveReader:
         self._offline = offline
         self._client = ArchiveClient(exchange.archive_url, exchange.bucket)
         self._receipts: dict[str, dict[str, list[str]]] = {}
-        self._admitted: dict[str, Receipt] = {}
+        self._standing: dict[str, Receipt] = {}  # what stands for a key in this run
         self._batches: list[Batch] = []
         self._stack = contextlib.ExitStack()
 
@@ -88,11 +91,30 @@ class ArchiveReader:
         self._stack.close()
 
     def receipt(self, listing: MarketListing, period: str) -> Receipt | None:
-        """The receipt of the version of a file that is listed now, or None if it was never fetched."""
+        """The receipt that stands for a file: of the version that is listed now, or of what was answered in its place in this run; None if there is none."""
         key = listing.files[period].key
-        if key in self._admitted:
-            return self._admitted[key]
-        return self._landing.find(self._paths(key), listing.state(period))
+        if key not in self._standing and (found := self._landing.find(self._paths(key), listing.state(period))):
+            self._standing[key] = found
+        return self._standing.get(key)
+
+    def state(self, listing: MarketListing, period: str) -> str:
+        """The version of a file that was read: the listed one, or what was answered in its place."""
+        receipt = self._standing.get(listing.files[period].key)
+        return receipt.state if receipt else listing.state(period)
+
+    def notes(self, listing: MarketListing, period: str, day: str) -> list[Problem]:
+        """What is to be said of a file after it was read: that another version than the listed one is served.
+
+        Args:
+            listing: What is listed.
+            period: Which file.
+            day: The day that the note is about, if any.
+        """
+        served, listed = self.state(listing, period), listing.state(period)
+        if served == listed:
+            return []
+        why = f"listed is version {listed}, what is served is no newer than {served}: a cache in between may hold it for a while, the next build asks again"
+        return [Problem(listing.files[period].key, "stale", why, day=day)]
 
     def versions(self, listing: MarketListing, period: str, before: Receipt | None) -> Iterator[tuple[Receipt, ArchiveRows | None]]:
         """The usable versions of a file that landing was given, oldest first, listed now or not; nothing is fetched.
@@ -107,7 +129,7 @@ class ArchiveReader:
         """
         key = self._exchange.archive_key(self._table, listing.market, period)
         paths = self._paths(key)
-        if before is not None and len(paths) == 1 and key not in self._admitted:
+        if before is not None and len(paths) == 1 and key not in self._standing:
             return  # it is that one
         for receipt in self._landing.history(paths):
             if receipt.outcome != "ok" or (before is not None and receipt.fetched_at >= before.fetched_at):
@@ -137,6 +159,8 @@ class ArchiveReader:
     def read(self, listing: MarketListing, period: str) -> ArchiveRows:
         """The rows of a file, from landing if it is there.
 
+        Where something else is answered than is listed, it is kept as what it is, if it is news; else what was fetched before is read. `state` says which.
+
         Raises:
             FetchError: It could not be fetched, or something else came in its place; nothing is recorded.
             NotInLandingError: It would have to be fetched, and this reader is offline.
@@ -150,10 +174,10 @@ class ArchiveReader:
         body = self._landing.body(receipt)
         return self._open(listing, period, receipt, body) if body is not None else self._admit(listing, period)
 
-    def _fetch(self, keys: list[str]) -> Batch:
+    def _fetch(self, keys: list[str], by_http: bool = False) -> Batch:
         if self._offline:
             raise NotInLandingError(keys[0], "landing does not have the bytes that were published")
-        self._batches.append(self._stack.enter_context(Batch(self._client, keys)))
+        self._batches.append(self._stack.enter_context(Batch(self._client, keys, by_http)))
         return self._batches[-1]
 
     def _batch_with(self, key: str) -> Batch | None:
@@ -162,26 +186,54 @@ class ArchiveReader:
     def _admit(self, listing: MarketListing, period: str) -> ArchiveRows:
         file, checksum = listing.files[period], listing.checksums.get(period)
         batch = self._batch_with(file.key) or self._fetch(_keys(listing, period))
-        body = batch.wait(file.key)
-        beside = batch.wait(checksum.key) if checksum else b""
-        published = beside.decode("utf-8", "replace")
-        sha256, url = hashlib.sha256(body).hexdigest(), self._client.object_url(file.key)
-        _require_listed(file, body, body.startswith(_ZIP_BEGINS) or published.lower().startswith(sha256), "a zip")
+        answer = batch.wait(file.key)
+        beside = batch.wait(checksum.key) if checksum else Answer(b"", "")
+        published, sha256 = beside.body.decode("utf-8", "replace"), hashlib.sha256(answer.body).hexdigest()
+        vouched = answer.etag is None and checksum is not None and _vouches(checksum, beside, file, answer.body, sha256)
+        if answer.etag is None and not vouched and not _is_listed(file, answer):
+            answer = self._fetch([file.key], by_http=True).wait(file.key)  # once more, by the way that tells which version it is
+            sha256 = hashlib.sha256(answer.body).hexdigest()
+        is_listed = vouched or _is_listed(file, answer)
+        _require_file(file, answer, is_listed, answer.body.startswith(_ZIP_BEGINS) or published.lower().startswith(sha256), "a zip")
+        etag = file.etag if is_listed else answer.etag or _UNTOLD
+        of_checksum = None
         if checksum:
-            _require_listed(checksum, beside, _CHECKSUM_LINE.fullmatch(published) is not None, "a line of digest and name")
+            is_its = _is_listed(checksum, beside)
+            _require_file(checksum, beside, is_its, _CHECKSUM_LINE.fullmatch(published) is not None, "a line of digest and name")
+            of_checksum = checksum.etag if is_its else beside.etag or _UNTOLD
+        state = version_state(etag, len(answer.body), of_checksum)
+        modified = file.last_modified if is_listed else answer.last_modified or file.last_modified
+        held = self._held(file.key) if state != listing.state(period) else None
+        if held is not None and held.state != state and modified <= held.last_modified:
+            return self._stay(listing, period, held, state)
 
         def receipt(outcome: Outcome, message: str = "") -> Receipt:
-            return Receipt(file.key, url, listing.state(period), sha256, published, file.last_modified, self._clock(), outcome, message)
+            return Receipt(file.key, self._client.object_url(file.key), state, sha256, published, modified, self._clock(), outcome, message)
 
         try:
             verify_checksum(file.key, published if checksum else None, sha256)
-            rows = self._open(listing, period, receipt("ok"), body)
+            rows = self._open(listing, period, receipt("ok"), answer.body)
         except ArchiveFileError as error:
             outcome: Outcome = "mismatch" if error.outcome == "mismatch" else "corrupt"
-            self._admitted[file.key] = self._landing.admit(receipt(outcome, str(error)), body)
+            if outcome == "mismatch" and held is not None and held.state != state:  # one of the two is not yet what is listed
+                return self._stay(listing, period, held, state)
+            self._standing[file.key] = self._landing.admit(receipt(outcome, str(error)), answer.body)
             raise
-        admitted = self._admitted[file.key] = self._landing.admit(rows.receipt, body)
+        admitted = self._standing[file.key] = self._landing.admit(rows.receipt, answer.body)
         return ArchiveRows(rows.frame.with_columns(fetched_at=pl.lit(admitted.fetched_at).cast(UTC_TIME)), rows.duplicate_count, admitted)
+
+    def _held(self, key: str) -> Receipt | None:
+        """The newest receipt of a key, if its file can be used."""
+        newest = next(reversed(self._landing.history(self._paths(key))), None)
+        return newest if newest is not None and newest.outcome == "ok" else None
+
+    def _stay(self, listing: MarketListing, period: str, held: Receipt, served: str) -> ArchiveRows:
+        """The rows of what was fetched before, where nothing newer is served."""
+        body = self._landing.body(held)
+        if body is None:
+            raise OtherVersionError(held.key, listing.state(period), served)
+        self._standing[held.key] = held
+        return self._open(listing, period, held, body)
 
     def _open(self, listing: MarketListing, period: str, receipt: Receipt, body: bytes) -> ArchiveRows:
         key = receipt.key
@@ -211,14 +263,31 @@ def _keys(listing: MarketListing, period: str) -> list[str]:
     return [listing.files[period].key] + ([checksum.key] if checksum else [])
 
 
-def _require_listed(listed: Listed, body: bytes, is_like_it: bool, kind: str) -> None:
-    """Refuse bytes that cannot be those which the listing describes: another size, or not at all of the kind while their MD5 does not prove them either.
+def _is_listed(listed: Listed, answer: Answer) -> bool:
+    """Whether an answer is of the listed version: by its ETag, or by its MD5, which is the ETag of what was uploaded in one part and not encrypted."""
+    return answer.etag == listed.etag or hashlib.md5(answer.body, usedforsecurity=False).hexdigest() == listed.etag
+
+
+def _vouches(checksum: Listed, beside: Answer, file: Listed, body: bytes, sha256: str) -> bool:
+    """Whether a CHECKSUM proves that bytes are those of the listed zip: it is the listed one itself, no older than the zip, and names their hash."""
+    found = _CHECKSUM_LINE.fullmatch(beside.body.decode("utf-8", "replace"))
+    names = found is not None and found[1].lower() == sha256 and len(body) == file.size
+    return names and beside.etag == checksum.etag and checksum.last_modified >= file.last_modified
+
+
+def _require_file(listed: Listed, answer: Answer, is_listed: bool, is_like_it: bool, kind: str) -> None:
+    """Refuse bytes that can be no version of a file.
+
+    Those of another version have an ETag of their own and are of the kind. Without one they must have the listed size too. Bytes of the listed version that
+    are not of the kind are refused unless their MD5 proves them.
 
     Raises:
         NotTheFileError: As said.
     """
-    if len(body) != listed.size or not (is_like_it or hashlib.md5(body, usedforsecurity=False).hexdigest() == listed.etag):
-        raise NotTheFileError(listed.key, f"{kind} of {listed.size:,} bytes", body)
+    has_size = len(answer.body) == listed.size
+    is_proven = hashlib.md5(answer.body, usedforsecurity=False).hexdigest() == listed.etag if not is_like_it else False
+    if not (has_size or (answer.etag and not is_listed)) or not (is_like_it or is_proven):
+        raise NotTheFileError(listed.key, f"{kind} of {listed.size:,} bytes", answer.body)
 
 
 def _recorded(receipt: Receipt) -> ArchiveFileError:

@@ -298,6 +298,13 @@ class NotTheFileError(FetchError):
         super().__init__(key, f"expected {expected}, what came has {len(found):,} bytes, {began}; something between here and the archive may have answered in its place")
 
 
+class OtherVersionError(FetchError):
+    """A file of which no version is served that is newer than what was fetched before, though the archive lists one; what is stored of it stays."""
+
+    def __init__(self, key: str, listed: str, served: str) -> None:
+        super().__init__(key, f"the archive lists version {listed} and still serves {served}, which is no news; a cache in between may hold it for a while")
+
+
 class RestUnreachableError(LakehouseError):
     """A REST API that does not answer, or not with what was asked for; worth trying again later.
 

@@ -114,7 +114,7 @@ class Problem:
 
     Attributes:
         subject: The file or day concerned.
-        kind: `mismatch`, `corrupt`, `duplicates`, `unreachable`, `refused`, or the kind of a `Doubt`.
+        kind: `mismatch`, `corrupt`, `duplicates`, `stale`, `unreachable`, `refused`, or the kind of a `Doubt`.
         detail: What was expected and what was found.
         healed_by: What mended it; empty while it is not.
         day: The day concerned, if it is about one.

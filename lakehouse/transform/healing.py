@@ -12,7 +12,7 @@ from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.transform.history import value_columns
 from lakehouse.transform.witness import owners
 
-_NOT_OF_ROWS = ("duplicates", "unreachable", "refused", "unusable", "foreign")  # problems that no row that is served mends, or needs to
+_NOT_OF_ROWS = ("duplicates", "unreachable", "refused", "unusable", "foreign", "stale")  # problems that no row that is served mends, or needs to
 _PROOFS = {"halt": "a proven halt", "not_listed": "a proven break of the listing"}
 _CONFIRMED = "REST API: the same candles"
 
