@@ -147,6 +147,8 @@ class Builder:
             cells: Cells by table, upstream first.
         """
         reports = {}
+        markets = dict.fromkeys(cell.market.key for some in cells.values() for cell in some if cell.market)
+        self._instance.add_dynamic_partitions(str(MARKETS.name), list(markets))  # this home may be a new one
         for table, some in cells.items():
             reports[table] = self._run(table, some, derived_due(self._lake, table, some, self._lake.ledger(table.name)))
         registered = self._register(list(cells))
