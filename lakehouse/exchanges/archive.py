@@ -188,6 +188,7 @@ class Batch:
         self._changed = threading.Condition()
         self._folder = Path()
         self._process: subprocess.Popen[str] | None = None
+        self._is_over = False
 
     def __enter__(self) -> "Batch":
         sweep_staging()
@@ -197,6 +198,7 @@ class Batch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._is_over = True
         if self._process and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -329,6 +331,8 @@ class Batch:
         """Fetch one file; returns why it failed, or nothing."""
         why = ""
         for _ in range(_TRIES):  # for a body that ended early; refusals are tried again by the store
+            if self._is_over:
+                return why or "nobody waits for it any more"
             try:
                 got = obstore.get(self._client.store, key)
                 answer = Answer(got.bytes().to_bytes(), _etag(got.meta["e_tag"]), got.meta["last_modified"].astimezone(UTC))

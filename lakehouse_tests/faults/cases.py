@@ -334,3 +334,47 @@ def _(root: Path) -> Found:
         as_clean(before)
         assert (found.rows.height, found.gaps, found.exit_code) == (ROWS, [], 0)
         return found
+
+
+@case(
+    "re-upload behind a cache",
+    "as before, and a cache between here and the archive goes on giving the old file for a while",
+    note="meanwhile the old values stay, the cell stays due and the build names the file; the next build finds the new one",
+)
+def _(root: Path) -> Found:
+    with lab(root) as it:
+        it.build()
+        before = it.found()
+        it.sim.add_fault(f"stale_at_first={MONTHLY}")
+        it.build()
+        (told,) = it.lake.ledger("bronze/candle_archive")[CELL].facts.problems
+        assert (told.kind, told.healed_by) == ("stale", "")
+        assert it.due() == [f"bronze/candle_archive {CELL}"]
+        assert it.versions() == before.versions, "what is served is what was served"
+        it.build()
+        assert it.due() == []
+        found = it.found()
+        (changed,) = other_values(found)["open_time"]
+        bronze = it.lake.tables.get(it.lake.registry.table("bronze/candle_archive"), CELL)
+        assert bronze is not None
+        assert bronze.rows.filter(open_time=changed, source="monthly").height == 2
+        assert (found.rows.height, found.gaps, found.problems, found.exit_code) == (ROWS, [], [], 0)
+        return found
+
+
+@case(
+    "a cache before the first build",
+    "the monthly file was replaced, and a cache gives the version before it, with the CHECKSUM of that",
+    note="it is sound, so it is served, and said not to be what is listed; once the cache lets go, the next build has the new one",
+)
+def _(root: Path) -> Found:
+    with lab(root, f"stale={MONTHLY}*") as it:
+        it.build()
+        found = it.found()
+        assert it.due() == [f"bronze/candle_archive {CELL}"]
+        it.sim.clear_faults()
+        it.sim.add_fault(f"reupload={MONTHLY}")
+        it.build()
+        assert (it.due(), it.found().problems, other_values(it.found()).height) == ([], [], 1)
+    assert (found.rows.height, other_values(found).height, found.problems, found.exit_code) == (ROWS, 0, [("stale", "")], 0)
+    return found

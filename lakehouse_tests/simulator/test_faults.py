@@ -255,3 +255,28 @@ def test_the_same_faults_show_the_same_bytes_in_every_run() -> None:
         with Simulator(now=NOW, faults=["day_absent=*", "conflicting_rows=*", "damaged_zip=*"]) as sim:
             bodies.append(Client(sim).get(MONTH).content)
     assert bodies[0] == bodies[1]
+
+
+@pytest.mark.parametrize("fault", ["stale", "stale_at_first"])
+def test_a_cache_lists_what_is_new_and_serves_what_was(own_client: Client, fault: str) -> None:
+    old = {key: own_client.get(key) for key in (DAY, f"{DAY}.CHECKSUM")}
+    own_client.sim.add_fault(f"{fault}={DAY}")
+    held = own_client.get(DAY)
+    assert own_client.head(DAY).headers["ETag"] == old[DAY].headers["ETag"] == held.headers["ETag"]
+    assert (held.content, held.headers["Last-Modified"]) == (old[DAY].content, old[DAY].headers["Last-Modified"])
+    new = own_client.get(f"{DAY}.CHECKSUM")
+    assert new.headers["ETag"] != old[f"{DAY}.CHECKSUM"].headers["ETag"], "only the zip is held back"
+    assert (own_client.get(DAY).content == held.content, own_client.get(DAY).content == held.content) == (True, fault == "stale")
+    assert own_client.sim.faults_hit[fault] == [DAY]
+    own_client.sim.clear_faults()
+    own_client.sim.add_fault(f"reupload={DAY}")
+    assert own_client.get(DAY).headers["ETag"] != held.headers["ETag"]
+    assert sha256(own_client.get(DAY).content).hexdigest() == new.text.split()[0], "what is listed is the re-upload"
+
+
+def test_a_cache_may_hold_a_checksum_alone(own_client: Client) -> None:
+    old = own_client.get(f"{DAY}.CHECKSUM")
+    own_client.sim.add_fault(f"stale={DAY}.CHECKSUM")
+    assert own_client.get(f"{DAY}.CHECKSUM").content == old.content
+    assert sha256(own_client.get(DAY).content).hexdigest() != own_client.digest(DAY)
+    assert own_client.rows(OTHER).height == 1440
