@@ -302,7 +302,9 @@ class Lake:
         coarse = self.registry.table(f"gold/candle_{interval}")
         made = self._of_market(coarse, market, span)
         current = (record.code_version == coarse.code_version for record in made.values())
-        if all(current) and all(cell in made and made[cell].inputs[f"silver/candle@{cell.date}"] == record.version for cell, record in self._of_market(fine, market, span).items()):
+        if all(current) and all(
+            cell in made and made[cell].inputs.get(f"silver/candle@{cell.date}") == record.version for cell, record in self._of_market(fine, market, span).items()
+        ):
             return self._rows(coarse, market, span)
         return resample(self._rows(fine, market, span), interval).select(coarse.names())
 
