@@ -68,3 +68,14 @@ def exchange() -> Iterator[Simulator]:
     """A simulated exchange without faults that stands still at `NOW`; shared, so it must not be changed."""
     with Simulator(now=NOW) as running:
         yield running
+
+
+@pytest.fixture
+def aws_lake(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an empty bucket on this machine, named in AWS's own variables."""
+    from lakehouse.cli.local_aws import local_aws
+
+    with local_aws("lake") as url:
+        for name, value in {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}.items():
+            monkeypatch.setenv(name, value)
+        yield "s3://lake"

@@ -261,8 +261,12 @@ class Lake:
 
     def survey(self, table: str) -> Survey:
         """The stored cells of a table with cells, and an error per object in its folder that is damaged or none of its cells."""
-        self.objects.require_lake()
-        return survey(self.objects, self.registry.table(table))
+        if self.objects.is_local:
+            self.objects.require_lake()  # before a folder is made of a mistyped root
+        found = survey(self.objects, self.registry.table(table))
+        if not self.objects.is_local and not any(found):
+            self.objects.require_lake()  # a request more, where there is nothing
+        return found
 
     def _readable(self, table: type[Table], asked: Callable[[Cell], bool]) -> list[CellRecord]:
         """The objects that hold what is asked for; a damaged one among them is an error, not fewer rows."""

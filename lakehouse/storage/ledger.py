@@ -15,9 +15,9 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
 from lakehouse.storage.layout import FILE, ledger_path, market_prefix, parse_cell_path, table_prefix
-from lakehouse.storage.objects import LakeObjects, StoredObject
+from lakehouse.storage.objects import ChangedMeanwhileError, LakeObjects, StoredObject
 from lakehouse.storage.parquet import read_footer, reading
-from lakehouse.storage.seal import HOLE, SEAL_KEY, check, seal
+from lakehouse.storage.seal import HOLE, SEAL_KEY, check, footer_size, seal
 from lakehouse.storage.tables import CellRecord
 from lakehouse.storage.verification import known_damage
 
@@ -45,7 +45,9 @@ def survey(objects: LakeObjects, table: type[Table]) -> Survey:
     found = {path: (etag, size) for path, etag, size in listed}
     footers = {path: cached[path][1] for path, (etag, _) in found.items() if path in cached and cached[path][0] == etag}
     unread = [path for path in found if path not in footers]
-    read, foreign = _read_footers(objects, table, {path: found[path][1] for path in unread})
+    new = {path: found[path] for path in unread}
+    read, foreign = _read_footers(objects, table, new)
+    found |= new
     footers |= read
     if footers.keys() != cached.keys() or read:
         with contextlib.suppress(StoreError):  # who may only read reads without it
@@ -94,7 +96,7 @@ def require_stored(table: str, cells: Collection[Cell], markets: Collection[Mark
 def survey_market(objects: LakeObjects, table: type[Table], market: Market, months: Collection[str]) -> Survey:
     """As `survey`, of one market's cells in some months: one listing and their footers, however large the table is."""
     found = {stored.path: (stored.etag, stored.size) for stored in cells_of_market(objects, table, market, months)}
-    footers, foreign = _read_footers(objects, table, {path: size for path, (_, size) in found.items()})
+    footers, foreign = _read_footers(objects, table, found)
     stored, misplaced = _records(table, found, footers)
     return stored, foreign + misplaced
 
@@ -110,22 +112,28 @@ def cells_of_market(objects: LakeObjects, table: type[Table], market: Market, mo
     return sorted((stored for stored in objects.list(market_prefix(table, market)) if is_meant(stored.path)), key=lambda stored: stored.path)
 
 
-def _read_footers(objects: LakeObjects, table: type[Table], sizes: Mapping[str, int]) -> tuple[dict[str, str], list[NotALakeObjectError]]:
-    """Footers by path, read in parallel, and what is no cell of the table; an object that is gone again is in neither."""
+def _read_footers(objects: LakeObjects, table: type[Table], found: dict[str, tuple[str, int]]) -> tuple[dict[str, str], list[NotALakeObjectError]]:
+    """Footers by path, read in parallel, and what is no cell of the table; an object that is gone again is in neither.
+
+    Of an object that was replaced since it was listed, etag and size in `found` become those of what is there now.
+    """
     foreign: list[NotALakeObjectError] = []
 
     def read(path: str) -> str:
         try:
             parse_cell_path(table, path)
-            return _read_tail(objects, path, sizes[path])
+            etag, size, footer = _read_tail(objects, path, *listed[path])
         except NotALakeObjectError as error:
             foreign.append(error)
             return ""
+        found[path] = etag, size
+        return footer
 
-    if not sizes:
+    listed = dict(found)
+    if not listed:
         return {}, []
-    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(sizes))) as pool:
-        footers = dict(zip(sizes, pool.map(read, sizes), strict=True))
+    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(listed))) as pool:
+        footers = dict(zip(listed, pool.map(read, listed), strict=True))
     return {path: footer for path, footer in footers.items() if footer}, sorted(foreign, key=str)
 
 
@@ -146,18 +154,19 @@ def _listed(objects: LakeObjects, prefix: str) -> Iterable[tuple[str, str, int]]
             yield found.path, found.etag, found.size
 
 
-def _read_tail(objects: LakeObjects, path: str, size: int) -> str:
-    """A footer as JSON text; empty if the object is gone again."""
-    length = _TAIL
-    while True:
-        tail = objects.tail(path, size, length)
-        if tail is None:
-            return ""
-        needed = int.from_bytes(tail[-8:-4], "little") + 8
-        if len(tail) < needed <= size and tail[-4:] == b"PAR1":
+def _read_tail(objects: LakeObjects, path: str, etag: str, size: int) -> tuple[str, int, str]:
+    """Etag and size of an object, and its footer as JSON text, all of one version; the text is empty if the object is gone again."""
+    length = min(_TAIL, size)
+    try:
+        while size:
+            tail = objects.get_of(path, etag, size - length, size)
+            if not len(tail) < (needed := footer_size(tail)) <= size:
+                return etag, size, json.dumps(read_footer(path, tail))
             length = needed
-            continue
-        return json.dumps(read_footer(path, tail))
+    except ChangedMeanwhileError:
+        pass  # replaced since it was listed: whatever is there now is read whole
+    held = objects.get_tagged(path)
+    return (held[1], len(held[0]), json.dumps(read_footer(path, held[0]))) if held else (etag, size, "")
 
 
 def _load(objects: LakeObjects, table: type[Table]) -> dict[str, tuple[str, str]]:
@@ -227,5 +236,5 @@ def records(objects: LakeObjects, table: type[Table]) -> list[CellRecord]:
     """What is stored of a table of any shape, a record per object."""
     if table.shape != "single":
         return list(ledger(objects, table).values())
-    read = [(path, etag, size, _read_tail(objects, path, size)) for path, etag, size in _listed(objects, table_prefix(table))]
+    read = [(path, *_read_tail(objects, path, etag, size)) for path, etag, size in _listed(objects, table_prefix(table))]
     return [CellRecord.from_footer(table, None, path, etag, size, json.loads(footer)) for path, etag, size, footer in read if footer]

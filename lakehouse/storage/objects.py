@@ -162,17 +162,6 @@ class LakeObjects:
                 _raise_if_no_bucket(error)
                 return None
 
-    def tail(self, path: str, size: int, length: int) -> bytes | None:
-        """The last bytes of an object of a known size, or None if it does not exist."""
-        if not size:
-            return b""  # no range of it can be asked for
-        with self.named("reading", path):
-            try:
-                return obstore.get_range(self.store, path, start=max(0, size - length), end=size).to_bytes()
-            except _ABSENT as error:
-                _raise_if_no_bucket(error)
-                return None
-
     def get_of(self, path: str, etag: str, start: int, end: int) -> bytes:
         """A range of an object's bytes, as long as the object is the one with this etag: several such reads together are of one version.
 

@@ -1,0 +1,103 @@
+"""A cell that is replaced while it is read: every row is wholly of one version, whoever reads it and wherever the lake lies."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import polars as pl
+import pytest
+
+from lakehouse.datasets.candle import Candle
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import ReplacedMeanwhileError
+from lakehouse.model.result import CellResult
+from lakehouse.query.lake import Lake
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.tables import TableStore
+from lakehouse_tests.making import BTC, candles, minutes
+
+REPLACEMENTS = 100  # of each of two cells
+CELLS = [Cell(month, BTC) for month in ("2024-02", "2024-03")]
+SPAN = ("2024-02", "2024-04")
+
+
+def rows(cell: Cell, version: int) -> pl.DataFrame:
+    """Rows of which every column tells the version; no version has another layout than the others."""
+    count, price = 3000, 100.0 + version
+    return candles(minutes(f"{cell.date}-01", count), open=price, high=price, low=price, close=price, volume=2 * price, quote_volume=3 * price)
+
+
+def is_whole(found: pl.DataFrame) -> bool:
+    """Whether the columns that are there agree on the version, row by row."""
+    price = pl.col("open") if "open" in found.columns else pl.col("volume") / 2
+    agree = [pl.col(name) == price * factor for name, factor in {"close": 1, "volume": 2, "quote_volume": 3}.items() if name in found.columns]
+    return bool(found.select(pl.all_horizontal(agree).all()).item())
+
+
+READERS: dict[str, Callable[[Lake, TableStore], pl.DataFrame]] = {
+    "candles": lambda lake, store: lake.candles(BTC, *SPAN),
+    "scan": lambda lake, store: lake.scan("silver/candle", BTC).collect(),
+    "scan of some columns": lambda lake, store: lake.scan("silver/candle").select("volume", "close", "month").collect(),
+    "sql": lambda lake, store: lake.sql("SELECT open, close, volume, quote_volume FROM silver.candle"),
+    "input of a build": lambda lake, store: store.get(Candle, CELLS[0]).rows,  # type: ignore[union-attr]
+}
+
+
+@contextmanager
+def replacing(objects: LakeObjects) -> Iterator[threading.Event]:
+    """A thread that stores versions of two cells in turn, until it has done so often enough."""
+    store, done = TableStore(LakeObjects(objects.root)), threading.Event()
+
+    def work() -> None:
+        for version in range(REPLACEMENTS):
+            for cell in CELLS:
+                store.put(Candle, cell, CellResult(rows(cell, version), {}))
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield done
+    finally:
+        thread.join()
+
+
+@pytest.mark.slow
+def test_no_reader_sees_a_row_of_two_versions(objects: LakeObjects) -> None:
+    store = TableStore(objects)
+    for cell in CELLS:
+        store.put(Candle, cell, CellResult(rows(cell, 0), {}))
+    read, refused = dict.fromkeys(READERS, 0), 0
+    with replacing(objects) as done:
+        while not done.is_set():
+            for name, reader in READERS.items():
+                try:
+                    assert is_whole(reader(Lake(objects.root), store)), name
+                    read[name] += 1
+                except ReplacedMeanwhileError:
+                    refused += 1
+    assert min(read.values()) > 0, f"{read}, {refused} refused"
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_cell_that_is_replaced_between_two_requests_is_read_whole(objects: LakeObjects, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The object is another one right before each of the first reads of its bytes."""
+    store, version = TableStore(objects), iter(range(1, 4))
+    for cell in CELLS:
+        store.put(Candle, cell, CellResult(rows(cell, 0), {}))
+    Lake(objects.root).stored("silver/candle")
+    get_of, get = LakeObjects.get_of, LakeObjects.get
+    aside = TableStore(LakeObjects(objects.root))
+
+    def replaced(path: str) -> None:
+        if path.startswith("silver/candle") and (number := next(version, None)) is not None:
+            cell = next(cell for cell in CELLS if cell.date in path)
+            aside.put(Candle, cell, CellResult(rows(cell, number), {}))
+
+    monkeypatch.setattr(LakeObjects, "get_of", lambda self, path, *where: (replaced(path), get_of(self, path, *where))[1])
+    monkeypatch.setattr(LakeObjects, "get", lambda self, path: (replaced(path), get(self, path))[1])
+    try:
+        found = READERS[name](Lake(objects.root), store)
+    except ReplacedMeanwhileError:  # as it says: run the same again
+        found = READERS[name](Lake(objects.root), store)
+    assert is_whole(found)
