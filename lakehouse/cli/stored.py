@@ -255,7 +255,8 @@ def print_stored(report: StoredReport, was_repaired: bool, as_json: bool) -> Non
     for table, how in report.catalog.items():
         out.print(flagged("catalog", f"{table} differs from what is stored: {how}"), soft_wrap=True)
     if report.is_sound:
-        out.print("Everything stored is as it was written." if not damage else "Everything that was damaged is mended.")
+        sound = "Everything stored is as it was written." if not report.audit.unsealed else "Nothing that can be checked is damaged."
+        out.print("Everything that was found damaged is mended." if damage else sound)
     elif not was_repaired:
         out.print(f"{count_of(len(report.left), 'object')} damaged: --repair makes them again from what is stored, where that can be.", highlight=False)
     else:

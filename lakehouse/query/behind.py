@@ -65,7 +65,7 @@ def cells_behind(objects: LakeObjects, registry: Registry, table: type[Table], r
 
 def _differs(table: type[Table], record: CellRecord, now: Mapping[str, str]) -> bool:
     if table.shape == "months":
-        return dict(record.inputs) != dict(now)
+        return any(record.inputs.get(name) != version for name, version in now.items())
     return any(now.get(name, NONE) not in (NONE, version) for name, version in record.inputs.items())
 
 
