@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.model.errors import LakehouseError, RootNotWritableError
-from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.objects import ChangedMeanwhileError, LakeObjects
 
 
 def test_objects_come_back_are_replaced_and_may_be_absent(objects: LakeObjects) -> None:
@@ -18,11 +18,14 @@ def test_objects_come_back_are_replaced_and_may_be_absent(objects: LakeObjects) 
     assert objects.get("a/b") is None
 
 
-def test_a_tail_is_at_most_the_whole_object(objects: LakeObjects) -> None:
-    objects.put("a", b"0123456789")
-    objects.put("empty", b"")
-    assert [objects.tail("a", 10, length) for length in (3, 10, 99)] == [b"789", b"0123456789", b"0123456789"]
-    assert (objects.tail("empty", 0, 8), objects.tail("absent", 10, 8)) == (b"", None)
+def test_ranges_are_of_the_version_that_is_named(objects: LakeObjects) -> None:
+    etag = objects.put("a", b"0123456789")
+    assert [objects.get_of("a", etag, *where) for where in ((7, 10), (0, 10), (2, 4))] == [b"789", b"0123456789", b"23"]
+    newer = objects.put("a", b"abcdefghij")
+    for path, tag in (("a", etag), ("absent", etag)):
+        with pytest.raises(ChangedMeanwhileError):
+            objects.get_of(path, tag, 0, 3)
+    assert objects.get_of("a", newer, 0, 3) == b"abc"
 
 
 def test_listing_is_by_folder_and_says_what_put_said(objects: LakeObjects) -> None:
