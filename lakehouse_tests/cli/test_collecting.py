@@ -41,6 +41,7 @@ def test_it_is_rare_until_work_begins_and_as_usual_afterwards() -> None:
     assert gc.get_threshold() == USUAL
 
 
+@pytest.mark.slow
 def test_a_build_works_where_something_is_due_and_nowhere_else(builder: Builder) -> None:
     tables, span = builder._lake.registry.named("bronze/candle_archive"), TimeRange.parse("2024-01", "2024-02")
     with starting():
@@ -62,6 +63,7 @@ def test_a_command_leaves_it_as_it_was(words: list[str], monkeypatch: pytest.Mon
     assert gc.get_threshold() == USUAL
 
 
+@pytest.mark.slow
 def test_starting_and_ending_a_process_collect_next_to_nothing() -> None:
     """What is imported lives as long as the process: nothing of it is garbage, and at the end everything goes anyway."""
     code = """

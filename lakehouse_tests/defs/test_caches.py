@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from lakehouse.defs.refresh import Round, archive_published, failed_cells
 from lakehouse.model.cell import Cell
 from lakehouse.ops.attempts import Attempts
@@ -15,6 +17,7 @@ HOUR = timedelta(hours=1)
 FILE = "*monthly*XYZUSDT-1m-2024-02.zip"
 
 
+@pytest.mark.slow
 def test_a_file_that_a_cache_holds_back_is_asked_for_later_and_later_and_then_heals(shell: Shell, sim: Simulator) -> None:
     lake, sim_time = shell.lake, shell.lake.clock()
     shell.build(BRONZE, [SHORT])

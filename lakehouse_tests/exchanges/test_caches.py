@@ -147,6 +147,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "what", "is_shorter", "knew"), WAYS)
 def test_what_a_cache_holds_back_stays_due_until_it_is_served(
     reading: Reading, folder: ArchiveFolder, cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str, what: str, is_shorter: bool, knew: bool
@@ -200,6 +201,7 @@ def test_a_cache_that_forgets_after_some_requests_is_outlived(reading: Reading, 
     assert (builds, price_of(reading), [receipt.outcome for receipt in reading.receipts()]) == ((times + 1) // 2 + 1, NEW, ["ok", "ok"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["http", "s5cmd"])
 def test_a_version_older_than_what_is_served_already_changes_nothing(reading: Reading, folder: ArchiveFolder, cache: Cache, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     """Two uploads later, a cache gives the first version: the second one stays, and its rows are not called the older ones."""
@@ -227,6 +229,7 @@ def test_a_version_older_than_what_is_served_already_changes_nothing(reading: Re
     assert len(reading.receipts()) == 3
 
 
+@pytest.mark.slow
 def test_a_version_between_what_is_stored_and_what_is_listed_is_news(reading: Reading, folder: ArchiveFolder, cache: Cache) -> None:
     publish(folder, OLD, 0)
     with cache.before(folder) as sim:
@@ -242,6 +245,7 @@ def test_a_version_between_what_is_stored_and_what_is_listed_is_news(reading: Re
         assert (kinds(reading.ingest(sim, at=NOW + 2 * HOUR)), price_of(reading), reading.is_due(sim)) == ([], NEWER, False)
 
 
+@pytest.mark.slow
 def test_a_checksum_that_alone_was_corrected_is_waited_for(reading: Reading, folder: ArchiveFolder, cache: Cache) -> None:
     key = publish(folder, OLD, 0)
     body = (folder.root / key).read_bytes()
@@ -266,6 +270,7 @@ DAILY = "*daily*2024-02-0?.zip"
 DAILIES: Callable[[], Simulator] = lambda: Simulator(markets=(LISTED,), now=NOW, faults=("monthly_absent=*",))  # noqa: E731
 
 
+@pytest.mark.slow
 def test_a_large_batch_asks_for_nothing_twice_though_no_md5_proves_it(reading: Reading) -> None:
     with DAILIES() as sim:
         reading.ingest(sim)

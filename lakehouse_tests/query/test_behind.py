@@ -115,6 +115,7 @@ def test_an_input_that_is_gone_puts_nothing_behind(stale: Lake) -> None:
     assert said(lambda: stale.scan(HOURLY.name).collect()) == []
 
 
+@pytest.mark.slow
 def test_the_command_line_says_it_in_the_same_words(stale: Lake, tmp_path: Path) -> None:
     environment = {"LAKEHOUSE_ROOT": stale.objects.root, "DAGSTER_HOME": str(tmp_path / "home"), "PATH": "", "COLUMNS": "80"}
 
