@@ -1,5 +1,6 @@
 """Anomalies of whole tables: which cells were searched and what was found is remembered by version, so that no cell is read twice for the same rows."""
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -85,11 +86,18 @@ def _load(objects: LakeObjects, table: type[Table], sensitivity: Sensitivity) ->
     """What is remembered, by path; nothing if it was found by other parameters."""
     try:
         said = json.loads(objects.get(anomalies_path(table)) or b"{}")
-    except ValueError:
-        return {}  # losing it costs time once
-    return {path: CellAnomalies(**found) for path, found in said["cells"].items()} if said.get("sensitivity") == asdict(sensitivity) else {}
+        if said.pop("seal", "") != _seal(said):
+            return {}  # not as it was written, or by an earlier release: losing it costs time once
+        return {path: CellAnomalies(**found) for path, found in said["cells"].items()} if said["sensitivity"] == asdict(sensitivity) else {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _save(objects: LakeObjects, table: type[Table], sensitivity: Sensitivity, remembered: Mapping[str, CellAnomalies], paths: Collection[str]) -> None:
     cells = {path: asdict(found) for path, found in sorted(remembered.items()) if path in paths}
-    objects.put(anomalies_path(table), json.dumps({"sensitivity": asdict(sensitivity), "cells": cells}).encode())
+    said = {"sensitivity": asdict(sensitivity), "cells": cells}
+    objects.put(anomalies_path(table), json.dumps(said | {"seal": _seal(said)}).encode())
+
+
+def _seal(said: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]

@@ -88,3 +88,17 @@ def test_cells_that_are_gone_are_forgotten(objects: LakeObjects) -> None:
     put(objects, "2024-02", 300.0)
     assert found(objects) == {"2024-02": {"spike": 1}}
     assert b"2024-01" not in (objects.get(anomalies_path(Candle)) or b"2024-01")
+
+
+def test_what_is_remembered_is_forgotten_where_a_bit_of_it_changed(objects: LakeObjects) -> None:
+    put(objects, "2024-01", high=190.0)
+    stored = ledger(objects, Candle)
+    found = search_anomalies(objects, Candle, stored)
+    path = anomalies_path(Candle)
+    body = objects.get(path) or b""
+    assert known_anomalies(objects, Candle, stored) == found != {}
+    for place in range(0, len(body), 3):
+        objects.put(path, body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :])
+        assert known_anomalies(objects, Candle, stored) in (found, {})
+    objects.put(path, body[:-5])
+    assert known_anomalies(objects, Candle, stored) == {}

@@ -109,6 +109,22 @@ def test_the_same_sync_twice_makes_no_call_that_writes(lake: Catalogued) -> None
     assert second.writing == []
 
 
+def test_differences_are_told_and_nothing_is_written(lake: Catalogued) -> None:
+    lake.put("2024-01")
+    calls = Calls(lake.client)
+    told = lake.catalog.differences(Candle, records(lake.objects, Candle))
+    assert (told.table_change, len(told.added)) == ("created", 1)
+    lake.sync()
+    assert not lake.catalog.differences(Candle, records(lake.objects, Candle)).wrote
+    lake.put("2024-02")
+    lake.store.delete(Candle, Cell("2024-01", BTC))
+    calls = Calls(lake.client)
+    told = lake.catalog.differences(Candle, records(lake.objects, Candle))
+    assert ([values[-1] for values in told.added], [values[-1] for values in told.removed]) == (["2024-02"], ["2024-01"])
+    assert calls.writing == []
+    assert lake.registered() == cells_of(lake, ("2024-01", BTC))
+
+
 def test_a_rewritten_cell_needs_no_call_that_writes(lake: Catalogued) -> None:
     lake.put("2024-01")
     lake.sync()
