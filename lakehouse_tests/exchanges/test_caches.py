@@ -278,6 +278,7 @@ def test_a_large_batch_asks_for_nothing_twice_though_no_md5_proves_it(reading: R
         assert (len(asked), len(set(asked)), len(fetched(sim))) == (58, 58, 58)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", [DAILY, *(pytest.param(f"{DAILY}{end}", marks=pytest.mark.slow) for end in (".CHECKSUM", "*"))], ids=FILES)
 def test_days_of_a_large_batch_that_a_cache_holds_back_heal_alone(reading: Reading, tmp_path: Path, files: str) -> None:
     spared = Reading(LakeObjects(tmp_path / "spared"))
