@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from lakehouse.datasets.market import MarketFacts, MarketTable
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
@@ -75,7 +76,10 @@ def _refined(registry: Registry) -> list[type[Table]]:
 
 
 def _facts(objects: LakeObjects) -> dict[Market, MarketFacts]:
-    stored = TableStore(objects).get(MarketTable, None)
+    try:
+        stored = TableStore(objects).get(MarketTable, None)
+    except NotALakeObjectError:
+        return {}  # damaged: who reads it is refused, but cells that were made with it are as sound as before
     return {facts.market: facts for facts in map(MarketFacts.from_row, stored.rows.iter_rows(named=True))} if stored else {}
 
 
