@@ -1,5 +1,6 @@
 """What the assets do, cell by cell, in plain values: skip what is not due, compute the rest."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,14 +22,14 @@ from lakehouse.exchanges.exchange import Exchange
 from lakehouse.exchanges.ingest import ingest, outside_life
 from lakehouse.exchanges.listing import MarketListing, list_market
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import ClockBehindError, InputMissingError, LakehouseError, MarketFactsMissingError, RestUnreachableError, UnknownExchangeError
+from lakehouse.model.errors import ClockBehindError, InputMissingError, LakehouseError, MarketFactsMissingError, NotALakeObjectError, RestUnreachableError, UnknownExchangeError
 from lakehouse.model.feature import Feature
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
-from lakehouse.storage.ledger import Ledger, inputs_now, is_due
+from lakehouse.storage.ledger import Ledger, damaged_cells, inputs_now, is_due, survey
 from lakehouse.storage.tables import CellRecord, StoredCell
 
 _LISTED_AT_ONCE = 8
@@ -422,13 +423,24 @@ def conflict_cells(lake: LakeServices, cells: list[Cell]) -> Iterator[tuple[Cell
 
 
 def _month_cells(lake: LakeServices, table: type[Table], cells: list[Cell], collect: Callable[[Mapping[str, Ledger]], pl.DataFrame]) -> Iterator[tuple[Cell, Outcome]]:
-    """Cells of a table by month, collected from its inputs' records of that month."""
-    of_month = _by_date(input_ledgers(lake, table))
+    """Cells of a table by month, collected from its inputs' records of that month; none without a cell that is damaged."""
+    surveys = {name: survey(lake.objects, lake.registry.table(name)) for name in table.inputs}
+    of_month = _by_date({name: stored for name, (stored, _) in surveys.items()})
+    damaged = {cell.date: error for name, (_, foreign) in surveys.items() for error in foreign for cell in _cell_of(lake.registry.table(name), error)}
 
     def compute(cell: Cell) -> Outcome:
+        if cell.date in damaged:
+            raise damaged[cell.date]  # rows of the others alone would say that there is nothing to tell of this one
         if cell.date not in of_month:
             return None
         ledgers = of_month[cell.date]
         return CellResult(collect(ledgers), inputs_now(table, cell, ledgers, {}))
 
     return derived_cells(lake, table, cells, compute)
+
+
+def _cell_of(table: type[Table], error: NotALakeObjectError) -> list[Cell]:
+    """The cell in whose place an object lies that does not read, if it is one's."""
+    with contextlib.suppress(NotALakeObjectError):
+        return damaged_cells(table, [error])
+    return []
