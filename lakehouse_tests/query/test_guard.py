@@ -9,7 +9,7 @@ import pytest
 
 from lakehouse.datasets.candle import Candle
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import DamagedObjectError
+from lakehouse.model.errors import DamagedObjectError, LakehouseError
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.query import reading
@@ -18,7 +18,7 @@ from lakehouse.storage.layout import cell_path
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.seal import footer_size
 from lakehouse.storage.tables import TableStore
-from lakehouse_tests.making import BTC, FEBRUARY, candles, minutes
+from lakehouse_tests.making import BTC, FEBRUARY, candles, minutes, unsealed
 
 Query = Callable[[pl.LazyFrame], pl.LazyFrame]
 COUNT = 20_000  # rows of a cell that is too large to be read whole for its footer
@@ -98,3 +98,20 @@ def test_a_scan_means_what_the_same_query_means_of_rows_in_memory(small: Path, n
     assert right.height or name == "no rows"
     assert QUERIES[name](rows).collect().equals(right)
     assert QUERIES[name](rows).collect(engine="streaming").equals(right)
+
+
+@pytest.mark.parametrize("rows", [b"30", b"74", b"0x", b"-1", b"7."])
+def test_an_unsealed_cell_that_miscounts_its_rows_gives_no_other_market_another_name(tmp_path: Path, rows: bytes) -> None:
+    store = TableStore(LakeObjects(tmp_path))
+    for number, market in enumerate(MARKETS):
+        store.put(Candle, Cell("2024-02", market), CellResult(candles(minutes("2024-02-01", 70), close=100.5 + number / 10), {}))
+    path = cell_path(Candle, Cell("2024-02", MARKETS[0]))
+    old = unsealed(store.objects.get(path) or b"")
+    store.objects.put(path, old)
+    right = Lake(tmp_path).scan("silver/candle").select("symbol", "close").collect()
+    assert right.n_unique() == 3
+    store.objects.put(path, old.replace(b'"rows": 70', b'"rows": ' + rows))
+    with pytest.raises(LakehouseError):
+        Lake(tmp_path).scan("silver/candle").select("symbol", "close").collect()
+    others = Lake(tmp_path).scan("silver/candle", MARKETS[1:]).select("symbol", "close").collect()
+    assert others.equals(right.filter(pl.col("symbol") != "A")), "the others are read as before"
