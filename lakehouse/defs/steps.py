@@ -12,7 +12,7 @@ import polars as pl
 from lakehouse.datasets.conflict import Conflict, conflict_frame
 from lakehouse.datasets.dataset import ApiTable, BronzeCell, Dataset
 from lakehouse.datasets.gap import Gap, gap_frame
-from lakehouse.datasets.market import MarketFacts, MarketTable, market_frame
+from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market, market_frame
 from lakehouse.defs.io_manager import Outcome, StoredCells, each
 from lakehouse.defs.services import LakeServices
 from lakehouse.exchanges.archive import ArchiveClient
@@ -40,12 +40,8 @@ _BEHIND = timedelta(hours=1)  # by which a machine's clock may be off before it 
 
 def known_markets(lake: LakeServices) -> dict[Market, MarketFacts]:
     """Every market that `silver/market` has."""
-    return _facts_in(lake.tables.get(MarketTable, None))
-
-
-def _facts_in(stored: StoredCell | None) -> dict[Market, MarketFacts]:
-    facts = [MarketFacts.from_row(row) for row in stored.rows.iter_rows(named=True)] if stored else []
-    return {fact.market: fact for fact in facts}
+    stored = lake.tables.get(MarketTable, None)
+    return facts_by_market(stored.rows if stored else None)
 
 
 def refresh_markets(lake: LakeServices, markets: Iterable[Market]) -> tuple[CellRecord | None, bool, dict[Market, LakehouseError]]:
@@ -70,7 +66,7 @@ def refresh_markets(lake: LakeServices, markets: Iterable[Market]) -> tuple[Cell
 
     def merge(stored: StoredCell | None) -> CellResult | None:
         nonlocal changed
-        known = _facts_in(stored)
+        known = facts_by_market(stored.rows if stored else None)
         merged = known | {market: facts.kept_from(known.get(market)) for market, facts in found.items()}
         changed = merged != known or (stored is not None and is_outdated(MarketTable, stored.record))
         return CellResult(market_frame(list(merged.values())), {}) if changed else None
@@ -194,12 +190,14 @@ def archive_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell], refus
     facts, waiting = known_markets(lake), set(due)
     yield from ((cell, stored.get(cell)) for cell in asked if cell not in waiting)
 
-    def witness_of(cell: Cell) -> BronzeCell | None:
-        return _bronze_cell(lake.tables.get(dataset.witness, cell)) if dataset.witness else None
-
     for exchange, markets in _by_exchange(lake, (cell.own_market for cell in due)):
         of_exchange = [cell for cell in due if cell.market in markets]
-        yield from ingest(dataset, exchange, of_exchange, listings, facts, stored, lake.objects, lake.clock, witness_of)
+        yield from ingest(dataset, exchange, of_exchange, listings, facts, stored, lake.objects, lake.clock, lambda cell: witness_of(lake, dataset, cell))
+
+
+def witness_of(lake: LakeServices, dataset: Dataset, cell: Cell) -> BronzeCell | None:
+    """The stored cell of a dataset's witness; None if there is none."""
+    return _bronze_cell(lake.tables.get(dataset.witness, cell)) if dataset.witness else None
 
 
 def _bronze_cell(stored: StoredCell | None) -> BronzeCell | None:

@@ -3,6 +3,7 @@
 DuckDB sees no path of the store and no credentials. The names say what the layout means, whatever the root is called.
 """
 
+import contextlib
 import io
 import re
 import threading
@@ -134,18 +135,14 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
             return self.objects.get_of(record.path, record.etag, start, record.size)
 
 
-class _noting:  # noqa: N801  # a context manager
-    """Keeps the error that a read ends with: out of DuckDB it comes as another."""
-
-    def __init__(self, files: LakeFiles) -> None:
-        self._files = files
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, LakehouseError | ChangedMeanwhileError):
-            self._files.error = self._files.error or error
+@contextlib.contextmanager
+def _noting(files: LakeFiles) -> Iterator[None]:
+    """Keep the first error that a read ends with: out of DuckDB it comes as another."""
+    try:
+        yield
+    except (LakehouseError, ChangedMeanwhileError) as error:
+        files.error = files.error or error
+        raise
 
 
 class _CellFile(io.RawIOBase):
