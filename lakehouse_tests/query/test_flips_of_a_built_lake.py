@@ -99,13 +99,13 @@ SILVER: dict[str, Read] = {
     "scan": scan("silver/candle"),
     "two columns": scan("silver/candle", "volume", "symbol"),
     "filtered": filtered,
-    "aggregate": sql("SELECT symbol, sum(close) AS s, count(DISTINCT source) AS n, max(is_misaligned) AS m FROM silver.candle GROUP BY ALL ORDER BY ALL"),
+    "aggregate": sql("SELECT symbol, bit_xor(hash(close)) AS s, count(DISTINCT source) AS n, max(is_misaligned) AS m FROM silver.candle GROUP BY ALL ORDER BY ALL"),
     "where": sql("SELECT open_time, close FROM silver.candle WHERE symbol = 'BTCUSDT' AND month = '2024-02' AND volume > 1 ORDER BY ALL"),
 }
 BRONZE: dict[str, Read] = {
     f"{way} {name}": read
     for name in ("candle_archive", "candle_api", "candle_witness")
-    for way, read in {"scan": scan(f"bronze/{name}"), "sql": sql(f"SELECT sum(close) AS s, min(fetched_at) AS f, count(*) AS n FROM bronze.{name}")}.items()
+    for way, read in {"scan": scan(f"bronze/{name}"), "sql": sql(f"SELECT bit_xor(hash(close)) AS s, min(fetched_at) AS f, count(*) AS n FROM bronze.{name}")}.items()
 }
 OTHERS: dict[str, Read] = {
     "scan of 1h": scan("gold/candle_1h"),
