@@ -182,16 +182,7 @@ class Builder:
         for dataset in self._lake.registry.datasets:
             if table in dataset.bronze:
                 return requested, bronze_due(self._lake, dataset, table, requested)
-        wanted, markets = {(cell.date, cell.market) for cell in requested}, {cell.market for cell in requested}
-        reach = max(table.inputs.values(), default=0)
-        cells = []
-        for cell in expected(table, input_ledgers(self._lake, table)):
-            if cell.market is None:
-                touched = any(cell.date == date for date, _ in wanted)
-            else:  # a later cell looks back on a requested one
-                touched = cell.market in markets and any((cell.shift(-back).date, cell.market) in wanted for back in range(reach + 1))
-            if touched:
-                cells.append(cell)
+        cells = touched(table, expected(table, input_ledgers(self._lake, table)), requested)
         return cells, derived_due(self._lake, table, cells, self._lake.ledger(table.name))
 
     def _register(self, tables: Iterable[type[Table]]) -> list[TableBuild]:
@@ -211,6 +202,19 @@ class Builder:
         if keys:
             checks = self._job.get_subset(asset_selection=set(), asset_check_selection=set(keys))
             checks.execute_in_process(instance=self._instance, run_config=_QUIET, raise_on_error=False)
+
+
+def touched(table: type[Table], cells: Iterable[Cell], sources: Iterable[Cell]) -> list[Cell]:
+    """Those of a table's cells that are of the windows of some sources, or look back on them."""
+    wanted = {(cell.date, cell.market) for cell in sources}
+    dates, markets, reach = {date for date, _ in wanted}, {market for _, market in wanted}, max(table.inputs.values(), default=0)
+
+    def is_touched(cell: Cell) -> bool:
+        if cell.market is None:
+            return cell.date in dates
+        return cell.market in markets and any(((cell.shift(-back) if back else cell).date, cell.market) in wanted for back in range(reach + 1))
+
+    return [cell for cell in cells if is_touched(cell)]
 
 
 def _recording(report: TableBuild, further: Callable[[str, Cell, str], None]) -> Callable[[str, Cell, str], None]:

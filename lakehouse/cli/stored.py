@@ -7,13 +7,12 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.cli.building import Builder
+from lakehouse.cli.building import Builder, touched
 from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
-from lakehouse.datasets.dataset import BronzeCell, Dataset
 from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.io_manager import cell_event
 from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import known_markets
+from lakehouse.defs.steps import known_markets, witness_of
 from lakehouse.exchanges.ingest import reingest
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, NotALakeObjectError
@@ -117,7 +116,8 @@ def repair(lake: LakeServices, instance: dg.DagsterInstance, report: StoredRepor
             report.repaired |= _mend_beside_cells(lake, one)
             continue
         table, cell = found
-        cells.setdefault(table, []).append(cell) if cell else None
+        if cell:
+            cells.setdefault(table, []).append(cell)
         if table is MarketTable:
             why[one.path] = "it is made from what exchanges say: `lakehouse markets add` with the lake's markets asks them again"
         elif table.zone() == "bronze" and cell:
@@ -184,7 +184,7 @@ def _mend_bronze(lake: LakeServices, instance: dg.DagsterInstance, table: type[T
         footer = _own_footer(lake, one, footers)
         asked_until = CellFacts.from_json(footer["facts"]).asked_until if footer else None
         market, exchange = known_markets(lake).get(cell.own_market), lake.exchange(cell.own_market)
-        change = reingest(dataset, exchange, cell, market, lake.objects, _witness(lake, dataset, cell), asked_until, footer["inputs"] if footer else None)
+        change = reingest(dataset, exchange, cell, market, lake.objects, witness_of(lake, dataset, cell), asked_until, footer["inputs"] if footer else None)
         record = lake.tables.put(table, cell, change(None))
     except LakehouseError as error:
         return "", str(error)
@@ -206,26 +206,13 @@ def _own_footer(lake: LakeServices, one: Damage, footers: Mapping[str, Mapping[s
 
 def _derived(lake: LakeServices, damaged: Mapping[type[Table], list[Cell]]) -> dict[type[Table], list[Cell]]:
     """The silver and gold cells to look at: those that are damaged, and those stored that are made from damaged ones."""
-    touched = {(cell.date, cell.market) for cells in damaged.values() for cell in cells}
+    sources = [cell for cells in damaged.values() for cell in cells]
     found = {}
     for table in lake.registry.tables:
-        if table.zone() == "bronze" or table.shape == "single":
-            continue
-        reach = max(table.inputs.values(), default=0)
-
-        def is_touched(cell: Cell, reach: int = reach) -> bool:
-            if cell.market is None:
-                return any(cell.date == date for date, _ in touched)
-            return any((cell.shift(-back).date if back else cell.date, cell.market) in touched for back in range(reach + 1))
-
-        stored = [cell for cell in ledger(lake.objects, table) if is_touched(cell)]
-        found[table] = sorted({*stored, *damaged.get(table, ())}, key=lambda cell: cell.sort_key)
+        if table.zone() != "bronze" and table.shape != "single":
+            stored = touched(table, ledger(lake.objects, table), sources)
+            found[table] = sorted({*stored, *damaged.get(table, ())}, key=lambda cell: cell.sort_key)
     return {table: cells for table, cells in found.items() if cells}
-
-
-def _witness(lake: LakeServices, dataset: Dataset, cell: Cell) -> BronzeCell | None:
-    stored = lake.tables.get(dataset.witness, cell) if dataset.witness else None
-    return BronzeCell(stored.rows, stored.record.version, stored.record.facts) if stored else None
 
 
 def _why_not(lake: LakeServices, one: Damage, why: Mapping[str, str]) -> str:

@@ -69,6 +69,12 @@ class MarketFacts:
         return cls(market, row["base"], row["quote"], row["settle"], row["contract_size"], row["listed_time"], row["delisted_time"], row["origin"])  # type: ignore[arg-type]
 
 
+def facts_by_market(rows: pl.DataFrame | None) -> dict["Market", MarketFacts]:
+    """What rows of `silver/market` say, by market; nothing of None, where it is not stored."""
+    facts = [MarketFacts.from_row(row) for row in rows.iter_rows(named=True)] if rows is not None else []
+    return {fact.market: fact for fact in facts}
+
+
 def _inside(instant: datetime | None, window: TimeRange, touches: bool) -> str:
     """The instant where it bounds what is expected in a window, else which side of the window it is on."""
     if instant is not None and window.start < instant < window.end:

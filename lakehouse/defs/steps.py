@@ -1,5 +1,6 @@
 """What the assets do, cell by cell, in plain values: skip what is not due, compute the rest."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,7 +12,7 @@ import polars as pl
 from lakehouse.datasets.conflict import Conflict, conflict_frame
 from lakehouse.datasets.dataset import ApiTable, BronzeCell, Dataset
 from lakehouse.datasets.gap import Gap, gap_frame
-from lakehouse.datasets.market import MarketFacts, MarketTable, market_frame
+from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market, market_frame
 from lakehouse.defs.io_manager import Outcome, StoredCells, each
 from lakehouse.defs.services import LakeServices
 from lakehouse.exchanges.archive import ArchiveClient
@@ -21,14 +22,14 @@ from lakehouse.exchanges.exchange import Exchange
 from lakehouse.exchanges.ingest import ingest, outside_life
 from lakehouse.exchanges.listing import MarketListing, list_market
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import ClockBehindError, InputMissingError, LakehouseError, MarketFactsMissingError, RestUnreachableError, UnknownExchangeError
+from lakehouse.model.errors import ClockBehindError, InputMissingError, LakehouseError, MarketFactsMissingError, NotALakeObjectError, RestUnreachableError, UnknownExchangeError
 from lakehouse.model.feature import Feature
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
-from lakehouse.storage.ledger import Ledger, inputs_now, is_due
+from lakehouse.storage.ledger import Ledger, damaged_cells, inputs_now, is_due, survey
 from lakehouse.storage.tables import CellRecord, StoredCell
 
 _LISTED_AT_ONCE = 8
@@ -39,12 +40,8 @@ _BEHIND = timedelta(hours=1)  # by which a machine's clock may be off before it 
 
 def known_markets(lake: LakeServices) -> dict[Market, MarketFacts]:
     """Every market that `silver/market` has."""
-    return _facts_in(lake.tables.get(MarketTable, None))
-
-
-def _facts_in(stored: StoredCell | None) -> dict[Market, MarketFacts]:
-    facts = [MarketFacts.from_row(row) for row in stored.rows.iter_rows(named=True)] if stored else []
-    return {fact.market: fact for fact in facts}
+    stored = lake.tables.get(MarketTable, None)
+    return facts_by_market(stored.rows if stored else None)
 
 
 def refresh_markets(lake: LakeServices, markets: Iterable[Market]) -> tuple[CellRecord | None, bool, dict[Market, LakehouseError]]:
@@ -69,7 +66,7 @@ def refresh_markets(lake: LakeServices, markets: Iterable[Market]) -> tuple[Cell
 
     def merge(stored: StoredCell | None) -> CellResult | None:
         nonlocal changed
-        known = _facts_in(stored)
+        known = facts_by_market(stored.rows if stored else None)
         merged = known | {market: facts.kept_from(known.get(market)) for market, facts in found.items()}
         changed = merged != known or (stored is not None and is_outdated(MarketTable, stored.record))
         return CellResult(market_frame(list(merged.values())), {}) if changed else None
@@ -193,12 +190,14 @@ def archive_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell], refus
     facts, waiting = known_markets(lake), set(due)
     yield from ((cell, stored.get(cell)) for cell in asked if cell not in waiting)
 
-    def witness_of(cell: Cell) -> BronzeCell | None:
-        return _bronze_cell(lake.tables.get(dataset.witness, cell)) if dataset.witness else None
-
     for exchange, markets in _by_exchange(lake, (cell.own_market for cell in due)):
         of_exchange = [cell for cell in due if cell.market in markets]
-        yield from ingest(dataset, exchange, of_exchange, listings, facts, stored, lake.objects, lake.clock, witness_of)
+        yield from ingest(dataset, exchange, of_exchange, listings, facts, stored, lake.objects, lake.clock, lambda cell: witness_of(lake, dataset, cell))
+
+
+def witness_of(lake: LakeServices, dataset: Dataset, cell: Cell) -> BronzeCell | None:
+    """The stored cell of a dataset's witness; None if there is none."""
+    return _bronze_cell(lake.tables.get(dataset.witness, cell)) if dataset.witness else None
 
 
 def _bronze_cell(stored: StoredCell | None) -> BronzeCell | None:
@@ -422,13 +421,24 @@ def conflict_cells(lake: LakeServices, cells: list[Cell]) -> Iterator[tuple[Cell
 
 
 def _month_cells(lake: LakeServices, table: type[Table], cells: list[Cell], collect: Callable[[Mapping[str, Ledger]], pl.DataFrame]) -> Iterator[tuple[Cell, Outcome]]:
-    """Cells of a table by month, collected from its inputs' records of that month."""
-    of_month = _by_date(input_ledgers(lake, table))
+    """Cells of a table by month, collected from its inputs' records of that month; none without a cell that is damaged."""
+    surveys = {name: survey(lake.objects, lake.registry.table(name)) for name in table.inputs}
+    of_month = _by_date({name: stored for name, (stored, _) in surveys.items()})
+    damaged = {cell.date: error for name, (_, foreign) in surveys.items() for error in foreign for cell in _cell_of(lake.registry.table(name), error)}
 
     def compute(cell: Cell) -> Outcome:
+        if cell.date in damaged:
+            raise damaged[cell.date]  # rows of the others alone would say that there is nothing to tell of this one
         if cell.date not in of_month:
             return None
         ledgers = of_month[cell.date]
         return CellResult(collect(ledgers), inputs_now(table, cell, ledgers, {}))
 
     return derived_cells(lake, table, cells, compute)
+
+
+def _cell_of(table: type[Table], error: NotALakeObjectError) -> list[Cell]:
+    """The cell in whose place an object lies that does not read, if it is one's."""
+    with contextlib.suppress(NotALakeObjectError):
+        return damaged_cells(table, [error])
+    return []

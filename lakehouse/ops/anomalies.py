@@ -1,6 +1,5 @@
 """Anomalies of whole tables: which cells were searched and what was found is remembered by version, so that no cell is read twice for the same rows."""
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from lakehouse.model.table import Table
 from lakehouse.storage.layout import anomalies_path
 from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.seal import json_seal
 from lakehouse.storage.tables import TableStore
 from lakehouse.transform.anomalies import DEFAULT, Sensitivity, find_anomalies
 
@@ -86,7 +86,7 @@ def _load(objects: LakeObjects, table: type[Table], sensitivity: Sensitivity) ->
     """What is remembered, by path; nothing if it was found by other parameters."""
     try:
         said = json.loads(objects.get(anomalies_path(table)) or b"{}")
-        if said.pop("seal", "") != _seal(said):
+        if said.pop("seal", "") != json_seal(said):
             return {}  # not as it was written, or by an earlier release: losing it costs time once
         return {path: CellAnomalies(**found) for path, found in said["cells"].items()} if said["sensitivity"] == asdict(sensitivity) else {}
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -96,8 +96,4 @@ def _load(objects: LakeObjects, table: type[Table], sensitivity: Sensitivity) ->
 def _save(objects: LakeObjects, table: type[Table], sensitivity: Sensitivity, remembered: Mapping[str, CellAnomalies], paths: Collection[str]) -> None:
     cells = {path: asdict(found) for path, found in sorted(remembered.items()) if path in paths}
     said = {"sensitivity": asdict(sensitivity), "cells": cells}
-    objects.put(anomalies_path(table), json.dumps(said | {"seal": _seal(said)}).encode())
-
-
-def _seal(said: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+    objects.put(anomalies_path(table), json.dumps(said | {"seal": json_seal(said)}).encode())

@@ -17,7 +17,7 @@ from lakehouse.storage.landing import Landing
 from lakehouse.storage.layout import FILE, ledger_path, parse_cell_path, quarantine_path, table_prefix
 from lakehouse.storage.ledger import parse_cache
 from lakehouse.storage.objects import LakeObjects, StoredObject
-from lakehouse.storage.parquet import check_version, decode, read_footer
+from lakehouse.storage.parquet import check_version, decode
 from lakehouse.storage.seal import check
 from lakehouse.storage.tables import CellRecord, read_quarantine
 from lakehouse.storage.verification import Damage
@@ -89,9 +89,9 @@ def _audit_table(objects: LakeObjects, table: type[Table], meant: Meant, found: 
             body = objects.get(stored.path)
             if body is None:
                 return _Look(stored)
-            is_sealed, footer = check(stored.path, body), read_footer(stored.path, body)
+            is_sealed, (rows, footer) = check(stored.path, body), decode(stored.path, body)
             record = CellRecord.from_footer(table, cell, stored.path, stored.etag, stored.size, footer)
-            check_cell(table, record, body)
+            check_cell(table, record, body, rows)
             if record.reject_count:
                 _check_quarantine(objects, table, record)
             return _Look(stored, is_sealed, record, json.dumps(footer))
@@ -121,16 +121,15 @@ def _audit_table(objects: LakeObjects, table: type[Table], meant: Meant, found: 
     _audit_ledger(objects, table, footers, found)
 
 
-def check_cell(table: type[Table], record: CellRecord, body: bytes) -> None:
+def check_cell(table: type[Table], record: CellRecord, body: bytes, rows: pl.DataFrame) -> None:
     """Hold the rows of a cell against what its footer says of them, and against the rules of the declaration.
 
     Columns that were appended to the declaration since are not asked for; of a cell of an incompatible older declaration only the rows' own version is held.
 
     Raises:
-        NotALakeObjectError: Something does not agree, or the rows do not read.
+        DamagedObjectError: Something does not agree.
     """
     made_with = check_version(record.path, body)
-    rows, _ = decode(record.path, body)
     if rows.height != record.rows:
         raise DamagedObjectError(record.path, f"its footer says {record.rows:,} rows, it holds {rows.height:,}")
     declared = table.polars_schema()

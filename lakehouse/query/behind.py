@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from lakehouse.datasets.market import MarketFacts, MarketTable
+from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
@@ -75,8 +76,11 @@ def _refined(registry: Registry) -> list[type[Table]]:
 
 
 def _facts(objects: LakeObjects) -> dict[Market, MarketFacts]:
-    stored = TableStore(objects).get(MarketTable, None)
-    return {facts.market: facts for facts in map(MarketFacts.from_row, stored.rows.iter_rows(named=True))} if stored else {}
+    try:
+        stored = TableStore(objects).get(MarketTable, None)
+    except NotALakeObjectError:
+        return {}  # damaged: who reads it is refused, but cells that were made with it are as sound as before
+    return facts_by_market(stored.rows if stored else None)
 
 
 def _ledgers(objects: LakeObjects, registry: Registry, table: type[Table], cells: Collection[Cell]) -> dict[str, Ledger]:

@@ -3,6 +3,7 @@
 DuckDB sees no path of the store and no credentials. The names say what the layout means, whatever the root is called.
 """
 
+import contextlib
 import io
 import re
 import threading
@@ -98,7 +99,7 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
     # --- reading --------------------------------------------------------------------------------------------------------
 
     def end_of(self, name: str, table: type[Table], record: CellRecord) -> bytes:
-        """The end of an object with its whole footer, checked; all of a small one."""
+        """The footer of an object, checked; all of a small object."""
         with self._lock:
             if name in self._ends:
                 self._ends.move_to_end(name)
@@ -111,6 +112,8 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
             sealed = check(record.path, end) if len(end) == record.size else check_footer(record.path, end)
             if not sealed:
                 CellRecord.from_footer(table, record.cell, record.path, record.etag, record.size, read_footer(record.path, end))
+        if len(end) < record.size:
+            end = end[-footer_size(end) :]  # the rows before it were fetched with it, but not checked
         with self._lock:
             if name not in self._ends:
                 self._ends[name], self._kept = end, self._kept + len(end)
@@ -132,18 +135,14 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
             return self.objects.get_of(record.path, record.etag, start, record.size)
 
 
-class _noting:  # noqa: N801  # a context manager
-    """Keeps the error that a read ends with: out of DuckDB it comes as another."""
-
-    def __init__(self, files: LakeFiles) -> None:
-        self._files = files
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, LakehouseError | ChangedMeanwhileError):
-            self._files.error = self._files.error or error
+@contextlib.contextmanager
+def _noting(files: LakeFiles) -> Iterator[None]:
+    """Keep the first error that a read ends with: out of DuckDB it comes as another."""
+    try:
+        yield
+    except (LakehouseError, ChangedMeanwhileError) as error:
+        files.error = files.error or error
+        raise
 
 
 class _CellFile(io.RawIOBase):
@@ -169,8 +168,13 @@ class _CellFile(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        size = self._record.size - self._at if size < 0 else size
+        left = max(self._record.size - self._at, 0)
+        size = left if size < 0 else min(size, left)
         if self._at < (missing := self._record.size - len(self._body)):
+            if size == left <= _TAIL:  # a guess at the size of the footer: rows are not read so, and are not handed over unchecked
+                blank = bytes(missing - self._at)
+                self._at = self._record.size
+                return blank + self._body
             self._body, missing = self._files.whole(self._record), 0
         found = self._body[self._at - missing : self._at - missing + size]
         self._at += len(found)

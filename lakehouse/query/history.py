@@ -7,7 +7,7 @@ from datetime import datetime
 import polars as pl
 
 from lakehouse.datasets.dataset import BronzeCell, Dataset
-from lakehouse.datasets.market import MarketFacts, MarketTable
+from lakehouse.datasets.market import MarketTable, facts_by_market
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import BeforeFirstReceiptError, MarketFactsMissingError
 from lakehouse.model.table import Table
@@ -33,7 +33,7 @@ def rows_as_of(objects: LakeObjects, dataset: Dataset, cells: Iterable[Cell], in
     """
     store, wanted = TableStore(objects), list(cells)
     listed = store.get(MarketTable, None)
-    known = {facts.market: facts for facts in map(MarketFacts.from_row, listed.rows.iter_rows(named=True))} if listed else {}
+    known = facts_by_market(listed.rows if listed else None)
     made = [dataset.silver.empty()]
     stored = _read(store, [(table, cell) for cell in wanted for table in dataset.bronze])
     for cell in wanted:

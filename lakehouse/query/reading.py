@@ -99,7 +99,12 @@ def scan_cells(objects: LakeObjects, table: type[Table], records: Sequence[CellR
     schema = pl.Schema(dict(table.polars_schema()) | dict.fromkeys(keys, pl.String))
 
     def source(columns: list[str] | None, predicate: pl.Expr | None, limit: int | None, batch: int | None) -> Iterator[pl.DataFrame]:
-        wanted, parts = list(columns) if columns is not None else schema.names(), conjuncts(predicate) if predicate is not None else []
+        wanted = list(columns) if columns is not None else schema.names()
+        if limit is not None and predicate is not None:  # Polars means the first rows of all, and of them those for which it holds
+            for frame in source(list(dict.fromkeys([*wanted, *predicate.meta.root_names()])), None, limit, batch):
+                yield frame.filter(predicate).select(wanted)
+            return
+        parts = conjuncts(predicate) if predicate is not None else []
         kept, parts = _possible(records, keys, parts)
         left, told = limit, list[CellRecord]()
         yield pl.DataFrame(schema={name: schema[name] for name in wanted})

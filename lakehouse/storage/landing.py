@@ -17,6 +17,7 @@ from typing import Literal, get_args
 from lakehouse.model.errors import DamagedObjectError
 from lakehouse.storage.layout import landing_key, landing_prefix
 from lakehouse.storage.objects import NEW, ChangedMeanwhileError, LakeObjects
+from lakehouse.storage.seal import json_seal
 from lakehouse.storage.verification import Damage
 
 Outcome = Literal["ok", "mismatch", "corrupt"]
@@ -140,7 +141,7 @@ class Landing:
                 path = path.replace(".json", "+.json")  # the same bytes under another etag or checksum, or once more: a further receipt beside the first
             said = {name: str(value) for name, value in asdict(receipt).items()}
             with contextlib.suppress(ChangedMeanwhileError):  # another process admits the same file: look again
-                self.objects.put(path, json.dumps(said | {"seal": _seal(said)}, indent=1).encode(), NEW)
+                self.objects.put(path, json.dumps(said | {"seal": json_seal(said)}, indent=1).encode(), NEW)
                 return receipt
 
     def body(self, receipt: Receipt) -> bytes | None:
@@ -206,7 +207,7 @@ class Landing:
             told = {name: value for name, value in said.items() if name != "seal"}
             if set(told) != {field.name for field in fields(Receipt)} or not all(isinstance(value, str) for value in told.values()):
                 raise ValueError("its fields are not those of a receipt")  # also where the name of the seal was destroyed
-            if is_sealed and seal != _seal(told):
+            if is_sealed and seal != json_seal(told):
                 raise ValueError("what it says is not what was sealed")
             times = {name: datetime.fromisoformat(told[name]) for name in _TIMES}
             if any(time.utcoffset() is None for time in times.values()):
@@ -229,7 +230,3 @@ def _repeated(receipts: Mapping[str, _Looked]) -> Iterator[Damage]:
     for path, found in receipts.items():
         if found.receipt is not None and (other := first.setdefault(found.receipt, path)) != path:
             yield Damage(path, found.etag, f"it repeats {other.rsplit('/', 1)[-1]}, as no further receipt does")
-
-
-def _seal(said: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]

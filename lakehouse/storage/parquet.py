@@ -116,16 +116,20 @@ def read_footer(path: str, tail: bytes) -> dict[str, Any]:
     check_footer(path, tail)
     try:
         parsed = pq.read_metadata(io.BytesIO(tail))
-        facts: dict[str, Any] = json.loads((parsed.metadata or {})[FOOTER_KEY])
-        return facts | {"column_count": parsed.num_columns}
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
+        facts = json.loads((parsed.metadata or {}).get(FOOTER_KEY, b"null"))
+        held = sum(parsed.row_group(number).num_rows for number in range(parsed.num_row_groups))
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise NotALakeObjectError(path, f"its footer does not read ({str(error).strip()})") from None
-    except KeyError:
-        raise NotALakeObjectError(path, "its footer has no lakehouse facts") from None
+    if not isinstance(facts, dict):
+        raise NotALakeObjectError(path, "its footer has no lakehouse facts")
+    said = {str(facts.get("rows", held)), str(parsed.num_rows)}  # the number tells a scan of many cells whose rows are whose
+    if said != {str(held)}:
+        raise DamagedObjectError(path, f"its footer says {' and '.join(sorted(said))} rows, it holds {held}")
+    return facts | {"column_count": parsed.num_columns}
 
 
 def _metadata(path: str, body: bytes) -> dict[bytes, bytes]:
     try:
         return dict(pq.read_metadata(io.BytesIO(body)).metadata or {})
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise NotALakeObjectError(path, f"its footer does not read ({str(error).strip()})") from None

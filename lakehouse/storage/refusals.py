@@ -1,7 +1,7 @@
-"""What a store's refusal means: the one place that reads the words of S3 clients (obstore, Polars, DuckDB)."""
+"""What a store's refusal means: the one place that reads the words of S3 clients (obstore, Polars)."""
 
 import re
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from lakehouse.model.errors import (
     BucketMissingError,
@@ -22,7 +22,7 @@ _ELSEWHERE = ("PermanentRedirect", "IllegalLocationConstraintException")
 _PERMISSIONS = {"writing": "s3:PutObject", "deleting": "s3:DeleteObject", "reading": "s3:GetObject"}
 _CODE = re.compile(r"<Code>(\w+)</Code>|\(code: (\w+)\)|^([A-Z][A-Za-z]+): .", re.MULTILINE)  # as S3 says it; as obstore does of a deletion; as DuckDB does
 _SAID = re.compile(r"<Message>([^<]+)</Message>|^[A-Z][A-Za-z]+: (.+)", re.MULTILINE)
-_PATH = re.compile(r"\(path: ([^)]+)\)|'((?:s3|https?)://[^']+)'")
+_PATH = re.compile(r"\(path: ([^)]+)\)")
 _REGION = re.compile(r"<Region>([\w-]+)</Region>|expecting '([\w-]+)'")
 _FORBIDDEN = re.compile(r"(code: |HTTP )403\b")
 _SILENT = re.compile(r"error sending request|response body|timed out|code: 5\d\d\b|HTTP 5\d\d\b|error for HTTP")
@@ -39,7 +39,7 @@ def refusal(doing: str, root: str, path: str, error: BaseException) -> StoreErro
     """
     text, bucket = str(error), urlsplit(root).netloc
     named = None if path else _PATH.search(text)
-    uri = _address(named[named.lastindex or 0], bucket) if named else f"{root}/{path}".rstrip("/")
+    uri = named[1] if named else f"{root}/{path}".rstrip("/")
     found, said = _CODE.search(text), _SAID.search(text)
     code = found[found.lastindex or 0] if found else ""
     why = f"{code}: {said[said.lastindex or 0]}".rstrip(".") if code and said else text.strip().split("\n", 1)[0].rstrip(".")
@@ -58,9 +58,3 @@ def refusal(doing: str, root: str, path: str, error: BaseException) -> StoreErro
             missing["s3:ListBucket"] = f"arn:aws:s3:::{bucket}"
         return StoreDeniedError(doing, uri, why, missing)
     return StoreUnreachableError(doing, uri, why) if _SILENT.search(text.split("\n\nDebug source", 1)[0]) else StoreError(doing, uri, why)
-
-
-def _address(named: str, bucket: str) -> str:
-    """An object's address, where DuckDB names the one it asked for."""
-    below = unquote(named).split(f"/{bucket}/", 1)[1:]
-    return f"s3://{bucket}/{below[0]}" if below and named.startswith("http") else named

@@ -5,6 +5,9 @@ reads footers alone, both together guard the rows. The digits count as zeros whi
 changes with it. Parquet's own page checksums are not used: Polars and DuckDB ignore them.
 """
 
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from isal.isal_zlib import crc32
@@ -72,3 +75,8 @@ def _check(path: str, body: bytes, whole: bool) -> bool:
     if whole and said[8:] != b"%08x" % crc32(view[:start]):
         raise DamagedObjectError(path, "its rows are not those that were sealed")
     return True
+
+
+def json_seal(said: Mapping[str, object]) -> str:
+    """The seal of a JSON object over its other fields, whatever their order."""
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]

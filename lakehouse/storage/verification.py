@@ -1,6 +1,5 @@
 """What the last verification of stored bytes found: who reads a lake afterwards knows of it without looking at every byte again."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,6 +8,7 @@ from datetime import datetime
 from lakehouse.model.words import count_of
 from lakehouse.storage.layout import VERIFICATION
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.seal import json_seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def load_verification(objects: LakeObjects) -> Verification | None:
         return None
     try:
         said = json.loads(body)
-        if said.pop("seal") != _seal(said):
+        if said.pop("seal") != json_seal(said):
             return None
         damage = tuple(Damage(**found) for found in said["damage"])
         return Verification(datetime.fromisoformat(said["at"]), said["checked"], said["unsealed"], damage)
@@ -63,7 +63,7 @@ def load_verification(objects: LakeObjects) -> Verification | None:
 def save_verification(objects: LakeObjects, found: Verification) -> None:
     """Record a verification in place of the one before."""
     said = asdict(found) | {"at": found.at.isoformat()}
-    objects.put(VERIFICATION, json.dumps(said | {"seal": _seal(said)}, indent=1).encode())
+    objects.put(VERIFICATION, json.dumps(said | {"seal": json_seal(said)}, indent=1).encode())
 
 
 def known_damage(objects: LakeObjects) -> dict[str, Damage]:
@@ -76,7 +76,3 @@ def named(damage: Sequence[Damage]) -> str:
     """Some damaged objects in words, the first of them by name."""
     first = ", ".join(one.path for one in damage[:3]) + (", …" if len(damage) > 3 else "")
     return f"{count_of(len(damage), 'object')} damaged: {first}"
-
-
-def _seal(said: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]

@@ -14,7 +14,7 @@ from lakehouse.datasets.candle import Candle, CandleArchive
 from lakehouse.datasets.gap import Gap, gap_frame
 from lakehouse.features.candle import CANDLES
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import BehindInputsWarning
+from lakehouse.model.errors import BehindInputsWarning, NotALakeObjectError
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.query.lake import Lake
@@ -143,3 +143,13 @@ def test_rows_behind_their_inputs_are_those_of_their_inputs_before(stale: Lake) 
     assert rows["volume"].unique().to_list() == [600.0]
     assert stale.candles(BTC, "2024-02-01", "2024-02-03", "1h")["volume"].unique().to_list() == [1200.0]
     assert isinstance(rows, pl.DataFrame)
+
+
+@pytest.mark.parametrize("body", [b"", b"x" * 500, b"PAR1" + bytes(100) + b"PAR1"], ids=["empty", "text", "no footer"])
+@pytest.mark.parametrize("way", WAYS)
+def test_damaged_facts_of_markets_harm_no_sound_cell(stale: Lake, way: str, body: bytes) -> None:
+    stale.objects.put("silver/market/data.parquet", body)
+    assert said(lambda: WAYS[way](stale, HOURLY.name)) == [WORDS.format(HOURLY.name, HOURLY.name)], "what is known without them is still said"
+    assert stale.candles(ETH, "2024-02-01", "2024-02-02", "1h").height == 24
+    with pytest.raises(NotALakeObjectError, match="silver/market"):
+        stale.markets()

@@ -20,7 +20,7 @@ from lakehouse_tests.making import BTC, candles, minutes
 ROOTS = ("[v2]", "a*b", "x?y", "symbol=X/lake", "month=2020-01/lake", "with a space", "%41", "a#b", "it's", "{a,b}", "币安", "**")
 SYMBOLS = ("BTCUSDT", "NULL", "null", "__HIVE_DEFAULT_PARTITION__", "1000", "2024-01", "币安人生USDT", "O'X")
 STATEMENTS = (
-    "SELECT symbol, month, count(*) AS n, sum(close) AS s FROM silver.candle GROUP BY ALL ORDER BY ALL",
+    "SELECT symbol, month, count(*) AS n, bit_xor(hash(close)) AS s FROM silver.candle GROUP BY ALL ORDER BY ALL",
     "SELECT max(month) AS m, min(symbol) AS s FROM silver.candle WHERE symbol = 'NULL' AND month = '2024-02'",
     "SELECT max(month) AS m FROM silver.candle WHERE symbol = 'BTCUSDT'",
     "SELECT min(exchange) AS e, max(market_type) AS t, max(symbol) AS s FROM silver.candle",
@@ -106,7 +106,7 @@ def test_only_files_that_must_be_are_opened(tmp_path: Path, monkeypatch: pytest.
         "month = '2023-12'": 400,
         "symbol = 'NOBODY'": 0,
     }.items():
-        found = lake.sql(f"SELECT count(*) AS n, sum(close) AS s FROM silver.candle WHERE {where}")
+        found = lake.sql(f"SELECT count(*) AS n, bit_xor(hash(close)) AS s FROM silver.candle WHERE {where}")
         counts[where] = len(opened[-1])
         assert found["n"].item() == 2 * least
         assert counts[where] <= least + 1, "one more, out of which DuckDB reads the names and types of columns"
