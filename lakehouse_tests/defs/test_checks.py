@@ -99,6 +99,7 @@ def test_a_dispute_that_a_daily_file_settles_is_a_warning(shell: Shell, sim: Sim
     assert evaluations["gaps"].passed
 
 
+@pytest.mark.slow
 def test_a_dispute_within_one_file_is_an_error_and_its_rows_are_in_quarantine(shell: Shell, sim: Simulator, lake: LakeServices) -> None:
     sim.add_fault("conflicting_rows=*BTCUSDT-1m-2024-02.zip")
     sim.add_fault("daily_absent=*BTCUSDT-1m-2024-02-*")

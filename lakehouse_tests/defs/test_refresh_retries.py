@@ -28,6 +28,8 @@ from lakehouse.storage.objects import LakeObjects
 
 from .conftest import API, BRONZE, BTC, ETH, SILVER, WITNESS, Shell, asked, lake_at, listed
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2024, 6, 15, 12, 5, tzinfo=UTC)
 APRIL, MAY, JUNE = (Cell(month, BTC) for month in ("2024-04", "2024-05", "2024-06"))
 HOUR = timedelta(hours=1)
@@ -62,7 +64,6 @@ def later(lake: LakeServices, by: timedelta) -> LakeServices:
 # --- months out of sight --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("gone", [{BRONZE: ()}, {BRONZE: (MAY, JUNE)}, {BRONZE: (MAY, JUNE), API: (APRIL, JUNE)}], ids=["first", "all", "all_but_a_witness"])
 def test_months_that_the_archive_failed_at_are_asked_for_again(lake: LakeServices, gone: dict[str, tuple[Cell, ...]]) -> None:
     for name, cells in gone.items():
@@ -185,7 +186,6 @@ def test_the_repeater_remembers_a_try_while_a_run_is_under_way(lake: LakeService
 # --- markets that are never looked at -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_tick_without_time_for_all_markets_begins_with_others_every_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     markets = [Market("binance", "spot", f"C{n:02}USDT") for n in range(20)]
     with Simulator(markets=[listed(market, datetime(2024, 4, 29, tzinfo=UTC)) for market in markets], now=NOW) as sim:
@@ -214,7 +214,6 @@ def test_a_tick_without_time_for_all_markets_begins_with_others_every_hour(tmp_p
         assert set().union(*ticks) == set(markets)
 
 
-@pytest.mark.slow
 def test_a_market_that_cannot_be_listed_holds_up_nobody_and_no_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     markets = [Market("binance", "spot", f"C{n:02}USDT") for n in range(6)]
     bad: list[Market] = []

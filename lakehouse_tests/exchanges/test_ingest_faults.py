@@ -22,6 +22,8 @@ from lakehouse_tests.making import BTC, COIN, FEBRUARY, MINUTE, NOW, at, facts
 
 from .conftest import Reading, fetched
 
+pytestmark = pytest.mark.slow
+
 LISTED = SimulatedMarket("spot", "BTCUSDT", "BTC", "USDT", Decimal(45_000), 40, 2, 5, at("2024-01-20T09:30"))
 MONTHLY = "*monthly*2024-02.zip"
 ZIP = "BTCUSDT-1m-2024-02.zip"
@@ -59,8 +61,7 @@ HEALED = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name == "checksum_absent" else name for name in HEALED])
+@pytest.mark.parametrize("name", HEALED)
 def test_a_fault_that_can_be_healed_leaves_the_rows_of_a_clean_run(reading: Reading, clean: pl.DataFrame, name: str) -> None:
     fault, kinds, healed_by, evidence, files = HEALED[name]
     with exchange_with(fault) as sim:
@@ -190,7 +191,6 @@ def test_the_month_that_follows_its_dailies_adds_nothing_that_differs(reading: R
     assert stored.rows.equals(clean)
 
 
-@pytest.mark.slow
 def test_a_day_that_is_replaced_after_its_month_came_is_still_heard(reading: Reading, clean: pl.DataFrame) -> None:
     """Rows of a daily file are believed before those of the month, so what the day says now must count."""
     day = "*daily*2024-02-05.zip"
@@ -238,7 +238,7 @@ def test_the_month_of_a_listing_expects_rows_from_the_first_trade_on(reading: Re
 
 
 @pytest.mark.parametrize("market", [("spot", "ETHUSDT"), ("linear", "BTCUSDT"), ("inverse", "BTCUSD_PERP")], ids="-".join)
-@pytest.mark.parametrize("month", ["2021-03", pytest.param("2024-02", marks=pytest.mark.slow), "2025-01"])
+@pytest.mark.parametrize("month", ["2021-03", "2024-02", "2025-01"])
 def test_every_dialect_makes_the_same_kind_of_rows(reading: Reading, market: tuple[str, str], month: str) -> None:
     """Header or none, milliseconds or microseconds, contracts or base: silver does not show it."""
     cell = Cell(month, Market("binance", *market))  # type: ignore[arg-type]

@@ -25,6 +25,8 @@ from lakehouse_tests.making import BTC, FEBRUARY, HEADER, MINUTE, NOW, ArchiveFo
 
 from .conftest import BRONZE, Reading, fetched, serve
 
+pytestmark = pytest.mark.slow
+
 LISTED = SimulatedMarket("spot", "BTCUSDT", "BTC", "USDT", Decimal(45_000), 40, 2, 5, at("2024-02-25"))
 LIFE = facts(listed="2024-02-25")
 MONTHLY, DAY = "*monthly*2024-02.zip", "*daily*2024-02-27.zip"
@@ -124,7 +126,6 @@ def replay(reading: Reading, folder: ArchiveFolder, steps: list[Step]) -> None:
             assert reading.ingest(sim, at=NOW + timedelta(hours=hour), market=LIFE) is not None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("steps", HISTORIES.values(), ids=HISTORIES)
 def test_a_cell_with_a_past_has_all_of_it_again(reading: Reading, folder: ArchiveFolder, steps: list[Step]) -> None:
     replay(reading, folder, steps)
@@ -133,7 +134,6 @@ def test_a_cell_with_a_past_has_all_of_it_again(reading: Reading, folder: Archiv
         assert not reading.is_due(sim, at=NOW + timedelta(hours=len(steps)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("steps", HISTORIES.values(), ids=HISTORIES)
 def test_a_build_restores_the_past_of_a_damaged_cell_too(reading: Reading, folder: ArchiveFolder, steps: list[Step]) -> None:
     """Its footer still says what it was made from; its rows are gone."""
@@ -150,7 +150,6 @@ def test_a_build_restores_the_past_of_a_damaged_cell_too(reading: Reading, folde
     assert (record.version, record.facts) == (stored.record.version, stored.record.facts)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a_month_uploaded_again", "a_month_that_comes_back", "a_day_emptied", "the_same_bytes_once_more"])
 def test_a_build_restores_the_past_of_the_files_of_a_cell_that_is_gone(reading: Reading, folder: ArchiveFolder, name: str) -> None:
     replay(reading, folder, HISTORIES[name])
@@ -164,7 +163,6 @@ def test_a_build_restores_the_past_of_the_files_of_a_cell_that_is_gone(reading: 
     assert (record.version, record.facts.restatement_count) == (stored.record.version, stored.record.facts.restatement_count)
 
 
-@pytest.mark.slow
 def test_a_month_of_which_nothing_was_published_is_empty_again(reading: Reading, folder: ArchiveFolder) -> None:
     folder.put("2024-03-05", text(klines("2024-03-05", 9)))
     replay(reading, folder, [lambda f: None])
@@ -194,7 +192,6 @@ LOSSES: dict[str, Callable[[Reading], object]] = {
 
 
 # Of a receipt that is gone without a trace, nobody knows by landing alone that there was one.
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "is_known"), [(name, is_known) for name in LOSSES for is_known in (True, False) if is_known or name != "no_receipt"])
 def test_a_file_that_landing_lacks_is_named_and_nothing_stands_in_for_it(reading: Reading, name: str, is_known: bool) -> None:
     with exchange_with(f"damaged_zip={MONTHLY}") as sim:
@@ -215,7 +212,6 @@ def test_a_file_that_landing_lacks_is_named_and_nothing_stands_in_for_it(reading
     assert assert_same_again(reading).version == again.version
 
 
-@pytest.mark.slow
 def test_an_older_version_is_never_made_the_newest(reading: Reading, folder: ArchiveFolder) -> None:
     """A, B, A: the third receipt is gone, and the second must not stand in for it."""
     replay(reading, folder, HISTORIES["a_month_that_comes_back"])
@@ -226,7 +222,6 @@ def test_an_older_version_is_never_made_the_newest(reading: Reading, folder: Arc
             made_again(reading)
 
 
-@pytest.mark.slow
 def test_a_past_version_that_is_lost_is_told_and_the_present_is_served(reading: Reading, folder: ArchiveFolder) -> None:
     replay(reading, folder, HISTORIES["a_month_uploaded_again"])
     first, _ = reading.receipts()
@@ -237,7 +232,6 @@ def test_a_past_version_that_is_lost_is_told_and_the_present_is_served(reading: 
     assert "landing no longer has the version fetched at 2024-04-10 12:00" in result.facts.problems[-1].detail
 
 
-@pytest.mark.slow
 def test_a_cell_none_of_whose_files_can_be_used_is_refused_as_by_a_build(reading: Reading, folder: ArchiveFolder) -> None:
     replay(reading, folder, [lambda f: f.put("2024-02-27", day())])
     folder.put_bytes(folder.key("2024-02-27"), b"PK\3\4 no zip")
@@ -247,7 +241,6 @@ def test_a_cell_none_of_whose_files_can_be_used_is_refused_as_by_a_build(reading
         made_again(reading, is_known=False)
 
 
-@pytest.mark.slow
 def test_landing_lists_what_the_archive_listed(reading: Reading) -> None:
     with exchange_with(f"damaged_zip={MONTHLY}") as sim:
         reading.ingest(sim, market=LIFE)
@@ -261,7 +254,6 @@ def test_landing_lists_what_the_archive_listed(reading: Reading) -> None:
     assert set(landed_files(reading.landing, Binance(CLOSED), BRONZE, BTC, {"2024-02-27"}).receipts) == {"2024-02-27"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("state", ["", "etag", "etag:many:none", "etag:-1:none", "a:b"])
 def test_a_receipt_of_a_state_that_no_listing_has_is_not_listed(reading: Reading, state: str) -> None:
     with exchange_with() as sim:
@@ -272,7 +264,6 @@ def test_a_receipt_of_a_state_that_no_listing_has_is_not_listed(reading: Reading
     assert (landed.receipts, landed.unsound) == ({"2024-02": [receipt]}, {"2024-02": receipt.key})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("faults", [(), (f"day_absent={MONTHLY}",), (f"damaged_zip={MONTHLY}",)], ids=["sound", "short_day", "damaged_month"])
 def test_cells_that_the_product_built_are_the_same_again_with_their_witness(tmp_path: Path, faults: tuple[str, ...]) -> None:
     """Discovery reads the first day of a market beside its month: what a cell was not made from is no part of it."""

@@ -115,7 +115,7 @@ FOUND: dict[str, Case] = {
 }
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=name, marks=() if number % 6 == 0 else pytest.mark.slow) for number, (name, case) in enumerate(FOUND.items())])
+@pytest.mark.parametrize("case", [pytest.param(case, id=name, marks=() if number % 20 == 0 else pytest.mark.slow) for number, (name, case) in enumerate(FOUND.items())])
 def test_what_was_found_once_misleads_nobody_again(case: Case, exchange: Stand) -> None:
     assert nothing_is_wrong(case, exchange) == ""
 

@@ -136,6 +136,7 @@ LARGE_READERS: dict[str, Callable[[Lake], pl.DataFrame]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 2, 3])
 @pytest.mark.parametrize("name", LARGE_READERS)
 def test_a_large_cell_that_is_replaced_before_any_of_its_requests_is_read_whole(objects: LakeObjects, name: str, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
