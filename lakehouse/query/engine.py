@@ -51,6 +51,7 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         self.opened: set[str] = set()
         self._cells: dict[str, tuple[type[Table], CellRecord]] = {}
         self._ends: OrderedDict[str, bytes] = OrderedDict()
+        self._begun: dict[str, CellRecord] = {}  # objects of which something was handed over: from then on no other version will do
         self._kept = 0
         self._lock = threading.Lock()
 
@@ -68,7 +69,7 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         by_table: dict[type[Table], list[CellRecord]] = {}
         for name in sorted(self.opened):
             table, record = self._cells[name]
-            by_table.setdefault(table, []).append(record)
+            by_table.setdefault(table, []).append(self._begun.get(name, record))
         yield from by_table.items()
 
     # --- what DuckDB asks -----------------------------------------------------------------------------------------------
@@ -83,7 +84,7 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Size of a cell's object."""
-        return {"name": path, "size": self._cells[path][1].size, "type": "file"}
+        return {"name": path, "size": self._begun.get(path, self._cells[path][1]).size, "type": "file"}
 
     def modified(self, path: str) -> datetime:
         """An instant that never changes: a name is one version of an object."""
@@ -94,45 +95,65 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         if mode != "rb" or path not in self._cells:
             raise FileNotFoundError(path)
         self.opened.add(path)
-        return _CellFile(self, path, *self._cells[path])
+        return _CellFile(self, *self._end_of(path))
 
     # --- reading --------------------------------------------------------------------------------------------------------
 
-    def end_of(self, name: str, table: type[Table], record: CellRecord) -> bytes:
-        """The footer of an object, checked; all of a small object."""
+    def _end_of(self, name: str) -> tuple[CellRecord, bytes]:
+        """The footer of an object, checked; all of a small object, and of one that was replaced since it was surveyed."""
+        table, record = self._cells[name]
         with self._lock:
+            record = self._begun.get(name, record)
             if name in self._ends:
                 self._ends.move_to_end(name)
-                return self._ends[name]
+                return record, self._ends[name]
+        with _noting(self):
+            try:
+                end = self._surveyed_end(table, record)
+            except ChangedMeanwhileError:
+                if name in self._begun:
+                    raise
+                record, end = self._renewed(table, record)
+            with self._lock:
+                if self._begun.setdefault(name, record).etag != record.etag:  # another thread opened it first
+                    raise ChangedMeanwhileError(record.path)
+                if name not in self._ends:
+                    self._ends[name], self._kept = end, self._kept + len(end)
+                while self._kept > _KEPT:
+                    self._kept -= len(self._ends.popitem(last=False)[1])
+        return record, end
+
+    def _surveyed_end(self, table: type[Table], record: CellRecord) -> bytes:
         length = record.size if record.size <= _SMALL else _TAIL
         end = self._get(record, record.size - length)
         if len(end) < (needed := footer_size(end)) <= record.size:
             end = self._get(record, record.size - needed)
-        with _noting(self):
-            sealed = check(record.path, end) if len(end) == record.size else check_footer(record.path, end)
-            if not sealed:
-                CellRecord.from_footer(table, record.cell, record.path, record.etag, record.size, read_footer(record.path, end))
+        sealed = check(record.path, end) if len(end) == record.size else check_footer(record.path, end)
+        if not sealed:
+            CellRecord.from_footer(table, record.cell, record.path, record.etag, record.size, read_footer(record.path, end))
         if len(end) < record.size:
             end = end[-footer_size(end) :]  # the rows before it were fetched with it, but not checked
-        with self._lock:
-            if name not in self._ends:
-                self._ends[name], self._kept = end, self._kept + len(end)
-            while self._kept > _KEPT:
-                self._kept -= len(self._ends.popitem(last=False)[1])
         return end
+
+    def _renewed(self, table: type[Table], record: CellRecord) -> tuple[CellRecord, bytes]:
+        """All of an object that is another one than when it was surveyed: in one request, so that a third one cannot come in between."""
+        if (found := self.objects.get_tagged(record.path)) is None:
+            raise ChangedMeanwhileError(record.path)
+        body, etag = found
+        check(record.path, body)
+        return CellRecord.from_footer(table, record.cell, record.path, etag, len(body), read_footer(record.path, body)), body
 
     def whole(self, record: CellRecord) -> bytes:
         """All bytes of an object, checked."""
-        body = self._get(record, 0)
         with _noting(self):
+            body = self._get(record, 0)
             check(record.path, body)
         return body
 
     def _get(self, record: CellRecord, start: int) -> bytes:
-        with _noting(self):
-            if not record.size:
-                raise DamagedObjectError(record.path, "it is empty")
-            return self.objects.get_of(record.path, record.etag, start, record.size)
+        if not record.size:
+            raise DamagedObjectError(record.path, "it is empty")
+        return self.objects.get_of(record.path, record.etag, start, record.size)
 
 
 @contextlib.contextmanager
@@ -148,10 +169,9 @@ def _noting(files: LakeFiles) -> Iterator[None]:
 class _CellFile(io.RawIOBase):
     """A cell's object as a file. Reads of its end, where the footer is, do not fetch its rows."""
 
-    def __init__(self, files: LakeFiles, name: str, table: type[Table], record: CellRecord) -> None:
+    def __init__(self, files: LakeFiles, record: CellRecord, end: bytes) -> None:
         super().__init__()
-        self._files, self._name, self._table, self._record = files, name, table, record
-        self._body = files.end_of(name, table, record)
+        self._files, self._record, self._body = files, record, end
         self._at = 0
 
     def readable(self) -> bool:
