@@ -19,11 +19,11 @@ from unittest.mock import patch
 
 from lakehouse.cli.building import Builder
 from lakehouse.cli.instance import open_instance
-from lakehouse.definitions import open_lake
-from lakehouse.defs import steps
 from lakehouse.exchanges.rest import RestClient
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
+from lakehouse.opening import open_lake
+from lakehouse.pipeline import steps
 from lakehouse.settings import Settings
 from lakehouse.transform import doubt, reconcile
 

@@ -18,13 +18,13 @@ from dagster import JobDefinition
 
 from lakehouse.cli.building import Builder
 from lakehouse.cli.instance import open_instance
-from lakehouse.definitions import open_lake
 from lakehouse.defs.io_manager import LakeIOManager
 from lakehouse.exchanges import reader
 from lakehouse.exchanges.archive import Batch
 from lakehouse.exchanges.binance import Binance
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
+from lakehouse.opening import open_lake
 from lakehouse.query.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator

@@ -1,8 +1,5 @@
 """What Dagster loads: every declared table as an asset, its checks, the sensor that carries news downstream, and those that fetch it."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
@@ -13,34 +10,10 @@ from lakehouse.defs.checks import checks_of
 from lakehouse.defs.gold import feature_asset
 from lakehouse.defs.io_manager import LakeIOManager
 from lakehouse.defs.sensors import Refresh, refresh_sensors
-from lakehouse.defs.services import LakeServices
 from lakehouse.defs.silver import conflict_asset, gap_asset, silver_asset
-from lakehouse.exchanges import EXCHANGES
-from lakehouse.exchanges.clock import ExchangeClock
-from lakehouse.exchanges.exchange import Exchange
-from lakehouse.registry import REGISTRY, Registry
+from lakehouse.opening import open_lake
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.settings import Settings
-from lakehouse.storage.catalog import GlueCatalog
-from lakehouse.storage.objects import LakeObjects
-
-
-def open_lake(settings: Settings, registry: Registry = REGISTRY, exchanges: Mapping[str, Exchange] | None = None, **more: Any) -> LakeServices:
-    """The lake that settings describe.
-
-    Args:
-        settings: Where it lies and where its sources are.
-        registry: The declared tables.
-        exchanges: Exchanges by name; those of `exchanges/` if left out.
-        more: Further fields of `LakeServices`.
-    """
-    if exchanges is None:
-        elsewhere = {"binance": (settings.binance_archive_url, settings.binance_rest_url)}
-        exchanges = {exchange.name: exchange(*elsewhere.get(exchange.name, ())) for exchange in EXCHANGES}
-    objects = LakeObjects(settings.root)
-    catalog = GlueCatalog(settings.glue_database, objects) if settings.glue_database else None
-    if settings.clock == "exchange":
-        more = {"clock": ExchangeClock(exchanges["binance"])} | more
-    return LakeServices(objects, exchanges, registry, settings.start, catalog, **more)
 
 
 def build_definitions(lake: LakeServices, refresh: Refresh | None = None) -> dg.Definitions:

@@ -9,7 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.definitions import build_definitions, open_lake
+from lakehouse.definitions import build_definitions
+from lakehouse.opening import open_lake
 from lakehouse.settings import Settings
 
 GOLDEN = Path(__file__).parent / "golden" / "asset_graph.txt"

@@ -8,9 +8,9 @@ from lakehouse.cli.building import Builder
 from lakehouse.cli.demo import MARKETS, demo_exchange, demo_settings, run_demo
 from lakehouse.cli.instance import open_instance
 from lakehouse.cli.local_aws import local_aws
-from lakehouse.definitions import open_lake
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
+from lakehouse.opening import open_lake
 from lakehouse.query.lake import Lake
 from lakehouse.storage.aws import aws_client
 

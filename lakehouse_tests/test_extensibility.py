@@ -16,9 +16,8 @@ import pytest
 from lakehouse.cli.building import Builder
 from lakehouse.datasets.dataset import ArchiveTable, BronzeCells, Dataset, input_versions
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.definitions import build_definitions, open_lake
+from lakehouse.definitions import build_definitions
 from lakehouse.defs.describe import asset_key
-from lakehouse.defs.services import LakeServices
 from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo
 from lakehouse.model.cell import Cell
 from lakehouse.model.feature import Feature
@@ -26,7 +25,9 @@ from lakehouse.model.market import Market, MarketType
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
 from lakehouse.model.timerange import TimeRange
+from lakehouse.opening import open_lake
 from lakehouse.ops.docs import tables_page
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.lake import Lake
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings

@@ -15,10 +15,10 @@ import pytest
 from lakehouse.cli.building import Builder
 from lakehouse.cli.demo import FAULTS, MARKETS, SPAN
 from lakehouse.datasets.dataset import ApiTable
-from lakehouse.defs.services import LakeServices
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.simulator import DEFAULT_MARKETS, Simulator
 from lakehouse.storage.tables import CellRecord
 from lakehouse_tests.faults.lab import lake_at

@@ -17,13 +17,13 @@ import pytest
 
 from lakehouse.cli.building import Builder
 from lakehouse.cli.instance import open_instance
-from lakehouse.definitions import open_lake
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import to_key
-from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
+from lakehouse.opening import open_lake
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.storage.tables import CellRecord
@@ -118,7 +118,8 @@ def test_three_days_bring_what_a_fresh_build_would_at_the_least_cost(sim: Simula
 REFRESH = """
 import dagster as dg
 from lakehouse.cli.instance import open_instance
-from lakehouse.definitions import build_definitions, open_lake
+from lakehouse.definitions import build_definitions
+from lakehouse.opening import open_lake
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, range_tags
 from lakehouse.model.cell import Cell

@@ -17,7 +17,9 @@ from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
 
 if TYPE_CHECKING:
-    from lakehouse.defs.services import LakeServices
+    from lakehouse.cli.planning import Plan, TableBuild
+    from lakehouse.model.table import Table
+    from lakehouse.pipeline.services import LakeServices
     from lakehouse.settings import Settings
 
 app = typer.Typer(
@@ -78,10 +80,9 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build a table and everything upstream of it, for some markets and a range widened to whole months."""
-    from lakehouse.cli.building import Builder
-    from lakehouse.cli.instance import open_instance
+    from lakehouse.cli.planning import Plan, are_partitions
     from lakehouse.cli.report import print_build
-    from lakehouse.definitions import open_lake
+    from lakehouse.opening import open_lake
     from lakehouse.settings import Settings
 
     settings = Settings()
@@ -89,12 +90,24 @@ def build(
     lake = open_lake(settings)
     tables = lake.registry.named(table)
     lake.objects.check_writable()
-    with open_instance(settings) as instance, build_progress(as_json) as progress:
-        lake.progress = progress.cell
-        reports = Builder(lake, instance, progress.announce).build(tables, wanted, span)
+    plan = Plan(lake, wanted, span)
+    is_new = plan.changed or lake.catalog is not None or not are_partitions(settings.dagster_home.expanduser(), plan.markets)
+    reports = None if is_new else plan.current(tables)
+    if reports is None:
+        reports = _built(lake, settings, plan, tables, as_json)
     print_build(lake.objects, lake.registry, reports, as_json)
     if any(report.failed for report in reports):
         raise typer.Exit(1)
+
+
+def _built(lake: "LakeServices", settings: "Settings", plan: "Plan", tables: "list[type[Table]]", as_json: bool) -> "list[TableBuild]":
+    """Carry out a plan. Dagster, whose import takes longer than to see that nothing is due, is imported here."""
+    from lakehouse.cli.building import Builder
+    from lakehouse.cli.instance import open_instance
+
+    with open_instance(settings) as instance, build_progress(as_json) as progress:
+        lake.progress = progress.cell
+        return Builder(lake, instance, progress.announce).carry_out(plan, tables)
 
 
 @markets_app.command("add")
@@ -102,7 +115,8 @@ def markets_add(keys: Annotated[list[str] | None, typer.Argument(help="Market ke
     """Add markets to the universe: they become partitions, and silver/market learns what they are."""
     from lakehouse.cli.building import Builder
     from lakehouse.cli.instance import open_instance
-    from lakehouse.definitions import open_lake
+    from lakehouse.cli.planning import Plan
+    from lakehouse.opening import open_lake
     from lakehouse.settings import Settings
 
     settings = Settings()
@@ -112,7 +126,7 @@ def markets_add(keys: Annotated[list[str] | None, typer.Argument(help="Market ke
     lake = open_lake(settings)
     lake.objects.check_writable()
     with open_instance(settings) as instance:
-        Builder(lake, instance).add_markets(chosen)
+        Builder(lake, instance).add_markets(Plan(lake, chosen))
     markets_list(as_json)
 
 
@@ -133,7 +147,7 @@ def markets_list(as_json: Json = False) -> None:
 def status(as_json: Json = False) -> None:
     """What the lake holds, and what is due, per table."""
     from lakehouse.cli.report import print_status, status_rows
-    from lakehouse.definitions import open_lake
+    from lakehouse.opening import open_lake
     from lakehouse.settings import Settings
     from lakehouse.storage.verification import load_verification
 
@@ -247,7 +261,7 @@ def verify(
     """
     from lakehouse.cli.instance import open_instance
     from lakehouse.cli.verifying import print_verification, verify
-    from lakehouse.definitions import open_lake
+    from lakehouse.opening import open_lake
     from lakehouse.settings import Settings
 
     span = TimeRange.parse(start, end) if start is not None or end is not None else None

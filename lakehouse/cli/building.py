@@ -2,53 +2,28 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import dagster as dg
 
 from lakehouse.cli.collecting import work_begins
+from lakehouse.cli.planning import Due, Plan, TableBuild, due_cells
 from lakehouse.datasets.market import MarketTable
 from lakehouse.definitions import build_definitions
 from lakehouse.defs.bronze import market_event
 from lakehouse.defs.catalog import catalog_key
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, range_tags
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import begun_elsewhere, bronze_due, clock_note, derived_due, input_ledgers, known_markets, refresh_markets
-from lakehouse.exchanges.ingest import outside_life
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import ClockBehindError, NothingInRangeError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
-from lakehouse.model.timerange import LAST, TimeRange, parse_instant
+from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.findings import families
-from lakehouse.storage.ledger import expected
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import derived_due
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 Announce = Callable[[str, int], None]
-
-
-@dataclass
-class TableBuild:
-    """What a build did to one table.
-
-    Attributes:
-        table: Its name.
-        built: Cells written.
-        current: Cells that were up to date already.
-        nothing: Cells in which the market was not listed.
-        failed: Cells that failed, with the reason.
-        notes: What else there is to say.
-        seconds: Wall time, Dagster's share included.
-    """
-
-    table: str
-    built: list[Cell] = field(default_factory=list)
-    current: list[Cell] = field(default_factory=list)
-    nothing: list[Cell] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 class Builder:
@@ -66,22 +41,14 @@ class Builder:
         self._announce = announce
         self._job = build_definitions(lake).resolve_implicit_global_asset_job_def()
 
-    def add_markets(self, markets: Iterable[Market]) -> None:
-        """Add markets to the universe and ask the exchanges about them.
+    def add_markets(self, plan: Plan) -> None:
+        """Make the markets of a plan partitions, and say what was learnt of them.
 
         A market whose files are out of reach for now is added all the same: its cells say so when they are built.
-
-        Raises:
-            UnknownMarketError, UnknownExchangeError: One is not listed, or of no supported exchange; the universe stays as it is.
         """
-        wanted = list(dict.fromkeys(markets))
-        record, changed, failed = refresh_markets(self._lake, wanted)
-        for error in failed.values():
-            if isinstance(error, UsageError):
-                raise error
-        self._instance.add_dynamic_partitions(str(MARKETS.name), [market.key for market in wanted])
-        if record and changed:
-            self._instance.report_runless_asset_event(market_event(self._lake, record))
+        self._instance.add_dynamic_partitions(str(MARKETS.name), [market.key for market in plan.markets])
+        if plan.record and plan.changed:
+            self._instance.report_runless_asset_event(market_event(self._lake, plan.record))
 
     def build(self, tables: Iterable[type[Table]], markets: list[Market], span: TimeRange) -> list[TableBuild]:
         """Build tables and all that is upstream of them.
@@ -99,46 +66,34 @@ class Builder:
         Raises:
             UnknownMarketError, UnknownExchangeError, ListingUnreachableError: Before any cell is written.
             RootNotWritableError: Before any cell is written, or where the store refuses later; what was built before stands.
-            NothingInRangeError: No market was listed in any part of the range.
-            ClockBehindError: By this machine's clock no part of the range has begun, at the exchange one has.
+            NothingInRangeError, ClockBehindError: As `Plan.cells`.
         """
         self._lake.objects.check_writable()
-        self.add_markets(markets)
-        cells, early = self._cells_in_life(markets, span)
-        reports = self.build_cells(tables, cells)
-        for report in reports[:1]:
-            report.failed |= {str(cell): str(error) for cell, error in early.items()}
-            report.notes += [note for name in dict.fromkeys(cell.own_market.exchange for cell in cells) if (note := clock_note(self._lake, self._lake.exchanges[name]))]
-        return reports
+        return self.carry_out(Plan(self._lake, markets, span), tables)
 
-    def build_cells(self, tables: Iterable[type[Table]], cells: list[Cell]) -> list[TableBuild]:
-        """As `build`, of given cells of markets that are in the universe."""
+    def carry_out(self, plan: Plan, tables: Iterable[type[Table]]) -> list[TableBuild]:
+        """As `build`, of what is planned already."""
+        self.add_markets(plan)
+        return plan.told(self.build_cells(tables, plan.cells[0], plan.due))
+
+    def build_cells(self, tables: Iterable[type[Table]], cells: list[Cell], known: Mapping[type[Table], Due] = MappingProxyType({})) -> list[TableBuild]:
+        """As `build`, of given cells of markets that are in the universe.
+
+        Args:
+            tables: What to build.
+            cells: Which cells.
+            known: What is due, where that was asked just now: of tables upstream, until the first that has something to build.
+        """
         upstream = self._lake.registry.upstream(tables)
         reports: dict[type[Table], TableBuild] = {}
         for declared in upstream:
             if declared.shape != "single":
-                reports[declared] = self._build_table(declared, cells)
+                reports[declared] = self._run(declared, *(known.get(declared) or due_cells(self._lake, declared, cells)))
                 if reports[declared].failed:
                     self._lake.objects.check_writable()  # where the store itself is what failed, say so once instead of for every cell
         registered = self._register([MarketTable, *(declared for declared in upstream if declared.zone() != "bronze")])
         self._run_checks([declared for declared, report in reports.items() if report.built or report.failed])
         return [*reports.values(), *registered]
-
-    def _cells_in_life(self, markets: Iterable[Market], span: TimeRange) -> tuple[list[Cell], Mapping[Cell, ClockBehindError]]:
-        """The cells of markets and a range that have begun, and those that have so at the exchange alone."""
-        known, first, now = known_markets(self._lake), parse_instant(self._lake.start), self._lake.clock()
-        ahead = span.overlap(first, LAST)
-        months = ahead.months() if ahead else ()
-        cells = [Cell(month, market) for market in dict.fromkeys(markets) for month in months]
-        living = [cell for cell in cells if not outside_life(cell, known.get(cell.own_market))]
-        alive = [cell for cell in living if cell.window.start <= now]
-        early = begun_elsewhere(self._lake, [cell for cell in living if cell.window.start > now])
-        if not alive:
-            for error in early.values():
-                raise error
-            lives = {market.key: (facts.listed, facts.delisted) for market in markets if (facts := known.get(market))}
-            raise NothingInRangeError(span.start, span.end, lives, self._lake.start)
-        return alive, early
 
     def build_derived(self, cells: Mapping[type[Table], list[Cell]]) -> list[TableBuild]:
         """Build what is due of given cells of silver and gold tables, from what is stored: no exchange is asked.
@@ -154,9 +109,6 @@ class Builder:
         registered = self._register(list(cells))
         self._run_checks(list(cells))
         return [*reports.values(), *registered]
-
-    def _build_table(self, table: type[Table], requested: list[Cell]) -> TableBuild:
-        return self._run(table, *self._due(table, requested))
 
     def _run(self, table: type[Table], cells: list[Cell], due: list[Cell]) -> TableBuild:
         """Build the cells of a table that are due, of those that were meant."""
@@ -177,14 +129,6 @@ class Builder:
         report.seconds = time.monotonic() - started
         return report
 
-    def _due(self, table: type[Table], requested: list[Cell]) -> tuple[list[Cell], list[Cell]]:
-        """The cells of a table that a request covers, and those of them that must be built."""
-        for dataset in self._lake.registry.datasets:
-            if table in dataset.bronze:
-                return requested, bronze_due(self._lake, dataset, table, requested)
-        cells = touched(table, expected(table, input_ledgers(self._lake, table)), requested)
-        return cells, derived_due(self._lake, table, cells, self._lake.ledger(table.name))
-
     def _register(self, tables: Iterable[type[Table]]) -> list[TableBuild]:
         """Sync the catalog entries of tables, if there is a catalog."""
         reports = []
@@ -202,19 +146,6 @@ class Builder:
         if keys:
             checks = self._job.get_subset(asset_selection=set(), asset_check_selection=set(keys))
             checks.execute_in_process(instance=self._instance, run_config=_QUIET, raise_on_error=False)
-
-
-def touched(table: type[Table], cells: Iterable[Cell], sources: Iterable[Cell]) -> list[Cell]:
-    """Those of a table's cells that are of the windows of some sources, or look back on them."""
-    wanted = {(cell.date, cell.market) for cell in sources}
-    dates, markets, reach = {date for date, _ in wanted}, {market for _, market in wanted}, max(table.inputs.values(), default=0)
-
-    def is_touched(cell: Cell) -> bool:
-        if cell.market is None:
-            return cell.date in dates
-        return cell.market in markets and any(((cell.shift(-back) if back else cell).date, cell.market) in wanted for back in range(reach + 1))
-
-    return [cell for cell in cells if is_touched(cell)]
 
 
 def _recording(report: TableBuild, further: Callable[[str, Cell, str], None]) -> Callable[[str, Cell, str], None]:

@@ -6,16 +6,17 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from lakehouse.cli.building import Builder, TableBuild
+from lakehouse.cli.building import Builder
 from lakehouse.cli.console import build_progress, out, print_table
 from lakehouse.cli.instance import open_instance
 from lakehouse.cli.local_aws import local_aws
+from lakehouse.cli.planning import TableBuild
 from lakehouse.cli.report import print_build
-from lakehouse.definitions import open_lake
 from lakehouse.model.errors import DemoFolderError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
+from lakehouse.opening import open_lake
 from lakehouse.query.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator

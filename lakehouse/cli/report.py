@@ -7,15 +7,14 @@ from typing import Any
 
 import polars as pl
 
-from lakehouse.cli.building import TableBuild
 from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
-from lakehouse.cli.instance import open_instance
-from lakehouse.definitions import open_lake
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import derived_due, input_ledgers
+from lakehouse.cli.planning import TableBuild
 from lakehouse.exchanges.archive import ArchiveClient, s5cmd_path
 from lakehouse.model.errors import BehindInputsWarning, LakehouseError, NotALakeObjectError
 from lakehouse.model.table import Table
+from lakehouse.opening import open_lake
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import derived_due, input_ledgers
 from lakehouse.query.behind import cells_behind
 from lakehouse.query.lake import Lake
 from lakehouse.registry import Registry
@@ -144,6 +143,8 @@ def print_status(rows: list[dict[str, Any]], verification: Verification | None) 
 
 def doctor_rows(settings: Settings) -> list[dict[str, str]]:
     """A row per thing that must be right, tried for real."""
+    from lakehouse.cli.instance import open_instance
+
     lake = open_lake(settings)
     rows = [_row("python", "ok", platform.python_version())] + [_row(name, "ok", version(name)) for name in _PACKAGES]
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.cli.building import Builder, touched
+from lakehouse.cli.building import Builder
 from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
+from lakehouse.cli.planning import touched
 from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.io_manager import cell_event
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import known_markets, witness_of
 from lakehouse.exchanges.ingest import reingest
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, NotALakeObjectError
@@ -20,6 +19,8 @@ from lakehouse.model.result import CellFacts
 from lakehouse.model.table import Table
 from lakehouse.model.words import count_of
 from lakehouse.ops.stored import Audit, Meant, audit_lake
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import known_markets, witness_of
 from lakehouse.storage.layout import ledger_path, parse_cell_path, set_aside_path
 from lakehouse.storage.ledger import ledger, parse_cache
 from lakehouse.storage.parquet import read_footer

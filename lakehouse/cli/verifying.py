@@ -9,19 +9,21 @@ import polars as pl
 from lakehouse.cli.building import Builder
 from lakehouse.cli.collecting import work_begins
 from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
+from lakehouse.cli.planning import Plan
 from lakehouse.cli.report import print_restatements
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.defs.io_manager import StoredCells, cell_event
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import bronze_cells, known_markets
-from lakehouse.defs.verifying import ask_in_full, change_by, clients, note_failure, plan
+from lakehouse.defs.io_manager import cell_event
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
 from lakehouse.ops.quality import DAMAGED
+from lakehouse.pipeline.outcome import StoredCells
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import bronze_cells, known_markets
+from lakehouse.pipeline.verifying import ask_in_full, change_by, clients, note_failure, plan
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.history import restatements
 
@@ -119,7 +121,7 @@ def verify(
         answered[cell] = [asked for _, asked in answers.told]
     found.left += len(asked) - len(answered) - len(found.failed)
     if touched := list(dict.fromkeys([*answered, *chosen.behind])):
-        builder.add_markets({cell.own_market for cell in touched})
+        builder.add_markets(Plan(lake, {cell.own_market for cell in touched}))
         made = [feature for feature in lake.registry.features if dataset.silver.name in feature.inputs and not lake.ledger(feature.name).keys().isdisjoint(touched)]
         for report in builder.build_cells([dataset.silver, *made], touched):
             found.failed |= {f"{report.table} {cell}": why for cell, why in report.failed.items()}

@@ -9,10 +9,10 @@ from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.describe import asset_arguments, asset_key
 from lakehouse.defs.io_manager import cells_output
 from lakehouse.defs.partitions import MARKETS, cells_of, parse_keys
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import archive_cells, known_markets, refresh_markets, rest_cells
 from lakehouse.model.errors import LakehouseError, UsageError
 from lakehouse.model.market import Market
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import archive_cells, known_markets, refresh_markets, rest_cells
 from lakehouse.storage.tables import CellRecord
 
 

@@ -6,9 +6,9 @@ import dagster as dg
 
 from lakehouse.defs.automation import ON_CHANGE
 from lakehouse.defs.describe import OWNER, asset_key
-from lakehouse.defs.services import LakeServices
 from lakehouse.model.errors import CatalogError
 from lakehouse.model.table import Table
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.storage.ledger import records
 from lakehouse.storage.tables import CellRecord
 

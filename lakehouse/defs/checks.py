@@ -9,12 +9,12 @@ from dagster_duckdb import DuckDBResource
 from lakehouse.datasets.candle import Candle
 from lakehouse.defs.automation import ON_UPDATE, ON_UPDATE_AND_DAILY
 from lakehouse.defs.describe import asset_key
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import known_markets
 from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.table import Table
 from lakehouse.ops import findings
 from lakehouse.ops.anomalies import search_anomalies
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import known_markets
 from lakehouse.query.engine import prepare
 from lakehouse.storage.ledger import records, survey
 from lakehouse.storage.verification import known_damage

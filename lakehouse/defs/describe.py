@@ -7,8 +7,8 @@ import dagster as dg
 
 from lakehouse.defs.automation import ON_CHANGE
 from lakehouse.defs.partitions import partitions_of
-from lakehouse.defs.services import LakeServices
 from lakehouse.model.table import Table
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.storage.layout import table_prefix
 
 OWNER = "team:market-data"

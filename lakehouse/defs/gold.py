@@ -3,11 +3,12 @@
 import dagster as dg
 
 from lakehouse.defs.describe import asset_arguments, asset_key
-from lakehouse.defs.io_manager import StoredCells, cells_output
+from lakehouse.defs.io_manager import cells_output
 from lakehouse.defs.partitions import cells_of, lookback_mapping
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import feature_cells
 from lakehouse.model.feature import Feature
+from lakehouse.pipeline.outcome import StoredCells
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import feature_cells
 
 
 def feature_asset(feature: type[Feature], lake: LakeServices) -> dg.AssetsDefinition:

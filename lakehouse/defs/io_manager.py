@@ -1,24 +1,21 @@
 """The IO manager: every cell of a ranged run is stored and recorded before the next one is computed."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 import dagster as dg
-import polars as pl
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import to_key
-from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, StoreError
 from lakehouse.model.result import NONE, CellResult, Problem
 from lakehouse.model.table import Table
-from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
-
-Outcome = CellResult | CellRecord | Callable[[StoredCell | None], CellResult] | Exception | None
-"""What became of a cell: computed, unchanged, a change to apply to what is stored, failed, or nothing to store."""
+from lakehouse.pipeline.outcome import Outcome, StoredCells
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.storage.tables import CellRecord
 
 
 def cells_output(cells: Iterable[tuple[Cell, Outcome]], malformed: Mapping[str, LakehouseError]) -> dg.Output[Iterator[tuple[Cell | str, Outcome]]]:
@@ -27,33 +24,6 @@ def cells_output(cells: Iterable[tuple[Cell, Outcome]], malformed: Mapping[str, 
     The private flag stops Dagster from adding a second event per cell with one version for the whole run; a test holds it to exactly one event per cell.
     """
     return dg.Output(chain(malformed.items(), cells), metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
-
-
-def each(cells: Iterable[Cell], compute: Callable[[Cell], Outcome]) -> Iterator[tuple[Cell, Outcome]]:
-    """Compute cells one by one; one that fails is reported with its error and the rest go on."""
-    for cell in cells:
-        try:
-            yield cell, compute(cell)
-        except (LakehouseError, pl.exceptions.PolarsError) as error:
-            yield cell, error
-
-
-class StoredCells:
-    """A table as an input: its cells are read when asked for, so one that is missing fails only who needs it.
-
-    Args:
-        store: The lake's cells.
-        table: The table.
-    """
-
-    def __init__(self, store: TableStore, table: type[Table]) -> None:
-        self._store = store
-        self._table = table
-        self.name = table.name
-
-    def get(self, cell: Cell) -> StoredCell | None:
-        """A cell, or None if it is not stored."""
-        return self._store.get(self._table, cell)
 
 
 class LakeIOManager(dg.IOManager):

@@ -13,16 +13,16 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, DagsterR
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, PARTITION_NAME_TAG
 
 from lakehouse.datasets.market import MarketTable
-from lakehouse.defs import refresh
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, cells_between, parse_keys, range_tags
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import known_markets
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
 from lakehouse.model.market import MARKET_TYPES, Market
 from lakehouse.model.table import Table
 from lakehouse.ops.attempts import Attempt, Attempts, read_cursor
+from lakehouse.pipeline import refresh
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import known_markets
 
 _UNDER_WAY = [DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
 _SHOWN = 20

@@ -7,10 +7,11 @@ from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.gap import Gap
 from lakehouse.defs.automation import ON_UPDATE
 from lakehouse.defs.describe import asset_arguments, asset_key
-from lakehouse.defs.io_manager import StoredCells, cells_output
+from lakehouse.defs.io_manager import cells_output
 from lakehouse.defs.partitions import cells_of
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import conflict_cells, gap_cells, silver_cells
+from lakehouse.pipeline.outcome import StoredCells
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import conflict_cells, gap_cells, silver_cells
 
 
 def silver_asset(dataset: Dataset, lake: LakeServices) -> dg.AssetsDefinition:

@@ -12,8 +12,8 @@ import pytest
 from lakehouse.cli.app import app, main
 from lakehouse.cli.building import Builder
 from lakehouse.cli.collecting import starting, work_begins
-from lakehouse.definitions import open_lake
 from lakehouse.model.timerange import TimeRange
+from lakehouse.opening import open_lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse_tests.making import BTC, at

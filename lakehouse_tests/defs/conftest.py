@@ -11,15 +11,17 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from lakehouse.cli.building import Builder, TableBuild
-from lakehouse.definitions import build_definitions, open_lake
+from lakehouse.cli.building import Builder
+from lakehouse.cli.planning import TableBuild
+from lakehouse.definitions import build_definitions
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, range_tags
-from lakehouse.defs.refresh import Tick
-from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
+from lakehouse.opening import open_lake
+from lakehouse.pipeline.refresh import Tick
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket, Simulator

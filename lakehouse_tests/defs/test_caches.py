@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from lakehouse.defs.refresh import Round, archive_published, failed_cells
 from lakehouse.model.cell import Cell
 from lakehouse.ops.attempts import Attempts
+from lakehouse.pipeline.refresh import Round, archive_published, failed_cells
 from lakehouse.simulator import Simulator
 
 from .conftest import BRONZE, SHORT, Shell, asked

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.lake import Lake
 from lakehouse.simulator import Simulator
 

@@ -6,13 +6,13 @@ import pytest
 
 from lakehouse.datasets.candle import Candle
 from lakehouse.datasets.gap import Gap
-from lakehouse.defs.io_manager import Outcome
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import conflict_cells, gap_cells
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import DamagedObjectError, LakehouseError
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult, GapRun
+from lakehouse.pipeline.outcome import Outcome
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import conflict_cells, gap_cells
 from lakehouse.storage.layout import cell_path
 from lakehouse_tests.conftest import CLOSED
 from lakehouse_tests.faults.lab import lake_at

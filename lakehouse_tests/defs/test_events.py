@@ -8,9 +8,9 @@ import pytest
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.io_manager import LakeIOManager, cells_output
 from lakehouse.defs.partitions import MARKETS, to_cell, to_key
-from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import NONE
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.simulator import Simulator
 
 from .conftest import ADA, BRONZE, BTC, ETH, GAP, HOURS, SHORT, SILVER, VWAP, Shell, Versions, grid

@@ -4,8 +4,8 @@ import dagster as dg
 import pytest
 
 from lakehouse.defs.describe import asset_key
-from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.simulator import Simulator
 
 from .conftest import ADA, BRONZE, BTC, ETH, HOURS, SILVER, SOL, VWAP, Shell, grid

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from lakehouse.datasets.market import MarketFacts, MarketTable, market_frame
-from lakehouse.definitions import open_lake
-from lakehouse.defs.steps import known_markets, refresh_markets
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
+from lakehouse.opening import open_lake
+from lakehouse.pipeline.steps import known_markets, refresh_markets
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
 from lakehouse_tests.conftest import CLOSED

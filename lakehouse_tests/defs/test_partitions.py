@@ -11,9 +11,9 @@ from lakehouse.datasets.candle import Candle
 from lakehouse.datasets.gap import Gap
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, partitions_of, range_tags, to_cell
-from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
+from lakehouse.pipeline.services import LakeServices
 
 from .conftest import BTC, HOURS, VWAP, Shell
 

@@ -11,9 +11,9 @@ from dagster import AutomationCondition as When
 from lakehouse.defs.automation import ON_CHANGE, ON_UPDATE
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS
-from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.simulator import Simulator
 
 from .conftest import ADA, API, BRONZE, BTC, CONFLICT, ETH, GAP, HOURS, SILVER, VWAP, Shell, Versions, grid

@@ -9,18 +9,19 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from lakehouse.definitions import build_definitions, open_lake
+from lakehouse.definitions import build_definitions
 from lakehouse.defs.partitions import MARKETS, cells_between, range_tags, to_key
-from lakehouse.defs.refresh import Round, archive_published, candles_closed, failed_cells
 from lakehouse.defs.sensors import Refresh, refresh_sensors
-from lakehouse.defs.services import LakeServices
 from lakehouse.exchanges.clock import ExchangeClock
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import RestUnreachableError
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.model.timerange import TimeRange
+from lakehouse.opening import open_lake
 from lakehouse.ops.attempts import Attempts
+from lakehouse.pipeline.refresh import Round, archive_published, candles_closed, failed_cells
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
 

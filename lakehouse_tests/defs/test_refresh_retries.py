@@ -12,10 +12,6 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from lakehouse.defs import refresh
-from lakehouse.defs.refresh import Busy, Round, Tick, archive_published, candles_closed, failed_cells
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import bronze_due, list_archive, refresh_markets
 from lakehouse.exchanges.listing import MarketListing
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import ListingUnreachableError
@@ -23,6 +19,10 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.attempts import Attempts
+from lakehouse.pipeline import refresh
+from lakehouse.pipeline.refresh import Busy, Round, Tick, archive_published, candles_closed, failed_cells
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import bronze_due, list_archive, refresh_markets
 from lakehouse.simulator import Simulator
 from lakehouse.storage.objects import LakeObjects
 
@@ -157,7 +157,7 @@ def test_a_try_is_remembered_while_there_is_no_time_for_the_listing(replaced: La
     attempts = Attempts()
     assert tick_at(replaced, 0, attempts) == {BRONZE: 1}
     with monkeypatch.context() as patch:
-        patch.setattr("lakehouse.defs.refresh._SECONDS", -1.0)
+        patch.setattr("lakehouse.pipeline.refresh._SECONDS", -1.0)
         assert tick_at(replaced, 10, attempts) == {}
     assert tick_at(replaced, 35, attempts) == {BRONZE: 2}
 

@@ -11,10 +11,10 @@ import pytest
 
 from lakehouse.cli.report import status_rows
 from lakehouse.cli.stored import StoredReport, print_stored, repair, verify_stored
-from lakehouse.definitions import open_lake
-from lakehouse.defs.services import LakeServices
 from lakehouse.model.errors import LakehouseError
+from lakehouse.opening import open_lake
 from lakehouse.ops.quality import DAMAGED, lake_quality
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.lake import Lake
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings

@@ -12,17 +12,17 @@ import pytest
 from lakehouse.cli.building import Builder
 from lakehouse.cli.verifying import Verification, print_verification, verify
 from lakehouse.datasets.market import MarketTable, market_frame
-from lakehouse.definitions import open_lake
 from lakehouse.defs.describe import asset_key
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.verifying import plan
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NothingStoredError
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
+from lakehouse.opening import open_lake
 from lakehouse.ops.quality import DAMAGED
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.verifying import plan
 from lakehouse.query.lake import Lake
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings

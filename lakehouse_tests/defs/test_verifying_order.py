@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from lakehouse.datasets.market import MarketTable, market_frame
-from lakehouse.definitions import open_lake
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.verifying import ask_in_full, change_by, note_failure, plan
 from lakehouse.exchanges.binance import Binance
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult
+from lakehouse.opening import open_lake
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.verifying import ask_in_full, change_by, note_failure, plan
 from lakehouse.settings import Settings
 from lakehouse_tests.exchanges.canned import Answer, Canned, canned
 from lakehouse_tests.making import BTC, NOW, facts

@@ -10,13 +10,13 @@ import pytest
 
 from lakehouse.datasets.candle import CANDLE, CandleArchive, CandleWitness
 from lakehouse.datasets.dataset import BronzeCell
-from lakehouse.defs.steps import known_markets
 from lakehouse.exchanges.binance import Binance
 from lakehouse.exchanges.ingest import reingest
 from lakehouse.exchanges.listing import landed_files, listing_from_landing
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, NoSourceError, NotInLandingError
 from lakehouse.model.result import CellResult
+from lakehouse.pipeline.steps import known_markets
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.storage.tables import CellRecord
 from lakehouse_tests.conftest import CLOSED

@@ -14,15 +14,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
-from lakehouse.definitions import open_lake
-from lakehouse.defs.io_manager import LakeIOManager, Outcome, StoredCells
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import archive_cells, bronze_due, conflict_cells, derived_due, input_ledgers, refresh_markets, rest_cells, silver_cells
-from lakehouse.defs.verifying import ask_in_full, change_by, plan
+from lakehouse.defs.io_manager import LakeIOManager
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
+from lakehouse.opening import open_lake
+from lakehouse.pipeline.outcome import Outcome, StoredCells
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import archive_cells, bronze_due, conflict_cells, derived_due, input_ledgers, refresh_markets, rest_cells, silver_cells
+from lakehouse.pipeline.verifying import ask_in_full, change_by, plan
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket
 from lakehouse.storage.ledger import expected

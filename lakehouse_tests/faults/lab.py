@@ -13,15 +13,16 @@ from unittest.mock import patch
 import dagster as dg
 import polars as pl
 
-from lakehouse.cli.building import Builder, TableBuild
-from lakehouse.definitions import open_lake
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import bronze_due, derived_due, input_ledgers
+from lakehouse.cli.building import Builder
+from lakehouse.cli.planning import TableBuild
 from lakehouse.exchanges.rest import RestClient
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts
 from lakehouse.model.timerange import TimeRange
+from lakehouse.opening import open_lake
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import bronze_due, derived_due, input_ledgers
 from lakehouse.query.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket, Simulator

@@ -13,11 +13,11 @@ import polars as pl
 from lakehouse.datasets.candle import CANDLE
 from lakehouse.datasets.conflict import Conflict
 from lakehouse.defs.checks import _rules
-from lakehouse.defs.services import LakeServices
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import Asked, GapRun, Problem
 from lakehouse.model.timerange import day_range
 from lakehouse.ops.quality import quality_report
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.lake import Lake
 from lakehouse_tests.faults.told import END, MONTH, SOURCES, Row, Told, frame_of, instant, is_finite, traded
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 
-from lakehouse.cli.building import TableBuild
+from lakehouse.cli.planning import TableBuild
 from lakehouse.model.market import Market
 from lakehouse.simulator import SimulatedMarket
 from lakehouse.simulator.keys import KlineFolder

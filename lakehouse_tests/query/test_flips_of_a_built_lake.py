@@ -12,14 +12,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lakehouse.defs.io_manager import StoredCells
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import bronze_cells, conflict_cells, gap_cells, known_markets
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.ops.anomalies import known_anomalies, search_anomalies
+from lakehouse.pipeline.outcome import StoredCells
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import bronze_cells, conflict_cells, gap_cells, known_markets
 from lakehouse.query.lake import Lake
 from lakehouse.storage.verification import Damage, Verification, load_verification, save_verification
 from lakehouse_tests.faults.generated import OTHER

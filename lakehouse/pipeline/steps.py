@@ -13,8 +13,6 @@ from lakehouse.datasets.conflict import Conflict, conflict_frame
 from lakehouse.datasets.dataset import ApiTable, BronzeCell, Dataset
 from lakehouse.datasets.gap import Gap, gap_frame
 from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market, market_frame
-from lakehouse.defs.io_manager import Outcome, StoredCells, each
-from lakehouse.defs.services import LakeServices
 from lakehouse.exchanges.archive import ArchiveClient
 from lakehouse.exchanges.asking import HOUR, Answers, Question, api_questions, ask, witness_is_due, witness_range
 from lakehouse.exchanges.discovery import discover
@@ -29,6 +27,8 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
+from lakehouse.pipeline.outcome import Outcome, StoredCells, each
+from lakehouse.pipeline.services import LakeServices
 from lakehouse.storage.ledger import Ledger, damaged_cells, inputs_now, is_due, survey
 from lakehouse.storage.tables import CellRecord, StoredCell
 

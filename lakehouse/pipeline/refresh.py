@@ -12,8 +12,6 @@ from itertools import chain
 
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.defs.services import LakeServices
-from lakehouse.defs.steps import api_wanted, derived_wanted, input_ledgers, is_outdated, known_markets, list_archive, witness_behind, witness_wanted
 from lakehouse.exchanges.ingest import outside_life
 from lakehouse.exchanges.listing import MarketListing
 from lakehouse.model.cell import Cell
@@ -22,6 +20,8 @@ from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.attempts import Attempt, Attempts
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import api_wanted, derived_wanted, input_ledgers, is_outdated, known_markets, list_archive, witness_behind, witness_wanted
 from lakehouse.storage.ledger import expected
 
 WINDOW = timedelta(days=45)

@@ -1,0 +1,161 @@
+"""What a build has to do. Nothing here needs Dagster, so a build with nothing due ends before that is imported."""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from lakehouse.exchanges.ingest import outside_life
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import ClockBehindError, LakehouseError, NothingInRangeError, UsageError
+from lakehouse.model.market import Market
+from lakehouse.model.table import Table
+from lakehouse.model.timerange import FIRST, LAST, TimeRange, parse_instant
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.steps import begun_elsewhere, bronze_due, clock_note, derived_due, input_ledgers, known_markets, refresh_markets
+from lakehouse.storage.ledger import expected
+
+Due = tuple[list[Cell], list[Cell]]
+"""The cells of a table that a request covers, and those of them that must be built."""
+
+
+@dataclass
+class TableBuild:
+    """What a build did to one table.
+
+    Attributes:
+        table: Its name.
+        built: Cells written.
+        current: Cells that were up to date already.
+        nothing: Cells in which the market was not listed.
+        failed: Cells that failed, with the reason.
+        notes: What else there is to say.
+        seconds: Wall time, Dagster's share included.
+    """
+
+    table: str
+    built: list[Cell] = field(default_factory=list)
+    current: list[Cell] = field(default_factory=list)
+    nothing: list[Cell] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Plan:
+    """What a build of some markets and a range comes to. The exchanges are asked about the markets when it is made.
+
+    Args:
+        lake: The lake.
+        markets: For which markets.
+        span: Widened to whole months, cut to each market's life; all of time if left out.
+
+    Attributes:
+        markets: Each once.
+        record: That of `silver/market`; None if there is none.
+        changed: Whether something new is known of a market.
+        due: What is due, of the tables that were asked about by now.
+
+    Raises:
+        UnknownMarketError, UnknownExchangeError: A market is not listed, or of no supported exchange.
+        ListingUnreachableError: An archive does not answer.
+    """
+
+    def __init__(self, lake: LakeServices, markets: Iterable[Market], span: TimeRange | None = None) -> None:
+        self._lake = lake
+        self._span = span or TimeRange(FIRST, LAST)
+        self.markets = list(dict.fromkeys(markets))
+        self.record, self.changed, failed = refresh_markets(lake, self.markets)
+        for error in failed.values():
+            if isinstance(error, UsageError):
+                raise error
+        self.due: dict[type[Table], Due] = {}
+
+    @cached_property
+    def cells(self) -> tuple[list[Cell], Mapping[Cell, ClockBehindError]]:
+        """The cells that have begun, and why not of those that have begun at the exchange alone.
+
+        Raises:
+            NothingInRangeError: No market was listed in any part of the range.
+            ClockBehindError: By this machine's clock no part of the range has begun, at the exchange one has.
+        """
+        known, first, now = known_markets(self._lake), parse_instant(self._lake.start), self._lake.clock()
+        ahead = self._span.overlap(first, LAST)
+        months = ahead.months() if ahead else ()
+        cells = [Cell(month, market) for market in self.markets for month in months]
+        living = [cell for cell in cells if not outside_life(cell, known.get(cell.own_market))]
+        alive = [cell for cell in living if cell.window.start <= now]
+        early = begun_elsewhere(self._lake, [cell for cell in living if cell.window.start > now])
+        if not alive:
+            for error in early.values():
+                raise error
+            lives = {market.key: (facts.listed, facts.delisted) for market in self.markets if (facts := known.get(market))}
+            raise NothingInRangeError(self._span.start, self._span.end, lives, self._lake.start)
+        return alive, early
+
+    def current(self, tables: Iterable[type[Table]]) -> list[TableBuild] | None:
+        """The reports of a build in which nothing is due; None if something is, or cannot be told."""
+        reports = []
+        with contextlib.suppress(LakehouseError):  # whoever builds meets it again, and says so
+            cells, early = self.cells
+            for table in self._lake.registry.upstream(tables) if not early else ():
+                if table.shape == "single":
+                    continue
+                started = time.monotonic()
+                self.due[table] = covered, due = due_cells(self._lake, table, cells)
+                if due:
+                    return None
+                reports.append(TableBuild(table.name, current=covered, seconds=time.monotonic() - started))
+            return self.told(reports) if not early else None
+        return None
+
+    def told(self, reports: list[TableBuild]) -> list[TableBuild]:
+        """Reports with what the clocks have to say, in the first of them."""
+        cells, early = self.cells
+        for report in reports[:1]:
+            report.failed |= {str(cell): str(error) for cell, error in early.items()}
+            exchanges = dict.fromkeys(cell.own_market.exchange for cell in cells)
+            report.notes += [note for name in exchanges if (note := clock_note(self._lake, self._lake.exchanges[name]))]
+        return reports
+
+
+def due_cells(lake: LakeServices, table: type[Table], requested: list[Cell]) -> Due:
+    """The cells of a table that a request covers, and those of them that must be built."""
+    for dataset in lake.registry.datasets:
+        if table in dataset.bronze:
+            return requested, bronze_due(lake, dataset, table, requested)
+    cells = touched(table, expected(table, input_ledgers(lake, table)), requested)
+    return cells, derived_due(lake, table, cells, lake.ledger(table.name))
+
+
+def are_partitions(home: Path, markets: Iterable[Market]) -> bool:
+    """Whether all markets are partitions in a home of Dagster; False as well where that cannot be told without Dagster, as of Postgres.
+
+    Args:
+        home: Its folder, in whose SQLite files `dagster.yaml` keeps everything.
+        markets: Which markets.
+    """
+    with contextlib.suppress(OSError, sqlite3.Error):
+        if "class: KeptSqliteStorage" not in (home / "dagster.yaml").read_text("utf-8"):
+            return False
+        index = (home / "history" / "runs" / "index.db").absolute()
+        with contextlib.closing(sqlite3.connect(f"{index.as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
+            found = connection.execute("SELECT partition FROM dynamic_partitions WHERE partitions_def_name = 'market'").fetchall()
+        return {market.key for market in markets} <= {key for (key,) in found}
+    return False
+
+
+def touched(table: type[Table], cells: Iterable[Cell], sources: Iterable[Cell]) -> list[Cell]:
+    """Those of a table's cells that are of the windows of some sources, or look back on them."""
+    wanted = {(cell.date, cell.market) for cell in sources}
+    dates, markets, reach = {date for date, _ in wanted}, {market for _, market in wanted}, max(table.inputs.values(), default=0)
+
+    def is_touched(cell: Cell) -> bool:
+        if cell.market is None:
+            return cell.date in dates
+        return cell.market in markets and any(((cell.shift(-back) if back else cell).date, cell.market) in wanted for back in range(reach + 1))
+
+    return [cell for cell in cells if is_touched(cell)]

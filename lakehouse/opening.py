@@ -1,0 +1,32 @@
+"""The lake that settings describe. Dagster is not needed for it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lakehouse.exchanges import EXCHANGES
+from lakehouse.exchanges.clock import ExchangeClock
+from lakehouse.exchanges.exchange import Exchange
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.registry import REGISTRY, Registry
+from lakehouse.settings import Settings
+from lakehouse.storage.catalog import GlueCatalog
+from lakehouse.storage.objects import LakeObjects
+
+
+def open_lake(settings: Settings, registry: Registry = REGISTRY, exchanges: Mapping[str, Exchange] | None = None, **more: Any) -> LakeServices:
+    """The lake that settings describe.
+
+    Args:
+        settings: Where it lies and where its sources are.
+        registry: The declared tables.
+        exchanges: Exchanges by name; those of `exchanges/` if left out.
+        more: Further fields of `LakeServices`.
+    """
+    if exchanges is None:
+        elsewhere = {"binance": (settings.binance_archive_url, settings.binance_rest_url)}
+        exchanges = {exchange.name: exchange(*elsewhere.get(exchange.name, ())) for exchange in EXCHANGES}
+    objects = LakeObjects(settings.root)
+    catalog = GlueCatalog(settings.glue_database, objects) if settings.glue_database else None
+    if settings.clock == "exchange":
+        more = {"clock": ExchangeClock(exchanges["binance"])} | more
+    return LakeServices(objects, exchanges, registry, settings.start, catalog, **more)
