@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market
 from lakehouse.model.cell import Cell
@@ -17,16 +18,44 @@ from lakehouse.storage.tables import CellRecord, TableStore
 _NARROW = 16  # folders of markets that are listed one by one; of more, the whole table's ledger is read
 
 
-def cells_behind(objects: LakeObjects, registry: Registry, table: type[Table], read: Collection[CellRecord]) -> list[Cell]:
-    """Those of some cells that are behind.
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What is stored upstream of some cells.
 
-    The folders of the markets that are read are asked, in every table upstream: a listing and the footers of the months that are read.
+    Attributes:
+        ledgers: By table.
+        facts: Of markets, where a table upstream is made with them.
+    """
+
+    ledgers: dict[str, Ledger]
+    facts: dict[Market, MarketFacts]
+
+
+def upstream_of(objects: LakeObjects, registry: Registry, table: type[Table], cells: Collection[Cell]) -> Upstream:
+    """What is stored upstream of cells of a table: a listing of the folder of each of their markets, in every table, and the footers of their months.
+
+    Raises:
+        StoreError: The store does not answer.
+    """
+    if not cells or not table.inputs or table.shape == "single" or table.zone() == "bronze":
+        return Upstream({}, {})
+    wanted = _wanted(registry, table, cells)
+    with ThreadPoolExecutor(1 if objects.is_local else len(wanted) + 1) as pool:
+        needs_facts = any(registry.table(name) in _refined(registry) for name in [table.name, *wanted])
+        facts = pool.submit(_facts, objects) if needs_facts else None
+        ledgers = dict(zip(wanted, pool.map(lambda name: _ledger(objects, registry.table(name), wanted[name]), wanted), strict=True))
+        return Upstream(ledgers, facts.result() if facts else {})
+
+
+def cells_behind(objects: LakeObjects, registry: Registry, table: type[Table], read: Collection[CellRecord], upstream: Upstream | None = None) -> list[Cell]:
+    """Those of some cells that are behind.
 
     Args:
         objects: The lake's objects.
         registry: The declared tables.
         table: A table.
         read: Cells of it. Inputs that a cell does not name are not asked about.
+        upstream: What is stored upstream of them; asked for if left out.
 
     Returns:
         The cells, in order of market and date. An input that is gone, or damaged, puts no cell behind: nobody can say what it would be made to.
@@ -37,8 +66,8 @@ def cells_behind(objects: LakeObjects, registry: Registry, table: type[Table], r
     cells = {record.key: record for record in read if record.cell is not None and record.inputs} if table.shape != "single" else {}
     if not cells or table.zone() == "bronze":
         return []
-    ledgers = _ledgers(objects, registry, table, cells)
-    facts = _facts(objects) if any(registry.table(name) in _refined(registry) for name in ledgers) else {}
+    above = upstream or upstream_of(objects, registry, table, cells)
+    ledgers, facts = dict(above.ledgers), above.facts
     known: dict[tuple[str, Cell], bool] = {}
 
     def is_behind(of: type[Table], cell: Cell) -> bool:
@@ -83,9 +112,9 @@ def _facts(objects: LakeObjects) -> dict[Market, MarketFacts]:
     return facts_by_market(stored.rows if stored else None)
 
 
-def _ledgers(objects: LakeObjects, registry: Registry, table: type[Table], cells: Collection[Cell]) -> dict[str, Ledger]:
-    """What is stored upstream of cells, by table; of the table itself nothing."""
-    wanted: dict[str, set[Cell] | None] = {table.name: set(cells)}  # None: every market's
+def _wanted(registry: Registry, table: type[Table], cells: Collection[Cell]) -> dict[str, set[Cell] | None]:
+    """What lies upstream of cells, by table; None stands for the cells of every market."""
+    wanted: dict[str, set[Cell] | None] = {table.name: set(cells)}
     for declared in reversed(registry.upstream([table])):
         if declared.name not in wanted:
             continue
@@ -96,15 +125,13 @@ def _ledgers(objects: LakeObjects, registry: Registry, table: type[Table], cells
             elif (so_far := wanted.setdefault(name, set())) is not None:
                 so_far |= {cell.shift(-back) if back else cell for cell in asked for back in range(lookback + 1)}
     del wanted[table.name]
+    return wanted
 
-    def read(name: str) -> Ledger:
-        of, asked = registry.table(name), wanted[name]
-        markets: dict[Market, set[str]] = {}
-        for cell in asked or ():
-            markets.setdefault(cell.own_market, set()).add(cell.date[:7])
-        if asked is None or len(markets) > _NARROW:
-            return survey(objects, of)[0]
-        return {cell: record for market, months in markets.items() for cell, record in survey_market(objects, of, market, months)[0].items()}
 
-    with ThreadPoolExecutor(1 if objects.is_local else max(1, len(wanted))) as pool:
-        return dict(zip(wanted, pool.map(read, wanted), strict=True))
+def _ledger(objects: LakeObjects, table: type[Table], asked: Collection[Cell] | None) -> Ledger:
+    markets: dict[Market, set[str]] = {}
+    for cell in asked or ():
+        markets.setdefault(cell.own_market, set()).add(cell.date[:7])
+    if asked is None or len(markets) > _NARROW:
+        return survey(objects, table)[0]
+    return {cell: record for market, months in markets.items() for cell, record in survey_market(objects, table, market, months)[0].items()}
