@@ -7,19 +7,19 @@ COVERAGE ?=
 # How many seeds of generated faults `make test-long` runs: about a second of CPU each
 GENERATED ?= 5000
 
-.PHONY: setup demo demo-aws test test-slow test-long ui check docs benchmark
+.PHONY: setup demo demo-aws test test-slow test-long ui check docs benchmark lock advisories
 
 setup: .venv/.runtime
 
 .venv/.runtime: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lakehouse needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 .venv/.dev: .venv/.runtime requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
 demo: setup
@@ -58,3 +58,19 @@ benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.million
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.scale --markets 1 10
+
+# Every file of every package by its hash, for what pyproject.toml asks for and the versions that are pinned now; no address of an index is written down.
+LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --python-version 3.11 pyproject.toml
+lock: .venv/.tools
+	.venv/tools/bin/$(LOCK) --output-file requirements.txt
+	.venv/tools/bin/$(LOCK) --extra dev --output-file requirements-dev.txt
+
+# Known holes in the pinned packages. It fails as well where it cannot ask.
+advisories: .venv/.tools
+	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt
+	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements-dev.txt
+
+.venv/.tools:
+	$(PYTHON) -m venv .venv/tools
+	.venv/tools/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9 pip-audit==2.10.1
+	@touch $@
