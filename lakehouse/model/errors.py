@@ -575,6 +575,10 @@ class NotALakeObjectError(LakehouseError):
         self.path, self.why = path, why
 
 
+class ForeignFolderError(NotALakeObjectError):
+    """An object in a folder that no market or month can have: it is nobody's cell, so nobody lacks anything for it."""
+
+
 class DamagedObjectError(NotALakeObjectError):
     """An object whose bytes are not those that were stored there."""
 

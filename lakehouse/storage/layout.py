@@ -12,7 +12,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from lakehouse.model.cell import Cell, Grain
-from lakehouse.model.errors import MarketKeyError, NotALakeObjectError, TimeFormatError
+from lakehouse.model.errors import ForeignFolderError, MarketKeyError, NotALakeObjectError, TimeFormatError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 
@@ -68,7 +68,7 @@ def parse_cell_path(table: type[Table], path: str) -> Cell | None:
     except KeyError as missing:
         raise NotALakeObjectError(path, f"its path has no {missing}") from None
     except (MarketKeyError, TimeFormatError) as error:
-        raise NotALakeObjectError(path, f"its path names no cell: {error}") from None
+        raise ForeignFolderError(path, f"its path names no cell: {error}") from None
     if cell_path(table, cell) != path:
         raise NotALakeObjectError(path, f"expected {cell_path(table, cell)}")
     return cell
