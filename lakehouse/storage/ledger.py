@@ -206,11 +206,13 @@ def parse_cache(path: str, body: bytes) -> dict[str, tuple[str, str]]:
         cache = pl.read_parquet(io.BytesIO(body))
     if cache.schema != pl.Schema(_CACHE):
         return {}
-    return {cell: (etag, footer) for cell, etag, size, footer, sealed in cache.iter_rows() if sealed == _seal_of(cell, etag, size, footer)}
+    if odd := next((cell for cell, etag, size, footer, sealed in cache.iter_rows() if sealed != _seal_of(cell, etag, size, footer)), None):
+        raise DamagedObjectError(path, f"its entry of {odd!a:.200} is not the one that was sealed")
+    return {cell: (etag, footer) for cell, etag, footer in cache.select("path", "etag", "footer").iter_rows()}
 
 
 def _seal_of(path: str, etag: str, size: int, footer: str) -> int:
-    """The seal of an entry: its footer is that of this object in this version. One that was edited by itself is read anew."""
+    """The seal of an entry: its footer is that of this object in this version. Who edits one by itself, and seals the whole again, is not believed."""
     return int(crc32(f"{path}\0{etag}\0{size}\0{footer}".encode("utf-8", "replace")))
 
 
