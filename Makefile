@@ -7,6 +7,9 @@ COVERAGE ?=
 # How many seeds of generated faults `make test-long` runs: about a second of CPU each
 GENERATED ?= 5000
 
+# How many examples of foreign bytes it draws: 16 ms of CPU each
+FUZZ ?= 200000
+
 .PHONY: setup demo demo-aws test test-slow test-long ui check docs benchmark lock advisories
 
 setup: .venv/.runtime
@@ -36,6 +39,7 @@ test-slow: .venv/.dev
 
 test-long: .venv/.dev
 	GENERATED=$(GENERATED) $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/faults/test_generated.py -k seeds
+	FUZZ=$(FUZZ) $(BIN)/pytest -n 2 --timeout 72000 -m slow lakehouse_tests/fuzz
 	FLIPS=400 $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/query/test_flips.py lakehouse_tests/query/test_flips_of_a_built_lake.py
 
 ui: setup

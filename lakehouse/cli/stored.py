@@ -1,6 +1,6 @@
 """`lakehouse verify --stored`: every stored byte is held against what the lake says of it, and what is damaged is made again from what is stored."""
 
-import json
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +14,8 @@ from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.io_manager import cell_event
 from lakehouse.exchanges.ingest import reingest
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import LakehouseError, NotALakeObjectError
+from lakehouse.model.errors import ForeignJsonError, LakehouseError, NotALakeObjectError
+from lakehouse.model.foreign_json import read_own_json
 from lakehouse.model.result import CellFacts
 from lakehouse.model.table import Table
 from lakehouse.model.words import count_of
@@ -159,7 +160,9 @@ def _earlier_footers(lake: LakeServices) -> dict[str, dict[str, Any]]:
             cached = parse_cache(ledger_path(table), body) if body is not None else {}
         except NotALakeObjectError:
             continue  # it is among what is damaged
-        found |= {path: json.loads(footer) for path, (_, footer) in cached.items()}
+        for path, (_, footer) in cached.items():
+            with contextlib.suppress(ForeignJsonError):
+                found[path] = read_own_json(footer)
     return found
 
 

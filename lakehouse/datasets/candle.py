@@ -36,6 +36,8 @@ class PublishedCandle(Table):
     markets publish in its place. Prices and sizes are Float64 (exact for every published 1m value tried).
     """
 
+    most_per_minute = 16  # both families of files, and what they and REST restate
+
     open_time = Column(UTC_TIME, "Start of the candle", "UTC")
     open = Column(pl.Float64, "First price", "quote", nullable=True)
     high = Column(pl.Float64, "Highest price", "quote", nullable=True)
@@ -92,6 +94,7 @@ class CandleColumns(Table):
     """The value columns that candles of every interval have."""
 
     key = ("open_time",)
+    most_per_minute = 4  # two rows may share a slot where an exchange was off its grid
 
     open_time = Column(UTC_TIME, "Start of the candle, which covers [open_time, open_time + interval)", "UTC")
     open = Column(pl.Float64, "First price", "quote", above=0)

@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import polars as pl
 
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import MarketKeyError
 from lakehouse.model.market import Market
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.model.timerange import TimeRange
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,15 @@ class MarketFacts:
 
 def facts_by_market(rows: pl.DataFrame | None) -> dict["Market", MarketFacts]:
     """What rows of `silver/market` say, by market; nothing of None, where it is not stored."""
-    facts = [MarketFacts.from_row(row) for row in rows.iter_rows(named=True)] if rows is not None else []
-    return {fact.market: fact for fact in facts}
+    found: dict[Market, MarketFacts] = {}
+    for row in rows.iter_rows(named=True) if rows is not None else ():
+        try:
+            facts = MarketFacts.from_row(row)
+        except MarketKeyError as error:  # an earlier release took it; nobody else is to be without his facts for it
+            _log.warning("A row of silver/market is left out: %s", error)
+        else:
+            found[facts.market] = facts
+    return found
 
 
 def _inside(instant: datetime | None, window: TimeRange, touches: bool) -> str:

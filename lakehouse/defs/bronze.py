@@ -21,20 +21,23 @@ def market_asset(lake: LakeServices) -> dg.AssetsDefinition:
 
     @dg.asset(**asset_arguments(MarketTable, lake))
     def market(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        universe, refused = parse_keys(context.instance.get_dynamic_partitions(str(MARKETS.name)))
+        universe, malformed = parse_keys(context.instance.get_dynamic_partitions(str(MARKETS.name)))
         record, changed, failed = refresh_markets(lake, universe)
-        refused |= {market.key: error for market, error in failed.items()}
+        refused = {market.key: error for market, error in failed.items()}
+        for error in malformed.values():
+            context.log.warning(f"A partition was left out: {error} Delete it under Partitions in the UI.")
         if record is None and not refused:
             raise dg.Failure("There is no market yet: add one with `lakehouse markets add`, or under Partitions in the UI.", allow_retries=False)
         if refused:
             if record:
                 context.log_event(market_event(lake, record))
-            named = {key: str(error) for key, error in refused.items()}
+            named = {key: str(error) for key, error in (malformed | refused).items()}
             said = f"Nothing was found of {len(named)} markets, the others are stored: {'; '.join(named.values())}"
             raise dg.Failure(said, metadata={"markets": dg.MetadataValue.json(named)}, allow_retries=False)
         assert record is not None, "either is there, by the first of these conditions"
         event = market_event(lake, record)
-        return dg.MaterializeResult(metadata={**event.metadata, "changed": changed}, data_version=dg.DataVersion(record.version))
+        left_out = {"left_out": dg.MetadataValue.json({key: str(error) for key, error in malformed.items()})} if malformed else {}
+        return dg.MaterializeResult(metadata={**event.metadata, "changed": changed, **left_out}, data_version=dg.DataVersion(record.version))
 
     return market
 

@@ -136,7 +136,7 @@ def _listing(lake: LakeServices, how: Refresh, context: dg.SensorEvaluationConte
     wanted = {key: attempt.mark for key, attempt in attempts.sift(unknown, now).items()}
     joining: list[str] = []
     if not memory.get("looked_at") or now - datetime.fromisoformat(memory["looked_at"]) >= _DAY:
-        before, listed = memory.get("listed", {}), _listed(lake)
+        before, listed = memory.get("listed", {}), _listed(lake, context.log.warning)
         memory |= {"looked_at": now.isoformat(), "listed": before | listed}
         wanted["daily"] = now.isoformat()
         fresh = sorted(key for name, keys in listed.items() if name in before for key in set(keys) - set(before[name]))
@@ -151,15 +151,18 @@ def _listing(lake: LakeServices, how: Refresh, context: dg.SensorEvaluationConte
     return dg.SensorResult(run_requests=[request], dynamic_partitions_requests=[MARKETS.build_add_request(joining)] if joining else [], cursor=cursor)
 
 
-def _listed(lake: LakeServices) -> dict[str, list[str]]:
-    """The keys of all markets that exchanges list now, by exchange and market type; without those whose API does not answer."""
+def _listed(lake: LakeServices, warn: Callable[[str], object]) -> dict[str, list[str]]:
+    """The keys of all markets that exchanges list now, by exchange and market type; without those whose API does not answer. What could be no market is warned of."""
     found = {}
     for exchange in lake.exchanges.values():
         for market_type in MARKET_TYPES if exchange.has_rest else ():
             try:
-                found[f"{exchange.name}-{market_type}"] = sorted(Market(exchange.name, market_type, symbol).key for symbol in exchange.ask_info(market_type).symbols)
+                info = exchange.ask_info(market_type)
             except OSError:
                 continue
+            if why := info.skipped.get(""):
+                warn(f"What {exchange.name}-{market_type} lists: {why}. The others are taken as they are.")
+            found[f"{exchange.name}-{market_type}"] = sorted(Market(exchange.name, market_type, symbol).key for symbol in info.symbols)
     return found
 
 

@@ -6,7 +6,6 @@ that binary is absent, or cannot speak to the endpoint at all, and for a few fil
 
 import contextlib
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -27,11 +26,13 @@ import obstore
 from obstore.exceptions import BaseError, InvalidPathError, NotFoundError
 from obstore.store import S3Store
 
-from lakehouse.model.errors import FetchError, ListingUnreachableError
+from lakehouse.model.errors import FetchError, ForeignJsonError, ListingUnreachableError
+from lakehouse.model.foreign_json import read_json
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
+_PLAIN = re.compile(r"[\w./+=-]+")  # what a command of s5cmd takes as it is: one quote more, and it refuses every command behind it
 _STAGING = re.compile(r"lakehouse-fetch-(\d+)-.*")
 _TRIES = 4  # s5cmd doubles its waits: a key that answers 503 for good costs about 20 s
 _FEW = 24  # so few files cost less than starting a process: 12 take 3 ms of CPU, s5cmd 50 before its first byte
@@ -90,6 +91,7 @@ class ArchiveClient:
 
         Raises:
             ListingUnreachableError: The endpoint does not answer, or not with a listing.
+            FetchError: The prefix is none that can be asked for; others may be.
         """
         count = 0
         try:
@@ -102,6 +104,8 @@ class ArchiveClient:
             if not isinstance(error, InvalidPathError) and "invalid list response" not in str(error):
                 raise ListingUnreachableError(self.url, prefix, _first_line(error).split(" - ", 1)[-1]) from error  # before it stand the address and the tries
             is_whole = False
+        except ValueError as error:  # of a prefix that is no path to it
+            raise FetchError(prefix, _first_line(error)) from error
         # obstore takes any XML, a login page too, for a page without keys that is the last one, and gives up a whole listing for one key that it would not
         # write itself. So what follows such a key, nothing, or a full page, is asked for plainly: one request more where a folder is empty.
         while not is_whole:
@@ -125,7 +129,7 @@ class ArchiveClient:
                 raise ValueError(f"its root is {root.tag}")
             objects = [_listed({part.tag.rpartition("}")[2]: part.text or "" for part in entry}) for entry in root.iterfind("{*}Contents")]
             return objects, not objects or root.findtext("{*}IsTruncated") != "true"
-        except (ElementTree.ParseError, ValueError, KeyError) as error:
+        except (ElementTree.ParseError, ValueError, KeyError, OverflowError) as error:
             said = " ".join(answer[:120].decode("utf-8", "replace").split())
             raise ListingUnreachableError(self.url, prefix, f"what it answered is no listing ({error}), it begins {said!r}") from error
 
@@ -235,8 +239,9 @@ class Batch:
             if self._is_small:
                 failed = self._run_http(failed)
                 return
-            small = [key for key in self._targets if key.endswith(CHECKSUM)]
-            large = [key for key in self._targets if not key.endswith(CHECKSUM)]
+            large = [key for key in self._targets if not key.endswith(CHECKSUM) and _PLAIN.fullmatch(f"{key}{self._folder}")]
+            by_s5cmd = set(large)
+            small = [key for key in self._targets if key not in by_s5cmd]
             with ThreadPoolExecutor(1) as beside:
                 of_small = beside.submit(self._run_http, small)
                 of_large, stalled = self._run_s5cmd(large) if large else ({}, False)
@@ -309,13 +314,15 @@ class Batch:
 
     def _read_lines(self, stream: IO[str] | None, by_target: dict[str, str], failed: dict[str, str]) -> None:
         for line in stream or ():
-            with contextlib.suppress(json.JSONDecodeError):
-                said = json.loads(line)
+            with contextlib.suppress(ForeignJsonError):
+                said = read_json(line)
+                if not isinstance(said, dict):
+                    continue
                 if "error" in said:
-                    words = said.get("command", "").replace('"', " ").split()
+                    words = str(said.get("command", "")).replace('"', " ").split()
                     key = by_target.get(words[-1]) if words else None
                     if key:
-                        failed[key] = said["error"].strip()
+                        failed[key] = str(said["error"]).strip()
                 elif said.get("success") and (key := by_target.get(said.get("destination", ""))):
                     self._settle(key)
 
@@ -341,6 +348,8 @@ class Batch:
             except (BaseError, OSError) as error:
                 why = _first_line(error)
                 continue
+            except ValueError as error:  # of a key that is no path to it
+                return _first_line(error)
             if not self._is_small and not key.endswith(CHECKSUM):
                 (self._folder / self._targets[key]).write_bytes(answer.body)
                 answer = replace(answer, body=b"")

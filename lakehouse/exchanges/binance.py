@@ -14,9 +14,11 @@ from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo
 from lakehouse.exchanges.paging import PageRules
 from lakehouse.exchanges.rest_api import Refusal, RestApi, RestCall
 from lakehouse.model.errors import ArchiveFileError, CsvEmptyError, CsvEncodingError, CsvHeaderError, CsvParseError
+from lakehouse.model.foreign_json import read_json
 from lakehouse.model.interval import MINUTE, Interval
-from lakehouse.model.market import Market, MarketType
+from lakehouse.model.market import Market, MarketType, symbol_fault
 from lakehouse.model.table import UTC_TIME
+from lakehouse.model.words import count_of
 
 ARCHIVE_URL = "https://s3-ap-northeast-1.amazonaws.com"
 REST_URLS: dict[MarketType, str] = {"spot": "https://api.binance.com", "linear": "https://fapi.binance.com", "inverse": "https://dapi.binance.com"}
@@ -47,7 +49,7 @@ _INVERSE = re.compile(r"(?P<base>.+)USD_(?:PERP|\d{6})")
 _DELIVERY = re.compile(r".+_(\d{6})")
 _FIRST_CONTRACT = datetime(2019, 9, 1, tzinfo=UTC)  # Binance had no futures before
 _LAST_DELIVERY = datetime(2200, 1, 1, tzinfo=UTC)  # perpetuals are delivered in 2100
-_NUMBER, _WHOLE = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?", re.ASCII), re.compile(r"\d+", re.ASCII)
+_NUMBER, _WHOLE = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?", re.ASCII), re.compile(r"\d{1,18}", re.ASCII)
 
 KLINE_COLUMNS = ("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "ignore")
 _KLINE_TYPES = {name: pl.Int64 if name in ("open_time", "close_time", "count") else pl.Float64 for name in KLINE_COLUMNS}
@@ -107,8 +109,8 @@ class Binance(Exchange):
         answer = requests.get(url, timeout=(5, 30))  # RequestException is an OSError
         answer.raise_for_status()
         try:
-            return read_exchange_info(market_type, answer.json()["symbols"])
-        except (ValueError, KeyError, TypeError) as error:
+            return read_exchange_info(market_type, read_json(answer.content)["symbols"])
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise OSError(f"{url} did not answer with an exchangeInfo: {error!r}") from error
 
 
@@ -234,10 +236,11 @@ def read_exchange_info(market_type: MarketType, entries: Any) -> ExchangeInfo:
         raise TypeError(f"its symbols are no list but {entries!r:.100}")
     said: dict[str, list[MarketInfo]] = {}
     skipped: dict[str, str] = {}
+    nameless: list[str] = []
     for entry in entries:
         symbol = entry.get("symbol") if isinstance(entry, dict) else None
-        if not isinstance(symbol, str) or not symbol:
-            skipped[""] = f"an entry without a symbol: {entry!r:.100}"
+        if (why := symbol_fault(symbol)) or not isinstance(symbol, str):
+            nameless.append(f"{why} ({entry if symbol is None else symbol!a:.100})")
             continue
         try:
             info = _info(market_type, entry)
@@ -247,6 +250,8 @@ def read_exchange_info(market_type: MarketType, entries: Any) -> ExchangeInfo:
             said.setdefault(symbol, []).append(info)
     agreed = {symbol: infos[0] for symbol, infos in said.items() if all(info == infos[0] for info in infos)}
     skipped |= {symbol: f"{len(infos)} entries that contradict each other" for symbol, infos in said.items() if symbol not in agreed}
+    if nameless:
+        skipped[""] = f"{count_of(len(nameless), 'other')} of it can be no market, the first because {nameless[0]}"
     return ExchangeInfo(agreed, skipped)
 
 

@@ -22,7 +22,7 @@ from lakehouse.model.errors import (
     UnknownSymbolError,
 )
 from lakehouse.model.interval import MINUTE
-from lakehouse.model.market import Market, MarketType
+from lakehouse.model.market import Market, MarketType, symbol_fault
 from lakehouse.model.timerange import TimeRange
 from lakehouse.storage.landing import Landing
 from lakehouse.storage.objects import LakeObjects
@@ -117,7 +117,8 @@ def _all_files(client: ArchiveClient, exchange: Exchange, table: str, market: Ma
         folder = exchange.archive_prefix(table, market, "daily").split(f"/{market.symbol}/")[0] + "/"
         similar: list[str] = []
         with contextlib.suppress(ListingUnreachableError):  # a hint, and no reason to fail the markets that are known
-            similar = difflib.get_close_matches(market.symbol.upper(), client.folders(folder), 3)
+            names = [name for name in client.folders(folder) if not symbol_fault(name)]
+            similar = difflib.get_close_matches(market.symbol.upper(), names, 3)
         raise UnknownMarketError(market.key, folder, [Market(market.exchange, market.market_type, symbol).key for symbol in similar])
     return found.listing(at)
 

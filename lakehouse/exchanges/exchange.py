@@ -46,7 +46,7 @@ class ExchangeInfo:
 
     Attributes:
         markets: What it says, by symbol.
-        skipped: Why an entry could not be read, by symbol; under the empty text, of one without a symbol.
+        skipped: Why an entry could not be read, by symbol; under the empty text, of those whose symbol is none.
     """
 
     markets: Mapping[str, MarketInfo]

@@ -5,6 +5,7 @@ import hashlib
 import io
 import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -38,8 +39,8 @@ from lakehouse.model.table import UTC_TIME
 from lakehouse.storage.landing import Landing, Outcome, Receipt
 
 INFLATED_CAP = 1 << 30  # far above any published month of candles, far below what hurts
-# What `zipfile` and its decompressors raise on bytes that are no sound zip; ValueError stands for offsets and names that make no sense.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, IsalError, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+# What `zipfile` and its decompressors raise on bytes that are no sound zip; ValueError stands for offsets and names that make no sense, IndexError for a name that is empty.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, IsalError, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, OverflowError, IndexError, struct.error)
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")  # with a member, and without one
 _UNTOLD = "untold"  # in place of an ETag that did not come with an answer: no listed version has it
 _UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8

@@ -5,7 +5,6 @@ status codes and headers decide what happens next. Nothing here reads the machin
 """
 
 import contextlib
-import json
 import logging
 import re
 import threading
@@ -19,7 +18,8 @@ import polars as pl
 
 from lakehouse.exchanges.paging import first_candle, floor_to, pages
 from lakehouse.exchanges.rest_api import RestApi, RestCall
-from lakehouse.model.errors import ArchiveFileError, RestBannedError, RestQuestionError, RestRefusedError, RestUnreachableError, UnknownSymbolError
+from lakehouse.model.errors import ArchiveFileError, ForeignJsonError, RestBannedError, RestQuestionError, RestRefusedError, RestUnreachableError, UnknownSymbolError
+from lakehouse.model.foreign_json import read_json
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked
@@ -33,6 +33,7 @@ _SHARE = 0.8  # of the budget: other programs of this address need some too
 _TIMEOUT_MS = 20_000
 _MARGIN = 0.5  # seconds into the next minute before it is used
 _LONGEST_WAIT = 300.0  # seconds; who is told to wait longer is told so at once
+_LONGEST_BAN = 3 * 86_400.0  # seconds: the longest that is documented
 _BACK_OFF = {429: 60.0, 418: 120.0}  # seconds, where no Retry-After says it
 _NO_TIME = datetime(2100, 1, 1, tzinfo=UTC)  # no server's clock is there; this machine's cannot judge it, for it may be as wrong
 _FAR_AHEAD = timedelta(days=366)  # of the server's time, where no candle opens
@@ -87,12 +88,12 @@ class _Reply:
     def code(self) -> int | None:
         """The error code in the body, if it is an error."""
         code = self.value.get("code") if isinstance(self.value, dict) else None
-        return int(code) if code is not None and re.fullmatch(r"-?\d+", str(code)) else None
+        return int(code) if isinstance(code, int | str) and re.fullmatch(r"-?[0-9]{1,9}", str(code)) else None
 
     def retry_after(self, default: float) -> float:
-        """Seconds to wait."""
+        """Seconds to wait: what is told, if it can be meant."""
         said = self.headers.get("retry-after", "")
-        return float(said) if re.fullmatch(r"\d+(\.\d+)?", said) else default
+        return min(float(said), _LONGEST_BAN) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", said) else default
 
 
 class RestClient:
@@ -235,7 +236,7 @@ class RestClient:
         answer = self._ask(call, market)
         try:
             return read(answer)
-        except (ArchiveFileError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (ArchiveFileError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise self._unreachable(f"{call.method} was answered with something else ({error})") from error
 
     def _ask(self, call: RestCall, market: Market | None) -> Any:
@@ -292,19 +293,19 @@ class RestClient:
             self._local.ccxt = _connect(self.api)
         exchange = self._local.ccxt
         exchange.heard = None
-        value, said = None, ""
+        said = ""
         try:
-            value = getattr(exchange, call.method)(dict(call.params))
+            getattr(exchange, call.method)(dict(call.params))
         except (ccxt.BaseError, OSError, ValueError) as error:
             said = _root(error)
         if exchange.heard is None:
             return _Reply(None, {}, None, said, is_json=False)
         status, headers, body = exchange.heard
-        is_json = isinstance(value, dict | list)
-        if not is_json:  # an error, or what ccxt takes for no JSON, such as a number alone
-            with contextlib.suppress(ValueError):
-                value, is_json = json.loads(body), True
-        return _Reply(status, headers, value if is_json else None, body.strip(), is_json)
+        try:
+            value, is_json = read_json(body, numbers_as_text=True), True
+        except ForeignJsonError:
+            value, is_json = None, False
+        return _Reply(status, headers, value, body.strip(), is_json)
 
     # --- clock, budget and bans -----------------------------------------------------------------------------------------------
 
@@ -382,7 +383,7 @@ class RestClient:
             self._pending -= weight
             if minute == self._minute:  # else a new one has begun, and the next answer tells of it
                 said = headers.get(self.api.weight_header.lower(), "")
-                self._used = max(self._used, int(said)) if said.isdecimal() else self._used + weight
+                self._used = max(self._used, int(said)) if re.fullmatch(r"[0-9]{1,9}", said) else self._used + weight
 
     def _ban(self, seconds: float) -> RestBannedError:
         self._is_up = False
@@ -447,6 +448,9 @@ def _connect(api: RestApi) -> Any:
         def on_rest_response(self, code: int, reason: str, url: str, method: str, headers: Mapping[str, str], body: str, *sent: Any) -> str:
             self.heard = code, {name.lower(): value for name, value in headers.items()}, body
             return str(super().on_rest_response(code, reason, url, method, headers, body, *sent))
+
+        def parse_json(self, http_response: str) -> None:
+            """Leave the body alone: it is read once, and guarded, by whoever asked."""
 
     # The budget is kept here, for all threads; proxies are taken from where requests and the archive's clients take them.
     return Listening({"enableRateLimit": False, "timeout": _TIMEOUT_MS, "requests_trust_env": True, "urls": {"api": dict(api.ccxt_urls)}})

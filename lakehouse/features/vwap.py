@@ -22,6 +22,7 @@ class Vwap(Feature):
     """
 
     name = "gold/vwap"
+    most_per_minute = 4
     key = ("open_time",)
     inputs = {"silver/candle": 1}
 

@@ -24,7 +24,7 @@ class MarketKeyError(UsageError):
 
     def __init__(self, key: object, market_types: Iterable[str], why: str = "") -> None:
         expected = f"Expected exchange-market_type:SYMBOL with market type one of {', '.join(market_types)}, such as binance-spot:BTCUSDT."
-        super().__init__(f"{key!r} is not a market key{f': {why}' if why else ''}. {expected}")
+        super().__init__(f"{ascii(key) if len(ascii(key)) <= 200 else ascii(key)[:200] + '…'} is not a market key{f': {why}' if why else ''}. {expected}")
 
 
 class UnknownMarketError(UsageError):
@@ -497,6 +497,14 @@ class RowsOutsidePeriodError(ArchiveFileError):
         super().__init__(key, f"{count} rows are outside the file's period {period}, the first at {first}.")
 
 
+class ForeignJsonError(LakehouseError, ValueError):
+    """JSON that nobody of good will writes, or none at all. Who reads an object says whose it is."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"It is no JSON that is read here: {why}.")
+        self.why = why
+
+
 # --- cells --------------------------------------------------------------------------------------------------------------
 
 
@@ -547,6 +555,13 @@ class DuplicateKeyError(CellError):
         super().__init__(f"{table} {cell}: {count} rows share a key with another row, the first at {first}; nothing was written.")
 
 
+class TooManyRowsError(CellError):
+    """A cell with more rows than any of its table can have, which nobody would be given to read."""
+
+    def __init__(self, table: str, cell: str, count: int, most: int) -> None:
+        super().__init__(f"{table} {cell}: {count:,} rows, a cell of this table has {most:,} at most; nothing was written. Look at the files it is made from.")
+
+
 class NotALakeObjectError(LakehouseError):
     """An object in a table's folder that lakehouse did not write.
 
@@ -558,6 +573,10 @@ class NotALakeObjectError(LakehouseError):
     def __init__(self, path: str, why: str) -> None:
         super().__init__(f"{path} is not a cell of this lake: {why}. Remove it, or rebuild the cell.")
         self.path, self.why = path, why
+
+
+class ForeignFolderError(NotALakeObjectError):
+    """An object in a folder that no market or month can have: it is nobody's cell, so nobody lacks anything for it."""
 
 
 class DamagedObjectError(NotALakeObjectError):

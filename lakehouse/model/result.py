@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
-from typing import Any, Literal, TypeVar
+from datetime import UTC, date, datetime
+from typing import Any, Literal, TypeVar, get_args
 
 import polars as pl
 
@@ -104,8 +104,9 @@ class Contradiction:
         return f"{who} contradict what is served from {span} in {', '.join(self.columns)}{looks}"
 
 
-_INSTANTS = ("start", "end", "at", "before", "after", "asked_at", "halted_at")
-_Record = TypeVar("_Record", GapRun, Asked, Contradiction)
+_CLASSES, _LEVELS, _OUTCOMES, _SOURCES = (frozenset(get_args(words)) for words in (GapClass, Evidence, AskedOutcome, Literal["witness", "api"]))
+_COUNTLESS = 1 << 40  # no number of rows, keys or slots
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,21 +171,25 @@ class CellFacts:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "CellFacts":
-        """Read what `to_json` wrote, also by an earlier release that knew fewer fields."""
+        """Read what `to_json` wrote, also by an earlier release that knew fewer fields.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: A field is absent, or not what it should be.
+        """
         return cls(
-            gaps=tuple(_read(GapRun, run) for run in data["gaps"]),
-            conflict_count=data["conflict_count"],
-            evidence=data["evidence"],
-            asked_until=_instant(data["asked_until"]),
-            problems=tuple(Problem(**problem) for problem in data["problems"]),
-            asked=tuple(_read(Asked, asked) for asked in data.get("asked", ())),
-            unsettled_count=data.get("unsettled_count", 0),
-            doubts=tuple(data.get("doubts", ())),
-            revised_at=_instant(data.get("revised_at")),
-            conflict_digest=data.get("conflict_digest", ""),
-            restatement_count=data.get("restatement_count"),
-            answered_at=tuple(map(datetime.fromisoformat, data.get("answered_at", ()))),
-            contradictions=tuple(_read(Contradiction, found | {"columns": tuple(found["columns"])}) for found in data.get("contradictions", ())),
+            gaps=tuple(map(_run, data["gaps"])),
+            conflict_count=read_count(data["conflict_count"]),
+            evidence=None if data["evidence"] is None else _word(data["evidence"], _LEVELS),
+            asked_until=_or_none(read_instant, data["asked_until"]),
+            problems=tuple(Problem(**{name: read_text(said) for name, said in problem.items()}) for problem in data["problems"]),
+            asked=tuple(map(_asked, data.get("asked", ()))),
+            unsettled_count=read_count(data.get("unsettled_count", 0)),
+            doubts=tuple(map(_day, data.get("doubts", ()))),
+            revised_at=_or_none(read_instant, data.get("revised_at")),
+            conflict_digest=read_text(data.get("conflict_digest", "")),
+            restatement_count=_or_none(read_count, data.get("restatement_count")),
+            answered_at=tuple(map(read_instant, data.get("answered_at", ()))),
+            contradictions=tuple(map(_contradiction, data.get("contradictions", ()))),
         )
 
     def answers(self) -> str:
@@ -213,13 +218,89 @@ def _record(value: "GapRun | Asked | Contradiction") -> dict[str, Any]:
     return {name: found.isoformat() if isinstance(found, datetime) else found for name, found in asdict(value).items()}
 
 
-def _read(kind: type[_Record], data: Mapping[str, Any]) -> _Record:
-    fields: dict[str, Any] = {name: _instant(found) if name in _INSTANTS else found for name, found in data.items()}
-    return kind(**fields)
+def read_instant(text: str) -> datetime:
+    """An instant in UTC, as a footer states it.
+
+    Raises:
+        TypeError, ValueError: It is none, or has another offset than UTC, or none.
+    """
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is not UTC:
+        raise ValueError(f"{text!a:.40} is no instant in UTC")
+    return found
 
 
-def _instant(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+def read_count(value: Any) -> int:
+    """A number of things, as a footer states it.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if type(value) is not int or not 0 <= value < _COUNTLESS:
+        raise ValueError(f"{value!a:.40} is no count")
+    return value
+
+
+def read_text(value: Any) -> str:
+    """A text, as a footer states it.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if type(value) is not str:
+        raise ValueError(f"{value!a:.40} is no text")
+    return value
+
+
+def _or_none(read: Callable[[Any], _Value], value: Any) -> _Value | None:
+    return None if value is None else read(value)
+
+
+def _word(value: Any, words: frozenset[str]) -> Any:
+    if type(value) is not str or value not in words:
+        raise ValueError(f"{value!a:.40} is none of {', '.join(sorted(words))}")
+    return value
+
+
+def _run(data: Mapping[str, Any]) -> GapRun:
+    run = GapRun(
+        _word(data["gap_class"], _CLASSES),
+        read_instant(data["start"]),
+        read_instant(data["end"]),
+        read_count(data["slot_count"]),
+        _or_none(read_instant, data.get("asked_at")),
+        _or_none(read_instant, data.get("halted_at")),
+    )
+    _require_order(run.start < run.end, run)
+    return run
+
+
+def _asked(data: Mapping[str, Any]) -> Asked:
+    start, end, at, outcome = read_instant(data["start"]), read_instant(data["end"]), read_instant(data["at"]), _word(data["outcome"], _OUTCOMES)
+    asked = Asked(start, end, at, outcome, _or_none(read_instant, data.get("before")), _or_none(read_instant, data.get("after")), read_count(data.get("tries", 0)))
+    _require_order(start <= end, asked)
+    return asked
+
+
+def _contradiction(data: Mapping[str, Any]) -> Contradiction:
+    columns, is_wholesale = tuple(map(read_text, data["columns"])), data.get("is_wholesale", False)
+    if type(is_wholesale) is not bool:
+        raise ValueError(f"{is_wholesale!a:.40} is neither true nor false")
+    found = Contradiction(read_instant(data["start"]), read_instant(data["end"]), _word(data["source"], _SOURCES), columns, is_wholesale)
+    _require_order(found.start < found.end, found)
+    return found
+
+
+def _require_order(is_in_order: bool, found: object) -> None:
+    if not is_in_order:
+        raise ValueError(f"{found} ends before it begins")
+
+
+def _day(value: Any) -> str:
+    date.fromisoformat(value)
+    if len(value) != 10:
+        raise ValueError(f"{value!a:.40} is no day")
+    return read_text(value)
 
 
 @dataclass(frozen=True, slots=True)

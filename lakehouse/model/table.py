@@ -27,6 +27,9 @@ _TYPES: dict[Dtype, tuple[pa.DataType, str]] = {
     pl.Boolean: (pa.bool_(), "boolean"),
 }
 
+MOST_ROWS = 1 << 23
+"""Rows that an object of all markets may have; one of one market has an eighth of them at most, far less where its declaration says so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -88,6 +91,7 @@ class Table:
         witnesses: Those of them that only check rows: alone they make no cell.
         stand_ins: Those that make a cell without the others only where they have rows.
         code_version: Raised when the meaning of the table changes; cells built by an older one become due.
+        most_per_minute: Rows that a minute of a cell's window can have, versions and sources included; None where that is not known.
         row_rules: Statements across columns; those about one column alone come from the columns.
     """
 
@@ -100,6 +104,7 @@ class Table:
     witnesses: ClassVar[frozenset[str]] = frozenset()
     stand_ins: ClassVar[frozenset[str]] = frozenset()
     code_version: ClassVar[int] = 1
+    most_per_minute: ClassVar[int | None] = None
     row_rules: ClassVar[tuple[Rule, ...]] = ()
     columns: ClassVar[dict[str, Column]]
 
@@ -133,6 +138,13 @@ class Table:
     def is_made_by(cls, name: str, row_count: int) -> bool:
         """Whether a cell of an input makes a cell of this table where no other input has one."""
         return name not in cls.witnesses and (row_count > 0 or name not in cls.stand_ins)
+
+    @classmethod
+    def most_rows(cls) -> int:
+        """The most rows that an object can have: what states more is not read, and what has more is not written."""
+        if cls.shape != "cells":
+            return MOST_ROWS if cls.shape == "months" else MOST_ROWS >> 3
+        return MOST_ROWS >> 2 if cls.most_per_minute is None else cls.most_per_minute * (44_640 if cls.grain == "month" else 1_440)
 
     # --- projections ----------------------------------------------------------------------------------------------------
 

@@ -4,9 +4,12 @@ import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NotALakeObjectError
+from lakehouse.model.foreign_json import read_json
+from lakehouse.model.result import read_count, read_text
 from lakehouse.model.table import Table
 from lakehouse.storage.layout import anomalies_path
 from lakehouse.storage.ledger import Ledger
@@ -85,12 +88,16 @@ def _current(remembered: Mapping[str, CellAnomalies], stored: Ledger) -> Found:
 def _load(objects: LakeObjects, table: type[Table], sensitivity: Sensitivity) -> dict[str, CellAnomalies]:
     """What is remembered, by path; nothing if it was found by other parameters."""
     try:
-        said = json.loads(objects.get(anomalies_path(table)) or b"{}")
+        said = read_json(objects.get(anomalies_path(table)) or b"{}", 1 << 28)
         if said.pop("seal", "") != json_seal(said):
             return {}  # not as it was written, or by an earlier release: losing it costs time once
-        return {path: CellAnomalies(**found) for path, found in said["cells"].items()} if said["sensitivity"] == asdict(sensitivity) else {}
+        return {path: _remembered(found) for path, found in said["cells"].items()} if said["sensitivity"] == asdict(sensitivity) else {}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _remembered(found: Mapping[str, Any]) -> CellAnomalies:
+    return CellAnomalies(read_text(found["version"]), {read_text(kind): read_count(count) for kind, count in found["counts"].items()}, read_text(found["first"]))
 
 
 def _save(objects: LakeObjects, table: type[Table], sensitivity: Sensitivity, remembered: Mapping[str, CellAnomalies], paths: Collection[str]) -> None:

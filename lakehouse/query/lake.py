@@ -11,7 +11,7 @@ import polars as pl
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import BehindInputsWarning, FillAsOfError, NotALakeObjectError, NothingStoredError, ReplacedMeanwhileError, UnknownFillError
+from lakehouse.model.errors import BehindInputsWarning, FillAsOfError, ForeignFolderError, NotALakeObjectError, NothingStoredError, ReplacedMeanwhileError, UnknownFillError
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
@@ -364,6 +364,8 @@ class Lake:
 def _refuse(table: type[Table], foreign: Iterable[NotALakeObjectError], asked: Callable[[Cell], bool]) -> None:
     """Raise for an object that may hold what is asked for and does not read."""
     for error in foreign:
+        if isinstance(error, ForeignFolderError):
+            continue
         cell = parse_cell_path(table, error.path)  # one in a place that is no cell's raises by itself
         if cell is None or asked(cell):
             raise error

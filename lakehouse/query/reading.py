@@ -12,7 +12,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.table import Table
 from lakehouse.storage.layout import parse_cell_path, partition_columns
 from lakehouse.storage.objects import ChangedMeanwhileError, LakeObjects
-from lakehouse.storage.parquet import read_footer, reading
+from lakehouse.storage.parquet import read_footer, reading, states
 from lakehouse.storage.seal import check
 from lakehouse.storage.tables import CellRecord
 
@@ -55,7 +55,7 @@ def read_body(objects: LakeObjects, table: type[Table], path: str, record: CellR
             body: bytes | None = objects.get_of(path, record.etag, 0, record.size)
         except ChangedMeanwhileError:
             body = None
-        if body is not None and check(path, body):
+        if body is not None and check(path, body) and states(body, record.rows, table.name, record.version):
             return Body(record, body)
     body = objects.get(path)
     if body is None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from hashlib import md5
 from pathlib import Path
 
-from lakehouse.model.market import MarketType
+from lakehouse.model.market import MarketType, symbol_fault
 from lakehouse.simulator.markets import ARCHIVE_PATHS, SimulatedMarket
 
 _KEY = re.compile(r"data/(?P<market>spot|futures/um|futures/cm)/(daily|monthly)/(?P<type>[^/]+)/(?P<symbol>[^/]+)/.+")
@@ -44,7 +44,7 @@ class RealFiles:
         self._keys = list(self._files)
         self._etags: dict[str, str] = {}
         parts = [match.group("market", "type", "symbol") for match in map(_KEY.fullmatch, self._keys) if match]
-        self._covered = {(_MARKET_TYPES[market], data_type, symbol) for market, data_type, symbol in parts}
+        self._covered = {(_MARKET_TYPES[market], data_type, symbol) for market, data_type, symbol in parts if not symbol_fault(symbol)}
 
     def keys(self, prefix: str, after: str) -> Iterator[str]:
         """Keys with the prefix that sort behind `after`, in order."""

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 
 from lakehouse.model.errors import DamagedObjectError
+from lakehouse.model.foreign_json import read_json
 from lakehouse.storage.layout import landing_key, landing_prefix
 from lakehouse.storage.objects import NEW, ChangedMeanwhileError, LakeObjects
 from lakehouse.storage.seal import json_seal
@@ -26,6 +27,7 @@ _SHA256 = "[0-9a-f]{64}"
 _NAME = re.compile(rf"({_SHA256})(?:\.zip|\+*(\.json))")
 _TIMES = ("last_modified", "fetched_at")
 _AT_ONCE = 4  # objects that an audit holds in memory together
+_LARGEST_RECEIPT = 1 << 20
 _BATCH = 1000  # objects that an audit has in hand: no list of a whole landing's worth of them
 
 
@@ -202,7 +204,7 @@ class Landing:
             DamagedObjectError: It is none, not the one that was written, or another file's.
         """
         try:
-            said = json.loads(body)
+            said = read_json(body, _LARGEST_RECEIPT)
             seal, is_sealed = said.get("seal"), "seal" in said
             told = {name: value for name, value in said.items() if name != "seal"}
             if set(told) != {field.name for field in fields(Receipt)} or not all(isinstance(value, str) for value in told.values()):
@@ -215,7 +217,7 @@ class Landing:
             if told["outcome"] not in get_args(Outcome) or not re.fullmatch(_SHA256, told["sha256"]):
                 raise ValueError("its outcome or sha256 is none")
             receipt = Receipt(**(told | {name: time.astimezone(UTC) for name, time in times.items()}))
-        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise DamagedObjectError(path, f"it is no sound receipt: {error}") from None
         folder, name = path.rsplit("/", 1)
         named = _NAME.fullmatch(name)

@@ -8,10 +8,11 @@ ledger/<zone>/<table>.parquet, ledger/<zone>/<table>.anomalies.json, ledger/veri
 damaged/<path of an object that was moved out of the way>
 """
 
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
-from lakehouse.model.cell import Cell
-from lakehouse.model.errors import NotALakeObjectError
+from lakehouse.model.cell import Cell, Grain
+from lakehouse.model.errors import ForeignFolderError, MarketKeyError, NotALakeObjectError, TimeFormatError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 
@@ -62,11 +63,21 @@ def parse_cell_path(table: type[Table], path: str) -> Cell | None:
     try:
         market = Market(parts["exchange"], parts["market_type"], unquote(parts["symbol"])) if table.shape == "cells" else None  # type: ignore[arg-type]
         cell = None if table.shape == "single" else Cell(parts["month" if table.grain == "month" else "date"], market)
+        if cell:
+            _require_window(cell.date, table.grain)
     except KeyError as missing:
         raise NotALakeObjectError(path, f"its path has no {missing}") from None
+    except (MarketKeyError, TimeFormatError) as error:
+        raise ForeignFolderError(path, f"its path names no cell: {error}") from None
     if cell_path(table, cell) != path:
         raise NotALakeObjectError(path, f"expected {cell_path(table, cell)}")
     return cell
+
+
+@lru_cache(maxsize=4096)
+def _require_window(date: str, grain: Grain) -> None:
+    if (cell := Cell(date)).grain != grain or not cell.window:
+        raise TimeFormatError(date)
 
 
 def partition_columns(table: type[Table]) -> list[str]:

@@ -8,22 +8,27 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import polars as pl
+from isal.isal_zlib import crc32
 
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import DamagedObjectError, NotALakeObjectError, NothingStoredError, StoreError
+from lakehouse.model.errors import DamagedObjectError, ForeignFolderError, ForeignJsonError, NotALakeObjectError, NothingStoredError, StoreError
+from lakehouse.model.foreign_json import read_own_json
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
 from lakehouse.storage.layout import FILE, ledger_path, market_prefix, parse_cell_path, table_prefix
 from lakehouse.storage.objects import ChangedMeanwhileError, LakeObjects, StoredObject
-from lakehouse.storage.parquet import read_footer, reading
+from lakehouse.storage.parquet import read_footer, reading, require_small
 from lakehouse.storage.seal import HOLE, SEAL_KEY, check, footer_size, seal
 from lakehouse.storage.tables import CellRecord
 from lakehouse.storage.verification import known_damage
 
 _TAIL = 16 * 1024
 _AT_ONCE = 32  # requests in flight: on S3 they wait, they do not compute
-_CACHE = {"path": pl.String, "etag": pl.String, "size": pl.Int64, "footer": pl.String}
+_CACHE = {"path": pl.String, "etag": pl.String, "size": pl.Int64, "footer": pl.String, "seal": pl.Int64}
+_LARGEST_FOOTER = 32 << 20
+_LARGEST_OBJECT = 1 << 30
+_RATIO = 256  # that a cache may inflate to: footers repeat, but each holds hashes of its own
 Ledger = Mapping[Cell, CellRecord]
 
 
@@ -67,12 +72,12 @@ def _at_once(objects: LakeObjects, *reads: Callable[[], Any]) -> list[Any]:
 
 
 def damaged_cells(table: type[Table], foreign: Iterable[NotALakeObjectError]) -> list[Cell]:
-    """The cells whose object is there and does not read, of what a survey found foreign.
+    """The cells whose object is there and does not read, of what a survey found foreign; of a folder that no cell can have, none.
 
     Raises:
         NotALakeObjectError: An object lies where no cell does, so nobody can say what is missing with it.
     """
-    return [cell for error in foreign if (cell := parse_cell_path(table, error.path)) is not None]
+    return [cell for error in foreign if not isinstance(error, ForeignFolderError) and (cell := parse_cell_path(table, error.path)) is not None]
 
 
 def require_stored(table: str, cells: Collection[Cell], markets: Collection[Market] | None, months: Collection[str] | None) -> None:
@@ -142,10 +147,17 @@ def _records(table: type[Table], found: Mapping[str, tuple[str, int]], footers: 
     stored, misplaced = [], []
     for path, footer in footers.items():
         try:
-            stored.append(CellRecord.from_footer(table, parse_cell_path(table, path), path, *found[path], json.loads(footer)))
+            stored.append(_record(table, parse_cell_path(table, path), path, *found[path], footer))
         except NotALakeObjectError as error:
             misplaced.append(error)
     return {record.key: record for record in sorted(stored, key=lambda record: record.key.sort_key)}, misplaced
+
+
+def _record(table: type[Table], cell: Cell | None, path: str, etag: str, size: int, footer: str) -> CellRecord:
+    try:
+        return CellRecord.from_footer(table, cell, path, etag, size, read_own_json(footer))
+    except ForeignJsonError as error:
+        raise NotALakeObjectError(path, f"the facts in its footer do not read ({error.why})") from None
 
 
 def _listed(objects: LakeObjects, prefix: str) -> Iterable[tuple[str, str, int]]:
@@ -157,11 +169,15 @@ def _listed(objects: LakeObjects, prefix: str) -> Iterable[tuple[str, str, int]]
 def _read_tail(objects: LakeObjects, path: str, etag: str, size: int) -> tuple[str, int, str]:
     """Etag and size of an object, and its footer as JSON text, all of one version; the text is empty if the object is gone again."""
     length = min(_TAIL, size)
+    if size > _LARGEST_OBJECT:
+        raise NotALakeObjectError(path, f"it has {size:,} bytes, and no object of a lake more than {_LARGEST_OBJECT:,}")
     try:
         while size:
             tail = objects.get_of(path, etag, size - length, size)
             if not len(tail) < (needed := footer_size(tail)) <= size:
                 return etag, size, json.dumps(read_footer(path, tail))
+            if needed > _LARGEST_FOOTER:
+                raise NotALakeObjectError(path, f"its footer has {needed:,} bytes")
             length = needed
     except ChangedMeanwhileError:
         pass  # replaced since it was listed: whatever is there now is read whole
@@ -185,16 +201,26 @@ def parse_cache(path: str, body: bytes) -> dict[str, tuple[str, str]]:
     """
     if not check(path, body):
         return {}  # nothing says that it is as it was written
+    require_small(path, body, _RATIO * len(body))
     with reading(path):
         cache = pl.read_parquet(io.BytesIO(body))
     if cache.schema != pl.Schema(_CACHE):
         return {}
+    if odd := next((cell for cell, etag, size, footer, sealed in cache.iter_rows() if sealed != _seal_of(cell, etag, size, footer)), None):
+        raise DamagedObjectError(path, f"its entry of {odd!a:.200} is not the one that was sealed")
     return {cell: (etag, footer) for cell, etag, footer in cache.select("path", "etag", "footer").iter_rows()}
+
+
+def _seal_of(path: str, etag: str, size: int, footer: str) -> int:
+    """The seal of an entry: its footer is that of this object in this version. Who edits one by itself, and seals the whole again, is not believed."""
+    return int(crc32(f"{path}\0{etag}\0{size}\0{footer}".encode("utf-8", "replace")))
 
 
 def _save(objects: LakeObjects, table: type[Table], entries: Mapping[str, tuple[str, int, str]]) -> None:
     sink = io.BytesIO()
-    pl.DataFrame([(path, *entry) for path, entry in entries.items()], schema=_CACHE, orient="row").write_parquet(sink, compression="zstd", metadata={SEAL_KEY: HOLE})
+    pl.DataFrame([(path, *entry, _seal_of(path, *entry)) for path, entry in entries.items()], schema=_CACHE, orient="row").write_parquet(
+        sink, compression="zstd", metadata={SEAL_KEY: HOLE}
+    )
     objects.put(ledger_path(table), seal(sink.getvalue()))
 
 
@@ -237,4 +263,4 @@ def records(objects: LakeObjects, table: type[Table]) -> list[CellRecord]:
     if table.shape != "single":
         return list(ledger(objects, table).values())
     read = [(path, *_read_tail(objects, path, etag, size)) for path, etag, size in _listed(objects, table_prefix(table))]
-    return [CellRecord.from_footer(table, None, path, etag, size, json.loads(footer)) for path, etag, size, footer in read if footer]
+    return [_record(table, None, path, etag, size, footer) for path, etag, size, footer in read if footer]

@@ -224,7 +224,13 @@ class LakeObjects:
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """All objects below a folder."""
         with self.named("listing", prefix):
-            found = self._listed(lambda: [entry for batch in obstore.list(self.store, prefix=prefix, chunk_size=1000) for entry in batch])
+            try:
+                found = self._listed(lambda: [entry for batch in obstore.list(self.store, prefix=prefix, chunk_size=1000) for entry in batch])
+            except BaseError as error:
+                if not self.is_local or "invalid path" not in str(error):
+                    raise
+                yield from _walk(Path(self.uri("")), prefix)  # it gives up a whole listing for one name that it would not write itself
+                return
         for entry in found:
             yield StoredObject(entry["path"], entry["e_tag"] or "", entry["size"])
 
@@ -274,15 +280,29 @@ class LakeObjects:
         """
         try:
             yield
-        except (BaseError, OSError) as error:
+        except (BaseError, OSError, ValueError) as error:  # ValueError: of a path that is none to the store
             raise refusal(doing, self.uri("").rstrip("/"), path, error) from error
+
+
+def _walk(root: Path, prefix: str) -> Iterator[StoredObject]:
+    """All files below a folder, as obstore lists them; names that are no text are escaped, so that they can be told."""
+    for folder, _, names in os.walk(os.fsencode(root / prefix)):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found = os.stat(os.path.join(folder, name))
+                path = os.path.relpath(os.path.join(folder, name), os.fsencode(root))
+                yield StoredObject(path.decode("utf-8", "backslashreplace"), _etag_of(found), found.st_size)
+
+
+def _etag_of(found: os.stat_result) -> str:
+    """What obstore gives a file for an etag."""
+    return f'"{found.st_ino:x}-{found.st_mtime_ns // 1000:x}-{found.st_size:x}"'
 
 
 def _read_local(path: str, etag: str, start: int, end: int) -> bytes | None:
     """As `LakeObjects.get_of`, of a file; None if its etag is not the one that obstore would give it, which obstore then judges itself, ten times as slowly."""
     with open(path, "rb") as opened:
-        found = os.fstat(opened.fileno())
-        if f'"{found.st_ino:x}-{found.st_mtime_ns // 1000:x}-{found.st_size:x}"' != etag:
+        if _etag_of(os.fstat(opened.fileno())) != etag:
             return None
         return os.pread(opened.fileno(), end - start, start)
 

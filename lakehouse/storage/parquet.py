@@ -15,12 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.model.errors import DamagedObjectError, NotALakeObjectError
-from lakehouse.model.table import Table
+from lakehouse.model.foreign_json import read_json
+from lakehouse.model.table import MOST_ROWS, Table
 from lakehouse.storage.seal import HOLE, PROOF_KEY, SEAL_KEY, check, check_footer, footer_size, seal
 
 WRITER = f"pyarrow {pa.__version__}"
 FOOTER_KEY = b"lakehouse"
 _ROW_GROUP = 122_880
+_ROW_BYTES = 256  # that a row may inflate to: 25 columns of numbers, and texts that repeat
+_MOST_GROUPS, _MOST_COLUMNS = 1_000, 200  # an object has up to 18 and 25
 
 
 def encode(table: type[Table], rows: pl.DataFrame, footer: dict[str, Any], news: str = "") -> tuple[bytes, str]:
@@ -68,24 +71,33 @@ def check_version(path: str, body: bytes) -> str | None:
         DamagedObjectError: The version is not that of these bytes.
     """
     metadata = _metadata(path, body)
-    proof, version = metadata.get(PROOF_KEY.encode()), json.loads(metadata[FOOTER_KEY])["version"]
-    if proof is None:
-        return None
-    made_with = json.loads(proof)
-    if _hash(body[: len(body) - footer_size(body)], made_with["schema"], made_with["news"]) != version:
-        raise DamagedObjectError(path, f"its version {version} is not that of its rows")
-    schema: str = made_with["schema"]
+    try:
+        proof, version = metadata.get(PROOF_KEY.encode()), read_json(metadata[FOOTER_KEY])["version"]
+        if proof is None:
+            return None
+        made_with = read_json(proof)
+        schema: str = made_with["schema"]
+        found = _hash(body[: len(body) - footer_size(body)], schema, made_with["news"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NotALakeObjectError(path, f"what it was made with does not read ({type(error).__name__})") from None
+    if found != version:
+        raise DamagedObjectError(path, f"its version {version!a:.40} is not that of its rows")
     return schema
 
 
-def decode(path: str, body: bytes) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Read back what `encode` wrote: the rows and the footer, both held against the seal.
+def decode(path: str, body: bytes, most: int = MOST_ROWS) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Read back what `encode` wrote: the rows and the footer, both held against the seal, and the size of the rows before they are inflated.
+
+    Args:
+        path: For messages.
+        body: The whole file.
+        most: Rows that it may have.
 
     Raises:
         NotALakeObjectError: The bytes are no Parquet file of this lake, or not those that were stored.
     """
     check(path, body)
-    footer = read_footer(path, body)
+    footer = read_footer(path, body, most)
     with reading(path):
         return pl.read_parquet(io.BytesIO(body), use_pyarrow=False), footer
 
@@ -103,29 +115,55 @@ def reading(path: str) -> Iterator[None]:
         raise NotALakeObjectError(path, f"its rows do not read ({str(error).strip()})") from None
 
 
-def read_footer(path: str, tail: bytes) -> dict[str, Any]:
+def read_footer(path: str, tail: bytes, most: int = MOST_ROWS) -> dict[str, Any]:
     """Read the cell's facts from a file's last bytes, held against the seal; `column_count` is added.
 
     Args:
         path: For the message.
         tail: The end of the file, at least the whole Parquet footer.
+        most: Rows that it may have.
 
     Raises:
-        NotALakeObjectError: The bytes are no Parquet file of this lake, or not those that were stored.
+        NotALakeObjectError: The bytes are no Parquet file of this lake, or not those that were stored, or inflate to more than any cell has.
     """
     check_footer(path, tail)
     try:
         parsed = pq.read_metadata(io.BytesIO(tail))
-        facts = json.loads((parsed.metadata or {}).get(FOOTER_KEY, b"null"))
-        held = sum(parsed.row_group(number).num_rows for number in range(parsed.num_row_groups))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise NotALakeObjectError(path, f"its footer does not read ({str(error).strip()})") from None
+        if parsed.num_row_groups > _MOST_GROUPS or parsed.num_columns > _MOST_COLUMNS:
+            raise NotALakeObjectError(path, f"it has {parsed.num_row_groups:,} row groups of {parsed.num_columns:,} columns")
+        facts = read_json((parsed.metadata or {}).get(FOOTER_KEY, b"null"))
+        groups = [parsed.row_group(number) for number in range(parsed.num_row_groups)]
+        held, inflated = sum(group.num_rows for group in groups), sum(group.total_byte_size for group in groups)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise NotALakeObjectError(path, f"its footer does not read ({str(error).strip()[:200]})") from None
+    if not 0 <= held <= most or not 0 <= inflated <= most * _ROW_BYTES:
+        raise NotALakeObjectError(path, f"it states {held:,} rows of {inflated:,} bytes, where {most:,} rows and {most * _ROW_BYTES:,} bytes are the most that is read")
     if not isinstance(facts, dict):
         raise NotALakeObjectError(path, "its footer has no lakehouse facts")
     said = {str(facts.get("rows", held)), str(parsed.num_rows)}  # the number tells a scan of many cells whose rows are whose
     if said != {str(held)}:
         raise DamagedObjectError(path, f"its footer says {' and '.join(sorted(said))} rows, it holds {held}")
     return facts | {"column_count": parsed.num_columns}
+
+
+def states(body: bytes, rows: int, table: str, version: str) -> bool:
+    """Whether a file's own footer states so many rows and this version: what a ledger's copy of it must agree with before rows are told apart by it."""
+    return body.find(f'"rows": {rows}, "table": "{table}", "version": "{version}"'.encode(), len(body) - footer_size(body)) >= 0
+
+
+def require_small(path: str, body: bytes, most: int) -> None:
+    """Refuse a Parquet file that inflates to more than so many bytes, as its footer says.
+
+    Raises:
+        NotALakeObjectError: It does, or the footer does not read.
+    """
+    try:
+        parsed = pq.read_metadata(io.BytesIO(body))
+        inflated = sum(parsed.row_group(number).total_byte_size for number in range(parsed.num_row_groups))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise NotALakeObjectError(path, f"its footer does not read ({str(error).strip()[:200]})") from None
+    if not 0 <= inflated <= most or not 0 <= parsed.num_rows * 8 <= most:
+        raise NotALakeObjectError(path, f"it inflates to {inflated:,} bytes of {parsed.num_rows:,} rows, where {most:,} bytes are the most that is read")
 
 
 def _metadata(path: str, body: bytes) -> dict[bytes, bytes]:

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import DamagedObjectError, NotALakeObjectError
-from lakehouse.model.result import CellFacts, CellResult
+from lakehouse.model.errors import DamagedObjectError, NotALakeObjectError, TooManyRowsError
+from lakehouse.model.result import CellFacts, CellResult, read_count, read_instant, read_text
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.storage.layout import cell_path, quarantine_path
 from lakehouse.storage.objects import LakeObjects
@@ -71,20 +71,22 @@ class CellRecord:
                 path=path,
                 etag=etag,
                 size=size,
-                version=footer["version"],
-                rows=footer["rows"],
-                first_time=_instant(footer["first_time"]),
-                last_time=_instant(footer["last_time"]),
-                inputs=footer["inputs"],
-                code_version=footer["code_version"],
-                reject_count=footer["reject_count"],
+                version=read_text(footer["version"]),
+                rows=read_count(footer["rows"]),
+                first_time=read_instant(footer["first_time"]) if footer["first_time"] is not None else None,
+                last_time=read_instant(footer["last_time"]) if footer["last_time"] is not None else None,
+                inputs={read_text(name): read_text(version) for name, version in footer["inputs"].items()},
+                code_version=read_count(footer["code_version"]),
+                reject_count=read_count(footer["reject_count"]),
                 facts=CellFacts.from_json(footer["facts"]),
-                column_count=footer["column_count"],
+                column_count=read_count(footer["column_count"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise NotALakeObjectError(path, f"the facts in its footer do not read ({type(error).__name__}: {error})") from None
         if held != (table.name, str(cell or "")):
             raise DamagedObjectError(path, f"it holds {held[1] or 'all'} of {held[0]}, another cell than its path says")
+        if record.rows > table.most_rows():
+            raise NotALakeObjectError(path, f"it states {record.rows:,} rows, where a cell of {table.name} has {table.most_rows():,} at most")
         return record
 
 
@@ -114,7 +116,10 @@ class TableStore:
         Raises:
             SchemaError: Columns or types differ from the declaration; nothing is written.
             DuplicateKeyError: Rows share a key; nothing is written.
+            TooManyRowsError: There are more than any reader would believe; nothing is written.
         """
+        if result.rows.height > table.most_rows():
+            raise TooManyRowsError(table.name, str(cell or ""), result.rows.height, table.most_rows())
         good, broken = table.split(table.conform(result.rows, cell))
         rejected = pl.concat([frame for frame in (result.rejected, broken) if frame is not None and frame.height] or [broken], how="diagonal")
         time = next((name for name in table.key if table.columns[name].dtype == UTC_TIME), None)
@@ -176,7 +181,7 @@ class TableStore:
 
     @staticmethod
     def _decode(table: type[Table], cell: Cell | None, path: str, body: bytes) -> StoredCell:
-        rows, footer = decode(path, body)
+        rows, footer = decode(path, body, table.most_rows())
         record = CellRecord.from_footer(table, cell, path, "", len(body), footer)
         return StoredCell(with_appended(table, rows), record)
 
@@ -217,7 +222,3 @@ def _rejects_of(table: type[Table]) -> type[Table]:
     """The declaration of a table's quarantine: its columns, all nullable, and the rule."""
     nullable = {name: Column(column.dtype, column.description, column.unit, nullable=True) for name, column in table.columns.items()}
     return type(f"{table.__name__}Rejects", (Table,), {"name": table.name, "key": table.key, **nullable, "rule": Column(pl.String, "The rule the row breaks")})
-
-
-def _instant(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None

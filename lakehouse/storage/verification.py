@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from lakehouse.model.foreign_json import read_json
+from lakehouse.model.result import read_count, read_instant
 from lakehouse.model.words import count_of
 from lakehouse.storage.layout import VERIFICATION
 from lakehouse.storage.objects import LakeObjects
@@ -51,11 +53,12 @@ def load_verification(objects: LakeObjects) -> Verification | None:
     if body is None:
         return None
     try:
-        said = json.loads(body)
+        said = read_json(body)
         if said.pop("seal") != json_seal(said):
             return None
-        damage = tuple(Damage(**found) for found in said["damage"])
-        return Verification(datetime.fromisoformat(said["at"]), said["checked"], said["unsealed"], damage)
+        damage = tuple(Damage(**{name: str(told) for name, told in found.items()}) for found in said["damage"])
+        checked = {str(what): read_count(count) for what, count in said["checked"].items()}
+        return Verification(read_instant(said["at"]), checked, read_count(said["unsealed"]), damage)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -37,6 +37,7 @@ class Canned:
         rows: Its candles, in the order in which it gives them; each request gets those of its range, up to its limit.
         answers: Called with the query in place of all this, by the endpoint's name.
         asked: Endpoints, in order.
+        headers: Sent along with every answer.
     """
 
     def __init__(self) -> None:
@@ -44,6 +45,7 @@ class Canned:
         self.rows: list[Any] = []
         self.answers: dict[str, Callable[[Mapping[str, str]], Answer]] = {}
         self.asked: list[str] = []
+        self.headers: dict[str, str] = {}
 
     def says(self, endpoint: str, body: Any, status: int = 200) -> None:
         """Answer so from now on."""
@@ -76,6 +78,8 @@ def canned() -> Iterator[Canned]:
             self.send_response(status)
             self.send_header("Content-Type", "text/html" if sent.startswith(b"<") else "application/json")
             self.send_header("Content-Length", str(len(sent)))
+            for name, value in api.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(sent)
 

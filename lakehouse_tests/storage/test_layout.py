@@ -9,13 +9,13 @@ from lakehouse.datasets.gap import Gap
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NotALakeObjectError
-from lakehouse.model.market import MARKET_TYPES, Market
+from lakehouse.model.market import MARKET_TYPES, Market, symbol_fault
 from lakehouse.model.table import Table
 from lakehouse.registry import REGISTRY
 from lakehouse.storage.layout import cell_path, landing_key, landing_prefix, ledger_path, parse_cell_path, partition_columns, quarantine_path
 from lakehouse_tests.making import BTC, FEBRUARY
 
-symbols = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=20)
+symbols = st.text(st.characters(whitelist_categories=("L",), whitelist_characters="0123456789_-."), min_size=1, max_size=20).filter(lambda text: not symbol_fault(text))
 
 
 class Ticks(Table):
@@ -28,11 +28,9 @@ class Ticks(Table):
 
 @given(symbols, st.sampled_from(MARKET_TYPES), st.sampled_from([("2024-02", Candle), ("2024-02-29", Ticks)]))
 @example("币安人生USDT", "spot", ("2024-02", Candle))
-@example("A%2FB", "spot", ("2024-02", Candle))
-@example("A=B/../C", "linear", ("2024-02", Candle))
-@example("..", "inverse", ("2024-02", Candle))
-@example(".", "spot", ("2024-02", Candle))
-@example("month=2024-01", "spot", ("2024-02-29", Ticks))
+@example("A.B-C_D", "linear", ("2024-02", Candle))
+@example("NULL", "inverse", ("2024-02", Candle))
+@example("2024-01", "spot", ("2024-02-29", Ticks))
 def test_a_cells_path_reads_back_for_any_symbol(symbol: str, market_type: str, window: tuple[str, type[Table]]) -> None:
     date, table = window
     cell = Cell(date, Market("binance", market_type, symbol))  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from lakehouse.storage.tables import CellRecord, TableStore
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, MINUTE, NOW, candles, facts, minutes
 
 ETH = Market("binance", "spot", "ETHUSDT")
-ODD = Market("binance", "spot", "币安人生%USDT")
+ODD = Market("binance", "spot", "币安人生USDT")
 CELLS = [Cell(date, market) for market in (BTC, ETH, ODD, COIN) for date in ("2024-01", "2024-02")]
 NO_BRONZE: dict[str, dict[Cell, CellRecord]] = {name: {} for name in Candle.inputs}
 
