@@ -29,11 +29,10 @@ def prepare_home(settings: Settings) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     link = home / CONFIG.name
     if not settings.names_home:
-        for other in (link, home / "dagster.yml"):
-            if other.is_symlink() and other.resolve() != CONFIG.resolve():
-                other.unlink()  # of an earlier release, or another checkout
-            elif other.exists() and other.read_bytes() not in (b"", CONFIG.read_bytes()):
-                raise ForeignInstanceError(str(other), str(home))
+        if link.is_symlink() and link.resolve() != CONFIG.resolve():
+            link.unlink()  # of an earlier release, or another checkout
+        elif link.exists() and link.read_bytes() not in (b"", CONFIG.read_bytes()):
+            raise ForeignInstanceError(str(link), str(home))
     if not link.exists() or not link.stat().st_size:
         link.unlink(missing_ok=True)  # a dangling link, or the empty file that earlier releases made
         link.symlink_to(CONFIG)
