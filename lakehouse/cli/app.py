@@ -447,7 +447,7 @@ def webserver(
     behind_proxy: Proxied = False,
     read_only: Annotated[bool, typer.Option(help="Show everything, change nothing.")] = False,
 ) -> None:
-    """Serve only the UI, of a deployment whose daemon and code servers run elsewhere: in place of `dagster-webserver`, which asks nobody who they are."""
+    """Serve only the UI, of a deployment whose daemon and code servers run elsewhere: in place of `dagster-webserver`, which asks nobody."""
     from lakehouse.cli.instance import check_port, open_instance
     from lakehouse.settings import Settings
     from lakehouse.ui.webserver import serve

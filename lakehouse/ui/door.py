@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from lakehouse.model.errors import UiExposedError, UiTokenError
 
@@ -24,6 +24,7 @@ DATA = ("graphql", "server_info", "dagit_info", "logs", "notebook", "dagit", "do
 """First parts of paths that answer with data; all others that a GET may ask for are the page of the UI and what it is drawn with."""
 
 _READING = ("GET", "HEAD")
+_SAID_OF_A_QUESTION = {"op"}  # the UI adds the name of what it asks to the address, for logs
 _OURS = {"same-origin", "none"}  # of Sec-Fetch-Site: our own page, or what a person typed
 
 
@@ -175,18 +176,22 @@ def _is_data(path: str) -> bool:
 
 def _misshapen(scope: Scope, headers: _Headers) -> Refusal | None:
     """Why a request has a shape that changes must not have: only JSON in the body of a POST does, which no foreign page can send unasked."""
-    query, has_body = scope["query_string"], headers.all("transfer-encoding") or headers.all("content-length") not in ([], ["0"])
+    query, is_graphql, has_body = (
+        scope["query_string"].decode("latin-1"),
+        "graphql" in scope["path"].split("/"),
+        headers.all("transfer-encoding") or headers.all("content-length") not in ([], ["0"]),
+    )
     if scope["method"] in _READING:
         if has_body:
             return Refusal(400, "A request that reads has no body.")
-        if "graphql" in scope["path"].split("/") and query:
+        if is_graphql and query:
             return Refusal(405, "GraphQL is asked by POST, with application/json in the body.")
         return None
     if scope["method"] != "POST":
         return Refusal(405, "This UI is asked by GET and POST.")
     if (headers.only("content-type") or "").split(";")[0].strip().lower() != "application/json":
         return Refusal(415, "A POST holds application/json, said once.")
-    if query:
+    if is_graphql and {name for name, _ in parse_qsl(query, keep_blank_values=True)} - _SAID_OF_A_QUESTION:
         return Refusal(400, "What a POST asks for stands in its body, not in its address.")
     return None
 

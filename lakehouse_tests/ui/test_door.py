@@ -30,6 +30,7 @@ def status(method: str, address: str, headers: Headers = (), kind: str = "http",
         ("GET", "/", [("Host", f"LOCALHOST:{PORT}")]),
         ("GET", "/logs/a/b.out", [("Sec-Fetch-Site", "none")]),
         ("POST", "/graphql", [JSON, *OURS]),
+        ("POST", "/graphql?op=AssetRecordsQuery", [JSON, *OURS]),  # as the UI does
         ("POST", "/graphql", [("Content-Type", "application/json; charset=utf-8")]),
         ("POST", "/report_asset_materialization/a", [JSON]),
         ("GET", "/assets", LINK),  # a link in a chat
@@ -100,6 +101,9 @@ def test_what_is_no_link_that_a_person_followed_is_refused(changed: tuple[str, s
         ("GET", "/graphql", [("Content-Length", "40")], 400),
         ("GET", "/graphql", [("Transfer-Encoding", "chunked")], 400),
         ("POST", f"/graphql?query={MUTATION}", [JSON], 400),
+        ("POST", f"/graphql?op=A&query={MUTATION}", [JSON], 400),
+        ("POST", "/graphql?op=A&variables=", [JSON], 400),
+        ("GET", "/graphql?op=A", [], 405),
         ("POST", f"/graphql?query={MUTATION}", [], 415),
         ("POST", "/graphql", [("Content-Type", "text/plain")], 415),
         ("POST", "/graphql", [("Content-Type", "text/plain; application/json")], 415),  # Dagster looks for the word anywhere
