@@ -276,3 +276,31 @@ def test_what_its_user_does_works_and_nothing_of_the_folder_it_was_started_in_ha
     wait_until(time.monotonic() + 60, lambda: bool(ui.dagster.failed_runs()), ui.state)  # its exchange is out of reach: the run was run
     assert list(ui.said.iterdir()) == []
     assert not (ui.said.parent / "stolen").exists()
+
+
+# --- the webserver of a deployment --------------------------------------------------------------------------------------------
+
+
+def test_the_webserver_of_a_deployment_is_guarded_too_and_says_its_token_to_nobody(tmp_path: Path) -> None:
+    port, token = free_port(), "0123456789abcdef0123"
+    (tmp_path / "workspace.yaml").write_text("load_from: []")
+    env = os.environ | {"LAKEHOUSE_UI_TOKEN": token, "DAGSTER_HOME": str(tmp_path / "home"), "LAKEHOUSE_ROOT": str(tmp_path / "lake")}
+    words = ["webserver", "--workspace", "workspace.yaml", "--host", "0.0.0.0", "--name", "lake.example.org", "--port", str(port)]
+    log = tmp_path / "log"
+    with log.open("wb") as sink, subprocess.Popen([sys.executable, "-P", "-m", "lakehouse", *words], cwd=tmp_path, env=env, stdout=sink, stderr=sink) as process:
+        try:
+
+            def status(name: str = f"127.0.0.1:{port}", **headers: str) -> int:
+                try:
+                    return requests.get(f"http://127.0.0.1:{port}/server_info", headers={"Host": name, **headers}, timeout=10).status_code
+                except requests.ConnectionError:
+                    return 0
+
+            wait_until(time.monotonic() + 60, lambda: status() != 0, log.read_text)
+            bearer = {"Authorization": f"Bearer {token}"}
+            assert (status(), status(Authorization="Bearer other"), status(**bearer)) == (401, 401, 200)
+            assert (status("lake.example.org", **bearer), status("evil.example", **bearer), status(f"0.0.0.0:{port}", **bearer)) == (200, 403, 403)
+            assert token not in Path(f"/proc/{process.pid}/cmdline").read_text()
+        finally:
+            process.terminate()
+    assert token not in log.read_text()
