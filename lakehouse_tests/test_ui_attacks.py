@@ -207,6 +207,9 @@ def test_no_request_that_a_foreign_page_can_cause_changes_a_real_ui(ui: Ui, chan
     before = ui.state()
     for headers in ({}, {"Origin": FOREIGN}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site", "Accept": "text/html"}, {"Host": f"evil.example:{ui.port}"}):
         assert requests.get(f"{ui.url}/graphql?query={quote(change)}", headers=headers, timeout=30).status_code in (403, 405)
+        for path in ("/%67raphql", "/graphql/", "//graphql", "/./graphql", "/x/../graphql"):
+            told = requests.get(f"{ui.url}{path}?query={quote(change)}", headers=headers, timeout=30)
+            assert told.status_code in (403, 405) or "<html" in told.text, "the page of the UI, which asks for nothing by itself"
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/graphql", ""):
             for data in (json.dumps({"query": change}), change, f"query={quote(change)}"):
                 sent = requests.post(f"{ui.url}/graphql?query={quote(change)}", data=data, headers=headers | {"Content-Type": kind}, timeout=30)
