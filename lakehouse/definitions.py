@@ -34,9 +34,18 @@ def build_definitions(lake: LakeServices, refresh: Refresh | None = None) -> dg.
         assets=assets,
         asset_checks=[checks_of(table) for table in registry.tables],
         sensors=[automation_sensor(), *refresh_sensors(lake, refresh or Refresh())],
-        executor=dg.in_process_executor,  # a process per step costs seconds of imports each, and every check is a step
-        resources={"lake": lake, "io_manager": LakeIOManager(lake), "duckdb": DuckDBResource(database=":memory:")},
+        executor=dg.in_process_executor.configured({}, config_schema={}),  # a process per step costs seconds of imports each, and every check is a step
+        resources={"lake": _fixed(lake), "io_manager": _fixed_io_manager(LakeIOManager(lake)), "duckdb": _fixed(DuckDBResource(database=":memory:"))},
     )
+
+
+def _fixed(value: object) -> dg.ResourceDefinition:
+    """A resource that is what it is: who launches a run states no file, address or extension for it, and is refused if he tries."""
+    return dg.ResourceDefinition(lambda _: value, config_schema={})
+
+
+def _fixed_io_manager(manager: dg.IOManager) -> dg.IOManagerDefinition:
+    return dg.IOManagerDefinition(resource_fn=lambda _: manager, config_schema={})
 
 
 @dg.definitions

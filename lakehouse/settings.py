@@ -1,19 +1,25 @@
 """Every setting and its environment variable: the only module that names one."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, ValidationInfo, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lakehouse.model.errors import SettingError, TimeFormatError
+from lakehouse.model.errors import EnvFileError, SettingError, TimeFormatError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import month_of, parse_instant
 
+ENV_FILE = "LAKEHOUSE_ENV_FILE"
+
 
 class Settings(BaseSettings):
-    """What a deployment decides. Read from the environment, then from `.env` in the working folder.
+    """What a deployment decides. Read from the environment, then from the file that `LAKEHOUSE_ENV_FILE` names there, if any.
+
+    A file that merely lies in the working folder is not read: who works in a folder did not choose what lies there.
 
     Attributes:
         root: The lake: a folder, or `s3://bucket/prefix`.
@@ -27,9 +33,10 @@ class Settings(BaseSettings):
         candles_every: Seconds between two looks for closed candles.
         add_markets: Globs over market keys; what an exchange newly lists and one of them matches joins the universe.
         dagster_home: Where Dagster keeps its instance.
+        ui_token: What a stranger must bring to the UI; none where only its own user comes in.
     """
 
-    model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", env_file=".env", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", extra="ignore", populate_by_name=True)
 
     root: str = "lake"
     markets: Annotated[tuple[str, ...], NoDecode] = ()
@@ -42,6 +49,10 @@ class Settings(BaseSettings):
     candles_every: int = Field(default=3600, ge=1)
     add_markets: Annotated[tuple[str, ...], NoDecode] = ()
     dagster_home: Path = Field(default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME"))
+    ui_token: SecretStr | None = None
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**({"_env_file": _env_file()} | values))
 
     @field_validator("root")
     @classmethod
@@ -83,14 +94,43 @@ class Settings(BaseSettings):
             raise SettingError(f"LAKEHOUSE_{str(info.field_name).upper()}", value, "an address with http:// or https://")
         return value
 
+    @property
+    def names_home(self) -> bool:
+        """Whether the environment, or the file that it names, says where Dagster's home is."""
+        told = Settings()
+        return "dagster_home" in told.model_fields_set and told.dagster_home.absolute() == self.dagster_home.absolute()
+
+    def for_children(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """An environment for child processes that run in another folder: with these settings, whole paths, and no secret of the UI's."""
+        kept = {name: value for name, value in environment.items() if name not in (ENV_FILE, "LAKEHOUSE_UI_TOKEN")}
+        if "PYTHONPATH" in kept:
+            kept["PYTHONPATH"] = os.pathsep.join(str(Path(part).absolute()) for part in kept["PYTHONPATH"].split(os.pathsep) if part)
+        root = self.root if "://" in self.root else str(Path(self.root).expanduser().absolute())
+        return kept | self.environment() | {"LAKEHOUSE_ROOT": root}
+
     def environment(self) -> dict[str, str]:
-        """The settings as environment variables, for child processes."""
+        """The settings as environment variables, without secrets."""
         named = {
             f"LAKEHOUSE_{name.upper()}": getattr(self, name)
             for name in ("root", "start", "glue_database", "binance_archive_url", "binance_rest_url", "clock", "refresh", "candles_every")
         }
         home = {"DAGSTER_HOME": self.dagster_home.expanduser().absolute(), "LAKEHOUSE_MARKETS": ",".join(self.markets), "LAKEHOUSE_ADD_MARKETS": ",".join(self.add_markets)}
         return {name: "" if value is None else str(value) for name, value in (named | home).items()}
+
+
+def _env_file() -> str | None:
+    """The file of settings that the environment names.
+
+    Raises:
+        EnvFileError: It cannot be read.
+    """
+    named = os.environ.get(ENV_FILE) or None
+    if named is not None:
+        try:
+            Path(named).read_bytes()
+        except OSError as error:
+            raise EnvFileError(named, error.strerror or str(error)) from error
+    return named
 
 
 def _is_url(text: str) -> bool:

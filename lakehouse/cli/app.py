@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from lakehouse.cli.collecting import starting, work_begins
-from lakehouse.cli.console import build_progress, err, flagged, out, print_frame, print_json, print_table, say_warnings
+from lakehouse.cli.console import build_progress, err, flagged, out, print_frame, print_json, print_table, say_env_file, say_warnings
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, NoMarketError, UsageError
 from lakehouse.model.market import Market
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lakehouse.model.table import Table
     from lakehouse.pipeline.services import LakeServices
     from lakehouse.settings import Settings
+    from lakehouse.ui.door import Door
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,6 +55,7 @@ def _wanted(markets: str | None) -> list[Market]:
 def main() -> None:
     """Run a command. Exit code 0: all cells right; 1: something failed, named; 2: wrong use."""
     say_warnings()
+    say_env_file()
     try:
         with starting():
             app()
@@ -398,24 +400,77 @@ def demo(
         raise typer.Exit(1)
 
 
+Host = Annotated[str, typer.Option(help="Address to listen on; one that others reach only with a token, or --behind-proxy.")]
+Port = Annotated[int, typer.Option(help="Its port.", min=1, max=65535)]
+Names = Annotated[list[str] | None, typer.Option("--name", help="A further name, NAME or NAME:PORT, under which browsers reach it; repeatable.")]
+Token = Annotated[Path | None, typer.Option(help="File with the token that who comes in must bring; LAKEHOUSE_UI_TOKEN if left out.", dir_okay=False)]
+Proxied = Annotated[bool, typer.Option("--behind-proxy", help="A proxy at --name authenticates every request, and nobody else reaches this address.")]
+
+
+def _door(settings: "Settings", host: str, port: int, names: list[str] | None, token_file: Path | None, is_proxied: bool) -> "Door":
+    from lakehouse.ui.door import door
+
+    if token_file is not None:
+        try:
+            token: str | None = token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"The token in {token_file} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.") from error
+        if not token:
+            raise UsageError(f"There is no token in {token_file}.")  # rather than a UI without one
+    else:
+        token = settings.ui_token.get_secret_value() if settings.ui_token else None
+    return door(host, port, names or (), token, is_proxied)
+
+
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 3000,
+    port: Port = 3000,
+    host: Host = "127.0.0.1",
+    name: Names = None,
+    token_file: Token = None,
+    behind_proxy: Proxied = False,
     demo: Annotated[bool, typer.Option(help="Open the demo's lake, with its simulated exchange behind it.")] = False,
     folder: Annotated[Path, typer.Option(help="The demo's folder.")] = Path("demo"),
 ) -> None:
-    """Open Dagster's UI with its daemon: materialize, backfill, sensors."""
+    """Open Dagster's UI with its daemon: materialize, backfill, sensors.
+
+    On this machine it lets in the user who opened it; others with a token, or what a proxy in front lets through.
+    """
     from contextlib import nullcontext
 
     from lakehouse.cli.demo import demo_exchange, demo_settings
     from lakehouse.cli.instance import check_port, run_ui
     from lakehouse.settings import Settings
 
-    check_port(port)
+    door = _door(Settings(), host, port, name, token_file, behind_proxy)
+    check_port(door)
     with demo_exchange() if demo else nullcontext() as exchange:
         settings = demo_settings(folder, exchange.url) if exchange else Settings()
-        out.print(f"Dagster at http://127.0.0.1:{port}; Ctrl-C ends it.", highlight=False)
-        raise typer.Exit(run_ui(settings, port))
+        how = "; open it once with ?token=… at the end" if door.token else ""
+        out.print(f"Dagster at {door.url}{how}; Ctrl-C ends it.", highlight=False)
+        raise typer.Exit(run_ui(settings, door))
+
+
+@app.command()
+def webserver(
+    workspace: Annotated[list[Path], typer.Option(help="Workspace file that names the code servers; repeatable.", exists=True, dir_okay=False)],
+    port: Port = 3000,
+    host: Host = "127.0.0.1",
+    name: Names = None,
+    token_file: Token = None,
+    behind_proxy: Proxied = False,
+    read_only: Annotated[bool, typer.Option(help="Show everything, change nothing.")] = False,
+) -> None:
+    """Serve only the UI, of a deployment whose daemon and code servers run elsewhere: in place of `dagster-webserver`, which asks nobody."""
+    from lakehouse.cli.instance import check_port, open_instance
+    from lakehouse.settings import Settings
+    from lakehouse.ui.webserver import serve
+
+    settings = Settings()
+    door = _door(settings, host, port, name, token_file, behind_proxy)
+    check_port(door)
+    with open_instance(settings) as instance:
+        serve(instance, workspace, door, read_only)
 
 
 @app.command()

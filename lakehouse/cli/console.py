@@ -1,13 +1,16 @@
 """How commands speak: tables and progress for people, JSON for programs."""
 
+import contextlib
 import json
 import math
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -28,6 +31,7 @@ SHOWN = 20
 ROWS_SHOWN = 100
 """Rows of what was asked for, for people: a terminal's table of a lake's rows takes minutes to lay out, and nobody reads it."""
 
+_ENV_READ = 65_536  # bytes of a foreign file that are looked at
 _WIDE = 150  # where output is no terminal, lines are for reading in a log, not for a screen of 80 columns
 # What is printed holds what others wrote, such as values, names and errors, in which [x] and :x: stand for themselves.
 out = Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, emoji=False)
@@ -51,6 +55,16 @@ def say_warnings() -> None:
 
     warnings.showwarning = show  # type: ignore[assignment]
     warnings.simplefilter("always", BehindInputsWarning)
+
+
+def say_env_file() -> None:
+    """Say of settings that lie in the working folder, and that nobody named, that they are not read: an earlier release did."""
+    found = Path(".env")
+    if "LAKEHOUSE_ENV_FILE" in os.environ or not found.is_file():
+        return
+    with contextlib.suppress(OSError), found.open("rb") as file:
+        if b"LAKEHOUSE_" in file.read(_ENV_READ):
+            err.print(flagged("note", "The settings in .env are not read, for nobody named that file. If it is yours: export LAKEHOUSE_ENV_FILE=.env"), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -2,66 +2,64 @@
 
 import logging
 import os
-import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 from dagster import DagsterInstance
 from filelock import FileLock
 
-from lakehouse.model.errors import DagsterHomeError, PortError
+import lakehouse
+from lakehouse.model.errors import DagsterHomeError, ForeignInstanceError, PortError
 from lakehouse.settings import Settings
+from lakehouse.ui.door import Door
 
-CONFIG, WORKSPACE = "dagster.yaml", "workspace.yaml"
-# Said of `dagster dev` at every start; the version is pinned.
-_HUSHED = "ignore:Function `dev_command` is superseded"
+CONFIG = Path(lakehouse.__file__).with_name("dagster.yaml")
 
 
 def prepare_home(settings: Settings) -> Path:
-    """Make Dagster's home, with a link to the instance file of the working folder or the checkout."""
+    """Make Dagster's home, with a link to the package's own instance file.
+
+    That file names classes which Dagster then runs. So another one is believed only where somebody named the folder it lies in: what is found in a working
+    folder was not chosen by who works there.
+
+    Raises:
+        ForeignInstanceError: There is another one, and the home was not named.
+    """
     home = settings.dagster_home.expanduser().absolute()
     home.mkdir(parents=True, exist_ok=True)
-    link = home / CONFIG
-    if not link.exists():
-        link.unlink(missing_ok=True)  # a dangling link
-        source = _project_file(CONFIG)
-        link.symlink_to(source) if source else link.touch()
+    link = home / CONFIG.name
+    if not settings.names_home:
+        if link.is_symlink() and link.resolve() != CONFIG.resolve():
+            link.unlink()  # of an earlier release, or another checkout
+        elif link.exists() and link.read_bytes() not in (b"", CONFIG.read_bytes()):
+            raise ForeignInstanceError(str(link), str(home))
+    if not link.exists() or not link.stat().st_size:
+        link.unlink(missing_ok=True)  # a dangling link, or the empty file that earlier releases made
+        link.symlink_to(CONFIG)
     return home
 
 
-def _project_file(name: str) -> Path | None:
-    """A file of the working folder or, failing that, of the checkout."""
-    return next((path for path in (Path.cwd() / name, Path(__file__).parents[2] / name) if path.exists()), None)
-
-
-def check_port(port: int) -> None:
+def check_port(door: Door) -> None:
     """Refuse a port that cannot be opened: Dagster's webserver would end on it, and its daemon run on without a UI.
 
     Raises:
         PortError: It is taken, or not this user's to open.
     """
-    with socket.socket() as probe:
+    host = door.host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the webserver does: connections that have just ended are in nobody's way
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, door.port))
         except OSError as error:
-            raise PortError(port, error.strerror or str(error)) from error
+            raise PortError(door.port, error.strerror or str(error), door.host) from error
 
 
-def run_ui(settings: Settings, port: int) -> int:
-    """Run Dagster's webserver and daemon until they are ended; returns their exit code."""
+def run_ui(settings: Settings, door: Door) -> int:
+    """Run the UI with its daemon until it is ended; returns the exit code."""
+    from lakehouse.ui.services import run_services
+
     open_instance(settings).dispose()  # makes the databases of a new home, before webserver and daemon do at once
-    home = prepare_home(settings)
-    workspace = _project_file(WORKSPACE)  # names the code location, and with the name goes what was switched on or off in the UI
-    code = ["--workspace", str(workspace)] if workspace else ["--module-name", "lakehouse.definitions"]
-    command = [sys.executable, "-m", "dagster", "dev", *code, "--host", "127.0.0.1", "--port", str(port)]
-    child = subprocess.Popen(command, env={**os.environ, **settings.environment(), "DAGSTER_HOME": str(home), "PYTHONWARNINGS": _HUSHED})
-    forward = {signal.SIGTERM, signal.SIGINT}
-    for number in forward:
-        signal.signal(number, lambda received, _: child.send_signal(received))
-    return child.wait()
+    return run_services(door, settings.for_children(os.environ))
 
 
 def open_instance(settings: Settings) -> DagsterInstance:

@@ -31,6 +31,7 @@ def catalog_asset(table: type[Table], lake: LakeServices) -> dg.AssetsDefinition
         owners=[OWNER],
         tags={"zone": "catalog"},
         automation_condition=ON_CHANGE,
+        config_schema={},
     )
     def registration(lake: dg.ResourceParam[LakeServices]) -> dg.MaterializeResult:  # type: ignore[type-arg]
         if lake.catalog is None:

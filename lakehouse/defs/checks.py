@@ -31,7 +31,7 @@ def checks_of(table: type[Table]) -> dg.AssetChecksDefinition:
 
     # Without `can_subset` the UI offers no way to run one of them, or all of them, by hand.
     @dg.multi_asset_check(name=f"check_{table.name.replace('/', '_')}", specs=specs, description=f"Quality of {table.name}, over all its cells", can_subset=True)
-    def check(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[LakeServices], duckdb: DuckDBResource) -> Iterator[dg.AssetCheckResult]:
+    def check(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[LakeServices], duckdb: dg.ResourceParam[DuckDBResource]) -> Iterator[dg.AssetCheckResult]:
         rules = _rules(table, lake, duckdb)
         for spec in specs:
             if spec.key in context.selected_asset_check_keys:

@@ -65,4 +65,5 @@ def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
         "partitions_def": partitions,
         "backfill_policy": dg.BackfillPolicy.single_run() if partitions else None,
         "automation_condition": ON_CHANGE if table.inputs else None,
+        "config_schema": {},  # a run says which cells, and nothing else
     }

@@ -163,8 +163,29 @@ class DemoFolderError(UsageError):
 class PortError(UsageError):
     """A port of this machine on which nothing can be opened."""
 
-    def __init__(self, port: int, why: str) -> None:
-        super().__init__(f"Port {port} on 127.0.0.1 cannot be opened: {why}. End what listens there, or name another with --port.")
+    def __init__(self, port: int, why: str, host: str = "127.0.0.1") -> None:
+        super().__init__(f"Port {port} on {host} cannot be opened: {why}. End what listens there, or name another with --port.")
+
+
+class UiExposedError(UsageError):
+    """A UI that others would reach and that asks nobody who they are."""
+
+    def __init__(self, host: str, why: str, remedy: str) -> None:
+        super().__init__(f"The UI was not opened on {host}: {why}. {remedy}")
+
+
+class UiTokenError(UsageError):
+    """A token that can be guessed, or that no header can carry."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__(f"The token of the UI is too short or has spaces or signs beyond ASCII: {least} characters at least, such as those of `openssl rand -hex 32`.")
+
+
+class EnvFileError(UsageError):
+    """A file of settings that was named and cannot be read."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"The settings in {path}, which LAKEHOUSE_ENV_FILE names, cannot be read: {why}. Name another, or unset it.")
 
 
 class SqlError(UsageError):
@@ -197,6 +218,24 @@ class DagsterHomeError(LakehouseError):
 
     def __init__(self, home: str, why: str) -> None:
         super().__init__(f"Dagster's home {home} cannot be opened or written: {why}. Set DAGSTER_HOME to a folder you may write to.")
+
+
+class ForeignInstanceError(LakehouseError):
+    """A file in Dagster's home that says which code Dagster runs, in a folder that nobody named."""
+
+    def __init__(self, path: str, home: str) -> None:
+        super().__init__(
+            f"{path} says which code Dagster runs, was not put there by lakehouse, and nobody named that folder. If it is yours, say so with DAGSTER_HOME={home}; "
+            "otherwise remove it."
+        )
+
+
+class UiServiceError(LakehouseError):
+    """A process of the UI that does not start."""
+
+    def __init__(self, what: str, code: int | None, seconds: float) -> None:
+        ended = f"did not answer within {seconds:.0f} s" if code is None else f"ended with exit code {code}"
+        super().__init__(f"The UI was not opened: {what} {ended}; what it said stands above.")
 
 
 class StoreError(LakehouseError):

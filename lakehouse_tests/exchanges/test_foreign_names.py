@@ -10,9 +10,7 @@ import pytest
 
 from lakehouse.datasets.candle import Candle, CandleArchive
 from lakehouse.datasets.market import MarketTable, facts_by_market, market_frame
-from lakehouse.definitions import open_lake
 from lakehouse.defs.partitions import MARKETS, cells_between, parse_keys
-from lakehouse.defs.steps import archive_cells, list_archive
 from lakehouse.exchanges.archive import ArchiveClient, Batch
 from lakehouse.exchanges.binance import Binance, read_exchange_info
 from lakehouse.exchanges.listing import list_market
@@ -20,6 +18,8 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import FetchError, LakehouseError, MarketKeyError, NotALakeObjectError, StoreError
 from lakehouse.model.market import LONGEST_SYMBOL, Market, symbol_fault
 from lakehouse.model.result import CellResult
+from lakehouse.opening import open_lake
+from lakehouse.pipeline.steps import archive_cells, list_archive
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator

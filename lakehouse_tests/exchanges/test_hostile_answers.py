@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from lakehouse.datasets.candle import CandleApi
-from lakehouse.definitions import build_definitions, open_lake
+from lakehouse.definitions import build_definitions
 from lakehouse.defs.sensors import Refresh, refresh_sensors
 from lakehouse.exchanges.asking import Question, ask
 from lakehouse.exchanges.binance import Binance
@@ -22,6 +22,7 @@ from lakehouse.model.foreign_json import DEEPEST, MOST_DIGITS, read_json, read_o
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
+from lakehouse.opening import open_lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
 from lakehouse.storage.objects import LakeObjects
