@@ -25,7 +25,7 @@ def read_json(text: str | bytes, most: int = 1 << 26, numbers_as_text: bool = Fa
         numbers_as_text: Whether numbers stay as they are written, `NaN` and those of a thousand digits too: for who judges every value by itself.
 
     Raises:
-        ForeignJsonError: It is none; it is too large or too deep; a number is too long or not finite; an object names a field twice.
+        ForeignJsonError: It is none; it is too large or too deep; a text has half a character; a number is too long or not finite; an object names a field twice.
     """
     if len(text) > most:
         raise ForeignJsonError(f"it has {len(text):,} bytes, more than {most:,}")
@@ -39,6 +39,8 @@ def read_json(text: str | bytes, most: int = 1 << 26, numbers_as_text: bool = Fa
     except ValueError as error:  # no JSON, or no UTF-8
         raise ForeignJsonError(str(error)[:200]) from None
     _require_shallow(value)
+    if ("\\ud" if isinstance(text, str) else b"\\ud") in text.lower():
+        _require_whole_characters(value)
     return value
 
 
@@ -68,6 +70,13 @@ def _require_shallow(value: Any) -> None:
         level = [inner for outer in level for inner in (outer.values() if type(outer) is dict else outer) if type(inner) in (dict, list)]
     if level:
         raise _too_deep()
+
+
+def _require_whole_characters(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ForeignJsonError("it has half a character, which no text can hold") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
