@@ -39,7 +39,7 @@ def read_json(text: str | bytes, most: int = 1 << 26, numbers_as_text: bool = Fa
     except ValueError as error:  # no JSON, or no UTF-8
         raise ForeignJsonError(str(error)[:200]) from None
     _require_shallow(value)
-    if ("\\ud" if isinstance(text, str) else b"\\ud") in text.lower():
+    if "\\ud" in text.lower() if isinstance(text, str) else b"\\ud" in text.lower():
         _require_whole_characters(value)
     return value
 
