@@ -44,7 +44,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, IsalError, lzma.LZMAError, EOFError, 
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")  # with a member, and without one
 _UNTOLD = "untold"  # in place of an ETag that did not come with an answer: no listed version has it
 _UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8
-_CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S.*?)\s*")
+_CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S(?:.*\S)?)\s*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from lakehouse.model.errors import ForeignJsonError
 DEEPEST = 32
 """Levels of lists and objects; the deepest that anybody sends, an exchangeInfo, has 6."""
 
+_LEFT = 256
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
 MOST_DIGITS = 64
 """Digits of a number: no price, instant or count has half as many, and Python's own limits are elsewhere."""
 
@@ -25,10 +28,12 @@ def read_json(text: str | bytes, most: int = 1 << 26, numbers_as_text: bool = Fa
         numbers_as_text: Whether numbers stay as they are written, `NaN` and those of a thousand digits too: for who judges every value by itself.
 
     Raises:
-        ForeignJsonError: It is none; it is too large or too deep; a number is too long or not finite; an object names a field twice.
+        ForeignJsonError: It is none; it is too large or too deep; a text has half a character; a number is too long or not finite; an object names a field twice.
     """
     if len(text) > most:
         raise ForeignJsonError(f"it has {len(text):,} bytes, more than {most:,}")
+    if _leaves_brackets(text):
+        raise _too_deep()
     whole, real, word = (str, str, str) if numbers_as_text else (_whole, _finite, _no_number)
     try:
         value = json.loads(text if isinstance(text, str) else text.decode("utf-8"), parse_int=whole, parse_float=real, parse_constant=word, object_pairs_hook=_object)
@@ -39,6 +44,8 @@ def read_json(text: str | bytes, most: int = 1 << 26, numbers_as_text: bool = Fa
     except ValueError as error:  # no JSON, or no UTF-8
         raise ForeignJsonError(str(error)[:200]) from None
     _require_shallow(value)
+    if "\\ud" in text.lower() if isinstance(text, str) else b"\\ud" in text.lower():
+        _require_whole_characters(value)
     return value
 
 
@@ -56,6 +63,19 @@ def read_own_json(text: str) -> Any:
         raise ForeignJsonError(str(error)[:200]) from None
 
 
+def _leaves_brackets(text: str | bytes) -> bool:
+    """Whether many brackets are left of a text of which the innermost pairs were taken away, as often as it may nest. Those in strings count as well.
+
+    It would be deeper than the parser's stack is to be tried out by others.
+    """
+    left = (text.encode("utf-8", "replace") if isinstance(text, str) else text).translate(None, _NO_BRACKETS)
+    for _ in range(DEEPEST + 1):
+        if len(left) <= _LEFT:
+            return False
+        left = left.replace(b"[]", b"").replace(b"{}", b"")
+    return len(left) > _LEFT
+
+
 def _too_deep() -> ForeignJsonError:
     return ForeignJsonError(f"it nests deeper than {DEEPEST} levels")
 
@@ -68,6 +88,13 @@ def _require_shallow(value: Any) -> None:
         level = [inner for outer in level for inner in (outer.values() if type(outer) is dict else outer) if type(inner) in (dict, list)]
     if level:
         raise _too_deep()
+
+
+def _require_whole_characters(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ForeignJsonError("it has half a character, which no text can hold") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -189,6 +189,8 @@ def test_a_hostile_exchange_info_skips_the_sensors_own_look(tmp_path: Path, api:
         ("NaN", "NaN is no number"),
         ('{"a": {"b": 1, "b": 2}}', "'b' twice"),
         (b"\xff", "utf-8"),
+        ('["\\ud800"]', "half a character"),
+        (b'{"\\uDFFF": 1}', "half a character"),
         ("{", "Expecting"),
         ("[" + "1," * 600 + "1]", "more than 1,000"),
     ],

@@ -313,7 +313,9 @@ def test_a_cache_that_inflates_without_end_is_a_lost_one(store: TableStore, obje
 
 
 @pytest.mark.parametrize(
-    "body", [DEEP, '{"a":' * 900 + "1" + "}" * 900, "9" * 10_000, "NaN", '{"key": "a", "key": "a"}', "", "[]", "null", '"x"', "\ud800"], ids=lambda body: ascii(body)[:12]
+    "body",
+    [DEEP, '{"a":' * 900 + "1" + "}" * 900, "9" * 10_000, "NaN", '{"key": "a", "key": "a"}', "", "[]", "null", '"x"', "\ud800", '{"key": "\\ud800"}'],
+    ids=lambda body: ascii(body)[:12],
 )
 def test_what_is_no_receipt_is_none(objects: LakeObjects, body: str) -> None:
     landing = Landing(objects, "binance")
