@@ -17,6 +17,7 @@ from lakehouse.model.errors import ArchiveFileError, CsvEmptyError, CsvEncodingE
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.table import UTC_TIME
+from lakehouse.model.text import plain
 
 ARCHIVE_URL = "https://s3-ap-northeast-1.amazonaws.com"
 REST_URLS: dict[MarketType, str] = {"spot": "https://api.binance.com", "linear": "https://fapi.binance.com", "inverse": "https://dapi.binance.com"}
@@ -101,15 +102,16 @@ class Binance(Exchange):
         return MarketInfo(found["base"], "USD", found["base"], 100.0 if found["base"] == "BTC" else 10.0, ends)
 
     def ask_info(self, market_type: MarketType) -> ExchangeInfo:
-        import requests  # a fifth of a second that reading files never needs
+        from lakehouse.exchanges.bounded import rest_bounds, session  # a fifth of a second that reading files never needs
 
         url = f"{self._rest_base(market_type)}/exchangeInfo"
-        answer = requests.get(url, timeout=(5, 30))  # RequestException is an OSError
+        with session(rest_bounds) as asking:
+            answer = asking.get(url, timeout=(5, 30), params={"showPermissionSets": "false"} if market_type == "spot" else {})  # its errors are OSErrors
         answer.raise_for_status()
         try:
             return read_exchange_info(market_type, answer.json()["symbols"])
         except (ValueError, KeyError, TypeError) as error:
-            raise OSError(f"{url} did not answer with an exchangeInfo: {error!r}") from error
+            raise OSError(f"{url} did not answer with an exchangeInfo: {plain(repr(error))}") from error
 
 
 class BinanceRest(RestApi):
@@ -237,12 +239,12 @@ def read_exchange_info(market_type: MarketType, entries: Any) -> ExchangeInfo:
     for entry in entries:
         symbol = entry.get("symbol") if isinstance(entry, dict) else None
         if not isinstance(symbol, str) or not symbol:
-            skipped[""] = f"an entry without a symbol: {entry!r:.100}"
+            skipped[""] = f"an entry without a symbol: {plain(repr(entry), 100)}"
             continue
         try:
             info = _info(market_type, entry)
         except ValueError as error:
-            skipped[symbol] = str(error)
+            skipped[symbol] = plain(error)
         else:
             said.setdefault(symbol, []).append(info)
     agreed = {symbol: infos[0] for symbol, infos in said.items() if all(info == infos[0] for info in infos)}

@@ -47,6 +47,15 @@ class Bounds:
     values: int | None = None
 
 
+_REST = Bounds(4 << 20, values=100_000)  # 1,500 candles are 18,000 values in 300 KB
+_REST_INFO = Bounds(24 << 20, values=1_000_000)  # a few thousand markets of some 100 values each, in up to 16 MB
+
+
+def rest_bounds(url: str) -> Bounds:
+    """The bounds of a REST answer: of the description of all markets, or of anything else, which is far smaller."""
+    return _REST_INFO if urlsplit(url).path.lower().endswith("/exchangeinfo") else _REST
+
+
 def session(bounds_of: Callable[[str], Bounds], connections: int = 16) -> requests.Session:
     """A session whose answers are held to bounds.
 
@@ -154,16 +163,17 @@ class _PacedSocket:
 _under_way = threading.local()  # the pace of the answer that this thread waits for: what reads it is made deep inside urllib3
 
 
-def _paced_response(sock: Any, *args: Any, **kwargs: Any) -> HTTPResponse:
-    return HTTPResponse(_PacedSocket(sock, _under_way.pace), *args, **kwargs)  # type: ignore[arg-type]
+class _PacedResponse(HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(_PacedSocket(sock, _under_way.pace), *args, **kwargs)  # type: ignore[arg-type]
 
 
 class _Connection(urllib3.connection.HTTPConnection):
-    response_class = staticmethod(_paced_response)
+    response_class = _PacedResponse
 
 
 class _SecureConnection(urllib3.connection.HTTPSConnection):
-    response_class = staticmethod(_paced_response)
+    response_class = _PacedResponse
 
 
 class _Pool(urllib3.HTTPConnectionPool):
