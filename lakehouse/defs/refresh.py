@@ -17,7 +17,7 @@ from lakehouse.defs.steps import api_wanted, derived_wanted, input_ledgers, is_o
 from lakehouse.exchanges.ingest import outside_life
 from lakehouse.exchanges.listing import MarketListing
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import ListingUnreachableError
+from lakehouse.model.errors import FetchError, ListingUnreachableError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
@@ -284,7 +284,7 @@ def _list_soon(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cel
             break
         try:
             found |= _listings(lake, batch)
-        except ListingUnreachableError as error:
+        except (ListingUnreachableError, FetchError) as error:
             tick.notes.append(str(error))
             alone = _one_by_one(lake, batch)
             if not any(alone.values()) and len(batch) > 1:
@@ -305,7 +305,7 @@ def _one_by_one(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Ce
     for market, of_market in wanted.items():
         try:
             found |= _listings(lake, {market: of_market})
-        except ListingUnreachableError:
+        except (ListingUnreachableError, FetchError):
             found[market] = {}
             if len(found) == 2 and not any(found.values()):
                 break

@@ -22,7 +22,16 @@ from lakehouse.exchanges.exchange import Exchange
 from lakehouse.exchanges.ingest import ingest, outside_life
 from lakehouse.exchanges.listing import MarketListing, list_market
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import ClockBehindError, InputMissingError, LakehouseError, MarketFactsMissingError, NotALakeObjectError, RestUnreachableError, UnknownExchangeError
+from lakehouse.model.errors import (
+    ClockBehindError,
+    FetchError,
+    InputMissingError,
+    LakehouseError,
+    MarketFactsMissingError,
+    NotALakeObjectError,
+    RestUnreachableError,
+    UnknownExchangeError,
+)
 from lakehouse.model.feature import Feature
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
@@ -85,8 +94,14 @@ def _by_exchange(lake: LakeServices, markets: Iterable[Market]) -> Iterator[tupl
 # --- bronze -------------------------------------------------------------------------------------------------------------
 
 
-def list_archive(lake: LakeServices, table: str, cells: Iterable[Cell]) -> dict[Market, MarketListing]:
+def list_archive(lake: LakeServices, table: str, cells: Iterable[Cell], refused: dict[Market, LakehouseError] | None = None) -> dict[Market, MarketListing]:
     """What the archives have for the markets and months of some cells.
+
+    Args:
+        lake: The lake.
+        table: Name of the bronze table.
+        cells: Which cells.
+        refused: Takes the markets that cannot be asked about, which are left out; without it they are raised.
 
     Raises:
         ListingUnreachableError: An archive does not answer.
@@ -100,12 +115,19 @@ def list_archive(lake: LakeServices, table: str, cells: Iterable[Cell]) -> dict[
     for exchange, markets in _by_exchange(lake, spans):
         client = ArchiveClient(exchange.archive_url, exchange.bucket)
 
-        def ask_for(market: Market, exchange: Exchange = exchange, client: ArchiveClient = client) -> MarketListing:
-            return list_market(client, exchange, table, market, spans[market], lake.clock())
+        def ask_for(market: Market, exchange: Exchange = exchange, client: ArchiveClient = client) -> MarketListing | None:
+            try:
+                return list_market(client, exchange, table, market, spans[market], lake.clock())
+            except FetchError as error:  # of this market's own folder
+                if refused is None:
+                    raise
+                refused[market] = error
+                return None
 
         with ThreadPoolExecutor(_LISTED_AT_ONCE) as pool:  # the time is the network's
-            listings |= zip(markets, pool.map(ask_for, markets), strict=True)
-        exchange.note_files(file.last_modified for market in markets for file in listings[market].files.values())
+            found = {market: listing for market, listing in zip(markets, pool.map(ask_for, markets), strict=True) if listing is not None}
+        listings |= found
+        exchange.note_files(file.last_modified for listing in found.values() for file in listing.files.values())
     return listings
 
 
@@ -145,7 +167,10 @@ def bronze_due(lake: LakeServices, dataset: Dataset, table: type[Table], cells: 
     """
     stored = lake.ledger(table.name)
     if table is dataset.archive:
-        due = set(archive_due(lake, dataset, cells, stored, list_archive(lake, table.name, cells)))
+        refused: dict[Market, LakehouseError] = {}
+        listings = list_archive(lake, table.name, cells, refused)
+        due = set(archive_due(lake, dataset, [cell for cell in cells if cell.own_market not in refused], stored, listings))
+        due |= {cell for cell in cells if cell.own_market in refused}  # so that they are named
     elif table is dataset.witness:
         due = set(witness_wanted(lake, dataset, cells, stored, known_markets(lake)))
     else:
@@ -184,7 +209,10 @@ def archive_cells(lake: LakeServices, dataset: Dataset, cells: list[Cell], refus
     """
     yield from ((cell, refused[cell.own_market]) for cell in cells if cell.own_market in refused)
     asked = [cell for cell in cells if cell.own_market not in refused]
-    listings = list_archive(lake, dataset.archive.name, asked)
+    unlisted: dict[Market, LakehouseError] = {}
+    listings = list_archive(lake, dataset.archive.name, asked, unlisted)
+    yield from ((cell, unlisted[cell.own_market]) for cell in asked if cell.own_market in unlisted)
+    asked = [cell for cell in asked if cell.own_market not in unlisted]
     stored = lake.ledger(dataset.archive.name)
     due = archive_due(lake, dataset, asked, stored, listings)
     facts, waiting = known_markets(lake), set(due)

@@ -32,7 +32,7 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
-from lakehouse.model.errors import FetchError, ListingUnreachableError
+from lakehouse.model.errors import FetchError, ListingBoundsError, ListingUnreachableError
 from lakehouse.model.text import plain
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ class ArchiveClient:
             after: Keys up to and including this one are skipped.
 
         Raises:
-            ListingUnreachableError: The endpoint does not answer, not with a listing, or with one that has no end.
+            ListingUnreachableError: The endpoint does not answer, or not with a listing.
+            ListingBoundsError: It answers with one that has no end, or so slowly that it might as well have none.
         """
         for page in self._pages(f"{prefix.rstrip('/')}/", after):
             yield from page.objects
@@ -114,7 +115,7 @@ class ArchiveClient:
         """Names of the folders directly below a prefix.
 
         Raises:
-            ListingUnreachableError: As `objects`.
+            ListingUnreachableError, ListingBoundsError: As `objects`.
         """
         found = [folder for page in self._pages(f"{prefix.rstrip('/')}/", delimiter="/") for folder in page.folders]
         return [path.rstrip("/").rsplit("/", 1)[-1] for path in found]
@@ -133,17 +134,18 @@ class ArchiveClient:
             count += len(page.objects) + len(page.folders)
             last = max([*(listed.key for listed in page.objects), *page.folders], default="")
             if last <= after or (delimiter and page.token in ("", token)):
-                raise ListingUnreachableError(self.url, prefix, f"it says that more follows {plain(last) or 'nothing'}, and does not go on from there")
+                raise ListingBoundsError(self.url, prefix, f"for it says that more follows {plain(last) or 'nothing'}, and does not go on from there")
             if count > _MOST_KEYS or time.monotonic() > until:
                 break
             after, token = last, page.token if delimiter else ""
-        raise ListingUnreachableError(self.url, prefix, f"it goes on beyond {count:,} keys, {_MOST_PAGES} pages or {_LISTING_SECONDS:.0f} s, which no folder of a market does")
+        raise ListingBoundsError(self.url, prefix, f"with more than {_MOST_KEYS:,} keys, {_MOST_PAGES} pages or {_LISTING_SECONDS:.0f} s")
 
     def _page(self, prefix: str, url: str) -> "_Page":
         """One answer of a listing, whatever its keys look like.
 
         Raises:
             ListingUnreachableError: Nothing is answered, or no listing, which is quoted then.
+            ListingBoundsError: More than a page, or too slowly.
         """
         answer = self._ask(prefix, url)
         try:
@@ -162,7 +164,9 @@ class ArchiveClient:
                     return answer.content
                 why, is_final = f"HTTP {answer.status_code}, {plain(answer.content[:200].decode('utf-8', 'replace'))}", answer.status_code < 500 and answer.status_code != 429
             except OSError as error:  # as every error of the session is
-                why, is_final = str(error), beyond_bounds(error)
+                if beyond_bounds(error):
+                    raise ListingBoundsError(self.url, prefix, f"for {error}") from error
+                why, is_final = str(error), False
             if pause is None or is_final:
                 break
             time.sleep(pause)

@@ -301,7 +301,8 @@ class RestClient:
             value = getattr(exchange, call.method)(dict(call.params))
         except (ccxt.BaseError, OSError, ValueError) as error:
             said = _root(error)
-            if beyond_bounds(error):
+            if beyond_bounds(error):  # four times as much would be no better
+                self._is_up = False
                 raise self._unreachable(plain(said)) from error
         if exchange.heard is None:
             return _Reply(None, {}, None, said, is_json=False)

@@ -1,6 +1,7 @@
 """Archive zips, opened with care: one CSV, stored or deflated, by the directory's own word and no larger than that says."""
 
 import io
+import struct
 import zipfile
 import zlib
 
@@ -15,8 +16,8 @@ _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # no published file has a
 _MOST_MEMBERS, _MOST_DIRECTORY = 16, 1 << 16  # a CSV, and what a Mac leaves beside it
 _LEAST_MEMBER, _END, _COMMENT = 30, 22, 1 << 16  # bytes of a member's own header, of the end of the directory, and of a comment behind that
 _ENCRYPTED, _UTF8_NAME = 0x1 | 0x40 | 0x2000, 0x800  # flags of a member: the content, or the directory; and that its name is UTF-8
-# What `zipfile` and the decompressor raise on bytes that are no sound zip; ValueError stands for offsets and names that make no sense.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, IsalError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+# What `zipfile` and the decompressor raise on bytes that are no sound zip; ValueError stands for offsets and names that make no sense, IndexError for a name that is empty.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, IsalError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, OverflowError, IndexError, struct.error)
 
 
 def extract_csv(key: str, body: bytes, cap: int = INFLATED_CAP) -> bytes:

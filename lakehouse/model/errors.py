@@ -309,6 +309,13 @@ class NotTheFileError(FetchError):
         super().__init__(key, f"expected {expected}, what came has {len(found):,} bytes, {began}; something between here and the archive may have answered in its place")
 
 
+class ListingBoundsError(FetchError):
+    """A listing of one folder that goes beyond what any such folder has, or comes too slowly; it says nothing of the others."""
+
+    def __init__(self, url: str, prefix: str, why: str) -> None:
+        super().__init__(prefix, f"its listing at {url} goes beyond its bounds, {why}")
+
+
 class OtherVersionError(FetchError):
     """A file of which no version is served that is newer than what was fetched before, though the archive lists one; what is stored of it stays."""
 
