@@ -21,7 +21,7 @@ from benchmarks.bronze import MARKET, months
 from lakehouse.datasets.candle import CandleArchive, doubt
 from lakehouse.exchanges.archive import ArchiveClient, Batch
 from lakehouse.exchanges.binance import Binance
-from lakehouse.exchanges.reader import extract_csv
+from lakehouse.exchanges.zips import extract_csv
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.table import UTC_TIME

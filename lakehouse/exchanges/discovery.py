@@ -116,7 +116,7 @@ def _all_files(client: ArchiveClient, exchange: Exchange, table: str, market: Ma
     if not found.files:
         folder = exchange.archive_prefix(table, market, "daily").split(f"/{market.symbol}/")[0] + "/"
         similar: list[str] = []
-        with contextlib.suppress(ListingUnreachableError):  # a hint, and no reason to fail the markets that are known
+        with contextlib.suppress(ListingUnreachableError, FetchError):  # a hint, and no reason to fail the markets that are known
             names = [name for name in client.folders(folder) if not symbol_fault(name)]
             similar = difflib.get_close_matches(market.symbol.upper(), names, 3)
         raise UnknownMarketError(market.key, folder, [Market(market.exchange, market.market_type, symbol).key for symbol in similar])

@@ -2,49 +2,39 @@
 
 import contextlib
 import hashlib
-import io
-import lzma
 import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
-from isal import isal_zlib
-from isal.igzip_lib import IsalError
 
-from lakehouse.exchanges.archive import Answer, ArchiveClient, Batch, Listed
+from lakehouse.exchanges.archive import MOST_CHECKSUM, MOST_ZIPPED, Answer, ArchiveClient, Batch, Listed
 from lakehouse.exchanges.exchange import Exchange, period_range
 from lakehouse.exchanges.listing import MarketListing, version_state
+from lakehouse.exchanges.zips import extract_csv
 from lakehouse.model.errors import (
     ArchiveFileError,
     ChecksumFormatError,
     ChecksumMismatchError,
     ChecksumMissingError,
     ChecksumNameError,
+    CsvTooLongError,
+    ListedTooLargeError,
     NotInLandingError,
     NotTheFileError,
     OtherVersionError,
     RowsOutsidePeriodError,
-    ZipDamagedError,
-    ZipMemberNameError,
-    ZipMembersError,
-    ZipTooLargeError,
 )
 from lakehouse.model.result import Problem
 from lakehouse.model.table import UTC_TIME
 from lakehouse.storage.landing import Landing, Outcome, Receipt
 
-INFLATED_CAP = 1 << 30  # far above any published month of candles, far below what hurts
-# What `zipfile` and its decompressors raise on bytes that are no sound zip; ValueError stands for offsets and names that make no sense, IndexError for a name that is empty.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, IsalError, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, OverflowError, IndexError, struct.error)
+MOST_LINES = 200_000
+"""Lines of a file: a month of minutes has 44,640, each perhaps twice; tables of ticks would need a bound of their own."""
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")  # with a member, and without one
 _UNTOLD = "untold"  # in place of an ETag that did not come with an answer: no listed version has it
-_UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8
-_CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S(?:.*\S)?)\s*")
+_CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S.*)")  # of text that ends in no space: so it takes one pass, whatever the text
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +140,10 @@ class ArchiveReader:
 
     def prefetch(self, wanted: Iterable[tuple[MarketListing, str]]) -> None:
         """Start to fetch all files that landing does not have, in one batch."""
-        keys = []
+        keys: list[Listed] = []
         for listing, period in wanted:
-            if self.receipt(listing, period) is None and self._batch_with(listing.files[period].key) is None:
-                keys += _keys(listing, period)
+            if self.receipt(listing, period) is None and self._batch_with(listing.files[period].key) is None and _too_large(listing, period) is None:
+                keys += _listed(listing, period)
         if keys:
             self._fetch(keys)
 
@@ -175,10 +165,10 @@ class ArchiveReader:
         body = self._landing.body(receipt)
         return self._open(listing, period, receipt, body) if body is not None else self._admit(listing, period)
 
-    def _fetch(self, keys: list[str], by_http: bool = False) -> Batch:
+    def _fetch(self, files: list[Listed], by_http: bool = False) -> Batch:
         if self._offline:
-            raise NotInLandingError(keys[0], "landing does not have the bytes that were published")
-        self._batches.append(self._stack.enter_context(Batch(self._client, keys, by_http)))
+            raise NotInLandingError(files[0].key, "landing does not have the bytes that were published")
+        self._batches.append(self._stack.enter_context(Batch(self._client, [file.key for file in files], by_http, {file.key: file.size for file in files})))
         return self._batches[-1]
 
     def _batch_with(self, key: str) -> Batch | None:
@@ -186,13 +176,15 @@ class ArchiveReader:
 
     def _admit(self, listing: MarketListing, period: str) -> ArchiveRows:
         file, checksum = listing.files[period], listing.checksums.get(period)
-        batch = self._batch_with(file.key) or self._fetch(_keys(listing, period))
+        if (too_large := _too_large(listing, period)) is not None and not self._offline:
+            raise ListedTooLargeError(file.key, *too_large)
+        batch = self._batch_with(file.key) or self._fetch(_listed(listing, period))
         answer = batch.wait(file.key)
         beside = batch.wait(checksum.key) if checksum else Answer(b"", "")
         published, sha256 = beside.body.decode("utf-8", "replace"), hashlib.sha256(answer.body).hexdigest()
         vouched = answer.etag is None and checksum is not None and _vouches(checksum, beside, file, answer.body, sha256)
         if answer.etag is None and not vouched and not _is_listed(file, answer):
-            answer = self._fetch([file.key], by_http=True).wait(file.key)  # once more, by the way that tells which version it is
+            answer = self._fetch([file], by_http=True).wait(file.key)  # once more, by the way that tells which version it is
             sha256 = hashlib.sha256(answer.body).hexdigest()
         is_listed = vouched or _is_listed(file, answer)
         _require_file(file, answer, is_listed, answer.body.startswith(_ZIP_BEGINS) or published.lower().startswith(sha256), "a zip")
@@ -200,7 +192,7 @@ class ArchiveReader:
         of_checksum = None
         if checksum:
             is_its = _is_listed(checksum, beside)
-            _require_file(checksum, beside, is_its, _CHECKSUM_LINE.fullmatch(published) is not None, "a line of digest and name")
+            _require_file(checksum, beside, is_its, _checksum(published) is not None, "a line of digest and name")
             of_checksum = checksum.etag if is_its else beside.etag or _UNTOLD
         state = version_state(etag, len(answer.body), of_checksum)
         modified = file.last_modified if is_listed else answer.last_modified or file.last_modified
@@ -238,7 +230,10 @@ class ArchiveReader:
 
     def _open(self, listing: MarketListing, period: str, receipt: Receipt, body: bytes) -> ArchiveRows:
         key = receipt.key
-        frame = self._exchange.parse(self._table, listing.market, key, extract_csv(key, body))
+        csv = extract_csv(key, body)
+        if (count := csv.count(b"\n")) > MOST_LINES:  # before they are rows, which are larger
+            raise CsvTooLongError(key, count, MOST_LINES)
+        frame = self._exchange.parse(self._table, listing.market, key, csv)
         check_period(key, period, frame)
         repeated = frame.height - frame.n_unique() if frame["open_time"].n_unique() < frame.height else 0
         if repeated:
@@ -258,10 +253,22 @@ def source_of(period: str) -> str:
     return "monthly" if len(period) == 7 else "daily"
 
 
-def _keys(listing: MarketListing, period: str) -> list[str]:
+def _listed(listing: MarketListing, period: str) -> list[Listed]:
     """What is fetched for a file: its zip, and its CHECKSUM where one is published."""
     checksum = listing.checksums.get(period)
-    return [listing.files[period].key] + ([checksum.key] if checksum else [])
+    return [listing.files[period]] + ([checksum] if checksum else [])
+
+
+def _too_large(listing: MarketListing, period: str) -> tuple[str, int, int] | None:
+    """Name, size and bound of what is not even asked for, by the size it is listed with."""
+    found = [(listed, MOST_CHECKSUM if listed is listing.checksums.get(period) else MOST_ZIPPED) for listed in _listed(listing, period)]
+    return next(((listed.key.rsplit("/", 1)[-1], listed.size, most) for listed, most in found if listed.size > most), None)
+
+
+def _checksum(text: str) -> tuple[str, str] | None:
+    """Digest and name that a CHECKSUM states; None if it is none."""
+    found = _CHECKSUM_LINE.fullmatch(text.rstrip())
+    return (found[1].lower(), found[2]) if found else None
 
 
 def _is_listed(listed: Listed, answer: Answer) -> bool:
@@ -271,8 +278,8 @@ def _is_listed(listed: Listed, answer: Answer) -> bool:
 
 def _vouches(checksum: Listed, beside: Answer, file: Listed, body: bytes, sha256: str) -> bool:
     """Whether a CHECKSUM proves that bytes are those of the listed zip: it is the listed one itself, no older than the zip, and names their hash."""
-    found = _CHECKSUM_LINE.fullmatch(beside.body.decode("utf-8", "replace"))
-    names = found is not None and found[1].lower() == sha256 and len(body) == file.size
+    found = _checksum(beside.body.decode("utf-8", "replace"))
+    names = found is not None and found[0] == sha256 and len(body) == file.size
     return names and beside.etag == checksum.etag and checksum.last_modified >= file.last_modified
 
 
@@ -314,72 +321,15 @@ def verify_checksum(key: str, published: str | None, sha256: str) -> None:
     """
     if published is None:
         raise ChecksumMissingError(key)
-    found = _CHECKSUM_LINE.fullmatch(published)
+    found = _checksum(published)
     if found is None:
         raise ChecksumFormatError(key, published)
+    digest, names = found
     name = key.rsplit("/", 1)[-1]
-    if found[2] != name:
-        raise ChecksumNameError(key, name, found[2])
-    if found[1].lower() != sha256:
-        raise ChecksumMismatchError(key, found[1].lower(), sha256)
-
-
-def extract_csv(key: str, body: bytes, cap: int = INFLATED_CAP) -> bytes:
-    """The one CSV of an archive zip, its CRC checked.
-
-    Raises:
-        ZipDamagedError: The zip does not open, does not inflate or fails its CRC.
-        ZipMembersError: Not exactly one CSV beside resource forks.
-        ZipMemberNameError: The member is a path or another file's.
-        ZipTooLargeError: It inflates beyond `cap`.
-    """
-    expected = key.rsplit("/", 1)[-1].removesuffix(".zip") + ".csv"
-    try:
-        with zipfile.ZipFile(io.BytesIO(body)) as archive:
-            members = [(_name(info), info) for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
-            for name, _ in members:
-                if "/" in name or "\\" in name or name.startswith(".."):
-                    raise ZipMemberNameError(key, expected, name)
-            tables = [(name, info) for name, info in members if name.lower().endswith(".csv")]
-            if len(tables) != 1:
-                raise ZipMembersError(key, [name for name, _ in members])
-            ((name, member),) = tables
-            if name != expected:
-                raise ZipMemberNameError(key, expected, name)
-            if member.file_size > cap:
-                raise ZipTooLargeError(key, cap)
-            return _inflate(archive, member, body)
-    except _DAMAGE as error:  # type: ignore[misc]  # its stub says an instance
-        raise ZipDamagedError(key, str(error)) from None
-
-
-def _name(member: zipfile.ZipInfo) -> str:
-    """A member's name. Info-ZIP writes UTF-8 and leaves the flag that says so clear; `zipfile` takes it for code page 437 then."""
-    name = member.orig_filename  # whole: `filename` ends at a NUL
-    if member.flag_bits & _UTF8_NAME:
-        return name
-    try:
-        return name.encode("cp437").decode()
-    except UnicodeError:
-        return name
-
-
-def _inflate(archive: zipfile.ZipFile, member: zipfile.ZipInfo, body: bytes) -> bytes:
-    """A member's bytes, in half the time `zipfile` takes to inflate them; it still checks the member's own header, and reads what is not deflated."""
-    with archive.open(member) as opened:
-        if member.compress_type != zipfile.ZIP_DEFLATED:
-            return opened.read()
-    name_and_extra = member.header_offset + 26
-    start = name_and_extra + 4 + sum(int.from_bytes(body[at : at + 2], "little") for at in (name_and_extra, name_and_extra + 2))
-    inflater = isal_zlib.decompressobj(-zlib.MAX_WBITS)
-    csv: bytes = inflater.decompress(memoryview(body)[start : start + member.compress_size], member.file_size + 1)
-    if len(csv) > member.file_size:
-        raise zipfile.BadZipFile(f"it inflates to more than the {member.file_size} bytes that the directory says")
-    if not inflater.eof:
-        raise EOFError("its data ends too early")
-    if isal_zlib.crc32(csv) != member.CRC:
-        raise zipfile.BadZipFile("its CRC-32 is wrong")
-    return csv
+    if names != name:
+        raise ChecksumNameError(key, name, names)
+    if digest != sha256:
+        raise ChecksumMismatchError(key, digest, sha256)
 
 
 def check_period(key: str, period: str, frame: pl.DataFrame) -> None:

@@ -23,6 +23,7 @@ from lakehouse.model.foreign_json import read_json
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked
+from lakehouse.model.text import plain
 from lakehouse.model.timerange import TimeRange
 
 CLOCK_SECONDS = 600.0
@@ -38,6 +39,7 @@ _BACK_OFF = {429: 60.0, 418: 120.0}  # seconds, where no Retry-After says it
 _NO_TIME = datetime(2100, 1, 1, tzinfo=UTC)  # no server's clock is there; this machine's cannot judge it, for it may be as wrong
 _FAR_AHEAD = timedelta(days=366)  # of the server's time, where no candle opens
 _SAID = 200  # characters of what came instead of an answer
+_PAGE_SAID = 4_000  # of a web page, its tags included: to search all of a large one for pairs of tags takes the square of its length
 
 _log = logging.getLogger(__name__)
 
@@ -237,7 +239,7 @@ class RestClient:
         try:
             return read(answer)
         except (ArchiveFileError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            raise self._unreachable(f"{call.method} was answered with something else ({error})") from error
+            raise self._unreachable(f"{call.method} was answered with something else ({plain(error)})") from error
 
     def _ask(self, call: RestCall, market: Market | None) -> Any:
         """The answer to a request, after as many tries as make sense."""
@@ -289,6 +291,8 @@ class RestClient:
     def _send(self, call: RestCall) -> _Reply:
         import ccxt  # half a second, for those who ask only
 
+        from lakehouse.exchanges.bounded import beyond_bounds
+
         if not hasattr(self._local, "ccxt"):
             self._local.ccxt = _connect(self.api)
         exchange = self._local.ccxt
@@ -298,6 +302,9 @@ class RestClient:
             getattr(exchange, call.method)(dict(call.params))
         except (ccxt.BaseError, OSError, ValueError) as error:
             said = _root(error)
+            if beyond_bounds(error):  # four times as much would be no better
+                self._is_up = False
+                raise self._unreachable(plain(said)) from error
         if exchange.heard is None:
             return _Reply(None, {}, None, said, is_json=False)
         status, headers, body = exchange.heard
@@ -422,11 +429,11 @@ def _one_per_key(rows: pl.DataFrame) -> tuple[pl.DataFrame, tuple[datetime, ...]
 def _told(reply: _Reply) -> str:
     """What came instead of an answer, for people."""
     if reply.status is None:
-        return f"no answer, {reply.said[:_SAID]}"
+        return f"no answer, {plain(reply.said, _SAID)}"
     if reply.is_json or not reply.said.startswith("<"):
-        return f"HTTP {reply.status}, {reply.said[:_SAID]}"
-    words = " ".join(re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", reply.said, flags=re.DOTALL | re.IGNORECASE).split())
-    return f"HTTP {reply.status} with a web page in place of JSON ({words[:_SAID]!r}): something between here and the API answers for it"
+        return f"HTTP {reply.status}, {plain(reply.said, _SAID)}"
+    words = " ".join(re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", reply.said[:_PAGE_SAID], flags=re.DOTALL | re.IGNORECASE).split())
+    return f"HTTP {reply.status} with a web page in place of JSON ({plain(words, _SAID)!r}): something between here and the API answers for it"
 
 
 def _root(error: BaseException) -> str:
@@ -439,6 +446,8 @@ def _root(error: BaseException) -> str:
 def _connect(api: RestApi) -> Any:
     """A ccxt object that keeps status, headers and body of its last answer in `heard`."""
     import ccxt
+
+    from lakehouse.exchanges.bounded import rest_bounds, session
 
     base: Any = getattr(ccxt, api.exchange)
 
@@ -453,4 +462,6 @@ def _connect(api: RestApi) -> Any:
             """Leave the body alone: it is read once, and guarded, by whoever asked."""
 
     # The budget is kept here, for all threads; proxies are taken from where requests and the archive's clients take them.
-    return Listening({"enableRateLimit": False, "timeout": _TIMEOUT_MS, "requests_trust_env": True, "urls": {"api": dict(api.ccxt_urls)}})
+    made = Listening({"enableRateLimit": False, "timeout": _TIMEOUT_MS, "requests_trust_env": True, "urls": {"api": dict(api.ccxt_urls)}})
+    made.session = session(rest_bounds, connections=1)
+    return made

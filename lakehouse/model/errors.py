@@ -7,9 +7,17 @@ side, fifty messages stay in one voice, and who adds one sees its nearest kin.
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from lakehouse.model.text import plain, plain_message
+
 
 class LakehouseError(Exception):
-    """Anything this project refuses, with a message a user can act on."""
+    """Anything this project refuses, with a message a user can act on.
+
+    Whatever a class puts into its message, no control character leaves it; what is foreign and may be long is made `plain` by the class, which knows it.
+    """
+
+    def __init__(self, message: object = "", *rest: object) -> None:
+        super().__init__(plain_message(message), *rest)
 
 
 # --- wrong use ----------------------------------------------------------------------------------------------------------
@@ -250,7 +258,8 @@ class StoreError(LakehouseError):
     everywhere = False
 
     def __init__(self, doing: str, uri: str, why: str, remedy: str = "") -> None:
-        super().__init__(f"{doing} {uri} failed: {why}. {remedy}{' ' if remedy else ''}What is stored stays; run the same again.")
+        why = plain(why, 500)
+        super().__init__(f"{doing} {plain(uri, 400)} failed: {why}. {remedy}{' ' if remedy else ''}What is stored stays; run the same again.")
         self.why, self.remedy = why, remedy
 
 
@@ -301,7 +310,7 @@ class CatalogError(LakehouseError):
     """A catalog that refuses something, or a name it would."""
 
     def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"The catalog does not take {what}: {why}. What was registered before is right; the next sync does the rest.")
+        super().__init__(f"The catalog does not take {plain(what)}: {plain(why, 500)}. What was registered before is right; the next sync does the rest.")
 
 
 class ColumnChangeError(LakehouseError):
@@ -318,14 +327,16 @@ class ListingUnreachableError(LakehouseError):
     """An archive whose listing does not answer."""
 
     def __init__(self, url: str, prefix: str, why: str) -> None:
-        super().__init__(f"The archive listing of {prefix} at {url} does not answer: {why}. Check the network and LAKEHOUSE_BINANCE_ARCHIVE_URL, then run the same again.")
+        super().__init__(
+            f"The archive listing of {plain(prefix)} at {url} does not answer: {plain(why, 500)}. Check the network and LAKEHOUSE_BINANCE_ARCHIVE_URL, then run the same again."
+        )
 
 
 class FetchError(LakehouseError):
     """A file that could not be fetched; worth trying again."""
 
     def __init__(self, key: str, why: str) -> None:
-        super().__init__(f"{key} could not be fetched: {why}. What had been built stays; run the same build again.")
+        super().__init__(f"{plain(key, 400)} could not be fetched: {plain(why, 500)}. What had been built stays; run the same build again.")
         self.key = key
 
 
@@ -335,6 +346,13 @@ class NotTheFileError(FetchError):
     def __init__(self, key: str, expected: str, found: bytes) -> None:
         began = f"beginning {found[:80].decode('utf-8', 'replace')!r}" if found else "an empty answer"
         super().__init__(key, f"expected {expected}, what came has {len(found):,} bytes, {began}; something between here and the archive may have answered in its place")
+
+
+class ListingBoundsError(FetchError):
+    """A listing of one folder that goes beyond what any such folder has, or comes too slowly; it says nothing of the others."""
+
+    def __init__(self, url: str, prefix: str, why: str) -> None:
+        super().__init__(prefix, f"its listing at {url} goes beyond its bounds, {why}")
 
 
 class OtherVersionError(FetchError):
@@ -353,7 +371,7 @@ class RestUnreachableError(LakehouseError):
     """
 
     def __init__(self, url: str, why: str, do: str) -> None:
-        super().__init__(f"The REST API at {url} does not answer as expected: {why}. {do}")
+        super().__init__(f"The REST API at {url} does not answer as expected: {plain(why, 500)}. {do}")
         self.url = url
         self.why = why
 
@@ -410,7 +428,7 @@ class RestQuestionError(LakehouseError):
 
     def __init__(self, url: str, subject: str, code: int, said: str) -> None:
         super().__init__(
-            f"The REST API at {url} refuses what it was asked about {subject}: error {code}, {said[:200] or 'without a word'}. "
+            f"The REST API at {url} refuses what it was asked about {subject}: error {plain(code, 40)}, {plain(said) or 'without a word'}. "
             "It answers other questions; this one is asked again later. If the error stays, look the code up in the API's documentation, and check the symbol."
         )
         self.url, self.subject, self.code = url, subject, code
@@ -452,7 +470,7 @@ class ChecksumFormatError(ArchiveFileError):
     outcome = "mismatch"
 
     def __init__(self, key: str, found: str) -> None:
-        super().__init__(key, f"its CHECKSUM should read '<64 hex digits>  <file name>', found {found[:100]!r}.")
+        super().__init__(key, f"its CHECKSUM should read '<64 hex digits>  <file name>', found {plain(repr(found[:100]))}.")
 
 
 class ChecksumNameError(ArchiveFileError):
@@ -461,7 +479,7 @@ class ChecksumNameError(ArchiveFileError):
     outcome = "mismatch"
 
     def __init__(self, key: str, expected: str, found: str) -> None:
-        super().__init__(key, f"its CHECKSUM is of another file: expected {expected}, found {found}.")
+        super().__init__(key, f"its CHECKSUM is of another file: expected {expected}, found {plain(found)}.")
 
 
 class ChecksumMismatchError(ArchiveFileError):
@@ -477,21 +495,21 @@ class ZipDamagedError(ArchiveFileError):
     """A zip that does not open or fails its CRC."""
 
     def __init__(self, key: str, why: str) -> None:
-        super().__init__(key, f"the zip is damaged: {why}.")
+        super().__init__(key, f"the zip is damaged: {plain(why)}.")
 
 
 class ZipMembersError(ArchiveFileError):
     """A zip that does not hold exactly one CSV."""
 
     def __init__(self, key: str, found: Iterable[str]) -> None:
-        super().__init__(key, f"expected exactly one CSV member, found {sorted(found)}.")
+        super().__init__(key, f"expected exactly one CSV member, found {plain(sorted(plain(name) for name in found), 500)}.")
 
 
 class ZipMemberNameError(ArchiveFileError):
     """A member whose name is a path or belongs to another file."""
 
     def __init__(self, key: str, expected: str, found: str) -> None:
-        super().__init__(key, f"expected the member {expected}, found {found!r}.")
+        super().__init__(key, f"expected the member {expected}, found {plain(repr(found[:200]))}.")
 
 
 class ZipTooLargeError(ArchiveFileError):
@@ -499,6 +517,20 @@ class ZipTooLargeError(ArchiveFileError):
 
     def __init__(self, key: str, cap: int) -> None:
         super().__init__(key, f"its member inflates to more than the cap of {cap:,} bytes.")
+
+
+class ListedTooLargeError(ArchiveFileError):
+    """A file that is listed with more bytes than its kind can have; it is not asked for."""
+
+    def __init__(self, key: str, name: str, size: int, most: int) -> None:
+        super().__init__(key, f"{name} is listed with {size:,} bytes, where {most:,} are the most that such a file can have. It was not fetched.")
+
+
+class CsvTooLongError(ArchiveFileError):
+    """A CSV with more lines than its period can have."""
+
+    def __init__(self, key: str, count: int, most: int) -> None:
+        super().__init__(key, f"the CSV has {count:,} lines, where {most:,} are the most that such a file can have.")
 
 
 class CsvEncodingError(ArchiveFileError):
@@ -512,14 +544,14 @@ class CsvHeaderError(ArchiveFileError):
     """A first line that is neither data nor the known header."""
 
     def __init__(self, key: str, expected: Iterable[str], found: str) -> None:
-        super().__init__(key, f"the first line is neither data nor the known header. Expected {','.join(expected)}; found {found[:200]!r}.")
+        super().__init__(key, f"the first line is neither data nor the known header. Expected {','.join(expected)}; found {plain(repr(found[:200]))}.")
 
 
 class CsvParseError(ArchiveFileError):
     """Lines that do not parse as the declared columns."""
 
     def __init__(self, key: str, why: str) -> None:
-        super().__init__(key, f"the CSV does not parse: {why}.")
+        super().__init__(key, f"the CSV does not parse: {plain(why, 500)}.")
 
 
 class CsvEmptyError(ArchiveFileError):
@@ -562,7 +594,7 @@ class CellUnreadableError(CellError):
     """A cell with values that a library could not handle; `place` is the file they stand in, or the cell itself."""
 
     def __init__(self, cell: str, place: str, error: BaseException) -> None:
-        said = str(error).strip().split("\n", 1)[0]
+        said = plain(str(error)[:1000].strip().split("\n", 1)[0], 500)
         super().__init__(f"{cell}: what {place} holds could not be handled ({type(error).__name__}: {said}). Nothing was written of this cell; others go on. Please report it.")
 
 

@@ -19,13 +19,15 @@ MOST_DIGITS = 64
 """Digits of a number: no price, instant or count has half as many, and Python's own limits are elsewhere."""
 
 
-def read_json(text: str | bytes, most: int = 1 << 26, numbers_as_text: bool = False) -> Any:
+def read_json(text: str | bytes, most: int = 1 << 26, numbers_as_text: bool = False, half_characters: bool = False) -> Any:
     """Read JSON that others wrote.
 
     Args:
         text: The whole of it; bytes are UTF-8.
         most: Bytes or characters that it may have.
         numbers_as_text: Whether numbers stay as they are written, `NaN` and those of a thousand digits too: for who judges every value by itself.
+
+        half_characters: Whether a text may have half a character: for who judges every text by itself.
 
     Raises:
         ForeignJsonError: It is none; it is too large or too deep; a text has half a character; a number is too long or not finite; an object names a field twice.
@@ -44,7 +46,7 @@ def read_json(text: str | bytes, most: int = 1 << 26, numbers_as_text: bool = Fa
     except ValueError as error:  # no JSON, or no UTF-8
         raise ForeignJsonError(str(error)[:200]) from None
     _require_shallow(value)
-    if "\\ud" in text.lower() if isinstance(text, str) else b"\\ud" in text.lower():
+    if not half_characters and ("\\ud" in text.lower() if isinstance(text, str) else b"\\ud" in text.lower()):
         _require_whole_characters(value)
     return value
 

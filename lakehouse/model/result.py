@@ -9,12 +9,14 @@ from typing import Any, Literal, TypeVar, get_args
 
 import polars as pl
 
+from lakehouse.model.text import plain
 from lakehouse.model.timerange import TimeRange
 
 GapClass = Literal["not_listed", "halt", "conflict", "absent"]
 ToldClass = Literal["not_listed", "halt", "conflict", "pending", "unproven"]  # what a reader is told by a clock: see `transform.gaps.told`
 Evidence = Literal["contradicted", "unconfirmed", "totals", "rows_daily", "rows_api"]  # worst first
 AskedOutcome = Literal["rows", "empty", "unknown", "refused", "short", "unreachable"]
+_MOST_SAID = 2_000
 NONE = "none"  # the version of an input that is legally absent
 
 
@@ -126,6 +128,10 @@ class Problem:
     detail: str
     healed_by: str = ""
     day: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("subject", "kind", "detail", "healed_by", "day"):  # they go into footers, metadata and terminals, whoever wrote them
+            object.__setattr__(self, name, plain(getattr(self, name), _MOST_SAID))
 
 
 @dataclass(frozen=True, slots=True)

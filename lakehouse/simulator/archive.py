@@ -190,17 +190,17 @@ class Archive:
         return self._checksums.get((item.key, variant), digest)
 
     def _real_checksum(self, source: RealFile, variant: Variant) -> bytes:
-        text = source.path.read_bytes()
+        text = source.read()
         twin = self._real.get(zip_key(source.key))
         if "stale_checksum" in variant:
             return sha256(b"previous version of " + text).hexdigest().encode() + text[64:]
         if "damaged_zip" in variant and twin is not None:
-            return sha256(damaged_zip(twin.path.read_bytes())).hexdigest().encode() + text[64:]
+            return sha256(damaged_zip(twin.read())).hexdigest().encode() + text[64:]
         return text
 
     def _zip(self, key: str, source: KlineFile | RealFile, variant: Variant) -> bytes:
         if isinstance(source, RealFile):
-            body = source.path.read_bytes()
+            body = source.read()
         else:
             file, changes = source, tuple(fault for fault in variant if fault != "damaged_zip")
             body = self._zips.get((key, changes), lambda: _generate(file, changes))

@@ -1,5 +1,6 @@
 """A folder of real files, arranged by archive key, served in place of generated ones."""
 
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from decimal import Decimal
 from hashlib import md5
 from pathlib import Path
 
+from lakehouse.model.errors import UsageError
 from lakehouse.model.market import MarketType, symbol_fault
 from lakehouse.simulator.markets import ARCHIVE_PATHS, SimulatedMarket
 
@@ -34,12 +36,33 @@ class RealFile:
     size: int
     modified: datetime
 
+    def read(self) -> bytes:
+        """Its bytes, if it still lies where it did.
+
+        Raises:
+            LinkedFileError: A link stands in its place, or in that of a folder above.
+        """
+        if self.path.resolve() != self.path:
+            raise LinkedFileError(self.path)
+        return self.path.read_bytes()
+
+
+class LinkedFileError(UsageError):
+    """A link in a folder that is served: what it leads to is not in the folder, and whoever may write there would publish any file of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is a link, and a folder of files is served without any. Put the file itself there, or leave it out.")
+
 
 class RealFiles:
-    """The folder as it was when the exchange was set up."""
+    """The folder as it was when the exchange was set up.
+
+    Raises:
+        LinkedFileError: It has a link.
+    """
 
     def __init__(self, root: Path | None) -> None:
-        found = {} if root is None else {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+        found = {} if root is None else dict(_files(root.resolve()))
         self._files = {key: _real_file(key, found[key]) for key in sorted(found) if key.startswith("data/")}
         self._keys = list(self._files)
         self._etags: dict[str, str] = {}
@@ -59,7 +82,7 @@ class RealFiles:
     def etag(self, file: RealFile) -> str:
         """md5 of the bytes, as of an object uploaded in one part; read once."""
         if file.key not in self._etags:
-            self._etags[file.key] = md5(file.path.read_bytes(), usedforsecurity=False).hexdigest()
+            self._etags[file.key] = md5(file.read(), usedforsecurity=False).hexdigest()
         return self._etags[file.key]
 
     def covers_klines(self, market_type: MarketType, symbol: str) -> bool:
@@ -87,6 +110,15 @@ def _instant(year: int, month: int, day: int) -> datetime | None:
         return datetime(year, month, day, tzinfo=UTC)
     except ValueError:
         return None
+
+
+def _files(root: Path) -> Iterator[tuple[str, Path]]:
+    for folder, folders, names in os.walk(root):
+        for path in (Path(folder, name) for name in (*folders, *names)):
+            if path.is_symlink():
+                raise LinkedFileError(path)
+            if path.is_file():
+                yield path.relative_to(root).as_posix(), path
 
 
 def _real_file(key: str, path: Path) -> RealFile:

@@ -1,8 +1,10 @@
 """The transport: whole listings, identical bytes by two ways, and one failed file that is one failed file."""
 
 import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -193,19 +195,71 @@ def test_staged_files_go_with_their_batch(staging: Path, folder: ArchiveFolder, 
     with serve(folder) as sim:
         with Batch(client(sim), list(files)) as batch:
             batch.wait(next(iter(files)))
-            assert [path.name.startswith(f"lakehouse-fetch-{os.getpid()}-") for path in staging.iterdir()] == [True]
+            assert [path.name.startswith("lakehouse-fetch-") for path in staging.iterdir()] == [True]
         assert list(staging.iterdir()) == []
         with pytest.raises(RuntimeError, match="stop"), Batch(client(sim), list(files)):
             raise RuntimeError("stop")
     assert list(staging.iterdir()) == []
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="whether a process is gone is read from /proc")
-def test_folders_of_processes_that_are_gone_are_swept_and_others_left_alone(staging: Path) -> None:
-    gone = 2**22 + 1  # above the largest process id there can be
-    names = [f"lakehouse-fetch-{gone}-x", f"lakehouse-fetch-{os.getpid()}-x", "lakehouse-fetch-notes", "other"]
+HOLD = """
+import fcntl, os, sys
+from lakehouse.exchanges.archive import _make_staging
+folder, held = _make_staging()
+print(folder, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(staging: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Another process that stages files, and its folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(staging)})
+    assert process.stdout is not None
+    folder = Path(process.stdout.readline().strip())
+    (folder / "0").write_text("being fetched")
+    yield process, folder
+    process.kill()
+    process.wait()
+
+
+def test_a_folder_is_swept_once_nobody_holds_it_and_not_before(staging: Path, holder: tuple[subprocess.Popen[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen from another PID namespace the holder has no process: whether it lives is told by its lock alone."""
+    process, folder = holder
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    sweep_staging()
+    assert (folder / "0").exists()
+    process.kill()
+    process.wait()
+    sweep_staging()
+    assert not folder.exists()
+
+
+def test_what_was_not_made_for_staging_is_never_swept(staging: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "0").write_text("mine")
+    names = ["lakehouse-fetch-notes", "lakehouse-fetch-4711-abcdefgh", "other"]
     for name in names:
         (staging / name).mkdir()
         (staging / name / "0").write_text("left behind")
+    (staging / "lakehouse-fetch-aaaaaaaa").symlink_to(precious)
+    (staging / "lakehouse-fetch-bbbbbbbb").write_text("no folder")
     sweep_staging()
-    assert sorted(path.name for path in staging.iterdir()) == sorted(names[1:])
+    assert sorted(path.name for path in staging.iterdir()) == sorted([*names, "lakehouse-fetch-aaaaaaaa", "lakehouse-fetch-bbbbbbbb"])
+    assert (precious / "0").exists()
+
+
+def test_a_folder_that_is_swept_before_it_is_held_is_made_again(staging: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, real = [], tempfile.mkdtemp
+
+    def swept_at_once(**kwargs: str) -> str:
+        made.append(real(**kwargs))
+        if len(made) == 1:
+            sweep_staging()
+        return made[-1]
+
+    monkeypatch.setattr(archive.tempfile, "mkdtemp", swept_at_once)
+    folder, held = archive._make_staging()
+    os.close(held)
+    assert (len(made), str(folder)) == (2, made[1])

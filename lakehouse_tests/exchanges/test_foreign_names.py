@@ -193,7 +193,12 @@ def test_a_path_that_is_none_to_the_store_is_an_error_of_ours(objects: LakeObjec
         assert not refused.value.everywhere, "the next object fares better"
 
 
-@pytest.mark.parametrize("prefix", ["a//b/", "../x/", "a/./b/", "\ud800/"])
+@pytest.mark.parametrize("prefix", ["a//b/", "../x/", "a/./b/", "%2e%2e/", "a b&prefix=data/"])
+def test_a_prefix_leads_nowhere_but_to_what_begins_with_it(exchange: Simulator, prefix: str) -> None:
+    assert list(ArchiveClient(exchange.url, Binance.bucket).objects(prefix)) == []
+
+
+@pytest.mark.parametrize("prefix", ["\ud800/", "data/\udfff/"])
 def test_a_prefix_that_is_none_to_the_archive_is_an_error_of_its_market(exchange: Simulator, prefix: str) -> None:
     with pytest.raises(FetchError):
         list(ArchiveClient(exchange.url, Binance.bucket).objects(prefix))
@@ -203,7 +208,7 @@ class Odd(Binance):
     """An exchange of which one market lies where no store has anything."""
 
     def archive_prefix(self, table: str, market: Market, frequency: str) -> str:
-        return "data//x/" if market.symbol == "ODD" else super().archive_prefix(table, market, frequency)
+        return "data/\ud800/" if market.symbol == "ODD" else super().archive_prefix(table, market, frequency)
 
 
 def test_a_market_that_the_store_cannot_be_asked_about_fails_alone(exchange: Simulator, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from lakehouse.datasets.candle import Candle, CandleArchive, doubt, refine
 from lakehouse.datasets.dataset import BronzeCell
 from lakehouse.exchanges.binance import Binance, parse_klines
-from lakehouse.exchanges.reader import check_period, extract_csv, verify_checksum
+from lakehouse.exchanges.reader import check_period, verify_checksum
+from lakehouse.exchanges.zips import extract_csv
 from lakehouse.model.cell import Cell
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market

@@ -1,13 +1,16 @@
 """Real files served in place of generated ones."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import md5, sha256
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from lakehouse.simulator import Simulator
+from lakehouse.simulator.files import LinkedFileError
 
 from .conftest import NOW, Client, kline_key
 
@@ -78,3 +81,66 @@ def test_faults_of_bytes_and_transfers_hit_real_files(overlaid: Client) -> None:
     overlaid.sim.clear_faults()
     overlaid.sim.add_fault("reupload=*")
     assert overlaid.get(KEY).headers["ETag"] == whole.headers["ETag"]
+
+
+SECRET = b"of another folder"
+LINKS = {
+    "a_file": lambda folder, secret: (folder / "BTCUSDT-1m-2024-06-01.zip").symlink_to(secret),
+    "a_folder": lambda folder, secret: (folder / "linked").symlink_to(secret.parent),
+    "a_relative_one": lambda folder, secret: (folder / "x.zip").symlink_to("../" * 9 + str(secret)),
+    "one_that_leads_back": lambda folder, secret: (folder / "again").symlink_to(folder),
+    "one_that_leads_nowhere": lambda folder, secret: (folder / "x.zip").symlink_to("nowhere"),
+}
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "secret").write_bytes(SECRET)
+    return tmp_path / "mine" / "secret"
+
+
+@pytest.mark.parametrize("link", LINKS.values(), ids=LINKS)
+def test_a_folder_with_a_link_is_not_served(tmp_path: Path, secret: Path, link: Callable[[Path, Path], None]) -> None:
+    folder = tmp_path / "served" / FOLDER
+    folder.mkdir(parents=True)
+    link(folder, secret)
+    with pytest.raises(LinkedFileError, match="is a link"):
+        Simulator(now=NOW, files=tmp_path / "served")
+
+
+def test_a_file_that_becomes_a_link_is_served_no_more(made: tuple[Client, Path], secret: Path) -> None:
+    client, path = made
+    key = kline_key("spot", "daily", "NEWUSDT", "1m", "2024-06-01")
+    path.unlink()
+    path.symlink_to(secret)
+    assert (client.get(key).status_code, SECRET in client.get(key).content) == (500, False)
+    path.unlink()
+    moved = path.parent.with_name("moved")
+    path.parent.rename(moved)
+    (secret.parent / path.name).write_bytes(SECRET)
+    path.parent.symlink_to(secret.parent)
+    assert (client.get(key).status_code, SECRET in client.get(key).content) == (500, False)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "..%2f..%2fmine%2fsecret",
+        "../../mine/secret",
+        "%2e%2e/%2e%2e/mine/secret",
+        "..%5c..%5cmine%5csecret",
+        "data/..%2f..%2f..%2fmine%2fsecret",
+        "{secret}",
+        "%2F{secret}",
+        "..%252f..%252fmine%252fsecret",
+        "data/spot%00/../../mine/secret",
+    ],
+)
+def test_no_path_leads_out_of_the_folder(made: tuple[Client, Path], secret: Path, way: str) -> None:
+    client, _ = made
+    url = urlsplit(client.sim.archive_url)
+    connection = HTTPConnection("127.0.0.1", url.port or 0, timeout=10)
+    connection.request("GET", f"{url.path}/{way.format(secret=secret)}")  # as it is: other clients would tidy it up
+    answer = connection.getresponse()
+    assert (answer.status, SECRET in answer.read()) == (404, False)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from lakehouse.exchanges.binance import parse_klines
-from lakehouse.exchanges.reader import extract_csv
+from lakehouse.exchanges.zips import extract_csv
 from lakehouse.model.result import Asked, GapRun
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange
