@@ -310,12 +310,16 @@ def quality(
 
 
 @app.command()
-def sql(query: Annotated[str, typer.Argument(help="A statement over views named zone.table, such as silver.candle")], as_json: Json = False) -> None:
-    """Run SQL over the lake (DuckDB)."""
+def sql(
+    query: Annotated[str, typer.Argument(help="A statement over views named zone.table, such as silver.candle")],
+    unrestricted: Annotated[bool, typer.Option("--unrestricted", help="Let it do all that DuckDB can: read and write your own files too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run SQL over the lake (DuckDB). A statement reads the lake and nothing else, unless you say otherwise."""
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
 
-    frame = Lake(Settings().root).sql(query)
+    frame = Lake(Settings().root).sql(query, unrestricted)
     if as_json:
         print_json(frame.to_dicts())
     else:

@@ -175,6 +175,15 @@ class SqlError(UsageError):
         super().__init__(f"The statement was refused: {why}" + (f"\nKnown tables: {tables}." if tables else ""))
 
 
+class SqlBeyondLakeError(SqlError):
+    """A statement that does more than read the lake, of somebody who did not say that it may."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}. A statement reads this lake and nothing else; with --unrestricted (in Python: unrestricted=True) it may do all that DuckDB can, to your own files too."
+        )
+
+
 class SqlResultError(SqlError):
     """A column that SQL yields and that Polars, Python or JSON has no place for."""
 
