@@ -30,7 +30,7 @@ from obstore.store import S3Store
 from lakehouse.model.errors import FetchError, ListingUnreachableError
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ClientConfig, RetryConfig, S3Config
 
 _STAGING = re.compile(r"lakehouse-fetch-(\d+)-.*")
 _TRIES = 4  # s5cmd doubles its waits: a key that answers 503 for good costs about 20 s
@@ -161,9 +161,20 @@ class ArchiveClient:
     @cached_property
     def store(self) -> S3Store:
         """The bucket, read without credentials. Made once: loading the machine's certificates takes longer than a request."""
+        # A key without its secret, or an endpoint that is meant for the lake, stops obstore, which reads AWS's variables even where it signs nothing.
+        unsigned: S3Config = {"access_key_id": "none", "secret_access_key": "none", "session_token": "", "aws_endpoint_url_s3": self.url, "s3_express": False}
         retry: RetryConfig = {"max_retries": _TRIES, "retry_timeout": timedelta(seconds=20)}
         options: ClientConfig = {"allow_http": True, "connect_timeout": "5s", "timeout": "60s"}
-        return S3Store(self.bucket, endpoint=self.url, region="ap-northeast-1", skip_signature=True, virtual_hosted_style_request=False, retry_config=retry, client_options=options)
+        return S3Store(
+            self.bucket,
+            config=unsigned,
+            endpoint=self.url,
+            region="ap-northeast-1",
+            skip_signature=True,
+            virtual_hosted_style_request=False,
+            retry_config=retry,
+            client_options=options,
+        )
 
 
 class Batch:
