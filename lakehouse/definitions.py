@@ -18,6 +18,7 @@ from lakehouse.defs.silver import conflict_asset, gap_asset, silver_asset
 from lakehouse.exchanges import EXCHANGES
 from lakehouse.exchanges.clock import ExchangeClock
 from lakehouse.exchanges.exchange import Exchange
+from lakehouse.privacy import keep_private
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.settings import Settings
 from lakehouse.storage.catalog import GlueCatalog
@@ -69,5 +70,6 @@ def build_definitions(lake: LakeServices, refresh: Refresh | None = None) -> dg.
 @dg.definitions
 def defs() -> dg.Definitions:
     """The lake of this environment."""
+    keep_private()
     settings = Settings()
     return build_definitions(open_lake(settings), Refresh(settings.refresh, settings.candles_every, settings.add_markets))

@@ -22,7 +22,7 @@ _HUSHED = "ignore:Function `dev_command` is superseded"
 def prepare_home(settings: Settings) -> Path:
     """Make Dagster's home, with a link to the instance file of the working folder or the checkout."""
     home = settings.dagster_home.expanduser().absolute()
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o750, parents=True, exist_ok=True)  # events and settings say addresses
     link = home / CONFIG
     if not link.exists():
         link.unlink(missing_ok=True)  # a dangling link
@@ -76,7 +76,7 @@ def open_instance(settings: Settings) -> DagsterInstance:
         logging.getLogger(name).setLevel(logging.ERROR)
     place = settings.dagster_home.expanduser().absolute()
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        place.mkdir(mode=0o750, parents=True, exist_ok=True)
         with FileLock(place / ".lock"):
             home = str(prepare_home(settings))
             os.environ["DAGSTER_HOME"] = home  # the instance file names it

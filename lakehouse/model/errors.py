@@ -7,9 +7,14 @@ side, fifty messages stay in one voice, and who adds one sees its nearest kin.
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from lakehouse.model.secrets import hide
+
 
 class LakehouseError(Exception):
-    """Anything this project refuses, with a message a user can act on."""
+    """Anything this project refuses, with a message a user can act on, in which no secret stands."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(hide(message))
 
 
 # --- wrong use ----------------------------------------------------------------------------------------------------------
@@ -91,6 +96,16 @@ class SettingError(UsageError):
 
     def __init__(self, name: str, value: str, expected: str) -> None:
         super().__init__(f"{name}={value!r}: expected {expected}.")
+
+
+class AddressCredentialsError(UsageError):
+    """An address of which a part is a secret: it would be told on with every file that was fetched from there. It is not repeated."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} holds a user, a password or a query (@ or ?): an address is stored with what comes from there, and shown. Expected one without; "
+            "let a proxy add the credentials, or use the variables that AWS's tools read."
+        )
 
 
 class NothingInRangeError(UsageError):
@@ -221,7 +236,7 @@ class StoreError(LakehouseError):
 
     def __init__(self, doing: str, uri: str, why: str, remedy: str = "") -> None:
         super().__init__(f"{doing} {uri} failed: {why}. {remedy}{' ' if remedy else ''}What is stored stays; run the same again.")
-        self.why, self.remedy = why, remedy
+        self.why, self.remedy = hide(why), remedy
 
 
 class StoreUnreachableError(StoreError):
@@ -324,8 +339,7 @@ class RestUnreachableError(LakehouseError):
 
     def __init__(self, url: str, why: str, do: str) -> None:
         super().__init__(f"The REST API at {url} does not answer as expected: {why}. {do}")
-        self.url = url
-        self.why = why
+        self.url, self.why = url, hide(why)
 
 
 class RestBannedError(RestUnreachableError):
