@@ -13,6 +13,7 @@ from lakehouse.defs.sensors import Refresh, refresh_sensors
 from lakehouse.defs.silver import conflict_asset, gap_asset, silver_asset
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.privacy import keep_private
 from lakehouse.settings import Settings
 
 
@@ -51,5 +52,6 @@ def _fixed_io_manager(manager: dg.IOManager) -> dg.IOManagerDefinition:
 @dg.definitions
 def defs() -> dg.Definitions:
     """The lake of this environment."""
+    keep_private()
     settings = Settings()
     return build_definitions(open_lake(settings), Refresh(settings.refresh, settings.candles_every, settings.add_markets))

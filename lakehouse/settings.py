@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lakehouse.model.errors import EnvFileError, SettingError, TimeFormatError
+from lakehouse.model.errors import AddressCredentialsError, EnvFileError, SettingError, TimeFormatError
 from lakehouse.model.market import Market
+from lakehouse.model.secrets import carries_credentials
 from lakehouse.model.timerange import month_of, parse_instant
 
 ENV_FILE = "LAKEHOUSE_ENV_FILE"
@@ -59,6 +60,8 @@ class Settings(BaseSettings):
     def _check_root(cls, value: str) -> str:
         if not value.strip().rstrip("/"):
             raise SettingError("LAKEHOUSE_ROOT", value, "a folder, or s3://bucket/prefix")
+        if "://" in value and carries_credentials(value):
+            raise AddressCredentialsError("LAKEHOUSE_ROOT")
         return value
 
     @field_validator("markets", mode="before")
@@ -90,8 +93,11 @@ class Settings(BaseSettings):
     @field_validator("binance_archive_url", "binance_rest_url")
     @classmethod
     def _check_url(cls, value: str | None, info: ValidationInfo) -> str | None:
+        name = f"LAKEHOUSE_{str(info.field_name).upper()}"
+        if value is not None and carries_credentials(value):
+            raise AddressCredentialsError(name)
         if value is not None and not _is_url(value):
-            raise SettingError(f"LAKEHOUSE_{str(info.field_name).upper()}", value, "an address with http:// or https://")
+            raise SettingError(name, value, "an address with http:// or https://")
         return value
 
     @property

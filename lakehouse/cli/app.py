@@ -1,6 +1,7 @@
 """The commands."""
 
 import sys
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,8 +14,10 @@ from lakehouse.cli.console import build_progress, err, flagged, out, print_frame
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, NoMarketError, UsageError
 from lakehouse.model.market import Market
+from lakehouse.model.secrets import hide
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
+from lakehouse.privacy import keep_private
 
 if TYPE_CHECKING:
     from lakehouse.cli.planning import Plan, TableBuild
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_show_locals=False,
     rich_markup_mode="markdown",
     help="A crypto market-data lakehouse: exchange archives to Parquet to SQL, every row proven or said to be absent.",
 )
@@ -54,6 +58,7 @@ def _wanted(markets: str | None) -> list[Market]:
 
 def main() -> None:
     """Run a command. Exit code 0: all cells right; 1: something failed, named; 2: wrong use."""
+    keep_private()
     say_warnings()
     say_env_file()
     try:
@@ -70,6 +75,9 @@ def main() -> None:
         sys.exit(2)
     except LakehouseError as error:
         err.print(flagged("error:", str(error)), soft_wrap=True)
+        sys.exit(1)
+    except Exception:  # a mistake of ours: its trace is for a report, which others read
+        err.print(hide(traceback.format_exc()), soft_wrap=True, highlight=False)
         sys.exit(1)
 
 
@@ -326,12 +334,16 @@ def quality(
 
 
 @app.command()
-def sql(query: Annotated[str, typer.Argument(help="A statement over views named zone.table, such as silver.candle")], as_json: Json = False) -> None:
-    """Run SQL over the lake (DuckDB)."""
+def sql(
+    query: Annotated[str, typer.Argument(help="A statement over views named zone.table, such as silver.candle")],
+    unrestricted: Annotated[bool, typer.Option("--unrestricted", help="Let it do all that DuckDB can: read and write your own files too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run SQL over the lake (DuckDB). A statement reads the lake and nothing else, unless you say otherwise."""
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
 
-    frame = Lake(Settings().root).sql(query)
+    frame = Lake(Settings().root).sql(query, unrestricted)
     if as_json:
         print_json(frame.to_dicts())
     else:

@@ -26,7 +26,7 @@ def prepare_home(settings: Settings) -> Path:
         ForeignInstanceError: There is another one, and the home was not named.
     """
     home = settings.dagster_home.expanduser().absolute()
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o750, parents=True, exist_ok=True)  # events and settings say addresses
     link = home / CONFIG.name
     if not settings.names_home:
         if link.is_symlink() and link.resolve() != CONFIG.resolve():
@@ -74,7 +74,7 @@ def open_instance(settings: Settings) -> DagsterInstance:
         logging.getLogger(name).setLevel(logging.ERROR)
     place = settings.dagster_home.expanduser().absolute()
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        place.mkdir(mode=0o750, parents=True, exist_ok=True)
         with FileLock(place / ".lock"):
             home = str(prepare_home(settings))
             os.environ["DAGSTER_HOME"] = home  # the instance file names it

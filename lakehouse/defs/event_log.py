@@ -7,18 +7,22 @@ With WAL and `synchronous=NORMAL` a killed process loses nothing and the file st
 and are logged again by the next run. Used by `dagster.yaml`; Postgres takes its place where more than one machine writes.
 """
 
+import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dagster import EventLogEntry
 from dagster._config import StringSource
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
-from dagster._serdes import ConfigurableClassData
+from dagster._serdes import ConfigurableClassData, deserialize_value, serialize_value
 from sqlalchemy import Connection, Engine, create_engine, event
+
+from lakehouse.model.secrets import hide
 
 _RUNS_KEPT = 8  # a webserver reads the shards of thousands of runs: only the latest stay open
 
@@ -49,6 +53,11 @@ class KeptSqliteEventLogStorage(SqliteEventLogStorage):
             self._engines.popitem(last=False)[1].dispose()
         return engine
 
+    def store_event(self, event: EventLogEntry) -> None:
+        """Without secrets: an error comes with those it was raised from, which are not ours."""
+        said = serialize_value(event)
+        super().store_event(event if hide(said) == said else deserialize_value(json.dumps(_hidden(json.loads(said))), EventLogEntry))
+
     def has_table(self, table_name: str) -> bool:
         if table_name not in self._tables and super().has_table(table_name):
             self._tables.add(table_name)
@@ -75,6 +84,14 @@ class KeptSqliteStorage(DagsterSqliteStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> "KeptSqliteStorage":
         return cls.from_local(config_value["base_dir"], inst_data)
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _hidden(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_hidden(member) for member in value]
+    return hide(value) if isinstance(value, str) else value
 
 
 def _hurry(connection: Any, _: object) -> None:

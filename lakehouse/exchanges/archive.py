@@ -37,7 +37,7 @@ from lakehouse.model.text import plain
 
 if TYPE_CHECKING:
     import requests
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ClientConfig, RetryConfig, S3Config
 
 _PLAIN = re.compile(r"[\w./+=-]+")  # what a command of s5cmd takes as it is: one quote more, and it refuses every command behind it
 _STAGING = re.compile(r"lakehouse-fetch-[a-z0-9_]{8}")
@@ -191,11 +191,22 @@ class ArchiveClient:
     @cached_property
     def store(self) -> S3Store:
         """The bucket, read without credentials. Made once: loading the machine's certificates takes longer than a request."""
+        # A key without its secret, or an endpoint that is meant for the lake, stops obstore, which reads AWS's variables even where it signs nothing.
+        unsigned: S3Config = {"access_key_id": "none", "secret_access_key": "none", "session_token": "", "aws_endpoint_url_s3": self.url, "s3_express": False}
         retry: RetryConfig = {"max_retries": _TRIES, "retry_timeout": timedelta(seconds=20)}
         options: ClientConfig = {"allow_http": self.url.startswith("http:"), "connect_timeout": "5s", "read_timeout": "20s", "timeout": timedelta(seconds=_FILE_SECONDS)}
         if host := self.only_host:
             options |= {"proxy_url": _NOWHERE, "proxy_excludes": host}
-        return S3Store(self.bucket, endpoint=self.url, region="ap-northeast-1", skip_signature=True, virtual_hosted_style_request=False, retry_config=retry, client_options=options)
+        return S3Store(
+            self.bucket,
+            config=unsigned,
+            endpoint=self.url,
+            region="ap-northeast-1",
+            skip_signature=True,
+            virtual_hosted_style_request=False,
+            retry_config=retry,
+            client_options=options,
+        )
 
     @cached_property
     def only_host(self) -> str:

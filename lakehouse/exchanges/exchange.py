@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 import polars as pl
 
 from lakehouse.exchanges.rest_api import RestApi
-from lakehouse.model.errors import RestUnreachableError
+from lakehouse.model.errors import AddressCredentialsError, RestUnreachableError
 from lakehouse.model.market import Market, MarketType
+from lakehouse.model.secrets import carries_credentials
 from lakehouse.model.timerange import TimeRange, day_range, month_range
 from lakehouse.transform.gaps import GRACE
 
@@ -71,6 +72,9 @@ class Exchange(ABC):
     Args:
         archive_url: S3 endpoint that serves `bucket`; None for the exchange's own.
         rest_url: Base of the REST API; None for the exchange's own hosts.
+
+    Raises:
+        AddressCredentialsError: One of them holds credentials.
     """
 
     name: ClassVar[str]
@@ -80,6 +84,9 @@ class Exchange(ABC):
     has_rest: ClassVar[bool] = False
 
     def __init__(self, archive_url: str | None = None, rest_url: str | None = None) -> None:
+        for name, address in (("archive_url", archive_url), ("rest_url", rest_url)):
+            if address and carries_credentials(address):
+                raise AddressCredentialsError(name)
         self.archive_url = (archive_url or self.archive_home).rstrip("/")
         self.rest_url = rest_url.rstrip("/") if rest_url else None
         self._clients: dict[str, RestClient] = {}

@@ -7,17 +7,18 @@ side, fifty messages stay in one voice, and who adds one sees its nearest kin.
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from lakehouse.model.secrets import hide
 from lakehouse.model.text import plain, plain_message
 
 
 class LakehouseError(Exception):
-    """Anything this project refuses, with a message a user can act on.
+    """Anything this project refuses, with a message a user can act on, in which no secret stands.
 
     Whatever a class puts into its message, no control character leaves it; what is foreign and may be long is made `plain` by the class, which knows it.
     """
 
     def __init__(self, message: object = "", *rest: object) -> None:
-        super().__init__(plain_message(message), *rest)
+        super().__init__(hide(plain_message(message)), *rest)
 
 
 # --- wrong use ----------------------------------------------------------------------------------------------------------
@@ -99,6 +100,16 @@ class SettingError(UsageError):
 
     def __init__(self, name: str, value: str, expected: str) -> None:
         super().__init__(f"{name}={value!r}: expected {expected}.")
+
+
+class AddressCredentialsError(UsageError):
+    """An address of which a part is a secret: it would be told on with every file that was fetched from there. It is not repeated."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} holds a user, a password or a query (@ or ?): an address is stored with what comes from there, and shown. Expected one without; "
+            "let a proxy add the credentials, or use the variables that AWS's tools read."
+        )
 
 
 class NothingInRangeError(UsageError):
@@ -204,6 +215,15 @@ class SqlError(UsageError):
         super().__init__(f"The statement was refused: {why}" + (f"\nKnown tables: {tables}." if tables else ""))
 
 
+class SqlBeyondLakeError(SqlError):
+    """A statement that does more than read the lake, of somebody who did not say that it may."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}. A statement reads this lake and nothing else; with --unrestricted (in Python: unrestricted=True) it may do all that DuckDB can, to your own files too."
+        )
+
+
 class SqlResultError(SqlError):
     """A column that SQL yields and that Polars, Python or JSON has no place for."""
 
@@ -258,7 +278,7 @@ class StoreError(LakehouseError):
     everywhere = False
 
     def __init__(self, doing: str, uri: str, why: str, remedy: str = "") -> None:
-        why = plain(why, 500)
+        why = plain(hide(why), 500)
         super().__init__(f"{doing} {plain(uri, 400)} failed: {why}. {remedy}{' ' if remedy else ''}What is stored stays; run the same again.")
         self.why, self.remedy = why, remedy
 
@@ -372,8 +392,7 @@ class RestUnreachableError(LakehouseError):
 
     def __init__(self, url: str, why: str, do: str) -> None:
         super().__init__(f"The REST API at {url} does not answer as expected: {plain(why, 500)}. {do}")
-        self.url = url
-        self.why = why
+        self.url, self.why = url, hide(why)
 
 
 class RestBannedError(RestUnreachableError):

@@ -1,6 +1,6 @@
 """DuckDB over a lake, wherever it lies: it asks for cells by names of our own, and each is handed over in one version and held against its seal.
 
-DuckDB sees no path of the store and no credentials. The names say what the layout means, whatever the root is called.
+DuckDB sees no path of the store and no credentials. The names say what the layout means, whatever the root is called. And it opens nothing else.
 """
 
 import contextlib
@@ -201,18 +201,21 @@ class _CellFile(io.RawIOBase):
         return found
 
 
-def connect(objects: LakeObjects) -> tuple[duckdb.DuckDBPyConnection, LakeFiles]:
-    """An in-memory connection that shows instants in UTC, and the cells it may read."""
+def connect(objects: LakeObjects, zones: Iterable[str] = (), spill: str = "", unrestricted: bool = False) -> tuple[duckdb.DuckDBPyConnection, LakeFiles]:
+    """An in-memory connection that shows instants in UTC, and the cells it may read; see `prepare`."""
     connection = duckdb.connect()
-    return connection, prepare(connection, objects)
+    return connection, prepare(connection, objects, zones, spill, unrestricted)
 
 
-def prepare(connection: duckdb.DuckDBPyConnection, objects: LakeObjects) -> LakeFiles:
-    """Teach a connection to read a lake.
+def prepare(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, zones: Iterable[str] = (), spill: str = "", unrestricted: bool = False) -> LakeFiles:
+    """Teach a connection to read a lake, and unlearn all else: files, addresses, extensions, variables of Python, and changes to its settings.
 
     Args:
         connection: Any DuckDB connection to which this was not done yet.
         objects: The lake.
+        zones: Schemas to create, in which names without one are looked up, so that `SHOW TABLES` shows their views.
+        spill: Folder for what does not fit into memory, whose files the connection may read; empty for none.
+        unrestricted: Leave the rest as it is, but for extensions that come by themselves.
 
     Returns:
         The cells it may read: none, until some are added.
@@ -220,7 +223,22 @@ def prepare(connection: duckdb.DuckDBPyConnection, objects: LakeObjects) -> Lake
     files = LakeFiles(objects)
     connection.execute("SET TimeZone='UTC'")
     connection.execute("SET enable_external_file_cache=false")  # a name is opened twice at most, and bytes are kept by `LakeFiles`
+    connection.execute("SET autoinstall_known_extensions=false")
+    connection.execute("SET autoload_known_extensions=false")
+    connection.execute("SET python_enable_replacements=false")  # the variables are those of our own code
+    connection.execute("SET http_proxy=''")  # the engine takes it from the environment, with its password
+    if spill or not unrestricted:
+        connection.execute("SET temp_directory=$1", [spill])
     if not objects.is_local:
         connection.execute(f"SET threads={_S3_THREADS}")
     connection.register_filesystem(files)
+    path = ["main"]
+    for zone in zones:
+        connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{zone}"')
+        path.append(zone)
+    connection.execute(f"SET search_path = '{','.join(path)}'")
+    if not unrestricted:
+        connection.execute(f"SET allowed_directories=['{LakeFiles.protocol}://']")
+        connection.execute("SET enable_external_access=false")
+        connection.execute("SET lock_configuration=true")
     return files

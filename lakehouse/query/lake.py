@@ -1,6 +1,7 @@
 """`Lake`: the Python SDK."""
 
 import hashlib
+import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from lakehouse.query.behind import Upstream, cells_behind, upstream_of
 from lakehouse.query.engine import connect
 from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.reading import read_rows, scan_cells
-from lakehouse.query.views import create_view, create_zones, mentioned, run
+from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.layout import market_prefix, parse_cell_path
 from lakehouse.storage.ledger import Survey, cells_of_market, damaged_cells, records, require_stored, survey, survey_market
@@ -143,10 +144,15 @@ class Lake:
         """
         return self._cells(self.registry.table(table).name, _markets(markets), _span(start, end), with_path=True)
 
-    def sql(self, query: str) -> pl.DataFrame:
+    def sql(self, query: str, unrestricted: bool = False) -> pl.DataFrame:
         """Run SQL over views named `zone.table`; times are UTC.
 
+        Args:
+            query: A statement that reads, or several; the rows of the last one come out. It reaches the lake and nothing else: no file, no address, no setting.
+            unrestricted: Let it do all that DuckDB can, such as join a CSV of one's own or write one. For statements that were written by who runs them.
+
         Raises:
+            SqlBeyondLakeError: It does more than read the lake, and is not unrestricted.
             SqlError: The statement is refused.
             NotALakeObjectError: A cell that it reads is damaged, or an object in a table's folder is none of its cells.
             ReplacedMeanwhileError: A build replaced cells while they were read, each time it was tried.
@@ -154,19 +160,20 @@ class Lake:
         """
         for attempt in range(_SURVEYS):
             try:
-                return self._sql(query)
+                return self._sql(query, unrestricted)
             except ChangedMeanwhileError as error:
                 if attempt == _SURVEYS - 1:
                     raise ReplacedMeanwhileError(str(error)) from None
         raise AssertionError("the last attempt returns or raises")
 
-    def _sql(self, query: str) -> pl.DataFrame:
-        connection, files = connect(self.objects)
-        with connection:
-            create_zones(connection, self.registry.tables)
-            for table in mentioned(query, self.registry.tables):
-                create_view(connection, files, table, self._readable(table, lambda cell: True))
-            found = run(connection, files, query, self.registry.tables)
+    def _sql(self, query: str, unrestricted: bool) -> pl.DataFrame:
+        zones = dict.fromkeys(table.zone() for table in self.registry.tables)
+        with tempfile.TemporaryDirectory(prefix="lakehouse-sql-") as spill:  # nobody else's to read
+            connection, files = connect(self.objects, zones, spill, unrestricted)
+            with connection:
+                for table in mentioned(query, self.registry.tables):
+                    create_view(connection, files, table, self._readable(table, lambda cell: True))
+                found = run(connection, files, query, self.registry.tables, unrestricted)
         for table, read in files.read():
             self._tell(table, read)
         return found

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 import duckdb
 import polars as pl
 
-from lakehouse.model.errors import SqlError
+from lakehouse.model.errors import SqlBeyondLakeError, SqlError
 from lakehouse.model.table import Table
 from lakehouse.query.engine import LakeFiles
 from lakehouse.query.results import result_frame
+from lakehouse.query.statements import check_reads
 from lakehouse.storage.layout import partition_columns
 from lakehouse.storage.tables import CellRecord
 
 _UNKNOWN_TABLE = re.compile(r"\b(Table|View) with name\b")
+_LOCKED = re.compile(r"disabled by configuration|disabled through configuration|configuration has been locked")
 _ABOUT_TABLES = {"show", "information_schema", "pg_catalog", "duckdb_tables", "duckdb_views", "duckdb_columns"}
 _DUCKDB = {"timestamp": "TIMESTAMPTZ", "double": "DOUBLE", "bigint": "BIGINT", "int": "INTEGER", "string": "VARCHAR", "boolean": "BOOLEAN"}
 
@@ -28,14 +30,6 @@ def mentioned(query: str, tables: Iterable[type[Table]]) -> list[type[Table]]:
     """The tables whose view a statement may read: their name stands somewhere in it, or it asks which there are."""
     words = set(re.findall(r"[a-z0-9_]+", query.lower()))
     return [table for table in tables if table.short_name() in words or words & _ABOUT_TABLES]
-
-
-def create_zones(connection: duckdb.DuckDBPyConnection, tables: Iterable[type[Table]]) -> None:
-    """Create the schemas of tables and have names without one looked up in them, so that `SHOW TABLES` shows their views."""
-    zones = list(dict.fromkeys(table.zone() for table in tables))
-    for zone in zones:
-        connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{zone}"')
-    connection.execute(f"SET search_path = '{','.join(['main', *zones])}'")
 
 
 def create_view(connection: duckdb.DuckDBPyConnection, files: LakeFiles, table: type[Table], records: Iterable[CellRecord]) -> None:
@@ -74,7 +68,7 @@ def _select(table: type[Table], names: Sequence[str], stored: int) -> str:
     return f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], {hive})"
 
 
-def run(connection: duckdb.DuckDBPyConnection, files: LakeFiles, query: str, tables: Iterable[type[Table]] = ()) -> pl.DataFrame:
+def run(connection: duckdb.DuckDBPyConnection, files: LakeFiles, query: str, tables: Iterable[type[Table]] = (), unrestricted: bool = False) -> pl.DataFrame:
     """Run a statement over a lake to its end; no rows if it yields none by nature.
 
     Which types come out is told by `result_frame`.
@@ -84,14 +78,18 @@ def run(connection: duckdb.DuckDBPyConnection, files: LakeFiles, query: str, tab
         files: What it may read.
         query: The statement.
         tables: Which there are, said to who names another.
+        unrestricted: Whether it may be any statement, on a connection that was prepared for that.
 
     Raises:
+        SqlBeyondLakeError: It does more than read the lake.
         SqlError: DuckDB refuses it, at once or at some row, or what it yields is of a type that Polars has not.
         NotALakeObjectError: A cell that it reads is damaged.
         ChangedMeanwhileError: A cell was replaced while it was read.
         StoreError: The lake's store refuses what it reads, or does not answer.
     """
     with _named(files, tables):
+        if not unrestricted:
+            check_reads(connection, query)
         result = connection.sql(query)
         return result_frame(result) if result is not None else pl.DataFrame()
 
@@ -105,6 +103,8 @@ def _named(files: LakeFiles, tables: Iterable[type[Table]] = ()) -> Iterator[Non
         if files.error is not None:
             raise files.error from None
         why = str(error).strip()
+        if _LOCKED.search(why):
+            raise SqlBeyondLakeError(why.split("\n", 1)[0]) from error
         if isinstance(error, duckdb.CatalogException) and _UNKNOWN_TABLE.search(why):
             raise SqlError(why.split("\n", 1)[0], map(view_name, tables)) from error  # below it DuckDB guesses at a table of its own
         raise SqlError(why) from error

@@ -3,11 +3,14 @@
 import os
 from typing import Any
 
+from lakehouse.model.secrets import learn, secrets_in
+
 
 def aws_session() -> Any:
     """A boto3 session. Every other AWS SDK takes the region from AWS_REGION; boto3 alone reads only AWS_DEFAULT_REGION, so it is told here."""
     import boto3
 
+    learn(secrets_in(os.environ))
     session = boto3.Session()
     return session if session.region_name else boto3.Session(region_name=os.environ.get("AWS_REGION", "us-east-1"))
 

@@ -17,6 +17,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, Pre
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from lakehouse.model.errors import NoLakeError, NoRootError, RootNotWritableError, StoreCredentialsError, StoreError
+from lakehouse.model.secrets import learn
 from lakehouse.storage.aws import aws_session
 from lakehouse.storage.refusals import NO_BUCKET, refusal
 
@@ -31,6 +32,7 @@ _ABSENT = (FileNotFoundError, NotFoundError)
 _PROBE = "ledger/.probe"
 _ZONES = ("silver", "gold", "bronze", "landing")  # what makes a folder a lake; that which every lake in use has comes first
 _Listing = TypeVar("_Listing")
+_PRIVATE = 0o750  # of a lake's folder, behind which nobody else gets: receipts, rows and footers say where they came from
 NEW = "new"  # in place of an etag: the object must not exist yet
 
 
@@ -75,7 +77,9 @@ class LakeObjects:
         if self._store is None:
             try:
                 if self.is_local:
-                    self._store = LocalStore(prefix=Path(self.root).expanduser().absolute(), mkdir=True)
+                    folder = Path(self.root).expanduser().absolute()
+                    folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+                    self._store = LocalStore(prefix=folder)
                 else:
                     self._store = self._open_bucket()
             except (BaseError, OSError, ValueError) as error:
@@ -91,7 +95,16 @@ class LakeObjects:
         session = aws_session()
         if session.get_credentials() is None:
             raise StoreCredentialsError("opening", self.root, "NoCredentials: none were found")
-        provider = Boto3CredentialProvider(session, ttl=_CREDENTIALS_KEPT)
+
+        class Provider(Boto3CredentialProvider):  # type: ignore[misc]
+            """Has errors know whatever the store is opened with."""
+
+            def __call__(self) -> Any:
+                found = super().__call__()
+                learn([found["secret_access_key"], found.get("token") or ""])
+                return found
+
+        provider = Provider(session, ttl=_CREDENTIALS_KEPT)
         bucket, _, prefix = self.root.removeprefix("s3://").partition("/")  # not as a URL, in which ?, # and % mean something
         return S3Store(bucket, prefix=prefix or None, retry_config=_RETRY, client_options=_CLIENT, credential_provider=provider)
 
@@ -257,6 +270,7 @@ class LakeObjects:
         if self.is_local:
             folder = Path(self.uri("ledger"))
             with self.named("locking", path):
+                assert self.store  # makes the lake's folder
                 folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f".lock-{path.replace('/', '+')}"):
                 change(self.get(path), None)
@@ -281,7 +295,7 @@ class LakeObjects:
         try:
             yield
         except (BaseError, OSError, ValueError) as error:  # ValueError: of a path that is none to the store
-            raise refusal(doing, self.uri("").rstrip("/"), path, error) from error
+            raise refusal(doing, self.uri("").rstrip("/"), path, error) from None  # a store's own words may repeat what it was sent
 
 
 def _walk(root: Path, prefix: str) -> Iterator[StoredObject]:

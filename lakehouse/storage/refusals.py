@@ -11,6 +11,8 @@ from lakehouse.model.errors import (
     StoreError,
     StoreUnreachableError,
 )
+from lakehouse.model.secrets import hide, hide_tokens
+from lakehouse.model.text import plain
 from lakehouse.storage.aws import bucket_region
 
 NO_BUCKET = "NoSuchBucket"
@@ -42,7 +44,9 @@ def refusal(doing: str, root: str, path: str, error: BaseException) -> StoreErro
     uri = named[1] if named else f"{root}/{path}".rstrip("/")
     found, said = _CODE.search(text), _SAID.search(text)
     code = found[found.lastindex or 0] if found else ""
-    why = f"{code}: {said[said.lastindex or 0]}".rstrip(".") if code and said else text.strip().split("\n", 1)[0].rstrip(".")
+    words = said[said.lastindex or 0] if code and said else text.strip().split("\n", 1)[0]
+    words = (hide_tokens if "://" in root else hide)(words).rstrip(".")
+    why = plain(f"{code}: {words}" if code and said else words)
     if "://" not in root:
         return StoreError(doing, uri, why)
     if code == NO_BUCKET:

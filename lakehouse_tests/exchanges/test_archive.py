@@ -18,6 +18,7 @@ from lakehouse.model.errors import FetchError, LakehouseError, ListingUnreachabl
 from lakehouse.simulator import Simulator
 from lakehouse_tests.conftest import CLOSED
 from lakehouse_tests.making import NOW, ArchiveFolder, at, klines, text
+from lakehouse_tests.recording import passing_on
 
 from .conftest import fetched, serve
 
@@ -177,6 +178,35 @@ def test_the_archives_keys_need_no_credentials_and_take_none(folder: ArchiveFold
         assert len(list(client(sim).objects(DAILY))) == 10
         with Batch(client(sim), list(files)) as batch:
             assert outcomes(batch, list(files)) == files
+
+
+ODD = {
+    "a secret alone": {"AWS_SECRET_ACCESS_KEY": "of-the-lake-alone"},
+    "a key alone": {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"},
+    "a token and a secret": {"AWS_SESSION_TOKEN": "of-the-lake", "AWS_SECRET_ACCESS_KEY": "of-the-lake-alone"},
+    "credentials of the lake": {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "of-the-lake", "AWS_SESSION_TOKEN": "t"},
+    "a profile that is not there": {"AWS_PROFILE": "nobody", "AWS_CONFIG_FILE": "/nowhere"},
+    "an endpoint of the lake": {"AWS_ENDPOINT_URL": CLOSED, "AWS_ENDPOINT": CLOSED, "AWS_ENDPOINT_URL_S3": CLOSED},
+    "a role of a cluster": {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere", "AWS_ROLE_ARN": "arn:aws:iam::1:role/x", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x"},
+    "a kind of bucket": {"AWS_S3_EXPRESS": "true", "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true", "AWS_BUCKET": "other", "AWS_REGION": "eu-west-1"},
+}
+
+
+@pytest.mark.parametrize("by_way", ["s5cmd"], indirect=True)
+@pytest.mark.parametrize("variables", ODD.values(), ids=ODD)
+def test_the_public_archive_is_read_unsigned_whatever_aws_variables_say_of_the_lake(
+    by_way: str, variables: dict[str, str], folder: ArchiveFolder, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with serve(folder) as sim, passing_on(sim.url) as recorded:
+        asked = ArchiveClient(recorded.url, Binance.bucket)
+        assert asked.folders("data/") == ["spot"]
+        assert [entry.key for entry in asked.objects(DAILY) if entry.key in files] == list(files)
+        with Batch(asked, list(files)) as batch:
+            assert outcomes(batch, list(files)) == files
+    assert len(recorded.asked) > len(files)
+    assert not [name for headers in recorded.asked for name in headers if name.lower() in ("authorization", "x-amz-security-token", "x-amz-request-payer")]
 
 
 # --- staging ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,38 @@
+"""What a process of ours does first, so that the secrets of its environment, and the files it makes, stay with their owner."""
+
+import logging
+import os
+import traceback
+from typing import Any
+
+from lakehouse.model.secrets import hide, learn, secrets_in
+
+_OTHERS = 0o027  # of the modes of new files and folders: the group does not write, others do nothing
+
+
+def keep_private() -> None:
+    """Learn the environment's secrets, keep new files from others, and have no secret logged; once or several times."""
+    learn(secrets_in(os.environ))
+    os.umask(os.umask(_OTHERS) | _OTHERS)
+    made = logging.getLogRecordFactory()
+    if not isinstance(made, _Records):
+        logging.setLogRecordFactory(_Records(made))
+
+
+class _Records:
+    """Makes records of a log without secrets, the trace of an exception included."""
+
+    def __init__(self, make: Any) -> None:
+        self._make = make
+
+    def __call__(self, *args: Any, **more: Any) -> logging.LogRecord:
+        record: logging.LogRecord = self._make(*args, **more)
+        try:
+            said = record.getMessage()
+        except (TypeError, ValueError):  # a message that does not fit its values: the log says so itself
+            return record
+        if (shown := hide(said)) != said:
+            record.msg, record.args = shown, ()
+        if record.exc_info and record.exc_info[0] is not None:
+            record.exc_text = hide("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
+        return record
