@@ -138,6 +138,16 @@ def test_a_store_that_repeats_what_it_was_sent_is_not_repeated(says: object, env
     assert any(quoted.get("x-amz-security-token") == TOKEN for quoted in store.asked), "it was sent"
 
 
+def test_credentials_of_a_file_are_known_once_a_store_is_opened_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "in-a-file-of-mine"
+    (tmp_path / "credentials").write_text(f"[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = {secret}\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    with Serving(lambda handler: (403, f"<Error><Code>AccessDenied</Code><Message>Signed with {secret}</Message></Error>".encode())) as store:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
+        with pytest.raises(StoreError, match=r"AccessDenied: Signed with \*\*\*"):
+            LakeObjects("s3://lake/some").get("a")
+
+
 # --- logs, traces, events -----------------------------------------------------------------------------------------------
 
 
