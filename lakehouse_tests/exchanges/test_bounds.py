@@ -219,6 +219,25 @@ def test_more_lines_than_a_month_has_are_no_rows(csv: bytes) -> None:
     assert time.process_time() - began < 3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["listing", "rest", "file"])
+def test_a_byte_every_five_seconds_is_given_up_within_two_minutes(server: Hostile, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """By the real bounds."""
+
+    def slow(handler: Handler) -> None:
+        head(handler, 100_000)
+        for _ in range(60 if handler.command == "GET" else 0):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            time.sleep(5)
+
+    server.acts = [("", slow)]
+    began = time.monotonic()
+    with pytest.raises((FetchError, RestUnreachableError)):
+        WAYS[way](server.url)
+    assert time.monotonic() - began < 125
+
+
 # --- REST ---------------------------------------------------------------------------------------------------------------
 
 JSON = {"Content_Type": "application/json"}
