@@ -13,7 +13,7 @@ import polars.selectors as cs
 from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo
 from lakehouse.exchanges.paging import PageRules
 from lakehouse.exchanges.rest_api import Refusal, RestApi, RestCall
-from lakehouse.model.errors import ArchiveFileError, CsvEmptyError, CsvEncodingError, CsvHeaderError, CsvParseError
+from lakehouse.model.errors import ArchiveFileError, CsvEmptyError, CsvEncodingError, CsvHeaderError, CsvParseError, CsvTooLongError
 from lakehouse.model.foreign_json import read_json
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType, symbol_fault
@@ -57,6 +57,8 @@ _KLINE_TYPES = {name: pl.Int64 if name in ("open_time", "close_time", "count") e
 _KLINE_NAMES: dict[str, str] = {"count": "trade_count"}
 _LATEST = 10**17  # microseconds; far more is nanoseconds, or no time at all
 _LARGEST = 1e24  # what any column of a month sums to is far less; more is no number, or more than exact sums hold
+MOST_LINES = 200_000
+"""Lines of a kline file: a month of minutes has 44,640, each perhaps twice. As rows they are larger than as text, so more are not even parsed."""
 _BLANK_LINES = re.compile(rb"(?m)^[ \t\r]*(?:\n|\Z)")
 # What the derivative margined in the base currency publishes under the same header (see `data_formats`: contracts, then base volume).
 _INVERSE_NAMES = {"volume": "contracts", "quote_volume": "volume", "taker_buy_volume": "taker_buy_contracts", "taker_buy_quote_volume": "taker_buy_volume"}
@@ -320,7 +322,7 @@ def parse_klines(key: str, csv: bytes, market_type: MarketType) -> pl.DataFrame:
         ArchiveFileError: The content cannot be trusted; the class says why.
     """
     if not csv or csv[:1].isspace():
-        csv = _BLANK_LINES.sub(b"", csv)
+        csv = _without_blank_lines(key, csv)
     if not csv:
         raise CsvEmptyError(key)
     first_line = csv[: csv.find(b"\n") if b"\n" in csv else len(csv)].decode(errors="replace").strip()
@@ -347,19 +349,27 @@ _ARE_TIMES = pl.all_horizontal(_IS_TIME).all().alias("are_times")
 def _read_klines(key: str, csv: bytes, has_header: bool) -> pl.DataFrame:
     """The twelve values of every line. A blank line reads as one without values, or as no line at all: where there is one, all is read again without."""
     try:
-        raw = pl.read_csv(csv, has_header=False, skip_rows=int(has_header), schema=_KLINE_TYPES, quote_char=None)
+        raw = pl.read_csv(csv, has_header=False, skip_rows=int(has_header), schema=_KLINE_TYPES, quote_char=None, n_rows=MOST_LINES + 1)
     except pl.exceptions.NoDataError:
         return pl.DataFrame(schema=_KLINE_TYPES)
     except pl.exceptions.PolarsError as error:
         why = str(error).strip().split("\n", 1)[0]
     else:
+        if raw.height > MOST_LINES:
+            raise CsvTooLongError(key, MOST_LINES)
         if not any(raw[name].null_count() for name in KLINE_COLUMNS):  # the last one too: a line cut within its eleventh value has none
             return raw
         why = _first_odd(raw, pl.all().is_null())
-    solid = _BLANK_LINES.sub(b"", csv)
+    solid = _without_blank_lines(key, csv)
     if len(solid) < len(csv):
         return _read_klines(key, solid, has_header)
     raise _encoding(key, csv) or CsvParseError(key, why)
+
+
+def _without_blank_lines(key: str, csv: bytes) -> bytes:
+    if csv.count(b"\n") > 2 * MOST_LINES:
+        raise CsvTooLongError(key, MOST_LINES)
+    return _BLANK_LINES.sub(b"", csv)
 
 
 def _first_odd(raw: pl.DataFrame, is_odd: pl.Expr) -> str:

@@ -19,7 +19,6 @@ from lakehouse.model.errors import (
     ChecksumMismatchError,
     ChecksumMissingError,
     ChecksumNameError,
-    CsvTooLongError,
     ListedTooLargeError,
     NotInLandingError,
     NotTheFileError,
@@ -30,8 +29,6 @@ from lakehouse.model.result import Problem
 from lakehouse.model.table import UTC_TIME
 from lakehouse.storage.landing import Landing, Outcome, Receipt
 
-MOST_LINES = 200_000
-"""Lines of a file: a month of minutes has 44,640, each perhaps twice; tables of ticks would need a bound of their own."""
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")  # with a member, and without one
 _UNTOLD = "untold"  # in place of an ETag that did not come with an answer: no listed version has it
 _CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S.*)")  # of text that ends in no space: so it takes one pass, whatever the text
@@ -230,10 +227,7 @@ class ArchiveReader:
 
     def _open(self, listing: MarketListing, period: str, receipt: Receipt, body: bytes) -> ArchiveRows:
         key = receipt.key
-        csv = extract_csv(key, body)
-        if (count := csv.count(b"\n")) > MOST_LINES:  # before they are rows, which are larger
-            raise CsvTooLongError(key, count, MOST_LINES)
-        frame = self._exchange.parse(self._table, listing.market, key, csv)
+        frame = self._exchange.parse(self._table, listing.market, key, extract_csv(key, body))
         check_period(key, period, frame)
         repeated = frame.height - frame.n_unique() if frame["open_time"].n_unique() < frame.height else 0
         if repeated:

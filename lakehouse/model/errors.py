@@ -548,8 +548,8 @@ class ListedTooLargeError(ArchiveFileError):
 class CsvTooLongError(ArchiveFileError):
     """A CSV with more lines than its period can have."""
 
-    def __init__(self, key: str, count: int, most: int) -> None:
-        super().__init__(key, f"the CSV has {count:,} lines, where {most:,} are the most that such a file can have.")
+    def __init__(self, key: str, most: int) -> None:
+        super().__init__(key, f"the CSV has more than {most:,} lines, which are the most that such a file can have.")
 
 
 class CsvEncodingError(ArchiveFileError):

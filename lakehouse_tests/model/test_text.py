@@ -2,11 +2,27 @@
 
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.model.errors import (
+    ChecksumNameError,
+    CsvHeaderError,
+    FetchError,
+    LakehouseError,
+    ListingUnreachableError,
+    NotTheFileError,
+    RestQuestionError,
+    RestUnreachableError,
+    StoreDeniedError,
+    UnknownMarketError,
+    ZipMemberNameError,
+    ZipMembersError,
+)
+from lakehouse.model.result import Problem
 from lakehouse.model.text import plain, plain_message
 
 
@@ -58,3 +74,43 @@ def test_whatever_comes_is_printable_short_and_made_plain_once(text, most):
     assert len(shown) <= most
     assert plain(shown, most) == shown
     shown.encode()
+
+
+HOSTILE = "\x1b]0;owned\x07\x9b31m\u202e" + "x" * 50_000_000
+TOLD = [
+    lambda: FetchError("a.zip", HOSTILE),
+    lambda: FetchError(HOSTILE, "why"),
+    lambda: NotTheFileError("a.zip", "a zip", HOSTILE.encode()),
+    lambda: ListingUnreachableError("http://x", HOSTILE, HOSTILE),
+    lambda: RestUnreachableError("http://x", HOSTILE, "Do."),
+    lambda: RestQuestionError("http://x", "BTC", -1, HOSTILE),
+    lambda: StoreDeniedError("reading", "s3://x", HOSTILE, {}),
+    lambda: ChecksumNameError("a.zip", "a.zip", HOSTILE),
+    lambda: ZipMembersError("a.zip", [HOSTILE] * 16),
+    lambda: ZipMemberNameError("a.zip", "a.csv", HOSTILE),
+    lambda: CsvHeaderError("a.zip", ["a"], HOSTILE),
+]
+
+
+@pytest.mark.parametrize("make", TOLD)
+def test_an_error_tells_of_foreign_text_in_a_few_lines_and_nothing_that_a_terminal_obeys(make: Callable[[], LakehouseError]) -> None:
+    said = str(make())
+    assert said.isprintable()
+    assert len(said) < 2_000
+
+
+def test_no_error_of_ours_lets_a_control_character_through_whoever_wrote_its_class() -> None:
+    class Careless(LakehouseError):
+        def __init__(self, name: str) -> None:
+            super().__init__(f"{name} is odd.\nLook at it.")
+
+    said = str(Careless(HOSTILE))
+    assert (said[:12], len(said), "\x1b" in said) == ("\\x1b]0;owned", 20_000, False)
+    assert str(Careless("币安人生USDT")) == "币安人生USDT is odd.\nLook at it."
+    assert r"\x1b" in str(UnknownMarketError("\x1b", "data/"))
+
+
+def test_what_goes_into_a_footer_is_plain_and_what_is_sound_stays_as_it_is() -> None:
+    problem = Problem(HOSTILE, "foreign", HOSTILE, HOSTILE)
+    assert all(said.isprintable() and len(said) <= 2_000 for said in (problem.subject, problem.detail, problem.healed_by))
+    assert Problem("a.zip on 2024-02-05", "short", "12 rows – 币安", "29 daily files").detail == "12 rows – 币安"
