@@ -183,6 +183,7 @@ def test_no_trace_of_a_command_holds_a_secret(environment: None, tmp_path: Path,
     assert_hidden(said)
 
 
+@pytest.mark.slow
 def test_no_event_of_a_run_that_fails_holds_a_secret(environment: None, tmp_path: Path) -> None:
     @dg.asset
     def failing(context: dg.AssetExecutionContext) -> None:
@@ -201,6 +202,7 @@ def test_no_event_of_a_run_that_fails_holds_a_secret(environment: None, tmp_path
         assert_hidden(path.read_bytes().decode("utf-8", "replace"))
 
 
+@pytest.mark.slow
 def test_doctor_and_help_tell_no_secret(environment: None, exchange: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("LAKEHOUSE_BINANCE_ARCHIVE_URL", "LAKEHOUSE_BINANCE_REST_URL"):

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _PLAIN = re.compile(r"[\w./+=-]+")  # what a command of s5cmd takes as it is: one quote more, and it refuses every command behind it
 _STAGING = re.compile(r"lakehouse-fetch-[a-z0-9_]{8}")
 _TRIES = 4  # s5cmd doubles its waits: a key that answers 503 for good costs about 20 s
+_PAUSES = (0.2, 1.0, 3.0)  # seconds between tries of a page of a listing
 _FEW = 24  # so few files cost less than starting a process: 12 take 3 ms of CPU, s5cmd 50 before its first byte
 CHECKSUM = ".CHECKSUM"
 """What the key of a CHECKSUM ends in, behind that of its zip."""
@@ -163,7 +164,7 @@ class ArchiveClient:
     def _ask(self, prefix: str, url: str) -> bytes:
         from lakehouse.exchanges.bounded import beyond_bounds
 
-        for pause in (0.2, 1.0, 3.0, None):
+        for pause in (*_PAUSES[: _TRIES - 1], None):
             try:
                 answer = self._session.get(url, timeout=(5, 30))
                 if answer.status_code == 200:

@@ -19,6 +19,8 @@ from lakehouse_tests.making import zipped
 
 from .conftest import BRONZE, BTC, ETH, NOW, START, Shell, grid
 
+pytestmark = pytest.mark.slow
+
 FOLDER = "data/spot/monthly/klines/ETHUSDT/1m/"
 ZIP = r"ETHUSDT-1m-2024-02\.zip$"
 BAD = Cell("2024-02", ETH)
