@@ -22,7 +22,7 @@ from lakehouse.exchanges.rest import RestClient
 from lakehouse.model.errors import CsvTooLongError, FetchError, ListedTooLargeError, ListingBoundsError, ListingUnreachableError, RestUnreachableError
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.timerange import TimeRange
-from lakehouse_tests.hostile import ENTRY, HEAD, Act, Handler, Hostile, drips, drips_headers, goes_on, gzip_of, hostile, new_pages, says, sends_on
+from lakehouse_tests.hostile_server import ENTRY, HEAD, Act, Handler, Hostile, drips, drips_headers, goes_on, gzip_of, hostile, new_pages, says, sends_on
 from lakehouse_tests.making import BTC, HEADER, NOW, ArchiveFolder, klines, text, zipped
 
 from .conftest import Reading, serve
