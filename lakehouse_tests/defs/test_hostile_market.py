@@ -66,7 +66,10 @@ HOSTILE: dict[str, tuple[str, Act, set[Cell]]] = {
 }
 
 
-@pytest.mark.parametrize(("pattern", "act", "failed"), HOSTILE.values(), ids=HOSTILE)
+FAST = ("a_listing_without_end", "a_body_without_end")
+
+
+@pytest.mark.parametrize(("pattern", "act", "failed"), [pytest.param(*case, id=name, marks=() if name in FAST else pytest.mark.slow) for name, case in HOSTILE.items()])
 def test_a_market_without_bounds_fails_alone(shell: Shell, lake: LakeServices, before: Hostile, pattern: str, act: Act, failed: set[Cell]) -> None:
     before.acts = [(pattern, act)]
     began = time.monotonic()
