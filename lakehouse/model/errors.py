@@ -278,7 +278,7 @@ class StoreError(LakehouseError):
     everywhere = False
 
     def __init__(self, doing: str, uri: str, why: str, remedy: str = "") -> None:
-        why = plain(hide(why), 500)
+        why = hide(plain(why, 500))  # what is cut off is not looked through
         super().__init__(f"{doing} {plain(uri, 400)} failed: {why}. {remedy}{' ' if remedy else ''}What is stored stays; run the same again.")
         self.why, self.remedy = why, remedy
 
@@ -392,7 +392,7 @@ class RestUnreachableError(LakehouseError):
 
     def __init__(self, url: str, why: str, do: str) -> None:
         super().__init__(f"The REST API at {url} does not answer as expected: {plain(why, 500)}. {do}")
-        self.url, self.why = url, hide(why)
+        self.url, self.why = url, hide(plain(why, 500))
 
 
 class RestBannedError(RestUnreachableError):

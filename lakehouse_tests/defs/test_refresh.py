@@ -93,7 +93,8 @@ def test_a_week_of_absence_is_one_cell_of_one_table(built: tuple[Simulator, Path
     assert asked(candles_closed(later(built, timedelta(days=7)), [BTC], {}, Attempts())) == {WITNESS: {JUNE}}
 
 
-def test_an_archive_out_of_reach_is_said_and_stops_no_rest(built: tuple[Simulator, Path]) -> None:
+def test_an_archive_out_of_reach_is_said_and_stops_no_rest(built: tuple[Simulator, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lakehouse.exchanges.archive._TRIES", 1)
     sim, root = built
     settings = Settings(root=str(root), start="2024-05", binance_archive_url="http://127.0.0.1:9", binance_rest_url=sim.url)
     lake = open_lake(settings, clock=lambda: sim.now + HOUR)

@@ -91,7 +91,8 @@ def test_folders_are_listed_by_name(exchange: Simulator) -> None:
 
 
 @pytest.mark.parametrize("ask", [lambda one: list(one.objects(DAILY)), lambda one: one.folders(DAILY)], ids=["objects", "folders"])
-def test_an_archive_out_of_reach_says_where_it_was_looked_for(exchange: Simulator, ask: object) -> None:
+def test_an_archive_out_of_reach_says_where_it_was_looked_for(exchange: Simulator, ask: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_TRIES", 1)
     for url in (CLOSED, f"{exchange.url}/api/v3", f"{exchange.url}/nowhere"):
         with pytest.raises(ListingUnreachableError, match=f"The archive listing of {DAILY} at {url} does not answer: .*LAKEHOUSE_BINANCE_ARCHIVE_URL"):
             ask(ArchiveClient(url, Binance.bucket))  # type: ignore[operator]
