@@ -72,7 +72,7 @@ def test_every_package_is_pinned_with_the_hashes_of_its_files_and_names_no_host(
     entries = re.split(r"\n(?=\S)", text.strip())
     assert len(entries) > 70
     for entry in entries:
-        assert re.fullmatch(r"[A-Za-z0-9._-]+==\S+( ;[^\\]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+", entry), entry.split("\n")[0]
+        assert re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z]+\])?==\S+( ;[^\\]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+", entry), entry.split("\n")[0]
     assert "--require-hashes" in (ROOT / "Makefile").read_text()
 
 
@@ -85,3 +85,15 @@ def test_known_holes_are_asked_for_every_week() -> None:
     assert target.count("--strict") == 2, "a package that cannot be asked about is a failure"
     assert "||" not in target
     assert "\n\t-" not in target
+
+
+def test_every_test_that_the_page_names_exists_and_every_promise_names_one() -> None:
+    page = (ROOT / "docs/security.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("|") and not line.startswith(("|---", "| promise"))]
+    assert len(rows) > 30
+    for row in rows:
+        named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", row)
+        assert named, row
+        for path, name in named:
+            text = (ROOT / "lakehouse_tests" / path).read_text()
+            assert not name or re.search(rf"def {name}\(", text), f"{path}::{name}"
