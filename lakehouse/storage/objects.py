@@ -294,7 +294,9 @@ class LakeObjects:
         """
         try:
             yield
-        except (BaseError, OSError, ValueError) as error:  # ValueError: of a path that is none to the store
+        except (BaseError, OSError, ValueError) as error:
+            if isinstance(error, ValueError) and not path:
+                raise  # of what a reader computes; with a path, it is none to the store
             raise refusal(doing, self.uri("").rstrip("/"), path, error) from None  # a store's own words may repeat what it was sent
 
 

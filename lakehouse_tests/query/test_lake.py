@@ -22,6 +22,7 @@ from lakehouse.model.errors import (
     NothingStoredError,
     RangeBackwardsError,
     SqlError,
+    StoreError,
     TimeFormatError,
     UnknownFillError,
     UnknownIntervalError,
@@ -501,6 +502,15 @@ def test_a_damaged_cell_is_an_error_to_who_asks_for_it_and_to_nobody_else(object
             ask()
     assert not reading.candles(BTC, "2024-01", "2024-02").is_empty()
     assert reading.scan("candle", markets=[market for market in MARKETS if market != BTC]).collect().height > 0
+
+
+def test_what_a_function_of_the_readers_own_raises_is_not_told_as_the_stores(lake: Lake) -> None:
+    def odd(frame: pl.DataFrame) -> pl.DataFrame:
+        raise ValueError("a mistake of mine")
+
+    with pytest.raises((ValueError, pl.exceptions.PolarsError), match="a mistake of mine") as found:
+        lake.collect(lake.scan("silver/candle").map_batches(odd))
+    assert not isinstance(found.value, StoreError)
 
 
 def test_markets_and_the_public_name(lake: Lake) -> None:
