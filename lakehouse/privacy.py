@@ -29,7 +29,7 @@ class _Records:
         record: logging.LogRecord = self._make(*args, **more)
         try:
             said = record.getMessage()
-        except (TypeError, ValueError):  # a message that does not fit its values: the log says so itself
+        except Exception:  # a message that does not fit its values, or a value that cannot be shown: the log says so itself
             return record
         if (shown := hide(said)) != said:
             record.msg, record.args = shown, ()

@@ -132,10 +132,12 @@ def _env_file() -> str | None:
     """
     named = os.environ.get(ENV_FILE) or None
     if named is not None:
+        if not Path(named).is_absolute():
+            raise EnvFileError(named, "it is no whole path, so it would be another file in every folder")
         try:
-            Path(named).read_bytes()
-        except OSError as error:
-            raise EnvFileError(named, error.strerror or str(error)) from error
+            Path(named).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise EnvFileError(named, getattr(error, "strerror", None) or "it is not text in UTF-8") from error
     return named
 
 

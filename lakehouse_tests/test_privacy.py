@@ -183,6 +183,17 @@ def test_no_trace_of_a_command_holds_a_secret(environment: None, tmp_path: Path,
     assert_hidden(said)
 
 
+def test_a_log_that_does_not_fit_its_values_is_nobodys_error(environment: None) -> None:
+    class Odd:
+        def __str__(self) -> str:
+            raise RuntimeError("cannot be shown")
+
+    keep_private()
+    record = logging.getLogRecordFactory()
+    for message, values in (("%(y)s", ({"x": 1},)), ("%s", (Odd(),)), ("%d", ("x",))):
+        assert record("a", logging.INFO, "", 1, message, values, None).msg == message
+
+
 @pytest.mark.slow
 def test_no_event_of_a_run_that_fails_holds_a_secret(environment: None, tmp_path: Path) -> None:
     @dg.asset

@@ -14,7 +14,7 @@ from lakehouse.cli.console import build_progress, err, flagged, out, print_frame
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, NoMarketError, UsageError
 from lakehouse.model.market import Market
-from lakehouse.model.secrets import hide
+from lakehouse.model.secrets import hide, learn
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
 from lakehouse.privacy import keep_private
@@ -431,6 +431,7 @@ def _door(settings: "Settings", host: str, port: int, names: list[str] | None, t
             raise UsageError(f"There is no token in {token_file}.")  # rather than a UI without one
     else:
         token = settings.ui_token.get_secret_value() if settings.ui_token else None
+    learn([token or ""])
     return door(host, port, names or (), token, is_proxied)
 
 

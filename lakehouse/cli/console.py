@@ -64,7 +64,7 @@ def say_env_file() -> None:
         return
     with contextlib.suppress(OSError), found.open("rb") as file:
         if b"LAKEHOUSE_" in file.read(_ENV_READ):
-            err.print(flagged("note", "The settings in .env are not read, for nobody named that file. If it is yours: export LAKEHOUSE_ENV_FILE=.env"), soft_wrap=True)
+            err.print(flagged("note", 'The settings in .env are not read, for nobody named that file. If it is yours: export LAKEHOUSE_ENV_FILE="$PWD/.env"'), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -139,7 +139,8 @@ def are_partitions(home: Path, markets: Iterable[Market]) -> bool:
         markets: Which markets.
     """
     with contextlib.suppress(OSError, sqlite3.Error):
-        if "class: KeptSqliteStorage" not in (home / "dagster.yaml").read_text("utf-8"):
+        config = home / "dagster.yaml"
+        if not config.is_file() or "class: KeptSqliteStorage" not in config.read_text("utf-8"):
             return False
         index = (home / "history" / "runs" / "index.db").absolute()
         with contextlib.closing(sqlite3.connect(f"{index.as_uri()}?mode=ro", uri=True, timeout=1)) as connection:

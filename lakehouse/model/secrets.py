@@ -16,14 +16,15 @@ SHORTEST = 8
 """Characters of a value that is looked for: a shorter one, such as `test`, is a part of words."""
 
 # Names of variables that hold a secret; those of where it lies, and of what is no secret (a key's id), end otherwise.
-_SECRET_NAME = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTHORIZATION|KEY|PASS|PWD)(_[A-Z0-9]+)*$", re.IGNORECASE)
-_NO_SECRET_NAME = re.compile(r"(_(FILE|PATH|ID|URI|URL|DIR|ARN|NAME|SOCK|EXPIRATION))$|^(OLD)?PWD$", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTHORIZATION|AUTH|KEY|PASS|PWD)(_[A-Z0-9]+)*$", re.IGNORECASE)
+_NO_SECRET_NAME = re.compile(r"((?<!SECRET)_(ID)|_(FILE|PATH|URI|URL|DIR|ARN|NAME|SOCK|EXPIRATION))$|^(OLD)?PWD$", re.IGNORECASE)
 _USERINFO = re.compile(r"(\w://)[^\s/@\"'<>\\]+@")
 _PARAMETER = re.compile(r"([?&;][\w.-]{0,60}(?:signature|token|secret|passw(?:or)?d|api_?key|access_?key(?:_?id)?|credential)[\w.-]{0,60}=)[^&;\s\"'<>\\]+", re.IGNORECASE)
 _HEADER = re.compile(
     r"((?:authorization|x-amz-security-token|x-mbx-apikey|cookie)[\"']?\s{0,3}[:=]\s{0,3}[\"']?)(?:(?:basic|bearer|digest|token|AWS4-HMAC-SHA256)\s{1,3})?[^\s\"'<>\\]+",
     re.IGNORECASE,
 )
+_PASSWORD = re.compile(r"\bpass(?:word|wd)\s{0,3}=\s{0,3}'?([^\s';&]+)", re.IGNORECASE)  # as in a DSN of Postgres
 _TOKEN = re.compile(r"[A-Za-z0-9+/=_%]{20,}")
 
 
@@ -87,6 +88,7 @@ def secrets_in(environment: Mapping[str, str]) -> set[str]:
     for name, value in environment.items():
         if _SECRET_NAME.search(name) and not _NO_SECRET_NAME.search(name):
             found |= {value, value.strip(), *(line.strip() for line in value.splitlines())}
+        found |= set(_PASSWORD.findall(value))
         if "@" in value and "://" in value:
             found |= _passwords(value)
     return found

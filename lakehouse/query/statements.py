@@ -42,7 +42,8 @@ BEYOND = frozenset(
     sniff_csv storage_info truncate_duckdb_logs verify_external verify_fetch_row verify_parallelism verify_serializer which_secret write_log
 """)
 )
-_EXPLAIN = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*EXPLAIN\b(?:\s+ANALYZE\b)?(?:\s*\(\s*(?:FORMAT|ANALYZE)\b[^)]*\))?", re.IGNORECASE | re.DOTALL)
+# Comments as the engine reads them: a line ends at a carriage return too, and what nests is left to be refused.
+_EXPLAIN = re.compile(r"(?:\s|--[^\r\n]*[\r\n]|/\*(?:(?!/\*).)*?\*/)*EXPLAIN\b(?:\s+ANALYZE\b)?(?:\s*\(\s*(?:FORMAT|ANALYZE)\b[^)]*\))?", re.IGNORECASE | re.DOTALL)
 _CALLED = re.compile(r'"function_name":"((?:[^"\\]|\\.)*)"')  # within a text of the statement every quote is escaped
 _WORD = re.compile(r"\w+")
 

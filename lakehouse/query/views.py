@@ -17,7 +17,7 @@ from lakehouse.storage.tables import CellRecord
 
 _UNKNOWN_TABLE = re.compile(r"\b(Table|View) with name\b")
 _LOCKED = re.compile(r"disabled by configuration|disabled through configuration|configuration has been locked")
-_ABOUT_TABLES = {"show", "information_schema", "pg_catalog", "duckdb_tables", "duckdb_views", "duckdb_columns"}
+_ABOUT_TABLES = {"show", "information_schema", "pg_catalog", "duckdb_tables", "duckdb_views", "duckdb_columns", "show_tables", "show_tables_expanded", "sqlite_master", "pg_views"}
 _DUCKDB = {"timestamp": "TIMESTAMPTZ", "double": "DOUBLE", "bigint": "BIGINT", "int": "INTEGER", "string": "VARCHAR", "boolean": "BOOLEAN"}
 
 
@@ -29,7 +29,8 @@ def view_name(table: type[Table]) -> str:
 def mentioned(query: str, tables: Iterable[type[Table]]) -> list[type[Table]]:
     """The tables whose view a statement may read: their name stands somewhere in it, or it asks which there are."""
     words = set(re.findall(r"[a-z0-9_]+", query.lower()))
-    return [table for table in tables if table.short_name() in words or words & _ABOUT_TABLES]
+    asks_which = bool(words & _ABOUT_TABLES) or words == {"describe"}  # with no name behind it
+    return [table for table in tables if table.short_name() in words or asks_which]
 
 
 def create_view(connection: duckdb.DuckDBPyConnection, files: LakeFiles, table: type[Table], records: Iterable[CellRecord]) -> None:

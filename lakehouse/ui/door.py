@@ -130,6 +130,11 @@ class Door:
         parts = urlsplit(origin.lower())
         return parts.scheme in ("http", "https") and not parts.path and (parts.netloc == host.lower() or (self.is_proxied and parts.netloc in self.names))
 
+    def is_link(self, scope: Scope) -> bool:
+        """Whether a person followed a link on another page: the browser then keeps this UI's cookie to itself until the page is loaded once more."""
+        headers = _Headers(scope)
+        return any(site not in _OURS for site in headers.all("sec-fetch-site")) and _is_link(scope, headers)
+
     def knows(self, scope: Scope) -> bool:
         """Whether a request brings the token: in a header, or as the cookie that was given for it."""
         assert self.token is not None, "asked where there is one"
@@ -147,7 +152,7 @@ class Door:
         brought = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("token")
         if brought is None:
             return None
-        return "right" if len(brought) == 1 and _equal(brought[0], self.token) else "wrong"
+        return "right" if len(brought) == 1 and _equal(brought[0].replace(" ", "+"), self.token) else "wrong"  # a plus in an address is read as a space, and no token has one
 
 
 class _Headers:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
+from html import escape
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -45,12 +46,14 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is None and self._door.shown(scope) == "right":
-            await _answer(send, 303, "", self._admission(scope))
+            await _answer(send, 200, _moved(self._place(scope)), (self._admission(),), is_page=True)
         elif refusal is None:
             await self._app(scope, receive, _marked(send) if scope["type"] == "http" else send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008})  # before it was accepted: the client sees 403
+        elif refusal.status == 401 and self._door.is_link(scope):
+            await _answer(send, 401, _moved(""), is_page=True)
         else:
             await _answer(send, refusal.status, refusal.why)
 
@@ -66,12 +69,20 @@ class Guard:
             return Refusal(403, _NOT_YOU)
         return None
 
-    def _admission(self, scope: Any) -> tuple[tuple[bytes, bytes], ...]:
-        """A cookie in place of the token, and the address without it: what is in an address is kept in histories and said to other pages."""
+    def _place(self, scope: Any) -> str:
+        """The address without the token: what is in an address is kept in histories and said to other pages."""
         rest = urlencode([pair for pair in parse_qsl(scope["query_string"].decode("latin-1")) if pair[0] != "token"])
-        place = "/" + quote(scope["path"].lstrip("/\\")) + (f"?{rest}" if rest else "")
-        cookie = f"{self._door.cookie}={self._door.pass_}; HttpOnly; SameSite=Strict; Path=/"
-        return (b"location", place.encode("ascii")), (b"set-cookie", cookie.encode("ascii"))
+        return "/" + quote(scope["path"].lstrip("/\\")) + (f"?{rest}" if rest else "")
+
+    def _admission(self) -> tuple[bytes, bytes]:
+        """A cookie in place of the token."""
+        return b"set-cookie", f"{self._door.cookie}={self._door.pass_}; HttpOnly; SameSite=Strict; Path=/".encode("ascii")
+
+
+def _moved(place: str) -> str:
+    """A page that leads on by itself: unlike an answer that sends elsewhere, it makes what it opens this UI's own request, with its cookie."""
+    where = f";url={escape(place)}" if place else ""
+    return f'<!doctype html><title>lakehouse</title><meta http-equiv="refresh" content="0{where}">'
 
 
 def _is_own_user(scope: Any) -> bool:
@@ -91,8 +102,12 @@ def _marked(send: Send) -> Send:
     return wrapped
 
 
-async def _answer(send: Send, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+async def _answer(send: Send, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = (), is_page: bool = False) -> None:
     body = text.encode()
-    said = ((b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store"))
+    said = (
+        (b"content-type", b"text/html; charset=utf-8" if is_page else b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    )
     await send({"type": "http.response.start", "status": status, "headers": [*said, *headers, *_HEADERS]})
     await send({"type": "http.response.body", "body": body})

@@ -60,7 +60,7 @@ def test_an_instance_file_in_a_home_that_was_named_is_believed(folder: Path, mon
         monkeypatch.setenv("DAGSTER_HOME", "own")
     else:
         (folder / "mine").write_text("DAGSTER_HOME=own\n")
-        monkeypatch.setenv("LAKEHOUSE_ENV_FILE", "mine")
+        monkeypatch.setenv("LAKEHOUSE_ENV_FILE", str(Path("mine").absolute()))
     assert prepare_home(Settings()) == home
     assert (home / "dagster.yaml").read_text() == EVIL
 
@@ -82,12 +82,12 @@ def test_what_an_earlier_release_left_in_the_home_gives_way_to_the_package_s_own
 def test_settings_come_from_a_file_only_where_the_environment_names_it(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert Settings().root == "lake"
     say_env_file()
-    assert "export LAKEHOUSE_ENV_FILE=.env" in capsys.readouterr().err
-    monkeypatch.setenv("LAKEHOUSE_ENV_FILE", ".env")
+    assert 'export LAKEHOUSE_ENV_FILE="$PWD/.env"' in capsys.readouterr().err
+    monkeypatch.setenv("LAKEHOUSE_ENV_FILE", str(Path(".env").absolute()))
     assert Settings().root == str(folder / "stolen")
     say_env_file()
     assert capsys.readouterr().err == ""
-    monkeypatch.setenv("LAKEHOUSE_ENV_FILE", "absent")
+    monkeypatch.setenv("LAKEHOUSE_ENV_FILE", "/absent")
     with pytest.raises(EnvFileError, match="absent, which LAKEHOUSE_ENV_FILE names, cannot be read"):
         Settings()
 
@@ -111,3 +111,12 @@ def test_child_processes_get_whole_paths_and_no_secret(folder: Path) -> None:
     assert not {"LAKEHOUSE_UI_TOKEN", "LAKEHOUSE_ENV_FILE"} & found.keys()
     assert not any("0123456789abcdef" in value for value in found.values())
     assert Settings(root="s3://bucket/lake").for_children({})["LAKEHOUSE_ROOT"] == "s3://bucket/lake"
+
+
+@pytest.mark.parametrize("kind", ["relative", "no text"])
+def test_a_file_of_settings_is_named_by_its_whole_path_and_holds_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_bytes(b"LAKEHOUSE_ROOT=\xff" if kind == "no text" else b"LAKEHOUSE_ROOT=mine")
+    monkeypatch.setenv("LAKEHOUSE_ENV_FILE", "mine" if kind == "relative" else str(tmp_path / "mine"))
+    with pytest.raises(EnvFileError, match="no whole path" if kind == "relative" else "not text"):
+        Settings()

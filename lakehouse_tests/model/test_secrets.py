@@ -131,3 +131,16 @@ def test_hiding_takes_no_longer_for_a_hostile_text() -> None:
 def test_an_address_that_carries_credentials_is_told(address: str) -> None:
     assert carries_credentials(address)
     assert not carries_credentials("https://host:9000/path")
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [("VAULT_SECRET_ID", "s3cr3t-value-1"), ("MY_AUTH", "s3cr3t-value-1"), ("DAGSTER_PG_DSN", "host=db user=me password=s3cr3t-value-1"), ("DSN", "x;Passwd='s3cr3t-value-1';y=1")],
+)
+def test_more_names_and_places_of_secrets(variable: tuple[str, str]) -> None:
+    assert "s3cr3t-value-1" in secrets_in(dict([variable]))
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "SSH_AUTH_SOCK", "XAUTHORITY", "CLIENT_ID"])
+def test_names_that_hold_none(name: str) -> None:
+    assert secrets_in({name: "a-value-of-ours"}) == set()

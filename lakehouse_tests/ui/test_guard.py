@@ -17,7 +17,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from dagster_webserver.app import create_app_from_workspace_process_context
 
-from lakehouse.ui.door import DATA, Door
+from lakehouse.ui.door import DATA, Door, door
 from lakehouse.ui.guard import Guard
 from lakehouse.ui.peers import user_of
 from lakehouse.ui.webserver import guarded
@@ -110,13 +110,30 @@ def test_every_route_of_dagster_s_that_answers_with_data_is_known_as_such(bare: 
 def test_a_browser_shows_the_token_once_and_gets_a_cookie_for_it(app: Any) -> None:
     assert (ask(app, "GET", "/").status, ask(app, "GET", "/?token=wrong").status, ask(app, "GET", f"/?token={TOKEN}&token=x").status) == (401, 401, 401)
     answer = ask(app, "GET", f"/runs?{urlencode({'view': 'all', 'token': TOKEN})}")
-    assert (answer.status, answer.header("location")) == (303, ["/runs?view=all"])
+    assert (answer.status, answer.header("content-type")) == (200, ["text/html; charset=utf-8"])
+    assert 'content="0;url=/runs?view=all"' in answer.text
+    assert TOKEN not in answer.text
     (cookie,) = answer.header("set-cookie")
     value, *attributes = cookie.split("; ")
     assert attributes == ["HttpOnly", "SameSite=Strict", "Path=/"]
     assert TOKEN not in cookie
     assert ask(app, "GET", "/runs", [("Cookie", value)]).status == 200
-    assert ask(app, "GET", f"//evil.example/?token={TOKEN}").header("location") == ["/evil.example/"]
+    assert 'content="0;url=/evil.example/"' in ask(app, "GET", f"//evil.example/?token={TOKEN}").text
+    assert "<" not in ask(app, "GET", f"/%22%3E%3Cscript%3E?token={TOKEN}&a=%22%3E%3Cscript%3E").text.split("url=")[1].split('">')[0]
+
+
+def test_a_link_from_elsewhere_is_loaded_once_more_and_then_brings_the_cookie(app: Any) -> None:
+    link = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")]
+    first = ask(app, "GET", "/runs", link)
+    assert (first.status, '<meta http-equiv="refresh" content="0">' in first.text) == (401, True)
+    again = ask(app, "GET", "/runs", [("Sec-Fetch-Site", "same-origin"), *link[1:]])
+    assert (again.status, "<meta" in again.text) == (401, False), "without a cookie it ends there"
+
+
+def test_a_token_with_a_plus_may_be_pasted_into_an_address(bare: Any) -> None:
+    app = Guard(bare, door("127.0.0.1", 3000, (), "abcd+efgh/ijkl=mnopq", False))
+    assert ask(app, "GET", "/?token=abcd+efgh/ijkl=mnopq").status == 200
+    assert ask(app, "GET", "/?token=abcd-efgh/ijkl=mnopq").status == 401
 
 
 def test_the_token_is_asked_for_by_every_route(app: Any, bare: Any) -> None:
