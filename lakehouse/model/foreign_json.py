@@ -5,6 +5,7 @@ What Python's parser takes or stumbles over is refused alike: whoever reads an o
 
 import json
 import math
+import re
 from typing import Any
 
 from lakehouse.model.errors import ForeignJsonError
@@ -13,6 +14,7 @@ DEEPEST = 32
 """Levels of lists and objects; the deepest that anybody sends, an exchangeInfo, has 6."""
 
 _LEFT = 256
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 MOST_DIGITS = 64
@@ -66,11 +68,16 @@ def read_own_json(text: str) -> Any:
 
 
 def _leaves_brackets(text: str | bytes) -> bool:
-    """Whether many brackets are left of a text of which the innermost pairs were taken away, as often as it may nest. Those in strings count as well.
+    """Whether many brackets are left of a text of which the innermost pairs were taken away, as often as it may nest.
 
-    It would be deeper than the parser's stack is to be tried out by others.
+    It would be deeper than the parser's stack is to be tried out by others. Brackets in strings are told apart only where there seem to be too many.
     """
-    left = (text.encode("utf-8", "replace") if isinstance(text, str) else text).translate(None, _NO_BRACKETS)
+    raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    return _many_left(raw) and _many_left(_STRINGS.sub(b"", raw))
+
+
+def _many_left(raw: bytes) -> bool:
+    left = raw.translate(None, _NO_BRACKETS)
     for _ in range(DEEPEST + 1):
         if len(left) <= _LEFT:
             return False
@@ -102,8 +109,9 @@ def _require_whole_characters(value: Any) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ForeignJsonError(f"it names {next(name for name in names if names.count(name) > 1)[:50]!a} twice in one object")
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ForeignJsonError(f"it names {twice[:50]!a} twice in one object")
     return found
 
 

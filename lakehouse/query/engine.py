@@ -113,7 +113,10 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
             except ChangedMeanwhileError:
                 if name in self._begun:
                     raise
-                record, end = self._renewed(table, record)
+                surveyed = record
+                record, end = self._renewed(table, surveyed)
+                if record.column_count != surveyed.column_count:  # the view was made for the columns it had
+                    raise
             with self._lock:
                 if self._begun.setdefault(name, record).etag != record.etag:  # another thread opened it first
                     raise ChangedMeanwhileError(record.path)

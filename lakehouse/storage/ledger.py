@@ -28,7 +28,8 @@ _AT_ONCE = 32  # requests in flight: on S3 they wait, they do not compute
 _CACHE = {"path": pl.String, "etag": pl.String, "size": pl.Int64, "footer": pl.String, "seal": pl.Int64}
 _LARGEST_FOOTER = 32 << 20
 _LARGEST_OBJECT = 1 << 30
-_RATIO = 256  # that a cache may inflate to: footers repeat, but each holds hashes of its own
+_RATIO = 256  # that a large cache may inflate to: footers repeat, but each holds hashes of its own
+_ALWAYS_READ = 64 << 20  # bytes
 Ledger = Mapping[Cell, CellRecord]
 
 
@@ -201,7 +202,7 @@ def parse_cache(path: str, body: bytes) -> dict[str, tuple[str, str]]:
     """
     if not check(path, body):
         return {}  # nothing says that it is as it was written
-    require_small(path, body, _RATIO * len(body))
+    require_small(path, body, max(_ALWAYS_READ, _RATIO * len(body)))
     with reading(path):
         cache = pl.read_parquet(io.BytesIO(body))
     if cache.schema != pl.Schema(_CACHE):

@@ -5,6 +5,7 @@ import itertools
 import random
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,6 +14,8 @@ from lakehouse.datasets.candle import Candle
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import ReplacedMeanwhileError
 from lakehouse.model.result import CellResult
+from lakehouse.model.table import Table
+from lakehouse.query import lake as lake_module
 from lakehouse.query.lake import Lake
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
@@ -186,3 +189,23 @@ def test_sql_gets_through_beside_a_writer_that_never_rests(objects: LakeObjects)
         done.set()
         writer.join()
     assert answered > 0
+
+
+def test_a_cell_that_gains_a_column_while_sql_runs_is_read_with_it(objects: LakeObjects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The statement's view was made for the columns of the old object; the newer one is not read through it."""
+    names = Candle.names()
+    before = type("Before", (Table,), {"name": Candle.name, "key": Candle.key, **{name: Candle.columns[name] for name in names[:-1]}})
+    before.columns = {name: Candle.columns[name] for name in names[:-1]}
+    before.most_rows = Candle.most_rows
+    store, run, found = TableStore(objects), lake_module.run, candles(minutes("2024-02-01", 50), is_misaligned=True)
+    for cell in CELLS:
+        store.put(before, cell, CellResult(found.select(names[:-1]), {}))
+
+    def replaced(*arguments: Any) -> pl.DataFrame:
+        store.put(Candle, CELLS[1], CellResult(found, {}))
+        return run(*arguments)
+
+    statement = "SELECT month, is_misaligned, count(*) AS n FROM silver.candle GROUP BY ALL ORDER BY 1"
+    assert Lake(objects.root).sql(statement).rows() == [("2024-02", None, 50), ("2024-03", None, 50)]
+    monkeypatch.setattr(lake_module, "run", replaced)
+    assert Lake(objects.root).sql(statement).rows() == [("2024-02", None, 50), ("2024-03", True, 50)]
