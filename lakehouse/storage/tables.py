@@ -13,7 +13,7 @@ from lakehouse.model.result import CellFacts, CellResult, read_count, read_insta
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.storage.layout import cell_path, quarantine_path
 from lakehouse.storage.objects import LakeObjects
-from lakehouse.storage.parquet import decode, encode
+from lakehouse.storage.parquet import decode, encode, read_footer
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,7 @@ class TableStore:
             SchemaError: Columns or types differ from the declaration; nothing is written.
             DuplicateKeyError: Rows share a key; nothing is written.
             TooManyRowsError: There are more than any reader would believe; nothing is written.
+            NotALakeObjectError: What the cell says of itself is nothing that a reader takes; nothing is written.
         """
         if result.rows.height > table.most_rows():
             raise TooManyRowsError(table.name, str(cell or ""), result.rows.height, table.most_rows())
@@ -137,8 +138,9 @@ class TableStore:
         }
         answers = result.facts.answers() if table.zone() == "bronze" else ""  # an answer without rows is news: to silver it is a gap
         body, version = encode(table, good, footer, answers)
-        self._put_quarantine(table, cell, rejected)
         path = cell_path(table, cell)
+        CellRecord.from_footer(table, cell, path, "", len(body), read_footer(path, body))  # one that no reader takes would fail them all
+        self._put_quarantine(table, cell, rejected)
         etag = self.objects.put(path, body, replacing)
         return CellRecord.from_footer(table, cell, path, etag, len(body), footer | {"version": version, "column_count": len(table.columns)})
 

@@ -341,3 +341,10 @@ def test_a_record_of_a_verification_that_says_nonsense_is_none(objects: LakeObje
 def test_bronze_keeps_room_for_what_its_sources_restate(store: TableStore) -> None:
     rows = bronze(minutes("2024-02-01", 1000))
     assert store.put(CandleArchive, FEBRUARY, CellResult(rows, {})).rows == 1000
+
+
+def test_a_footer_that_no_reader_would_take_is_not_written(store: TableStore, objects: LakeObjects) -> None:
+    deep = CellResult(candles(minutes("2024-02-01", 5)), {"of\ud800": "half a character"})
+    with pytest.raises(NotALakeObjectError, match="half a character"):
+        store.put(Candle, Cell("2024-02", BTC), deep)
+    assert store.get(Candle, Cell("2024-02", BTC)) is None
