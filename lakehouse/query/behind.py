@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market
 from lakehouse.model.cell import Cell
@@ -18,44 +17,16 @@ from lakehouse.storage.tables import CellRecord, TableStore
 _NARROW = 16  # folders of markets that are listed one by one; of more, the whole table's ledger is read
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """What is stored upstream of some cells.
-
-    Attributes:
-        ledgers: By table.
-        facts: Of markets, where a table upstream is made with them.
-    """
-
-    ledgers: dict[str, Ledger]
-    facts: dict[Market, MarketFacts]
-
-
-def upstream_of(objects: LakeObjects, registry: Registry, table: type[Table], cells: Collection[Cell]) -> Upstream:
-    """What is stored upstream of cells of a table: a listing of the folder of each of their markets, in every table, and the footers of their months.
-
-    Raises:
-        StoreError: The store does not answer.
-    """
-    if not cells or not table.inputs or table.shape == "single" or table.zone() == "bronze":
-        return Upstream({}, {})
-    wanted = _wanted(registry, table, cells)
-    with ThreadPoolExecutor(1 if objects.is_local else len(wanted) + 1) as pool:
-        needs_facts = any(registry.table(name) in _refined(registry) for name in [table.name, *wanted])
-        facts = pool.submit(_facts, objects) if needs_facts else None
-        ledgers = dict(zip(wanted, pool.map(lambda name: _ledger(objects, registry.table(name), wanted[name]), wanted), strict=True))
-        return Upstream(ledgers, facts.result() if facts else {})
-
-
-def cells_behind(objects: LakeObjects, registry: Registry, table: type[Table], read: Collection[CellRecord], upstream: Upstream | None = None) -> list[Cell]:
+def cells_behind(objects: LakeObjects, registry: Registry, table: type[Table], read: Collection[CellRecord]) -> list[Cell]:
     """Those of some cells that are behind.
+
+    The folders of the markets that are read are asked, in every table upstream: a listing and the footers of the months that are read.
 
     Args:
         objects: The lake's objects.
         registry: The declared tables.
         table: A table.
         read: Cells of it. Inputs that a cell does not name are not asked about.
-        upstream: What is stored upstream of them; asked for if left out.
 
     Returns:
         The cells, in order of market and date. An input that is gone, or damaged, puts no cell behind: nobody can say what it would be made to.
@@ -66,8 +37,7 @@ def cells_behind(objects: LakeObjects, registry: Registry, table: type[Table], r
     cells = {record.key: record for record in read if record.cell is not None and record.inputs} if table.shape != "single" else {}
     if not cells or table.zone() == "bronze":
         return []
-    above = upstream or upstream_of(objects, registry, table, cells)
-    ledgers, facts = dict(above.ledgers), above.facts
+    ledgers, facts = _upstream(objects, registry, table, cells)
     known: dict[tuple[str, Cell], bool] = {}
 
     def is_behind(of: type[Table], cell: Cell) -> bool:
@@ -110,6 +80,15 @@ def _facts(objects: LakeObjects) -> dict[Market, MarketFacts]:
     except NotALakeObjectError:
         return {}  # damaged: who reads it is refused, but cells that were made with it are as sound as before
     return facts_by_market(stored.rows if stored else None)
+
+
+def _upstream(objects: LakeObjects, registry: Registry, table: type[Table], cells: Collection[Cell]) -> tuple[dict[str, Ledger], dict[Market, MarketFacts]]:
+    """What is stored upstream of cells, by table, and the facts of markets where one of the tables is made with them; all of it asked for at once."""
+    wanted = _wanted(registry, table, cells)
+    with ThreadPoolExecutor(1 if objects.is_local else len(wanted) + 1) as pool:
+        facts = pool.submit(_facts, objects) if any(registry.table(name) in _refined(registry) for name in [table.name, *wanted]) else None
+        ledgers = dict(zip(wanted, pool.map(lambda name: _ledger(objects, registry.table(name), wanted[name]), wanted), strict=True))
+        return ledgers, facts.result() if facts else {}
 
 
 def _wanted(registry: Registry, table: type[Table], cells: Collection[Cell]) -> dict[str, set[Cell] | None]:

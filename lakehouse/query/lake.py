@@ -4,7 +4,6 @@ import hashlib
 import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange, parse_instant
-from lakehouse.query.behind import Upstream, cells_behind, upstream_of
+from lakehouse.query.behind import cells_behind
 from lakehouse.query.engine import connect
 from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.reading import read_rows, scan_cells
@@ -339,19 +338,10 @@ class Lake:
 
         Whole objects are read, several at once, and each is held against its seal.
         """
-        paths = [stored.path for stored in cells_of_market(self.objects, table, market, span.months())]
-        cells = [cell for path in paths if (cell := parse_cell_path(table, path))]
-        with ThreadPoolExecutor(1) as pool:  # what lies upstream is asked for while the rows come
-            upstream = pool.submit(upstream_of, self.objects, self.registry, table, cells)
-            return read_rows(self.objects, table, paths, lambda of, read: self._tell(of, read, upstream.result()))
+        return read_rows(self.objects, table, [stored.path for stored in cells_of_market(self.objects, table, market, span.months())], self._tell)
 
-    def _tell(self, table: type[Table], read: Collection[CellRecord], upstream: Upstream | None = None) -> None:
-        """Warn of cells that are read and behind their inputs.
-
-        What was asked for earlier than the rows may be older than they: where it puts a cell behind, it is asked for again.
-        """
-        if upstream is not None and not cells_behind(self.objects, self.registry, table, read, upstream):
-            return
+    def _tell(self, table: type[Table], read: Collection[CellRecord]) -> None:
+        """Warn of cells that are read and behind their inputs."""
         if behind := cells_behind(self.objects, self.registry, table, read):
             warnings.warn(BehindInputsWarning(table.name, map(str, behind)), stacklevel=3)
 
