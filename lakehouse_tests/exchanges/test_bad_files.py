@@ -34,6 +34,8 @@ from lakehouse_tests.making import BTC, FEBRUARY, HEADER, MINUTE, NOW, ArchiveFo
 
 from .conftest import Reading, fetched, serve
 
+pytestmark = pytest.mark.slow
+
 DAY, NEXT = "2024-02-05", "2024-02-06"
 NAME = f"BTCUSDT-1m-{DAY}.csv"
 LINES = klines(DAY, 1440)
@@ -145,7 +147,6 @@ def test_a_bad_file_is_read_again_once_it_or_its_checksum_is_replaced(reading: R
     assert [receipt.outcome for receipt in reading.receipts()] == ["mismatch", "ok"], "the first receipt stays as it was"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("word", ["NaN", "-inf", "1e400", "1e300"])
 def test_a_month_with_a_number_that_is_none_is_made_from_its_days(reading: Reading, folder: ArchiveFolder, word: str) -> None:
     month = klines("2024-02-01", 29 * 1440)

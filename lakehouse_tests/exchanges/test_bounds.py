@@ -27,6 +27,8 @@ from lakehouse_tests.making import BTC, HEADER, NOW, ArchiveFolder, klines, text
 
 from .conftest import Reading, serve
 
+pytestmark = pytest.mark.slow
+
 PREFIX = "data/spot/daily/klines/BTCUSDT/1m/"
 SPAN = TimeRange.parse("2024-04-01", "2024-04-01T00:10")
 
@@ -170,7 +172,6 @@ def test_what_is_not_like_its_listing_is_not_taken_into_memory(server: Hostile) 
             batch.wait(*sizes)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("way", ["s5cmd", "http"])
 def test_a_file_that_comes_drop_by_drop_is_given_up(server: Hostile, hurried: None, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     monkeypatch.setattr(archive, "_STALLED_AFTER", 1.0)
@@ -221,7 +222,6 @@ def test_more_lines_than_a_month_has_are_no_rows(csv: bytes) -> None:
     assert time.process_time() - began < 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("way", ["listing", "rest", "file"])
 def test_a_byte_every_five_seconds_is_given_up_within_two_minutes(server: Hostile, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     """By the real bounds."""
@@ -437,7 +437,6 @@ for name in sys.argv[2:]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read there: what getrusage tells includes the parent's")
-@pytest.mark.slow
 def test_no_bomb_takes_more_than_400_mb(server: Hostile) -> None:
     full = b'{"symbols":[' + b'{"a":"bcdefgh"},' * 330_000
     acts: dict[str, Act] = {

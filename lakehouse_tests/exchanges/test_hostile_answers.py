@@ -31,6 +31,8 @@ from lakehouse_tests.making import BTC, FEBRUARY, NOW, minutes
 from .canned import INFO, Canned, canned, milliseconds, row
 from .conftest import BRONZE
 
+pytestmark = pytest.mark.slow
+
 TEN = minutes("2024-04-01", 10)
 SPAN = TimeRange.parse("2024-04-01", "2024-04-01T00:10")
 NINES = "9" * 10_000

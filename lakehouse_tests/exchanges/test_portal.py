@@ -25,6 +25,8 @@ from lakehouse_tests.making import BTC, FEBRUARY, NOW, ArchiveFolder, facts, kli
 
 from .conftest import BRONZE, Reading, serve
 
+pytestmark = pytest.mark.slow
+
 DAY = "2024-02-05"
 PAGE = b"<html><body>Welcome. Please log in.</body></html>"  # well-formed, as XHTML is: a page that is not is easier to tell from a listing
 LINES = klines(DAY, 1440)

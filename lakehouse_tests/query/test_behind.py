@@ -23,6 +23,8 @@ from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import BTC, FEBRUARY, bronze, candles, minutes
 
+pytestmark = pytest.mark.slow
+
 ETH = Market("binance", "spot", "ETHUSDT")
 HOURLY = next(table for table in CANDLES if table.name == "gold/candle_1h")
 WORDS = "{}: 1 cell is behind its inputs (2024-02|binance-spot:BTCUSDT): the rows are right for what these were before. `lakehouse build {}` makes them again."
@@ -115,7 +117,6 @@ def test_an_input_that_is_gone_puts_nothing_behind(stale: Lake) -> None:
     assert said(lambda: stale.scan(HOURLY.name).collect()) == []
 
 
-@pytest.mark.slow
 def test_the_command_line_says_it_in_the_same_words(stale: Lake, tmp_path: Path) -> None:
     environment = {"LAKEHOUSE_ROOT": stale.objects.root, "DAGSTER_HOME": str(tmp_path / "home"), "PATH": "", "COLUMNS": "80"}
 

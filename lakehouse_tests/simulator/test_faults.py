@@ -17,6 +17,8 @@ from lakehouse.simulator.faults import REST_FAULTS
 
 from .conftest import NOW, Client, kline_key
 
+pytestmark = pytest.mark.slow
+
 MONTH = kline_key("spot", "monthly", "ETHUSDT", "1h", "2024-02")
 MINUTES = kline_key("spot", "monthly", "ETHUSDT", "1m", "2024-02")
 DAY = kline_key("spot", "daily", "ETHUSDT", "1m", "2024-02-10")
@@ -174,7 +176,6 @@ def test_interleaved_rows(own_client: Client) -> None:
     assert own_client.rows(DAY)["open_time"].is_sorted()
 
 
-@pytest.mark.slow
 def test_lagging_listing(own_client: Client) -> None:
     folder = DAY.rpartition("/")[0] + "/"
     before, months = own_client.listing(folder), own_client.listing("data/spot/monthly/klines/ETHUSDT/1m/")

@@ -21,6 +21,8 @@ from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import BTC, candles, facts, minutes
 
+pytestmark = pytest.mark.slow
+
 ETH = Market("binance", "linear", "ETHUSDT")
 DATABASE = "test_silver"
 WRITES = ("CreateDatabase", "CreateTable", "UpdateTable", "BatchCreatePartition", "BatchUpdatePartition", "BatchDeletePartition", "DeletePartition", "CreatePartition")
@@ -197,7 +199,6 @@ def test_drift_made_by_hand_is_put_right(lake: Catalogued) -> None:
     assert lake.registered() == cells_of(lake, ("2024-01", BTC), ("2024-02", BTC))
 
 
-@pytest.mark.slow
 def test_a_failure_in_the_middle_of_the_batches_leaves_the_rest_to_the_next_sync(lake: Catalogued, monkeypatch: pytest.MonkeyPatch) -> None:
     markets = [Market("binance", "spot", f"COIN{n}USDT") for n in range(130)]
     for market in markets:

@@ -29,6 +29,8 @@ from lakehouse_tests.making import BTC, FEBRUARY, MINUTE, NOW, bronze, candles, 
 
 from .hostile import bomb, changed, footer_of, with_footer, written
 
+pytestmark = pytest.mark.slow
+
 ETH = Cell("2024-02", Market("binance", "spot", "ETHUSDT"))
 FACTS = CellFacts(
     (GapRun("absent", NOW, NOW + MINUTE, 1, NOW),), 1, "totals", NOW, (Problem("a", "short", "b"),), (Asked(NOW, NOW + MINUTE, NOW, "rows", NOW, NOW),), 1, ("2024-02-05",), NOW, 1,
