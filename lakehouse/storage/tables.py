@@ -1,7 +1,7 @@
 """Cells in storage: the write boundary, and reading them back."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -137,12 +137,11 @@ class TableStore:
             "facts": result.facts.to_json(),
         }
         answers = result.facts.answers() if table.zone() == "bronze" else ""  # an answer without rows is news: to silver it is a gap
-        body, version = encode(table, good, footer, answers)
+        body, _ = encode(table, good, footer, answers)
         path = cell_path(table, cell)
-        CellRecord.from_footer(table, cell, path, "", len(body), read_footer(path, body))  # one that no reader takes would fail them all
+        record = CellRecord.from_footer(table, cell, path, "", len(body), read_footer(path, body))  # one that no reader takes would fail them all
         self._put_quarantine(table, cell, rejected)
-        etag = self.objects.put(path, body, replacing)
-        return CellRecord.from_footer(table, cell, path, etag, len(body), footer | {"version": version, "column_count": len(table.columns)})
+        return replace(record, etag=self.objects.put(path, body, replacing))
 
     def update(self, table: type[Table], cell: Cell | None, change: Callable[[StoredCell | None], CellResult | None]) -> CellRecord | None:
         """Read, change and replace a cell while no other process does; nothing is written if `change` returns None.
