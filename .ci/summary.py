@@ -13,8 +13,16 @@ _SLOWEST = 15
 def main(seconds: int, skipped_at_most: int, logs: list[str]) -> int:
     """Print the summary of pytest's outputs; the exit code."""
     text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
-    counts = {word: sum(map(int, re.findall(rf"(\d+) {word}", text))) for word in ("passed", "failed", "skipped")}
-    timed = sorted(((float(took), test) for took, test in re.findall(r"^([\d.]+)s (?:call|setup|teardown) +(\S.*)$", text, re.M)), reverse=True)
+    counts = {
+        word: sum(map(int, re.findall(rf"(\d+) {word}", text))) for word in ("passed", "failed", "skipped")
+    }
+    timed = sorted(
+        (
+            (float(took), test)
+            for took, test in re.findall(r"^([\d.]+)s (?:call|setup|teardown) +(\S.*)$", text, re.M)
+        ),
+        reverse=True,
+    )
     print(f"\nAll of it took {seconds // 60} min {seconds % 60} s. The {_SLOWEST} slowest tests:")
     for took, test in timed[:_SLOWEST]:
         print(f"  {took:6.1f} s  {test}")

@@ -2,9 +2,10 @@
 
     python -m benchmarks.bronze [--months 6] [--pairs 5]
 
-Both read the same monthly files of one market from a simulated exchange in a process of its own, verify sha256 and CRC, parse, and write Parquet (zstd 3).
-The loop is what a careful engineer writes in an hour: threads, no lineage, no history, no checks beyond those. Each measurement is a fresh process; figures
-are medians over pairs run in turn, CPU is user + system of the process and its children.
+Both read the same monthly files of one market from a simulated exchange in a process of its own, verify
+sha256 and CRC, parse, and write Parquet (zstd 3). The loop is what a careful engineer writes in an hour:
+threads, no lineage, no history, no checks beyond those. Each measurement is a fresh process; figures are
+medians over pairs run in turn, CPU is user + system of the process and its children.
 """
 
 import argparse
@@ -38,7 +39,20 @@ def floor(url: str, folder: str, count: int) -> dict[str, int]:
     import pyarrow.parquet as pq
     import requests
 
-    names = ["open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "ignore"]
+    names = [
+        "open_time",
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+        "close_time",
+        "quote_volume",
+        "count",
+        "taker_buy_volume",
+        "taker_buy_quote_volume",
+        "ignore",
+    ]
     schema = {name: pl.Int64 if name.endswith("time") or name == "count" else pl.Float64 for name in names}
     deltas = {name: "DELTA_BINARY_PACKED" for name, dtype in schema.items() if dtype == pl.Int64}
     session = requests.Session()
@@ -49,10 +63,24 @@ def floor(url: str, folder: str, count: int) -> dict[str, int]:
         published = session.get(f"{url}/data.binance.vision/{key}.CHECKSUM", timeout=60).text.split()[0]
         assert hashlib.sha256(body).hexdigest() == published
         csv = zipfile.ZipFile(io.BytesIO(body)).read(f"BTCUSDT-1m-{month}.csv")
-        rows = pl.read_csv(csv, has_header=False, skip_rows=int(not csv[:1].isdigit()), schema=schema).drop("ignore").sort("open_time")
-        rows = rows.with_columns(pl.from_epoch("open_time", "ms").dt.cast_time_unit("us"), pl.from_epoch("close_time", "ms").dt.cast_time_unit("us"))
+        rows = (
+            pl.read_csv(csv, has_header=False, skip_rows=int(not csv[:1].isdigit()), schema=schema)
+            .drop("ignore")
+            .sort("open_time")
+        )
+        rows = rows.with_columns(
+            pl.from_epoch("open_time", "ms").dt.cast_time_unit("us"),
+            pl.from_epoch("close_time", "ms").dt.cast_time_unit("us"),
+        )
         Path(folder, f"{month}.zip").write_bytes(body)
-        pq.write_table(rows.to_arrow(), Path(folder, f"{month}.parquet"), compression="zstd", compression_level=3, use_dictionary=False, column_encoding=deltas)
+        pq.write_table(
+            rows.to_arrow(),
+            Path(folder, f"{month}.parquet"),
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=False,
+            column_encoding=deltas,
+        )
         return rows.height
 
     with ThreadPoolExecutor(2) as pool:
@@ -74,11 +102,19 @@ def core(url: str, folder: str, count: int) -> dict[str, int]:
 
     exchange, market, objects = Binance(url), Market.parse(MARKET), LakeObjects(folder)
     span = TimeRange(month_range(months(count)[0]).start, month_range(months(count)[-1]).end)
-    listing = list_market(ArchiveClient(url, exchange.bucket), exchange, CANDLE.archive.name, market, span, datetime.now(UTC))
+    listing = list_market(
+        ArchiveClient(url, exchange.bucket), exchange, CANDLE.archive.name, market, span, datetime.now(UTC)
+    )
     stored = ledger(objects, CANDLE.archive)
-    cells = [cell for cell in (Cell(month, market) for month in months(count)) if listing.is_due(cell, stored.get(cell))]
+    cells = [
+        cell
+        for cell in (Cell(month, market) for month in months(count))
+        if listing.is_due(cell, stored.get(cell))
+    ]
     tables, rows, size = TableStore(objects), 0, 0
-    for cell, change in ingest(CANDLE, exchange, cells, {market: listing}, {}, stored, objects, lambda: datetime.now(UTC)):
+    for cell, change in ingest(
+        CANDLE, exchange, cells, {market: listing}, {}, stored, objects, lambda: datetime.now(UTC)
+    ):
         assert callable(change), change
         record = tables.update(CANDLE.archive, cell, change)
         assert record is not None
@@ -88,7 +124,12 @@ def core(url: str, folder: str, count: int) -> dict[str, int]:
 
 def measure(what: str, url: str, folder: str, count: int) -> dict[str, float]:
     """Run one side in a process of its own."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.bronze", "--run", what, url, folder, str(count)], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bronze", "--run", what, url, folder, str(count)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
@@ -112,7 +153,12 @@ def main() -> None:
         run(*arguments.run[:3], int(arguments.run[3]))
         return
     server = subprocess.Popen(
-        [sys.executable, "-c", "import time; from lakehouse.simulator import Simulator; s = Simulator(); s.start(); print(s.url, flush=True); time.sleep(3600)"],
+        [
+            sys.executable,
+            "-c",
+            "import time; from lakehouse.simulator import Simulator; s = Simulator(); s.start(); "
+            "print(s.url, flush=True); time.sleep(3600)",
+        ],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -138,11 +184,16 @@ def compare(url: str, count: int, pairs: int) -> None:
     ratios = [b["cpu"] / a["cpu"] for a, b in zip(*sides.values(), strict=True)]
     for what, seen in sides.items():
         print(
-            f"{what:6} {seen[0]['rows']:>10,.0f} rows  CPU {statistics.median(f['cpu'] for f in seen):6.2f} s  peak memory {statistics.median(f['memory'] for f in seen):6.0f} MB"
+            f"{what:6} {seen[0]['rows']:>10,.0f} rows  CPU {statistics.median(f['cpu'] for f in seen):6.2f} "
+            f"s  peak memory {statistics.median(f['memory'] for f in seen):6.0f} MB"
         )
-    print(f"ratio  CPU core / floor: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
     print(
-        f"core   {sides['core'][0]['bytes'] / sides['core'][0]['rows']:.1f} bytes per bronze row; a repeat reads {repeat['rows']:.0f} rows and takes {repeat['cpu']:.2f} s CPU, most of it imports"
+        f"ratio  CPU core / floor: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to "
+        f"{max(ratios):.2f}"
+    )
+    print(
+        f"core   {sides['core'][0]['bytes'] / sides['core'][0]['rows']:.1f} bytes per bronze row; a repeat "
+        f"reads {repeat['rows']:.0f} rows and takes {repeat['cpu']:.2f} s CPU, most of it imports"
     )
 
 

@@ -1,8 +1,10 @@
-"""Rows per CPU-second of the silver and gold steps: read the inputs, compute, check, write; no Dagster, no REST.
+"""Rows per CPU-second of the silver and gold steps: read the inputs, compute, check, write; no Dagster, no
+REST.
 
     python -m benchmarks.derived [--months 12]
 
-One market from a simulated exchange in a process of its own. CPU is this process's, all threads; the first month, which warms caches, is not counted.
+One market from a simulated exchange in a process of its own. CPU is this process's, all threads; the first
+month, which warms caches, is not counted.
 """
 
 import argparse
@@ -35,11 +37,20 @@ from lakehouse.storage.tables import TableStore
 def measure(url: str, count: int, folder: str) -> dict[str, tuple[int, float]]:
     """Rows read from the input and CPU seconds, by table."""
     exchange, market, objects = Binance(url), Market.parse(MARKET), LakeObjects(folder)
-    facts = MarketFacts(market, "BTC", "USDT", "USDT", None, datetime(2020, 1, 1, tzinfo=UTC), None, "derived")
-    span, store = TimeRange(month_range(months(count)[0]).start, month_range(months(count)[-1]).end), TableStore(objects)
-    listing = list_market(ArchiveClient(url, exchange.bucket), exchange, CandleArchive.name, market, span, datetime.now(UTC))
+    facts = MarketFacts(
+        market, "BTC", "USDT", "USDT", None, datetime(2020, 1, 1, tzinfo=UTC), None, "derived"
+    )
+    span, store = (
+        TimeRange(month_range(months(count)[0]).start, month_range(months(count)[-1]).end),
+        TableStore(objects),
+    )
+    listing = list_market(
+        ArchiveClient(url, exchange.bucket), exchange, CandleArchive.name, market, span, datetime.now(UTC)
+    )
     cells = [Cell(month, market) for month in months(count)]
-    for cell, change in ingest(CANDLE, exchange, cells, {market: listing}, {}, {}, objects, lambda: datetime.now(UTC)):
+    for cell, change in ingest(
+        CANDLE, exchange, cells, {market: listing}, {}, {}, objects, lambda: datetime.now(UTC)
+    ):
         assert callable(change), change
         store.update(CandleArchive, cell, change)
     spent: dict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
@@ -52,12 +63,26 @@ def measure(url: str, count: int, folder: str) -> dict[str, tuple[int, float]]:
         started = time.process_time()
         bronze = store.get(CandleArchive, cell)
         assert bronze is not None
-        store.put(Candle, cell, CANDLE.refine({CandleArchive.name: BronzeCell(bronze.rows, bronze.record.version, bronze.record.facts)}, cell, facts))
+        store.put(
+            Candle,
+            cell,
+            CANDLE.refine(
+                {CandleArchive.name: BronzeCell(bronze.rows, bronze.record.version, bronze.record.facts)},
+                cell,
+                facts,
+            ),
+        )
         note(Candle.name, bronze.rows.height, started, number > 0)
         for feature in FEATURES:
             started = time.process_time()
-            inputs = [stored.rows for back in range(feature.inputs[Candle.name], -1, -1) if (stored := store.get(Candle, cell.shift(-back)))]
-            store.put(feature, cell, CellResult(feature.compute({Candle.name: pl.concat(inputs)}, cell.window), {}))
+            inputs = [
+                stored.rows
+                for back in range(feature.inputs[Candle.name], -1, -1)
+                if (stored := store.get(Candle, cell.shift(-back)))
+            ]
+            store.put(
+                feature, cell, CellResult(feature.compute({Candle.name: pl.concat(inputs)}, cell.window), {})
+            )
             note(feature.name, bronze.rows.height, started, number > 0)
     return spent
 
@@ -75,7 +100,10 @@ def main() -> None:
     finally:
         server.kill()
     for table, (rows, seconds) in spent.items():
-        print(f"{table:18} {rows / seconds / 1e6:6.2f} million 1m rows per CPU-second, {seconds / (count - 1) * 1000:5.0f} ms a month")
+        print(
+            f"{table:18} {rows / seconds / 1e6:6.2f} million 1m rows per CPU-second, "
+            f"{seconds / (count - 1) * 1000:5.0f} ms a month"
+        )
 
 
 if __name__ == "__main__":

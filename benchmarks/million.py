@@ -2,7 +2,8 @@
 
     python -m benchmarks.million
 
-Wall time of a build in this process against the simulated exchange, which shares the machine's cores: what it spends on generating files counts as waiting for them.
+Wall time of a build in this process against the simulated exchange, which shares the machine's cores: what it
+spends on generating files counts as waiting for them.
 """
 
 import tempfile
@@ -77,9 +78,16 @@ def handle_output(original: Callable[..., Any]) -> Callable[..., Any]:
 def stopwatches() -> Iterator[None]:
     """Time the parts of a build while it runs."""
     with ExitStack() as stack:
-        for owner, name, phase in (*LEAVES, (JobDefinition, "execute_in_process", "runs"), (Builder, "_run_checks", "checks"), (LakeIOManager, "_settle", "settle")):
+        for owner, name, phase in (
+            *LEAVES,
+            (JobDefinition, "execute_in_process", "runs"),
+            (Builder, "_run_checks", "checks"),
+            (LakeIOManager, "_settle", "settle"),
+        ):
             stack.enter_context(patch.object(owner, name, timed(phase, getattr(owner, name))))
-        stack.enter_context(patch.object(LakeIOManager, "handle_output", handle_output(LakeIOManager.handle_output)))
+        stack.enter_context(
+            patch.object(LakeIOManager, "handle_output", handle_output(LakeIOManager.handle_output))
+        )
         yield
 
 
@@ -98,20 +106,30 @@ def split(total: float) -> dict[str, float]:
 def main() -> None:
     """Run the build and print the split."""
     with tempfile.TemporaryDirectory() as folder, Simulator() as exchange:
-        settings = Settings(root=f"{folder}/lake", dagster_home=Path(folder) / "dagster", binance_archive_url=exchange.url, binance_rest_url=exchange.url)
+        settings = Settings(
+            root=f"{folder}/lake",
+            dagster_home=Path(folder) / "dagster",
+            binance_archive_url=exchange.url,
+            binance_rest_url=exchange.url,
+        )
         lake = open_lake(settings)
         with open_instance(settings) as instance:
             builder = Builder(lake, instance)
             started = time.perf_counter()
             with stopwatches():
-                reports = builder.build(lake.registry.named("gold"), [Market.parse(MARKET)], TimeRange.parse(*SPAN))
+                reports = builder.build(
+                    lake.registry.named("gold"), [Market.parse(MARKET)], TimeRange.parse(*SPAN)
+                )
             total = time.perf_counter() - started
             again = time.perf_counter()
             builder.build(lake.registry.named("gold"), [Market.parse(MARKET)], TimeRange.parse(*SPAN))
             again = time.perf_counter() - again
         rows = Lake(settings.root).sql("SELECT count(*) FROM silver.candle").item()
         cells = sum(len(report.built) for report in reports)
-    print(f"{rows:,} rows of silver/candle, {cells} cells in {len(reports)} tables: {total:.1f} s; again with nothing due: {again:.1f} s")
+    print(
+        f"{rows:,} rows of silver/candle, {cells} cells in {len(reports)} tables: {total:.1f} s; again with "
+        f"nothing due: {again:.1f} s"
+    )
     overhead = split(total)["Dagster: runs and events"] + split(total)["plan: listings, ledgers, what is due"]
     print(f"beyond the work, per cell and table: {overhead / cells * 1000:.0f} ms\n")
     for phase, seconds in sorted(split(total).items(), key=lambda item: -item[1]):

@@ -1,10 +1,12 @@
-"""Reading a lake every way there is, against the engines' own readers of the same files, on a local folder and on S3 with 30 ms added to every request.
+"""Reading a lake every way there is, against the engines' own readers of the same files, on a local folder
+and on S3 with 30 ms added to every request.
 
     python -m benchmarks.reading
 
-Writes a year of simulated candles as silver cells of one market, beside the same months of others, then reads it several times in one process; medians.
-Ours check every byte they read against its seal; the engines' own readers do not. The S3 endpoint is a local one behind a proxy that delays; both run in
-a process of their own and share the machine's cores.
+Writes a year of simulated candles as silver cells of one market, beside the same months of others, then reads
+it several times in one process; medians. Ours check every byte they read against its seal; the engines' own
+readers do not. The S3 endpoint is a local one behind a proxy that delays; both run in a process of their own
+and share the machine's cores.
 """
 
 import os
@@ -51,11 +53,23 @@ def fill(root: str) -> None:
     market = next(m for m in DEFAULT_MARKETS if (m.market_type, m.symbol) == (BTC.market_type, BTC.symbol))
     for month in (f"{YEAR}-{number:02}" for number in range(1, 13)):
         window = Cell(month, BTC).window
-        csv = to_csv(market, minute_candles(market, minute_of(window.start), minute_of(window.end)), 1, MILLISECOND, header=False)
-        rows = parse_klines(month, csv, "spot").drop("taker_buy_contracts").with_columns(source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False))
+        csv = to_csv(
+            market,
+            minute_candles(market, minute_of(window.start), minute_of(window.end)),
+            1,
+            MILLISECOND,
+            header=False,
+        )
+        rows = (
+            parse_klines(month, csv, "spot")
+            .drop("taker_buy_contracts")
+            .with_columns(source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False))
+        )
         for symbol in ("BTCUSDT", *(f"X{number}USDT" for number in range(OTHERS))):
             cell = Cell(month, Market("binance", "spot", symbol))
-            store.put(Candle, cell, CellResult(rows.select(Candle.names()), {}, CellFacts(asked_until=window.end)))
+            store.put(
+                Candle, cell, CellResult(rows.select(Candle.names()), {}, CellFacts(asked_until=window.end))
+            )
 
 
 def median(read: Callable[[], object], times: int) -> float:
@@ -71,11 +85,21 @@ def median(read: Callable[[], object], times: int) -> float:
 
 @contextmanager
 def delayed_s3(delay: float) -> Iterator[None]:
-    """An S3 endpoint in another process; `AWS_ENDPOINT_URL` is its undelayed address until the lake is filled."""
-    server = subprocess.Popen([sys.executable, "-c", _SERVER.format(delay=delay)], stdout=subprocess.PIPE, text=True)
+    """An S3 endpoint in another process; `AWS_ENDPOINT_URL` is its undelayed address until the lake is
+    filled.
+    """
+    server = subprocess.Popen(
+        [sys.executable, "-c", _SERVER.format(delay=delay)], stdout=subprocess.PIPE, text=True
+    )
     try:
         upstream, delayed = (server.stdout.readline() if server.stdout else "").split()
-        os.environ |= {"AWS_ENDPOINT_URL": upstream, "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
+        os.environ |= {
+            "AWS_ENDPOINT_URL": upstream,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_REGION": "us-east-1",
+            "AWS_ALLOW_HTTP": "true",
+        }
         fill("s3://bench/lake")
         os.environ["AWS_ENDPOINT_URL"] = delayed
         yield
@@ -101,25 +125,54 @@ def compare(root: str, times: int) -> None:
         if "://" in root:
             return None  # its reader of S3 is an extension of its own, which the lake does not use
         names = ", ".join(f"'{path}'" for path in paths)
-        return lambda: duckdb.sql(f"SELECT avg(close) FROM read_parquet([{names}], hive_partitioning = true) {where}").fetchall()
+        return lambda: duckdb.sql(
+            f"SELECT avg(close) FROM read_parquet([{names}], hive_partitioning = true) {where}"
+        ).fetchall()
 
     ways: list[tuple[str, Callable[[], object], Callable[[], object] | None]] = [
         ("candles, a year", lambda: Lake(root).candles(BTC, *span), lambda: bare(year).collect()),
-        ("scan, a year, all columns", lambda: Lake(root).scan("candle", BTC, *span).collect(), lambda: bare(year).collect()),
-        ("scan, a year, two columns", lambda: Lake(root).scan("candle", BTC, *span).select(two).collect(), lambda: bare(year).select(two).collect()),
+        (
+            "scan, a year, all columns",
+            lambda: Lake(root).scan("candle", BTC, *span).collect(),
+            lambda: bare(year).collect(),
+        ),
+        (
+            "scan, a year, two columns",
+            lambda: Lake(root).scan("candle", BTC, *span).select(two).collect(),
+            lambda: bare(year).select(two).collect(),
+        ),
         (
             "scan, one month by its path",
-            lambda: Lake(root).scan("candle").filter(pl.col("symbol") == "BTCUSDT", pl.col("month") == f"{YEAR}-03").collect(),
-            lambda: bare(every).filter(pl.col("symbol") == "BTCUSDT", pl.col("month") == f"{YEAR}-03").collect(),
+            lambda: (
+                Lake(root)
+                .scan("candle")
+                .filter(pl.col("symbol") == "BTCUSDT", pl.col("month") == f"{YEAR}-03")
+                .collect()
+            ),
+            lambda: (
+                bare(every).filter(pl.col("symbol") == "BTCUSDT", pl.col("month") == f"{YEAR}-03").collect()
+            ),
         ),
         (
             "scan, 120 cells, a mean by market",
             lambda: Lake(root).scan("candle").group_by("symbol").agg(mean).collect(),
             lambda: bare(every).group_by("symbol").agg(mean).collect(),
         ),
-        ("sql, a month", lambda: Lake(root).sql(f"SELECT avg(close) FROM silver.candle {month}"), own_sql(every, month)),
-        ("sql, a year", lambda: Lake(root).sql("SELECT avg(close) FROM silver.candle WHERE symbol = 'BTCUSDT'"), own_sql(every, "WHERE symbol = 'BTCUSDT'")),
-        ("sql, 120 cells", lambda: Lake(root).sql("SELECT symbol, avg(close) FROM silver.candle GROUP BY symbol"), own_sql(every)),
+        (
+            "sql, a month",
+            lambda: Lake(root).sql(f"SELECT avg(close) FROM silver.candle {month}"),
+            own_sql(every, month),
+        ),
+        (
+            "sql, a year",
+            lambda: Lake(root).sql("SELECT avg(close) FROM silver.candle WHERE symbol = 'BTCUSDT'"),
+            own_sql(every, "WHERE symbol = 'BTCUSDT'"),
+        ),
+        (
+            "sql, 120 cells",
+            lambda: Lake(root).sql("SELECT symbol, avg(close) FROM silver.candle GROUP BY symbol"),
+            own_sql(every),
+        ),
         ("sql, count(*) of 120 cells", lambda: Lake(root).sql("SELECT count(*) FROM silver.candle"), None),
     ]
     for name, ours, own in ways:

@@ -1,9 +1,11 @@
-"""1, 10 and 100 markets by twelve months: build time, reading the ledger, `lakehouse status`, and how large the lake and Dagster's instance become.
+"""1, 10 and 100 markets by twelve months: build time, reading the ledger, `lakehouse status`, and how large
+the lake and Dagster's instance become.
 
     python -m benchmarks.scale [--markets 1 10 100] [--table gold/candle_1h]
 
-Every size is a lake of its own, built by the CLI in a process of its own from a simulated exchange in another; both share the machine's cores, and what the
-exchange spends on generating candles counts. Linear means: the figures per cell do not grow.
+Every size is a lake of its own, built by the CLI in a process of its own from a simulated exchange in
+another; both share the machine's cores, and what the exchange spends on generating candles counts. Linear
+means: the figures per cell do not grow.
 """
 
 import argparse
@@ -49,10 +51,30 @@ def measure(count: int, table: str, url: str, folder: Path) -> None:
     """Build a lake of so many markets and print its row of the table."""
     keys = [f"binance-spot:C{number}USDT" for number in range(count)]
     command = [str(Path(sys.executable).with_name("lakehouse"))]
-    named = {"LAKEHOUSE_ROOT": str(folder / "lake"), "DAGSTER_HOME": str(folder / "dagster"), "LAKEHOUSE_BINANCE_ARCHIVE_URL": url, "LAKEHOUSE_BINANCE_REST_URL": url}
+    named = {
+        "LAKEHOUSE_ROOT": str(folder / "lake"),
+        "DAGSTER_HOME": str(folder / "dagster"),
+        "LAKEHOUSE_BINANCE_ARCHIVE_URL": url,
+        "LAKEHOUSE_BINANCE_REST_URL": url,
+    }
     environment = os.environ | named | {"PYTHONWARNINGS": "ignore"}
-    build = [*command, "build", table, "--markets", ",".join(keys), "--from", SPAN[0], "--to", SPAN[1], "--json"]
-    first, again, status = timed(build, environment), timed(build, environment), timed([*command, "status", "--json"], environment)
+    build = [
+        *command,
+        "build",
+        table,
+        "--markets",
+        ",".join(keys),
+        "--from",
+        SPAN[0],
+        "--to",
+        SPAN[1],
+        "--json",
+    ]
+    first, again, status = (
+        timed(build, environment),
+        timed(build, environment),
+        timed([*command, "status", "--json"], environment),
+    )
     objects, refresh, cells = LakeObjects(folder / "lake"), [0.0, 0.0], 0
     for declared in REGISTRY.tables:
         if declared.shape != "single":
@@ -64,8 +86,10 @@ def measure(count: int, table: str, url: str, folder: Path) -> None:
                 refresh[attempt] += time.perf_counter() - started
             cells += len(stored)
     print(
-        f"| {count} | {cells:,} | {first:.1f} s ({first / cells * 1000:.0f} ms) | {again:.1f} s | {refresh[0]:.2f} s / {refresh[1]:.2f} s | {status:.1f} s "
-        f"| {size(folder / 'lake'):.0f} MB | {size(folder / 'dagster'):.1f} MB ({size(folder / 'dagster') / cells * 1000:.0f} kB) |",
+        f"| {count} | {cells:,} | {first:.1f} s ({first / cells * 1000:.0f} ms) | {again:.1f} s | "
+        f"{refresh[0]:.2f} s / {refresh[1]:.2f} s | {status:.1f} s "
+        f"| {size(folder / 'lake'):.0f} MB | {size(folder / 'dagster'):.1f} MB "
+        f"({size(folder / 'dagster') / cells * 1000:.0f} kB) |",
         flush=True,
     )
 
@@ -76,8 +100,15 @@ def main() -> None:
     parser.add_argument("--markets", type=int, nargs="+", default=[1, 10, 100])
     parser.add_argument("--table", default="gold/candle_1h")
     arguments = parser.parse_args()
-    server = subprocess.Popen([sys.executable, "-c", _SERVER.format(count=max(arguments.markets))], stdout=subprocess.PIPE, text=True)
-    print("| markets | cells | build (per cell) | again | ledgers, footers read / cached | status | lake | Dagster's instance (per cell) |\n|---|---|---|---|---|---|---|---|")
+    server = subprocess.Popen(
+        [sys.executable, "-c", _SERVER.format(count=max(arguments.markets))],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    print(
+        "| markets | cells | build (per cell) | again | ledgers, footers read / cached | status | lake | "
+        "Dagster's instance (per cell) |\n|---|---|---|---|---|---|---|---|"
+    )
     try:
         url = (server.stdout.readline() if server.stdout else "").strip()
         for count in arguments.markets:

@@ -2,7 +2,8 @@
 
     python -m benchmarks.stages
 
-Each stage is run alone, warm, twenty times in one process; CPU of all its threads. `zipfile` stands beside what replaced it.
+Each stage is run alone, warm, twenty times in one process; CPU of all its threads. `zipfile` stands beside
+what replaced it.
 """
 
 import hashlib
@@ -59,7 +60,11 @@ def measure(url: str, folder: str) -> None:
 
     def lineage() -> pl.DataFrame:
         named = {"source": "monthly", "source_file": key, "source_sha256": "0" * 64}
-        return parsed.with_columns(**{name: pl.lit(text) for name, text in named.items()}, fetched_at=pl.lit(datetime.now(UTC)).cast(UTC_TIME), is_removed=pl.lit(False))
+        return parsed.with_columns(
+            **{name: pl.lit(text) for name, text in named.items()},
+            fetched_at=pl.lit(datetime.now(UTC)).cast(UTC_TIME),
+            is_removed=pl.lit(False),
+        )
 
     body = fetch()
     csv = extract_csv(key, body)
@@ -72,15 +77,22 @@ def measure(url: str, folder: str) -> None:
         "inflate and check CRC (ISA-L)": lambda: extract_csv(key, body),
         "  the same with zipfile": by_zipfile,
         "parse and check CSV": lambda: exchange.parse(CandleArchive.name, cell.own_market, key, csv),
-        "lineage, history": lambda: append_news(CandleArchive.empty(), lineage(), ("open_time",), cell.window),
+        "lineage, history": lambda: append_news(
+            CandleArchive.empty(), lineage(), ("open_time",), cell.window
+        ),
         "days in doubt (row rules, slots)": lambda: doubt(rows, cell, None),
-        "schema, order, row rules at the boundary": lambda: CandleArchive.split(CandleArchive.conform(rows, cell)),
+        "schema, order, row rules at the boundary": lambda: CandleArchive.split(
+            CandleArchive.conform(rows, cell)
+        ),
         "write Parquet, hash": lambda: encode(CandleArchive, rows, {}),
         "put zip and cell": lambda: (objects.put("zip", body), objects.put("cell", parquet)),
     }
     for name, stage in stages.items():
         print(f"{milliseconds(stage):6.1f} ms  {name}")
-    print(f"{len(parquet) / rows.height:6.1f} bytes per row, {rows.height:,} rows, zip of {len(body) / 1e6:.1f} MB")
+    print(
+        f"{len(parquet) / rows.height:6.1f} bytes per row, {rows.height:,} rows, zip of "
+        f"{len(body) / 1e6:.1f} MB"
+    )
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""What Dagster loads: every declared table as an asset, its checks, the sensor that carries news downstream, and those that fetch it."""
+"""What Dagster loads: every declared table as an asset, its checks, the sensor that carries news downstream,
+and those that fetch it.
+"""
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
@@ -28,20 +30,31 @@ def build_definitions(lake: LakeServices, refresh: Refresh | None = None) -> dg.
     assets = [market_asset(lake)]
     for dataset in registry.datasets:
         assets += [*bronze_assets(dataset, lake), silver_asset(dataset, lake)]
-    assets += [gap_asset(lake), conflict_asset(lake), *(feature_asset(feature, lake) for feature in registry.features)]
+    assets += [
+        gap_asset(lake),
+        conflict_asset(lake),
+        *(feature_asset(feature, lake) for feature in registry.features),
+    ]
     if lake.catalog is not None:
         assets += [catalog_asset(table, lake) for table in registry.tables if table.zone() != "bronze"]
     return dg.Definitions(
         assets=assets,
         asset_checks=[checks_of(table) for table in registry.tables],
         sensors=[automation_sensor(), *refresh_sensors(lake, refresh or Refresh())],
-        executor=dg.in_process_executor.configured({}, config_schema={}),  # a process per step costs seconds of imports each, and every check is a step
-        resources={"lake": _fixed(lake), "io_manager": _fixed_io_manager(LakeIOManager(lake)), "duckdb": _fixed(DuckDBResource(database=":memory:"))},
+        # a process per step costs seconds of imports each, and every check is a step
+        executor=dg.in_process_executor.configured({}, config_schema={}),
+        resources={
+            "lake": _fixed(lake),
+            "io_manager": _fixed_io_manager(LakeIOManager(lake)),
+            "duckdb": _fixed(DuckDBResource(database=":memory:")),
+        },
     )
 
 
 def _fixed(value: object) -> dg.ResourceDefinition:
-    """A resource that is what it is: who launches a run states no file, address or extension for it, and is refused if he tries."""
+    """A resource that is what it is: who launches a run states no file, address or extension for it, and is
+    refused if he tries.
+    """
     return dg.ResourceDefinition(lambda _: value, config_schema={})
 
 
@@ -54,4 +67,6 @@ def defs() -> dg.Definitions:
     """The lake of this environment."""
     keep_private()
     settings = Settings()
-    return build_definitions(open_lake(settings), Refresh(settings.refresh, settings.candles_every, settings.add_markets))
+    return build_definitions(
+        open_lake(settings), Refresh(settings.refresh, settings.candles_every, settings.add_markets)
+    )

@@ -13,7 +13,12 @@ from lakehouse.storage.catalog import GlueCatalog
 from lakehouse.storage.objects import LakeObjects
 
 
-def open_lake(settings: Settings, registry: Registry = REGISTRY, exchanges: Mapping[str, Exchange] | None = None, **more: Any) -> LakeServices:
+def open_lake(
+    settings: Settings,
+    registry: Registry = REGISTRY,
+    exchanges: Mapping[str, Exchange] | None = None,
+    **more: Any,
+) -> LakeServices:
     """The lake that settings describe.
 
     Args:

@@ -1,4 +1,6 @@
-"""What a process of ours does first, so that the secrets of its environment, and the files it makes, stay with their owner."""
+"""What a process of ours does first, so that the secrets of its environment, and the files it makes, stay
+with their owner.
+"""
 
 import logging
 import os
@@ -11,7 +13,9 @@ _OTHERS = 0o027  # of the modes of new files and folders: the group does not wri
 
 
 def keep_private() -> None:
-    """Learn the environment's secrets, keep new files from others, and have no secret logged; once or several times."""
+    """Learn the environment's secrets, keep new files from others, and have no secret logged; once or several
+    times.
+    """
     learn(secrets_in(os.environ))
     os.umask(os.umask(_OTHERS) | _OTHERS)
     made = logging.getLogRecordFactory()
@@ -29,7 +33,9 @@ class _Records:
         record: logging.LogRecord = self._make(*args, **more)
         try:
             said = record.getMessage()
-        except Exception:  # a message that does not fit its values, or a value that cannot be shown: the log says so itself
+        except (
+            Exception
+        ):  # a message that does not fit its values, or a value that cannot be shown: the log says so itself
             return record
         if (shown := hide(said)) != said:
             record.msg, record.args = shown, ()

@@ -29,7 +29,13 @@ class Registry:
     @property
     def tables(self) -> tuple[type[Table], ...]:
         """All tables, upstream first."""
-        return (MarketTable, *(table for dataset in self.datasets for table in dataset.tables), Gap, Conflict, *self.features)
+        return (
+            MarketTable,
+            *(table for dataset in self.datasets for table in dataset.tables),
+            Gap,
+            Conflict,
+            *self.features,
+        )
 
     @property
     def by_name(self) -> Mapping[str, type[Table]]:
@@ -42,7 +48,11 @@ class Registry:
         Raises:
             UnknownTableError: There is none, or several.
         """
-        found = [table for table in self.tables if name in (table.name, table.short_name(), table.name.replace("/", "."))]
+        found = [
+            table
+            for table in self.tables
+            if name in (table.name, table.short_name(), table.name.replace("/", "."))
+        ]
         if len(found) != 1:
             raise UnknownTableError(name, self.by_name)
         return found[0]
@@ -53,7 +63,12 @@ class Registry:
         Raises:
             UnknownTableError: There is no such silver table that is made from bronze.
         """
-        found = [dataset for dataset in self.datasets if silver in (dataset.silver.name, dataset.silver.short_name(), dataset.silver.name.replace("/", "."))]
+        found = [
+            dataset
+            for dataset in self.datasets
+            if silver
+            in (dataset.silver.name, dataset.silver.short_name(), dataset.silver.name.replace("/", "."))
+        ]
         if not found:
             raise UnknownTableError(silver, [dataset.silver.name for dataset in self.datasets])
         return found[0]
@@ -67,12 +82,18 @@ class Registry:
         return [table for table in self.tables if table.zone() == name] or [self.table(name)]
 
     def upstream(self, tables: Iterable[type[Table]]) -> list[type[Table]]:
-        """Some tables, everything they are made from, and the ledgers by month of all these; upstream first."""
+        """Some tables, everything they are made from, and the ledgers by month of all these; upstream
+        first.
+        """
         needed = {table.name for table in tables}
         for candidate in reversed(self.tables):
             if candidate.name in needed:
                 needed |= set(candidate.inputs)
-        needed |= {candidate.name for candidate in self.tables if candidate.shape == "months" and needed.issuperset(candidate.inputs)}
+        needed |= {
+            candidate.name
+            for candidate in self.tables
+            if candidate.shape == "months" and needed.issuperset(candidate.inputs)
+        }
         return [candidate for candidate in self.tables if candidate.name in needed]
 
 

@@ -18,9 +18,11 @@ ENV_FILE = "LAKEHOUSE_ENV_FILE"
 
 
 class Settings(BaseSettings):
-    """What a deployment decides. Read from the environment, then from the file that `LAKEHOUSE_ENV_FILE` names there, if any.
+    """What a deployment decides. Read from the environment, then from the file that `LAKEHOUSE_ENV_FILE`
+    names there, if any.
 
-    A file that merely lies in the working folder is not read: who works in a folder did not choose what lies there.
+    A file that merely lies in the working folder is not read: who works in a folder did not choose what lies
+    there.
 
     Attributes:
         root: The lake: a folder, or `s3://bucket/prefix`.
@@ -29,10 +31,12 @@ class Settings(BaseSettings):
         binance_archive_url: S3 endpoint that serves the bucket `data.binance.vision`.
         binance_rest_url: One base for Binance's REST APIs; None for its own three hosts.
         glue_database: Prefix of the Glue databases to register tables in; empty for none.
-        clock: Whose time counts: this machine's (`local`), or that of the exchange's REST API (`exchange`), for a simulated exchange with a time of its own.
+        clock: Whose time counts: this machine's (`local`), or that of the exchange's REST API (`exchange`),
+            for a simulated exchange with a time of its own.
         refresh: Whether the sensors that keep the lake current run without being switched on in the UI.
         candles_every: Seconds between two looks for closed candles.
-        add_markets: Globs over market keys; what an exchange newly lists and one of them matches joins the universe.
+        add_markets: Globs over market keys; what an exchange newly lists and one of them matches joins the
+            universe.
         dagster_home: Where Dagster keeps its instance.
         ui_token: What a stranger must bring to the UI; none where only its own user comes in.
     """
@@ -49,7 +53,9 @@ class Settings(BaseSettings):
     refresh: bool = False
     candles_every: int = Field(default=3600, ge=1)
     add_markets: Annotated[tuple[str, ...], NoDecode] = ()
-    dagster_home: Path = Field(default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME"))
+    dagster_home: Path = Field(
+        default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME")
+    )
     ui_token: SecretStr | None = None
 
     def __init__(self, **values: Any) -> None:
@@ -104,13 +110,22 @@ class Settings(BaseSettings):
     def names_home(self) -> bool:
         """Whether the environment, or the file that it names, says where Dagster's home is."""
         told = Settings()
-        return "dagster_home" in told.model_fields_set and told.dagster_home.absolute() == self.dagster_home.absolute()
+        return (
+            "dagster_home" in told.model_fields_set
+            and told.dagster_home.absolute() == self.dagster_home.absolute()
+        )
 
     def for_children(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """An environment for child processes that run in another folder: with these settings, whole paths, and no secret of the UI's."""
-        kept = {name: value for name, value in environment.items() if name not in (ENV_FILE, "LAKEHOUSE_UI_TOKEN")}
+        """An environment for child processes that run in another folder: with these settings, whole paths,
+        and no secret of the UI's.
+        """
+        kept = {
+            name: value for name, value in environment.items() if name not in (ENV_FILE, "LAKEHOUSE_UI_TOKEN")
+        }
         if "PYTHONPATH" in kept:
-            kept["PYTHONPATH"] = os.pathsep.join(str(Path(part).absolute()) for part in kept["PYTHONPATH"].split(os.pathsep) if part)
+            kept["PYTHONPATH"] = os.pathsep.join(
+                str(Path(part).absolute()) for part in kept["PYTHONPATH"].split(os.pathsep) if part
+            )
         root = self.root if "://" in self.root else str(Path(self.root).expanduser().absolute())
         return kept | self.environment() | {"LAKEHOUSE_ROOT": root}
 
@@ -118,9 +133,22 @@ class Settings(BaseSettings):
         """The settings as environment variables, without secrets."""
         named = {
             f"LAKEHOUSE_{name.upper()}": getattr(self, name)
-            for name in ("root", "start", "glue_database", "binance_archive_url", "binance_rest_url", "clock", "refresh", "candles_every")
+            for name in (
+                "root",
+                "start",
+                "glue_database",
+                "binance_archive_url",
+                "binance_rest_url",
+                "clock",
+                "refresh",
+                "candles_every",
+            )
         }
-        home = {"DAGSTER_HOME": self.dagster_home.expanduser().absolute(), "LAKEHOUSE_MARKETS": ",".join(self.markets), "LAKEHOUSE_ADD_MARKETS": ",".join(self.add_markets)}
+        home = {
+            "DAGSTER_HOME": self.dagster_home.expanduser().absolute(),
+            "LAKEHOUSE_MARKETS": ",".join(self.markets),
+            "LAKEHOUSE_ADD_MARKETS": ",".join(self.add_markets),
+        }
         return {name: "" if value is None else str(value) for name, value in (named | home).items()}
 
 
@@ -137,7 +165,9 @@ def _env_file() -> str | None:
         try:
             Path(named).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise EnvFileError(named, getattr(error, "strerror", None) or "it is not text in UTF-8") from error
+            raise EnvFileError(
+                named, getattr(error, "strerror", None) or "it is not text in UTF-8"
+            ) from error
     return named
 
 
@@ -145,7 +175,12 @@ def _is_url(text: str) -> bool:
     """Whether a text is an address that an HTTP client takes; the archive's panics at others."""
     try:
         parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not any(char.isspace() for char in text)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not any(char.isspace() for char in text)
+        )
     except ValueError:  # a port that is no number, brackets that do not close
         return False
 

@@ -40,7 +40,12 @@ class Browser:
     def open(self, address: str) -> str:
         """Go to an address as who typed it; the text that is there once it is loaded."""
         self._tell("Page.navigate", url=address)
-        return str(self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank' && (document.body.innerText || ' ')"))
+        return str(
+            self.wait_for(
+                "document.readyState === 'complete' && location.href !== 'about:blank' && "
+                "(document.body.innerText || ' ')"
+            )
+        )
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page; a promise's once it is kept."""
@@ -61,9 +66,21 @@ class Browser:
 def running_browser(home: Path, *options: str) -> Iterator[Browser]:
     """A browser that knows nobody yet."""
     assert CHROMIUM is not None, "asked where there is one"
-    common = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--remote-debugging-port=0"]
+    common = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--remote-debugging-port=0",
+    ]
     with (home / "browser.log").open("wb") as log:
-        process = subprocess.Popen([CHROMIUM, *common, *options, f"--user-data-dir={home / 'profile'}", "about:blank"], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [CHROMIUM, *common, *options, f"--user-data-dir={home / 'profile'}", "about:blank"],
+            stdout=log,
+            stderr=log,
+        )
     try:
         told = home / "profile" / "DevToolsActivePort"
         deadline = time.monotonic() + _PATIENCE
@@ -82,7 +99,11 @@ def _page_of(port: str, deadline: float) -> str:
     import requests
 
     while True:
-        pages = [one for one in requests.get(f"http://127.0.0.1:{port}/json", timeout=10).json() if one["type"] == "page"]
+        pages = [
+            one
+            for one in requests.get(f"http://127.0.0.1:{port}/json", timeout=10).json()
+            if one["type"] == "page"
+        ]
         if pages:
             return str(pages[0]["webSocketDebuggerUrl"])
         assert time.monotonic() < deadline

@@ -1,4 +1,6 @@
-"""What all tests share: isolation from the machine, an empty lake, recorded files, a simulated exchange that stands still."""
+"""What all tests share: isolation from the machine, an empty lake, recorded files, a simulated exchange that
+stands still.
+"""
 
 import os
 from collections.abc import Iterator
@@ -11,18 +13,37 @@ from lakehouse.simulator import Simulator
 from lakehouse.storage.objects import LakeObjects
 from lakehouse_tests.making import NOW
 
-CLOSED = "http://127.0.0.1:9"  # nothing listens there: a test that forgets to say where to look is refused at once
+# nothing listens there: a test that forgets to say where to look is refused at once
+CLOSED = "http://127.0.0.1:9"
 _KEPT = ("LAKEHOUSE_REAL_DATA",)
-_LONGEST = ("test_ui.py", "test_builds_on_s3.py", "test_refresh.py", "test_generated.py", "test_faults.py", "test_determinism.py", "test_end_to_end.py")
+_LONGEST = (
+    "test_ui.py",
+    "test_builds_on_s3.py",
+    "test_refresh.py",
+    "test_generated.py",
+    "test_faults.py",
+    "test_determinism.py",
+    "test_end_to_end.py",
+)
 
-settings.register_profile("lakehouse", max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "lakehouse",
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("lakehouse")
 
 
 def pytest_configure() -> None:
     """Forget what the machine's environment says, before any fixture or child process can see it."""
     for name in list(os.environ):
-        if name not in _KEPT and (name.startswith(("AWS_", "LAKEHOUSE_")) or name.lower() in ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")):
+        if name not in _KEPT and (
+            name.startswith(("AWS_", "LAKEHOUSE_"))
+            or name.lower() in ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
+        ):
             del os.environ[name]
     os.environ |= {
         "NO_PROXY": "*",
@@ -37,13 +58,19 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest begin: of two processes none is left with minutes of work when the other is done."""
-    items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
+    """The files that take longest begin: of two processes none is left with minutes of work when the other is
+    done.
+    """
+    items.sort(
+        key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST)
+    )
 
 
 @pytest.fixture(autouse=True)
 def _dagster_home_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opening an instance names its home in the environment: what one test opens is not the default of the next."""
+    """Opening an instance names its home in the environment: what one test opens is not the default of the
+    next.
+    """
     monkeypatch.setenv("DAGSTER_HOME", "")
     monkeypatch.delenv("DAGSTER_HOME")
 
@@ -57,7 +84,10 @@ def objects(tmp_path: Path) -> LakeObjects:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of files recorded from exchanges, where there is one."""
-    folder = Path(os.environ.get("LAKEHOUSE_REAL_DATA") or Path(__file__).resolve().parents[1].parent / "shared" / "real_data")
+    folder = Path(
+        os.environ.get("LAKEHOUSE_REAL_DATA")
+        or Path(__file__).resolve().parents[1].parent / "shared" / "real_data"
+    )
     if not folder.is_dir():
         pytest.skip("no recorded files: set LAKEHOUSE_REAL_DATA to their folder")
     return folder
@@ -76,6 +106,11 @@ def aws_lake(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     from lakehouse.cli.local_aws import local_aws
 
     with local_aws("lake") as url:
-        for name, value in {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}.items():
+        for name, value in {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+        }.items():
             monkeypatch.setenv(name, value)
         yield "s3://lake"

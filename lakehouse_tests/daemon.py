@@ -1,4 +1,6 @@
-"""Dagster's daemon in this process, one round at a time and by the exchange's clock: what hours of a real one do passes in seconds."""
+"""Dagster's daemon in this process, one round at a time and by the exchange's clock: what hours of a real one
+do passes in seconds.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -20,7 +22,8 @@ _ROUNDS = 40
 
 
 class Daemon:
-    """The daemon of an instance: sensors, conditions and backfills are its own; only its launcher runs in this process.
+    """The daemon of an instance: sensors, conditions and backfills are its own; only its launcher runs in
+    this process.
 
     Args:
         instance: The instance.
@@ -46,7 +49,9 @@ class Daemon:
         raise AssertionError("it never comes to rest")
 
     def _state(self) -> tuple[int, list[tuple[str, str]]]:
-        return len(self.instance.get_run_ids()), sorted((backfill.backfill_id, backfill.status.value) for backfill in self.instance.get_backfills())
+        return len(self.instance.get_run_ids()), sorted(
+            (backfill.backfill_id, backfill.status.value) for backfill in self.instance.get_backfills()
+        )
 
     def _round(self) -> None:
         futures: dict[str | None, Future[Any]] = {}
@@ -62,12 +67,26 @@ class Daemon:
 def running_daemon(home: Path) -> Iterator[Daemon]:
     """A daemon over the lake that the environment names."""
     overrides = {
-        "storage": {"custom": {"module": "lakehouse.defs.event_log", "class": "KeptSqliteStorage", "config": {"base_dir": str(home)}}},
-        "run_launcher": {"module": "dagster._core.launcher.sync_in_memory_run_launcher", "class": "SyncInMemoryRunLauncher"},
+        "storage": {
+            "custom": {
+                "module": "lakehouse.defs.event_log",
+                "class": "KeptSqliteStorage",
+                "config": {"base_dir": str(home)},
+            }
+        },
+        "run_launcher": {
+            "module": "dagster._core.launcher.sync_in_memory_run_launcher",
+            "class": "SyncInMemoryRunLauncher",
+        },
         "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"},
     }
     home.mkdir(parents=True, exist_ok=True)
     with dg.instance_for_test(temp_dir=str(home), overrides=overrides) as instance:
-        target = ModuleTarget(module_name="lakehouse.definitions", attribute=None, working_directory=None, location_name="lakehouse")
+        target = ModuleTarget(
+            module_name="lakehouse.definitions",
+            attribute=None,
+            working_directory=None,
+            location_name="lakehouse",
+        )
         with create_test_daemon_workspace_context(target, instance) as workspace:
             yield Daemon(instance, workspace)

@@ -1,4 +1,6 @@
-"""A server that stands before an exchange and answers what a test wants it to, without manners and without an end."""
+"""A server that stands before an exchange and answers what a test wants it to, without manners and without an
+end.
+"""
 
 import http.client
 import re
@@ -44,7 +46,10 @@ class Handler(BaseHTTPRequestHandler):
         connection.request(self.command, self.path, headers=dict(self.headers))
         answer = connection.getresponse()
         body = answer.read()
-        self.begin({name: value for name, value in answer.getheaders() if name.lower() not in ("date", "server")}, answer.status)
+        self.begin(
+            {name: value for name, value in answer.getheaders() if name.lower() not in ("date", "server")},
+            answer.status,
+        )
         self.wfile.write(body)
 
     def begin(self, headers: dict[str, Any], status: int = 200) -> None:
@@ -70,7 +75,12 @@ class Hostile(ThreadingHTTPServer):
 
     def __init__(self, behind: str = "", host: str = "127.0.0.1") -> None:
         super().__init__((host, 0), Handler)
-        self.behind, self.acts, self.asked, self.left = behind, list[tuple[str, Act]](), list[str](), list[str]()
+        self.behind, self.acts, self.asked, self.left = (
+            behind,
+            list[tuple[str, Act]](),
+            list[str](),
+            list[str](),
+        )
         self.url = f"http://{host}:{self.server_port}"
 
     def handle_error(self, *_: object) -> None:
@@ -89,14 +99,20 @@ def hostile(behind: str = "", host: str = "127.0.0.1") -> Iterator[Hostile]:
         server.server_close()
 
 
-# --- what it does -------------------------------------------------------------------------------------------------------
+# --- what it does ---------------------------------------------------------------------------------
 
 
 def says(body: bytes, status: int = 200, **headers: Any) -> Act:
     """One answer, whole."""
 
     def act(handler: Handler) -> None:
-        handler.begin({"Content-Length": len(body), **{name.replace("_", "-"): value for name, value in headers.items()}}, status)
+        handler.begin(
+            {
+                "Content-Length": len(body),
+                **{name.replace("_", "-"): value for name, value in headers.items()},
+            },
+            status,
+        )
         handler.wfile.write(body)
 
     return act
@@ -106,7 +122,9 @@ def goes_on(start: bytes, again: bytes, **headers: Any) -> Act:
     """An answer that never ends; 10 GB at most."""
 
     def act(handler: Handler) -> None:
-        handler.begin({"Connection": "close", **{name.replace("_", "-"): value for name, value in headers.items()}})
+        handler.begin(
+            {"Connection": "close", **{name.replace("_", "-"): value for name, value in headers.items()}}
+        )
         handler.wfile.write(start)
         block = again * (1 + 1_000_000 // len(again))
         for _ in range(10_000_000_000 // len(block)):
@@ -119,7 +137,9 @@ def drips(start: bytes, seconds: float, count: int = 10_000, **headers: Any) -> 
     """A byte every so often."""
 
     def act(handler: Handler) -> None:
-        handler.begin({"Content-Length": 10**6, **{name.replace("_", "-"): value for name, value in headers.items()}})
+        handler.begin(
+            {"Content-Length": 10**6, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        )
         handler.wfile.write(start)
         for _ in range(count):
             handler.wfile.write(b" ")
@@ -144,7 +164,9 @@ def drips_headers(seconds: float) -> Act:
 
 def sends_on(target: str, status: int = 302) -> Act:
     """A redirect; `{path}` in the target is what was asked for."""
-    return lambda handler: handler.begin({"Location": target.format(path=handler.path), "Content-Length": 0}, status)
+    return lambda handler: handler.begin(
+        {"Location": target.format(path=handler.path), "Content-Length": 0}, status
+    )
 
 
 def new_pages(key: str, count: int = 3) -> Act:
@@ -167,4 +189,8 @@ def gzip_of(gigabytes: float, first: bytes = b"[", form: str = "gzip") -> bytes:
     block = press.compress(b" " * 1_000_000) + press.flush(zlib.Z_FULL_FLUSH)
     end = press.flush()
     raw = start + block * int(gigabytes * 1000) + end
-    return {"gzip": b"\x1f\x8b\x08\0\0\0\0\0\0\3" + raw + struct.pack("<II", 0, 0), "deflate": b"\x78\x9c" + raw + bytes(4), "raw": raw}[form]
+    return {
+        "gzip": b"\x1f\x8b\x08\0\0\0\0\0\0\3" + raw + struct.pack("<II", 0, 0),
+        "deflate": b"\x78\x9c" + raw + bytes(4),
+        "raw": raw,
+    }[form]

@@ -30,9 +30,16 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def facts(market: Market = BTC, listed: str = "2020-01-01", delisted: str | None = None, contract_size: float | None = None) -> MarketFacts:
+def facts(
+    market: Market = BTC,
+    listed: str = "2020-01-01",
+    delisted: str | None = None,
+    contract_size: float | None = None,
+) -> MarketFacts:
     """Facts of a market."""
-    return MarketFacts(market, "BTC", "USDT", None, contract_size, at(listed), at(delisted) if delisted else None, "derived")
+    return MarketFacts(
+        market, "BTC", "USDT", None, contract_size, at(listed), at(delisted) if delisted else None, "derived"
+    )
 
 
 def series(times: Iterable[datetime], name: str = "open_time") -> pl.Series:
@@ -42,9 +49,27 @@ def series(times: Iterable[datetime], name: str = "open_time") -> pl.Series:
 
 def candles(times: Sequence[datetime], **columns: Any) -> pl.DataFrame:
     """Good rows of `silver/candle`, one per instant; `columns` replace values, one for all or one each."""
-    row = {"open": 100.0, "high": 102.0, "low": 99.0, "close": 101.0, "volume": 10.0, "quote_volume": 1005.0, "trade_count": 7, "taker_buy_volume": 4.0}
-    row |= {"taker_buy_quote_volume": 402.0, "contracts": None, "source": "archive", "is_truncated": False, "is_misaligned": False}
-    values: dict[str, Any] = {"open_time": list(times), "close_time": [time + MINUTE - MICRO for time in times]}
+    row = {
+        "open": 100.0,
+        "high": 102.0,
+        "low": 99.0,
+        "close": 101.0,
+        "volume": 10.0,
+        "quote_volume": 1005.0,
+        "trade_count": 7,
+        "taker_buy_volume": 4.0,
+    }
+    row |= {
+        "taker_buy_quote_volume": 402.0,
+        "contracts": None,
+        "source": "archive",
+        "is_truncated": False,
+        "is_misaligned": False,
+    }
+    values: dict[str, Any] = {
+        "open_time": list(times),
+        "close_time": [time + MINUTE - MICRO for time in times],
+    }
     for name, value in (row | columns).items():
         values[name] = value if isinstance(value, list) else [value] * len(times)
     return pl.DataFrame(values, schema_overrides=dict(Candle.polars_schema())).select(Candle.names())
@@ -55,17 +80,26 @@ def minutes(start: str, count: int, step: int = 1) -> list[datetime]:
     return [at(start) + n * step * MINUTE for n in range(count)]
 
 
-def bronze(times: Sequence[datetime], source: str = "daily", fetched: datetime = NOW, sha: str = "a", removed: bool = False, **columns: Any) -> pl.DataFrame:
+def bronze(
+    times: Sequence[datetime],
+    source: str = "daily",
+    fetched: datetime = NOW,
+    sha: str = "a",
+    removed: bool = False,
+    **columns: Any,
+) -> pl.DataFrame:
     """Rows of `bronze/candle_archive`, one per instant, all from one file."""
     rows = candles(times, **columns).drop("source", "is_truncated", "is_misaligned")
     lineage = {"source": source, "source_file": f"{source}.zip", "source_sha256": sha, "is_removed": removed}
     rows = rows.with_columns(
-        pl.lit(None, pl.Float64).alias("taker_buy_contracts"), pl.lit(fetched).cast(UTC_TIME).alias("fetched_at"), **{k: pl.lit(v) for k, v in lineage.items()}
+        pl.lit(None, pl.Float64).alias("taker_buy_contracts"),
+        pl.lit(fetched).cast(UTC_TIME).alias("fetched_at"),
+        **{k: pl.lit(v) for k, v in lineage.items()},
     )
     return rows.select(CandleArchive.names())
 
 
-# --- archive files ------------------------------------------------------------------------------------------------------
+# --- archive files --------------------------------------------------------------------------------
 
 
 def kline(time: datetime, price: float = 100.0, unit: int = 1_000, taker: float = 4.0) -> str:
@@ -125,11 +159,13 @@ class ArchiveFolder:
             beside.write_text(checksum or f"{hashlib.sha256(body).hexdigest()}  {path.name}\n")
 
 
-# --- cells --------------------------------------------------------------------------------------------------------------
+# --- cells ----------------------------------------------------------------------------------------
 
 
 def unsealed(body: bytes) -> bytes:
-    """A cell's file as an earlier release wrote it: the same rows and facts, without a seal and what it was made with."""
+    """A cell's file as an earlier release wrote it: the same rows and facts, without a seal and what it was
+    made with.
+    """
     import pyarrow.parquet as pq
 
     read = pq.read_metadata(io.BytesIO(body))
@@ -138,8 +174,20 @@ def unsealed(body: bytes) -> bytes:
     table = pq.read_table(io.BytesIO(body))
     schema = table.schema.with_metadata(None)
     texts = [field.name for field in schema if str(field.type) in ("string", "large_string")]
-    deltas = {field.name: "DELTA_BINARY_PACKED" for field in schema if str(field.type) in ("int64", "int32") or str(field.type).startswith("timestamp")}
-    with pq.ParquetWriter(sink, schema, compression="zstd", compression_level=3, use_dictionary=texts, column_encoding=deltas, write_statistics=True) as writer:
+    deltas = {
+        field.name: "DELTA_BINARY_PACKED"
+        for field in schema
+        if str(field.type) in ("int64", "int32") or str(field.type).startswith("timestamp")
+    }
+    with pq.ParquetWriter(
+        sink,
+        schema,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=texts,
+        column_encoding=deltas,
+        write_statistics=True,
+    ) as writer:
         if table.num_rows:
             writer.write_table(table, row_group_size=122_880)
         writer.add_key_value_metadata({b"lakehouse": read.metadata[b"lakehouse"]})

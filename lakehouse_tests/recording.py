@@ -1,4 +1,6 @@
-"""Loopback servers for tests of what is sent where: one that passes requests on and notes their headers, one that answers whatever is asked by quoting it."""
+"""Loopback servers for tests of what is sent where: one that passes requests on and notes their headers, one
+that answers whatever is asked by quoting it.
+"""
 
 import threading
 import urllib.error

@@ -24,7 +24,10 @@ def described(definitions: dg.Definitions) -> str:
 
 def _asset(graph: Any, key: dg.AssetKey) -> str:
     node = graph.get(key)
-    checks = sorted(graph.get(check).key.name + _label(graph.get(check).automation_condition, " (", ")") for check in graph.get_check_keys_for_assets({key}))
+    checks = sorted(
+        graph.get(check).key.name + _label(graph.get(check).automation_condition, " (", ")")
+        for check in graph.get_check_keys_for_assets({key})
+    )
     lines = [
         key.to_user_string(),
         f"  group: {node.group_name}",
@@ -44,7 +47,10 @@ def _label(condition: dg.AutomationCondition | None, before: str = "", after: st
 
 def _partitions(partitions: dg.PartitionsDefinition | None) -> str:
     if isinstance(partitions, dg.MultiPartitionsDefinition):
-        return " x ".join(f"{dimension.name}: {_partitions(dimension.partitions_def)}" for dimension in partitions.partitions_defs)
+        return " x ".join(
+            f"{dimension.name}: {_partitions(dimension.partitions_def)}"
+            for dimension in partitions.partitions_defs
+        )
     if isinstance(partitions, dg.TimeWindowPartitionsDefinition):
         first = partitions.get_first_partition_window().start
         return f"{partitions.schedule_type.value.lower()} from {first:%Y-%m-%d} {first.tzname()}, end offset {partitions.end_offset}"
@@ -60,9 +66,16 @@ def _dep(graph: Any, node: Any, parent: dg.AssetKey) -> str:
 
 
 def test_the_asset_graph_is_the_golden_one(tmp_path: Path) -> None:
-    settings = Settings(root=str(tmp_path), start="2017-08", binance_archive_url="http://127.0.0.1:9", binance_rest_url="http://127.0.0.1:9")
+    settings = Settings(
+        root=str(tmp_path),
+        start="2017-08",
+        binance_archive_url="http://127.0.0.1:9",
+        binance_rest_url="http://127.0.0.1:9",
+    )
     text = described(build_definitions(open_lake(settings)))
     if os.environ.get("GOLDEN") == "write":
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(text, encoding="utf-8")
-    assert text == GOLDEN.read_text(encoding="utf-8"), "the graph changed: look at the difference, then run this test with GOLDEN=write"
+    assert text == GOLDEN.read_text(encoding="utf-8"), (
+        "the graph changed: look at the difference, then run this test with GOLDEN=write"
+    )

@@ -22,11 +22,20 @@ def versions(lake: Lake) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_demo(tmp_path)
     said = capsys.readouterr().out
     assert "90 cells built, 0 failed" in said
-    for healed in ("BTCUSDT-1m-2024-12.zip", "30 of 31 daily files", "BTCUSDT-1m-2025-01-29.zip", "30 daily files", "REST API: a proven halt", "5 rows repeat another row exactly"):
+    for healed in (
+        "BTCUSDT-1m-2024-12.zip",
+        "30 of 31 daily files",
+        "BTCUSDT-1m-2025-01-29.zip",
+        "30 daily files",
+        "REST API: a proven halt",
+        "5 rows repeat another row exactly",
+    ):
         assert healed in said, healed
     assert "Asked of the REST API, for no file has them: 1,440 minutes of spot BTCUSDT." in said
     assert "linear ETHUSDT has no candles from 2024-12-29 17:22 to 2024-12-29 17:59 (37 minutes" in said
@@ -45,11 +54,19 @@ def test_the_same_lake_on_s3_has_the_same_versions_and_glue_says_what_it_holds(t
             settings = demo_settings(tmp_path / place, exchange.url, aws=place == "bucket")
             lake = open_lake(settings)
             with open_instance(settings) as instance:
-                reports = Builder(lake, instance).build(lake.registry.named("gold"), [Market.parse(MARKETS[0])], TimeRange.parse("2024-12-01", "2025-02-01"))
+                reports = Builder(lake, instance).build(
+                    lake.registry.named("gold"),
+                    [Market.parse(MARKETS[0])],
+                    TimeRange.parse("2024-12-01", "2025-02-01"),
+                )
             assert not any(report.failed for report in reports)
             found[place] = versions(Lake(settings.root))
         assert len(found["folder"]) == 10
         assert found["bucket"] == found["folder"]
         assert Lake(settings.root).sql("SELECT count(*) FROM silver.candle").item() == (31 + 31) * 1440
-        partitions = aws_client("glue").get_partitions(DatabaseName="lakehouse_demo_gold", TableName="vwap")["Partitions"]
-        assert sorted(tuple(partition["Values"]) for partition in partitions) == [("binance", "spot", "BTCUSDT", month) for month in ("2024-12", "2025-01")]
+        partitions = aws_client("glue").get_partitions(DatabaseName="lakehouse_demo_gold", TableName="vwap")[
+            "Partitions"
+        ]
+        assert sorted(tuple(partition["Values"]) for partition in partitions) == [
+            ("binance", "spot", "BTCUSDT", month) for month in ("2024-12", "2025-01")
+        ]

@@ -1,4 +1,6 @@
-"""The command line against a simulated exchange: what it builds, what it answers, what it refuses, and what a kill leaves behind."""
+"""The command line against a simulated exchange: what it builds, what it answers, what it refuses, and what a
+kill leaves behind.
+"""
 
 import json
 import os
@@ -65,7 +67,11 @@ def environment(folder: Path, url: str) -> dict[str, str]:
 
 def files_of(folder: Path) -> dict[str, int]:
     """Every file with its modification time."""
-    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def written(folder: Path) -> list[str]:
@@ -75,7 +81,11 @@ def written(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def sim() -> Iterator[Simulator]:
-    with Simulator(markets=LISTED, now=NOW, faults=["day_absent=*BTCUSDT-1m-2024-02.zip", "daily_absent=*BTCUSDT-1m-2024-02-*"]) as running:
+    with Simulator(
+        markets=LISTED,
+        now=NOW,
+        faults=["day_absent=*BTCUSDT-1m-2024-02.zip", "daily_absent=*BTCUSDT-1m-2024-02-*"],
+    ) as running:
         yield running
 
 
@@ -85,7 +95,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(sim: Simulator, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(
+    sim: Simulator, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
     """Runs a command of an installation of its own."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr("lakehouse.exchanges.archive._TRIES", 1)
@@ -105,7 +117,7 @@ def run(sim: Simulator, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     return command
 
 
-# --- the main job -------------------------------------------------------------------------------------------------------
+# --- the main job ---------------------------------------------------------------------------------
 
 
 def test_a_lake_is_built_asked_and_left_alone(run: Run, sim: Simulator, folder: Path) -> None:
@@ -130,7 +142,11 @@ def test_a_lake_is_built_asked_and_left_alone(run: Run, sim: Simulator, folder: 
     assert kept == {name: time for name, time in before.items() if not name.startswith("ledger/")}
 
     status = {row["table"]: row for row in run("status", "--json").json}
-    assert (status["silver/candle"]["cells"], status["silver/candle"]["rows"], status["silver/candle"]["due"]) == (6, rows, 0)
+    assert (
+        status["silver/candle"]["cells"],
+        status["silver/candle"]["rows"],
+        status["silver/candle"]["due"],
+    ) == (6, rows, 0)
     assert status["gold/vwap"]["due"] == 6
     assert [status["silver/market"][name] for name in ("due", "first", "last")] == [None] * 3
     assert status["silver/candle"]["absent"] == 1440
@@ -139,27 +155,65 @@ def test_a_lake_is_built_asked_and_left_alone(run: Run, sim: Simulator, folder: 
     assert (gap["symbol"], gap["slot_count"], gap["gap_class"]) == ("BTCUSDT", 1440, "unproven")
     assert run("gaps", "--markets", ETH, "--json").json == []
     day = gap["start_time"][:10]
-    assert [row["slot_count"] for row in run("gaps", "--from", f"{day}T12:00", "--to", "2024-03-01", "--json").json] == [720]
+    assert [
+        row["slot_count"]
+        for row in run("gaps", "--from", f"{day}T12:00", "--to", "2024-03-01", "--json").json
+    ] == [720]
     assert [row["slot_count"] for row in run("gaps", "--from", f"{day}T12:00", "--json").json] == [720]
     assert [row["slot_count"] for row in run("gaps", "--to", f"{day}T06:00", "--json").json] == [360]
     assert run("gaps", "--markets", "").code == 2, "an empty variable of a shell is not all markets"
-    assert {row["gap_class"] for row in run("gaps", "--not-listed", "--json").json} == {"unproven", "not_listed"}
+    assert {row["gap_class"] for row in run("gaps", "--not-listed", "--json").json} == {
+        "unproven",
+        "not_listed",
+    }
 
-    cells = {(row["market"], row["month"]): row for row in run("quality", "--json", "--html", str(folder / "page.html")).json}
+    cells = {
+        (row["market"], row["month"]): row
+        for row in run("quality", "--json", "--html", str(folder / "page.html")).json
+    }
     assert {row["state"] for row in cells.values()} == {"good", "error"}
     february = cells[BTC, "2024-02"]
-    assert (february["state"], february["unproven"], february["rows"], february["anomalies"], february["problems_unhealed"]) == ("error", 1440, 28 * 1440, 0, 1)
+    assert (
+        february["state"],
+        february["unproven"],
+        february["rows"],
+        february["anomalies"],
+        february["problems_unhealed"],
+    ) == ("error", 1440, 28 * 1440, 0, 1)
     assert (folder / "page.html").read_text(encoding="utf-8").count('title="') == 6
     assert len(run("quality", "--markets", ETH, "--json").json) == 3
     assert run("quality", "--html", str(folder / "nowhere" / "page.html")).code == 2
 
-    assert run("conflicts", "--markets", f"{BTC},{ETH}", "--from", "2024-01", "--to", "2024-04", "--json").json == []
-    assert run("conflicts", "--from", "2024-01", "--json").json == run("conflicts", "--to", "9999-12-31", "--json").json == []
+    assert (
+        run("conflicts", "--markets", f"{BTC},{ETH}", "--from", "2024-01", "--to", "2024-04", "--json").json
+        == []
+    )
+    assert (
+        run("conflicts", "--from", "2024-01", "--json").json
+        == run("conflicts", "--to", "9999-12-31", "--json").json
+        == []
+    )
 
-    counted = run("sql", "SELECT symbol, count(*) AS n FROM silver.candle GROUP BY symbol ORDER BY symbol", "--json")
-    assert counted.json == [{"symbol": "BTCUSDT", "n": rows // 2 - 720}, {"symbol": "ETHUSDT", "n": rows // 2 + 720}]
-    assert {row["symbol"]: row["origin"] for row in run("markets", "list", "--json").json} == {"BTCUSDT": "derived", "ETHUSDT": "derived"}
-    for words in (("status",), ("gaps",), ("quality",), ("conflicts",), ("markets", "list"), ("sql", "SELECT 1 AS one"), ("build", "silver/candle", "--markets", BTC, *QUARTER)):
+    counted = run(
+        "sql", "SELECT symbol, count(*) AS n FROM silver.candle GROUP BY symbol ORDER BY symbol", "--json"
+    )
+    assert counted.json == [
+        {"symbol": "BTCUSDT", "n": rows // 2 - 720},
+        {"symbol": "ETHUSDT", "n": rows // 2 + 720},
+    ]
+    assert {row["symbol"]: row["origin"] for row in run("markets", "list", "--json").json} == {
+        "BTCUSDT": "derived",
+        "ETHUSDT": "derived",
+    }
+    for words in (
+        ("status",),
+        ("gaps",),
+        ("quality",),
+        ("conflicts",),
+        ("markets", "list"),
+        ("sql", "SELECT 1 AS one"),
+        ("build", "silver/candle", "--markets", BTC, *QUARTER),
+    ):
         answer = run(*words)
         assert (answer.code, bool(answer.out)) == (0, True), words
 
@@ -192,7 +246,9 @@ def test_one_failed_cell_is_named_and_mended_by_the_next_build(run: Run, sim: Si
     )  # fmt: skip
 
 
-def test_doctor_says_what_is_right_and_what_is_not(run: Run, sim: Simulator, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_what_is_right_and_what_is_not(
+    run: Run, sim: Simulator, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     well = run("doctor", "--json")
     assert well.code == 0, well.said
     assert {row["state"] for row in well.json} <= {"ok", "empty"}
@@ -205,38 +261,78 @@ def test_doctor_says_what_is_right_and_what_is_not(run: Run, sim: Simulator, fol
     ill = run("doctor", "--json")
     failed = {row["what"]: row["detail"] for row in ill.json if row["state"] == "failed"}
     assert (ill.code, list(failed)) == (1, ["binance archive", "binance REST", "DAGSTER_HOME"])
-    for what, remedy in (("binance archive", "LAKEHOUSE_BINANCE_ARCHIVE_URL"), ("binance REST", "LAKEHOUSE_BINANCE_REST_URL"), ("DAGSTER_HOME", "Set DAGSTER_HOME")):
+    for what, remedy in (
+        ("binance archive", "LAKEHOUSE_BINANCE_ARCHIVE_URL"),
+        ("binance REST", "LAKEHOUSE_BINANCE_REST_URL"),
+        ("DAGSTER_HOME", "Set DAGSTER_HOME"),
+    ):
         assert remedy in failed[what]
     assert failed["binance archive"].count("http") == 1
     assert "ConnectionPool" not in failed["binance REST"]
 
 
-def test_a_home_of_dagster_that_cannot_be_one_is_named(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_of_dagster_that_cannot_be_one_is_named(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "file").touch()
     monkeypatch.setenv("DAGSTER_HOME", str(folder / "file"))
     answer = run("build", "silver/candle", "--markets", BTC, *QUARTER)
     assert (answer.code, answer.out) == (1, "")
-    assert f"Dagster's home {folder}/file cannot be opened or written: File exists. Set DAGSTER_HOME" in answer.said
+    assert (
+        f"Dagster's home {folder}/file cannot be opened or written: File exists. Set DAGSTER_HOME"
+        in answer.said
+    )
 
 
-# --- bad input ----------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("silver/candle", "--markets", "binance-spot:BTCUSD", *QUARTER), 2, "Did you mean binance-spot:BTCUSDT?"),
+        (
+            ("silver/candle", "--markets", "binance-spot:BTCUSD", *QUARTER),
+            2,
+            "Did you mean binance-spot:BTCUSDT?",
+        ),
         (("silver/candle", "--markets", "BTCUSDT", *QUARTER), 2, "is not a market key"),
         (("silver/candle", "--markets", "kraken-spot:BTCUSD", *QUARTER), 2, "known: binance"),
-        (("silver/candle", "--markets", BTC, "--from", "2024-03-01", "--to", "2024-01-01"), 2, "empty or backwards"),
-        (("silver/candle", "--markets", BTC, "--from", "2024-01-01", "--to", "2024-01-01"), 2, "empty or backwards"),
-        (("silver/candles", "--markets", BTC, *QUARTER), 2, "There is no table 'silver/candles'; known: silver/market"),
-        (("silver/candle", "--markets", BTC, "--from", "2024-13-01", "--to", "2025-01-01"), 2, "is not a date"),
+        (
+            ("silver/candle", "--markets", BTC, "--from", "2024-03-01", "--to", "2024-01-01"),
+            2,
+            "empty or backwards",
+        ),
+        (
+            ("silver/candle", "--markets", BTC, "--from", "2024-01-01", "--to", "2024-01-01"),
+            2,
+            "empty or backwards",
+        ),
+        (
+            ("silver/candles", "--markets", BTC, *QUARTER),
+            2,
+            "There is no table 'silver/candles'; known: silver/market",
+        ),
+        (
+            ("silver/candle", "--markets", BTC, "--from", "2024-13-01", "--to", "2025-01-01"),
+            2,
+            "is not a date",
+        ),
         (("silver/candle", "--markets", BTC), 2, "Missing option"),
     ],
-    ids=["unknown market", "no market key", "unknown exchange", "backwards", "empty range", "unknown table", "bad date", "no range"],
+    ids=[
+        "unknown market",
+        "no market key",
+        "unknown exchange",
+        "backwards",
+        "empty range",
+        "unknown table",
+        "bad date",
+        "no range",
+    ],
 )
-def test_wrong_use_is_refused_and_nothing_is_written(run: Run, folder: Path, words: tuple[str, ...], code: int, said: str) -> None:
+def test_wrong_use_is_refused_and_nothing_is_written(
+    run: Run, folder: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
     answer = run("build", *words)
     assert (answer.code, answer.out) == (code, ""), answer.said
     assert said in answer.said
@@ -251,7 +347,9 @@ def test_a_root_that_cannot_be_written_is_refused(run: Run, folder: Path) -> Non
     assert (folder / "lake").read_text() == "a file in place of the folder"
 
 
-def test_an_archive_out_of_reach_is_named_and_nothing_is_written(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_out_of_reach_is_named_and_nothing_is_written(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LAKEHOUSE_BINANCE_ARCHIVE_URL", CLOSED)
     answer = run("build", "silver/candle", "--markets", BTC, *QUARTER)
     assert answer.code == 1
@@ -265,15 +363,25 @@ def test_an_archive_out_of_reach_is_named_and_nothing_is_written(run: Run, folde
         ("LAKEHOUSE_START", "soon", "a month, YYYY-MM"),
         ("LAKEHOUSE_MARKETS", "BTCUSDT", "is not a market key"),
         ("LAKEHOUSE_ROOT", "", "a folder, or s3://"),
-        ("LAKEHOUSE_BINANCE_ARCHIVE_URL", "127.0.0.1:8911", "LAKEHOUSE_BINANCE_ARCHIVE_URL='127.0.0.1:8911': expected an address with http:// or https://"),
+        (
+            "LAKEHOUSE_BINANCE_ARCHIVE_URL",
+            "127.0.0.1:8911",
+            "LAKEHOUSE_BINANCE_ARCHIVE_URL='127.0.0.1:8911': expected an address with http:// or https://",
+        ),
         ("LAKEHOUSE_BINANCE_ARCHIVE_URL", "", "an address with http:// or https://"),
-        ("LAKEHOUSE_BINANCE_REST_URL", "http://[::1", "LAKEHOUSE_BINANCE_REST_URL='http://[::1': expected an address with http:// or https://"),
+        (
+            "LAKEHOUSE_BINANCE_REST_URL",
+            "http://[::1",
+            "LAKEHOUSE_BINANCE_REST_URL='http://[::1': expected an address with http:// or https://",
+        ),
         ("LAKEHOUSE_BINANCE_REST_URL", "https://api:x", "an address with http:// or https://"),
         ("LAKEHOUSE_CLOCK", "exchang", "LAKEHOUSE_CLOCK: Input should be 'local' or 'exchange'"),
         ("LAKEHOUSE_CANDLES_EVERY", "0", "LAKEHOUSE_CANDLES_EVERY: Input should be greater"),
     ],
 )
-def test_a_setting_that_cannot_be_meant_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+def test_a_setting_that_cannot_be_meant_is_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
     monkeypatch.setenv(name, value)
     answer = run("status")
     assert (answer.code, answer.out) == (2, "")
@@ -287,7 +395,9 @@ def test_sql_that_is_refused_says_why(run: Run, folder: Path) -> None:
     assert "nothing" in answer.said
 
 
-@pytest.mark.parametrize("words", [("gaps",), ("quality",), ("markets", "list"), ("sql", "SELECT * FROM silver.candle")])
+@pytest.mark.parametrize(
+    "words", [("gaps",), ("quality",), ("markets", "list"), ("sql", "SELECT * FROM silver.candle")]
+)
 def test_a_lake_that_is_not_there_is_named(run: Run, folder: Path, words: tuple[str, ...]) -> None:
     answer = run(*words)
     assert (answer.code, answer.out) == (1, "") or answer.code == 2, answer.said
@@ -314,13 +424,15 @@ def test_an_empty_lake_answers(run: Run, folder: Path) -> None:
 
 def test_gaps_of_a_range_name_the_months_in_it_that_are_not_stored(run: Run, folder: Path) -> None:
     for month in ("2024-01", "2024-03"):
-        TableStore(LakeObjects(folder / "lake")).put(Candle, Cell(month, Market.parse(BTC)), CellResult(Candle.empty(), {}))
+        TableStore(LakeObjects(folder / "lake")).put(
+            Candle, Cell(month, Market.parse(BTC)), CellResult(Candle.empty(), {})
+        )
     assert f"Nothing is stored of 1 month between others: 2024-02|{BTC}" in run("gaps").said
     assert "month between others: 2024-02" in run("gaps", "--from", "2024-02", "--to", "2024-04").said
     assert "between others" not in run("gaps", "--from", "2024-03", "--to", "2024-04").said
 
 
-# --- kills --------------------------------------------------------------------------------------------------------------
+# --- kills ----------------------------------------------------------------------------------------
 
 KILLS = 10
 
@@ -344,9 +456,17 @@ def finish(build: subprocess.Popen[bytes]) -> None:
 
 
 def versions(root: Path | str) -> dict[str, dict[str, str]]:
-    """The version of every stored cell, by table; reading them proves that nothing in the lake trips a ledger. None where a kill came before the first object."""
+    """The version of every stored cell, by table; reading them proves that nothing in the lake trips a
+    ledger. None where a kill came before the first object.
+    """
     lake = Lake(root)
-    return {table.name: {str(record.cell): record.version for record in (lake.records(table.name) if lake.objects.exists() else ())} for table in REGISTRY.tables}
+    return {
+        table.name: {
+            str(record.cell): record.version
+            for record in (lake.records(table.name) if lake.objects.exists() else ())
+        }
+        for table in REGISTRY.tables
+    }
 
 
 @pytest.mark.slow

@@ -1,4 +1,6 @@
-"""A feature, a dataset and an exchange, each declared here alone: everything that shows or stores tables takes them up without another edit."""
+"""A feature, a dataset and an exchange, each declared here alone: everything that shows or stores tables
+takes them up without another edit.
+"""
 
 import hashlib
 import io
@@ -38,7 +40,7 @@ NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 COINS = Market("kiosk", "spot", "COIN")
 TABLES = ("bronze/quote_archive", "silver/quote", "gold/daily_range")
 
-# --- a dataset ----------------------------------------------------------------------------------------------------------
+# --- a dataset ------------------------------------------------------------------------------------
 
 
 class QuoteArchive(ArchiveTable):
@@ -68,12 +70,14 @@ class Quote(Table):
 def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     archive = bronze[QuoteArchive.name]
     rows = newest(archive.rows, ("open_time",)).select(Quote.names())
-    return CellResult(rows, input_versions(Quote, bronze, cell, market), CellFacts(asked_until=archive.facts.asked_until))
+    return CellResult(
+        rows, input_versions(Quote, bronze, cell, market), CellFacts(asked_until=archive.facts.asked_until)
+    )
 
 
 QUOTE = Dataset(Quote, QuoteArchive, refine, lambda rows, cell, market, witness: {})
 
-# --- a feature ----------------------------------------------------------------------------------------------------------
+# --- a feature ------------------------------------------------------------------------------------
 
 
 class DailyRange(Feature):
@@ -91,12 +95,18 @@ class DailyRange(Feature):
     def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
         day = pl.col("open_time").dt.truncate("1d")
         candles = inputs["silver/candle"].filter(pl.col("open_time") >= window.start)
-        ranges = candles.group_by(day, maintain_order=True).agg((pl.col("high").max() - pl.col("low").min()).alias("range"))
-        spreads = inputs["silver/quote"].group_by(day, maintain_order=True).agg((pl.col("ask") - pl.col("bid")).mean().alias("spread"))
+        ranges = candles.group_by(day, maintain_order=True).agg(
+            (pl.col("high").max() - pl.col("low").min()).alias("range")
+        )
+        spreads = (
+            inputs["silver/quote"]
+            .group_by(day, maintain_order=True)
+            .agg((pl.col("ask") - pl.col("bid")).mean().alias("spread"))
+        )
         return ranges.join(spreads, on="open_time").select(cls.names())
 
 
-# --- an exchange --------------------------------------------------------------------------------------------------------
+# --- an exchange ----------------------------------------------------------------------------------
 
 
 class Kiosk(Exchange):
@@ -116,14 +126,30 @@ class Kiosk(Exchange):
         return found[1] if found else None
 
     def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
-        raw = pl.read_csv(csv, has_header=False, new_columns=["open_time", "price"], schema_overrides=[pl.Int64, pl.Float64])
+        raw = pl.read_csv(
+            csv, has_header=False, new_columns=["open_time", "price"], schema_overrides=[pl.Int64, pl.Float64]
+        )
         raw = raw.with_columns((pl.col("open_time") * 1_000_000).cast(UTC_TIME))
         if table == "bronze/quote_archive":
             return raw.select("open_time", bid=pl.col("price") - 0.5, ask=pl.col("price") + 0.5)
-        values = {name: pl.lit(None, pl.Float64) for name in ("quote_volume", "taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts")}
+        values = {
+            name: pl.lit(None, pl.Float64)
+            for name in (
+                "quote_volume",
+                "taker_buy_volume",
+                "taker_buy_quote_volume",
+                "contracts",
+                "taker_buy_contracts",
+            )
+        }
         ends = pl.col("open_time") + timedelta(minutes=1) - timedelta(microseconds=1)
         return raw.select(
-            "open_time", **dict.fromkeys(("open", "high", "low", "close"), pl.col("price")), volume=pl.lit(1.0), close_time=ends, trade_count=pl.lit(1, pl.Int64), **values
+            "open_time",
+            **dict.fromkeys(("open", "high", "low", "close"), pl.col("price")),
+            volume=pl.lit(1.0),
+            close_time=ends,
+            trade_count=pl.lit(1, pl.Int64),
+            **values,
         )
 
     def infer_info(self, market: Market) -> MarketInfo:
@@ -138,7 +164,9 @@ def publish(folder: Path, exchange: Exchange, table: str, month: str, first: dat
     body, path = io.BytesIO(), folder / key
     with zipfile.ZipFile(body, "w") as archive:
         start = int(first.timestamp())
-        archive.writestr(path.stem + ".csv", "".join(f"{start + 60 * n},{100 + n % 1440 % 7}\n" for n in range(minutes)))
+        archive.writestr(
+            path.stem + ".csv", "".join(f"{start + 60 * n},{100 + n % 1440 % 7}\n" for n in range(minutes))
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(body.getvalue())
     Path(f"{path}.CHECKSUM").write_text(f"{hashlib.sha256(body.getvalue()).hexdigest()}  {path.name}\n")
@@ -146,13 +174,22 @@ def publish(folder: Path, exchange: Exchange, table: str, month: str, first: dat
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Iterator[LakeServices]:
-    """A lake that knows all three, beside an archive with the last day of January and the first two of February."""
+    """A lake that knows all three, beside an archive with the last day of January and the first two of
+    February.
+    """
     for table in ("bronze/candle_archive", "bronze/quote_archive"):
         publish(tmp_path / "files", Kiosk("-"), table, "2024-01", datetime(2024, 1, 31, tzinfo=UTC), 1440)
         publish(tmp_path / "files", Kiosk("-"), table, "2024-02", datetime(2024, 2, 1, tzinfo=UTC), 2880)
-    registry = replace(REGISTRY, datasets=(*REGISTRY.datasets, QUOTE), features=(*REGISTRY.features, DailyRange))
+    registry = replace(
+        REGISTRY, datasets=(*REGISTRY.datasets, QUOTE), features=(*REGISTRY.features, DailyRange)
+    )
     with Simulator(markets=(), now=NOW, files=tmp_path / "files") as sim:
-        yield open_lake(Settings(root=str(tmp_path / "lake"), start="2024-01"), registry, {"kiosk": Kiosk(sim.url)}, clock=lambda: NOW)
+        yield open_lake(
+            Settings(root=str(tmp_path / "lake"), start="2024-01"),
+            registry,
+            {"kiosk": Kiosk(sim.url)},
+            clock=lambda: NOW,
+        )
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -175,16 +212,30 @@ def test_a_table_appears_wherever_tables_are_shown(lake: LakeServices, name: str
 @pytest.mark.slow
 def test_it_builds_end_to_end_and_again_with_nothing_to_do(lake: LakeServices) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        reports = {report.table: report for report in Builder(lake, instance).build(lake.registry.named("gold/daily_range"), [COINS], TimeRange.parse("2024-01", "2024-03"))}
+        reports = {
+            report.table: report
+            for report in Builder(lake, instance).build(
+                lake.registry.named("gold/daily_range"), [COINS], TimeRange.parse("2024-01", "2024-03")
+            )
+        }
         assert {name: report.failed for name, report in reports.items() if report.failed} == {}
         assert {name: len(reports[name].built) for name in TABLES} == dict.fromkeys(TABLES, 2)
-        again = Builder(lake, instance).build(lake.registry.named("gold/daily_range"), [COINS], TimeRange.parse("2024-01", "2024-03"))
+        again = Builder(lake, instance).build(
+            lake.registry.named("gold/daily_range"), [COINS], TimeRange.parse("2024-01", "2024-03")
+        )
         assert not any(report.built for report in again)
         keys = [dg.AssetCheckKey(asset_key(name), "schema") for name in TABLES]
         latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
         assert {latest[key].status.value for key in keys} == {"SUCCEEDED"}
     reader = Lake(lake.objects.root, lake.registry)
-    rows = reader.sql("SELECT open_time::DATE::VARCHAR AS day, range, spread FROM gold.daily_range WHERE exchange = 'kiosk' ORDER BY open_time").rows()
+    rows = reader.sql(
+        "SELECT open_time::DATE::VARCHAR AS day, range, spread FROM gold.daily_range WHERE exchange = "
+        "'kiosk' ORDER BY open_time"
+    ).rows()
     assert rows == [("2024-01-31", 6.0, 1.0), ("2024-02-01", 6.0, 1.0), ("2024-02-02", 6.0, 1.0)]
     assert reader.scan("quote", COINS.key, "2024-02-01", "2024-02-02").collect().height == 1440
-    assert lake.ledger("gold/daily_range")[Cell("2024-02", COINS)].inputs.keys() == {"silver/candle@2024-01", "silver/candle@2024-02", "silver/quote@2024-02"}
+    assert lake.ledger("gold/daily_range")[Cell("2024-02", COINS)].inputs.keys() == {
+        "silver/candle@2024-01",
+        "silver/candle@2024-02",
+        "silver/quote@2024-02",
+    }

@@ -1,7 +1,9 @@
-"""The versions of every cell of the demo's lake and of recorded files, as text: whoever changes one sees in a diff which.
+"""The versions of every cell of the demo's lake and of recorded files, as text: whoever changes one sees in a
+diff which.
 
-A line names lake, table and cell; then the version, the digest of what the cell says beside its rows, and the names of its inputs.
-`GOLDEN=write pytest lakehouse_tests/test_golden_versions.py` writes the file anew. A changed line is argued for in the commit that changes it.
+A line names lake, table and cell; then the version, the digest of what the cell says beside its rows, and the
+names of its inputs. `GOLDEN=write pytest lakehouse_tests/test_golden_versions.py` writes the file anew. A
+changed line is argued for in the commit that changes it.
 """
 
 import gzip
@@ -32,12 +34,15 @@ AFTER_THE_DEMO, AFTER_THE_RECORDINGS = at("2025-02-20T12:30"), at("2026-03-20T12
 def described(name: str, lake: LakeServices) -> list[str]:
     """A line per stored cell."""
     tables = [table for table in lake.registry.tables if table.shape != "single"]
-    return [_line(name, lake, table, record) for table in tables for record in lake.ledger(table.name).values()]
+    return [
+        _line(name, lake, table, record) for table in tables for record in lake.ledger(table.name).values()
+    ]
 
 
 def _line(name: str, lake: LakeServices, table: type[Table], record: CellRecord) -> str:
     version = record.version
-    if issubclass(table, ApiTable):  # its rows name the address of the API and the instant of the answer, which are others in every run
+    # its rows name the address of the API and the instant of the answer, which are others in every run
+    if issubclass(table, ApiTable):
         stored = lake.tables.get(table, record.cell)
         assert stored is not None
         told = stored.rows.drop("source_file", "fetched_at").write_csv() + record.facts.answers()
@@ -58,22 +63,41 @@ def recorded_folder(root: Path, real_data: Path) -> ArchiveFolder:
 
 
 @pytest.mark.slow
-def test_the_versions_of_the_demo_and_of_recorded_files_are_the_golden_ones(tmp_path: Path, real_data: Path) -> None:
-    markets = [market for market in DEFAULT_MARKETS if f"binance-{market.market_type}:{market.symbol}" in MARKETS]
-    with Simulator(markets=markets, now=AFTER_THE_DEMO, faults=tuple(FAULTS)) as sim, dg.DagsterInstance.ephemeral() as instance:
+def test_the_versions_of_the_demo_and_of_recorded_files_are_the_golden_ones(
+    tmp_path: Path, real_data: Path
+) -> None:
+    markets = [
+        market for market in DEFAULT_MARKETS if f"binance-{market.market_type}:{market.symbol}" in MARKETS
+    ]
+    with (
+        Simulator(markets=markets, now=AFTER_THE_DEMO, faults=tuple(FAULTS)) as sim,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
         demo = lake_at(tmp_path / "demo", sim.url, lambda: AFTER_THE_DEMO)
-        reports = Builder(demo, instance).build(demo.registry.named("gold"), [Market.parse(key) for key in MARKETS], TimeRange.parse(*SPAN))
+        reports = Builder(demo, instance).build(
+            demo.registry.named("gold"), [Market.parse(key) for key in MARKETS], TimeRange.parse(*SPAN)
+        )
         assert not any(report.failed for report in reports)
         lines = described("demo", demo)
     files = recorded_folder(tmp_path / "files", real_data).root
-    with Simulator(markets=(), now=AFTER_THE_RECORDINGS, files=files) as sim, dg.DagsterInstance.ephemeral() as instance:
+    with (
+        Simulator(markets=(), now=AFTER_THE_RECORDINGS, files=files) as sim,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
         recorded = lake_at(tmp_path / "recorded", sim.url, lambda: AFTER_THE_RECORDINGS, start="2020-01")
-        for market, months in [(Market("binance", "spot", "BTCUSDT"), ("2020-01",)), *((Market("binance", "linear", symbol), months) for symbol, months in RECORDED.items())]:
+        for market, months in [
+            (Market("binance", "spot", "BTCUSDT"), ("2020-01",)),
+            *((Market("binance", "linear", symbol), months) for symbol, months in RECORDED.items()),
+        ]:
             for month in months:
-                reports = Builder(recorded, instance).build(recorded.registry.named("gold"), [market], TimeRange.parse(f"{month}-01", f"{month}-02"))
+                reports = Builder(recorded, instance).build(
+                    recorded.registry.named("gold"), [market], TimeRange.parse(f"{month}-01", f"{month}-02")
+                )
                 assert not any(report.failed for report in reports)
         lines += described("recorded", recorded)
     text = "".join(f"{line}\n" for line in lines)
     if os.environ.get("GOLDEN") == "write":
         GOLDEN.write_text(text, encoding="utf-8")
-    assert text == GOLDEN.read_text(encoding="utf-8"), "versions changed: look at the difference, argue for it, then run this test with GOLDEN=write"
+    assert text == GOLDEN.read_text(encoding="utf-8"), (
+        "versions changed: look at the difference, argue for it, then run this test with GOLDEN=write"
+    )

@@ -9,4 +9,6 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_layers_hold(monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(ROOT)
-    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0, capsys.readouterr().out
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0, (
+        capsys.readouterr().out
+    )

@@ -1,4 +1,6 @@
-"""Secrets in every place where they came to light: settings, a store's words, a log, a trace, Dagster's events; and the modes of files that hold addresses."""
+"""Secrets in every place where they came to light: settings, a store's words, a log, a trace, Dagster's
+events; and the modes of files that hold addresses.
+"""
 
 import io
 import json
@@ -43,16 +45,27 @@ def _as_before() -> Iterator[None]:
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials in the environment, and the process as its door leaves it."""
-    for name, value in {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN, "AWS_REGION": "us-east-1"}.items():
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_SESSION_TOKEN": TOKEN,
+        "AWS_REGION": "us-east-1",
+    }.items():
         monkeypatch.setenv(name, value)
     keep_private()
 
 
 def assert_hidden(text: str) -> None:
-    assert not [secret for secret in (SECRET, TOKEN, PASSWORD, TOKEN[:20], SECRET.replace("/", "%2F")) if secret in text]
+    assert not [
+        secret
+        for secret in (SECRET, TOKEN, PASSWORD, TOKEN[:20], SECRET.replace("/", "%2F"))
+        if secret in text
+    ]
 
 
-def ended(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+def ended(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[object, str]:
     """The code a command ends with, and all it said."""
     monkeypatch.setattr(sys, "argv", ["lakehouse", *words])
     with pytest.raises(SystemExit) as end:
@@ -60,7 +73,7 @@ def ended(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return end.value.code, "".join(capsys.readouterr())
 
 
-# --- settings -----------------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------
 
 ADDRESSES = [
     f"https://me:{PASSWORD}@archive.example",
@@ -76,7 +89,11 @@ ADDRESSES = [
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("variable", ["LAKEHOUSE_BINANCE_ARCHIVE_URL", "LAKEHOUSE_BINANCE_REST_URL"])
 def test_credentials_in_an_address_are_refused_and_not_repeated(
-    variable: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    variable: str,
+    address: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(variable, address)
@@ -89,8 +106,17 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(
     assert PASSWORD not in said
 
 
-@pytest.mark.parametrize("root", [f"s3://key:{PASSWORD}@lake/some", f"s3://lake/some?X-Amz-Signature={PASSWORD}", f"https://me:{PASSWORD}@lake"])
-def test_credentials_in_the_root_are_refused_and_a_folder_may_be_named_so(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "root",
+    [
+        f"s3://key:{PASSWORD}@lake/some",
+        f"s3://lake/some?X-Amz-Signature={PASSWORD}",
+        f"https://me:{PASSWORD}@lake",
+    ],
+)
+def test_credentials_in_the_root_are_refused_and_a_folder_may_be_named_so(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(AddressCredentialsError) as refused:
         Settings(root=root)
     assert PASSWORD not in "".join(traceback.format_exception(refused.value))
@@ -104,7 +130,7 @@ def test_an_exchange_takes_no_credentials_either() -> None:
         assert PASSWORD not in str(refused.value)
 
 
-# --- a store's words ----------------------------------------------------------------------------------------------------
+# --- a store's words ------------------------------------------------------------------------------
 
 
 def quoting(handler: BaseHTTPRequestHandler) -> str:
@@ -112,17 +138,38 @@ def quoting(handler: BaseHTTPRequestHandler) -> str:
 
 
 STORES = {
-    "a token": lambda h: (400, f"<Error><Code>InvalidToken</Code><Message>The token {quoting(h)} is malformed</Message><Token-0>{quoting(h)}</Token-0></Error>"),
-    "a header": lambda h: (403, f"<Error><Code>AccessDenied</Code><Message>No: {h.headers['Authorization']} x-amz-security-token: {quoting(h)}</Message></Error>"),
-    "a secret": lambda h: (403, f"<Error><Code>SignatureDoesNotMatch</Code><Message>Signed with {SECRET}, {SECRET.replace('/', '%2F')}</Message></Error>"),
+    "a token": lambda h: (
+        400,
+        f"<Error><Code>InvalidToken</Code><Message>The token {quoting(h)} is "
+        f"malformed</Message><Token-0>{quoting(h)}</Token-0></Error>",
+    ),
+    "a header": lambda h: (
+        403,
+        f"<Error><Code>AccessDenied</Code><Message>No: {h.headers['Authorization']} x-amz-security-token: "
+        f"{quoting(h)}</Message></Error>",
+    ),
+    "a secret": lambda h: (
+        403,
+        f"<Error><Code>SignatureDoesNotMatch</Code><Message>Signed with {SECRET}, "
+        f"{SECRET.replace('/', '%2F')}</Message></Error>",
+    ),
     "no document": lambda h: (403, f"{quoting(h)} {SECRET}"),
-    "another's token": lambda h: (400, "<Error><Code>InvalidToken</Code><Message>Not FwoGZXIvYXdzEXAMPLETOKEN but some other 0f9e8d7c6b5a4</Message></Error>"),
-    "a long text": lambda h: (403, f"<Error><Code>AccessDenied</Code><Message>{'no ' * 59}{quoting(h) * 2000}</Message></Error>"),
+    "another's token": lambda h: (
+        400,
+        "<Error><Code>InvalidToken</Code><Message>Not FwoGZXIvYXdzEXAMPLETOKEN but some other "
+        "0f9e8d7c6b5a4</Message></Error>",
+    ),
+    "a long text": lambda h: (
+        403,
+        f"<Error><Code>AccessDenied</Code><Message>{'no ' * 59}{quoting(h) * 2000}</Message></Error>",
+    ),
 }
 
 
 @pytest.mark.parametrize("says", STORES.values(), ids=STORES)
-def test_a_store_that_repeats_what_it_was_sent_is_not_repeated(says: object, environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_repeats_what_it_was_sent_is_not_repeated(
+    says: object, environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def answer(handler: BaseHTTPRequestHandler) -> tuple[int, bytes]:
         status, text = says(handler)  # type: ignore[operator]
         return status, text.encode()
@@ -130,7 +177,13 @@ def test_a_store_that_repeats_what_it_was_sent_is_not_repeated(says: object, env
     with Serving(answer) as store:
         monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
         objects = LakeObjects("s3://lake/some")
-        for work in (lambda: objects.get("a"), lambda: objects.put("a", b""), lambda: objects.delete("a"), lambda: list(objects.list("a")), lambda: Lake(objects.root).markets()):
+        for work in (
+            lambda: objects.get("a"),
+            lambda: objects.put("a", b""),
+            lambda: objects.delete("a"),
+            lambda: list(objects.list("a")),
+            lambda: Lake(objects.root).markets(),
+        ):
             with pytest.raises(StoreError) as refused:
                 work()
             assert_hidden("".join(traceback.format_exception(refused.value)) + refused.value.why)
@@ -138,17 +191,26 @@ def test_a_store_that_repeats_what_it_was_sent_is_not_repeated(says: object, env
     assert any(quoted.get("x-amz-security-token") == TOKEN for quoted in store.asked), "it was sent"
 
 
-def test_credentials_of_a_file_are_known_once_a_store_is_opened_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_of_a_file_are_known_once_a_store_is_opened_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     secret = "in-a-file-of-mine"
-    (tmp_path / "credentials").write_text(f"[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = {secret}\n")
+    (tmp_path / "credentials").write_text(
+        f"[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = {secret}\n"
+    )
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    with Serving(lambda handler: (403, f"<Error><Code>AccessDenied</Code><Message>Signed with {secret}</Message></Error>".encode())) as store:
+    with Serving(
+        lambda handler: (
+            403,
+            f"<Error><Code>AccessDenied</Code><Message>Signed with {secret}</Message></Error>".encode(),
+        )
+    ) as store:
         monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
         with pytest.raises(StoreError, match=r"AccessDenied: Signed with \*\*\*"):
             LakeObjects("s3://lake/some").get("a")
 
 
-# --- logs, traces, events -----------------------------------------------------------------------------------------------
+# --- logs, traces, events -------------------------------------------------------------------------
 
 
 def fail() -> None:
@@ -175,7 +237,9 @@ def test_no_log_holds_a_secret(environment: None) -> None:
     assert "RuntimeError" in said
 
 
-def test_no_trace_of_a_command_holds_a_secret(environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_trace_of_a_command_holds_a_secret(
+    environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(Lake, "markets", lambda lake: fail())
     code, said = ended(["markets", "list"], monkeypatch, capsys)
     assert code == 1
@@ -199,7 +263,9 @@ def test_no_event_of_a_run_that_fails_holds_a_secret(environment: None, tmp_path
     @dg.asset
     def failing(context: dg.AssetExecutionContext) -> None:
         context.log.error(f'about to fail with {TOKEN} and "quoted\\ {SECRET}"')
-        context.add_output_metadata({"address": f"https://me:{PASSWORD}@host", "cells": dg.MetadataValue.json({"a": [SECRET, 1]})})
+        context.add_output_metadata(
+            {"address": f"https://me:{PASSWORD}@host", "cells": dg.MetadataValue.json({"a": [SECRET, 1]})}
+        )
         fail()
 
     home = tmp_path / "home"
@@ -214,26 +280,43 @@ def test_no_event_of_a_run_that_fails_holds_a_secret(environment: None, tmp_path
 
 
 @pytest.mark.slow
-def test_doctor_and_help_tell_no_secret(environment: None, exchange: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_and_help_tell_no_secret(
+    environment: None,
+    exchange: Simulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("LAKEHOUSE_BINANCE_ARCHIVE_URL", "LAKEHOUSE_BINANCE_REST_URL"):
         monkeypatch.setenv(name, exchange.url)
-    with Serving(lambda handler: (403, f"<Error><Code>AccessDenied</Code><Message>{quoting(handler)}</Message></Error>".encode())) as store:
+    with Serving(
+        lambda handler: (
+            403,
+            f"<Error><Code>AccessDenied</Code><Message>{quoting(handler)}</Message></Error>".encode(),
+        )
+    ) as store:
         monkeypatch.setenv("LAKEHOUSE_ROOT", "s3://lake/some")
         monkeypatch.setenv("AWS_ENDPOINT_URL", store.url.replace("://", f"://me:{PASSWORD}@"))
         code, said = ended(["doctor", "--json"], monkeypatch, capsys)
     assert code == 1
     assert "failed" in [row["state"] for row in json.loads(said) if row["what"] == "LAKEHOUSE_ROOT"]
     assert_hidden(said)
-    assert_hidden(ended(["--help"], monkeypatch, capsys)[1] + ended(["sql", "--help"], monkeypatch, capsys)[1])
+    assert_hidden(
+        ended(["--help"], monkeypatch, capsys)[1] + ended(["sql", "--help"], monkeypatch, capsys)[1]
+    )
 
 
-# --- files --------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def open_to_others(folder: Path) -> list[str]:
     """What others may read, or the group write."""
-    return [str(path) for path in [folder, *folder.rglob("*")] if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o027]
+    return [
+        str(path)
+        for path in [folder, *folder.rglob("*")]
+        if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o027
+    ]
 
 
 def test_the_folders_of_a_lake_and_of_dagster_let_nobody_else_in(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""A lake that sensors keep current: three days at the exchange bring what a fresh build would, with as few runs and requests as that takes."""
+"""A lake that sensors keep current: three days at the exchange bring what a fresh build would, with as few
+runs and requests as that takes.
+"""
 
 import os
 import random
@@ -31,10 +33,24 @@ from lakehouse.storage.tables import CellRecord
 from .daemon import running_daemon
 
 BTC, ETH = (Market("binance", "spot", f"{base}USDT") for base in ("BTC", "ETH"))
-LISTED = tuple(SimulatedMarket("spot", market.symbol, market.symbol[:3], "USDT", Decimal(100), 40, 2, 3, datetime(2024, 4, 29, tzinfo=UTC)) for market in (BTC, ETH))
+LISTED = tuple(
+    SimulatedMarket(
+        "spot",
+        market.symbol,
+        market.symbol[:3],
+        "USDT",
+        Decimal(100),
+        40,
+        2,
+        3,
+        datetime(2024, 4, 29, tzinfo=UTC),
+    )
+    for market in (BTC, ETH)
+)
 NOW = datetime(2024, 6, 2, 9, 30, tzinfo=UTC)
 SPAN = TimeRange.parse("2024-04", "2024-07")
-STEP, STEPS = timedelta(hours=8), 9  # in the evening; at night, when a day has closed; in the morning, when its file is there
+# in the evening; at night, when a day has closed; in the morning, when its file is there
+STEP, STEPS = timedelta(hours=8), 9
 LATE, OPEN = "2024-04", "2024-06"
 
 
@@ -42,7 +58,14 @@ LATE, OPEN = "2024-04", "2024-06"
 def sim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     """An exchange whose time is ours to move, named by the environment."""
     with Simulator(markets=LISTED, now=NOW) as running:
-        named = {"ROOT": str(tmp_path / "lake"), "START": "2024-04", "BINANCE_ARCHIVE_URL": running.url, "BINANCE_REST_URL": running.url, "CLOCK": "exchange", "REFRESH": "true"}
+        named = {
+            "ROOT": str(tmp_path / "lake"),
+            "START": "2024-04",
+            "BINANCE_ARCHIVE_URL": running.url,
+            "BINANCE_REST_URL": running.url,
+            "CLOCK": "exchange",
+            "REFRESH": "true",
+        }
         for name, value in named.items():
             monkeypatch.setenv(f"LAKEHOUSE_{name}", value)
         yield running
@@ -51,7 +74,10 @@ def sim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
 def stored(lake: LakeServices) -> dict[tuple[str, Cell], CellRecord]:
     """Every cell of silver and gold."""
     return {
-        (table.name, cell): record for table in lake.registry.tables if table.shape != "single" and table.zone() != "bronze" for cell, record in lake.ledger(table.name).items()
+        (table.name, cell): record
+        for table in lake.registry.tables
+        if table.shape != "single" and table.zone() != "bronze"
+        for cell, record in lake.ledger(table.name).items()
     }
 
 
@@ -62,7 +88,12 @@ def events(instance: dg.DagsterInstance, table: str) -> Counter[str]:
 
 def runs_by_table(instance: dg.DagsterInstance, known: set[str]) -> Counter[str]:
     """How often each table was run since; checks by themselves under the empty name."""
-    return Counter(key.to_user_string() for run in instance.get_runs() if run.run_id not in known for key in (run.asset_selection or [dg.AssetKey("checks")]))
+    return Counter(
+        key.to_user_string()
+        for run in instance.get_runs()
+        if run.run_id not in known
+        for key in (run.asset_selection or [dg.AssetKey("checks")])
+    )
 
 
 @pytest.mark.slow
@@ -72,48 +103,80 @@ def test_three_days_bring_what_a_fresh_build_would_at_the_least_cost(sim: Simula
         Builder(lake, daemon.instance).build(lake.registry.named("gold"), [BTC, ETH], SPAN)
         daemon.settle(sim.now)
         before, known = stored(lake), set(daemon.instance.get_run_ids())
-        seen = {name: events(daemon.instance, name) for name in (table.name for table in lake.registry.tables)}
+        seen = {
+            name: events(daemon.instance, name) for name in (table.name for table in lake.registry.tables)
+        }
         sim.reset_requests()
         for _ in range(STEPS):
             sim.advance(STEP)
             daemon.settle(sim.now)
-        asked = Counter("klines" if "/klines?" in path else "clock and listing" for _, path in sim.requests if path.startswith("/api/"))
+        asked = Counter(
+            "klines" if "/klines?" in path else "clock and listing"
+            for _, path in sim.requests
+            if path.startswith("/api/")
+        )
         runs = runs_by_table(daemon.instance, known)
-        print(f"{STEPS} looks in three days, 2 markets: {len(daemon.instance.get_run_ids()) - len(known)} runs {dict(runs)}, REST requests {dict(asked)}")
+        print(
+            f"{STEPS} looks in three days, 2 markets: {len(daemon.instance.get_run_ids()) - len(known)} runs "
+            f"{dict(runs)}, REST requests {dict(asked)}"
+        )
 
         days = 3
-        assert asked["klines"] == len(LISTED) * (STEPS + days)  # every look the new candles, every day a witness
+        # every look the new candles, every day a witness
+        assert asked["klines"] == len(LISTED) * (STEPS + days)
         assert runs["bronze/candle_witness"] == days
         assert runs["bronze/candle_archive"] == 2 * days  # a new witness; a new file
-        assert [runs[name] for name in ("bronze/candle_api", "silver/candle", "silver/gap", "gold/candle_1h", "gold/vwap")] == [STEPS] * 5
+        assert [
+            runs[name]
+            for name in ("bronze/candle_api", "silver/candle", "silver/gap", "gold/candle_1h", "gold/vwap")
+        ] == [STEPS] * 5
         assert daemon.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])) == []
 
         now = stored(lake)
-        assert {key for key in before if now[key].etag != before[key].etag} == {key for key in before if key[1].date == OPEN}  # nothing else was as much as written
+        # nothing else was as much as written
+        assert {key for key in before if now[key].etag != before[key].etag} == {
+            key for key in before if key[1].date == OPEN
+        }
         for name, count in seen.items():
             touched = events(daemon.instance, name) - count
-            assert {key[:7] for key in touched if key != "None"} <= ({OPEN, "2024-07"} if name == "gold/vwap" else {OPEN})
+            assert {key[:7] for key in touched if key != "None"} <= (
+                {OPEN, "2024-07"} if name == "gold/vwap" else {OPEN}
+            )
 
         # A file of two months ago is replaced: the cells made from it, and no others.
         sim.add_fault(f"reupload=*spot/monthly*{BTC.symbol}-1m-{LATE}.zip")
         sim.advance(STEP)
         daemon.settle(sim.now)
         late = stored(lake)
-        rewritten = {(name, cell) for name, cell in late if cell.date != OPEN and late[name, cell].etag != now[name, cell].etag}
+        rewritten = {
+            (name, cell)
+            for name, cell in late
+            if cell.date != OPEN and late[name, cell].etag != now[name, cell].etag
+        }
         hit = Cell(LATE, BTC)
         assert late["silver/candle", hit].version != now["silver/candle", hit].version
-        of_cell = {table.name for table in lake.registry.tables if table.zone() in ("silver", "gold") and table.shape == "cells"}
-        assert rewritten - {("silver/gap", Cell(LATE))} == {(name, hit) for name in of_cell} | {("gold/vwap", hit.shift(1))}
-        assert {late[name, hit].inputs[f"silver/candle@{LATE}"] for name in of_cell - {"silver/candle"}} == {late["silver/candle", hit].version}
+        of_cell = {
+            table.name
+            for table in lake.registry.tables
+            if table.zone() in ("silver", "gold") and table.shape == "cells"
+        }
+        assert rewritten - {("silver/gap", Cell(LATE))} == {(name, hit) for name in of_cell} | {
+            ("gold/vwap", hit.shift(1))
+        }
+        assert {late[name, hit].inputs[f"silver/candle@{LATE}"] for name in of_cell - {"silver/candle"}} == {
+            late["silver/candle", hit].version
+        }
 
         fresh = open_lake(Settings(root=str(tmp_path / "fresh")))
         with dg.DagsterInstance.ephemeral() as other:
             Builder(fresh, other).build(fresh.registry.named("gold"), [BTC, ETH], SPAN)
         built = stored(fresh)
-        assert {key: record.version for key, record in built.items()} == {key: record.version for key, record in late.items()}
+        assert {key: record.version for key, record in built.items()} == {
+            key: record.version for key, record in late.items()
+        }
 
 
-# --- killed, and in company -----------------------------------------------------------------------------------------------------
+# --- killed, and in company -----------------------------------------------------------------------
 
 REFRESH = """
 import dagster as dg
@@ -135,11 +198,15 @@ with open_instance(settings) as instance:
 
 
 def start_refresh() -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", REFRESH], env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-c", REFRESH], env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
 
 
 @pytest.mark.slow
-def test_a_refresh_that_is_killed_and_two_at_once_leave_one_valid_cell(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refresh_that_is_killed_and_two_at_once_leave_one_valid_cell(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     settings = Settings()
     lake, cell, name = open_lake(settings), Cell(OPEN, BTC), "bronze/candle_api"
@@ -161,6 +228,8 @@ def test_a_refresh_that_is_killed_and_two_at_once_leave_one_valid_cell(sim: Simu
         rows = lake.tables.get(lake.registry.table(name), cell)
         assert rows is not None
         assert rows.rows["open_time"].is_unique().all()
-        last = instance.fetch_materializations(dg.AssetRecordsFilter(asset_key=asset_key(name), asset_partitions=[str(to_key(cell))]), limit=1).records[0]
+        last = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=asset_key(name), asset_partitions=[str(to_key(cell))]), limit=1
+        ).records[0]
         assert last.asset_materialization is not None
         assert (last.asset_materialization.tags or {})["dagster/data_version"] == record.version

@@ -26,28 +26,50 @@ def imports(*names: str) -> Callable[[ast.AST], bool]:
 
 
 def passes(name: str, value: object) -> Callable[[ast.AST], bool]:
-    return lambda node: isinstance(node, ast.keyword) and node.arg == name and isinstance(node.value, ast.Constant) and node.value.value is value
+    return lambda node: (
+        isinstance(node, ast.keyword)
+        and node.arg == name
+        and isinstance(node.value, ast.Constant)
+        and node.value.value is value
+    )
 
 
 def reads_without_bound(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "read" and not node.args and not node.keywords
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "read"
+        and not node.args
+        and not node.keywords
+    )
 
 
 def is_insecure_address(node: ast.AST) -> bool:
     """An address that is asked without TLS; the name that S3 gives its XML is none."""
-    return isinstance(node, ast.Constant) and isinstance(node.value, str) and re.match(r"http://(?!127\.0\.0\.1|localhost|\{|$|s3\.amazonaws\.com/doc/)", node.value) is not None
+    return (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.match(r"http://(?!127\.0\.0\.1|localhost|\{|$|s3\.amazonaws\.com/doc/)", node.value)
+        is not None
+    )
 
 
 RULES: dict[str, tuple[Callable[[ast.AST], bool], str]] = {
     "a shell": (passes("shell", True), "subprocess.run(line, shell=True)"),
     "a shell by another name": (calls("os.system", "os.popen", "subprocess.getoutput"), "os.system(line)"),
-    "objects that run code when they are read": (imports("pickle", "marshal", "dill", "cloudpickle", "shelve", "joblib"), "import pickle"),
+    "objects that run code when they are read": (
+        imports("pickle", "marshal", "dill", "cloudpickle", "shelve", "joblib"),
+        "import pickle",
+    ),
     "text that is run": (calls("eval", "exec", "compile", "__import__"), "eval(text)"),
     "YAML that makes objects": (calls("yaml.load", "yaml.full_load", "yaml.unsafe_load"), "yaml.load(text)"),
     "a read without a bound": (reads_without_bound, "answer.read()"),
     "certificates that nobody looks at": (passes("verify", False), "requests.get(url, verify=False)"),
     "an address without TLS": (is_insecure_address, "URL = 'http://data.example.com'"),
-    "a name for a temporary file that another may take first": (calls("tempfile.mktemp"), "tempfile.mktemp()"),
+    "a name for a temporary file that another may take first": (
+        calls("tempfile.mktemp"),
+        "tempfile.mktemp()",
+    ),
     "XML with entities": (imports("lxml"), "from lxml import etree"),
 }
 
@@ -61,9 +83,18 @@ def test_no_source_contains(name: str) -> None:
     rule, example = RULES[name]
     assert found(rule, example), "the rule sees what it is for"
     allowed = BARE_READS if name == "a read without a bound" else {}
-    where = {path.relative_to(ROOT / "lakehouse").as_posix(): path.read_text("utf-8") for path in SOURCES if path.parts[-2] != "simulator"}  # which reads its own
+    # which reads its own
+    where = {
+        path.relative_to(ROOT / "lakehouse").as_posix(): path.read_text("utf-8")
+        for path in SOURCES
+        if path.parts[-2] != "simulator"
+    }
     assert len(where) > 90
-    assert {path: left for path, text in where.items() if (left := [one for one in found(rule, text) if one not in allowed.get(path, set())])} == {}
+    assert {
+        path: left
+        for path, text in where.items()
+        if (left := [one for one in found(rule, text) if one not in allowed.get(path, set())])
+    } == {}
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
@@ -72,7 +103,9 @@ def test_every_package_is_pinned_with_the_hashes_of_its_files_and_names_no_host(
     entries = re.split(r"\n(?=\S)", text.strip())
     assert len(entries) > 70
     for entry in entries:
-        assert re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z]+\])?==\S+( ;[^\\]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+", entry), entry.split("\n")[0]
+        assert re.fullmatch(
+            r"[A-Za-z0-9._-]+(\[[a-z]+\])?==\S+( ;[^\\]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+", entry
+        ), entry.split("\n")[0]
     assert "--require-hashes" in (ROOT / "Makefile").read_text()
 
 
@@ -89,7 +122,11 @@ def test_known_holes_are_asked_for_every_week() -> None:
 
 def test_every_test_that_the_page_names_exists_and_every_promise_names_one() -> None:
     page = (ROOT / "docs/security.md").read_text()
-    rows = [line for line in page.splitlines() if line.startswith("|") and not line.startswith(("|---", "| promise"))]
+    rows = [
+        line
+        for line in page.splitlines()
+        if line.startswith("|") and not line.startswith(("|---", "| promise"))
+    ]
     assert len(rows) > 30
     for row in rows:
         named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", row)

@@ -1,4 +1,5 @@
-"""What a person does in the UI, through the API the UI uses: a backfill of bronze, and everything downstream comes by itself.
+"""What a person does in the UI, through the API the UI uses: a backfill of bronze, and everything downstream
+comes by itself.
 
 The webserver, the daemon and the runs are processes of their own, as `lakehouse ui` starts them.
 """
@@ -29,12 +30,17 @@ from lakehouse.simulator import SimulatedMarket, Simulator
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 LIFE = (datetime(2024, 1, 30, tzinfo=UTC), datetime(2024, 3, 2, tzinfo=UTC))
 BTC, ETH, SOL = (Market("binance", "spot", f"{base}USDT") for base in ("BTC", "ETH", "SOL"))
-LISTED = tuple(SimulatedMarket("spot", market.symbol, market.symbol[:3], "USDT", Decimal(100), 40, 2, 3, *LIFE) for market in (BTC, ETH, SOL))
+LISTED = tuple(
+    SimulatedMarket("spot", market.symbol, market.symbol[:3], "USDT", Decimal(100), 40, 2, 3, *LIFE)
+    for market in (BTC, ETH, SOL)
+)
 BRONZE, API = "bronze/candle_archive", "bronze/candle_api"
 CELLS = {Cell(month, market) for month in ("2024-01", "2024-02") for market in (ETH, SOL)}
 TABLES = [table.name for table in REGISTRY.tables if table.shape != "single"]
 CODE = {"repositoryName": "__repository__", "repositoryLocationName": "lakehouse"}
-PATIENCE = 420.0  # seconds for all of it, half of them for a machine that is busy: Dagster looks for backfills to start every 30 seconds
+# seconds for all of it, half of them for a machine that is busy: Dagster looks for backfills to start every
+# 30 seconds
+PATIENCE = 420.0
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,9 @@ class Dagster:
 
     def is_up(self) -> bool:
         try:
-            locations = self.ask("{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }")["workspaceOrError"]["locationEntries"]
+            locations = self.ask(
+                "{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }"
+            )["workspaceOrError"]["locationEntries"]
         except requests.RequestException:
             return False
         return [entry["loadStatus"] for entry in locations] == ["LOADED"]
@@ -71,36 +79,51 @@ class Dagster:
 
     def backfill(self, table: str, cells: set[Cell]) -> str:
         answer = self.ask(
-            "mutation($what: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $what) { __typename ... on LaunchBackfillSuccess { backfillId } } }",
+            "mutation($what: LaunchBackfillParams!) "
+            "{ launchPartitionBackfill(backfillParams: $what) { __typename ... on LaunchBackfillSuccess { backfillId } } }",
             what={"assetSelection": [{"path": table.split("/")}], "partitionNames": sorted(map(str, cells))},
         )
         started: str = answer["launchPartitionBackfill"]["backfillId"]
         return started
 
     def backfill_status(self, backfill: str) -> str:
-        status: str = self.ask("query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }", id=backfill)[
-            "partitionBackfillOrError"
-        ]["status"]
+        status: str = self.ask(
+            "query($id: String!) "
+            "{ partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }",
+            id=backfill,
+        )["partitionBackfillOrError"]["status"]
         return status
 
     def events(self) -> Counter[str]:
         """How many materialization events every cell has."""
         found: Counter[str] = Counter()
-        for node in self.ask("{ assetNodes { assetKey { path } assetMaterializations(limit: 500) { partition } } }")["assetNodes"]:
-            found.update(f"{'/'.join(node['assetKey']['path'])} {event['partition']}" for event in node["assetMaterializations"])
+        for node in self.ask(
+            "{ assetNodes { assetKey { path } assetMaterializations(limit: 500) { partition } } }"
+        )["assetNodes"]:
+            found.update(
+                f"{'/'.join(node['assetKey']['path'])} {event['partition']}"
+                for event in node["assetMaterializations"]
+            )
         return found
 
     def checks(self) -> dict[str, str]:
         """The latest status of every check."""
         query = """{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks { checks { name executionForLatestMaterialization { status } } } } } }"""
         return {
-            f"{'/'.join(node['assetKey']['path'])} {check['name']}": (check["executionForLatestMaterialization"] or {"status": "NONE"})["status"]
+            f"{'/'.join(node['assetKey']['path'])} {check['name']}": (
+                check["executionForLatestMaterialization"] or {"status": "NONE"}
+            )["status"]
             for node in self.ask(query)["assetNodes"]
             for check in node["assetChecksOrError"]["checks"]
         }
 
     def failed_runs(self) -> list[str]:
-        return [run["runId"] for run in self.ask("{ runsOrError(filter: {statuses: [FAILURE]}) { ... on Runs { results { runId } } } }")["runsOrError"]["results"]]
+        return [
+            run["runId"]
+            for run in self.ask(
+                "{ runsOrError(filter: {statuses: [FAILURE]}) { ... on Runs { results { runId } } } }"
+            )["runsOrError"]["results"]
+        ]
 
 
 @pytest.fixture
@@ -124,7 +147,12 @@ def command(*words: str) -> list[str]:
 def lake(env: dict[str, str], tmp_path: Path) -> Path:
     """A lake of two markets and one month, built by the command line: the UI opens the same instance."""
     markets = f"{BTC},{ETH}"
-    subprocess.run(command("build", "gold", "--markets", markets, "--from", "2024-01", "--to", "2024-02", "--json"), env=env, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        command("build", "gold", "--markets", markets, "--from", "2024-01", "--to", "2024-02", "--json"),
+        env=env,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return tmp_path / "lake"
 
 
@@ -135,7 +163,13 @@ def dagster(lake: Path, env: dict[str, str], tmp_path: Path) -> Iterator[Dagster
         port = probe.getsockname()[1]
     log = tmp_path / "ui.log"
     with log.open("wb") as sink:
-        ui = subprocess.Popen(command("ui", "--port", str(port)), env=env, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
+        ui = subprocess.Popen(
+            command("ui", "--port", str(port)),
+            env=env,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
         server = Dagster(port)
         wait_until(time.monotonic() + 60, server.is_up, lambda: log.read_text()[-2000:])
@@ -146,7 +180,9 @@ def dagster(lake: Path, env: dict[str, str], tmp_path: Path) -> Iterator[Dagster
 
 
 def end(session: int) -> None:
-    """End every process of a session, children first; again and harder until none is left, for a dying daemon may still start a run."""
+    """End every process of a session, children first; again and harder until none is left, for a dying daemon
+    may still start a run.
+    """
     for patience, number in ((10, signal.SIGTERM), (20, signal.SIGKILL)):
         deadline = time.monotonic() + patience
         asked: set[int] = set()
@@ -182,25 +218,46 @@ def versions(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_backfill_of_bronze_brings_what_depends_on_it_and_nothing_else(dagster: Dagster, sim: Simulator, lake: Path) -> None:
+def test_a_backfill_of_bronze_brings_what_depends_on_it_and_nothing_else(
+    dagster: Dagster, sim: Simulator, lake: Path
+) -> None:
     deadline = time.monotonic() + PATIENCE
     settled, before = versions(lake), dagster.events()
-    # A market added by hand, a month that is new, and of the month before a file that was replaced by one without a day.
+    # A market added by hand, a month that is new, and of the month before a file that was replaced by one
+    # without a day.
     dagster.add_market(SOL)
     changed, after = Cell("2024-01", ETH), {Cell("2024-03", ETH), Cell("2024-03", SOL)}
     sim.add_fault(f"day_absent=*monthly*{ETH.symbol}-1m-2024-01.zip")
     sim.add_fault(f"daily_absent=*{ETH.symbol}-1m-2024-01-*")
     backfill = dagster.backfill(BRONZE, CELLS)
-    wait_until(deadline, lambda: dagster.backfill_status(backfill) == "COMPLETED_SUCCESS", lambda: dagster.backfill_status(backfill))
+    wait_until(
+        deadline,
+        lambda: dagster.backfill_status(backfill) == "COMPLETED_SUCCESS",
+        lambda: dagster.backfill_status(backfill),
+    )
 
-    of_cells = [table.name for table in REGISTRY.tables if table.shape == "cells" and table.name != "bronze/candle_witness"]  # that lies upstream
-    # The month behind is looked at, for its averages look back; its own candles are not there, so nothing is stored.
+    # that lies upstream
+    of_cells = [
+        table.name
+        for table in REGISTRY.tables
+        if table.shape == "cells" and table.name != "bronze/candle_witness"
+    ]
+    # The month behind is looked at, for its averages look back; its own candles are not there, so nothing is
+    # stored.
     awaited = (
         {f"{name} {cell}" for name in of_cells for cell in CELLS}
         | {f"gold/vwap {cell}" for cell in after}
-        | {f"{name} {month}" for name in ("silver/gap", "silver/conflict") for month in ("2024-01", "2024-02")}
+        | {
+            f"{name} {month}"
+            for name in ("silver/gap", "silver/conflict")
+            for month in ("2024-01", "2024-02")
+        }
     )
-    wait_until(deadline, lambda: (dagster.events() - before).keys() >= awaited, lambda: awaited - (dagster.events() - before).keys())
+    wait_until(
+        deadline,
+        lambda: (dagster.events() - before).keys() >= awaited,
+        lambda: awaited - (dagster.events() - before).keys(),
+    )
     verdicts = dict.fromkeys(dagster.checks(), "SUCCEEDED") | {"silver/candle gaps": "FAILED"}
     wait_until(deadline, lambda: dagster.checks() == verdicts, dagster.checks)
 
@@ -208,8 +265,14 @@ def test_a_backfill_of_bronze_brings_what_depends_on_it_and_nothing_else(dagster
     assert {name for name in events if not name.startswith("silver/market")} == awaited
     assert set(events.values()) == {1}
     now = versions(lake)
-    made = [name for name in of_cells if name != API]  # REST is asked of the one month that lacks a day, and does not know the market any more
+    # REST is asked of the one month that lacks a day, and does not know the market any more
+    made = [name for name in of_cells if name != API]
     months = {"silver/gap 2024-02", "silver/conflict 2024-02"}
-    assert now.keys() - settled.keys() == {f"{name} {cell}" for name in made for cell in CELLS - {changed}} | {f"{API} {changed}"} | months
-    assert {name for name in settled if now[name] != settled[name]} == {f"{name} {changed}" for name in made} | {"silver/gap 2024-01"}
+    assert (
+        now.keys() - settled.keys()
+        == {f"{name} {cell}" for name in made for cell in CELLS - {changed}} | {f"{API} {changed}"} | months
+    )
+    assert {name for name in settled if now[name] != settled[name]} == {
+        f"{name} {changed}" for name in made
+    } | {"silver/gap 2024-01"}
     assert dagster.failed_runs() == []

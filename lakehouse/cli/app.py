@@ -10,7 +10,17 @@ import typer
 from pydantic import ValidationError
 
 from lakehouse.cli.collecting import starting, work_begins
-from lakehouse.cli.console import build_progress, err, flagged, out, print_frame, print_json, print_table, say_env_file, say_warnings
+from lakehouse.cli.console import (
+    build_progress,
+    err,
+    flagged,
+    out,
+    print_frame,
+    print_json,
+    print_table,
+    say_env_file,
+    say_warnings,
+)
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, NoMarketError, UsageError
 from lakehouse.model.market import Market
@@ -37,17 +47,29 @@ markets_app = typer.Typer(no_args_is_help=True, help="The universe: which market
 app.add_typer(markets_app, name="markets")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Markets = Annotated[str, typer.Option("--markets", "-m", help="Market keys, comma-separated: binance-spot:BTCUSDT,binance-linear:ETHUSDT")]
-SomeMarkets = Annotated[str | None, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")]
+Markets = Annotated[
+    str,
+    typer.Option(
+        "--markets", "-m", help="Market keys, comma-separated: binance-spot:BTCUSDT,binance-linear:ETHUSDT"
+    ),
+]
+SomeMarkets = Annotated[
+    str | None, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")
+]
 From = Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC).")]
 To = Annotated[str, typer.Option("--to", help="End, exclusive.")]
-Start = Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); from the beginning if left out.")]
+Start = Annotated[
+    str | None,
+    typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); from the beginning if left out."),
+]
 End = Annotated[str | None, typer.Option("--to", help="End, exclusive; without end if left out.")]
 _NARROWER = "narrow it with --markets, --from and --to"
 
 
 def _wanted(markets: str | None) -> list[Market]:
-    """The markets that an option names; none if it is left out, which stands for all where a command reads."""
+    """The markets that an option names; none if it is left out, which stands for all where a command
+    reads.
+    """
     if markets is None:
         return []
     wanted = [Market.parse(key) for key in markets.split(",") if key.strip()]
@@ -71,7 +93,9 @@ def main() -> None:
         for found in error.errors():
             name = str(found["loc"][0]).upper()  # of the field, or of the variable where that is an alias
             variable = name if name == "DAGSTER_HOME" else f"LAKEHOUSE_{name}"
-            err.print(flagged("error:", f"{variable}: {found['msg'].removeprefix('Value error, ')}"), soft_wrap=True)
+            err.print(
+                flagged("error:", f"{variable}: {found['msg'].removeprefix('Value error, ')}"), soft_wrap=True
+            )
         sys.exit(2)
     except LakehouseError as error:
         err.print(flagged("error:", str(error)), soft_wrap=True)
@@ -83,7 +107,12 @@ def main() -> None:
 
 @app.command()
 def build(
-    table: Annotated[str, typer.Argument(help="zone/table, such as silver/candle or gold/candle_1h; or a whole zone, such as gold")],
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="zone/table, such as silver/candle or gold/candle_1h; or a whole zone, such as gold"
+        ),
+    ],
     markets: Markets,
     start: From,
     end: To,
@@ -101,7 +130,11 @@ def build(
     tables = lake.registry.named(table)
     lake.objects.check_writable()
     plan = Plan(lake, wanted, span)
-    is_new = plan.changed or lake.catalog is not None or not are_partitions(settings.dagster_home.expanduser(), plan.markets)
+    is_new = (
+        plan.changed
+        or lake.catalog is not None
+        or not are_partitions(settings.dagster_home.expanduser(), plan.markets)
+    )
     reports = None if is_new else plan.current(tables)
     if reports is None:
         reports = _built(lake, settings, plan, tables, as_json)
@@ -110,8 +143,12 @@ def build(
         raise typer.Exit(1)
 
 
-def _built(lake: "LakeServices", settings: "Settings", plan: "Plan", tables: "list[type[Table]]", as_json: bool) -> "list[TableBuild]":
-    """Carry out a plan. Dagster, whose import takes longer than to see that nothing is due, is imported here."""
+def _built(
+    lake: "LakeServices", settings: "Settings", plan: "Plan", tables: "list[type[Table]]", as_json: bool
+) -> "list[TableBuild]":
+    """Carry out a plan. Dagster, whose import takes longer than to see that nothing is due, is imported
+    here.
+    """
     from lakehouse.cli.building import Builder
     from lakehouse.cli.instance import open_instance
 
@@ -121,7 +158,12 @@ def _built(lake: "LakeServices", settings: "Settings", plan: "Plan", tables: "li
 
 
 @markets_app.command("add")
-def markets_add(keys: Annotated[list[str] | None, typer.Argument(help="Market keys; LAKEHOUSE_MARKETS if none is given.")] = None, as_json: Json = False) -> None:
+def markets_add(
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="Market keys; LAKEHOUSE_MARKETS if none is given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Add markets to the universe: they become partitions, and silver/market learns what they are."""
     from lakehouse.cli.building import Builder
     from lakehouse.cli.instance import open_instance
@@ -174,13 +216,15 @@ def gaps(
     markets: SomeMarkets = None,
     start: Start = None,
     end: End = None,
-    not_listed: Annotated[bool, typer.Option(help="Also show slots before listing and after delisting.")] = False,
+    not_listed: Annotated[
+        bool, typer.Option(help="Also show slots before listing and after delisting.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Every expected candle that is absent, and why.
 
-    Classes: *halt* (proven: trading stopped), *conflict* (sources disagree and none could be chosen), *pending* (its file may still appear),
-    *unproven* (no source has it, and files are no longer late).
+    Classes: *halt* (proven: trading stopped), *conflict* (sources disagree and none could be chosen),
+    *pending* (its file may still appear), *unproven* (no source has it, and files are no longer late).
     """
     import polars as pl
 
@@ -198,13 +242,25 @@ def gaps(
         print_json(frame.to_dicts())
         return
     if frame.height:
-        print_frame(f"{count_of(int(frame['slot_count'].sum()), 'candle')} absent in {count_of(frame.height, 'run')}", frame, _NARROWER)
+        print_frame(
+            f"{count_of(int(frame['slot_count'].sum()), 'candle')} absent in {count_of(frame.height, 'run')}",
+            frame,
+            _NARROWER,
+        )
     else:
-        out.print("No expected candle is absent in what is stored." if stored else "Nothing is stored of silver/candle yet.")
+        out.print(
+            "No expected candle is absent in what is stored."
+            if stored
+            else "Nothing is stored of silver/candle yet."
+        )
     months = TimeRange.parse(start, end).months()
     absent = [cell for cell in holes(stored) if (not wanted or cell.market in wanted) and cell.date in months]
     if absent:
-        out.print(f"Nothing is stored of {count_of(len(absent), 'month')} between others: {', '.join(map(str, absent[:10]))}", highlight=False)
+        out.print(
+            f"Nothing is stored of {count_of(len(absent), 'month')} between others: "
+            f"{', '.join(map(str, absent[:10]))}",
+            highlight=False,
+        )
 
 
 @app.command()
@@ -226,10 +282,27 @@ def conflicts(
         out.print("No candle is disputed in what is stored.")
         return
     disputed = frame.filter(variant=1)
-    shown = ["open_time", "sources", "decided_by", "is_served", "is_settled", "open", "high", "low", "close", "volume", "trade_count"]
+    shown = [
+        "open_time",
+        "sources",
+        "decided_by",
+        "is_served",
+        "is_settled",
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+        "trade_count",
+    ]
     shown += ["is_absent"] if frame["is_absent"].any() else []
     rows = frame.select(MARKET_KEY.alias("market"), *shown)
-    print_frame(f"{count_of(disputed.height, 'candle')} disputed, {disputed['is_settled'].sum():,} of them settled by a proof", rows, _NARROWER)
+    print_frame(
+        f"{count_of(disputed.height, 'candle')} disputed, {disputed['is_settled'].sum():,} of them settled "
+        "by a proof",
+        rows,
+        _NARROWER,
+    )
 
 
 @app.command()
@@ -258,16 +331,32 @@ def verify(
     markets: SomeMarkets = None,
     start: Start = None,
     end: End = None,
-    budget: Annotated[int, typer.Option(help="Requests to make at most; a month of minutes takes 47 on spot markets.", min=1)] = 1000,
-    again: Annotated[bool, typer.Option("--again", help="Also ask about months that are proven or were asked about in full before.")] = False,
-    stored: Annotated[bool, typer.Option("--stored", help="Ask no exchange: hold every stored byte against its seal, version, rules and path.")] = False,
-    mend: Annotated[bool, typer.Option("--repair", help="With --stored: make what is damaged again from what is stored.")] = False,
+    budget: Annotated[
+        int,
+        typer.Option(help="Requests to make at most; a month of minutes takes 47 on spot markets.", min=1),
+    ] = 1000,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again", help="Also ask about months that are proven or were asked about in full before."
+        ),
+    ] = False,
+    stored: Annotated[
+        bool,
+        typer.Option(
+            "--stored",
+            help="Ask no exchange: hold every stored byte against its seal, version, rules and path.",
+        ),
+    ] = False,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="With --stored: make what is damaged again from what is stored.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Prove stored candles by REST, row by row, the newest months first, and mend what turns out wrong.
 
-    In spare request weight: at most two fifths of a minute's budget are used. Run it again to go on. With --stored, prove instead that what
-    is stored is what was written.
+    In spare request weight: at most two fifths of a minute's budget are used. Run it again to go on. With
+    --stored, prove instead that what is stored is what was written.
     """
     from lakehouse.cli.instance import open_instance
     from lakehouse.cli.verifying import print_verification, verify
@@ -291,7 +380,14 @@ def verify(
         raise typer.Exit(1)
 
 
-def _verify_stored(lake: "LakeServices", settings: "Settings", markets: list[Market], span: TimeRange | None, mend: bool, as_json: bool) -> None:
+def _verify_stored(
+    lake: "LakeServices",
+    settings: "Settings",
+    markets: list[Market],
+    span: TimeRange | None,
+    mend: bool,
+    as_json: bool,
+) -> None:
     from lakehouse.cli.instance import open_instance
     from lakehouse.cli.stored import print_stored, repair, verify_stored
 
@@ -316,10 +412,19 @@ def _verify_stored(lake: "LakeServices", settings: "Settings", markets: list[Mar
 @app.command()
 def quality(
     markets: SomeMarkets = None,
-    html: Annotated[typer.FileTextWrite | None, typer.Option(encoding="utf-8", lazy=False, help="Also write one self-contained page, with a map of markets and months.")] = None,
+    html: Annotated[
+        typer.FileTextWrite | None,
+        typer.Option(
+            encoding="utf-8",
+            lazy=False,
+            help="Also write one self-contained page, with a map of markets and months.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """What is known of every market and month of silver/candle: rows, gaps by class, disputes, evidence, problems, anomalies."""
+    """What is known of every market and month of silver/candle: rows, gaps by class, disputes, evidence,
+    problems, anomalies.
+    """
     from lakehouse.cli.quality import print_quality, quality_page
     from lakehouse.ops.quality import lake_quality
     from lakehouse.query.lake import Lake
@@ -335,11 +440,20 @@ def quality(
 
 @app.command()
 def sql(
-    query: Annotated[str, typer.Argument(help="A statement over views named zone.table, such as silver.candle")],
-    unrestricted: Annotated[bool, typer.Option("--unrestricted", help="Let it do all that DuckDB can: read and write your own files too.")] = False,
+    query: Annotated[
+        str, typer.Argument(help="A statement over views named zone.table, such as silver.candle")
+    ],
+    unrestricted: Annotated[
+        bool,
+        typer.Option(
+            "--unrestricted", help="Let it do all that DuckDB can: read and write your own files too."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run SQL over the lake (DuckDB). A statement reads the lake and nothing else, unless you say otherwise."""
+    """Run SQL over the lake (DuckDB). A statement reads the lake and nothing else, unless you say
+    otherwise.
+    """
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
 
@@ -367,10 +481,28 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def simulate(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 8900,
-    files: Annotated[Path | None, typer.Option(help="Folder of real files, arranged by archive key, served in place of synthetic ones.", exists=True, file_okay=False)] = None,
-    fault: Annotated[list[str] | None, typer.Option(help="A fault, NAME or NAME=GLOB over archive keys; repeatable. `list` names them.")] = None,
-    speed: Annotated[float, typer.Option(help="How many times faster than real time its clock runs, from now on; 86400 makes a second a day.", min=0)] = 1,
+    port: Annotated[
+        int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)
+    ] = 8900,
+    files: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of real files, arranged by archive key, served in place of synthetic ones.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="A fault, NAME or NAME=GLOB over archive keys; repeatable. `list` names them."),
+    ] = None,
+    speed: Annotated[
+        float,
+        typer.Option(
+            help="How many times faster than real time its clock runs, from now on; 86400 makes a second a day.",
+            min=0,
+        ),
+    ] = 1,
 ) -> None:
     """Serve a simulated exchange on this machine: archive and REST, deterministic, with faults on request."""
     from lakehouse.simulator import FAULTS, Simulator
@@ -382,7 +514,9 @@ def simulate(
     with Simulator(port=port, files=files, faults=fault or (), speed=speed) as exchange:
         clock = "" if speed == 1 else " LAKEHOUSE_CLOCK=exchange"
         out.print(
-            f"Simulated exchange at {exchange.url}; in another shell:\n\n  export LAKEHOUSE_BINANCE_ARCHIVE_URL={exchange.url} LAKEHOUSE_BINANCE_REST_URL={exchange.url}{clock}\n\nCtrl-C ends it.",
+            f"Simulated exchange at {exchange.url}; in another shell:\n\n  export "
+            f"LAKEHOUSE_BINANCE_ARCHIVE_URL={exchange.url} "
+            f"LAKEHOUSE_BINANCE_REST_URL={exchange.url}{clock}\n\nCtrl-C ends it.",
             highlight=False,
         )
         _wait_for_interrupt()
@@ -402,31 +536,70 @@ def _wait_for_interrupt() -> None:
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo's lake and Dagster instance go, in place of those of an earlier demo.")] = Path("demo"),
-    aws: Annotated[bool, typer.Option(help="Against S3 and Glue endpoints on this machine, which end with the demo.")] = False,
+    folder: Annotated[
+        Path,
+        typer.Option(
+            help="Where the demo's lake and Dagster instance go, in place of those of an earlier demo."
+        ),
+    ] = Path("demo"),
+    aws: Annotated[
+        bool, typer.Option(help="Against S3 and Glue endpoints on this machine, which end with the demo.")
+    ] = False,
 ) -> None:
-    """Build three markets over three months from a simulated exchange with faults, and say what was healed and how."""
+    """Build three markets over three months from a simulated exchange with faults, and say what was healed
+    and how.
+    """
     from lakehouse.cli.demo import run_demo
 
     if not run_demo(folder, aws):
         raise typer.Exit(1)
 
 
-Host = Annotated[str, typer.Option(help="Address to listen on; one that others reach only with a token, or --behind-proxy.")]
+Host = Annotated[
+    str,
+    typer.Option(help="Address to listen on; one that others reach only with a token, or --behind-proxy."),
+]
 Port = Annotated[int, typer.Option(help="Its port.", min=1, max=65535)]
-Names = Annotated[list[str] | None, typer.Option("--name", help="A further name, NAME or NAME:PORT, under which browsers reach it; repeatable.")]
-Token = Annotated[Path | None, typer.Option(help="File with the token that who comes in must bring; LAKEHOUSE_UI_TOKEN if left out.", dir_okay=False)]
-Proxied = Annotated[bool, typer.Option("--behind-proxy", help="A proxy at --name authenticates every request, and nobody else reaches this address.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name", help="A further name, NAME or NAME:PORT, under which browsers reach it; repeatable."
+    ),
+]
+Token = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the token that who comes in must bring; LAKEHOUSE_UI_TOKEN if left out.",
+        dir_okay=False,
+    ),
+]
+Proxied = Annotated[
+    bool,
+    typer.Option(
+        "--behind-proxy",
+        help="A proxy at --name authenticates every request, and nobody else reaches this address.",
+    ),
+]
 
 
-def _door(settings: "Settings", host: str, port: int, names: list[str] | None, token_file: Path | None, is_proxied: bool) -> "Door":
+def _door(
+    settings: "Settings",
+    host: str,
+    port: int,
+    names: list[str] | None,
+    token_file: Path | None,
+    is_proxied: bool,
+) -> "Door":
     from lakehouse.ui.door import door
 
     if token_file is not None:
         try:
             token: str | None = token_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"The token in {token_file} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.") from error
+            raise UsageError(
+                f"The token in {token_file} cannot be read: "
+                f"{getattr(error, 'strerror', None) or 'it is not text'}."
+            ) from error
         if not token:
             raise UsageError(f"There is no token in {token_file}.")  # rather than a UI without one
     else:
@@ -442,12 +615,15 @@ def ui(
     name: Names = None,
     token_file: Token = None,
     behind_proxy: Proxied = False,
-    demo: Annotated[bool, typer.Option(help="Open the demo's lake, with its simulated exchange behind it.")] = False,
+    demo: Annotated[
+        bool, typer.Option(help="Open the demo's lake, with its simulated exchange behind it.")
+    ] = False,
     folder: Annotated[Path, typer.Option(help="The demo's folder.")] = Path("demo"),
 ) -> None:
     """Open Dagster's UI with its daemon: materialize, backfill, sensors.
 
-    On this machine it lets in the user who opened it; others with a token, or what a proxy in front lets through.
+    On this machine it lets in the user who opened it; others with a token, or what a proxy in front lets
+    through.
     """
     from contextlib import nullcontext
 
@@ -466,7 +642,12 @@ def ui(
 
 @app.command()
 def webserver(
-    workspace: Annotated[list[Path], typer.Option(help="Workspace file that names the code servers; repeatable.", exists=True, dir_okay=False)],
+    workspace: Annotated[
+        list[Path],
+        typer.Option(
+            help="Workspace file that names the code servers; repeatable.", exists=True, dir_okay=False
+        ),
+    ],
     port: Port = 3000,
     host: Host = "127.0.0.1",
     name: Names = None,
@@ -474,7 +655,9 @@ def webserver(
     behind_proxy: Proxied = False,
     read_only: Annotated[bool, typer.Option(help="Show everything, change nothing.")] = False,
 ) -> None:
-    """Serve only the UI, of a deployment whose daemon and code servers run elsewhere: in place of `dagster-webserver`, which asks nobody."""
+    """Serve only the UI, of a deployment whose daemon and code servers run elsewhere: in place of
+    `dagster-webserver`, which asks nobody.
+    """
     from lakehouse.cli.instance import check_port, open_instance
     from lakehouse.settings import Settings
     from lakehouse.ui.webserver import serve
@@ -487,7 +670,10 @@ def webserver(
 
 
 @app.command()
-def docs(check: Annotated[bool, typer.Option(help="Only tell whether it is current.")] = False, path: Annotated[Path, typer.Option()] = Path("docs/tables.md")) -> None:
+def docs(
+    check: Annotated[bool, typer.Option(help="Only tell whether it is current.")] = False,
+    path: Annotated[Path, typer.Option()] = Path("docs/tables.md"),
+) -> None:
     """Write docs/tables.md out of the declarations."""
     from lakehouse.ops.docs import tables_page
     from lakehouse.registry import REGISTRY
@@ -499,4 +685,7 @@ def docs(check: Annotated[bool, typer.Option(help="Only tell whether it is curre
         try:
             path.write_text(page, encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}. Run it in a checkout, or name another file with --path.") from error
+            raise UsageError(
+                f"{path} cannot be written: {error.strerror}. Run it in a checkout, or name another file "
+                "with --path."
+            ) from error

@@ -1,7 +1,7 @@
 """When the interpreter looks for garbage: hardly while a command starts, and not at its end.
 
-Starting makes some hundred thousand objects that live as long as the process; looking through them again and again, and once more at the end, took a third
-of the time of a command with nothing to do.
+Starting makes some hundred thousand objects that live as long as the process; looking through them again and
+again, and once more at the end, took a third of the time of a command with nothing to do.
 """
 
 import atexit
@@ -15,7 +15,9 @@ _RARE = (100_000, *_USUAL[1:])
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """Collect rarely within it, until work begins; and never at the interpreter's end, when everything goes anyway."""
+    """Collect rarely within it, until work begins; and never at the interpreter's end, when everything goes
+    anyway.
+    """
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
     gc.set_threshold(*_RARE)

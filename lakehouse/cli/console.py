@@ -29,11 +29,14 @@ SHOWN = 20
 """Rows of a long list for people; --json has them all."""
 
 ROWS_SHOWN = 100
-"""Rows of what was asked for, for people: a terminal's table of a lake's rows takes minutes to lay out, and nobody reads it."""
+"""Rows of what was asked for, for people: a terminal's table of a lake's rows takes minutes to lay out, and
+nobody reads it.
+"""
 
 _ENV_READ = 65_536  # bytes of a foreign file that are looked at
 _WIDE = 150  # where output is no terminal, lines are for reading in a log, not for a screen of 80 columns
-# What is printed holds what others wrote, such as values, names and errors, in which [x] and :x: stand for themselves.
+# What is printed holds what others wrote, such as values, names and errors, in which [x] and :x: stand for
+# themselves.
 out = Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, emoji=False)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE, markup=False, emoji=False)
 
@@ -58,32 +61,48 @@ def say_warnings() -> None:
 
 
 def say_env_file() -> None:
-    """Say of settings that lie in the working folder, and that nobody named, that they are not read: an earlier release did."""
+    """Say of settings that lie in the working folder, and that nobody named, that they are not read: an
+    earlier release did.
+    """
     found = Path(".env")
     if "LAKEHOUSE_ENV_FILE" in os.environ or not found.is_file():
         return
     with contextlib.suppress(OSError), found.open("rb") as file:
         if b"LAKEHOUSE_" in file.read(_ENV_READ):
-            err.print(flagged("note", 'The settings in .env are not read, for nobody named that file. If it is yours: export LAKEHOUSE_ENV_FILE="$PWD/.env"'), soft_wrap=True)
+            err.print(
+                flagged(
+                    "note",
+                    'The settings in .env are not read, for nobody named that file. If it is yours: export LAKEHOUSE_ENV_FILE="$PWD/.env"',
+                ),
+                soft_wrap=True,
+            )
 
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output.
 
-    Decimals are numbers with all their digits; what JSON has no word for is null (infinities, not-a-number), hexadecimal (bytes) or text (times).
+    Decimals are numbers with all their digits; what JSON has no word for is null (infinities, not-a-number),
+    hexadecimal (bytes) or text (times).
     """
     typer.echo(_json(value, "\n"))
 
 
-_scalar = json.JSONEncoder(default=lambda value: value.hex() if isinstance(value, bytes) else str(value)).encode
+_scalar = json.JSONEncoder(
+    default=lambda value: value.hex() if isinstance(value, bytes) else str(value)
+).encode
 
 
 def _json(value: Any, margin: str = "") -> str:
-    """A value as JSON, on a line for each member where a margin is given: the line break and what stands before the closing bracket."""
+    """A value as JSON, on a line for each member where a margin is given: the line break and what stands
+    before the closing bracket.
+    """
     within = margin + "  " if margin else ""
     if isinstance(value, dict | list | tuple) and value:
         if isinstance(value, dict):
-            members = [f"{_scalar(name if isinstance(name, str) else _shown(name))}: {_json(member, within)}" for name, member in value.items()]
+            members = [
+                f"{_scalar(name if isinstance(name, str) else _shown(name))}: {_json(member, within)}"
+                for name, member in value.items()
+            ]
         else:
             members = [_json(member, within) for member in value]
         first, last = "{}" if isinstance(value, dict) else "[]"
@@ -96,10 +115,17 @@ def _json(value: Any, margin: str = "") -> str:
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on standard output: numbers to the right, null as nothing, instants in UTC."""
     has_instants = any(isinstance(value, datetime) and value.tzinfo for row in rows for value in row)
-    table = RichTable(title=title, title_justify="left", caption="Times are UTC." if has_instants else None, caption_justify="left")
+    table = RichTable(
+        title=title,
+        title_justify="left",
+        caption="Times are UTC." if has_instants else None,
+        caption_justify="left",
+    )
     for number, column in enumerate(columns):
         values = [row[number] for row in rows if row[number] is not None]
-        is_numeric = bool(values) and all(isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in values)
+        is_numeric = bool(values) and all(
+            isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in values
+        )
         table.add_column(column, justify="right" if is_numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(_shown, row))
@@ -135,7 +161,10 @@ def print_frame(title: str, frame: "pl.DataFrame", narrower: str) -> None:
     """
     print_table(title, frame.columns, frame.head(ROWS_SHOWN).rows())
     if frame.height > ROWS_SHOWN:
-        out.print(f"The first {ROWS_SHOWN} of {frame.height:,} rows; --json has all, or {narrower}.", highlight=False)
+        out.print(
+            f"The first {ROWS_SHOWN} of {frame.height:,} rows; --json has all, or {narrower}.",
+            highlight=False,
+        )
 
 
 class BuildProgress:
@@ -169,6 +198,12 @@ class BuildProgress:
 @contextmanager
 def build_progress(quiet: bool) -> Iterator[BuildProgress]:
     """Show progress on standard error while a build runs."""
-    columns = (TextColumn("{task.description:<24}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<24}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("cells"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=err, disable=quiet) as progress:
         yield BuildProgress(progress)

@@ -1,4 +1,6 @@
-"""`lakehouse demo`: the whole thing at once, against a simulated exchange that misbehaves as the real one does."""
+"""`lakehouse demo`: the whole thing at once, against a simulated exchange that misbehaves as the real one
+does.
+"""
 
 import shlex
 import shutil
@@ -54,22 +56,40 @@ def demo_settings(folder: Path, url: str, aws: bool = False) -> Settings:
     """Settings of the demo's lake: in a folder, or in a bucket and a catalog."""
     place = folder.absolute()
     root, glue = (f"s3://{BUCKET}/lake", "lakehouse_demo") if aws else (str(place / "lake"), "")
-    return Settings(root=root, glue_database=glue, dagster_home=place / "dagster", markets=MARKETS, start="2024-10", binance_archive_url=url, binance_rest_url=url)
+    return Settings(
+        root=root,
+        glue_database=glue,
+        dagster_home=place / "dagster",
+        markets=MARKETS,
+        start="2024-10",
+        binance_archive_url=url,
+        binance_rest_url=url,
+    )
 
 
 def empty_folder(folder: Path) -> None:
     """Remove what an earlier demo left in a folder, and mark the places as the demo's.
 
-    The mark is within each place, and so goes with it: a lake that is made later where a demo was removed is nobody's to delete.
+    The mark is within each place, and so goes with it: a lake that is made later where a demo was removed is
+    nobody's to delete.
 
     Raises:
-        DemoFolderError: There is something else, of which nothing was removed; or the folder cannot be written.
+        DemoFolderError: There is something else, of which nothing was removed; or the folder cannot be
+            written.
     """
     places = [folder / "lake", folder / "dagster"]
     try:
         for place in places:
-            if place.exists() and not (place / MARKER).exists() and (not place.is_dir() or any(place.iterdir())):
-                raise DemoFolderError(str(place), "it was not made by a demo, or by an earlier version's", ", or remove it by hand if nothing in it is needed")
+            if (
+                place.exists()
+                and not (place / MARKER).exists()
+                and (not place.is_dir() or any(place.iterdir()))
+            ):
+                raise DemoFolderError(
+                    str(place),
+                    "it was not made by a demo, or by an earlier version's",
+                    ", or remove it by hand if nothing in it is needed",
+                )
         for place in places:
             if place.exists():
                 shutil.rmtree(place)
@@ -92,24 +112,41 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
     empty_folder(folder)
     started = time.monotonic()
     out.rule("lakehouse demo")
-    out.print(f"A simulated exchange with {len(MARKETS)} markets, {SPAN[0]} to {SPAN[1]}, and these faults in its archive:\n")
+    out.print(
+        f"A simulated exchange with {len(MARKETS)} markets, {SPAN[0]} to {SPAN[1]}, and these faults in its "
+        "archive:\n"
+    )
     for fault, meaning in FAULTS.items():
-        out.print(f"  {fault.split('=')[0]:<17} {fault.split('=')[1].split('/')[-1].strip('*'):<26} {meaning}", highlight=False)
+        out.print(
+            f"  {fault.split('=')[0]:<17} {fault.split('=')[1].split('/')[-1].strip('*'):<26} {meaning}",
+            highlight=False,
+        )
     out.print()
     with local_aws(BUCKET) if aws else nullcontext(), demo_exchange() as exchange:
         settings = demo_settings(folder, exchange.url, aws)
         lake = open_lake(settings)
         with open_instance(settings) as instance, build_progress(quiet=False) as progress:
             lake.progress = progress.cell
-            reports = Builder(lake, instance, progress.announce).build(lake.registry.named("gold"), [Market.parse(key) for key in MARKETS], TimeRange.parse(*SPAN))
+            reports = Builder(lake, instance, progress.announce).build(
+                lake.registry.named("gold"), [Market.parse(key) for key in MARKETS], TimeRange.parse(*SPAN)
+            )
         out.print()
         print_build(lake.objects, lake.registry, reports, as_json=False)
-        retried = sum(len(keys) for name, keys in exchange.faults_hit.items() if name in ("error_503", "cut_transfer"))
-        out.print(f"Retried until they came whole: {retried} files that the archive refused at first or cut off.", highlight=False)
+        retried = sum(
+            len(keys) for name, keys in exchange.faults_hit.items() if name in ("error_503", "cut_transfer")
+        )
+        out.print(
+            f"Retried until they came whole: {retried} files that the archive refused at first or cut off.",
+            highlight=False,
+        )
         _say_rest(Lake(settings.root))
         _say_gaps(Lake(settings.root))
         answer = Lake(settings.root).sql(QUESTION)
-        print_table("One question in SQL: the three months by market, from gold.candle_1h", answer.columns, answer.rows())
+        print_table(
+            "One question in SQL: the three months by market, from gold.candle_1h",
+            answer.columns,
+            answer.rows(),
+        )
         if aws:
             _say_catalog(settings.glue_database)
         _say_end(settings, reports, time.monotonic() - started)
@@ -119,13 +156,23 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
 
 
 def _say_rest(lake: Lake) -> None:
-    for name, rows in lake.sql("SELECT market_type || ' ' || symbol, count(*) FROM silver.candle WHERE source = 'api' GROUP BY ALL ORDER BY 1").rows():
-        out.print(f"Asked of the REST API, for no file has them: {count_of(rows, 'minute')} of {name}.", highlight=False)
+    for name, rows in lake.sql(
+        "SELECT market_type || ' ' || symbol, count(*) FROM silver.candle WHERE source = 'api' GROUP BY ALL "
+        "ORDER BY 1"
+    ).rows():
+        out.print(
+            f"Asked of the REST API, for no file has them: {count_of(rows, 'minute')} of {name}.",
+            highlight=False,
+        )
 
 
 def _say_gaps(lake: Lake) -> None:
     for row in lake.scan("silver/gap").collect().sort("start_time").iter_rows(named=True):
-        known = "Proven, by the REST API's candles on both sides and none between" if row["gap_class"] == "halt" else "Not healed, and said so"
+        known = (
+            "Proven, by the REST API's candles on both sides and none between"
+            if row["gap_class"] == "halt"
+            else "Not healed, and said so"
+        )
         span = f"from {row['start_time']:%Y-%m-%d %H:%M} to {row['end_time']:%Y-%m-%d %H:%M} ({count_of(row['slot_count'], 'minute')}, class {row['gap_class']})"
         out.print(f"{known}: {row['market_type']} {row['symbol']} has no candles {span}.", highlight=False)
     out.print()
@@ -135,21 +182,47 @@ def _say_catalog(prefix: str) -> None:
     glue, rows = aws_client("glue"), []
     for database in (f"{prefix}_silver", f"{prefix}_gold"):
         for table in glue.get_tables(DatabaseName=database)["TableList"]:
-            pages = glue.get_paginator("get_partitions").paginate(DatabaseName=database, TableName=table["Name"])
-            rows.append((database, table["Name"], len(table["StorageDescriptor"]["Columns"]), sum(len(page["Partitions"]) for page in pages)))
+            pages = glue.get_paginator("get_partitions").paginate(
+                DatabaseName=database, TableName=table["Name"]
+            )
+            rows.append(
+                (
+                    database,
+                    table["Name"],
+                    len(table["StorageDescriptor"]["Columns"]),
+                    sum(len(page["Partitions"]) for page in pages),
+                )
+            )
     print_table("Registered in Glue", ["database", "table", "columns", "partitions"], rows)
 
 
 def _say_end(settings: Settings, reports: list[TableBuild], seconds: float) -> None:
-    built, failed = sum(len(set(report.built)) for report in reports), sum(len(report.failed) for report in reports)
-    out.print(f"{count_of(built, 'cell')} built, {failed} failed, in {seconds:.1f} s. The lake: {settings.root}. Every run and cell is recorded in Dagster.\n", highlight=False)
+    built, failed = (
+        sum(len(set(report.built)) for report in reports),
+        sum(len(report.failed) for report in reports),
+    )
+    out.print(
+        f"{count_of(built, 'cell')} built, {failed} failed, in {seconds:.1f} s. The lake: {settings.root}. "
+        "Every run and cell is recorded in Dagster.\n",
+        highlight=False,
+    )
 
 
 def say_next(folder: Path) -> None:
     """Say what to do with the demo's lake."""
     for what, how in (
-        ("Open the UI:", f".venv/bin/lakehouse ui --demo --folder {shlex.quote(str(folder))}        then http://127.0.0.1:3000"),
-        ("Ask in SQL:", f'LAKEHOUSE_ROOT={shlex.quote(str(folder / "lake"))} .venv/bin/lakehouse sql "SELECT * FROM silver.gap"'),
-        ("Read in Python:", f'Lake("{folder}/lake").candles("{MARKETS[0]}", "2024-12-01", "2025-01-01", interval="1h")'),
+        (
+            "Open the UI:",
+            f".venv/bin/lakehouse ui --demo --folder {shlex.quote(str(folder))}        then "
+            "http://127.0.0.1:3000",
+        ),
+        (
+            "Ask in SQL:",
+            f'LAKEHOUSE_ROOT={shlex.quote(str(folder / "lake"))} .venv/bin/lakehouse sql "SELECT * FROM silver.gap"',
+        ),
+        (
+            "Read in Python:",
+            f'Lake("{folder}/lake").candles("{MARKETS[0]}", "2024-12-01", "2025-01-01", interval="1h")',
+        ),
     ):
         out.print(f"{what:<17} {how}", highlight=False, soft_wrap=True)

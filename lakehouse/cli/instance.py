@@ -19,8 +19,8 @@ CONFIG = Path(lakehouse.__file__).with_name("dagster.yaml")
 def prepare_home(settings: Settings) -> Path:
     """Make Dagster's home, with a link to the package's own instance file.
 
-    That file names classes which Dagster then runs. So another one is believed only where somebody named the folder it lies in: what is found in a working
-    folder was not chosen by who works there.
+    That file names classes which Dagster then runs. So another one is believed only where somebody named the
+    folder it lies in: what is found in a working folder was not chosen by who works there.
 
     Raises:
         ForeignInstanceError: There is another one, and the home was not named.
@@ -40,14 +40,16 @@ def prepare_home(settings: Settings) -> Path:
 
 
 def check_port(door: Door) -> None:
-    """Refuse a port that cannot be opened: Dagster's webserver would end on it, and its daemon run on without a UI.
+    """Refuse a port that cannot be opened: Dagster's webserver would end on it, and its daemon run on without
+    a UI.
 
     Raises:
         PortError: It is taken, or not this user's to open.
     """
     host = door.host.strip("[]")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the webserver does: connections that have just ended are in nobody's way
+        # as the webserver does: connections that have just ended are in nobody's way
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, door.port))
         except OSError as error:
@@ -58,14 +60,16 @@ def run_ui(settings: Settings, door: Door) -> int:
     """Run the UI with its daemon until it is ended; returns the exit code."""
     from lakehouse.ui.services import run_services
 
-    open_instance(settings).dispose()  # makes the databases of a new home, before webserver and daemon do at once
+    # makes the databases of a new home, before webserver and daemon do at once
+    open_instance(settings).dispose()
     return run_services(door, settings.for_children(os.environ))
 
 
 def open_instance(settings: Settings) -> DagsterInstance:
     """Open the instance; its log goes to Dagster's event log, not to the terminal.
 
-    One process after another: Dagster makes the databases of a new home without looking whether somebody else does.
+    One process after another: Dagster makes the databases of a new home without looking whether somebody else
+    does.
 
     Raises:
         DagsterHomeError: Its home cannot be written.

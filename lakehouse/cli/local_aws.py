@@ -13,12 +13,15 @@ class LocalAwsMissingError(UsageError):
     """The package with the local endpoints is not installed."""
 
     def __init__(self) -> None:
-        super().__init__("The local AWS endpoints come with the development packages: `make demo-aws` installs them.")
+        super().__init__(
+            "The local AWS endpoints come with the development packages: `make demo-aws` installs them."
+        )
 
 
 @contextmanager
 def local_aws(bucket: str) -> Iterator[str]:
-    """Run the endpoints, point AWS's variables of this process at them, make a bucket; yields the endpoint's address.
+    """Run the endpoints, point AWS's variables of this process at them, make a bucket; yields the endpoint's
+    address.
 
     Raises:
         LocalAwsMissingError: The package is not there.

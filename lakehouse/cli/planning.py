@@ -1,4 +1,6 @@
-"""What a build has to do. Nothing here needs Dagster, so a build with nothing due ends before that is imported."""
+"""What a build has to do. Nothing here needs Dagster, so a build with nothing due ends before that is
+imported.
+"""
 
 import contextlib
 import sqlite3
@@ -15,7 +17,15 @@ from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import FIRST, LAST, TimeRange, parse_instant
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import begun_elsewhere, bronze_due, clock_note, derived_due, input_ledgers, known_markets, refresh_markets
+from lakehouse.pipeline.steps import (
+    begun_elsewhere,
+    bronze_due,
+    clock_note,
+    derived_due,
+    input_ledgers,
+    known_markets,
+    refresh_markets,
+)
 from lakehouse.storage.ledger import expected
 
 Due = tuple[list[Cell], list[Cell]]
@@ -46,7 +56,8 @@ class TableBuild:
 
 
 class Plan:
-    """What a build of some markets and a range comes to. The exchanges are asked about the markets when it is made.
+    """What a build of some markets and a range comes to. The exchanges are asked about the markets when it is
+    made.
 
     Args:
         lake: The lake.
@@ -92,7 +103,11 @@ class Plan:
         if not alive:
             for error in early.values():
                 raise error
-            lives = {market.key: (facts.listed, facts.delisted) for market in self.markets if (facts := known.get(market))}
+            lives = {
+                market.key: (facts.listed, facts.delisted)
+                for market in self.markets
+                if (facts := known.get(market))
+            }
             raise NothingInRangeError(self._span.start, self._span.end, lives, self._lake.start)
         return alive, early
 
@@ -118,7 +133,9 @@ class Plan:
         for report in reports[:1]:
             report.failed |= {str(cell): str(error) for cell, error in early.items()}
             exchanges = dict.fromkeys(cell.own_market.exchange for cell in cells)
-            report.notes += [note for name in exchanges if (note := clock_note(self._lake, self._lake.exchanges[name]))]
+            report.notes += [
+                note for name in exchanges if (note := clock_note(self._lake, self._lake.exchanges[name]))
+            ]
         return reports
 
 
@@ -132,7 +149,8 @@ def due_cells(lake: LakeServices, table: type[Table], requested: list[Cell]) -> 
 
 
 def are_partitions(home: Path, markets: Iterable[Market]) -> bool:
-    """Whether all markets are partitions in a home of Dagster; False as well where that cannot be told without Dagster, as of Postgres.
+    """Whether all markets are partitions in a home of Dagster; False as well where that cannot be told
+    without Dagster, as of Postgres.
 
     Args:
         home: Its folder, in whose SQLite files `dagster.yaml` keeps everything.
@@ -143,8 +161,12 @@ def are_partitions(home: Path, markets: Iterable[Market]) -> bool:
         if not config.is_file() or "class: KeptSqliteStorage" not in config.read_text("utf-8"):
             return False
         index = (home / "history" / "runs" / "index.db").absolute()
-        with contextlib.closing(sqlite3.connect(f"{index.as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
-            found = connection.execute("SELECT partition FROM dynamic_partitions WHERE partitions_def_name = 'market'").fetchall()
+        with contextlib.closing(
+            sqlite3.connect(f"{index.as_uri()}?mode=ro", uri=True, timeout=1)
+        ) as connection:
+            found = connection.execute(
+                "SELECT partition FROM dynamic_partitions WHERE partitions_def_name = 'market'"
+            ).fetchall()
         return {market.key for market in markets} <= {key for (key,) in found}
     return False
 
@@ -152,11 +174,17 @@ def are_partitions(home: Path, markets: Iterable[Market]) -> bool:
 def touched(table: type[Table], cells: Iterable[Cell], sources: Iterable[Cell]) -> list[Cell]:
     """Those of a table's cells that are of the windows of some sources, or look back on them."""
     wanted = {(cell.date, cell.market) for cell in sources}
-    dates, markets, reach = {date for date, _ in wanted}, {market for _, market in wanted}, max(table.inputs.values(), default=0)
+    dates, markets, reach = (
+        {date for date, _ in wanted},
+        {market for _, market in wanted},
+        max(table.inputs.values(), default=0),
+    )
 
     def is_touched(cell: Cell) -> bool:
         if cell.market is None:
             return cell.date in dates
-        return cell.market in markets and any(((cell.shift(-back) if back else cell).date, cell.market) in wanted for back in range(reach + 1))
+        return cell.market in markets and any(
+            ((cell.shift(-back) if back else cell).date, cell.market) in wanted for back in range(reach + 1)
+        )
 
     return [cell for cell in cells if is_touched(cell)]

@@ -1,4 +1,6 @@
-"""The quality report for a terminal, and as one HTML page that needs nothing else: a map of markets and months, and what is not good in words."""
+"""The quality report for a terminal, and as one HTML page that needs nothing else: a map of markets and
+months, and what is not good in words.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -35,7 +37,9 @@ table { border-collapse: separate; border-spacing: 2px; } th { font-weight: 500;
 
 
 def print_quality(report: Sequence[CellQuality], as_json: bool) -> None:
-    """Print a quality report: a line per market and month, with the columns that say something, and how many are in each state."""
+    """Print a quality report: a line per market and month, with the columns that say something, and how many
+    are in each state.
+    """
     if as_json:
         print_json([found.to_json() for found in report])
         return
@@ -60,7 +64,9 @@ def print_quality(report: Sequence[CellQuality], as_json: bool) -> None:
     ]
     columns = [name for name in lines[0] if any(line[name] != "" for line in lines)]
     print_table("Quality of silver/candle", columns, [[line[name] for name in columns] for line in lines])
-    out.print(", ".join(f"{count:,} {state}" for state, count in summary(report).items() if count), highlight=False)
+    out.print(
+        ", ".join(f"{count:,} {state}" for state, count in summary(report).items() if count), highlight=False
+    )
 
 
 def quality_page(report: Sequence[CellQuality], root: str, now: datetime) -> str:
@@ -72,13 +78,20 @@ def quality_page(report: Sequence[CellQuality], root: str, now: datetime) -> str
         now: The instant of the report.
     """
     counts = summary(report)
-    legend = "".join(f"<li>{_chip(state)}{state} ({counts[state]:,}): {escape(_MEANING[state])}</li>" for state in STATES)
-    bad = sorted((found for found in report if found.state != "good"), key=lambda found: (-STATES.index(found.state), found.cell.sort_key))
+    legend = "".join(
+        f"<li>{_chip(state)}{state} ({counts[state]:,}): {escape(_MEANING[state])}</li>" for state in STATES
+    )
+    bad = sorted(
+        (found for found in report if found.state != "good"),
+        key=lambda found: (-STATES.index(found.state), found.cell.sort_key),
+    )
     return "".join(
         [
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Quality of {escape(root)}</title>',
             f"<style>{_STYLE}</style></head><body><h1>Quality of silver/candle</h1>",
-            f"<p>{escape(root)} · {len(report):,} months of {len({found.cell.own_market for found in report}):,} markets · as of {now:%Y-%m-%d %H:%M} UTC</p>",
+            f"<p>{escape(root)} · {len(report):,} months of "
+            f"{len({found.cell.own_market for found in report}):,} markets · as of {now:%Y-%m-%d %H:%M} "
+            "UTC</p>",
             f'<ul class="legend">{legend}<li><span class="chip none"></span>nothing is stored</li></ul>',
             f'<div class="wide">{_heat_map(report)}</div>' if report else "<p>Nothing is stored yet.</p>",
             _words(bad) if bad else "",
@@ -94,9 +107,14 @@ def _heat_map(report: Sequence[CellQuality]) -> str:
     for found in report:
         by_market.setdefault(found.cell.own_market.key, {})[found.cell.date] = found
     years = [f"{year}" for year in dict.fromkeys(month[:4] for month in months)]
-    head = "".join(f'<th colspan="{sum(month.startswith(year) for month in months)}">{year}</th>' for year in years)
+    head = "".join(
+        f'<th colspan="{sum(month.startswith(year) for month in months)}">{year}</th>' for year in years
+    )
     below = "".join(f"<th>{month[5:]}</th>" for month in months)
-    rows = "".join(f"<tr><th>{escape(key)}</th>{''.join(_square(cells.get(month)) for month in months)}</tr>" for key, cells in by_market.items())
+    rows = "".join(
+        f"<tr><th>{escape(key)}</th>{''.join(_square(cells.get(month)) for month in months)}</tr>"
+        for key, cells in by_market.items()
+    )
     return f'<table class="map"><thead><tr><th></th>{head}</tr><tr><th></th>{below}</tr></thead><tbody>{rows}</tbody></table>'
 
 
@@ -110,10 +128,24 @@ def _title(found: CellQuality) -> str:
     """What the square says when it is pointed at."""
     lines = [f"{found.cell.date} {found.cell.own_market.key}: {found.state}"]
     if found.rows is not None:
-        lines.append(f"{found.rows:,} rows, evidence {found.evidence or 'none'}, newest {f'{found.newest:%Y-%m-%d %H:%M}' if found.newest else 'none'}")
+        lines.append(
+            f"{found.rows:,} rows, evidence {found.evidence or 'none'}, newest "
+            f"{f'{found.newest:%Y-%m-%d %H:%M}' if found.newest else 'none'}"
+        )
     lines += [why for _, why in found.reasons]
-    lines += [f"{found.gaps['not_listed']:,} rows before listing or after delisting"] if found.gaps.get("not_listed") else []
-    lines += [f"{count:,} {what}" for count, what in ((found.settled, "disputed keys, settled by proof"), (found.healed, "problems with sources, healed")) if count]
+    lines += (
+        [f"{found.gaps['not_listed']:,} rows before listing or after delisting"]
+        if found.gaps.get("not_listed")
+        else []
+    )
+    lines += [
+        f"{count:,} {what}"
+        for count, what in (
+            (found.settled, "disputed keys, settled by proof"),
+            (found.healed, "problems with sources, healed"),
+        )
+        if count
+    ]
     lines += ["not searched for anomalies yet"] if found.rows and found.anomalies is None else []
     return "\n".join(lines)
 

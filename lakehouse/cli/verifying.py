@@ -1,4 +1,6 @@
-"""`lakehouse verify`: REST is asked for every row of cells that are stored, and what is made from them is built again."""
+"""`lakehouse verify`: REST is asked for every row of cells that are stored, and what is made from them is
+built again.
+"""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -37,7 +39,8 @@ class Verified:
         evidence_before: Its evidence until then.
         evidence: Its evidence now.
         is_known: Whether REST has any of its rows.
-        differing: Every variant of every candle on which REST and the archive differ, named as in `silver/conflict`.
+        differing: Every variant of every candle on which REST and the archive differ, named as in
+            `silver/conflict`.
         restated: What REST now says differently from what it said before.
     """
 
@@ -77,10 +80,12 @@ def verify(
     again: bool = False,
     announce: Callable[[str, int], None] = lambda table, cells: None,
 ) -> Verification:
-    """Raise the evidence of stored candles to `rows_api`, the newest first, and build what is made from them anew.
+    """Raise the evidence of stored candles to `rows_api`, the newest first, and build what is made from them
+    anew.
 
-    What REST answers is kept in bronze as of any asking; the rules of `reconcile` decide what becomes of a row that differs. Of a cell that is not answered
-    only that is noted: the next verification begins with others.
+    What REST answers is kept in bronze as of any asking; the rules of `reconcile` decide what becomes of a
+    row that differs. Of a cell that is not answered only that is noted: the next verification begins with
+    others.
 
     Args:
         lake: The lake.
@@ -88,8 +93,10 @@ def verify(
         markets: Which markets; all that are stored if there is none.
         span: Widened to whole months; all that are stored if None.
         budget: Requests for rows to make at most: a month of minutes takes 47 on spot markets.
-        again: Also ask about cells that are proven or were asked about in full before, those asked longest ago first.
-        announce: Told of every table that starts, with the number of cells to come; per cell `LakeServices.progress` is told.
+        again: Also ask about cells that are proven or were asked about in full before, those asked longest
+            ago first.
+        announce: Told of every table that starts, with the number of cells to come; per cell
+            `LakeServices.progress` is told.
 
     Raises:
         NothingStoredError: Nothing is stored of what is asked for.
@@ -99,7 +106,11 @@ def verify(
     assert dataset.api is not None, "candles have one"
     chosen, silver = plan(lake, dataset, markets, span, budget, again), lake.ledger(dataset.silver.name)
     lake.objects.check_writable()
-    asked, builder, found = list(chosen.wanted), Builder(lake, instance, announce), Verification(left=len(chosen.left))
+    asked, builder, found = (
+        list(chosen.wanted),
+        Builder(lake, instance, announce),
+        Verification(left=len(chosen.left)),
+    )
     found.least = chosen.next_requests if chosen.next_requests > budget else 0
     sent = -_requests(lake, asked)
     answered: dict[Cell, list[Asked]] = {}  # without the rows: of many months they are many
@@ -122,13 +133,21 @@ def verify(
     found.left += len(asked) - len(answered) - len(found.failed)
     if touched := list(dict.fromkeys([*answered, *chosen.behind])):
         builder.add_markets(Plan(lake, {cell.own_market for cell in touched}))
-        made = [feature for feature in lake.registry.features if dataset.silver.name in feature.inputs and not lake.ledger(feature.name).keys().isdisjoint(touched)]
+        made = [
+            feature
+            for feature in lake.registry.features
+            if dataset.silver.name in feature.inputs
+            and not lake.ledger(feature.name).keys().isdisjoint(touched)
+        ]
         for report in builder.build_cells([dataset.silver, *made], touched):
             found.failed |= {f"{report.table} {cell}": why for cell, why in report.failed.items()}
     found.requests = sent + _requests(lake, asked)
     found.failed |= {f"{dataset.silver.name} {cell}": DAMAGED for cell in chosen.damaged}
     now, facts = lake.ledger(dataset.silver.name), known_markets(lake)
-    found.verified = [_look_at(lake, dataset, cell, answers, (silver[cell], now[cell]), facts[cell.own_market]) for cell, answers in answered.items()]
+    found.verified = [
+        _look_at(lake, dataset, cell, answers, (silver[cell], now[cell]), facts[cell.own_market])
+        for cell, answers in answered.items()
+    ]
     return found
 
 
@@ -136,17 +155,33 @@ def _requests(lake: LakeServices, cells: Collection[Cell]) -> int:
     return sum(client.stats.requests for client in clients(lake, cells))
 
 
-def _look_at(lake: LakeServices, dataset: Dataset, cell: Cell, answers: list[Asked], silver: tuple[CellRecord, CellRecord], market: MarketFacts) -> Verified:
+def _look_at(
+    lake: LakeServices,
+    dataset: Dataset,
+    cell: Cell,
+    answers: list[Asked],
+    silver: tuple[CellRecord, CellRecord],
+    market: MarketFacts,
+) -> Verified:
     """What became of a cell after it was built again, given its silver before and now."""
     assert dataset.api is not None, "candles have one"
     assert dataset.conflicts is not None, "candles tell theirs"
     key, (before, now) = list(dataset.silver.key), silver
     parts = bronze_cells({table.name: StoredCells(lake.tables, table) for table in dataset.bronze}, cell)
-    restated = restatements(parts[dataset.api.name].rows, key).filter(pl.col("fetched_at_after").is_in([asked.at for asked in answers]))
+    restated = restatements(parts[dataset.api.name].rows, key).filter(
+        pl.col("fetched_at_after").is_in([asked.at for asked in answers])
+    )
     variants = dataset.conflicts(parts, cell, market).rename({"rule": "decided_by"})
     by_rest = variants.filter(pl.col("sources").str.split("+").list.contains("api")).select(key).unique()
     is_known = any(asked.outcome == "rows" for asked in answers)
-    return Verified(cell, before.facts.evidence, now.facts.evidence, is_known, variants.join(by_rest, on=key, how="semi", maintain_order="left"), restated)
+    return Verified(
+        cell,
+        before.facts.evidence,
+        now.facts.evidence,
+        is_known,
+        variants.join(by_rest, on=key, how="semi", maintain_order="left"),
+        restated,
+    )
 
 
 def print_verification(found: Verification, as_json: bool) -> None:
@@ -164,22 +199,62 @@ def print_verification(found: Verification, as_json: bool) -> None:
     ]
     differing = [{"cell": str(one.cell)} | row for one in found.verified for row in one.differing.to_dicts()]
     if as_json:
-        restated = [{"cell": str(one.cell)} | row for one in found.verified for row in one.restated.to_dicts()]
-        print_json({"cells": cells, "differing": differing, "restated": restated, "failed": found.failed, "left": found.left, "requests": found.requests})
+        restated = [
+            {"cell": str(one.cell)} | row for one in found.verified for row in one.restated.to_dicts()
+        ]
+        print_json(
+            {
+                "cells": cells,
+                "differing": differing,
+                "restated": restated,
+                "failed": found.failed,
+                "left": found.left,
+                "requests": found.requests,
+            }
+        )
         return
     if cells:
-        print_table(f"Verified with {count_of(found.requests, 'request')}", list(cells[0]), [list(cell.values()) for cell in cells])
+        print_table(
+            f"Verified with {count_of(found.requests, 'request')}",
+            list(cells[0]),
+            [list(cell.values()) for cell in cells],
+        )
     if differing:
-        columns = ["cell", "open_time", "sources", "decided_by", "is_served", "open", "high", "low", "close", "volume", "trade_count"]
-        title = f"Candles on which REST and the archive differ: {len(differing):,} variants" + (f", the first {SHOWN} of them" if len(differing) > SHOWN else "")
+        columns = [
+            "cell",
+            "open_time",
+            "sources",
+            "decided_by",
+            "is_served",
+            "open",
+            "high",
+            "low",
+            "close",
+            "volume",
+            "trade_count",
+        ]
+        title = f"Candles on which REST and the archive differ: {len(differing):,} variants" + (
+            f", the first {SHOWN} of them" if len(differing) > SHOWN else ""
+        )
         print_table(title, columns, [[row[name] for name in columns] for row in differing[:SHOWN]])
-    if told_anew := [one.restated.with_columns(market=pl.lit(one.cell.own_market.key)) for one in found.verified if one.restated.height]:
+    if told_anew := [
+        one.restated.with_columns(market=pl.lit(one.cell.own_market.key))
+        for one in found.verified
+        if one.restated.height
+    ]:
         print_restatements(pl.concat(told_anew))
     for name, why in found.failed.items():
         out.print(flagged("failed", f"{name}: {why}"))
     if found.least:
-        out.print(f"{count_of(found.left, 'cell')} left, and the next takes {found.least} requests, more than the budget: raise --budget to that at least.", highlight=False)
+        out.print(
+            f"{count_of(found.left, 'cell')} left, and the next takes {found.least} requests, more than the "
+            "budget: raise --budget to that at least.",
+            highlight=False,
+        )
     elif found.left:
-        out.print(f"{count_of(found.left, 'cell')} left for another time: run it again, or raise --budget.", highlight=False)
+        out.print(
+            f"{count_of(found.left, 'cell')} left for another time: run it again, or raise --budget.",
+            highlight=False,
+        )
     elif not cells and not found.failed:
         out.print("REST was asked about every cell already; --again asks once more.")

@@ -7,7 +7,14 @@ from typing import ClassVar, NamedTuple
 
 import polars as pl
 
-from lakehouse.datasets.dataset import ApiTable, ArchiveTable, BronzeCell, BronzeCells, Dataset, input_versions
+from lakehouse.datasets.dataset import (
+    ApiTable,
+    ArchiveTable,
+    BronzeCell,
+    BronzeCells,
+    Dataset,
+    input_versions,
+)
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
 from lakehouse.model.interval import MINUTE
@@ -32,8 +39,9 @@ _KEY = ("open_time",)
 class PublishedCandle(Table):
     """The value columns of candles as exchanges publish them.
 
-    Times are microseconds UTC whatever unit the source used; `volume` is in base units for every market type, and `contracts` holds what inverse
-    markets publish in its place. Prices and sizes are Float64 (exact for every published 1m value tried).
+    Times are microseconds UTC whatever unit the source used; `volume` is in base units for every market type,
+    and `contracts` holds what inverse markets publish in its place. Prices and sizes are Float64 (exact for
+    every published 1m value tried).
     """
 
     most_per_minute = 16  # both families of files, and what they and REST restate
@@ -44,17 +52,29 @@ class PublishedCandle(Table):
     low = Column(pl.Float64, "Lowest price", "quote", nullable=True)
     close = Column(pl.Float64, "Last price", "quote", nullable=True)
     volume = Column(pl.Float64, "Traded size", "base", nullable=True)
-    close_time = Column(UTC_TIME, "Last microsecond of the candle; earlier than its interval's end where trading stopped", "UTC", nullable=True)
-    quote_volume = Column(pl.Float64, "Traded value; not published for inverse markets", "quote", nullable=True)
+    close_time = Column(
+        UTC_TIME,
+        "Last microsecond of the candle; earlier than its interval's end where trading stopped",
+        "UTC",
+        nullable=True,
+    )
+    quote_volume = Column(
+        pl.Float64, "Traded value; not published for inverse markets", "quote", nullable=True
+    )
     trade_count = Column(pl.Int64, "Trades", "count", nullable=True)
     taker_buy_volume = Column(pl.Float64, "Size bought by takers", "base", nullable=True)
-    taker_buy_quote_volume = Column(pl.Float64, "Value bought by takers; not published for inverse markets", "quote", nullable=True)
+    taker_buy_quote_volume = Column(
+        pl.Float64, "Value bought by takers; not published for inverse markets", "quote", nullable=True
+    )
     contracts = Column(pl.Float64, "Traded contracts (inverse markets)", "contracts", nullable=True)
-    taker_buy_contracts = Column(pl.Float64, "Contracts bought by takers (inverse markets)", "contracts", nullable=True)
+    taker_buy_contracts = Column(
+        pl.Float64, "Contracts bought by takers (inverse markets)", "contracts", nullable=True
+    )
 
 
 class CandleArchive(ArchiveTable, PublishedCandle):
-    """1m candles as the archive's monthly and daily files publish them, every value ever seen, with the file each row came from.
+    """1m candles as the archive's monthly and daily files publish them, every value ever seen, with the file
+    each row came from.
 
     The text as it was published is in landing.
     """
@@ -62,7 +82,19 @@ class CandleArchive(ArchiveTable, PublishedCandle):
     name = "bronze/candle_archive"
     # One file may state a candle twice and differ in any value, so every value is part of the key.
     key = (
-        *("open_time", "source", "fetched_at", "source_sha256", "open", "high", "low", "close", "volume", "close_time", "trade_count"),
+        *(
+            "open_time",
+            "source",
+            "fetched_at",
+            "source_sha256",
+            "open",
+            "high",
+            "low",
+            "close",
+            "volume",
+            "close_time",
+            "trade_count",
+        ),
         *("quote_volume", "taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts"),
     )
     inputs = {"bronze/candle_witness": 0}
@@ -80,7 +112,8 @@ class CandleWitness(ApiTable, PublishedCandle):
 
 
 class CandleApi(ApiTable, PublishedCandle):
-    """1m candles by REST, every value ever seen: of days that the archive leaves in doubt, and of the hours it has not published yet.
+    """1m candles by REST, every value ever seen: of days that the archive leaves in doubt, and of the hours
+    it has not published yet.
 
     A month that the archive settles has no cell here: nothing was asked.
     """
@@ -103,26 +136,55 @@ class CandleColumns(Table):
     close = Column(pl.Float64, "Last price", "quote", above=0)
     volume = Column(pl.Float64, "Traded size, in base units for every market type", "base", at_least=0)
     close_time = Column(UTC_TIME, "Last microsecond that the candle's data covers", "UTC")
-    quote_volume = Column(pl.Float64, "Traded value; for inverse markets contracts x contract size", "quote", nullable=True, at_least=0)
+    quote_volume = Column(
+        pl.Float64,
+        "Traded value; for inverse markets contracts x contract size",
+        "quote",
+        nullable=True,
+        at_least=0,
+    )
     trade_count = Column(pl.Int64, "Trades", "count", nullable=True, at_least=0)
     taker_buy_volume = Column(pl.Float64, "Size bought by takers", "base", nullable=True, at_least=0)
     taker_buy_quote_volume = Column(pl.Float64, "Value bought by takers", "quote", nullable=True, at_least=0)
-    contracts = Column(pl.Float64, "Traded contracts; null except for inverse markets", "contracts", nullable=True, at_least=0)
+    contracts = Column(
+        pl.Float64,
+        "Traded contracts; null except for inverse markets",
+        "contracts",
+        nullable=True,
+        at_least=0,
+    )
 
     row_rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("low_is_lowest", pl.col("low") <= pl.min_horizontal("open", "close"), "low is at most open and close"),
-        Rule("high_is_highest", pl.col("high") >= pl.max_horizontal("open", "close"), "high is at least open and close"),
-        Rule("taker_within_volume", pl.col("taker_buy_volume") <= pl.col("volume") * (1 + 1e-9) + 1e-9, "takers bought at most the volume"),
-        Rule("taker_within_quote_volume", pl.col("taker_buy_quote_volume") <= pl.col("quote_volume") * (1 + 1e-9) + 1e-7, "takers bought at most the quote volume"),
+        Rule(
+            "low_is_lowest",
+            pl.col("low") <= pl.min_horizontal("open", "close"),
+            "low is at most open and close",
+        ),
+        Rule(
+            "high_is_highest",
+            pl.col("high") >= pl.max_horizontal("open", "close"),
+            "high is at least open and close",
+        ),
+        Rule(
+            "taker_within_volume",
+            pl.col("taker_buy_volume") <= pl.col("volume") * (1 + 1e-9) + 1e-9,
+            "takers bought at most the volume",
+        ),
+        Rule(
+            "taker_within_quote_volume",
+            pl.col("taker_buy_quote_volume") <= pl.col("quote_volume") * (1 + 1e-9) + 1e-7,
+            "takers bought at most the quote volume",
+        ),
     )
 
 
 class Candle(CandleColumns):
     """1m candles: one row per minute and market, the one truth that every coarser table is made from.
 
-    Rows are never invented: a minute no source has is absent here and stands in `silver/gap` with its class. A quiet minute is a flat candle with
-    zero trades, as the exchange publishes it. Values on which sources disagree are resolved by a stated rule; values one source states twice,
-    differently, are not served. Rows that break a rule are in quarantine.
+    Rows are never invented: a minute no source has is absent here and stands in `silver/gap` with its class.
+    A quiet minute is a flat candle with zero trades, as the exchange publishes it. Values on which sources
+    disagree are resolved by a stated rule; values one source states twice, differently, are not served. Rows
+    that break a rule are in quarantine.
     """
 
     name = "silver/candle"
@@ -138,7 +200,9 @@ class Candle(CandleColumns):
     row_rules = (
         *CandleColumns.row_rules,
         Rule(
-            "close_time_in_candle", pl.col("close_time").is_between(pl.col("open_time"), pl.col("open_time") + MINUTE.delta - _LAST), "close_time lies within the candle's minute"
+            "close_time_in_candle",
+            pl.col("close_time").is_between(pl.col("open_time"), pl.col("open_time") + MINUTE.delta - _LAST),
+            "close_time lies within the candle's minute",
         ),
     )
 
@@ -148,12 +212,21 @@ _ROUNDED = pl.col("trade_count").fill_null(1) * 1e-8  # every trade's value is c
 DOUBT_RULES = (
     Rule(
         "average_within_range",
-        pl.col("quote_volume").is_between(pl.col("low") * pl.col("volume") * (1 - 1e-9) - _ROUNDED, pl.col("high") * pl.col("volume") * (1 + 1e-9) + _ROUNDED),
-        "the average price (quote volume / volume) lies within low and high; not for inverse markets, which publish no quote volume",
+        pl.col("quote_volume").is_between(
+            pl.col("low") * pl.col("volume") * (1 - 1e-9) - _ROUNDED,
+            pl.col("high") * pl.col("volume") * (1 + 1e-9) + _ROUNDED,
+        ),
+        "the average price (quote volume / volume) lies within low and high; not for inverse markets, which "
+        "publish no quote volume",
     ),
     Rule(
         "few_trades_are_flat",
-        (pl.col("trade_count") > 1) | ((pl.col("high") == pl.col("low")) & (pl.col("open") == pl.col("low")) & (pl.col("close") == pl.col("low"))),
+        (pl.col("trade_count") > 1)
+        | (
+            (pl.col("high") == pl.col("low"))
+            & (pl.col("open") == pl.col("low"))
+            & (pl.col("close") == pl.col("low"))
+        ),
         "one trade, or none, makes no range",
     ),
 )
@@ -182,7 +255,9 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         judged = judge(served, witness.rows, answered=witness.answered) if witness else None
     asked = bronze[CandleApi.name].facts.asked if CandleApi.name in bronze else ()
     ends = [part.facts.asked_until for part in bronze.values() if part.facts.asked_until]
-    asked_until = cell.window.clip(max([*ends, *(asking.end for asking in asked if asking.is_answer)], default=cell.window.start))
+    asked_until = cell.window.clip(
+        max([*ends, *(asking.end for asking in asked if asking.is_answer)], default=cell.window.start)
+    )
     is_whole = good.height * MINUTE.delta >= asked_until - cell.window.start
     gaps = find_gaps(
         good["open_time"],
@@ -195,16 +270,26 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         asked,
         sources["api"]["open_time"] if "api" in sources else None,
         good.filter("is_truncated").select("open_time", "close_time"),
-        confirmed_hours(judged, witness.answered) if witness and judged is not None and not is_whole else None,
+        confirmed_hours(judged, witness.answered)
+        if witness and judged is not None and not is_whole
+        else None,
     )
     contradictions = find_contradictions(judged, asked_until, settled.wholesale, _differing(settled))
     problems = tuple(problem for part in bronze.values() for problem in part.facts.problems)
     if problems:
-        explained, confirmed = explained_slots(gaps, MINUTE.delta, market.listed, market.delisted), confirmed_times(served, sources, _KEY, judged)
-        found = doubt(served, cell, market, bronze.get(CandleWitness.name) if witness else None, explained, confirmed)
+        explained, confirmed = (
+            explained_slots(gaps, MINUTE.delta, market.listed, market.delisted),
+            confirmed_times(served, sources, _KEY, judged),
+        )
+        found = doubt(
+            served, cell, market, bronze.get(CandleWitness.name) if witness else None, explained, confirmed
+        )
         doubts = [day for day in found if day_range(day).end <= asked_until]
         life = (market.listed, market.delisted)
-        problems = judge_problems(problems, Served(served, sources, _KEY, gaps, life, doubts, _unsettled_days(settled), judged is not None))
+        problems = judge_problems(
+            problems,
+            Served(served, sources, _KEY, gaps, life, doubts, _unsettled_days(settled), judged is not None),
+        )
     facts = CellFacts(
         gaps=gaps,
         conflict_count=settled.conflict_count,
@@ -212,15 +297,24 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         asked_until=asked_until,
         problems=problems,
         unsettled_count=settled.unsettled_count,
-        conflict_digest=hashlib.sha256(settled.conflicts.write_csv().encode()).hexdigest()[:32] if settled.conflict_count else "",
+        conflict_digest=hashlib.sha256(settled.conflicts.write_csv().encode()).hexdigest()[:32]
+        if settled.conflict_count
+        else "",
         contradictions=contradictions,
     )
     unserved = _to_silver(settled.unserved, market).with_columns(settled.unserved["rule"])
-    return CellResult(good, input_versions(Candle, bronze, cell, market), facts, pl.concat([broken, late.with_columns(rule=pl.lit("after_delisting")), unserved]))
+    return CellResult(
+        good,
+        input_versions(Candle, bronze, cell, market),
+        facts,
+        pl.concat([broken, late.with_columns(rule=pl.lit("after_delisting")), unserved]),
+    )
 
 
 _OF_SILVER = {"source", "is_truncated", "is_misaligned"}
-_IS_SOUND = pl.all_horizontal(*(rule.is_kept for rule in Candle.rules() if not _OF_SILVER & set(rule.holds.meta.root_names())))
+_IS_SOUND = pl.all_horizontal(
+    *(rule.is_kept for rule in Candle.rules() if not _OF_SILVER & set(rule.holds.meta.root_names()))
+)
 """Whether published values keep the row rules, those of columns that silver adds left out."""
 
 
@@ -246,19 +340,37 @@ def _witness(bronze: BronzeCells) -> _Witness | None:
 
 def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:
     """The newest rows of every source."""
-    parts = [newest(bronze[name].rows, _KEY) for name in (CandleArchive.name, CandleApi.name) if name in bronze]
-    found = {str(name): frame for part in parts for (name,), frame in part.partition_by("source", as_dict=True).items()}
+    parts = [
+        newest(bronze[name].rows, _KEY) for name in (CandleArchive.name, CandleApi.name) if name in bronze
+    ]
+    found = {
+        str(name): frame
+        for part in parts
+        for (name,), frame in part.partition_by("source", as_dict=True).items()
+    }
     return found or {"daily": CandleArchive.empty()}
 
 
-def _reconciled(bronze: BronzeCells, sources: Mapping[str, pl.DataFrame], witness: _Witness | None) -> Reconciled:
-    asked = [Answered(asking.span, asking.at) for asking in bronze[CandleApi.name].facts.asked if asking.is_of_candles] if CandleApi.name in bronze else []
+def _reconciled(
+    bronze: BronzeCells, sources: Mapping[str, pl.DataFrame], witness: _Witness | None
+) -> Reconciled:
+    asked = (
+        [
+            Answered(asking.span, asking.at)
+            for asking in bronze[CandleApi.name].facts.asked
+            if asking.is_of_candles
+        ]
+        if CandleApi.name in bronze
+        else []
+    )
     rows, answered, said_at = witness if witness else (None, (), None)
     return reconcile(sources, _KEY, rows, is_sound=_IS_SOUND, answered=answered, asked=asked, said_at=said_at)
 
 
 def _differing(settled: Reconciled) -> list[str]:
-    """The columns in which REST contradicts the archive wholesale; `open_time` where it has no such candles."""
+    """The columns in which REST contradicts the archive wholesale; `open_time` where it has no such
+    candles.
+    """
     alien = settled.conflicts.filter(rule=WHOLESALE)
     values = [name for name in PublishedCandle.names() if name not in _KEY]
     counts = alien.group_by(_KEY).agg(pl.col(values).n_unique()).select(pl.col(values).max())
@@ -266,24 +378,38 @@ def _differing(settled: Reconciled) -> list[str]:
 
 
 def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFrame:
-    """Every variant of every disputed candle of a cell, as rows of `silver/conflict` without the market's columns."""
+    """Every variant of every disputed candle of a cell, as rows of `silver/conflict` without the market's
+    columns.
+    """
     found = _reconciled(bronze, _sources(bronze), _witness(bronze)).conflicts
     in_life = pl.col("open_time") < market.delisted if market.delisted else True
-    return found.rename({"source": "sources"}).with_columns(pl.col("is_served") & (_IS_SOUND | pl.col("is_absent")) & in_life)
+    return found.rename({"source": "sources"}).with_columns(
+        pl.col("is_served") & (_IS_SOUND | pl.col("is_absent")) & in_life
+    )
 
 
 def contradicted(bronze: BronzeCells) -> list[TimeRange]:
-    """What the API is asked again though it answered: hours in which the rows that would be served contradict a witness, and days on which most differ from its own."""
+    """What the API is asked again though it answered: hours in which the rows that would be served contradict
+    a witness, and days on which most differ from its own.
+    """
     asked = bronze[CandleApi.name].facts.asked
     settled = _reconciled(bronze, _sources(bronze), _witness(bronze))
     hours = settled.judged.filter(~pl.col("agrees"))["open_time"] if settled.judged is not None else ()
     wrong = [*(TimeRange(start, start + HOUR) for start in hours), *map(day_range, settled.wholesale)]
-    return [part for span in merged(wrong) for asking in asked if asking.is_of_candles and (part := span.overlap(asking.start, asking.end))]
+    return [
+        part
+        for span in merged(wrong)
+        for asking in asked
+        if asking.is_of_candles and (part := span.overlap(asking.start, asking.end))
+    ]
 
 
 def _to_silver(rows: pl.DataFrame, market: MarketFacts) -> pl.DataFrame:
     if market.contract_size is not None:
-        rows = rows.with_columns(quote_volume=pl.col("contracts") * market.contract_size, taker_buy_quote_volume=pl.col("taker_buy_contracts") * market.contract_size)
+        rows = rows.with_columns(
+            quote_volume=pl.col("contracts") * market.contract_size,
+            taker_buy_quote_volume=pl.col("taker_buy_contracts") * market.contract_size,
+        )
     return rows.with_columns(
         source=pl.when(pl.col("source") == "api").then(pl.lit("api")).otherwise(pl.lit("archive")),
         is_truncated=pl.col("close_time") < pl.col("open_time") + MINUTE.delta - _LAST,
@@ -292,7 +418,12 @@ def _to_silver(rows: pl.DataFrame, market: MarketFacts) -> pl.DataFrame:
 
 
 def doubt(
-    rows: pl.DataFrame, cell: Cell, market: MarketFacts | None, witness: BronzeCell | None = None, explained: pl.Series | None = None, confirmed: pl.Series | None = None
+    rows: pl.DataFrame,
+    cell: Cell,
+    market: MarketFacts | None,
+    witness: BronzeCell | None = None,
+    explained: pl.Series | None = None,
+    confirmed: pl.Series | None = None,
 ) -> Mapping[str, Doubt]:
     """Days of rows that another source should be asked about.
 
@@ -305,23 +436,44 @@ def doubt(
         confirmed: Times of rows that are right though they are truncated or misaligned.
     """
     # Contract sizes are not needed to judge a row, so the market's facts are left out here.
-    judged = rows.with_columns(source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False)).select(Candle.names())
+    judged = rows.with_columns(
+        source=pl.lit("archive"), is_truncated=pl.lit(False), is_misaligned=pl.lit(False)
+    ).select(Candle.names())
     unlikely = judged.select(pl.col("open_time").filter(_UNLIKELY))["open_time"]
     broken = Candle.split(judged)[1]["open_time"].append(unlikely)
     listed, delisted = (market.listed, market.delisted) if market else (None, None)
     said = _witness({CandleWitness.name: witness}) if witness else None
     stated, answered = (said.rows, said.answered) if said else (None, ())
-    return days_in_doubt(rows, cell.window, MINUTE.delta, broken, listed, delisted, stated, answered=answered, explained=explained, confirmed=confirmed)
+    return days_in_doubt(
+        rows,
+        cell.window,
+        MINUTE.delta,
+        broken,
+        listed,
+        delisted,
+        stated,
+        answered=answered,
+        explained=explained,
+        confirmed=confirmed,
+    )
 
 
 def unsettled(rows: pl.DataFrame, witness: BronzeCell | None) -> frozenset[str]:
-    """Days on which files of the archive disagree and no proof decides, so that another source should be asked."""
+    """Days on which files of the archive disagree and no proof decides, so that another source should be
+    asked.
+    """
     parts = {str(name): frame for (name,), frame in rows.partition_by("source", as_dict=True).items()}
-    return _unsettled_days(_reconciled({}, parts or {"daily": rows}, _witness({CandleWitness.name: witness}) if witness else None))
+    return _unsettled_days(
+        _reconciled(
+            {}, parts or {"daily": rows}, _witness({CandleWitness.name: witness}) if witness else None
+        )
+    )
 
 
 def _unsettled_days(settled: Reconciled) -> frozenset[str]:
     return frozenset(settled.conflicts.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
 
 
-CANDLE = Dataset(Candle, CandleArchive, refine, doubt, CandleWitness, CandleApi, conflicts, unsettled, contradicted)
+CANDLE = Dataset(
+    Candle, CandleArchive, refine, doubt, CandleWitness, CandleApi, conflicts, unsettled, contradicted
+)

@@ -1,4 +1,6 @@
-"""`silver/conflict`: every value of every candle on which sources disagreed, and by which rule one was chosen."""
+"""`silver/conflict`: every value of every candle on which sources disagreed, and by which rule one was
+chosen.
+"""
 
 from collections.abc import Iterable
 
@@ -10,7 +12,9 @@ from lakehouse.model.table import UTC_TIME, Column, Table
 
 
 class _Whose(Table):
-    """The columns that say which market and table a dispute is about; a base, so that they stand before the values."""
+    """The columns that say which market and table a dispute is about; a base, so that they stand before the
+    values.
+    """
 
     exchange = Column(pl.String, "ccxt id of the exchange")
     market_type = Column(pl.String, "spot, linear or inverse")
@@ -21,14 +25,16 @@ class _Whose(Table):
 class Conflict(PublishedCandle, _Whose):
     """Every distinct value of every candle on which sources disagreed, of all markets, one object per month.
 
-    Recomputed from bronze for the cells of `silver/candle` that count disputes. Rules, the first that leaves one value decides: `row_rules` (the others
-    break a rule that every row must keep), `witness` (the hour by REST equals the minutes only with this value), `later_snapshot` (it extends the others),
-    `both_families` (archive and REST state it), `precedence` (daily, then REST, then monthly: served, but proven by nothing), `two_values_in_one_source`
-    (none is served; a gap of class `conflict`), `wholesale` (REST contradicts the archive in most candles of the day: one of them is another market's, the
-    archive stands, proven by nothing).
+    Recomputed from bronze for the cells of `silver/candle` that count disputes. Rules, the first that leaves
+    one value decides: `row_rules` (the others break a rule that every row must keep), `witness` (the hour by
+    REST equals the minutes only with this value), `later_snapshot` (it extends the others), `both_families`
+    (archive and REST state it), `precedence` (daily, then REST, then monthly: served, but proven by nothing),
+    `two_values_in_one_source` (none is served; a gap of class `conflict`), `wholesale` (REST contradicts the
+    archive in most candles of the day: one of them is another market's, the archive stands, proven by
+    nothing).
 
-    That there is no such candle is a variant too (`is_absent`), where a source that was read or asked about the time has none and the hour by REST equals
-    the minutes only without it.
+    That there is no such candle is a variant too (`is_absent`), where a source that was read or asked about
+    the time has none and the hour by REST equals the minutes only without it.
     """
 
     name = "silver/conflict"
@@ -38,11 +44,22 @@ class Conflict(PublishedCandle, _Whose):
     code_version = 2
 
     variant = Column(pl.Int64, "Number of the value among those of its candle", "count", above=0)
-    sources = Column(pl.String, "All sources that state the value (monthly, daily, api), joined by +; of an absence, those that have no such candle")
-    source_file = Column(pl.String, "Archive key or API address of the source it would be served from; empty of an absence")
+    sources = Column(
+        pl.String,
+        "All sources that state the value (monthly, daily, api), joined by +; of an absence, those that have "
+        "no such candle",
+    )
+    source_file = Column(
+        pl.String, "Archive key or API address of the source it would be served from; empty of an absence"
+    )
     fetched_at = Column(UTC_TIME, "When that was fetched", "UTC")
-    decided_by = Column(pl.String, "The rule that chose the value served, or none; the same for all values of a candle")
-    is_served = Column(pl.Boolean, "This value is the one in the silver table; of an absence, the silver table has no such row")
+    decided_by = Column(
+        pl.String, "The rule that chose the value served, or none; the same for all values of a candle"
+    )
+    is_served = Column(
+        pl.Boolean,
+        "This value is the one in the silver table; of an absence, the silver table has no such row",
+    )
     is_settled = Column(pl.Boolean, "A proof decided, not mere precedence")
     is_absent = Column(pl.Boolean, "The variant is that there is no such candle; its values are null")
 

@@ -1,4 +1,6 @@
-"""What a dataset is: its tables, how one cell of silver is made from bronze, and which days of an archive file to doubt."""
+"""What a dataset is: its tables, how one cell of silver is made from bronze, and which days of an archive
+file to doubt.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -38,7 +40,8 @@ FindDoubts = Callable[[pl.DataFrame, Cell, MarketFacts | None, BronzeCell | None
 class BronzeTable(Table):
     """Base of bronze tables: the lineage that every row carries.
 
-    A row is one value one source had for a key. What the source says differently later is added beside it, never over it.
+    A row is one value one source had for a key. What the source says differently later is added beside it,
+    never over it.
     """
 
     source = Column(pl.String, "Kind of source: monthly, daily or api")
@@ -64,12 +67,17 @@ class Dataset:
         silver: The silver table's declaration; its `inputs` name the bronze tables.
         archive: The bronze table made from archive files.
         refine: One silver cell from the bronze cells and the market's facts; pure.
-        days_in_doubt: Days of rows of `archive` that another source should be asked about, with reasons, given the witness's cell; pure.
+        days_in_doubt: Days of rows of `archive` that another source should be asked about, with reasons,
+            given the witness's cell; pure.
         witness: The bronze table of an independent statement, used to check rows; None if there is none.
-        api: The bronze table of rows by REST, for the open tail and what the archive leaves in doubt; None if there is none.
-        conflicts: Every variant of every disputed key of a cell, as rows of `silver/conflict` without the market's columns; pure.
-        unsettled: Days on which files of the archive disagree and no proof decides, given all their rows and the witness's cell; pure.
-        contradicted: Ranges that the API answered and that contradict the witness, or the archive wholesale, all the same; pure.
+        api: The bronze table of rows by REST, for the open tail and what the archive leaves in doubt; None if
+            there is none.
+        conflicts: Every variant of every disputed key of a cell, as rows of `silver/conflict` without the
+            market's columns; pure.
+        unsettled: Days on which files of the archive disagree and no proof decides, given all their rows and
+            the witness's cell; pure.
+        contradicted: Ranges that the API answered and that contradict the witness, or the archive wholesale,
+            all the same; pure.
     """
 
     silver: type[Table]
@@ -98,7 +106,8 @@ class Dataset:
         return tuple(table for table in self.bronze if table is not self.witness)
 
     def as_of(self, bronze: BronzeCells, instant: datetime) -> BronzeCells:
-        """What was known of bronze cells at an instant: rows fetched by then, what REST APIs had answered, and what they had revised.
+        """What was known of bronze cells at an instant: rows fetched by then, what REST APIs had answered,
+        and what they had revised.
 
         Files that were asked for, and found absent or unusable, are those of today: they say nothing of rows.
         """
@@ -109,14 +118,23 @@ class Dataset:
         asked = tuple(asking for asking in part.facts.asked if asking.at <= instant)
         revised = revised_at(rows, self.silver.key) if self.api and name == self.api.name else None
         if self.witness and name == self.witness.name:
-            earlier = [at for at in (*part.facts.answered_at, rows["fetched_at"].max()) if isinstance(at, datetime) and at <= instant]
-            revised = max(earlier, default=None)  # what was asked then was asked after all that had been revised
+            earlier = [
+                at
+                for at in (*part.facts.answered_at, rows["fetched_at"].max())
+                if isinstance(at, datetime) and at <= instant
+            ]
+            # what was asked then was asked after all that had been revised
+            revised = max(earlier, default=None)
             if not asked:  # asked again since, and answers that overlap are kept as one
                 asked = tuple(replace(asking, at=revised) for asking in part.facts.asked if revised)
         return replace(part, rows=rows, facts=replace(part.facts, asked=asked, revised_at=revised))
 
 
-def input_versions(table: type[Table], bronze: BronzeCells, cell: Cell, market: MarketFacts) -> dict[str, str]:
+def input_versions(
+    table: type[Table], bronze: BronzeCells, cell: Cell, market: MarketFacts
+) -> dict[str, str]:
     """What a silver cell records as its inputs."""
-    versions = {f"{name}@{cell.date}": bronze[name].version if name in bronze else NONE for name in table.inputs}
+    versions = {
+        f"{name}@{cell.date}": bronze[name].version if name in bronze else NONE for name in table.inputs
+    }
     return versions | {"silver/market": market.version_for(cell)}

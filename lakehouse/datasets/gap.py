@@ -12,9 +12,11 @@ from lakehouse.model.table import UTC_TIME, Column, Table
 class Gap(Table):
     """Runs of expected 1m candles that are absent, of all markets, one object per month.
 
-    Collected from what each candle cell says about itself. Classes: `not_listed` (before listing or after delisting), `halt` (proven: REST was asked, has
-    the candles on both sides and none between, and each hour of the witness equals the rows that are there), `conflict` (one source has two values, none is served; see `silver/conflict`), `absent` (no source that was
-    asked has a row that can be served). The open tail that nobody was asked about yet is not in it.
+    Collected from what each candle cell says about itself. Classes: `not_listed` (before listing or after
+    delisting), `halt` (proven: REST was asked, has the candles on both sides and none between, and each hour
+    of the witness equals the rows that are there), `conflict` (one source has two values, none is served; see
+    `silver/conflict`), `absent` (no source that was asked has a row that can be served). The open tail that
+    nobody was asked about yet is not in it.
     """
 
     name = "silver/gap"
@@ -30,7 +32,12 @@ class Gap(Table):
     end_time = Column(UTC_TIME, "End of the last absent candle, exclusive", "UTC")
     slot_count = Column(pl.Int64, "Absent 1m candles in the run", "count", above=0)
     gap_class = Column(pl.String, "not_listed, halt, conflict or absent")
-    halted_at = Column(UTC_TIME, "Of a halt: the instant trading stopped, by the candle before it that ends early", "UTC", nullable=True)
+    halted_at = Column(
+        UTC_TIME,
+        "Of a halt: the instant trading stopped, by the candle before it that ends early",
+        "UTC",
+        nullable=True,
+    )
 
 
 def gap_frame(runs: Iterable[tuple[Market, GapRun]]) -> pl.DataFrame:

@@ -5,6 +5,7 @@ import json
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -15,6 +16,14 @@ from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.model.timerange import TimeRange
 
 _log = logging.getLogger(__name__)
+
+# The columns of `silver/market` that are no part of its key -> the attribute of `MarketFacts`.
+_FACTS = {
+    **{name: name for name in ("base", "quote", "settle", "contract_size")},
+    "listed_time": "listed",
+    "delisted_time": "delisted",
+    "origin": "origin",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +37,8 @@ class MarketFacts:
         settle: Currency that profit is paid in; None for spot, and where nobody stated it.
         contract_size: Quote value of one contract (inverse), or None.
         listed: Open time of the first row of the first published file.
-        delisted: Of a market that has ended, the first end that its symbol or the exchange states, or the end of its last row where neither does; else None.
+        delisted: Of a market that has ended, the first end that its symbol or the exchange states, or the end
+            of its last row where neither does; else None.
         origin: `exchange_info`, or `derived` where the exchange could not be asked.
     """
 
@@ -42,7 +52,9 @@ class MarketFacts:
     origin: str
 
     def version_for(self, cell: Cell) -> str:
-        """Hash of the facts a candle cell uses: a listing or delisting outside its window leaves it untouched."""
+        """Hash of the facts a candle cell uses: a listing or delisting outside its window leaves it
+        untouched.
+        """
         window = cell.window
         used = [
             self.contract_size,
@@ -52,7 +64,9 @@ class MarketFacts:
         return hashlib.sha256(json.dumps(used).encode()).hexdigest()[:32]
 
     def kept_from(self, known: "MarketFacts | None") -> "MarketFacts":
-        """These facts, but with what the exchange itself once said in place of what is only derived now: it may just be out of reach, or have dropped the market."""
+        """These facts, but with what the exchange itself once said in place of what is only derived now: it
+        may just be out of reach, or have dropped the market.
+        """
         if known is None or self.origin == known.origin or self.origin != "derived":
             return self
         return replace(known, listed=self.listed, delisted=known.delisted or self.delisted)
@@ -60,17 +74,14 @@ class MarketFacts:
     @property
     def row(self) -> dict[str, object]:
         """The facts as a row of `silver/market`."""
-        m = self.market
-        return {
-            "exchange": m.exchange, "market_type": m.market_type, "symbol": m.symbol, "base": self.base, "quote": self.quote, "settle": self.settle,
-            "contract_size": self.contract_size, "listed_time": self.listed, "delisted_time": self.delisted, "origin": self.origin,
-        }  # fmt: skip
+        market = {name: getattr(self.market, name) for name in ("exchange", "market_type", "symbol")}
+        return market | {column: getattr(self, name) for column, name in _FACTS.items()}
 
     @classmethod
-    def from_row(cls, row: dict[str, object]) -> "MarketFacts":
+    def from_row(cls, row: dict[str, Any]) -> "MarketFacts":
         """Read what `row` wrote."""
-        market = Market(row["exchange"], row["market_type"], row["symbol"])  # type: ignore[arg-type]
-        return cls(market, row["base"], row["quote"], row["settle"], row["contract_size"], row["listed_time"], row["delisted_time"], row["origin"])  # type: ignore[arg-type]
+        market = Market(row["exchange"], row["market_type"], row["symbol"])
+        return cls(market, **{name: row[column] for column, name in _FACTS.items()})
 
 
 def facts_by_market(rows: pl.DataFrame | None) -> dict["Market", MarketFacts]:
@@ -79,7 +90,9 @@ def facts_by_market(rows: pl.DataFrame | None) -> dict["Market", MarketFacts]:
     for row in rows.iter_rows(named=True) if rows is not None else ():
         try:
             facts = MarketFacts.from_row(row)
-        except MarketKeyError as error:  # an earlier release took it; nobody else is to be without his facts for it
+        except (
+            MarketKeyError
+        ) as error:  # an earlier release took it; nobody else is to be without his facts for it
             _log.warning("A row of silver/market is left out: %s", error)
         else:
             found[facts.market] = facts
@@ -96,8 +109,9 @@ def _inside(instant: datetime | None, window: TimeRange, touches: bool) -> str:
 class MarketTable(Table):
     """Every market of the universe: its currencies, its contract and how long it has been listed.
 
-    One object for all markets. Rows come from the exchange's own description where it can be asked (`origin` is `exchange_info`), else from
-    the archive and the symbol (`derived`). What nobody stated is null: a symbol does not say where its base ends and its quote begins.
+    One object for all markets. Rows come from the exchange's own description where it can be asked (`origin`
+    is `exchange_info`), else from the archive and the symbol (`derived`). What nobody stated is null: a
+    symbol does not say where its base ends and its quote begins.
     """
 
     name = "silver/market"
@@ -108,13 +122,27 @@ class MarketTable(Table):
     exchange = Column(pl.String, "ccxt id of the exchange")
     market_type = Column(pl.String, "spot, linear or inverse")
     symbol = Column(pl.String, "The exchange's own symbol")
-    base = Column(pl.String, "Currency that volume counts; null where the exchange was not asked and the symbol does not state it", nullable=True)
+    base = Column(
+        pl.String,
+        "Currency that volume counts; null where the exchange was not asked and the symbol does not state it",
+        nullable=True,
+    )
     quote = Column(pl.String, "Currency that prices are in; null as base", nullable=True)
     settle = Column(pl.String, "Currency that profit is paid in; null for spot, and as base", nullable=True)
-    contract_size = Column(pl.Float64, "Value of one contract; null where sizes are in base already", "quote", nullable=True, above=0)
+    contract_size = Column(
+        pl.Float64,
+        "Value of one contract; null where sizes are in base already",
+        "quote",
+        nullable=True,
+        above=0,
+    )
     listed_time = Column(UTC_TIME, "Open time of the first row of the first published file", "UTC")
     delisted_time = Column(
-        UTC_TIME, "When a market ended: the first end that its symbol or exchangeInfo states, else the end of its last row; null while it trades", "UTC", nullable=True
+        UTC_TIME,
+        "When a market ended: the first end that its symbol or exchangeInfo states, else the end of its last "
+        "row; null while it trades",
+        "UTC",
+        nullable=True,
     )
     origin = Column(pl.String, "exchange_info, or derived from the archive and the symbol")
 

@@ -20,14 +20,20 @@ def market_asset(lake: LakeServices) -> dg.AssetsDefinition:
     """`silver/market`: every market of the universe, asked again."""
 
     @dg.asset(**asset_arguments(MarketTable, lake))
-    def market(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def market(
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         universe, malformed = parse_keys(context.instance.get_dynamic_partitions(str(MARKETS.name)))
         record, changed, failed = refresh_markets(lake, universe)
         refused = {market.key: error for market, error in failed.items()}
         for error in malformed.values():
             context.log.warning(f"A partition was left out: {error} Delete it under Partitions in the UI.")
         if record is None and not refused:
-            raise dg.Failure("There is no market yet: add one with `lakehouse markets add`, or under Partitions in the UI.", allow_retries=False)
+            raise dg.Failure(
+                "There is no market yet: add one with `lakehouse markets add`, or under Partitions in the "
+                "UI.",
+                allow_retries=False,
+            )
         if refused:
             if record:
                 context.log_event(market_event(lake, record))
@@ -36,28 +42,49 @@ def market_asset(lake: LakeServices) -> dg.AssetsDefinition:
             raise dg.Failure(said, metadata={"markets": dg.MetadataValue.json(named)}, allow_retries=False)
         assert record is not None, "either is there, by the first of these conditions"
         event = market_event(lake, record)
-        left_out = {"left_out": dg.MetadataValue.json({key: str(error) for key, error in malformed.items()})} if malformed else {}
-        return dg.MaterializeResult(metadata={**event.metadata, "changed": changed, **left_out}, data_version=dg.DataVersion(record.version))
+        left_out = (
+            {"left_out": dg.MetadataValue.json({key: str(error) for key, error in malformed.items()})}
+            if malformed
+            else {}
+        )
+        return dg.MaterializeResult(
+            metadata={**event.metadata, "changed": changed, **left_out},
+            data_version=dg.DataVersion(record.version),
+        )
 
     return market
 
 
 def market_event(lake: LakeServices, record: CellRecord) -> dg.AssetMaterialization:
     """The event of `silver/market`."""
-    metadata: dict[str, Any] = {"dagster/row_count": record.rows, "dagster/uri": lake.objects.uri(record.path), "size_bytes": record.size, "version": record.version}
-    return dg.AssetMaterialization(asset_key(MarketTable), tags={"dagster/data_version": record.version}, metadata=metadata)
+    metadata: dict[str, Any] = {
+        "dagster/row_count": record.rows,
+        "dagster/uri": lake.objects.uri(record.path),
+        "size_bytes": record.size,
+        "version": record.version,
+    }
+    return dg.AssetMaterialization(
+        asset_key(MarketTable), tags={"dagster/data_version": record.version}, metadata=metadata
+    )
 
 
 def bronze_assets(dataset: Dataset, lake: LakeServices) -> list[dg.AssetsDefinition]:
     """The bronze tables of a dataset, upstream first."""
-    return [archive_asset(dataset, lake) if table is dataset.archive else rest_asset(dataset, table, lake) for table in dataset.bronze]  # type: ignore[arg-type]
+    return [
+        rest_asset(dataset, table, lake) if issubclass(table, ApiTable) else archive_asset(dataset, lake)
+        for table in dataset.bronze
+    ]
 
 
 def rest_asset(dataset: Dataset, table: type[ApiTable], lake: LakeServices) -> dg.AssetsDefinition:
-    """A bronze table made from answers of a REST API. It reads ledgers, not rows: what is upstream decides what is asked."""
+    """A bronze table made from answers of a REST API. It reads ledgers, not rows: what is upstream decides
+    what is asked.
+    """
 
     @dg.asset(**asset_arguments(table, lake), deps=[asset_key(name) for name in table.inputs])
-    def rest(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]):  # type: ignore[no-untyped-def]
+    def rest(  # type: ignore[no-untyped-def]
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]
+    ):
         cells, malformed = cells_of(context)
         return cells_output(rest_cells(lake, dataset, table, cells), malformed)
 
@@ -67,14 +94,19 @@ def rest_asset(dataset: Dataset, table: type[ApiTable], lake: LakeServices) -> d
 def archive_asset(dataset: Dataset, lake: LakeServices) -> dg.AssetsDefinition:
     """A bronze table made from archive files."""
 
-    @dg.asset(**asset_arguments(dataset.archive, lake), deps=[asset_key(name) for name in dataset.archive.inputs])
-    def archive(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]):  # type: ignore[no-untyped-def]
+    @dg.asset(
+        **asset_arguments(dataset.archive, lake), deps=[asset_key(name) for name in dataset.archive.inputs]
+    )
+    def archive(  # type: ignore[no-untyped-def]
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]
+    ):
         cells, malformed = cells_of(context)
         unknown = {cell.own_market for cell in cells} - set(known_markets(lake))
         refused: dict[Market, LakehouseError] = {}
         if unknown:  # added in the UI, where nobody asked about them yet
             record, changed, failed = refresh_markets(lake, unknown)
-            refused = {market: error for market, error in failed.items() if isinstance(error, UsageError)}  # out of reach is for the cells themselves to find
+            # out of reach is for the cells themselves to find
+            refused = {market: error for market, error in failed.items() if isinstance(error, UsageError)}
             if record and changed:
                 context.log_event(market_event(lake, record))
         return cells_output(archive_cells(lake, dataset, cells, refused), malformed)

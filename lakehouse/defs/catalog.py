@@ -38,7 +38,14 @@ def catalog_asset(table: type[Table], lake: LakeServices) -> dg.AssetsDefinition
             raise CatalogError(table.name, "LAKEHOUSE_GLUE_DATABASE is not set")
         stored: list[CellRecord] = records(lake.objects, table)
         done = lake.catalog.sync(table, stored)
-        metadata: dict[str, Any] = {"table": f"{done.database}.{done.table}", "table_change": done.table_change, "partitions": done.kept + len(done.added) + len(done.updated)}
-        return dg.MaterializeResult(metadata=metadata | {"added": len(done.added), "updated": len(done.updated), "removed": len(done.removed)})
+        metadata: dict[str, Any] = {
+            "table": f"{done.database}.{done.table}",
+            "table_change": done.table_change,
+            "partitions": done.kept + len(done.added) + len(done.updated),
+        }
+        return dg.MaterializeResult(
+            metadata=metadata
+            | {"added": len(done.added), "updated": len(done.updated), "removed": len(done.removed)}
+        )
 
     return registration

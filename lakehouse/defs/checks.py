@@ -1,4 +1,6 @@
-"""One unpartitioned, non-blocking check step per table, over its whole ledger: a small good run never hides an older bad cell."""
+"""One unpartitioned, non-blocking check step per table, over its whole ledger: a small good run never hides
+an older bad cell.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,13 +27,27 @@ _SHOWN = 50
 def checks_of(table: type[Table]) -> dg.AssetChecksDefinition:
     """The check step of a table: one result per rule family."""
     specs = [
-        dg.AssetCheckSpec(name, asset=asset_key(table), description=said, automation_condition=ON_UPDATE_AND_DAILY if name in findings.BY_CLOCK else ON_UPDATE)
+        dg.AssetCheckSpec(
+            name,
+            asset=asset_key(table),
+            description=said,
+            automation_condition=ON_UPDATE_AND_DAILY if name in findings.BY_CLOCK else ON_UPDATE,
+        )
         for name, said in findings.families(table).items()
     ]
 
     # Without `can_subset` the UI offers no way to run one of them, or all of them, by hand.
-    @dg.multi_asset_check(name=f"check_{table.name.replace('/', '_')}", specs=specs, description=f"Quality of {table.name}, over all its cells", can_subset=True)
-    def check(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[LakeServices], duckdb: dg.ResourceParam[DuckDBResource]) -> Iterator[dg.AssetCheckResult]:
+    @dg.multi_asset_check(
+        name=f"check_{table.name.replace('/', '_')}",
+        specs=specs,
+        description=f"Quality of {table.name}, over all its cells",
+        can_subset=True,
+    )
+    def check(
+        context: dg.AssetCheckExecutionContext,
+        lake: dg.ResourceParam[LakeServices],
+        duckdb: dg.ResourceParam[DuckDBResource],
+    ) -> Iterator[dg.AssetCheckResult]:
         rules = _rules(table, lake, duckdb)
         for spec in specs:
             if spec.key in context.selected_asset_check_keys:
@@ -40,12 +56,18 @@ def checks_of(table: type[Table]) -> dg.AssetChecksDefinition:
     return check
 
 
-def _rules(table: type[Table], lake: LakeServices, duckdb: DuckDBResource) -> dict[str, Callable[[], findings.Verdict]]:
+def _rules(
+    table: type[Table], lake: LakeServices, duckdb: DuckDBResource
+) -> dict[str, Callable[[], findings.Verdict]]:
     if table.shape == "single":
         return {"schema": lambda: _check_single(table, lake)}
     stored, foreign = survey(lake.objects, table)
     is_archive = table in [dataset.archive for dataset in lake.registry.datasets]
-    beside = [one for one in known_damage(lake.objects).values() if one.path.startswith("landing/")] if is_archive else []
+    beside = (
+        [one for one in known_damage(lake.objects).values() if one.path.startswith("landing/")]
+        if is_archive
+        else []
+    )
 
     def resample() -> findings.Verdict:
         with duckdb.get_connection() as connection:
@@ -57,7 +79,9 @@ def _rules(table: type[Table], lake: LakeServices, duckdb: DuckDBResource) -> di
         "gaps": lambda: findings.check_gaps(stored, lake.clock()),
         "reconciliation": lambda: findings.check_reconciliation(stored),
         "evidence": lambda: findings.check_evidence(stored),
-        "freshness": lambda: findings.check_freshness(stored, [market for market, facts in known_markets(lake).items() if facts.delisted], lake.clock()),
+        "freshness": lambda: findings.check_freshness(
+            stored, [market for market, facts in known_markets(lake).items() if facts.delisted], lake.clock()
+        ),
         "anomalies": lambda: findings.check_anomalies(stored, search_anomalies(lake.objects, table, stored)),
         "resample": resample,
     }
@@ -71,9 +95,22 @@ def _check_single(table: type[Table], lake: LakeServices) -> findings.Verdict:
 
 
 def _result(table: type[Table], name: str, verdict: findings.Verdict) -> dg.AssetCheckResult:
-    metadata: dict[str, Any] = {"cells": verdict.cells, "bad_cells": len({finding.cell for finding in verdict.findings}), **verdict.counts}
+    metadata: dict[str, Any] = {
+        "cells": verdict.cells,
+        "bad_cells": len({finding.cell for finding in verdict.findings}),
+        **verdict.counts,
+    }
     if verdict.findings:
-        rows = [dg.TableRecord({"cell": found.cell, "severity": found.severity, "what": found.what}) for found in verdict.findings[:_SHOWN]]
+        rows = [
+            dg.TableRecord({"cell": found.cell, "severity": found.severity, "what": found.what})
+            for found in verdict.findings[:_SHOWN]
+        ]
         metadata["findings"] = dg.MetadataValue.table(rows)
     severity = dg.AssetCheckSeverity.ERROR if verdict.severity == "error" else dg.AssetCheckSeverity.WARN
-    return dg.AssetCheckResult(asset_key=asset_key(table), check_name=name, passed=verdict.passed, severity=severity, metadata=metadata)
+    return dg.AssetCheckResult(
+        asset_key=asset_key(table),
+        check_name=name,
+        passed=verdict.passed,
+        severity=severity,
+        metadata=metadata,
+    )

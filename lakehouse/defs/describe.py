@@ -26,16 +26,24 @@ def column_schema(table: type[Table]) -> dg.TableSchema:
             name,
             type=table.sql_type(name),
             description=table.comment(name),
-            constraints=dg.TableColumnConstraints(nullable=column.nullable, unique=(name,) == tuple(table.key), other=column.constraints),
+            constraints=dg.TableColumnConstraints(
+                nullable=column.nullable, unique=(name,) == tuple(table.key), other=column.constraints
+            ),
         )
         for name, column in table.columns.items()
     ]
-    return dg.TableSchema(columns, constraints=dg.TableConstraints(other=[rule.description for rule in table.row_rules]))
+    return dg.TableSchema(
+        columns, constraints=dg.TableConstraints(other=[rule.description for rule in table.row_rules])
+    )
 
 
 def _declared_in(table: type[Table]) -> dg.CodeReferencesMetadataValue:
-    """The file of the declaration, not of the shared code that makes an asset of it: what "Source code" on the asset's page opens."""
-    file = dg.LocalFileCodeReference(file_path=str(sys.modules[table.__module__].__file__), line_number=1, label=table.name)
+    """The file of the declaration, not of the shared code that makes an asset of it: what "Source code" on
+    the asset's page opens.
+    """
+    file = dg.LocalFileCodeReference(
+        file_path=str(sys.modules[table.__module__].__file__), line_number=1, label=table.name
+    )
     return dg.CodeReferencesMetadataValue(code_references=[file])
 
 

@@ -1,10 +1,12 @@
 """Dagster's SQLite storage with its connections kept open: an event costs a fifth.
 
-Dagster's own opens an engine for every event, so each insert is compiled anew, asks the file for its tables, and waits for the disk three times: 26 ms of CPU a
-cell (planned event and materialization), and 60 to 130 ms of waiting where the disk is busy. Kept engines take 5 to 7 ms.
+Dagster's own opens an engine for every event, so each insert is compiled anew, asks the file for its tables,
+and waits for the disk three times: 26 ms of CPU a cell (planned event and materialization), and 60 to 130 ms
+of waiting where the disk is busy. Kept engines take 5 to 7 ms.
 
-With WAL and `synchronous=NORMAL` a killed process loses nothing and the file stays whole; a power cut may lose the last events, whose cells stand in the lake
-and are logged again by the next run. Used by `dagster.yaml`; Postgres takes its place where more than one machine writes.
+With WAL and `synchronous=NORMAL` a killed process loses nothing and the file stays whole; a power cut may
+lose the last events, whose cells stand in the lake and are logged again by the next run. Used by
+`dagster.yaml`; Postgres takes its place where more than one machine writes.
 """
 
 import json
@@ -42,10 +44,13 @@ class KeptSqliteEventLogStorage(SqliteEventLogStorage):
 
     def _engine(self, shard: str) -> Engine:
         engine = self._engines.pop(shard, None)
-        if engine is None or not Path(self.path_for_shard(shard)).exists():  # deleted with its run, by this process or another
+        # deleted with its run, by this process or another
+        if engine is None or not Path(self.path_for_shard(shard)).exists():
             if engine is not None:
                 engine.dispose()
-            engine = create_engine(self.conn_string_for_shard(shard), connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
+            engine = create_engine(
+                self.conn_string_for_shard(shard), connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
+            )
             event.listen(engine, "connect", _hurry)
             self._initdb(engine, for_index_shard=shard == INDEX_SHARD_NAME)
         self._engines[shard] = engine
@@ -56,7 +61,11 @@ class KeptSqliteEventLogStorage(SqliteEventLogStorage):
     def store_event(self, event: EventLogEntry) -> None:
         """Without secrets: an error comes with those it was raised from, which are not ours."""
         said = serialize_value(event)
-        super().store_event(event if hide(said) == said else deserialize_value(json.dumps(_hidden(json.loads(said))), EventLogEntry))
+        super().store_event(
+            event
+            if hide(said) == said
+            else deserialize_value(json.dumps(_hidden(json.loads(said))), EventLogEntry)
+        )
 
     def has_table(self, table_name: str) -> bool:
         if table_name not in self._tables and super().has_table(table_name):
@@ -82,7 +91,9 @@ class KeptSqliteStorage(DagsterSqliteStorage):
         return {"base_dir": StringSource}
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> "KeptSqliteStorage":
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> "KeptSqliteStorage":
         return cls.from_local(config_value["base_dir"], inst_data)
 
 

@@ -14,11 +14,21 @@ from lakehouse.pipeline.steps import feature_cells
 def feature_asset(feature: type[Feature], lake: LakeServices) -> dg.AssetsDefinition:
     """A gold table, computed from its declared inputs and lookback."""
     names = {name.replace("/", "_"): name for name in feature.inputs}
-    ins = {argument: dg.AssetIn(asset_key(name), partition_mapping=lookback_mapping(feature.inputs[name])) for argument, name in names.items()}
+    ins = {
+        argument: dg.AssetIn(asset_key(name), partition_mapping=lookback_mapping(feature.inputs[name]))
+        for argument, name in names.items()
+    }
 
     @dg.asset(**asset_arguments(feature, lake), ins=ins)
-    def gold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices], **inputs: StoredCells):  # type: ignore[no-untyped-def]
+    def gold(  # type: ignore[no-untyped-def]
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices], **inputs: StoredCells
+    ):
         cells, malformed = cells_of(context)
-        return cells_output(feature_cells(lake, feature, cells, {names[argument]: stored for argument, stored in inputs.items()}), malformed)
+        return cells_output(
+            feature_cells(
+                lake, feature, cells, {names[argument]: stored for argument, stored in inputs.items()}
+            ),
+            malformed,
+        )
 
     return gold

@@ -18,12 +18,18 @@ from lakehouse.pipeline.services import LakeServices
 from lakehouse.storage.tables import CellRecord
 
 
-def cells_output(cells: Iterable[tuple[Cell, Outcome]], malformed: Mapping[str, LakehouseError]) -> dg.Output[Iterator[tuple[Cell | str, Outcome]]]:
-    """What the asset of a table with cells returns: the outcome of each cell, and of the partition keys that name none.
+def cells_output(
+    cells: Iterable[tuple[Cell, Outcome]], malformed: Mapping[str, LakehouseError]
+) -> dg.Output[Iterator[tuple[Cell | str, Outcome]]]:
+    """What the asset of a table with cells returns: the outcome of each cell, and of the partition keys that
+    name none.
 
-    The private flag stops Dagster from adding a second event per cell with one version for the whole run; a test holds it to exactly one event per cell.
+    The private flag stops Dagster from adding a second event per cell with one version for the whole run; a
+    test holds it to exactly one event per cell.
     """
-    return dg.Output(chain(malformed.items(), cells), metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
+    return dg.Output(
+        chain(malformed.items(), cells), metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
+    )
 
 
 class LakeIOManager(dg.IOManager):
@@ -67,7 +73,9 @@ class LakeIOManager(dg.IOManager):
         if failed:
             named = "; ".join(list(failed.values())[:5])
             raise dg.Failure(
-                f"{len(failed)} of {count} cells of {table.name} failed, the others stand: {named}", metadata={"cells": dg.MetadataValue.json(failed)}, allow_retries=False
+                f"{len(failed)} of {count} cells of {table.name} failed, the others stand: {named}",
+                metadata={"cells": dg.MetadataValue.json(failed)},
+                allow_retries=False,
             )
 
     def load_input(self, context: dg.InputContext) -> StoredCells:
@@ -86,12 +94,21 @@ class LakeIOManager(dg.IOManager):
         return self._lake.tables.update(table, cell, outcome), "built"
 
 
-def cell_event(lake: LakeServices, table: type[Table], cell: Cell, record: CellRecord | None) -> dg.AssetMaterialization:
-    """The event of a cell: its version, row count and what it says about itself; None stands for a cell of which nothing is stored."""
+def cell_event(
+    lake: LakeServices, table: type[Table], cell: Cell, record: CellRecord | None
+) -> dg.AssetMaterialization:
+    """The event of a cell: its version, row count and what it says about itself; None stands for a cell of
+    which nothing is stored.
+    """
     key = asset_key(table)
     if record is None:
         note = "Nothing is stored: the market was not listed then, or there is nothing yet to make the cell from."
-        return dg.AssetMaterialization(key, partition=to_key(cell), tags={"dagster/data_version": NONE}, metadata={"dagster/partition_row_count": 0, "note": note})
+        return dg.AssetMaterialization(
+            key,
+            partition=to_key(cell),
+            tags={"dagster/data_version": NONE},
+            metadata={"dagster/partition_row_count": 0, "note": note},
+        )
     facts = record.facts
     gaps = sum(run.slot_count for run in facts.gaps if run.gap_class != "not_listed")
     metadata: dict[str, Any] = {
@@ -101,14 +118,25 @@ def cell_event(lake: LakeServices, table: type[Table], cell: Cell, record: CellR
         "version": record.version,
     }
     if facts.evidence is not None:
-        metadata |= {"gap_slots": gaps, "conflicts": facts.conflict_count, "rejected_rows": record.reject_count, "evidence": facts.evidence}
+        metadata |= {
+            "gap_slots": gaps,
+            "conflicts": facts.conflict_count,
+            "rejected_rows": record.reject_count,
+            "evidence": facts.evidence,
+        }
     if facts.problems:
-        metadata["problems"] = dg.MetadataValue.table([dg.TableRecord(_shown(problem)) for problem in facts.problems])
-    return dg.AssetMaterialization(key, partition=to_key(cell), tags={"dagster/data_version": record.version}, metadata=metadata)
+        metadata["problems"] = dg.MetadataValue.table(
+            [dg.TableRecord(_shown(problem)) for problem in facts.problems]
+        )
+    return dg.AssetMaterialization(
+        key, partition=to_key(cell), tags={"dagster/data_version": record.version}, metadata=metadata
+    )
 
 
 def _shown(problem: Problem) -> dict[str, str]:
-    """A problem as a row of the event's table; file names without their folders, so that what healed it is in sight."""
+    """A problem as a row of the event's table; file names without their folders, so that what healed it is in
+    sight.
+    """
     return {
         "file": problem.subject.rsplit("/", 1)[-1],
         "kind": problem.kind,

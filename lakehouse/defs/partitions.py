@@ -28,15 +28,26 @@ def partitions_of(table: type[Table], start: str) -> dg.PartitionsDefinition | N
         if table.grain == "month"
         else dg.DailyPartitionsDefinition(f"{start}-01", fmt="%Y-%m-%d", end_offset=1)
     )
-    return windows if table.shape == "months" else dg.MultiPartitionsDefinition({"date": windows, "symbol": MARKETS})
+    return (
+        windows
+        if table.shape == "months"
+        else dg.MultiPartitionsDefinition({"date": windows, "symbol": MARKETS})
+    )
 
 
 def lookback_mapping(lookback: int) -> dg.PartitionMapping | None:
     """How a cell maps to the cells of an input that it looks back on; None for the cell alone."""
     if not lookback:
         return None
-    windows = dg.TimeWindowPartitionMapping(start_offset=-lookback, allow_nonexistent_upstream_partitions=True)
-    return dg.MultiPartitionMapping({"date": dg.DimensionPartitionMapping("date", windows), "symbol": dg.DimensionPartitionMapping("symbol", dg.IdentityPartitionMapping())})
+    windows = dg.TimeWindowPartitionMapping(
+        start_offset=-lookback, allow_nonexistent_upstream_partitions=True
+    )
+    return dg.MultiPartitionMapping(
+        {
+            "date": dg.DimensionPartitionMapping("date", windows),
+            "symbol": dg.DimensionPartitionMapping("symbol", dg.IdentityPartitionMapping()),
+        }
+    )
 
 
 def to_cell(key: str) -> Cell:
@@ -53,7 +64,9 @@ def to_key(cell: Cell) -> str:
 
 
 def cells_of(context: dg.AssetExecutionContext) -> tuple[list[Cell], dict[str, LakehouseError]]:
-    """The cells of a run, market by market and month by month, and the partition keys that name no cell (anyone can add one in the UI)."""
+    """The cells of a run, market by market and month by month, and the partition keys that name no cell
+    (anyone can add one in the UI).
+    """
     cells: list[Cell] = []
     malformed: dict[str, LakehouseError] = {}
     for key in context.partition_keys:
@@ -79,7 +92,8 @@ def parse_keys(keys: Iterable[str]) -> tuple[list[Market], dict[str, LakehouseEr
 def range_tags(cells: Iterable[Cell], order: Sequence[str]) -> list[tuple[dict[str, str], list[Cell]]]:
     """Cover cells with ranged runs.
 
-    A ranged run takes a rectangle of consecutive dates and of markets that are neighbours in insertion order, the order Dagster counts them in.
+    A ranged run takes a rectangle of consecutive dates and of markets that are neighbours in insertion order,
+    the order Dagster counts them in.
 
     Args:
         cells: Any cells of one table.
@@ -103,8 +117,15 @@ def range_tags(cells: Iterable[Cell], order: Sequence[str]) -> list[tuple[dict[s
     for (first, last), dates in sorted(spans.items()):
         numbered = {_number(date): date for date in dates}
         for start, end in _runs(sorted(numbered)):
-            covered = [Cell(numbered[number], markets[index]) for index in range(first, last + 1) for number in range(start, end + 1)]
-            tags = {"dagster/asset_partition_range_start": str(to_key(covered[0])), "dagster/asset_partition_range_end": str(to_key(covered[-1]))}
+            covered = [
+                Cell(numbered[number], markets[index])
+                for index in range(first, last + 1)
+                for number in range(start, end + 1)
+            ]
+            tags = {
+                "dagster/asset_partition_range_start": str(to_key(covered[0])),
+                "dagster/asset_partition_range_end": str(to_key(covered[-1])),
+            }
             runs.append((tags, covered))
     return runs
 
@@ -121,11 +142,17 @@ def cells_between(first: str, last: str, order: Sequence[str]) -> list[Cell]:
     if {low, high} - {"", *order}:
         return []
     try:
-        markets = [Market.parse(key) for key in order[order.index(low) : order.index(high) + 1]] if low else [None]
+        markets = (
+            [Market.parse(key) for key in order[order.index(low) : order.index(high) + 1]] if low else [None]
+        )
     except MarketKeyError:
         return []
     windows = TimeRange(Cell(start).window.start, Cell(end).window.end)
-    return [Cell(date, market) for date in (windows.months() if len(start) == 7 else windows.days()) for market in markets]
+    return [
+        Cell(date, market)
+        for date in (windows.months() if len(start) == 7 else windows.days())
+        for market in markets
+    ]
 
 
 def _number(date: str) -> int:
@@ -136,4 +163,6 @@ def _number(date: str) -> int:
 
 def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
     grouped = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
-    return [(members[0], members[-1]) for members in ([number for _, number in group] for _, group in grouped)]
+    return [
+        (members[0], members[-1]) for members in ([number for _, number in group] for _, group in grouped)
+    ]

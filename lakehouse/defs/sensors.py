@@ -1,4 +1,6 @@
-"""The sensors that keep a lake current. Each asks for rectangles of cells; what depends on them follows by the conditions of the tables."""
+"""The sensors that keep a lake current. Each asks for rectangles of cells; what depends on them follows by
+the conditions of the tables.
+"""
 
 import hashlib
 import json
@@ -10,7 +12,11 @@ from fnmatch import fnmatchcase
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, DagsterRunStatus
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, PARTITION_NAME_TAG
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.describe import asset_key
@@ -36,7 +42,8 @@ class Refresh:
     Attributes:
         is_running: Whether the sensors run without being switched on in the UI.
         candles_every: Seconds between two looks for closed candles.
-        add_markets: Globs over market keys; what an exchange lists and one of them matches joins the universe.
+        add_markets: Globs over market keys; what an exchange lists and one of them matches joins the
+            universe.
     """
 
     is_running: bool = False
@@ -50,7 +57,9 @@ Evaluate = Callable[[dg.SensorEvaluationContext], dg.SensorResult]
 def refresh_sensors(lake: LakeServices, how: Refresh) -> list[dg.SensorDefinition]:
     """The sensors of a lake."""
 
-    def declared(name: str, tables: Collection[type[Table]], every: int, description: str, evaluate: Evaluate) -> dg.SensorDefinition:
+    def declared(
+        name: str, tables: Collection[type[Table]], every: int, description: str, evaluate: Evaluate
+    ) -> dg.SensorDefinition:
         def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
             try:
                 return evaluate(context)
@@ -63,7 +72,9 @@ def refresh_sensors(lake: LakeServices, how: Refresh) -> list[dg.SensorDefinitio
             asset_selection=[asset_key(table) for table in tables],
             minimum_interval_seconds=every,
             description=description,
-            default_status=dg.DefaultSensorStatus.RUNNING if how.is_running else dg.DefaultSensorStatus.STOPPED,
+            default_status=dg.DefaultSensorStatus.RUNNING
+            if how.is_running
+            else dg.DefaultSensorStatus.STOPPED,
         )
 
     bronze = [table for dataset in lake.registry.datasets for table in dataset.bronze]
@@ -71,23 +82,38 @@ def refresh_sensors(lake: LakeServices, how: Refresh) -> list[dg.SensorDefinitio
     cells = [table for table in lake.registry.tables if table.shape != "single"]
     return [
         declared(
-            "candles_closed", bronze, how.candles_every, "Asks for the newest candles: of the open month and, until it is archived, the one before.", lambda c: _candles(lake, c)
+            "candles_closed",
+            bronze,
+            how.candles_every,
+            "Asks for the newest candles: of the open month and, until it is archived, the one before.",
+            lambda c: _candles(lake, c),
         ),
         declared(
-            "archive_published", archives, 3600, "Reads again what an archive published or replaced; once a week all that is stored is compared.", lambda c: _archive(lake, c)
+            "archive_published",
+            archives,
+            3600,
+            "Reads again what an archive published or replaced; once a week all that is stored is compared.",
+            lambda c: _archive(lake, c),
         ),
         declared(
             "market_listing",
             [MarketTable],
             600,
-            "Asks about all markets daily, about a new one at once, and reports what an exchange has newly listed.",
+            "Asks about all markets daily, about a new one at once, and reports what an exchange has newly "
+            "listed.",
             lambda c: _listing(lake, how, c),
         ),
-        declared("failed_cells", cells, 900, "Repeats, after growing waits, what stays due although nothing is under way for it.", lambda c: _failed(lake, c)),
+        declared(
+            "failed_cells",
+            cells,
+            900,
+            "Repeats, after growing waits, what stays due although nothing is under way for it.",
+            lambda c: _failed(lake, c),
+        ),
     ]
 
 
-# --- ticks ----------------------------------------------------------------------------------------------------------------------
+# --- ticks ----------------------------------------------------------------------------------------
 
 
 def _candles(lake: LakeServices, context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -99,11 +125,26 @@ def _candles(lake: LakeServices, context: dg.SensorEvaluationContext) -> dg.Sens
 def _archive(lake: LakeServices, context: dg.SensorEvaluationContext) -> dg.SensorResult:
     before = read_cursor(context.cursor)
     full_at = before.get("full_at")
-    progress = refresh.Round(before.get("after", ""), before.get("is_full", False), datetime.fromisoformat(full_at) if full_at else None)
+    progress = refresh.Round(
+        before.get("after", ""),
+        before.get("is_full", False),
+        datetime.fromisoformat(full_at) if full_at else None,
+    )
     attempts = Attempts.from_json(before.get("attempts", {}))
-    tick = refresh.archive_published(lake, _universe(context.instance), under_way(context), attempts, progress)
+    tick = refresh.archive_published(
+        lake, _universe(context.instance), under_way(context), attempts, progress
+    )
     began = progress.full_at.isoformat() if progress.full_at else None
-    return _result(context, tick, {"after": progress.after, "is_full": progress.is_full, "full_at": began, "attempts": attempts.to_json()})
+    return _result(
+        context,
+        tick,
+        {
+            "after": progress.after,
+            "is_full": progress.is_full,
+            "full_at": began,
+            "attempts": attempts.to_json(),
+        },
+    )
 
 
 def _failed(lake: LakeServices, context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -112,26 +153,47 @@ def _failed(lake: LakeServices, context: dg.SensorEvaluationContext) -> dg.Senso
     return _result(context, tick, attempts.to_json())
 
 
-def _result(context: dg.SensorEvaluationContext, tick: refresh.Tick, cursor: Mapping[str, object]) -> dg.SensorResult:
+def _result(
+    context: dg.SensorEvaluationContext, tick: refresh.Tick, cursor: Mapping[str, object]
+) -> dg.SensorResult:
     order = context.instance.get_dynamic_partitions(str(MARKETS.name))
-    requests = [request for table, wanted in tick.wanted.items() for request in _requests(table, wanted, order)]
+    requests = [
+        request for table, wanted in tick.wanted.items() for request in _requests(table, wanted, order)
+    ]
     for note in tick.notes:
         context.log.warning(note)
     said = "; ".join(tick.notes) or "Nothing is due."
-    return dg.SensorResult(run_requests=requests, cursor=json.dumps(cursor), skip_reason=None if requests else said)
+    return dg.SensorResult(
+        run_requests=requests, cursor=json.dumps(cursor), skip_reason=None if requests else said
+    )
 
 
-def _requests(table: type[Table], wanted: Mapping[Cell, Attempt], order: Sequence[str]) -> Iterator[dg.RunRequest]:
-    """One request per rectangle. The key names cells and attempts: a tick that is evaluated again asks for nothing twice."""
+def _requests(
+    table: type[Table], wanted: Mapping[Cell, Attempt], order: Sequence[str]
+) -> Iterator[dg.RunRequest]:
+    """One request per rectangle. The key names cells and attempts: a tick that is evaluated again asks for
+    nothing twice.
+    """
     for tags, covered in range_tags(wanted, order):
-        marks = hashlib.sha256("".join(f"{cell} {wanted[cell].mark}\n" for cell in covered).encode()).hexdigest()[:16]
-        yield dg.RunRequest(run_key=f"{table.name} {marks}", asset_selection=[asset_key(table)], asset_check_keys=[], tags=tags)
+        marks = hashlib.sha256(
+            "".join(f"{cell} {wanted[cell].mark}\n" for cell in covered).encode()
+        ).hexdigest()[:16]
+        yield dg.RunRequest(
+            run_key=f"{table.name} {marks}",
+            asset_selection=[asset_key(table)],
+            asset_check_keys=[],
+            tags=tags,
+        )
 
 
 def _listing(lake: LakeServices, how: Refresh, context: dg.SensorEvaluationContext) -> dg.SensorResult:
     memory, now, universe = read_cursor(context.cursor), lake.clock(), _universe(context.instance)
     attempts, known = Attempts.from_json(memory.get("attempts", {})), known_markets(lake)
-    unknown = {market.key: "unknown" for market in universe if market not in known and market.exchange in lake.exchanges}
+    unknown = {
+        market.key: "unknown"
+        for market in universe
+        if market not in known and market.exchange in lake.exchanges
+    }
     attempts.forget(lambda key: key not in unknown)
     wanted = {key: attempt.mark for key, attempt in attempts.sift(unknown, now).items()}
     joining: list[str] = []
@@ -139,20 +201,44 @@ def _listing(lake: LakeServices, how: Refresh, context: dg.SensorEvaluationConte
         before, listed = memory.get("listed", {}), _listed(lake, context.log.warning)
         memory |= {"looked_at": now.isoformat(), "listed": before | listed}
         wanted["daily"] = now.isoformat()
-        fresh = sorted(key for name, keys in listed.items() if name in before for key in set(keys) - set(before[name]))
-        joining = sorted({key for keys in listed.values() for key in keys if any(fnmatchcase(key, glob) for glob in how.add_markets)} - {market.key for market in universe})
+        fresh = sorted(
+            key for name, keys in listed.items() if name in before for key in set(keys) - set(before[name])
+        )
+        joining = sorted(
+            {
+                key
+                for keys in listed.values()
+                for key in keys
+                if any(fnmatchcase(key, glob) for glob in how.add_markets)
+            }
+            - {market.key for market in universe}
+        )
         if fresh:
-            context.log.info(f"{len(fresh)} markets are newly listed: {', '.join(fresh[:_SHOWN])}. `lakehouse markets add` takes them in.")
+            context.log.info(
+                f"{len(fresh)} markets are newly listed: {', '.join(fresh[:_SHOWN])}. `lakehouse markets "
+                "add` takes them in."
+            )
     cursor = json.dumps(memory | {"attempts": attempts.to_json()})
     if not wanted or not (universe or joining):
-        return dg.SensorResult(skip_reason="Nothing is due." if universe else "There is no market yet.", cursor=cursor if universe else context.cursor)
+        return dg.SensorResult(
+            skip_reason="Nothing is due." if universe else "There is no market yet.",
+            cursor=cursor if universe else context.cursor,
+        )
     mark = hashlib.sha256(str(sorted(wanted.items())).encode()).hexdigest()[:16]
-    request = dg.RunRequest(run_key=f"{MarketTable.name} {mark}", asset_selection=[asset_key(MarketTable)], asset_check_keys=[])
-    return dg.SensorResult(run_requests=[request], dynamic_partitions_requests=[MARKETS.build_add_request(joining)] if joining else [], cursor=cursor)
+    request = dg.RunRequest(
+        run_key=f"{MarketTable.name} {mark}", asset_selection=[asset_key(MarketTable)], asset_check_keys=[]
+    )
+    return dg.SensorResult(
+        run_requests=[request],
+        dynamic_partitions_requests=[MARKETS.build_add_request(joining)] if joining else [],
+        cursor=cursor,
+    )
 
 
 def _listed(lake: LakeServices, warn: Callable[[str], object]) -> dict[str, list[str]]:
-    """The keys of all markets that exchanges list now, by exchange and market type; without those whose API does not answer. What could be no market is warned of."""
+    """The keys of all markets that exchanges list now, by exchange and market type; without those whose API
+    does not answer. What could be no market is warned of.
+    """
     found = {}
     for exchange in lake.exchanges.values():
         for market_type in MARKET_TYPES if exchange.has_rest else ():
@@ -162,11 +248,13 @@ def _listed(lake: LakeServices, warn: Callable[[str], object]) -> dict[str, list
                 continue
             if why := info.skipped.get(""):
                 warn(f"What {exchange.name}-{market_type} lists: {why}. The others are taken as they are.")
-            found[f"{exchange.name}-{market_type}"] = sorted(Market(exchange.name, market_type, symbol).key for symbol in info.symbols)
+            found[f"{exchange.name}-{market_type}"] = sorted(
+                Market(exchange.name, market_type, symbol).key for symbol in info.symbols
+            )
     return found
 
 
-# --- what is under way ------------------------------------------------------------------------------------------------------------
+# --- what is under way ----------------------------------------------------------------------------
 
 
 def _universe(instance: dg.DagsterInstance) -> list[Market]:
@@ -174,11 +262,16 @@ def _universe(instance: dg.DagsterInstance) -> list[Market]:
 
 
 def under_way(context: dg.SensorEvaluationContext) -> dict[str, set[Cell]]:
-    """The cells that queued and running runs, and backfills that have not started all of theirs, are going to write."""
+    """The cells that queued and running runs, and backfills that have not started all of theirs, are going to
+    write.
+    """
     instance, found = context.instance, dict[str, set[Cell]]()
     order = instance.get_dynamic_partitions(str(MARKETS.name))
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
-        first, last = run.tags.get(ASSET_PARTITION_RANGE_START_TAG), run.tags.get(ASSET_PARTITION_RANGE_END_TAG)
+        first, last = (
+            run.tags.get(ASSET_PARTITION_RANGE_START_TAG),
+            run.tags.get(ASSET_PARTITION_RANGE_END_TAG),
+        )
         if (key := run.tags.get(PARTITION_NAME_TAG)) and not first:
             first = last = key
         if first and last:
@@ -187,8 +280,16 @@ def under_way(context: dg.SensorEvaluationContext) -> dict[str, set[Cell]]:
     for backfill in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
         if backfill.is_asset_backfill:
             data = backfill.get_asset_backfill_data(context.repository_def.asset_graph)
-            for part in (data.target_subset - (data.materialized_subset | data.failed_and_downstream_subset)).iterate_asset_partitions():
-                _note(found, [part.asset_key], cells_between(part.partition_key, part.partition_key, order) if part.partition_key else [])
+            for part in (
+                data.target_subset - (data.materialized_subset | data.failed_and_downstream_subset)
+            ).iterate_asset_partitions():
+                _note(
+                    found,
+                    [part.asset_key],
+                    cells_between(part.partition_key, part.partition_key, order)
+                    if part.partition_key
+                    else [],
+                )
     return found
 
 

@@ -20,9 +20,16 @@ def silver_asset(dataset: Dataset, lake: LakeServices) -> dg.AssetsDefinition:
     ins = {argument: dg.AssetIn(asset_key(name)) for argument, name in names.items()}
 
     @dg.asset(**asset_arguments(dataset.silver, lake), ins=ins)
-    def silver(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices], **bronze: StoredCells):  # type: ignore[no-untyped-def]
+    def silver(  # type: ignore[no-untyped-def]
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices], **bronze: StoredCells
+    ):
         cells, malformed = cells_of(context)
-        return cells_output(silver_cells(lake, dataset, cells, {names[argument]: stored for argument, stored in bronze.items()}), malformed)
+        return cells_output(
+            silver_cells(
+                lake, dataset, cells, {names[argument]: stored for argument, stored in bronze.items()}
+            ),
+            malformed,
+        )
 
     return silver
 
@@ -30,8 +37,13 @@ def silver_asset(dataset: Dataset, lake: LakeServices) -> dg.AssetsDefinition:
 def gap_asset(lake: LakeServices) -> dg.AssetsDefinition:
     """`silver/gap`: collected from footers, so its input is not loaded."""
 
-    @dg.asset(**(asset_arguments(Gap, lake) | {"automation_condition": ON_UPDATE}), deps=[asset_key(name) for name in Gap.inputs])
-    def gap(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]):  # type: ignore[no-untyped-def]
+    @dg.asset(
+        **(asset_arguments(Gap, lake) | {"automation_condition": ON_UPDATE}),
+        deps=[asset_key(name) for name in Gap.inputs],
+    )
+    def gap(  # type: ignore[no-untyped-def]
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]
+    ):
         cells, malformed = cells_of(context)
         return cells_output(gap_cells(lake, cells), malformed)
 
@@ -41,8 +53,13 @@ def gap_asset(lake: LakeServices) -> dg.AssetsDefinition:
 def conflict_asset(lake: LakeServices) -> dg.AssetsDefinition:
     """`silver/conflict`: footers say which cells have disputes, and the bronze of these is read again."""
 
-    @dg.asset(**(asset_arguments(Conflict, lake) | {"automation_condition": ON_UPDATE}), deps=[asset_key(name) for name in Conflict.inputs])
-    def conflict(context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]):  # type: ignore[no-untyped-def]
+    @dg.asset(
+        **(asset_arguments(Conflict, lake) | {"automation_condition": ON_UPDATE}),
+        deps=[asset_key(name) for name in Conflict.inputs],
+    )
+    def conflict(  # type: ignore[no-untyped-def]
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]
+    ):
         cells, malformed = cells_of(context)
         return cells_output(conflict_cells(lake, cells), malformed)
 

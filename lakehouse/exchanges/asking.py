@@ -1,6 +1,8 @@
-"""One bronze cell after another from a REST API: the witness of a month, and the candles that the archive leaves open.
+"""One bronze cell after another from a REST API: the witness of a month, and the candles that the archive
+leaves open.
 
-An API out of reach never fails a cell: it is written with what there is and says that it was not answered, so the next run asks again.
+An API out of reach never fails a cell: it is written with what there is and says that it was not answered, so
+the next run asks again.
 """
 
 import hashlib
@@ -33,24 +35,35 @@ HOUR = Interval.parse("1h")
 _KEY = ("open_time",)
 _AT_ONCE = 4  # requests under way: the wait is the network's, the budget is the client's
 _UNKNOWN_FOR = timedelta(days=1)
-_SILENT_SECONDS = 15.0  # an API that is down or refuses is asked again for other cells: at every one, thousands would wait for it, or hammer at it
+# an API that is down or refuses is asked again for other cells: at every one, thousands would wait for it, or
+# hammer at it
+_SILENT_SECONDS = 15.0
 
 
-# --- what is wanted -----------------------------------------------------------------------------------------------------------
+# --- what is wanted -------------------------------------------------------------------------------
 
 
 def witness_range(cell: Cell, market: MarketFacts | None, now: datetime) -> TimeRange | None:
-    """The whole days of a cell that a witness can be asked about, from the hour in which the market was listed; None while there is none."""
+    """The whole days of a cell that a witness can be asked about, from the hour in which the market was
+    listed; None while there is none.
+    """
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     span = _in_life(cell.window.start, min(cell.window.end, today), market)
     return TimeRange(span.start.replace(minute=0), span.end) if span else None
 
 
-def witness_is_due(cell: Cell, record: CellRecord | None, market: MarketFacts | None, now: datetime, revised_at: datetime | None, finer: Sequence[Asked] = ()) -> bool:
+def witness_is_due(
+    cell: Cell,
+    record: CellRecord | None,
+    market: MarketFacts | None,
+    now: datetime,
+    revised_at: datetime | None,
+    finer: Sequence[Asked] = (),
+) -> bool:
     """Whether the witness of a cell has to be asked for.
 
-    It has if it covers less than it could, was out of reach, is older than a revision of finer candles, or contradicts
-    finer candles that are about to be asked for again: either of the two may have been wrong.
+    It has if it covers less than it could, was out of reach, is older than a revision of finer candles, or
+    contradicts finer candles that are about to be asked for again: either of the two may have been wrong.
 
     Args:
         cell: The cell.
@@ -72,7 +85,9 @@ def witness_is_due(cell: Cell, record: CellRecord | None, market: MarketFacts | 
 
 
 def _final(asked: Sequence[Asked], market: MarketFacts | None, now: datetime) -> list[Asked]:
-    """Askings that need no other. That a market which has not ended is unknown, or a question refused, does not last: it is asked again the day after."""
+    """Askings that need no other. That a market which has not ended is unknown, or a question refused, does
+    not last: it is asked again the day after.
+    """
     ended = market is not None and market.delisted is not None
     lasting = ("rows", "empty", "short", "unreachable", *(["unknown"] if ended else []))
     return [asking for asking in asked if asking.outcome in lasting or now - asking.at < _UNKNOWN_FOR]
@@ -93,12 +108,20 @@ class Question:
     after: bool = False
 
 
-def api_questions(cell: Cell, archive: CellRecord | None, stored: CellRecord | None, market: MarketFacts | None, now: datetime) -> list[Question]:
-    """What an API has still to be asked for: days the archive leaves in doubt, and the whole hours behind its last day.
+def api_questions(
+    cell: Cell,
+    archive: CellRecord | None,
+    stored: CellRecord | None,
+    market: MarketFacts | None,
+    now: datetime,
+) -> list[Question]:
+    """What an API has still to be asked for: days the archive leaves in doubt, and the whole hours behind its
+    last day.
 
-    A range that goes on where an answer ends begins with the last candle that is known, so the two become one: a halt
-    across the seam is proven without further requests, and candles that an API was late with are not passed over.
-    The candle after a range is asked for where it may be there; a month that ended without trade is asked about again until it is, or trade has plainly ended.
+    A range that goes on where an answer ends begins with the last candle that is known, so the two become
+    one: a halt across the seam is proven without further requests, and candles that an API was late with are
+    not passed over. The candle after a range is asked for where it may be there; a month that ended without
+    trade is asked about again until it is, or trade has plainly ended.
 
     Args:
         cell: The cell.
@@ -115,15 +138,30 @@ def api_questions(cell: Cell, archive: CellRecord | None, stored: CellRecord | N
     asked = _final(stored.facts.asked, market, now) if stored else []
     ends = {asking.end for asking in asked if asking.is_of_candles}
 
-    last = max((record.last_time for record in (archive, stored) if record and record.last_time), default=None)
+    last = max(
+        (record.last_time for record in (archive, stored) if record and record.last_time), default=None
+    )
 
     def question(span: TimeRange) -> Question:
         goes_on, before = span.start in ends, span.start - MINUTE.delta
-        return Question(TimeRange(max(cell.window.start, min(before, last or before)), span.end) if goes_on else span, not goes_on, span.end < hour)
+        return Question(
+            TimeRange(max(cell.window.start, min(before, last or before)), span.end) if goes_on else span,
+            not goes_on,
+            span.end < hour,
+        )
 
     questions = [question(span) for span in to_ask(wanted, asked, now)]
-    silent = [asking for asking in asked if asking.end == cell.window.end and asking.is_of_candles and asking.after is None]
-    if not questions and silent and (last is None or last < cell.window.end - MINUTE.delta) and not (market and market.delisted):
+    silent = [
+        asking
+        for asking in asked
+        if asking.end == cell.window.end and asking.is_of_candles and asking.after is None
+    ]
+    if (
+        not questions
+        and silent
+        and (last is None or last < cell.window.end - MINUTE.delta)
+        and not (market and market.delisted)
+    ):
         at = max(asking.at for asking in silent)
         if at < min(hour, cell.window.end + LISTING_BREAK):
             questions.append(Question(TimeRange(cell.window.end - MINUTE.delta, cell.window.end), after=True))
@@ -137,7 +175,7 @@ def _in_life(start: datetime, end: datetime, market: MarketFacts | None) -> Time
     return TimeRange(start, end) if start < end else None
 
 
-# --- asking -------------------------------------------------------------------------------------------------------------------
+# --- asking ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +189,8 @@ class Answers:
         failed: What was not answered, and candles of an answer that could not be used.
         problems: Why not.
         revised_at: Of a witness: when finer candles were last revised before it was asked.
-        contradicted: Of finer candles: which ranges contradict the witness, given the cell as it is with these answers.
+        contradicted: Of finer candles: which ranges contradict the witness, given the cell as it is with
+            these answers.
         inputs: Versions of the cells that this is judged by.
     """
 
@@ -176,7 +215,14 @@ class Answers:
             history = append_news(history, rows, _KEY, TimeRange(asked.start, asked.end))
         earlier = stored.record.facts if stored else CellFacts()
         is_fine = self.interval == MINUTE
-        revised = [at for at in (earlier.revised_at, revised_at(history, _KEY) if is_fine else self.revised_at if self.told else None) if at]
+        revised = [
+            at
+            for at in (
+                earlier.revised_at,
+                revised_at(history, _KEY) if is_fine else self.revised_at if self.told else None,
+            )
+            if at
+        ]
         fresh = [*(asked for _, asked in self.told), *self.failed]
         facts = CellFacts(
             asked=with_answers(earlier.asked, fresh),
@@ -186,10 +232,18 @@ class Answers:
             answered_at=() if is_fine else (*earlier.answered_at, *(asked.at for _, asked in self.told)),
         )
         result = CellResult(history, self.inputs, facts)
-        return replace(result, facts=replace(facts, asked=left_open(facts.asked, self.contradicted(result), fresh)))
+        return replace(
+            result, facts=replace(facts, asked=left_open(facts.asked, self.contradicted(result), fresh))
+        )
 
 
-def ask(table: type[ApiTable], exchange: Exchange, wanted: Mapping[Cell, list[Question]], interval: Interval, clock: Callable[[], datetime]) -> Iterator[tuple[Cell, Answers]]:
+def ask(
+    table: type[ApiTable],
+    exchange: Exchange,
+    wanted: Mapping[Cell, list[Question]],
+    interval: Interval,
+    clock: Callable[[], datetime],
+) -> Iterator[tuple[Cell, Answers]]:
     """What an API answers about cells, in the order of the cells; a few cells are asked for ahead.
 
     Args:
@@ -219,7 +273,15 @@ _Silent = dict[str, tuple[float, RestUnreachableError]]
 """APIs that do not answer, with when to ask again and why not before."""
 
 
-def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: list[Question], interval: Interval, clock: Callable[[], datetime], silent: _Silent) -> Answers:
+def _ask_cell(
+    table: type[ApiTable],
+    exchange: Exchange,
+    cell: Cell,
+    questions: list[Question],
+    interval: Interval,
+    clock: Callable[[], datetime],
+    silent: _Silent,
+) -> Answers:
     told: list[tuple[pl.DataFrame, Asked]] = []
     failed: list[Asked] = []
     problems: list[Problem] = []
@@ -231,13 +293,35 @@ def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: 
             if why and time.monotonic() < again_at:
                 raise why
             answer = client.candles(cell.own_market, interval, span, question.before, question.after)
-            told += [(_with_lineage(table, answer.rows, part, client.api.url), part) for part in _usable(answer, interval)]
+            told += [
+                (_with_lineage(table, answer.rows, part, client.api.url), part)
+                for part in _usable(answer, interval)
+            ]
             if answer.unusable:
-                failed += [Asked(start, min(start + interval.delta, answer.asked.end), answer.asked.at, "short") for start in answer.unusable]
-                problems.append(Problem(str(span), "unusable", f"{count_of(len(answer.unusable), 'row')} could not be read, the first of {answer.unusable[0]:%Y-%m-%d %H:%M}"))
+                failed += [
+                    Asked(start, min(start + interval.delta, answer.asked.end), answer.asked.at, "short")
+                    for start in answer.unusable
+                ]
+                problems.append(
+                    Problem(
+                        str(span),
+                        "unusable",
+                        f"{count_of(len(answer.unusable), 'row')} could not be read, the first of "
+                        f"{answer.unusable[0]:%Y-%m-%d %H:%M}",
+                    )
+                )
             if answer.duplicate_count:
-                problems.append(Problem(str(span), "duplicates", f"{answer.duplicate_count} rows repeat another row exactly", "one of each was kept"))
-        except UnknownSymbolError:  # delisted and forgotten: the archive is all there is, which is no fault of anybody's
+                problems.append(
+                    Problem(
+                        str(span),
+                        "duplicates",
+                        f"{answer.duplicate_count} rows repeat another row exactly",
+                        "one of each was kept",
+                    )
+                )
+        except (
+            UnknownSymbolError
+        ):  # delisted and forgotten: the archive is all there is, which is no fault of anybody's
             told.append((table.empty(), Asked(span.start, span.end, clock(), "unknown")))
         except RestQuestionError as error:  # says nothing of other questions
             failed.append(Asked(span.start, span.end, clock(), "refused"))
@@ -245,7 +329,8 @@ def _ask_cell(table: type[ApiTable], exchange: Exchange, cell: Cell, questions: 
         except RestUnreachableError as error:
             if error is not why and not client.is_up:
                 silent[client.api.url] = time.monotonic() + _SILENT_SECONDS, error
-            # An API that is up and answers something else is not out of reach: the question rests like one that was answered in part.
+            # An API that is up and answers something else is not out of reach: the question rests like one
+            # that was answered in part.
             failed.append(Asked(span.start, span.end, clock(), "short" if client.is_up else "unreachable"))
             problems.append(Problem(str(span), "unreachable", str(error)))
     return Answers(table, interval, told, failed, problems)
@@ -258,12 +343,17 @@ def _usable(answer: RestAnswer, interval: Interval) -> Iterator[Asked]:
     parts = without([told.span], unusable) if told.start < told.end else []
     for part in parts:
         has_rows = answer.rows["open_time"].is_between(part.start, part.end, closed="left").any()
-        before, after = told.before if part.start == told.start else None, told.after if part.end == told.end else None
+        before, after = (
+            told.before if part.start == told.start else None,
+            told.after if part.end == told.end else None,
+        )
         yield Asked(part.start, part.end, told.at, "rows" if has_rows else "empty", before, after)
 
 
 def _with_lineage(table: type[ApiTable], answered: pl.DataFrame, part: Asked, url: str) -> pl.DataFrame:
-    """The rows of a part of an answer. Each part has a hash of its own: a history takes rows of one hash and instant for one reading, and keeps the last."""
+    """The rows of a part of an answer. Each part has a hash of its own: a history takes rows of one hash and
+    instant for one reading, and keeps the last.
+    """
     rows = answered.filter(pl.col("open_time").is_between(part.start, part.end, closed="left"))
     return rows.with_columns(
         source=pl.lit("api"),

@@ -1,4 +1,6 @@
-"""Binance: archive keys, CSV dialects, exchangeInfo and REST. The only module that knows `um`, `cm` and `kline`."""
+"""Binance: archive keys, CSV dialects, exchangeInfo and REST. The only module that knows `um`, `cm` and
+`kline`.
+"""
 
 import contextlib
 import math
@@ -13,7 +15,14 @@ import polars.selectors as cs
 from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo
 from lakehouse.exchanges.paging import PageRules
 from lakehouse.exchanges.rest_api import Refusal, RestApi, RestCall
-from lakehouse.model.errors import ArchiveFileError, CsvEmptyError, CsvEncodingError, CsvHeaderError, CsvParseError, CsvTooLongError
+from lakehouse.model.errors import (
+    ArchiveFileError,
+    CsvEmptyError,
+    CsvEncodingError,
+    CsvHeaderError,
+    CsvParseError,
+    CsvTooLongError,
+)
 from lakehouse.model.foreign_json import read_json
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType, symbol_fault
@@ -22,13 +31,18 @@ from lakehouse.model.text import plain
 from lakehouse.model.words import count_of
 
 ARCHIVE_URL = "https://s3-ap-northeast-1.amazonaws.com"
-REST_URLS: dict[MarketType, str] = {"spot": "https://api.binance.com", "linear": "https://fapi.binance.com", "inverse": "https://dapi.binance.com"}
+REST_URLS: dict[MarketType, str] = {
+    "spot": "https://api.binance.com",
+    "linear": "https://fapi.binance.com",
+    "inverse": "https://dapi.binance.com",
+}
 
 _FOLDERS: dict[MarketType, str] = {"spot": "spot", "linear": "futures/um", "inverse": "futures/cm"}
 _REST_PATHS: dict[MarketType, str] = {"spot": "/api/v3", "linear": "/fapi/v1", "inverse": "/dapi/v1"}
 _CCXT_URLS: dict[MarketType, str] = {"spot": "public", "linear": "fapiPublic", "inverse": "dapiPublic"}
 _FUTURES_SIZES = ((99, 1), (499, 2), (1000, 5), (1500, 10))
-# The inverse API documents that it answers with the newest rows of a range, and that a start alone stands for the 200 days from it.
+# The inverse API documents that it answers with the newest rows of a range, and that a start alone stands for
+# the 200 days from it.
 _PAGE_RULES: dict[MarketType, PageRules] = {
     "spot": PageRules(((1000, 2),)),
     "linear": PageRules(_FUTURES_SIZES),
@@ -38,7 +52,9 @@ _BUDGETS: dict[MarketType, int] = {"spot": 6000, "linear": 2400, "inverse": 2400
 """Weight per minute by the documentation."""
 _THROTTLED, _BUSY = (-1003,), (-1001, -1006, -1007, -1008, -1016)
 _UNKNOWN = (-1121, -1122)
-"""Invalid symbol, and invalid symbol status: a contract that was settled, which exchangeInfo may still name."""
+"""Invalid symbol, and invalid symbol status: a contract that was settled, which exchangeInfo may still
+name.
+"""
 _REFUSALS: dict[int, Refusal] = {
     **dict.fromkeys(_THROTTLED, "throttled"),
     **dict.fromkeys(_BUSY, "busy"),
@@ -52,16 +68,40 @@ _FIRST_CONTRACT = datetime(2019, 9, 1, tzinfo=UTC)  # Binance had no futures bef
 _LAST_DELIVERY = datetime(2200, 1, 1, tzinfo=UTC)  # perpetuals are delivered in 2100
 _NUMBER, _WHOLE = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?", re.ASCII), re.compile(r"\d{1,18}", re.ASCII)
 
-KLINE_COLUMNS = ("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "ignore")
-_KLINE_TYPES = {name: pl.Int64 if name in ("open_time", "close_time", "count") else pl.Float64 for name in KLINE_COLUMNS}
+KLINE_COLUMNS = (
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "close_time",
+    "quote_volume",
+    "count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+    "ignore",
+)
+_KLINE_TYPES = {
+    name: pl.Int64 if name in ("open_time", "close_time", "count") else pl.Float64 for name in KLINE_COLUMNS
+}
 _KLINE_NAMES: dict[str, str] = {"count": "trade_count"}
 _LATEST = 10**17  # microseconds; far more is nanoseconds, or no time at all
-_LARGEST = 1e24  # what any column of a month sums to is far less; more is no number, or more than exact sums hold
+# what any column of a month sums to is far less; more is no number, or more than exact sums hold
+_LARGEST = 1e24
 MOST_LINES = 200_000
-"""Lines of a kline file: a month of minutes has 44,640, each perhaps twice. As rows they are larger than as text, so more are not even parsed."""
+"""Lines of a kline file: a month of minutes has 44,640, each perhaps twice. As rows they are larger than as
+text, so more are not even parsed.
+"""
 _BLANK_LINES = re.compile(rb"(?m)^[ \t\r]*(?:\n|\Z)")
-# What the derivative margined in the base currency publishes under the same header (see `data_formats`: contracts, then base volume).
-_INVERSE_NAMES = {"volume": "contracts", "quote_volume": "volume", "taker_buy_volume": "taker_buy_contracts", "taker_buy_quote_volume": "taker_buy_volume"}
+# What the derivative margined in the base currency publishes under the same header (see `data_formats`:
+# contracts, then base volume).
+_INVERSE_NAMES = {
+    "volume": "contracts",
+    "quote_volume": "volume",
+    "taker_buy_volume": "taker_buy_contracts",
+    "taker_buy_quote_volume": "taker_buy_volume",
+}
 
 
 class Binance(Exchange):
@@ -78,7 +118,9 @@ class Binance(Exchange):
 
     def archive_key(self, table: str, market: Market, period: str) -> str:
         frequency = "monthly" if len(period) == 7 else "daily"
-        return f"{self.archive_prefix(table, market, frequency)}{market.symbol}-{_TYPES[table][1]}-{period}.zip"
+        return (
+            f"{self.archive_prefix(table, market, frequency)}{market.symbol}-{_TYPES[table][1]}-{period}.zip"
+        )
 
     def archive_period(self, key: str) -> str | None:
         found = _PERIOD.fullmatch(key)
@@ -96,21 +138,28 @@ class Binance(Exchange):
     def infer_info(self, market: Market) -> MarketInfo:
         """What the documented shape of a symbol states, and nothing that is merely likely.
 
-        The symbols of inverse markets are `<base>USD_<suffix>`, and their contracts 100 USD for BTC and 10 for all others. Where base and quote part in any
-        other symbol nobody can tell (BTCUSDP is BTC in USDP), so both stay unknown. A contract with a date in its symbol is delivered on that day.
+        The symbols of inverse markets are `<base>USD_<suffix>`, and their contracts 100 USD for BTC and 10
+        for all others. Where base and quote part in any other symbol nobody can tell (BTCUSDP is BTC in
+        USDP), so both stay unknown. A contract with a date in its symbol is delivered on that day.
         """
         ends = _delivered(market.symbol) if market.market_type != "spot" else None
         found = _INVERSE.fullmatch(market.symbol) if market.market_type == "inverse" else None
         if found is None:
             return MarketInfo(None, None, None, None, ends)
-        return MarketInfo(found["base"], "USD", found["base"], 100.0 if found["base"] == "BTC" else 10.0, ends)
+        return MarketInfo(
+            found["base"], "USD", found["base"], 100.0 if found["base"] == "BTC" else 10.0, ends
+        )
 
     def ask_info(self, market_type: MarketType) -> ExchangeInfo:
-        from lakehouse.exchanges.bounded import rest_bounds, session  # a fifth of a second that reading files never needs
+        # a fifth of a second that reading files never needs
+        from lakehouse.exchanges.bounded import rest_bounds, session
 
         url = f"{self._rest_base(market_type)}/exchangeInfo"
         with session(rest_bounds) as asking:
-            answer = asking.get(url, timeout=(5, 30), params={"showPermissionSets": "false"} if market_type == "spot" else {})  # its errors are OSErrors
+            # its errors are OSErrors
+            answer = asking.get(
+                url, timeout=(5, 30), params={"showPermissionSets": "false"} if market_type == "spot" else {}
+            )
         answer.raise_for_status()
         try:
             return read_exchange_info(market_type, read_json(answer.content, half_characters=True)["symbols"])
@@ -153,16 +202,22 @@ class BinanceRest(RestApi):
     def read_budget(self, answer: Any) -> int | None:
         limits = answer.get("rateLimits") if isinstance(answer, dict) else None
         for limit in limits if isinstance(limits, list) else ():
-            if isinstance(limit, dict) and [str(limit.get(name)) for name in ("rateLimitType", "interval", "intervalNum")] == ["REQUEST_WEIGHT", "MINUTE", "1"]:
+            if isinstance(limit, dict) and [
+                str(limit.get(name)) for name in ("rateLimitType", "interval", "intervalNum")
+            ] == ["REQUEST_WEIGHT", "MINUTE", "1"]:
                 most = limit.get("limit", "")  # ccxt makes numbers text
                 return int(most) if _is_whole(most) and int(most) > 0 else None
         return None
 
-    def candles_call(self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
+    def candles_call(
+        self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int
+    ) -> RestCall:
         bounds = {"startTime": _milliseconds(start)} if start else {}
         if end:
             bounds["endTime"] = _milliseconds(end) - 1  # inclusive
-        return self._call("klines", self.rules.weight(limit), symbol=symbol, interval=interval.name, limit=limit, **bounds)
+        return self._call(
+            "klines", self.rules.weight(limit), symbol=symbol, interval=interval.name, limit=limit, **bounds
+        )
 
     def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
         if not isinstance(answer, list):
@@ -171,7 +226,11 @@ class BinanceRest(RestApi):
             return _EMPTY
         url = f"{self.url}/klines?symbol={market.symbol}"
         lines = _lines(answer)
-        if lines.count(",") == (len(KLINE_COLUMNS) - 1) * len(answer) and lines.count("\n") == len(answer) - 1:  # else values shift
+        # else values shift
+        if (
+            lines.count(",") == (len(KLINE_COLUMNS) - 1) * len(answer)
+            and lines.count("\n") == len(answer) - 1
+        ):
             with contextlib.suppress(ArchiveFileError):
                 rows = parse_klines(url, lines.encode(), self.market_type)
                 if rows.select(pl.all_horizontal(cs.float().is_finite().all())).item():
@@ -199,7 +258,8 @@ def _usable_rows(url: str, answer: list[Any], market_type: MarketType) -> pl.Dat
     """Candles of an answer in which some row cannot be used: of these the time alone.
 
     Raises:
-        ArchiveFileError, ValueError: Not one row has the fields of a candle, or the time of one cannot be read.
+        ArchiveFileError, ValueError: Not one row has the fields of a candle, or the time of one cannot be
+            read.
     """
     if not any(isinstance(row, list) and len(row) == len(KLINE_COLUMNS) for row in answer):
         raise ValueError(f"no rows of {len(KLINE_COLUMNS)} values but {answer[0]!r:.100}")
@@ -208,18 +268,27 @@ def _usable_rows(url: str, answer: list[Any], market_type: MarketType) -> pl.Dat
     good = [[*row[:-1], 0] for row in answer if _is_usable(row)]  # the last column may hold anything
     rows = parse_klines(url, _lines(good).encode(), market_type) if good else _EMPTY
     times = pl.Series("open_time", [int(row[0]) for row in answer if not _is_usable(row)], pl.Int64)
-    return pl.concat([rows, _instant(times, False).to_frame()], how="diagonal").sort("open_time", maintain_order=True)
+    return pl.concat([rows, _instant(times, False).to_frame()], how="diagonal").sort(
+        "open_time", maintain_order=True
+    )
 
 
 def _is_usable(row: list[Any]) -> bool:
     """Whether every value of a candle is a finite number, and those that count are whole."""
     if len(row) != len(KLINE_COLUMNS):
         return False
-    return all(_is_whole(value) if _KLINE_TYPES[name] == pl.Int64 else _is_number(value) for name, value in zip(KLINE_COLUMNS[:-1], row, strict=False))
+    return all(
+        _is_whole(value) if _KLINE_TYPES[name] == pl.Int64 else _is_number(value)
+        for name, value in zip(KLINE_COLUMNS[:-1], row, strict=False)
+    )
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float, str) and _NUMBER.fullmatch(str(value)) is not None and math.isfinite(float(str(value)))
+    return (
+        type(value) in (int, float, str)
+        and _NUMBER.fullmatch(str(value)) is not None
+        and math.isfinite(float(str(value)))
+    )
 
 
 def _is_whole(value: Any) -> bool:
@@ -253,16 +322,23 @@ def read_exchange_info(market_type: MarketType, entries: Any) -> ExchangeInfo:
         else:
             said.setdefault(symbol, []).append(info)
     agreed = {symbol: infos[0] for symbol, infos in said.items() if all(info == infos[0] for info in infos)}
-    skipped |= {symbol: f"{len(infos)} entries that contradict each other" for symbol, infos in said.items() if symbol not in agreed}
+    skipped |= {
+        symbol: f"{len(infos)} entries that contradict each other"
+        for symbol, infos in said.items()
+        if symbol not in agreed
+    }
     if nameless:
-        skipped[""] = f"{count_of(len(nameless), 'other')} of it can be no market, the first because {nameless[0]}"
+        skipped[""] = (
+            f"{count_of(len(nameless), 'other')} of it can be no market, the first because {nameless[0]}"
+        )
     return ExchangeInfo(agreed, skipped)
 
 
 def _info(market_type: MarketType, entry: Mapping[str, Any]) -> MarketInfo:
     """One entry of an exchangeInfo.
 
-    No status names an instant: BREAK, CLOSE, SETTLING, DELIVERING and PENDING_TRADING alike say no more than that the market does not trade now.
+    No status names an instant: BREAK, CLOSE, SETTLING, DELIVERING and PENDING_TRADING alike say no more than
+    that the market does not trade now.
 
     Raises:
         ValueError: A fact is absent, or not what it should be.
@@ -273,10 +349,20 @@ def _info(market_type: MarketType, entry: Mapping[str, Any]) -> MarketInfo:
             raise ValueError(f"{name} is {value!a}, expected text")
         return value
 
-    trades = text("contractStatus" if market_type == "inverse" and "contractStatus" in entry else "status") == "TRADING"
+    trades = (
+        text("contractStatus" if market_type == "inverse" and "contractStatus" in entry else "status")
+        == "TRADING"
+    )
     if market_type == "spot":
         return MarketInfo(text("baseAsset"), text("quoteAsset"), None, None, None, trades)
-    return MarketInfo(text("baseAsset"), text("quoteAsset"), text("marginAsset"), _contract_size(market_type, entry), _delivery_date(entry), trades)
+    return MarketInfo(
+        text("baseAsset"),
+        text("quoteAsset"),
+        text("marginAsset"),
+        _contract_size(market_type, entry),
+        _delivery_date(entry),
+        trades,
+    )
 
 
 def _contract_size(market_type: MarketType, entry: Mapping[str, Any]) -> float | None:
@@ -294,11 +380,15 @@ def _delivery_date(entry: Mapping[str, Any]) -> datetime:
             ends = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=value)
             if _FIRST_CONTRACT <= ends < _LAST_DELIVERY:
                 return ends
-    raise ValueError(f"deliveryDate is {value!r}, expected milliseconds of a day from {_FIRST_CONTRACT:%Y-%m-%d} on")
+    raise ValueError(
+        f"deliveryDate is {value!r}, expected milliseconds of a day from {_FIRST_CONTRACT:%Y-%m-%d} on"
+    )
 
 
 def _delivered(symbol: str) -> datetime | None:
-    """When a contract is delivered by its own symbol, such as BTCUSD_200925: at 08:00 UTC; None if that names no day."""
+    """When a contract is delivered by its own symbol, such as BTCUSD_200925: at 08:00 UTC; None if that names
+    no day.
+    """
     if found := _DELIVERY.fullmatch(symbol):
         with contextlib.suppress(ValueError):
             ends = datetime.strptime(f"20{found[1]}08+0000", "%Y%m%d%H%z").astimezone(UTC)
@@ -312,11 +402,13 @@ def parse_klines(key: str, csv: bytes, market_type: MarketType) -> pl.DataFrame:
     Args:
         key: The file's key, for messages.
         csv: The file.
-        market_type: Decides what the columns mean: for inverse markets the sixth is contracts and the eighth base volume.
+        market_type: Decides what the columns mean: for inverse markets the sixth is contracts and the eighth
+            base volume.
 
     Returns:
-        The value columns of `bronze/candle_archive`, in file order; blank lines are no rows, and a header alone makes no row. `close_time` is the last
-        microsecond the candle covers: a file in milliseconds says `…999`, which stands for `…999999`.
+        The value columns of `bronze/candle_archive`, in file order; blank lines are no rows, and a header
+        alone makes no row. `close_time` is the last microsecond the candle covers: a file in milliseconds
+        says `…999`, which stands for `…999999`.
 
     Raises:
         ArchiveFileError: The content cannot be trusted; the class says why.
@@ -334,12 +426,24 @@ def parse_klines(key: str, csv: bytes, market_type: MarketType) -> pl.DataFrame:
         return _EMPTY
     are_times, *sums = raw.select(_ARE_TIMES, pl.col(pl.Float64).sum()).row(0)
     if not are_times:
-        raise CsvParseError(key, f"{_first_odd(raw, ~_IS_TIME)}, neither seconds, milliseconds nor microseconds since 1970")
-    if not all(abs(total) < _LARGEST for total in sums):  # neither is NaN less than anything; to look at every value takes four times as long
-        raise CsvParseError(key, f"{_first_odd(raw, ~(pl.col(pl.Float64).abs() < _LARGEST / raw.height))}, which no market has")
+        raise CsvParseError(
+            key, f"{_first_odd(raw, ~_IS_TIME)}, neither seconds, milliseconds nor microseconds since 1970"
+        )
+    # neither is NaN less than anything; to look at every value takes four times as long
+    if not all(abs(total) < _LARGEST for total in sums):
+        raise CsvParseError(
+            key,
+            f"{_first_odd(raw, ~(pl.col(pl.Float64).abs() < _LARGEST / raw.height))}, which no market has",
+        )
     names = _KLINE_NAMES | (_INVERSE_NAMES if market_type == "inverse" else {})
-    frame = raw.drop("ignore").rename(names).with_columns(_instant(raw["open_time"], False), _instant(raw["close_time"], True))
-    return frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in _VALUES if name not in frame.columns).select(_VALUES)
+    frame = (
+        raw.drop("ignore")
+        .rename(names)
+        .with_columns(_instant(raw["open_time"], False), _instant(raw["close_time"], True))
+    )
+    return frame.with_columns(
+        pl.lit(None, pl.Float64).alias(name) for name in _VALUES if name not in frame.columns
+    ).select(_VALUES)
 
 
 _IS_TIME = pl.col("open_time", "close_time").is_between(0, _LATEST)
@@ -347,9 +451,18 @@ _ARE_TIMES = pl.all_horizontal(_IS_TIME).all().alias("are_times")
 
 
 def _read_klines(key: str, csv: bytes, has_header: bool) -> pl.DataFrame:
-    """The twelve values of every line. A blank line reads as one without values, or as no line at all: where there is one, all is read again without."""
+    """The twelve values of every line. A blank line reads as one without values, or as no line at all: where
+    there is one, all is read again without.
+    """
     try:
-        raw = pl.read_csv(csv, has_header=False, skip_rows=int(has_header), schema=_KLINE_TYPES, quote_char=None, n_rows=MOST_LINES + 1)
+        raw = pl.read_csv(
+            csv,
+            has_header=False,
+            skip_rows=int(has_header),
+            schema=_KLINE_TYPES,
+            quote_char=None,
+            n_rows=MOST_LINES + 1,
+        )
     except pl.exceptions.NoDataError:
         return pl.DataFrame(schema=_KLINE_TYPES)
     except pl.exceptions.PolarsError as error:
@@ -357,7 +470,8 @@ def _read_klines(key: str, csv: bytes, has_header: bool) -> pl.DataFrame:
     else:
         if raw.height > MOST_LINES:
             raise CsvTooLongError(key, MOST_LINES)
-        if not any(raw[name].null_count() for name in KLINE_COLUMNS):  # the last one too: a line cut within its eleventh value has none
+        # the last one too: a line cut within its eleventh value has none
+        if not any(raw[name].null_count() for name in KLINE_COLUMNS):
             return raw
         why = _first_odd(raw, pl.all().is_null())
     solid = _without_blank_lines(key, csv)
@@ -382,7 +496,11 @@ def _first_odd(raw: pl.DataFrame, is_odd: pl.Expr) -> str:
 
 def _encoding(key: str, csv: bytes) -> CsvEncodingError | None:
     """Why a file does not parse, if it is no ASCII text."""
-    return None if csv.isascii() else CsvEncodingError(key, next(offset for offset, byte in enumerate(csv) if byte > 127))
+    return (
+        None
+        if csv.isascii()
+        else CsvEncodingError(key, next(offset for offset, byte in enumerate(csv) if byte > 127))
+    )
 
 
 _VALUES = (
@@ -401,7 +519,12 @@ _VALUES = (
     "taker_buy_contracts",
 )
 
-_EMPTY = pl.DataFrame(schema={name: UTC_TIME if name.endswith("_time") else pl.Int64 if name == "trade_count" else pl.Float64 for name in _VALUES})
+_EMPTY = pl.DataFrame(
+    schema={
+        name: UTC_TIME if name.endswith("_time") else pl.Int64 if name == "trade_count" else pl.Float64
+        for name in _VALUES
+    }
+)
 
 
 def _instant(column: pl.Series, is_end: bool) -> pl.Series:

@@ -1,7 +1,9 @@
-"""HTTP with an end to it: an answer has so many bytes, takes so long, comes at least so fast, and from the host that was asked.
+"""HTTP with an end to it: an answer has so many bytes, takes so long, comes at least so fast, and from the
+host that was asked.
 
-Whoever answers may be a mirror, a login page or somebody in between. Every answer that Python reads, of listings and of REST APIs, passes through a session
-made here; archive files do not (obstore and s5cmd fetch them), and are held against their listed sizes in `archive`.
+Whoever answers may be a mirror, a login page or somebody in between. Every answer that Python reads, of
+listings and of REST APIs, passes through a session made here; archive files do not (obstore and s5cmd fetch
+them), and are held against their listed sizes in `archive`.
 """
 
 import io
@@ -21,7 +23,9 @@ from requests.adapters import HTTPAdapter
 from lakehouse.model.text import plain
 
 LEAST_RATE = 1024
-"""Bytes per second, once an answer has begun and `_GRACE_SECONDS` have passed: the slowest line that anybody works on is faster."""
+"""Bytes per second, once an answer has begun and `_GRACE_SECONDS` have passed: the slowest line that anybody
+works on is faster.
+"""
 _GRACE_SECONDS = 10.0
 _HEADERS = 1 << 16  # bytes that may come around a body: headers, the sizes of chunks
 _REDIRECTS = 3
@@ -39,7 +43,8 @@ class Bounds:
     Attributes:
         most: Bytes of its body, on the way and decoded.
         seconds: From the request to its last byte.
-        values: Commas and opening brackets of its JSON, which bound what it is in memory; None where it is none.
+        values: Commas and opening brackets of its JSON, which bound what it is in memory; None where it is
+            none.
     """
 
     most: int
@@ -48,18 +53,22 @@ class Bounds:
 
 
 _REST = Bounds(4 << 20, values=100_000)  # 1,500 candles are 18,000 values in 300 KB
-_REST_INFO = Bounds(24 << 20, values=1_000_000)  # a few thousand markets of some 100 values each, in up to 16 MB
+# a few thousand markets of some 100 values each, in up to 16 MB
+_REST_INFO = Bounds(24 << 20, values=1_000_000)
 
 
 def rest_bounds(url: str) -> Bounds:
-    """The bounds of a REST answer: of the description of all markets, or of anything else, which is far smaller."""
+    """The bounds of a REST answer: of the description of all markets, or of anything else, which is far
+    smaller.
+    """
     return _REST_INFO if urlsplit(url).path.lower().endswith("/exchangeinfo") else _REST
 
 
 def session(bounds_of: Callable[[str], Bounds], connections: int = 16) -> requests.Session:
     """A session whose answers are held to bounds.
 
-    What goes beyond them is a `requests.ConnectionError` with a `BoundError` at its root. No redirect is followed to another host or port, nor from https to http.
+    What goes beyond them is a `requests.ConnectionError` with a `BoundError` at its root. No redirect is
+    followed to another host or port, nor from https to http.
 
     Args:
         bounds_of: The bounds of the answer to a URL.
@@ -84,8 +93,13 @@ def beyond_bounds(error: BaseException | None) -> bool:
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         target = super().get_redirect_target(resp)
-        if target is not None and _origin(urljoin(resp.url, target)) not in (_origin(resp.url), _secured(resp.url)):
-            raise _refused(BoundError(f"it sends on to {plain(target)}, which is another host than was asked"))
+        if target is not None and _origin(urljoin(resp.url, target)) not in (
+            _origin(resp.url),
+            _secured(resp.url),
+        ):
+            raise _refused(
+                BoundError(f"it sends on to {plain(target)}, which is another host than was asked")
+            )
         return target
 
 
@@ -160,7 +174,8 @@ class _PacedSocket:
         return io.BufferedReader(_PacedReader(self._sock, self._pace), _CHUNK)
 
 
-_under_way = threading.local()  # the pace of the answer that this thread waits for: what reads it is made deep inside urllib3
+# the pace of the answer that this thread waits for: what reads it is made deep inside urllib3
+_under_way = threading.local()
 
 
 class _PacedResponse(HTTPResponse):
@@ -202,17 +217,24 @@ class _Adapter(HTTPAdapter):
             manager.pool_classes_by_scheme = _POOLS
         return manager
 
-    def send(self, request: requests.PreparedRequest, stream: bool = False, *args: Any, **kwargs: Any) -> requests.Response:
+    def send(
+        self, request: requests.PreparedRequest, stream: bool = False, *args: Any, **kwargs: Any
+    ) -> requests.Response:
         bounds = self._bounds_of(request.url or "")
         request.headers["Accept-Encoding"] = "gzip, deflate"
         _under_way.pace = _Pace(bounds)
         response = None
         try:
             response = super().send(request, True, *args, **kwargs)
-            body = b"".join(_at_most(iter(lambda: response.raw.read(_CHUNK, decode_content=False), b""), bounds.most))
+            body = b"".join(
+                _at_most(iter(lambda: response.raw.read(_CHUNK, decode_content=False), b""), bounds.most)
+            )
             response._content = _decoded(body, response.headers.get("Content-Encoding", ""), bounds.most)
             response._content_consumed = True  # type: ignore[attr-defined]
-            if bounds.values is not None and sum(response._content.count(mark) for mark in (b",", b"[", b"{")) > bounds.values:
+            if (
+                bounds.values is not None
+                and sum(response._content.count(mark) for mark in (b",", b"[", b"{")) > bounds.values
+            ):
                 raise BoundError(f"it has more than {bounds.values:,} values")
         except (OSError, urllib3.exceptions.HTTPError) as error:
             if response is not None:
@@ -249,7 +271,9 @@ def _decoded(body: bytes, encoding: str, most: int) -> bytes:
     if name in ("gzip", "x-gzip"):
         window = 16 + zlib.MAX_WBITS
     elif name == "deflate":
-        window = zlib.MAX_WBITS if body[0] & 15 == 8 and int.from_bytes(body[:2]) % 31 == 0 else -zlib.MAX_WBITS
+        window = (
+            zlib.MAX_WBITS if body[0] & 15 == 8 and int.from_bytes(body[:2]) % 31 == 0 else -zlib.MAX_WBITS
+        )
     else:
         raise BoundError(f"it is encoded as {plain(encoding, 40)}, which was not asked for")
     found: list[bytes] = []

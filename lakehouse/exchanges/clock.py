@@ -1,4 +1,6 @@
-"""The time at an exchange, for a lake whose exchange does not live in this machine's time: a simulated one."""
+"""The time at an exchange, for a lake whose exchange does not live in this machine's time: a simulated
+one.
+"""
 
 import threading
 import time

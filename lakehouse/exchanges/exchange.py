@@ -47,7 +47,8 @@ class ExchangeInfo:
 
     Attributes:
         markets: What it says, by symbol.
-        skipped: Why an entry could not be read, by symbol; under the empty text, of those whose symbol is none.
+        skipped: Why an entry could not be read, by symbol; under the empty text, of those whose symbol is
+            none.
     """
 
     markets: Mapping[str, MarketInfo]
@@ -94,7 +95,8 @@ class Exchange(ABC):
         self._lock = threading.Lock()
 
     def rest(self, market_type: MarketType) -> "RestClient":
-        """The client of a market type's REST API: one per API, shared by all threads, so that they share its budget and its bans too.
+        """The client of a market type's REST API: one per API, shared by all threads, so that they share its
+        budget and its bans too.
 
         Raises:
             RestUnreachableError: As `rest_api`.
@@ -106,7 +108,9 @@ class Exchange(ABC):
             return self._clients.setdefault(api.url, RestClient(api))
 
     def told_time(self) -> datetime | None:
-        """The exchange's time, as far as it has told: reckoned from what its REST APIs last said, or that of its newest file, if later. Asks nothing."""
+        """The exchange's time, as far as it has told: reckoned from what its REST APIs last said, or that of
+        its newest file, if later. Asks nothing.
+        """
         with self._lock:
             told = [self._newest_file, *(client.reckoned for client in self._clients.values())]
         return max((at for at in told if at), default=None)
@@ -118,7 +122,9 @@ class Exchange(ABC):
 
     @abstractmethod
     def archive_prefix(self, table: str, market: Market, frequency: str) -> str:
-        """Key prefix of a market's files for a bronze table; `frequency` is `monthly` or `daily`. Ends with `/`."""
+        """Key prefix of a market's files for a bronze table; `frequency` is `monthly` or `daily`. Ends with
+        `/`.
+        """
 
     @abstractmethod
     def archive_key(self, table: str, market: Market, period: str) -> str:
@@ -142,11 +148,15 @@ class Exchange(ABC):
         Raises:
             RestUnreachableError: The exchange has none, or none that is known here.
         """
-        raise RestUnreachableError(f"{self.name} ({market_type})", "none is known to lakehouse", "The archive is the only source.")
+        raise RestUnreachableError(
+            f"{self.name} ({market_type})", "none is known to lakehouse", "The archive is the only source."
+        )
 
     @abstractmethod
     def infer_info(self, market: Market) -> MarketInfo:
-        """What a market's symbol states by the exchange's own rules; what it does not state is None, never guessed."""
+        """What a market's symbol states by the exchange's own rules; what it does not state is None, never
+        guessed.
+        """
 
     @abstractmethod
     def ask_info(self, market_type: MarketType) -> ExchangeInfo:

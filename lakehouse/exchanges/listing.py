@@ -31,7 +31,8 @@ class MarketListing:
         checksums: CHECKSUM files by period.
         listed_at: When the archive was asked.
         grace: How late a file may be before its absence means something.
-        foreign: Other keys that were met in the folders of this market, CHECKSUMs left out, each with the month it is told with; they are never read.
+        foreign: Other keys that were met in the folders of this market, CHECKSUMs left out, each with the
+            month it is told with; they are never read.
     """
 
     market: Market
@@ -42,7 +43,9 @@ class MarketListing:
     foreign: Mapping[str, str] = field(default_factory=dict)
 
     def state(self, period: str) -> str:
-        """What stands for the version of a file: etag and size of the zip, etag of its CHECKSUM; `none` where it is not listed."""
+        """What stands for the version of a file: etag and size of the zip, etag of its CHECKSUM; `none` where
+        it is not listed.
+        """
         file, checksum = self.files.get(period), self.checksums.get(period)
         return version_state(file.etag, file.size, checksum.etag if checksum else None) if file else NONE
 
@@ -59,7 +62,8 @@ class MarketListing:
         return [key for key, month in self.foreign.items() if month == cell.date[:7]]
 
     def asked_until(self, cell: Cell) -> datetime:
-        """Until when the archive has answered for a cell: the end of its newest file, or a grace period before the listing, whichever is later.
+        """Until when the archive has answered for a cell: the end of its newest file, or a grace period
+        before the listing, whichever is later.
 
         Counted in whole days, so that asking again within a day changes nothing.
         """
@@ -71,7 +75,8 @@ class MarketListing:
         return max([settled, *(period_range(period).end for period in self.files)])
 
     def is_due(self, cell: Cell, record: CellRecord | None) -> bool:
-        """Whether a bronze cell has to be read again: never stored, made from other files than are listed now, or asked about less of its window.
+        """Whether a bronze cell has to be read again: never stored, made from other files than are listed
+        now, or asked about less of its window.
 
         Args:
             cell: The cell.
@@ -80,17 +85,24 @@ class MarketListing:
         asked_until = self.asked_until(cell)
         if record is None:
             return asked_until > cell.window.start  # before that there is nobody to ask
-        changed = any(self.state(period) != state for period, state in record.inputs.items() if "/" not in period)  # beside files stand other tables' versions
+        # beside files stand other tables' versions
+        changed = any(
+            self.state(period) != state for period, state in record.inputs.items() if "/" not in period
+        )
         added = any(period not in record.inputs for period in self.primary(cell))
         return changed or added or (record.facts.asked_until or cell.window.start) < asked_until
 
 
 def version_state(etag: str, size: int, checksum: str | None) -> str:
-    """What stands for a version of a file: its ETag and size, and the ETag of its CHECKSUM, None where there is none."""
+    """What stands for a version of a file: its ETag and size, and the ETag of its CHECKSUM, None where there
+    is none.
+    """
     return f"{etag}:{size}:{checksum if checksum is not None else NONE}"
 
 
-def list_market(client: ArchiveClient, exchange: Exchange, table: str, market: Market, span: TimeRange, at: datetime) -> MarketListing:
+def list_market(
+    client: ArchiveClient, exchange: Exchange, table: str, market: Market, span: TimeRange, at: datetime
+) -> MarketListing:
     """Ask the archive which files of a market touch a range of time.
 
     Raises:
@@ -111,7 +123,8 @@ def list_market(client: ArchiveClient, exchange: Exchange, table: str, market: M
 class ListedFiles:
     """Parts what is listed in the folders of a market: its files, their CHECKSUMs, and foreign keys.
 
-    A key counts only if it is exactly the one that this market, table and period have. Whatever else lies there may be another market's.
+    A key counts only if it is exactly the one that this market, table and period have. Whatever else lies
+    there may be another market's.
 
     Args:
         exchange: The exchange.
@@ -130,7 +143,11 @@ class ListedFiles:
         """The period of a file or CHECKSUM of the market; None for a foreign key."""
         key = listed.key.removesuffix(_CHECKSUM)
         period = self._exchange.archive_period(key)
-        if period is None or _real_range(period) is None or key != self._exchange.archive_key(self._table, self._market, period):
+        if (
+            period is None
+            or _real_range(period) is None
+            or key != self._exchange.archive_key(self._table, self._market, period)
+        ):
             return None
         return period
 
@@ -138,7 +155,9 @@ class ListedFiles:
         """Keep a listed object under what `period_of` said of it."""
         if own is not None:
             (self.checksums if listed.key.endswith(_CHECKSUM) else self.files)[own] = listed
-        elif not any(self._prefix(frequency).startswith(listed.key) for frequency in ("monthly", "daily")):  # such an object marks the folder
+        elif not any(
+            self._prefix(frequency).startswith(listed.key) for frequency in ("monthly", "daily")
+        ):  # such an object marks the folder
             key = listed.key.removesuffix(_CHECKSUM)
             named = (self._exchange.archive_period(key) or "")[:7]
             self.foreign[key] = named if named and _real_range(named) else self._month
@@ -164,14 +183,20 @@ class LandedFiles:
     unsound: Mapping[str, str]
 
 
-def landed_files(landing: Landing, exchange: Exchange, table: str, market: Market, periods: Collection[str] | None = None) -> LandedFiles:
+def landed_files(
+    landing: Landing, exchange: Exchange, table: str, market: Market, periods: Collection[str] | None = None
+) -> LandedFiles:
     """Read the receipts of a market's files, or of some periods alone."""
     receipts: dict[str, list[Receipt]] = {}
     unsound: dict[str, str] = {}
     for frequency in ("monthly", "daily"):
         for key, paths in landing.receipts(exchange.archive_prefix(table, market, frequency)).items():
             period = exchange.archive_period(key)
-            if period is None or (periods is not None and period not in periods) or key != exchange.archive_key(table, market, period):
+            if (
+                period is None
+                or (periods is not None and period not in periods)
+                or key != exchange.archive_key(table, market, period)
+            ):
                 continue
             if found := [receipt for receipt in landing.history(paths) if _STATE.fullmatch(receipt.state)]:
                 receipts[period] = found
@@ -180,8 +205,15 @@ def landed_files(landing: Landing, exchange: Exchange, table: str, market: Marke
     return LandedFiles(receipts, unsound)
 
 
-def listing_from_landing(exchange: Exchange, table: str, market: Market, landed: Mapping[str, Sequence[Receipt]], listed_at: datetime) -> MarketListing:
-    """What the archive had of a market, as far as landing knows: each file in its newest version, with the state it was listed with.
+def listing_from_landing(
+    exchange: Exchange,
+    table: str,
+    market: Market,
+    landed: Mapping[str, Sequence[Receipt]],
+    listed_at: datetime,
+) -> MarketListing:
+    """What the archive had of a market, as far as landing knows: each file in its newest version, with the
+    state it was listed with.
 
     Args:
         exchange: The exchange.
@@ -198,19 +230,28 @@ def listing_from_landing(exchange: Exchange, table: str, market: Market, landed:
 
 
 def _as_listed(receipt: Receipt) -> list[Listed]:
-    """A file and its CHECKSUM as the listing described them when they were fetched; the inverse of `MarketListing.state`."""
+    """A file and its CHECKSUM as the listing described them when they were fetched; the inverse of
+    `MarketListing.state`.
+    """
     etag, size, beside = receipt.state.rsplit(":", 2)
     files = [Listed(receipt.key, etag, int(size), receipt.last_modified)]
     if beside != NONE:
-        files.append(Listed(f"{receipt.key}{_CHECKSUM}", beside, len(receipt.published_checksum), receipt.last_modified))
+        files.append(
+            Listed(
+                f"{receipt.key}{_CHECKSUM}", beside, len(receipt.published_checksum), receipt.last_modified
+            )
+        )
     return files
 
 
 @lru_cache(maxsize=8192)
 def _real_range(period: str) -> TimeRange | None:
-    """The range of a period; None for one that the calendar does not have, such as the 30th of February or month 13."""
+    """The range of a period; None for one that the calendar does not have, such as the 30th of February or
+    month 13.
+    """
     try:
         window = period_range(period)
-        return window if window.end < LAST else None  # the end of the calendar is where no file can be followed by another
+        # the end of the calendar is where no file can be followed by another
+        return window if window.end < LAST else None
     except (TimeFormatError, OverflowError):
         return None

@@ -1,7 +1,9 @@
-"""A range of candles as REST pages: which requests to make, whatever lies between the candles. Pure but for the function that asks.
+"""A range of candles as REST pages: which requests to make, whatever lies between the candles. Pure but for
+the function that asks.
 
-Each page covers at most as many slots as it may hold rows, so it does not matter whether an API answers too long a range with its oldest rows or with
-its newest. A page is believed for its own range only: an empty one leads on to the next candle, however far that is.
+Each page covers at most as many slots as it may hold rows, so it does not matter whether an API answers too
+long a range with its oldest rows or with its newest. A page is believed for its own range only: an empty one
+leads on to the next candle, however far that is.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +21,9 @@ _MICRO = timedelta(microseconds=1)
 _A_REQUEST = 3  # what its round trip is worth in weight: the cheapest pages by weight alone are twice as many
 
 AskPage = Callable[[Interval, datetime | None, datetime | None, int], pl.DataFrame]
-"""Asks for candles of an interval that open from a start (inclusive) to an end (exclusive), at most so many: rows with `open_time`, in its order."""
+"""Asks for candles of an interval that open from a start (inclusive) to an end (exclusive), at most so many:
+rows with `open_time`, in its order.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,8 @@ class PageRules:
     Attributes:
         sizes: Most rows of a request, with its weight, one for every step of the price.
         reach: Longest range of a request; None if there is no such limit.
-        finds_next: A request with a start alone is answered with the candles after it, however far off the first is.
+        finds_next: A request with a start alone is answered with the candles after it, however far off the
+            first is.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -37,7 +42,9 @@ class PageRules:
     finds_next: bool = True
 
     def limit(self, slots: int) -> int:
-        """Rows to ask for when so many are still wanted: least cost in all, then smallest page. A month of hours is one request, a month of minutes 45."""
+        """Rows to ask for when so many are still wanted: least cost in all, then smallest page. A month of
+        hours is one request, a month of minutes 45.
+        """
 
         def price(size: tuple[int, int]) -> tuple[int, int]:
             return -(-slots // size[0]) * (size[1] + _A_REQUEST), size[0]
@@ -80,14 +87,22 @@ def pages(ask: AskPage, rules: PageRules, interval: Interval, span: TimeRange) -
 
 
 def first_candle(ask: AskPage, rules: PageRules, interval: Interval, span: TimeRange) -> datetime | None:
-    """When the first candle of a range opens; None if there is none. One request where the API finds it by itself."""
-    page = ask(interval, span.start, None, 1) if rules.finds_next else next(pages(ask, rules, interval, span), None)
+    """When the first candle of a range opens; None if there is none. One request where the API finds it by
+    itself.
+    """
+    page = (
+        ask(interval, span.start, None, 1)
+        if rules.finds_next
+        else next(pages(ask, rules, interval, span), None)
+    )
     opens = _opened(page)[0] if page is not None and page.height else span.end
     return opens if opens < span.end else None
 
 
 def _next_open(ask: AskPage, rules: PageRules, interval: Interval, span: TimeRange) -> datetime:
-    """An instant of a range before which none of its candles opens: that of the first one, or the start of its day; the end if there is none."""
+    """An instant of a range before which none of its candles opens: that of the first one, or the start of
+    its day; the end if there is none.
+    """
     if rules.finds_next:
         return first_candle(ask, rules, interval, span) or span.end
     if interval == _DAY:

@@ -1,4 +1,6 @@
-"""Archive files, verified: fetched once, checked against their CHECKSUM, opened with care, parsed, and kept in landing."""
+"""Archive files, verified: fetched once, checked against their CHECKSUM, opened with care, parsed, and kept
+in landing.
+"""
 
 import contextlib
 import hashlib
@@ -31,7 +33,8 @@ from lakehouse.storage.landing import Landing, Outcome, Receipt
 
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")  # with a member, and without one
 _UNTOLD = "untold"  # in place of an ETag that did not come with an answer: no listed version has it
-_CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S.*)")  # of text that ends in no space: so it takes one pass, whatever the text
+# of text that ends in no space: so it takes one pass, whatever the text
+_CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,14 @@ class ArchiveReader:
         offline: Fetch nothing: a file that landing does not have is a `NotInLandingError`.
     """
 
-    def __init__(self, exchange: Exchange, table: str, landing: Landing, clock: Callable[[], datetime], offline: bool = False) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        table: str,
+        landing: Landing,
+        clock: Callable[[], datetime],
+        offline: bool = False,
+    ) -> None:
         self._exchange = exchange
         self._table = table
         self._landing = landing
@@ -79,9 +89,13 @@ class ArchiveReader:
         self._stack.close()
 
     def receipt(self, listing: MarketListing, period: str) -> Receipt | None:
-        """The receipt that stands for a file: of the version that is listed now, or of what was answered in its place in this run; None if there is none."""
+        """The receipt that stands for a file: of the version that is listed now, or of what was answered in
+        its place in this run; None if there is none.
+        """
         key = listing.files[period].key
-        if key not in self._standing and (found := self._landing.find(self._paths(key), listing.state(period))):
+        if key not in self._standing and (
+            found := self._landing.find(self._paths(key), listing.state(period))
+        ):
             self._standing[key] = found
         return self._standing.get(key)
 
@@ -104,8 +118,11 @@ class ArchiveReader:
         why = f"listed is version {listed}, what is served is no newer than {served}: a cache in between may hold it for a while, the next build asks again"
         return [Problem(listing.files[period].key, "stale", why, day=day)]
 
-    def versions(self, listing: MarketListing, period: str, before: Receipt | None) -> Iterator[tuple[Receipt, ArchiveRows | None]]:
-        """The usable versions of a file that landing was given, oldest first, listed now or not; nothing is fetched.
+    def versions(
+        self, listing: MarketListing, period: str, before: Receipt | None
+    ) -> Iterator[tuple[Receipt, ArchiveRows | None]]:
+        """The usable versions of a file that landing was given, oldest first, listed now or not; nothing is
+        fetched.
 
         Args:
             listing: Of the market.
@@ -113,7 +130,8 @@ class ArchiveReader:
             before: Of the version that ends the search; all if None.
 
         Yields:
-            Each version's receipt and rows; None for the rows of one that landing no longer has, or that cannot be trusted any more.
+            Each version's receipt and rows; None for the rows of one that landing no longer has, or that
+            cannot be trusted any more.
         """
         key = self._exchange.archive_key(self._table, listing.market, period)
         paths = self._paths(key)
@@ -139,7 +157,11 @@ class ArchiveReader:
         """Start to fetch all files that landing does not have, in one batch."""
         keys: list[Listed] = []
         for listing, period in wanted:
-            if self.receipt(listing, period) is None and self._batch_with(listing.files[period].key) is None and _too_large(listing, period) is None:
+            if (
+                self.receipt(listing, period) is None
+                and self._batch_with(listing.files[period].key) is None
+                and _too_large(listing, period) is None
+            ):
                 keys += _listed(listing, period)
         if keys:
             self._fetch(keys)
@@ -147,7 +169,8 @@ class ArchiveReader:
     def read(self, listing: MarketListing, period: str) -> ArchiveRows:
         """The rows of a file, from landing if it is there.
 
-        Where something else is answered than is listed, it is kept as what it is, if it is news; else what was fetched before is read. `state` says which.
+        Where something else is answered than is listed, it is kept as what it is, if it is news; else what
+        was fetched before is read. `state` says which.
 
         Raises:
             FetchError: It could not be fetched, or something else came in its place; nothing is recorded.
@@ -160,12 +183,23 @@ class ArchiveReader:
         if receipt.outcome == "mismatch":
             raise _recorded(receipt)
         body = self._landing.body(receipt)
-        return self._open(listing, period, receipt, body) if body is not None else self._admit(listing, period)
+        return (
+            self._open(listing, period, receipt, body) if body is not None else self._admit(listing, period)
+        )
 
     def _fetch(self, files: list[Listed], by_http: bool = False) -> Batch:
         if self._offline:
             raise NotInLandingError(files[0].key, "landing does not have the bytes that were published")
-        self._batches.append(self._stack.enter_context(Batch(self._client, [file.key for file in files], by_http, {file.key: file.size for file in files})))
+        self._batches.append(
+            self._stack.enter_context(
+                Batch(
+                    self._client,
+                    [file.key for file in files],
+                    by_http,
+                    {file.key: file.size for file in files},
+                )
+            )
+        )
         return self._batches[-1]
 
     def _batch_with(self, key: str) -> Batch | None:
@@ -179,17 +213,30 @@ class ArchiveReader:
         answer = batch.wait(file.key)
         beside = batch.wait(checksum.key) if checksum else Answer(b"", "")
         published, sha256 = beside.body.decode("utf-8", "replace"), hashlib.sha256(answer.body).hexdigest()
-        vouched = answer.etag is None and checksum is not None and _vouches(checksum, beside, file, answer.body, sha256)
+        vouched = (
+            answer.etag is None
+            and checksum is not None
+            and _vouches(checksum, beside, file, answer.body, sha256)
+        )
         if answer.etag is None and not vouched and not _is_listed(file, answer):
-            answer = self._fetch([file], by_http=True).wait(file.key)  # once more, by the way that tells which version it is
+            # once more, by the way that tells which version it is
+            answer = self._fetch([file], by_http=True).wait(file.key)
             sha256 = hashlib.sha256(answer.body).hexdigest()
         is_listed = vouched or _is_listed(file, answer)
-        _require_file(file, answer, is_listed, answer.body.startswith(_ZIP_BEGINS) or published.lower().startswith(sha256), "a zip")
+        _require_file(
+            file,
+            answer,
+            is_listed,
+            answer.body.startswith(_ZIP_BEGINS) or published.lower().startswith(sha256),
+            "a zip",
+        )
         etag = file.etag if is_listed else answer.etag or _UNTOLD
         of_checksum = None
         if checksum:
             is_its = _is_listed(checksum, beside)
-            _require_file(checksum, beside, is_its, _checksum(published) is not None, "a line of digest and name")
+            _require_file(
+                checksum, beside, is_its, _checksum(published) is not None, "a line of digest and name"
+            )
             of_checksum = checksum.etag if is_its else beside.etag or _UNTOLD
         state = version_state(etag, len(answer.body), of_checksum)
         modified = file.last_modified if is_listed else answer.last_modified or file.last_modified
@@ -198,19 +245,34 @@ class ArchiveReader:
             return self._stay(listing, period, held, state)
 
         def receipt(outcome: Outcome, message: str = "") -> Receipt:
-            return Receipt(file.key, self._client.object_url(file.key), state, sha256, published, modified, self._clock(), outcome, message)
+            return Receipt(
+                file.key,
+                self._client.object_url(file.key),
+                state,
+                sha256,
+                published,
+                modified,
+                self._clock(),
+                outcome,
+                message,
+            )
 
         try:
             verify_checksum(file.key, published if checksum else None, sha256)
             rows = self._open(listing, period, receipt("ok"), answer.body)
         except ArchiveFileError as error:
             outcome: Outcome = "mismatch" if error.outcome == "mismatch" else "corrupt"
-            if outcome == "mismatch" and held is not None and held.state != state:  # one of the two is not yet what is listed
+            # one of the two is not yet what is listed
+            if outcome == "mismatch" and held is not None and held.state != state:
                 return self._stay(listing, period, held, state)
             self._standing[file.key] = self._landing.admit(receipt(outcome, str(error)), answer.body)
             raise
         admitted = self._standing[file.key] = self._landing.admit(rows.receipt, answer.body)
-        return ArchiveRows(rows.frame.with_columns(fetched_at=pl.lit(admitted.fetched_at).cast(UTC_TIME)), rows.duplicate_count, admitted)
+        return ArchiveRows(
+            rows.frame.with_columns(fetched_at=pl.lit(admitted.fetched_at).cast(UTC_TIME)),
+            rows.duplicate_count,
+            admitted,
+        )
 
     def _held(self, key: str) -> Receipt | None:
         """The newest receipt of a key, if its file can be used."""
@@ -255,8 +317,14 @@ def _listed(listing: MarketListing, period: str) -> list[Listed]:
 
 def _too_large(listing: MarketListing, period: str) -> tuple[str, int, int] | None:
     """Name, size and bound of what is not even asked for, by the size it is listed with."""
-    found = [(listed, MOST_CHECKSUM if listed is listing.checksums.get(period) else MOST_ZIPPED) for listed in _listed(listing, period)]
-    return next(((listed.key.rsplit("/", 1)[-1], listed.size, most) for listed, most in found if listed.size > most), None)
+    found = [
+        (listed, MOST_CHECKSUM if listed is listing.checksums.get(period) else MOST_ZIPPED)
+        for listed in _listed(listing, period)
+    ]
+    return next(
+        ((listed.key.rsplit("/", 1)[-1], listed.size, most) for listed, most in found if listed.size > most),
+        None,
+    )
 
 
 def _checksum(text: str) -> tuple[str, str] | None:
@@ -266,12 +334,19 @@ def _checksum(text: str) -> tuple[str, str] | None:
 
 
 def _is_listed(listed: Listed, answer: Answer) -> bool:
-    """Whether an answer is of the listed version: by its ETag, or by its MD5, which is the ETag of what was uploaded in one part and not encrypted."""
-    return answer.etag == listed.etag or hashlib.md5(answer.body, usedforsecurity=False).hexdigest() == listed.etag
+    """Whether an answer is of the listed version: by its ETag, or by its MD5, which is the ETag of what was
+    uploaded in one part and not encrypted.
+    """
+    return (
+        answer.etag == listed.etag
+        or hashlib.md5(answer.body, usedforsecurity=False).hexdigest() == listed.etag
+    )
 
 
 def _vouches(checksum: Listed, beside: Answer, file: Listed, body: bytes, sha256: str) -> bool:
-    """Whether a CHECKSUM proves that bytes are those of the listed zip: it is the listed one itself, no older than the zip, and names their hash."""
+    """Whether a CHECKSUM proves that bytes are those of the listed zip: it is the listed one itself, no older
+    than the zip, and names their hash.
+    """
     found = _checksum(beside.body.decode("utf-8", "replace"))
     names = found is not None and found[0] == sha256 and len(body) == file.size
     return names and beside.etag == checksum.etag and checksum.last_modified >= file.last_modified
@@ -280,14 +355,19 @@ def _vouches(checksum: Listed, beside: Answer, file: Listed, body: bytes, sha256
 def _require_file(listed: Listed, answer: Answer, is_listed: bool, is_like_it: bool, kind: str) -> None:
     """Refuse bytes that can be no version of a file.
 
-    Those of another version have an ETag of their own and are of the kind. Without one they must have the listed size too. Bytes of the listed version that
-    are not of the kind are refused unless their MD5 proves them.
+    Those of another version have an ETag of their own and are of the kind. Without one they must have the
+    listed size too. Bytes of the listed version that are not of the kind are refused unless their MD5 proves
+    them.
 
     Raises:
         NotTheFileError: As said.
     """
     has_size = len(answer.body) == listed.size
-    is_proven = hashlib.md5(answer.body, usedforsecurity=False).hexdigest() == listed.etag if not is_like_it else False
+    is_proven = (
+        hashlib.md5(answer.body, usedforsecurity=False).hexdigest() == listed.etag
+        if not is_like_it
+        else False
+    )
     if not (has_size or (answer.etag and not is_listed)) or not (is_like_it or is_proven):
         raise NotTheFileError(listed.key, f"{kind} of {listed.size:,} bytes", answer.body)
 
@@ -337,5 +417,7 @@ def check_period(key: str, period: str, frame: pl.DataFrame) -> None:
     window = period_range(period)
     first, last = frame["open_time"].min(), frame["open_time"].max()
     if first < window.start or last >= window.end:  # type: ignore[operator]
-        outside = frame.filter(~pl.col("open_time").is_between(window.start, window.end, closed="left"))["open_time"]
+        outside = frame.filter(~pl.col("open_time").is_between(window.start, window.end, closed="left"))[
+            "open_time"
+        ]
         raise RowsOutsidePeriodError(key, period, outside.len(), str(outside[0]))

@@ -1,7 +1,9 @@
-"""Candles by REST: requests through ccxt's implicit methods, within the exchange's budget, by the exchange's clock.
+"""Candles by REST: requests through ccxt's implicit methods, within the exchange's budget, by the exchange's
+clock.
 
-ccxt carries the addresses and the HTTP session; what it digests is left alone (see the ADR): candles come back as the exchange wrote them, and its
-status codes and headers decide what happens next. Nothing here reads the machine's wall clock: a candle is finished when the server says so.
+ccxt carries the addresses and the HTTP session; what it digests is left alone (see the ADR): candles come
+back as the exchange wrote them, and its status codes and headers decide what happens next. Nothing here reads
+the machine's wall clock: a candle is finished when the server says so.
 """
 
 import contextlib
@@ -18,7 +20,15 @@ import polars as pl
 
 from lakehouse.exchanges.paging import first_candle, floor_to, pages
 from lakehouse.exchanges.rest_api import RestApi, RestCall
-from lakehouse.model.errors import ArchiveFileError, ForeignJsonError, RestBannedError, RestQuestionError, RestRefusedError, RestUnreachableError, UnknownSymbolError
+from lakehouse.model.errors import (
+    ArchiveFileError,
+    ForeignJsonError,
+    RestBannedError,
+    RestQuestionError,
+    RestRefusedError,
+    RestUnreachableError,
+    UnknownSymbolError,
+)
 from lakehouse.model.foreign_json import read_json
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market
@@ -36,10 +46,13 @@ _MARGIN = 0.5  # seconds into the next minute before it is used
 _LONGEST_WAIT = 300.0  # seconds; who is told to wait longer is told so at once
 _LONGEST_BAN = 3 * 86_400.0  # seconds: the longest that is documented
 _BACK_OFF = {429: 60.0, 418: 120.0}  # seconds, where no Retry-After says it
-_NO_TIME = datetime(2100, 1, 1, tzinfo=UTC)  # no server's clock is there; this machine's cannot judge it, for it may be as wrong
+# no server's clock is there; this machine's cannot judge it, for it may be as wrong
+_NO_TIME = datetime(2100, 1, 1, tzinfo=UTC)
 _FAR_AHEAD = timedelta(days=366)  # of the server's time, where no candle opens
 _SAID = 200  # characters of what came instead of an answer
-_PAGE_SAID = 4_000  # of a web page, its tags included: to search all of a large one for pairs of tags takes the square of its length
+# of a web page, its tags included: to search all of a large one for pairs of tags takes the square of its
+# length
+_PAGE_SAID = 4_000
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +66,8 @@ class RestAnswer:
     Attributes:
         rows: Finished candles: the value columns of `bronze/candle_archive`.
         asked: The range that these rows are all of, but for the unusable ones.
-        unusable: When the candles of that range open that the API has, and of which it gave no values that can be used: none, no finite numbers, or two for one candle.
+        unusable: When the candles of that range open that the API has, and of which it gave no values that
+            can be used: none, no finite numbers, or two for one candle.
         duplicate_count: Rows left out because they repeat another exactly.
     """
 
@@ -107,7 +121,12 @@ class RestClient:
         monotonic: A clock that never jumps, in seconds.
     """
 
-    def __init__(self, api: RestApi, sleep: Callable[[float], None] = time.sleep, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        api: RestApi,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.api = api
         self._sleep = sleep
         self._monotonic = monotonic
@@ -115,7 +134,8 @@ class RestClient:
         self._asking = threading.Lock()  # one thread asks for clock and budget while the others wait
         self._lock = threading.Lock()  # all below
         self._stats = RestStats()
-        self._clock: tuple[datetime, float] | None = None  # server's time, and the monotonic clock's when it arrived
+        # server's time, and the monotonic clock's when it arrived
+        self._clock: tuple[datetime, float] | None = None
         self._budget: int | None = None
         self._minute: int | None = None  # the server's minute that `_used` is of
         self._used = 0
@@ -127,7 +147,9 @@ class RestClient:
 
     @contextlib.contextmanager
     def sparing(self, share: float) -> Iterator[None]:
-        """Use no more than a share of each minute's budget for a while, what other programs use included: for what can wait for the next minute."""
+        """Use no more than a share of each minute's budget for a while, what other programs use included: for
+        what can wait for the next minute.
+        """
         before, self._share = self._share, share
         try:
             yield
@@ -136,7 +158,9 @@ class RestClient:
 
     @property
     def is_up(self) -> bool:
-        """Whether the last request was answered, be it with an error about what was asked; also false while this address is banned."""
+        """Whether the last request was answered, be it with an error about what was asked; also false while
+        this address is banned.
+        """
         return self._is_up
 
     @property
@@ -169,14 +193,17 @@ class RestClient:
         with self._asking:
             return self._learn_time()
 
-    def candles(self, market: Market, interval: Interval, span: TimeRange, before: bool = False, after: bool = False) -> RestAnswer:
+    def candles(
+        self, market: Market, interval: Interval, span: TimeRange, before: bool = False, after: bool = False
+    ) -> RestAnswer:
         """Every finished candle that opens in a range.
 
         Args:
             market: A market of this API.
             interval: Length of the candles.
             span: The range; its part after the last finished candle is not asked for.
-            before: Also find the candle before the range: together with one after it, it proves that nothing between them is being withheld.
+            before: Also find the candle before the range: together with one after it, it proves that nothing
+                between them is being withheld.
             after: Also find the candle after it.
 
         Raises:
@@ -194,9 +221,18 @@ class RestClient:
             return page  # with these: a page is left behind by what it holds, used or not
 
         end = max(span.start, min(span.end, floor_to(at, interval)))
-        frames = list(pages(ask, self.api.rules, interval, TimeRange(span.start, end))) if span.start < end else []
-        rows, unusable, duplicate_count = _one_per_key(pl.concat(frames) if frames else self.api.read_candles(market, []))
-        finished = pl.max_horizontal(pl.col("open_time") + interval.delta, pl.col("close_time") + timedelta(microseconds=1)) <= at
+        frames = (
+            list(pages(ask, self.api.rules, interval, TimeRange(span.start, end))) if span.start < end else []
+        )
+        rows, unusable, duplicate_count = _one_per_key(
+            pl.concat(frames) if frames else self.api.read_candles(market, [])
+        )
+        finished = (
+            pl.max_horizontal(
+                pl.col("open_time") + interval.delta, pl.col("close_time") + timedelta(microseconds=1)
+            )
+            <= at
+        )
         if (unfinished := rows.filter(~finished)).height:  # one that opens off its slot
             end = min(end, unfinished["open_time"].min().astimezone(UTC))  # type: ignore[union-attr]
             rows = rows.filter(finished, pl.col("open_time") < end)
@@ -204,11 +240,22 @@ class RestClient:
         if before:
             last = ask(interval, None, min(span.start, floor_to(at, interval)), 1)
             last_before = max(_instants(last), default=None)
-        if after and end == span.end < floor_to(at, interval):  # after a range that was cut, no candle is finished
+        # after a range that was cut, no candle is finished
+        if after and end == span.end < floor_to(at, interval):
             first_after = first_candle(ask, self.api.rules, interval, TimeRange(end, floor_to(at, interval)))
-        last_before, first_after = (opens if opens not in useless else None for opens in (last_before, first_after))  # a candle without values proves nothing
+        # a candle without values proves nothing
+        last_before, first_after = (
+            opens if opens not in useless else None for opens in (last_before, first_after)
+        )
         unusable = tuple(opens for opens in unusable if opens < end)
-        return RestAnswer(rows, Asked(span.start, end, at, "rows" if rows.height or unusable else "empty", last_before, first_after), unusable, duplicate_count)
+        return RestAnswer(
+            rows,
+            Asked(
+                span.start, end, at, "rows" if rows.height or unusable else "empty", last_before, first_after
+            ),
+            unusable,
+            duplicate_count,
+        )
 
     def first_open(self, market: Market, interval: Interval, span: TimeRange) -> datetime | None:
         """When the first candle of a range opens; None if there is none.
@@ -217,34 +264,60 @@ class RestClient:
             UnknownSymbolError, RestQuestionError, RestUnreachableError: As `candles`.
         """
         self.now()
-        return first_candle(lambda length, start, end, limit: self._page(market, length, start, end, limit), self.api.rules, interval, span)
+        return first_candle(
+            lambda length, start, end, limit: self._page(market, length, start, end, limit),
+            self.api.rules,
+            interval,
+            span,
+        )
 
-    # --- one request --------------------------------------------------------------------------------------------------------
+    # --- one request ------------------------------------------------------------------------------
 
-    def _page(self, market: Market, interval: Interval, start: datetime | None, end: datetime | None, limit: int) -> pl.DataFrame:
+    def _page(
+        self, market: Market, interval: Interval, start: datetime | None, end: datetime | None, limit: int
+    ) -> pl.DataFrame:
         call = self.api.candles_call(market.symbol, interval, start, end, limit)
         rows = self._read(call, lambda answer: self.api.read_candles(market, answer), market)
         latest = at + _FAR_AHEAD if (at := self.reckoned) else _NO_TIME
         low, high = max(start or self.api.began, self.api.began), min(end or latest, latest)
         astray = rows.filter((pl.col("open_time") < low) | (pl.col("open_time") >= high))
         if astray.height:
-            raise self._unreachable(f"asked for candles from {start} to {end} it answered with one of {astray['open_time'][0]}")
+            raise self._unreachable(
+                f"asked for candles from {start} to {end} it answered with one of {astray['open_time'][0]}"
+            )
         lasts = pl.col("close_time") - pl.col("open_time")
         absurd = (lasts < timedelta(0)) | (lasts > 2 * interval.delta)
-        return rows.with_columns(pl.when(~absurd).then(column) for column in rows.columns if column != "open_time") if rows.select(absurd.any()).item() else rows
+        return (
+            rows.with_columns(
+                pl.when(~absurd).then(column) for column in rows.columns if column != "open_time"
+            )
+            if rows.select(absurd.any()).item()
+            else rows
+        )
 
     def _read(self, call: RestCall, read: Callable[[Any], Read], market: Market | None = None) -> Read:
         """Ask, and read the answer."""
         answer = self._ask(call, market)
         try:
             return read(answer)
-        except (ArchiveFileError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            raise self._unreachable(f"{call.method} was answered with something else ({plain(error)})") from error
+        except (
+            ArchiveFileError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
+            raise self._unreachable(
+                f"{call.method} was answered with something else ({plain(error)})"
+            ) from error
 
     def _ask(self, call: RestCall, market: Market | None) -> Any:
         """The answer to a request, after as many tries as make sense."""
         why = ""
-        tries = _TRIES if self._is_up else 1  # of an API that is down, once is enough to see whether it still is
+        # of an API that is down, once is enough to see whether it still is
+        tries = _TRIES if self._is_up else 1
         for attempt in range(tries):
             minute = self._admit(call.weight)
             reply = None
@@ -262,7 +335,9 @@ class RestClient:
         self._is_up = False
         raise self._unreachable(f"{why} ({tries} tries)" if tries > 1 else why)
 
-    def _judge(self, reply: _Reply, call: RestCall, market: Market | None) -> Literal["answered", "busy", "throttled"]:
+    def _judge(
+        self, reply: _Reply, call: RestCall, market: Market | None
+    ) -> Literal["answered", "busy", "throttled"]:
         """What a reply means for its request; errors that trying again cannot mend are raised."""
         refusal = self.api.refusal(reply.code) if reply.code is not None else None
         if reply.status == 418:
@@ -277,13 +352,24 @@ class RestClient:
             with self._lock:
                 self._resume_at = max(self._resume_at, self._monotonic() + seconds)
             return "throttled"
-        if reply.status is None or reply.status >= 500 or refusal == "busy" or (reply.status == 200 and not reply.is_json):
+        if (
+            reply.status is None
+            or reply.status >= 500
+            or refusal == "busy"
+            or (reply.status == 200 and not reply.is_json)
+        ):
             return "busy"
-        if reply.code is not None and refusal in ("unknown_symbol", "refused"):  # answered: about this question, not about the API
+        # answered: about this question, not about the API
+        if reply.code is not None and refusal in ("unknown_symbol", "refused"):
             self._is_up = True
             if refusal == "unknown_symbol" and market is not None:
                 raise UnknownSymbolError(market.key, self.api.url)
-            raise RestQuestionError(self.api.url, market.key if market else call.method, reply.code, str(reply.value.get("msg", "")))
+            raise RestQuestionError(
+                self.api.url,
+                market.key if market else call.method,
+                reply.code,
+                str(reply.value.get("msg", "")),
+            )
         if reply.status != 200 or refusal is not None:
             raise self._unreachable(_told(reply))
         return "answered"
@@ -314,7 +400,7 @@ class RestClient:
             value, is_json = None, False
         return _Reply(status, headers, value, body.strip(), is_json)
 
-    # --- clock, budget and bans -----------------------------------------------------------------------------------------------
+    # --- clock, budget and bans -------------------------------------------------------------------
 
     def _prepare(self) -> datetime:
         """The server's time; asks for it, and for the budget, where they are not known."""
@@ -332,7 +418,11 @@ class RestClient:
             budget = None
         if budget is None:
             budget = self.api.default_budget
-            _log.warning("The REST API at %s names no weight per minute: the documented %d are kept to.", self.api.url, budget)
+            _log.warning(
+                "The REST API at %s names no weight per minute: the documented %d are kept to.",
+                self.api.url,
+                budget,
+            )
         with self._lock:
             self._budget = budget
 
@@ -390,7 +480,9 @@ class RestClient:
             self._pending -= weight
             if minute == self._minute:  # else a new one has begun, and the next answer tells of it
                 said = headers.get(self.api.weight_header.lower(), "")
-                self._used = max(self._used, int(said)) if re.fullmatch(r"[0-9]{1,9}", said) else self._used + weight
+                self._used = (
+                    max(self._used, int(said)) if re.fullmatch(r"[0-9]{1,9}", said) else self._used + weight
+                )
 
     def _ban(self, seconds: float) -> RestBannedError:
         self._is_up = False
@@ -403,7 +495,11 @@ class RestClient:
         return RestBannedError(self.api.url, datetime.now(UTC) + timedelta(seconds=seconds))
 
     def _unreachable(self, why: str) -> RestUnreachableError:
-        return RestUnreachableError(self.api.url, why, f"Check the network and {self.api.setting}. What is stored stays; run the same again.")
+        return RestUnreachableError(
+            self.api.url,
+            why,
+            f"Check the network and {self.api.setting}. What is stored stays; run the same again.",
+        )
 
 
 _USABLE = pl.col("close_time").is_not_null()
@@ -416,13 +512,20 @@ def _instants(rows: pl.DataFrame) -> list[datetime]:
 
 
 def _one_per_key(rows: pl.DataFrame) -> tuple[pl.DataFrame, tuple[datetime, ...], int]:
-    """Rows in order with one for each candle, when those open that have none, and how many rows repeated another exactly."""
+    """Rows in order with one for each candle, when those open that have none, and how many rows repeated
+    another exactly.
+    """
     ordered = rows if rows["open_time"].is_sorted() else rows.sort("open_time", maintain_order=True)
-    if (is_first := ordered["open_time"].is_first_distinct()).all() and not ordered["close_time"].null_count():
+    if (is_first := ordered["open_time"].is_first_distinct()).all() and not ordered[
+        "close_time"
+    ].null_count():
         return ordered, (), 0
     once = ordered if is_first.all() else ordered.unique(maintain_order=True)
-    usable = once.filter(_USABLE & ~pl.col("open_time").is_duplicated())  # of two values for one candle, neither is believed
-    unusable = once.filter(~pl.col("open_time").is_in(usable["open_time"].implode())).unique("open_time", maintain_order=True)
+    # of two values for one candle, neither is believed
+    usable = once.filter(_USABLE & ~pl.col("open_time").is_duplicated())
+    unusable = once.filter(~pl.col("open_time").is_in(usable["open_time"].implode())).unique(
+        "open_time", maintain_order=True
+    )
     return usable, tuple(_instants(unusable)), ordered.height - once.height
 
 
@@ -432,7 +535,14 @@ def _told(reply: _Reply) -> str:
         return f"no answer, {plain(reply.said, _SAID)}"
     if reply.is_json or not reply.said.startswith("<"):
         return f"HTTP {reply.status}, {plain(reply.said, _SAID)}"
-    words = " ".join(re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", reply.said[:_PAGE_SAID], flags=re.DOTALL | re.IGNORECASE).split())
+    words = " ".join(
+        re.sub(
+            r"<(script|style)\b.*?</\1>|<[^>]*>",
+            " ",
+            reply.said[:_PAGE_SAID],
+            flags=re.DOTALL | re.IGNORECASE,
+        ).split()
+    )
     return f"HTTP {reply.status} with a web page in place of JSON ({plain(words, _SAID)!r}): something between here and the API answers for it"
 
 
@@ -454,14 +564,31 @@ def _connect(api: RestApi) -> Any:
     class Listening(base):  # type: ignore[misc]
         heard: tuple[int, dict[str, str], str] | None = None
 
-        def on_rest_response(self, code: int, reason: str, url: str, method: str, headers: Mapping[str, str], body: str, *sent: Any) -> str:
+        def on_rest_response(
+            self,
+            code: int,
+            reason: str,
+            url: str,
+            method: str,
+            headers: Mapping[str, str],
+            body: str,
+            *sent: Any,
+        ) -> str:
             self.heard = code, {name.lower(): value for name, value in headers.items()}, body
             return str(super().on_rest_response(code, reason, url, method, headers, body, *sent))
 
         def parse_json(self, http_response: str) -> None:
             """Leave the body alone: it is read once, and guarded, by whoever asked."""
 
-    # The budget is kept here, for all threads; proxies are taken from where requests and the archive's clients take them.
-    made = Listening({"enableRateLimit": False, "timeout": _TIMEOUT_MS, "requests_trust_env": True, "urls": {"api": dict(api.ccxt_urls)}})
+    # The budget is kept here, for all threads; proxies are taken from where requests and the archive's
+    # clients take them.
+    made = Listening(
+        {
+            "enableRateLimit": False,
+            "timeout": _TIMEOUT_MS,
+            "requests_trust_env": True,
+            "urls": {"api": dict(api.ccxt_urls)},
+        }
+    )
     made.session = session(rest_bounds, connections=1)
     return made

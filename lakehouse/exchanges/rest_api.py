@@ -13,7 +13,9 @@ from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market
 
 Refusal = Literal["throttled", "busy", "unknown_symbol", "refused", "foreign"]
-"""What an error code means: too much is asked; the API cannot answer now; it does not know the market; it refuses this one question; no code of this API."""
+"""What an error code means: too much is asked; the API cannot answer now; it does not know the market; it
+refuses this one question; no code of this API.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +72,22 @@ class RestApi(ABC):
 
     @abstractmethod
     def read_budget(self, answer: Any) -> int | None:
-        """The weight that may be used per minute, from the answer; None if it names none that can be meant."""
+        """The weight that may be used per minute, from the answer; None if it names none that can be
+        meant.
+        """
 
     @abstractmethod
-    def candles_call(self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
+    def candles_call(
+        self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int
+    ) -> RestCall:
         """Asks for candles that open in `[start, end)`: with an end alone for the newest."""
 
     @abstractmethod
     def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
         """The value columns of `bronze/candle_archive` from the answer, which may hold no row.
 
-        Of a row that cannot be used, such as one with a value that is no finite number, all columns but `open_time` are null.
+        Of a row that cannot be used, such as one with a value that is no finite number, all columns but
+        `open_time` are null.
 
         Raises:
             ArchiveFileError, ValueError: The answer is no list of rows, or not even their times can be read.

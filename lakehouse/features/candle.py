@@ -18,14 +18,17 @@ def candle_table(interval: Interval) -> type[Feature]:
     class CoarseCandle(CandleColumns, Feature):
         __doc__ = f"""{interval} candles, summed from `silver/candle`; buckets start at 00:00 UTC.
 
-        `candle_count` says how many of the {interval.minutes:,} minutes a bucket has, so a short bucket is never silent; a bucket without any has no row.
-        Sums are taken as decimals, so the same candles give the same row in any order. Joins take `knowable_at`.
+        `candle_count` says how many of the {interval.minutes:,} minutes a bucket has, so a short bucket is
+        never silent; a bucket without any has no row. Sums are taken as decimals, so the same candles give
+        the same row in any order. Joins take `knowable_at`.
         """
 
         name = f"gold/candle_{interval}"
         inputs = {"silver/candle": 0}
 
-        candle_count = Column(pl.Int32, f"1m candles in the bucket, {interval.minutes} when complete", "count", above=0)
+        candle_count = Column(
+            pl.Int32, f"1m candles in the bucket, {interval.minutes} when complete", "count", above=0
+        )
         knowable_at = Column(UTC_TIME, "From when on the row could have been known: the candle's end", "UTC")
 
         @classmethod

@@ -1,7 +1,8 @@
 """The one family of errors. Each class takes its culprits as data and writes the message itself.
 
-A message says which file, cell or option is meant, what was expected, what was found, and what to do. Longer than other modules on purpose: read side by
-side, fifty messages stay in one voice, and who adds one sees its nearest kin.
+A message says which file, cell or option is meant, what was expected, what was found, and what to do. Longer
+than other modules on purpose: read side by side, fifty messages stay in one voice, and who adds one sees its
+nearest kin.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,14 +15,15 @@ from lakehouse.model.text import plain, plain_message
 class LakehouseError(Exception):
     """Anything this project refuses, with a message a user can act on, in which no secret stands.
 
-    Whatever a class puts into its message, no control character leaves it; what is foreign and may be long is made `plain` by the class, which knows it.
+    Whatever a class puts into its message, no control character leaves it; what is foreign and may be long is
+    made `plain` by the class, which knows it.
     """
 
     def __init__(self, message: object = "", *rest: object) -> None:
         super().__init__(hide(plain_message(message)), *rest)
 
 
-# --- wrong use ----------------------------------------------------------------------------------------------------------
+# --- wrong use ------------------------------------------------------------------------------------
 
 
 class UsageError(LakehouseError):
@@ -29,11 +31,16 @@ class UsageError(LakehouseError):
 
 
 class MarketKeyError(UsageError):
-    """A market key that is not `exchange-market_type:SYMBOL`, or whose symbol could not be a name; `why` says so."""
+    """A market key that is not `exchange-market_type:SYMBOL`, or whose symbol could not be a name; `why` says
+    so.
+    """
 
     def __init__(self, key: object, market_types: Iterable[str], why: str = "") -> None:
         expected = f"Expected exchange-market_type:SYMBOL with market type one of {', '.join(market_types)}, such as binance-spot:BTCUSDT."
-        super().__init__(f"{ascii(key) if len(ascii(key)) <= 200 else ascii(key)[:200] + '…'} is not a market key{f': {why}' if why else ''}. {expected}")
+        super().__init__(
+            f"{ascii(key) if len(ascii(key)) <= 200 else ascii(key)[:200] + '…'} is not a market "
+            f"key{f': {why}' if why else ''}. {expected}"
+        )
 
 
 class UnknownMarketError(UsageError):
@@ -43,7 +50,11 @@ class UnknownMarketError(UsageError):
         hint = ", ".join(similar)
         super().__init__(
             f"{key} is not listed: nothing is published under {where}. "
-            + (f"Did you mean {hint}?" if hint else "Check the symbol's spelling; symbols are the exchange's own, in upper case.")
+            + (
+                f"Did you mean {hint}?"
+                if hint
+                else "Check the symbol's spelling; symbols are the exchange's own, in upper case."
+            )
         )
 
 
@@ -72,18 +83,24 @@ class UnknownFillError(UsageError):
     """A way to fill absent candles that there is not."""
 
     def __init__(self, how: str, known: Iterable[str]) -> None:
-        super().__init__(f"{how!r} is no way to fill absent candles; known: {', '.join(known)}, or None to leave them out.")
+        super().__init__(
+            f"{how!r} is no way to fill absent candles; known: {', '.join(known)}, or None to leave them out."
+        )
 
 
 def _minute(instant: datetime) -> str:
-    return instant.replace(tzinfo=None).isoformat(" ", "minutes")  # a year of four digits, which `strftime` does not promise
+    # a year of four digits, which `strftime` does not promise
+    return instant.replace(tzinfo=None).isoformat(" ", "minutes")
 
 
 class RangeBackwardsError(UsageError):
     """A range whose end is not after its start."""
 
     def __init__(self, start: datetime, end: datetime) -> None:
-        super().__init__(f"The range from {_minute(start)} to {_minute(end)} is empty or backwards. Ranges are half-open: the end must be later than the start.")
+        super().__init__(
+            f"The range from {_minute(start)} to {_minute(end)} is empty or backwards. Ranges are half-open: "
+            "the end must be later than the start."
+        )
 
 
 class TimeFormatError(UsageError):
@@ -91,7 +108,8 @@ class TimeFormatError(UsageError):
 
     def __init__(self, value: object) -> None:
         super().__init__(
-            f"{value!r} is not a date. Expected YYYY-MM-DD, YYYY-MM or an ISO date-time, in the years 1 to 9999 and no finer than a microsecond; times without an offset are UTC."
+            f"{value!r} is not a date. Expected YYYY-MM-DD, YYYY-MM or an ISO date-time, in the years 1 to "
+            "9999 and no finer than a microsecond; times without an offset are UTC."
         )
 
 
@@ -103,11 +121,14 @@ class SettingError(UsageError):
 
 
 class AddressCredentialsError(UsageError):
-    """An address of which a part is a secret: it would be told on with every file that was fetched from there. It is not repeated."""
+    """An address of which a part is a secret: it would be told on with every file that was fetched from
+    there. It is not repeated.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name} holds a user, a password or a query (@ or ?): an address is stored with what comes from there, and shown. Expected one without; "
+            f"{name} holds a user, a password or a query (@ or ?): an address is stored with what comes from "
+            "there, and shown. Expected one without; "
             "let a proxy add the credentials, or use the variables that AWS's tools read."
         )
 
@@ -115,23 +136,42 @@ class AddressCredentialsError(UsageError):
 class NothingInRangeError(UsageError):
     """A range in which no market has a cell."""
 
-    def __init__(self, start: datetime, end: datetime, lives: Mapping[str, tuple[datetime, datetime | None]], first: str) -> None:
-        said = ", ".join(f"{key} from {listed:%Y-%m-%d} to {f'{delisted:%Y-%m-%d}' if delisted else 'today'}" for key, (listed, delisted) in lives.items())
-        super().__init__(f"Nothing to build from {start.date()} to {end.date()}: the archive has {said or 'no market that was named'}, and LAKEHOUSE_START is {first}.")
+    def __init__(
+        self,
+        start: datetime,
+        end: datetime,
+        lives: Mapping[str, tuple[datetime, datetime | None]],
+        first: str,
+    ) -> None:
+        said = ", ".join(
+            f"{key} from {listed:%Y-%m-%d} to {f'{delisted:%Y-%m-%d}' if delisted else 'today'}"
+            for key, (listed, delisted) in lives.items()
+        )
+        super().__init__(
+            f"Nothing to build from {start.date()} to {end.date()}: the archive has "
+            f"{said or 'no market that was named'}, and LAKEHOUSE_START is {first}."
+        )
 
 
 class NoMarketError(UsageError):
     """A command that was given no market."""
 
     def __init__(self) -> None:
-        super().__init__("No market is named. Give market keys, comma-separated, such as binance-spot:BTCUSDT.")
+        super().__init__(
+            "No market is named. Give market keys, comma-separated, such as binance-spot:BTCUSDT."
+        )
 
 
 class NoLakeError(UsageError):
-    """A folder or prefix without a lake: it has no zone, neither bronze nor silver nor gold, and nothing landed."""
+    """A folder or prefix without a lake: it has no zone, neither bronze nor silver nor gold, and nothing
+    landed.
+    """
 
     def __init__(self, root: str) -> None:
-        super().__init__(f"There is no lake at {root}. Set LAKEHOUSE_ROOT, or build one: lakehouse build gold --markets binance-spot:BTCUSDT --from 2024-01 --to 2024-02")
+        super().__init__(
+            f"There is no lake at {root}. Set LAKEHOUSE_ROOT, or build one: lakehouse build gold --markets "
+            "binance-spot:BTCUSDT --from 2024-01 --to 2024-02"
+        )
 
 
 class NoRootError(UsageError):
@@ -145,7 +185,10 @@ class FillAsOfError(UsageError):
     """A read that is to be filled and as of an earlier instant."""
 
     def __init__(self) -> None:
-        super().__init__("Slots are filled by what the lake knows now of a market's life, which it did not know then: give fill or as_of, not both.")
+        super().__init__(
+            "Slots are filled by what the lake knows now of a market's life, which it did not know then: "
+            "give fill or as_of, not both."
+        )
 
 
 class NothingStoredError(UsageError):
@@ -153,7 +196,8 @@ class NothingStoredError(UsageError):
 
     def __init__(self, table: str, keys: Iterable[str]) -> None:
         super().__init__(
-            f"Nothing is stored in {table} of what was asked for ({', '.join(keys) or 'any market'}). Build it first, or widen the range; `lakehouse status` says what there is."
+            f"Nothing is stored in {table} of what was asked for ({', '.join(keys) or 'any market'}). Build "
+            "it first, or widen the range; `lakehouse status` says what there is."
         )
 
 
@@ -166,7 +210,8 @@ class BeforeFirstReceiptError(UsageError):
 
     def __init__(self, cell: str, as_of: datetime, first: datetime) -> None:
         super().__init__(
-            f"At {as_of.replace(tzinfo=None).isoformat(timespec='seconds')}Z this lake had nothing yet of {cell}: the first of it was fetched at {first:%Y-%m-%dT%H:%M:%S.%fZ}. "
+            f"At {as_of.replace(tzinfo=None).isoformat(timespec='seconds')}Z this lake had nothing yet of "
+            f"{cell}: the first of it was fetched at {first:%Y-%m-%dT%H:%M:%S.%fZ}. "
             "Ask as of that instant or later, or leave this month out of the range."
         )
         self.first = first
@@ -176,14 +221,19 @@ class DemoFolderError(UsageError):
     """A place that the demo would empty and may not, or cannot use."""
 
     def __init__(self, place: str, why: str, otherwise: str = "") -> None:
-        super().__init__(f"The demo does not touch {place}: {why}. Name another folder with --folder{otherwise}.")
+        super().__init__(
+            f"The demo does not touch {place}: {why}. Name another folder with --folder{otherwise}."
+        )
 
 
 class PortError(UsageError):
     """A port of this machine on which nothing can be opened."""
 
     def __init__(self, port: int, why: str, host: str = "127.0.0.1") -> None:
-        super().__init__(f"Port {port} on {host} cannot be opened: {why}. End what listens there, or name another with --port.")
+        super().__init__(
+            f"Port {port} on {host} cannot be opened: {why}. End what listens there, or name another with "
+            "--port."
+        )
 
 
 class UiExposedError(UsageError):
@@ -197,22 +247,32 @@ class UiTokenError(UsageError):
     """A token that can be guessed, or that no header can carry."""
 
     def __init__(self, least: int) -> None:
-        super().__init__(f"The token of the UI is too short or has spaces or signs beyond ASCII: {least} characters at least, such as those of `openssl rand -hex 32`.")
+        super().__init__(
+            f"The token of the UI is too short or has spaces or signs beyond ASCII: {least} characters at "
+            "least, such as those of `openssl rand -hex 32`."
+        )
 
 
 class EnvFileError(UsageError):
     """A file of settings that was named and cannot be read."""
 
     def __init__(self, path: str, why: str) -> None:
-        super().__init__(f"The settings in {path}, which LAKEHOUSE_ENV_FILE names, cannot be read: {why}. Name another, or unset it.")
+        super().__init__(
+            f"The settings in {path}, which LAKEHOUSE_ENV_FILE names, cannot be read: {why}. Name another, "
+            "or unset it."
+        )
 
 
 class SqlError(UsageError):
-    """A statement that the SQL engine refuses; `known` are the tables, where it names one that there is not."""
+    """A statement that the SQL engine refuses; `known` are the tables, where it names one that there is
+    not.
+    """
 
     def __init__(self, why: str, known: Iterable[str] = ()) -> None:
         tables = ", ".join(known)
-        super().__init__(f"The statement was refused: {why}" + (f"\nKnown tables: {tables}." if tables else ""))
+        super().__init__(
+            f"The statement was refused: {why}" + (f"\nKnown tables: {tables}." if tables else "")
+        )
 
 
 class SqlBeyondLakeError(SqlError):
@@ -220,7 +280,8 @@ class SqlBeyondLakeError(SqlError):
 
     def __init__(self, why: str) -> None:
         super().__init__(
-            f"{why}. A statement reads this lake and nothing else; with --unrestricted (in Python: unrestricted=True) it may do all that DuckDB can, to your own files too."
+            f"{why}. A statement reads this lake and nothing else; with --unrestricted (in Python: "
+            "unrestricted=True) it may do all that DuckDB can, to your own files too."
         )
 
 
@@ -228,16 +289,24 @@ class SqlResultError(SqlError):
     """A column that SQL yields and that Polars, Python or JSON has no place for."""
 
     def __init__(self, column: str, sql_type: str, why: str) -> None:
-        super().__init__(f"its column {column} ({sql_type}) {why}. Leave such values out, or have it as text: CAST(… AS VARCHAR)")
+        super().__init__(
+            f"its column {column} ({sql_type}) {why}. Leave such values out, or have it as text: CAST(… AS "
+            "VARCHAR)"
+        )
 
 
-# --- places out of reach ------------------------------------------------------------------------------------------------
+# --- places out of reach --------------------------------------------------------------------------
 
 
 class RootNotWritableError(LakehouseError):
     """A lake root that cannot be written."""
 
-    def __init__(self, root: str, why: str, remedy: str = "Set LAKEHOUSE_ROOT to a folder or s3://bucket/prefix you may write to.") -> None:
+    def __init__(
+        self,
+        root: str,
+        why: str,
+        remedy: str = "Set LAKEHOUSE_ROOT to a folder or s3://bucket/prefix you may write to.",
+    ) -> None:
         super().__init__(f"The lake at {root} cannot be opened or written: {why}. {remedy}")
 
 
@@ -245,7 +314,10 @@ class DagsterHomeError(LakehouseError):
     """A folder in which Dagster cannot keep its instance."""
 
     def __init__(self, home: str, why: str) -> None:
-        super().__init__(f"Dagster's home {home} cannot be opened or written: {why}. Set DAGSTER_HOME to a folder you may write to.")
+        super().__init__(
+            f"Dagster's home {home} cannot be opened or written: {why}. Set DAGSTER_HOME to a folder you may "
+            "write to."
+        )
 
 
 class ForeignInstanceError(LakehouseError):
@@ -253,7 +325,8 @@ class ForeignInstanceError(LakehouseError):
 
     def __init__(self, path: str, home: str) -> None:
         super().__init__(
-            f"{path} says which code Dagster runs, was not put there by lakehouse, and nobody named that folder. If it is yours, say so with DAGSTER_HOME={home}; "
+            f"{path} says which code Dagster runs, was not put there by lakehouse, and nobody named that "
+            f"folder. If it is yours, say so with DAGSTER_HOME={home}; "
             "otherwise remove it."
         )
 
@@ -279,7 +352,10 @@ class StoreError(LakehouseError):
 
     def __init__(self, doing: str, uri: str, why: str, remedy: str = "") -> None:
         why = hide(plain(why, 500))  # what is cut off is not looked through
-        super().__init__(f"{doing} {plain(uri, 400)} failed: {why}. {remedy}{' ' if remedy else ''}What is stored stays; run the same again.")
+        super().__init__(
+            f"{doing} {plain(uri, 400)} failed: {why}. {remedy}{' ' if remedy else ''}What is stored stays; "
+            "run the same again."
+        )
         self.why, self.remedy = why, remedy
 
 
@@ -298,14 +374,26 @@ class StoreCredentialsError(StoreError):
     everywhere = True
 
     def __init__(self, doing: str, uri: str, why: str) -> None:
-        super().__init__(doing, uri, why, "Renew the AWS credentials: AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, a profile, or a role.")
+        super().__init__(
+            doing,
+            uri,
+            why,
+            "Renew the AWS credentials: AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, "
+            "a profile, or a role.",
+        )
 
 
 class StoreDeniedError(StoreError):
     """A request that the credentials have no permission for; `missing` maps actions to resources."""
 
     def __init__(self, doing: str, uri: str, why: str, missing: Mapping[str, str]) -> None:
-        super().__init__(doing, uri, why, f"Grant these credentials {' and '.join(f'{action} on {resource}' for action, resource in missing.items())}.")
+        super().__init__(
+            doing,
+            uri,
+            why,
+            "Grant these credentials "
+            f"{' and '.join(f'{action} on {resource}' for action, resource in missing.items())}.",
+        )
 
 
 class BucketMissingError(StoreError):
@@ -318,19 +406,29 @@ class BucketMissingError(StoreError):
 
 
 class BucketRegionError(StoreError):
-    """A bucket that is asked for in a region where it does not lie; `region` is empty if nobody says where it does."""
+    """A bucket that is asked for in a region where it does not lie; `region` is empty if nobody says where it
+    does.
+    """
 
     everywhere = True
 
     def __init__(self, doing: str, uri: str, bucket: str, region: str) -> None:
-        super().__init__(doing, uri, f"the bucket {bucket} lies in {region or 'another region'}", f"Set AWS_REGION to {region or 'its region'}.")
+        super().__init__(
+            doing,
+            uri,
+            f"the bucket {bucket} lies in {region or 'another region'}",
+            f"Set AWS_REGION to {region or 'its region'}.",
+        )
 
 
 class CatalogError(LakehouseError):
     """A catalog that refuses something, or a name it would."""
 
     def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"The catalog does not take {plain(what)}: {plain(why, 500)}. What was registered before is right; the next sync does the rest.")
+        super().__init__(
+            f"The catalog does not take {plain(what)}: {plain(why, 500)}. What was registered before is "
+            "right; the next sync does the rest."
+        )
 
 
 class ColumnChangeError(LakehouseError):
@@ -338,8 +436,10 @@ class ColumnChangeError(LakehouseError):
 
     def __init__(self, table: str, column: str, registered: str, declared: str) -> None:
         super().__init__(
-            f"{table}.{column} is registered as {registered} and declared as {declared}. Columns can be appended and widened (int to bigint, float to double); "
-            "anything else would misread the files that exist. Declare a new column, or drop the table from the catalog and rebuild its cells."
+            f"{table}.{column} is registered as {registered} and declared as {declared}. Columns can be "
+            "appended and widened (int to bigint, float to double); "
+            "anything else would misread the files that exist. Declare a new column, or drop the table from "
+            "the catalog and rebuild its cells."
         )
 
 
@@ -348,7 +448,8 @@ class ListingUnreachableError(LakehouseError):
 
     def __init__(self, url: str, prefix: str, why: str) -> None:
         super().__init__(
-            f"The archive listing of {plain(prefix)} at {url} does not answer: {plain(why, 500)}. Check the network and LAKEHOUSE_BINANCE_ARCHIVE_URL, then run the same again."
+            f"The archive listing of {plain(prefix)} at {url} does not answer: {plain(why, 500)}. Check the "
+            "network and LAKEHOUSE_BINANCE_ARCHIVE_URL, then run the same again."
         )
 
 
@@ -356,30 +457,47 @@ class FetchError(LakehouseError):
     """A file that could not be fetched; worth trying again."""
 
     def __init__(self, key: str, why: str) -> None:
-        super().__init__(f"{plain(key, 400)} could not be fetched: {plain(why, 500)}. What had been built stays; run the same build again.")
+        super().__init__(
+            f"{plain(key, 400)} could not be fetched: {plain(why, 500)}. What had been built stays; run the "
+            "same build again."
+        )
         self.key = key
 
 
 class NotTheFileError(FetchError):
-    """Bytes that came in place of a file, such as the login page of a network: they say nothing of the file, so no receipt is left of them."""
+    """Bytes that came in place of a file, such as the login page of a network: they say nothing of the file,
+    so no receipt is left of them.
+    """
 
     def __init__(self, key: str, expected: str, found: bytes) -> None:
         began = f"beginning {found[:80].decode('utf-8', 'replace')!r}" if found else "an empty answer"
-        super().__init__(key, f"expected {expected}, what came has {len(found):,} bytes, {began}; something between here and the archive may have answered in its place")
+        super().__init__(
+            key,
+            f"expected {expected}, what came has {len(found):,} bytes, {began}; something between here and "
+            "the archive may have answered in its place",
+        )
 
 
 class ListingBoundsError(FetchError):
-    """A listing of one folder that goes beyond what any such folder has, or comes too slowly; it says nothing of the others."""
+    """A listing of one folder that goes beyond what any such folder has, or comes too slowly; it says nothing
+    of the others.
+    """
 
     def __init__(self, url: str, prefix: str, why: str) -> None:
         super().__init__(prefix, f"its listing at {url} goes beyond its bounds, {why}")
 
 
 class OtherVersionError(FetchError):
-    """A file of which no version is served that is newer than what was fetched before, though the archive lists one; what is stored of it stays."""
+    """A file of which no version is served that is newer than what was fetched before, though the archive
+    lists one; what is stored of it stays.
+    """
 
     def __init__(self, key: str, listed: str, served: str) -> None:
-        super().__init__(key, f"the archive lists version {listed} and still serves {served}, which is no news; a cache in between may hold it for a while")
+        super().__init__(
+            key,
+            f"the archive lists version {listed} and still serves {served}, which is no news; a cache in "
+            "between may hold it for a while",
+        )
 
 
 class RestUnreachableError(LakehouseError):
@@ -403,7 +521,11 @@ class RestBannedError(RestUnreachableError):
     """
 
     def __init__(self, url: str, until: datetime) -> None:
-        super().__init__(url, f"it has banned this address until {until:%Y-%m-%d %H:%M:%S} UTC", "It is not asked again before; another process that does lengthens the ban.")
+        super().__init__(
+            url,
+            f"it has banned this address until {until:%Y-%m-%d %H:%M:%S} UTC",
+            "It is not asked again before; another process that does lengthens the ban.",
+        )
         self.until = until
 
 
@@ -412,7 +534,9 @@ class RestRefusedError(RestUnreachableError):
 
     def __init__(self, url: str, status: int, setting: str, hint: str) -> None:
         why = "it refuses requests from this region" if status == 451 else "its firewall refuses this client"
-        super().__init__(url, f"{why} (HTTP {status})", f"Set {setting} to a base URL that serves you; {hint}.")
+        super().__init__(
+            url, f"{why} (HTTP {status})", f"Set {setting} to a base URL that serves you; {hint}."
+        )
 
 
 class ClockBehindError(LakehouseError):
@@ -420,7 +544,8 @@ class ClockBehindError(LakehouseError):
 
     def __init__(self, now: datetime, exchange: str, told: datetime, consequence: str) -> None:
         super().__init__(
-            f"This machine's clock is behind: it says {now:%Y-%m-%d %H:%M} UTC where {exchange} says {told:%Y-%m-%d %H:%M}. {consequence} Set the clock, then run the same again."
+            f"This machine's clock is behind: it says {now:%Y-%m-%d %H:%M} UTC where {exchange} says "
+            f"{told:%Y-%m-%d %H:%M}. {consequence} Set the clock, then run the same again."
         )
 
 
@@ -432,12 +557,16 @@ class UnknownSymbolError(LakehouseError):
     """
 
     def __init__(self, market: str, url: str) -> None:
-        super().__init__(f"The REST API at {url} does not know {market}: it was delisted, or never listed. What the archive has of it is all there is.")
+        super().__init__(
+            f"The REST API at {url} does not know {market}: it was delisted, or never listed. What the "
+            "archive has of it is all there is."
+        )
         self.market = market
 
 
 class RestQuestionError(LakehouseError):
-    """A question that a REST API answers with an error of its own: it says something of this question, and nothing of the API.
+    """A question that a REST API answers with an error of its own: it says something of this question, and
+    nothing of the API.
 
     Attributes:
         url: Base of the API.
@@ -447,13 +576,15 @@ class RestQuestionError(LakehouseError):
 
     def __init__(self, url: str, subject: str, code: int, said: str) -> None:
         super().__init__(
-            f"The REST API at {url} refuses what it was asked about {subject}: error {plain(code, 40)}, {plain(said) or 'without a word'}. "
-            "It answers other questions; this one is asked again later. If the error stays, look the code up in the API's documentation, and check the symbol."
+            f"The REST API at {url} refuses what it was asked about {subject}: error {plain(code, 40)}, "
+            f"{plain(said) or 'without a word'}. "
+            "It answers other questions; this one is asked again later. If the error stays, look the code up "
+            "in the API's documentation, and check the symbol."
         )
         self.url, self.subject, self.code = url, subject, code
 
 
-# --- damaged files ------------------------------------------------------------------------------------------------------
+# --- damaged files --------------------------------------------------------------------------------
 
 
 class ArchiveFileError(LakehouseError):
@@ -461,7 +592,8 @@ class ArchiveFileError(LakehouseError):
 
     Attributes:
         key: The archive key.
-        outcome: How the receipt records it: `mismatch` (not the published bytes) or `corrupt` (unusable content).
+        outcome: How the receipt records it: `mismatch` (not the published bytes) or `corrupt` (unusable
+            content).
     """
 
     outcome = "corrupt"
@@ -480,7 +612,11 @@ class ChecksumMissingError(ArchiveFileError):
     outcome = "mismatch"
 
     def __init__(self, key: str) -> None:
-        super().__init__(key, "no CHECKSUM is published beside the file, so its bytes cannot be verified. It is left out until one appears.")
+        super().__init__(
+            key,
+            "no CHECKSUM is published beside the file, so its bytes cannot be verified. It is left out until "
+            "one appears.",
+        )
 
 
 class ChecksumFormatError(ArchiveFileError):
@@ -489,7 +625,9 @@ class ChecksumFormatError(ArchiveFileError):
     outcome = "mismatch"
 
     def __init__(self, key: str, found: str) -> None:
-        super().__init__(key, f"its CHECKSUM should read '<64 hex digits>  <file name>', found {plain(repr(found[:100]))}.")
+        super().__init__(
+            key, f"its CHECKSUM should read '<64 hex digits>  <file name>', found {plain(repr(found[:100]))}."
+        )
 
 
 class ChecksumNameError(ArchiveFileError):
@@ -507,7 +645,11 @@ class ChecksumMismatchError(ArchiveFileError):
     outcome = "mismatch"
 
     def __init__(self, key: str, expected: str, found: str) -> None:
-        super().__init__(key, f"sha256 is {found[:12]}…, published is {expected[:12]}…: the file was replaced or its CHECKSUM is stale. It is left out until the two agree.")
+        super().__init__(
+            key,
+            f"sha256 is {found[:12]}…, published is {expected[:12]}…: the file was replaced or its CHECKSUM "
+            "is stale. It is left out until the two agree.",
+        )
 
 
 class ZipDamagedError(ArchiveFileError):
@@ -521,7 +663,10 @@ class ZipMembersError(ArchiveFileError):
     """A zip that does not hold exactly one CSV."""
 
     def __init__(self, key: str, found: Iterable[str]) -> None:
-        super().__init__(key, f"expected exactly one CSV member, found {plain(sorted(plain(name) for name in found), 500)}.")
+        super().__init__(
+            key,
+            f"expected exactly one CSV member, found {plain(sorted(plain(name) for name in found), 500)}.",
+        )
 
 
 class ZipMemberNameError(ArchiveFileError):
@@ -542,14 +687,20 @@ class ListedTooLargeError(ArchiveFileError):
     """A file that is listed with more bytes than its kind can have; it is not asked for."""
 
     def __init__(self, key: str, name: str, size: int, most: int) -> None:
-        super().__init__(key, f"{name} is listed with {size:,} bytes, where {most:,} are the most that such a file can have. It was not fetched.")
+        super().__init__(
+            key,
+            f"{name} is listed with {size:,} bytes, where {most:,} are the most that such a file can have. "
+            "It was not fetched.",
+        )
 
 
 class CsvTooLongError(ArchiveFileError):
     """A CSV with more lines than its period can have."""
 
     def __init__(self, key: str, most: int) -> None:
-        super().__init__(key, f"the CSV has more than {most:,} lines, which are the most that such a file can have.")
+        super().__init__(
+            key, f"the CSV has more than {most:,} lines, which are the most that such a file can have."
+        )
 
 
 class CsvEncodingError(ArchiveFileError):
@@ -563,7 +714,11 @@ class CsvHeaderError(ArchiveFileError):
     """A first line that is neither data nor the known header."""
 
     def __init__(self, key: str, expected: Iterable[str], found: str) -> None:
-        super().__init__(key, f"the first line is neither data nor the known header. Expected {','.join(expected)}; found {plain(repr(found[:200]))}.")
+        super().__init__(
+            key,
+            f"the first line is neither data nor the known header. Expected {','.join(expected)}; found "
+            f"{plain(repr(found[:200]))}.",
+        )
 
 
 class CsvParseError(ArchiveFileError):
@@ -595,7 +750,7 @@ class ForeignJsonError(LakehouseError, ValueError):
         self.why = why
 
 
-# --- cells --------------------------------------------------------------------------------------------------------------
+# --- cells ----------------------------------------------------------------------------------------
 
 
 class CellError(LakehouseError):
@@ -606,50 +761,70 @@ class NoSourceError(CellError):
     """A cell for which no source could be read."""
 
     def __init__(self, cell: str, problems: Iterable[str]) -> None:
-        super().__init__(f"{cell}: none of its files could be used, so nothing was written. " + " | ".join(problems))
+        super().__init__(
+            f"{cell}: none of its files could be used, so nothing was written. " + " | ".join(problems)
+        )
 
 
 class CellUnreadableError(CellError):
-    """A cell with values that a library could not handle; `place` is the file they stand in, or the cell itself."""
+    """A cell with values that a library could not handle; `place` is the file they stand in, or the cell
+    itself.
+    """
 
     def __init__(self, cell: str, place: str, error: BaseException) -> None:
         said = plain(str(error)[:1000].strip().split("\n", 1)[0], 500)
-        super().__init__(f"{cell}: what {place} holds could not be handled ({type(error).__name__}: {said}). Nothing was written of this cell; others go on. Please report it.")
+        super().__init__(
+            f"{cell}: what {place} holds could not be handled ({type(error).__name__}: {said}). Nothing was "
+            "written of this cell; others go on. Please report it."
+        )
 
 
 class InputMissingError(CellError):
     """A cell whose own input is not stored."""
 
     def __init__(self, table: str, cell: str) -> None:
-        super().__init__(f"{table} has no cell {cell} yet: materialize it first (`lakehouse build` does both).")
+        super().__init__(
+            f"{table} has no cell {cell} yet: materialize it first (`lakehouse build` does both)."
+        )
 
 
 class MarketFactsMissingError(CellError):
     """A market without a row in `silver/market`."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"silver/market has no row for {key}: materialize silver/market, or run `lakehouse markets add {key}`.")
+        super().__init__(
+            f"silver/market has no row for {key}: materialize silver/market, or run `lakehouse markets add "
+            f"{key}`."
+        )
 
 
 class SchemaError(CellError):
     """A frame that is not what its table declares."""
 
     def __init__(self, table: str, cell: str, differences: Iterable[str]) -> None:
-        super().__init__(f"{table} {cell}: the frame is not as declared, nothing was written: {'; '.join(differences)}.")
+        super().__init__(
+            f"{table} {cell}: the frame is not as declared, nothing was written: {'; '.join(differences)}."
+        )
 
 
 class DuplicateKeyError(CellError):
     """Rows that share a key."""
 
     def __init__(self, table: str, cell: str, count: int, first: str) -> None:
-        super().__init__(f"{table} {cell}: {count} rows share a key with another row, the first at {first}; nothing was written.")
+        super().__init__(
+            f"{table} {cell}: {count} rows share a key with another row, the first at {first}; nothing was "
+            "written."
+        )
 
 
 class TooManyRowsError(CellError):
     """A cell with more rows than any of its table can have, which nobody would be given to read."""
 
     def __init__(self, table: str, cell: str, count: int, most: int) -> None:
-        super().__init__(f"{table} {cell}: {count:,} rows, a cell of this table has {most:,} at most; nothing was written. Look at the files it is made from.")
+        super().__init__(
+            f"{table} {cell}: {count:,} rows, a cell of this table has {most:,} at most; nothing was "
+            "written. Look at the files it is made from."
+        )
 
 
 class NotALakeObjectError(LakehouseError):
@@ -666,7 +841,9 @@ class NotALakeObjectError(LakehouseError):
 
 
 class ForeignFolderError(NotALakeObjectError):
-    """An object in a folder that no market or month can have: it is nobody's cell, so nobody lacks anything for it."""
+    """An object in a folder that no market or month can have: it is nobody's cell, so nobody lacks anything
+    for it.
+    """
 
 
 class DamagedObjectError(NotALakeObjectError):
@@ -674,27 +851,43 @@ class DamagedObjectError(NotALakeObjectError):
 
     def __init__(self, path: str, why: str) -> None:
         LakehouseError.__init__(
-            self, f"{path} is damaged: {why}. Nothing of it is used. `lakehouse verify --stored --repair` makes it again from what is stored, or says why it cannot."
+            self,
+            f"{path} is damaged: {why}. Nothing of it is used. `lakehouse verify --stored --repair` makes it "
+            "again from what is stored, or says why it cannot.",
         )
         self.path, self.why = path, why
 
 
 class ReplacedMeanwhileError(LakehouseError):
-    """An object that was replaced while it was read, whenever that was tried; half of one version and half of another are never served together."""
+    """An object that was replaced while it was read, whenever that was tried; half of one version and half of
+    another are never served together.
+    """
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"{path} was replaced while it was read, and again when that was tried anew: a build is at work there. Run the same again.")
+        super().__init__(
+            f"{path} was replaced while it was read, and again when that was tried anew: a build is at work "
+            "there. Run the same again."
+        )
         self.path = path
 
 
 class BehindInputsWarning(UserWarning):
-    """Cells that are read although what they were made from has been replaced since. Said in the same words by SDK, command line and `lakehouse status`."""
+    """Cells that are read although what they were made from has been replaced since. Said in the same words
+    by SDK, command line and `lakehouse status`.
+    """
 
     def __init__(self, table: str, cells: Iterable[str]) -> None:
         named = list(cells)
         first = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
-        are = "1 cell is behind its inputs" if len(named) == 1 else f"{len(named):,} cells are behind their inputs"
-        super().__init__(f"{table}: {are} ({first}): the rows are right for what these were before. `lakehouse build {table}` makes them again.")
+        are = (
+            "1 cell is behind its inputs"
+            if len(named) == 1
+            else f"{len(named):,} cells are behind their inputs"
+        )
+        super().__init__(
+            f"{table}: {are} ({first}): the rows are right for what these were before. `lakehouse build "
+            f"{table}` makes them again."
+        )
         self.table, self.cells = table, named
 
 
@@ -706,5 +899,8 @@ class NotInLandingError(LakehouseError):
     """
 
     def __init__(self, key: str, why: str) -> None:
-        super().__init__(f"{key} cannot be read without the network: {why}. Nothing was written; `lakehouse build` asks the archive for it.")
+        super().__init__(
+            f"{key} cannot be read without the network: {why}. Nothing was written; `lakehouse build` asks "
+            "the archive for it."
+        )
         self.key = key

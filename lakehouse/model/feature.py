@@ -12,7 +12,8 @@ from lakehouse.model.timerange import TimeRange
 class Feature(Table):
     """Base of gold tables: a declaration with the pure function that computes its cells.
 
-    `inputs` says how many earlier windows each input is looked back on, so a cell comes out the same whether it is built alone or in a range.
+    `inputs` says how many earlier windows each input is looked back on, so a cell comes out the same whether
+    it is built alone or in a range.
     """
 
     @classmethod

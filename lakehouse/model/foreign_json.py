@@ -1,6 +1,7 @@
 """JSON that others wrote: answers of APIs, footers, receipts and caches, read in one guarded place.
 
-What Python's parser takes or stumbles over is refused alike: whoever reads an object has one error to turn into that object's own.
+What Python's parser takes or stumbles over is refused alike: whoever reads an object has one error to turn
+into that object's own.
 """
 
 import json
@@ -21,18 +22,22 @@ MOST_DIGITS = 64
 """Digits of a number: no price, instant or count has half as many, and Python's own limits are elsewhere."""
 
 
-def read_json(text: str | bytes, most: int = 1 << 26, numbers_as_text: bool = False, half_characters: bool = False) -> Any:
+def read_json(
+    text: str | bytes, most: int = 1 << 26, numbers_as_text: bool = False, half_characters: bool = False
+) -> Any:
     """Read JSON that others wrote.
 
     Args:
         text: The whole of it; bytes are UTF-8.
         most: Bytes or characters that it may have.
-        numbers_as_text: Whether numbers stay as they are written, `NaN` and those of a thousand digits too: for who judges every value by itself.
+        numbers_as_text: Whether numbers stay as they are written, `NaN` and those of a thousand digits too:
+            for who judges every value by itself.
 
         half_characters: Whether a text may have half a character: for who judges every text by itself.
 
     Raises:
-        ForeignJsonError: It is none; it is too large or too deep; a text has half a character; a number is too long or not finite; an object names a field twice.
+        ForeignJsonError: It is none; it is too large or too deep; a text has half a character; a number is
+            too long or not finite; an object names a field twice.
     """
     if len(text) > most:
         raise ForeignJsonError(f"it has {len(text):,} bytes, more than {most:,}")
@@ -40,7 +45,13 @@ def read_json(text: str | bytes, most: int = 1 << 26, numbers_as_text: bool = Fa
         raise _too_deep()
     whole, real, word = (str, str, str) if numbers_as_text else (_whole, _finite, _no_number)
     try:
-        value = json.loads(text if isinstance(text, str) else text.decode("utf-8"), parse_int=whole, parse_float=real, parse_constant=word, object_pairs_hook=_object)
+        value = json.loads(
+            text if isinstance(text, str) else text.decode("utf-8"),
+            parse_int=whole,
+            parse_float=real,
+            parse_constant=word,
+            object_pairs_hook=_object,
+        )
     except RecursionError:
         raise _too_deep() from None
     except ForeignJsonError:
@@ -54,7 +65,8 @@ def read_json(text: str | bytes, most: int = 1 << 26, numbers_as_text: bool = Fa
 
 
 def read_own_json(text: str) -> Any:
-    """Read JSON that `read_json` took once and that was kept under a seal since: as fast as Python's parser, with one error.
+    """Read JSON that `read_json` took once and that was kept under a seal since: as fast as Python's parser,
+    with one error.
 
     Raises:
         ForeignJsonError: It is none, or too deep.
@@ -68,9 +80,11 @@ def read_own_json(text: str) -> Any:
 
 
 def _leaves_brackets(text: str | bytes) -> bool:
-    """Whether many brackets are left of a text of which the innermost pairs were taken away, as often as it may nest.
+    """Whether many brackets are left of a text of which the innermost pairs were taken away, as often as it
+    may nest.
 
-    It would be deeper than the parser's stack is to be tried out by others. Brackets in strings are told apart only where there seem to be too many.
+    It would be deeper than the parser's stack is to be tried out by others. Brackets in strings are told
+    apart only where there seem to be too many.
     """
     raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
     return _many_left(raw) and _many_left(_STRINGS.sub(b"", raw))
@@ -94,7 +108,12 @@ def _require_shallow(value: Any) -> None:
     for _ in range(DEEPEST):
         if not level:
             return
-        level = [inner for outer in level for inner in (outer.values() if type(outer) is dict else outer) if type(inner) in (dict, list)]
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) in (dict, list)
+        ]
     if level:
         raise _too_deep()
 

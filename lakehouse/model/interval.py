@@ -40,5 +40,11 @@ class Interval:
 
 
 MINUTE = Interval("1m", 1)
-COARSE = (Interval("5m", 5), Interval("15m", 15), Interval("1h", 60), Interval("4h", 240), Interval("1d", 1440))
+COARSE = (
+    Interval("5m", 5),
+    Interval("15m", 15),
+    Interval("1h", 60),
+    Interval("4h", 240),
+    Interval("1d", 1440),
+)
 INTERVALS = (MINUTE, *COARSE)

@@ -11,7 +11,9 @@ from lakehouse.model.errors import MarketKeyError
 MarketType = Literal["spot", "linear", "inverse"]
 MARKET_TYPES: tuple[MarketType, ...] = get_args(MarketType)
 LONGEST_SYMBOL = 64
-"""Bytes of UTF-8 that a symbol may have: percent-encoded and beside a period it is still one name in every file system."""
+"""Bytes of UTF-8 that a symbol may have: percent-encoded and beside a period it is still one name in every
+file system.
+"""
 
 _KEY = re.compile(r"(?P<exchange>[a-z0-9]+)-(?P<market_type>[a-z]+):(?P<symbol>.*)", re.DOTALL)
 _EXCHANGE = re.compile(r"[a-z0-9]{1,32}")
@@ -21,14 +23,21 @@ _BLANK_LETTERS = "\u115f\u1160"  # Unicode calls them letters; nobody sees them
 def symbol_fault(symbol: object) -> str:
     """Say why a text cannot be a symbol; empty if it can.
 
-    A symbol is in keys, paths, addresses, commands and on terminals, so it is held to what means the same in all of them: letters of any script in
-    their usual form, the digits 0 to 9, and `_`, `-` and `.` within.
+    A symbol is in keys, paths, addresses, commands and on terminals, so it is held to what means the same in
+    all of them: letters of any script in their usual form, the digits 0 to 9, and `_`, `-` and `.` within.
     """
     if not isinstance(symbol, str) or not symbol:
         return "it has no symbol"
     if len(symbol) > LONGEST_SYMBOL or len(symbol.encode("utf-8", "replace")) > LONGEST_SYMBOL:
         return f"its symbol is longer than {LONGEST_SYMBOL} bytes"
-    if odd := next((char for char in symbol if not (char.isalpha() or char in "0123456789_-.") or char in _BLANK_LETTERS), None):
+    if odd := next(
+        (
+            char
+            for char in symbol
+            if not (char.isalpha() or char in "0123456789_-.") or char in _BLANK_LETTERS
+        ),
+        None,
+    ):
         return f"its symbol has {odd!a}, and may have letters, the digits 0 to 9, and _ - . within"
     if symbol[0] in "-." or symbol[-1] == "." or ".." in symbol:
         return "its symbol begins with - or ., ends with ., or has .. in it"
@@ -43,11 +52,14 @@ class Market:
 
     Attributes:
         exchange: ccxt id, such as `binance`.
-        market_type: `spot`, `linear` (margined in the quote currency) or `inverse` (margined in the base currency).
-        symbol: The exchange's own id, such as `BTCUSDT`; it survives delisting and is in every file name. `symbol_fault` says what it may be.
+        market_type: `spot`, `linear` (margined in the quote currency) or `inverse` (margined in the base
+            currency).
+        symbol: The exchange's own id, such as `BTCUSDT`; it survives delisting and is in every file name.
+            `symbol_fault` says what it may be.
 
     Raises:
-        MarketKeyError: The market type is unknown, or the exchange or the symbol could be no name: no market can be made that breaks the rule.
+        MarketKeyError: The market type is unknown, or the exchange or the symbol could be no name: no market
+            can be made that breaks the rule.
     """
 
     exchange: str
@@ -55,7 +67,11 @@ class Market:
     symbol: str
 
     def __post_init__(self) -> None:
-        if why := _fault(self.exchange, self.market_type, self.symbol) if isinstance(self.symbol, str) else symbol_fault(self.symbol):
+        if (
+            why := _fault(self.exchange, self.market_type, self.symbol)
+            if isinstance(self.symbol, str)
+            else symbol_fault(self.symbol)
+        ):
             raise MarketKeyError(f"{self.exchange}-{self.market_type}:{self.symbol}", MARKET_TYPES, why)
 
     @property
@@ -68,10 +84,12 @@ class Market:
         """Read a market key.
 
         Raises:
-            MarketKeyError: It is no text, or not `exchange-market_type:SYMBOL`, or the market type is unknown, or the symbol breaks the rule for symbols.
+            MarketKeyError: It is no text, or not `exchange-market_type:SYMBOL`, or the market type is
+                unknown, or the symbol breaks the rule for symbols.
         """
         if not isinstance(key, str):
-            raise MarketKeyError(key, MARKET_TYPES)  # a caller without a type checker, most often with several where one is meant
+            # a caller without a type checker, most often with several where one is meant
+            raise MarketKeyError(key, MARKET_TYPES)
         found = _KEY.fullmatch(key.strip(" \t"))
         if found is None or found["market_type"] not in MARKET_TYPES:
             raise MarketKeyError(key, MARKET_TYPES)

@@ -13,7 +13,8 @@ from lakehouse.model.text import plain
 from lakehouse.model.timerange import TimeRange
 
 GapClass = Literal["not_listed", "halt", "conflict", "absent"]
-ToldClass = Literal["not_listed", "halt", "conflict", "pending", "unproven"]  # what a reader is told by a clock: see `transform.gaps.told`
+# what a reader is told by a clock: see `transform.gaps.told`
+ToldClass = Literal["not_listed", "halt", "conflict", "pending", "unproven"]
 Evidence = Literal["contradicted", "unconfirmed", "totals", "rows_daily", "rows_api"]  # worst first
 AskedOutcome = Literal["rows", "empty", "unknown", "refused", "short", "unreachable"]
 _MOST_SAID = 2_000
@@ -29,8 +30,10 @@ class GapRun:
         start: First absent slot.
         end: End of the last absent slot (exclusive).
         slot_count: How many slots are absent.
-        asked_at: Of an `absent` run, when a REST API last answered about a range that holds all of it; None if none did.
-        halted_at: Of a `halt`, the instant trading stopped (exclusive end of the truncated candle before it); None where no candle tells.
+        asked_at: Of an `absent` run, when a REST API last answered about a range that holds all of it; None
+            if none did.
+        halted_at: Of a `halt`, the instant trading stopped (exclusive end of the truncated candle before it);
+            None where no candle tells.
     """
 
     gap_class: GapClass
@@ -49,9 +52,9 @@ class Asked:
         start: Start of the range.
         end: End of the range (exclusive), cut to the end of the last finished candle by the server's time.
         at: The server's time of the answer.
-        outcome: `rows`, `empty` (asked, and nothing there), `unknown` (it does not know the market), `refused` (it
-            refused this question), `unreachable`, or `short`: a part of the range that is open, because what was
-            answered for it contradicts another statement, or could not be read.
+        outcome: `rows`, `empty` (asked, and nothing there), `unknown` (it does not know the market),
+            `refused` (it refused this question), `unreachable`, or `short`: a part of the range that is open,
+            because what was answered for it contradicts another statement, or could not be read.
         before: When the last candle before `start` opens, where it was asked for.
         after: When the first candle at or after `end` opens, where it was asked for.
         tries: Of `short`, how often in succession it was asked in vain.
@@ -102,11 +105,17 @@ class Contradiction:
     def __str__(self) -> str:
         who = {"witness": "1h candles by REST", "api": "1m candles by REST"}[self.source]
         span = f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M}"
-        looks = f"; most candles of a day differ, so {who}, or what is served, look like another market's" if self.is_wholesale else ""
+        looks = (
+            f"; most candles of a day differ, so {who}, or what is served, look like another market's"
+            if self.is_wholesale
+            else ""
+        )
         return f"{who} contradict what is served from {span} in {', '.join(self.columns)}{looks}"
 
 
-_CLASSES, _LEVELS, _OUTCOMES, _SOURCES = (frozenset(get_args(words)) for words in (GapClass, Evidence, AskedOutcome, Literal["witness", "api"]))
+_CLASSES, _LEVELS, _OUTCOMES, _SOURCES = (
+    frozenset(get_args(words)) for words in (GapClass, Evidence, AskedOutcome, Literal["witness", "api"])
+)
 _COUNTLESS = 1 << 40  # no number of rows, keys or slots
 _Value = TypeVar("_Value")
 
@@ -117,7 +126,8 @@ class Problem:
 
     Attributes:
         subject: The file or day concerned.
-        kind: `mismatch`, `corrupt`, `duplicates`, `stale`, `unreachable`, `refused`, or the kind of a `Doubt`.
+        kind: `mismatch`, `corrupt`, `duplicates`, `stale`, `unreachable`, `refused`, or the kind of a
+            `Doubt`.
         detail: What was expected and what was found.
         healed_by: What mended it; empty while it is not.
         day: The day concerned, if it is about one.
@@ -130,7 +140,8 @@ class Problem:
     day: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("subject", "kind", "detail", "healed_by", "day"):  # they go into footers, metadata and terminals, whoever wrote them
+        # they go into footers, metadata and terminals, whoever wrote them
+        for name in ("subject", "kind", "detail", "healed_by", "day"):
             object.__setattr__(self, name, plain(getattr(self, name), _MOST_SAID))
 
 
@@ -147,11 +158,16 @@ class CellFacts:
         asked: What a REST API was asked for, and what it answered.
         unsettled_count: Keys for which sources disagreed and no proof decided.
         doubts: Days that the archive cannot settle by itself: what a REST API should be asked for.
-        revised_at: When a REST API last said something else of a candle than before; of a witness, the last such instant it was asked after.
-        restatement_count: Of a bronze cell, the values that its sources replaced; None if an earlier release wrote it.
-        answered_at: Of a witness, when a REST API answered, in order: `asked` keeps the last time only, and an answer without news leaves no row.
-        conflict_digest: Hash of all values of the disputed keys, so that whoever lists them sees news; empty where there are none.
-        contradictions: What contradicts the rows that are served; where there is any, the evidence is `contradicted`.
+        revised_at: When a REST API last said something else of a candle than before; of a witness, the last
+            such instant it was asked after.
+        restatement_count: Of a bronze cell, the values that its sources replaced; None if an earlier release
+            wrote it.
+        answered_at: Of a witness, when a REST API answered, in order: `asked` keeps the last time only, and
+            an answer without news leaves no row.
+        conflict_digest: Hash of all values of the disputed keys, so that whoever lists them sees news; empty
+            where there are none.
+        contradictions: What contradicts the rows that are served; where there is any, the evidence is
+            `contradicted`.
     """
 
     gaps: tuple[GapRun, ...] = ()
@@ -170,9 +186,19 @@ class CellFacts:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form; `from_json` reads it back."""
-        records: dict[str, tuple[GapRun | Asked | Contradiction, ...]] = {"gaps": self.gaps, "asked": self.asked, "contradictions": self.contradictions}
-        out = {**asdict(self), **{name: [_record(found) for found in listed] for name, listed in records.items()}}
-        out |= {name: found and found.isoformat() for name, found in (("asked_until", self.asked_until), ("revised_at", self.revised_at))}
+        records: dict[str, tuple[GapRun | Asked | Contradiction, ...]] = {
+            "gaps": self.gaps,
+            "asked": self.asked,
+            "contradictions": self.contradictions,
+        }
+        out = {
+            **asdict(self),
+            **{name: [_record(found) for found in listed] for name, listed in records.items()},
+        }
+        out |= {
+            name: found and found.isoformat()
+            for name, found in (("asked_until", self.asked_until), ("revised_at", self.revised_at))
+        }
         return out | {"answered_at": [at.isoformat() for at in self.answered_at]}
 
     @classmethod
@@ -187,7 +213,10 @@ class CellFacts:
             conflict_count=read_count(data["conflict_count"]),
             evidence=None if data["evidence"] is None else _word(data["evidence"], _LEVELS),
             asked_until=_or_none(read_instant, data["asked_until"]),
-            problems=tuple(Problem(**{name: read_text(said) for name, said in problem.items()}) for problem in data["problems"]),
+            problems=tuple(
+                Problem(**{name: read_text(said) for name, said in problem.items()})
+                for problem in data["problems"]
+            ),
             asked=tuple(map(_asked, data.get("asked", ()))),
             unsettled_count=read_count(data.get("unsettled_count", 0)),
             doubts=tuple(map(_day, data.get("doubts", ()))),
@@ -201,19 +230,27 @@ class CellFacts:
     def answers(self) -> str:
         """What sources answered, beside rows: news to whoever reads a bronze cell, so part of its version.
 
-        When they were asked is not, nor is what is open though it was answered: who reads the cell judges that anew.
+        When they were asked is not, nor is what is open though it was answered: who reads the cell judges
+        that anew.
         """
-        asked = [_record(replace(asking, at=asking.start)) for asking in self.asked if asking.outcome != "short"]
+        asked = [
+            _record(replace(asking, at=asking.start)) for asking in self.asked if asking.outcome != "short"
+        ]
         for record in asked:
             del record["tries"]
         return json.dumps([str(self.asked_until), asked, self.doubts, str(self.revised_at)])
 
     def digest(self) -> str:
-        """Hash of what the facts say about gaps, disputes, evidence and `asked_until`: the version of news that is not in rows.
+        """Hash of what the facts say about gaps, disputes, evidence and `asked_until`: the version of news
+        that is not in rows.
 
         What was asked when is left out: asking again and being told the same is no news.
         """
-        said = {name: value for name, value in self.to_json().items() if name in ("conflict_count", "unsettled_count", "conflict_digest", "evidence", "asked_until")}
+        said = {
+            name: value
+            for name, value in self.to_json().items()
+            if name in ("conflict_count", "unsettled_count", "conflict_digest", "evidence", "asked_until")
+        }
         said["gaps"] = [_record(replace(run, asked_at=None)) for run in self.gaps]
         if self.contradictions:
             said["contradictions"] = [_record(found) for found in self.contradictions]
@@ -221,7 +258,10 @@ class CellFacts:
 
 
 def _record(value: "GapRun | Asked | Contradiction") -> dict[str, Any]:
-    return {name: found.isoformat() if isinstance(found, datetime) else found for name, found in asdict(value).items()}
+    return {
+        name: found.isoformat() if isinstance(found, datetime) else found
+        for name, found in asdict(value).items()
+    }
 
 
 def read_instant(text: str) -> datetime:
@@ -282,8 +322,21 @@ def _run(data: Mapping[str, Any]) -> GapRun:
 
 
 def _asked(data: Mapping[str, Any]) -> Asked:
-    start, end, at, outcome = read_instant(data["start"]), read_instant(data["end"]), read_instant(data["at"]), _word(data["outcome"], _OUTCOMES)
-    asked = Asked(start, end, at, outcome, _or_none(read_instant, data.get("before")), _or_none(read_instant, data.get("after")), read_count(data.get("tries", 0)))
+    start, end, at, outcome = (
+        read_instant(data["start"]),
+        read_instant(data["end"]),
+        read_instant(data["at"]),
+        _word(data["outcome"], _OUTCOMES),
+    )
+    asked = Asked(
+        start,
+        end,
+        at,
+        outcome,
+        _or_none(read_instant, data.get("before")),
+        _or_none(read_instant, data.get("after")),
+        read_count(data.get("tries", 0)),
+    )
     _require_order(start <= end, asked)
     return asked
 
@@ -292,7 +345,13 @@ def _contradiction(data: Mapping[str, Any]) -> Contradiction:
     columns, is_wholesale = tuple(map(read_text, data["columns"])), data.get("is_wholesale", False)
     if type(is_wholesale) is not bool:
         raise ValueError(f"{is_wholesale!a:.40} is neither true nor false")
-    found = Contradiction(read_instant(data["start"]), read_instant(data["end"]), _word(data["source"], _SOURCES), columns, is_wholesale)
+    found = Contradiction(
+        read_instant(data["start"]),
+        read_instant(data["end"]),
+        _word(data["source"], _SOURCES),
+        columns,
+        is_wholesale,
+    )
     _require_order(found.start < found.end, found)
     return found
 

@@ -17,7 +17,8 @@ UTC_TIME = pl.Datetime("us", "UTC")
 Dtype = pl.DataType | type[pl.DataType]
 Zone = Literal["bronze", "silver", "gold"]
 
-# One row per declared type: what Arrow and Glue call it. A type that is not here breaks Spark, Trino or pyarrow.
+# One row per declared type: what Arrow and Glue call it. A type that is not here breaks Spark, Trino or
+# pyarrow.
 _TYPES: dict[Dtype, tuple[pa.DataType, str]] = {
     UTC_TIME: (pa.timestamp("us", tz="UTC"), "timestamp"),
     pl.Float64: (pa.float64(), "double"),
@@ -28,7 +29,9 @@ _TYPES: dict[Dtype, tuple[pa.DataType, str]] = {
 }
 
 MOST_ROWS = 1 << 23
-"""Rows that an object of all markets may have; one of one market has an eighth of them at most, far less where its declaration says so."""
+"""Rows that an object of all markets may have; one of one market has an eighth of them at most, far less
+where its declaration says so.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ class Rule:
 
     Attributes:
         name: Snake case; what quarantine records.
-        holds: Boolean expression over the row; null counts as satisfied (a value not published breaks no rule).
+        holds: Boolean expression over the row; null counts as satisfied (a value not published breaks no
+            rule).
         description: The statement in words.
     """
 
@@ -79,19 +83,22 @@ class Rule:
 
 
 class Table:
-    """Base of all table declarations. Subclasses set the class attributes below and list columns as `Column` attributes.
+    """Base of all table declarations. Subclasses set the class attributes below and list columns as `Column`
+    attributes.
 
     Attributes:
         name: `zone/table`; also asset key, folder, view and Glue table.
         key: Columns that identify a row within a cell; rows are sorted by them.
-        shape: `cells` (one object per window and market), `months` (one per window, all markets in it) or `single` (one object).
+        shape: `cells` (one object per window and market), `months` (one per window, all markets in it) or
+            `single` (one object).
         grain: Length of the windows.
         market_types: The market types that have this table.
         inputs: Tables it is made from, with the number of earlier windows it looks back on.
         witnesses: Those of them that only check rows: alone they make no cell.
         stand_ins: Those that make a cell without the others only where they have rows.
         code_version: Raised when the meaning of the table changes; cells built by an older one become due.
-        most_per_minute: Rows that a minute of a cell's window can have, versions and sources included; None where that is not known.
+        most_per_minute: Rows that a minute of a cell's window can have, versions and sources included; None
+            where that is not known.
         row_rules: Statements across columns; those about one column alone come from the columns.
     """
 
@@ -110,9 +117,14 @@ class Table:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.columns = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items() if isinstance(value, Column)}
+        cls.columns = {
+            name: value
+            for base in reversed(cls.__mro__)
+            for name, value in vars(base).items()
+            if isinstance(value, Column)
+        }
 
-    # --- names ----------------------------------------------------------------------------------------------------------
+    # --- names ------------------------------------------------------------------------------------
 
     @classmethod
     def zone(cls) -> Zone:
@@ -141,12 +153,18 @@ class Table:
 
     @classmethod
     def most_rows(cls) -> int:
-        """The most rows that an object can have: what states more is not read, and what has more is not written."""
+        """The most rows that an object can have: what states more is not read, and what has more is not
+        written.
+        """
         if cls.shape != "cells":
             return MOST_ROWS if cls.shape == "months" else MOST_ROWS >> 3
-        return MOST_ROWS >> 2 if cls.most_per_minute is None else cls.most_per_minute * (44_640 if cls.grain == "month" else 1_440)
+        return (
+            MOST_ROWS >> 2
+            if cls.most_per_minute is None
+            else cls.most_per_minute * (44_640 if cls.grain == "month" else 1_440)
+        )
 
-    # --- projections ----------------------------------------------------------------------------------------------------
+    # --- projections ------------------------------------------------------------------------------
 
     @classmethod
     def polars_schema(cls) -> pl.Schema:
@@ -156,12 +174,19 @@ class Table:
     @classmethod
     def arrow_schema(cls) -> pa.Schema:
         """The Arrow schema the Parquet files are written with."""
-        return pa.schema([pa.field(name, _TYPES[column.dtype][0], nullable=column.nullable) for name, column in cls.columns.items()])
+        return pa.schema(
+            [
+                pa.field(name, _TYPES[column.dtype][0], nullable=column.nullable)
+                for name, column in cls.columns.items()
+            ]
+        )
 
     @classmethod
     def glue_columns(cls) -> list[dict[str, str]]:
         """Columns as AWS Glue wants them: `Name`, `Type`, `Comment` (partition keys are not among them)."""
-        return [{"Name": name, "Type": cls.sql_type(name), "Comment": cls.comment(name)} for name in cls.columns]
+        return [
+            {"Name": name, "Type": cls.sql_type(name), "Comment": cls.comment(name)} for name in cls.columns
+        ]
 
     @classmethod
     def sql_type(cls, column: str) -> str:
@@ -176,8 +201,13 @@ class Table:
 
     @classmethod
     def schema_text(cls) -> str:
-        """The declaration's types as text: part of every cell's version, independent of any library's way to print them."""
-        return ",".join(f"{name}:{cls.sql_type(name)}{'?' if column.nullable else ''}" for name, column in cls.columns.items())
+        """The declaration's types as text: part of every cell's version, independent of any library's way to
+        print them.
+        """
+        return ",".join(
+            f"{name}:{cls.sql_type(name)}{'?' if column.nullable else ''}"
+            for name, column in cls.columns.items()
+        )
 
     @classmethod
     @cache
@@ -191,14 +221,27 @@ class Table:
             if column.dtype == pl.Float64:
                 found.append(Rule(f"{name}_finite", value.is_finite(), f"{name} is a finite number"))
             if column.at_least is not None:
-                found.append(Rule(f"{name}_at_least_{column.at_least:g}", value >= column.at_least, f"{name} is at least {column.at_least:g}"))
+                found.append(
+                    Rule(
+                        f"{name}_at_least_{column.at_least:g}",
+                        value >= column.at_least,
+                        f"{name} is at least {column.at_least:g}",
+                    )
+                )
             if column.above is not None:
-                found.append(Rule(f"{name}_above_{column.above:g}", value > column.above, f"{name} is above {column.above:g}"))
+                found.append(
+                    Rule(
+                        f"{name}_above_{column.above:g}",
+                        value > column.above,
+                        f"{name} is above {column.above:g}",
+                    )
+                )
         return (*found, *cls.row_rules)
 
     @classmethod
     def pandera_schema(cls, names: Collection[str] | None = None) -> Any:
-        """The same declaration as a `pandera.polars.DataFrameSchema`, for tests, verification and users' frames.
+        """The same declaration as a `pandera.polars.DataFrameSchema`, for tests, verification and users'
+        frames.
 
         Args:
             names: Of these columns only, and of the rules that need no other; all if None.
@@ -206,14 +249,28 @@ class Table:
         import pandera.polars as pandera
 
         def check(rule: Rule) -> Any:
-            return pandera.Check(lambda data: data.lazyframe.select(rule.is_kept), name=rule.name, description=rule.description)
+            return pandera.Check(
+                lambda data: data.lazyframe.select(rule.is_kept), name=rule.name, description=rule.description
+            )
 
         known = [name for name in cls.columns if names is None or name in names]
-        columns = {name: pandera.Column(cls.columns[name].dtype, nullable=cls.columns[name].nullable, description=cls.comment(name)) for name in known}
+        columns = {
+            name: pandera.Column(
+                cls.columns[name].dtype, nullable=cls.columns[name].nullable, description=cls.comment(name)
+            )
+            for name in known
+        }
         rules = [rule for rule in cls.rules() if set(rule.holds.meta.root_names()) <= set(known)]
-        return pandera.DataFrameSchema(columns, checks=[check(rule) for rule in rules], unique=list(cls.key), strict=True, ordered=True, name=cls.name)
+        return pandera.DataFrameSchema(
+            columns,
+            checks=[check(rule) for rule in rules],
+            unique=list(cls.key),
+            strict=True,
+            ordered=True,
+            name=cls.name,
+        )
 
-    # --- the write boundary ---------------------------------------------------------------------------------------------
+    # --- the write boundary -----------------------------------------------------------------------
 
     @classmethod
     def empty(cls) -> pl.DataFrame:
@@ -225,7 +282,8 @@ class Table:
         """Part rows that satisfy every rule from those that do not.
 
         Returns:
-            The good rows, and the rejected ones with a column `rule` that names the first rule each one breaks.
+            The good rows, and the rejected ones with a column `rule` that names the first rule each one
+            breaks.
         """
         held = frame.select(cls._verdicts()).row(0) if frame.height else ()
         broken = [rule for rule, ok in zip(cls.rules(), held, strict=False) if not ok]
@@ -233,7 +291,9 @@ class Table:
             return frame, frame.clear().with_columns(pl.lit("", pl.String).alias("rule"))
         verdict = pl.coalesce([pl.when(~rule.is_kept).then(pl.lit(rule.name)) for rule in broken])
         judged = frame.with_columns(verdict.alias("rule"))
-        return judged.filter(pl.col("rule").is_null()).drop("rule"), judged.filter(pl.col("rule").is_not_null())
+        return judged.filter(pl.col("rule").is_null()).drop("rule"), judged.filter(
+            pl.col("rule").is_not_null()
+        )
 
     @classmethod
     @cache
@@ -251,14 +311,19 @@ class Table:
         expected, where = cls.polars_schema(), str(cell or "")
         differences = [f"{name} is missing" for name in expected.names() if name not in frame.columns]
         differences += [f"{name} is not declared" for name in frame.columns if name not in expected]
-        differences += [f"{name} is {found}, declared {expected[name]}" for name, found in frame.schema.items() if name in expected and found != expected[name]]
+        differences += [
+            f"{name} is {found}, declared {expected[name]}"
+            for name, found in frame.schema.items()
+            if name in expected and found != expected[name]
+        ]
         if differences:
             raise SchemaError(cls.name, where, differences)
         ordered = frame.select(expected.names())
         if not ordered.height:
             return ordered
         leading = ordered[cls.key[0]]
-        if (leading > leading.shift()).sum() == ordered.height - 1:  # in order, and the first key column alone tells rows apart
+        # in order, and the first key column alone tells rows apart
+        if (leading > leading.shift()).sum() == ordered.height - 1:
             return ordered
         ordered = ordered.sort(cls.key, maintain_order=True)
         repeated = ordered.select(cls.key).is_duplicated()

@@ -4,10 +4,12 @@ _WHOLE_MESSAGE = 20_000  # characters: the longest of our own name a month of fi
 
 
 def plain(text: object, most: int = 200, lines: bool = False) -> str:
-    r"""Foreign text as it may be shown: without what a terminal obeys or a reader does not see, and no longer than `most` characters.
+    r"""Foreign text as it may be shown: without what a terminal obeys or a reader does not see, and no longer
+    than `most` characters.
 
-    Control characters (ESC, the C1 set), overrides of the writing direction, invisible characters, lone surrogates and separators other than the space stand
-    as their escapes (`\x1b`, `\u202e`). What is cut ends in `…`. Text without any of these, in any script, comes out as it went in; so does what came out once.
+    Control characters (ESC, the C1 set), overrides of the writing direction, invisible characters, lone
+    surrogates and separators other than the space stand as their escapes (`\x1b`, `\u202e`). What is cut ends
+    in `…`. Text without any of these, in any script, comes out as it went in; so does what came out once.
 
     Args:
         text: What somebody wrote; anything else stands for its `str`.
@@ -17,12 +19,17 @@ def plain(text: object, most: int = 200, lines: bool = False) -> str:
     whole = str(text)
     shown = whole[:most]
     if not shown.isprintable():
-        shown = "".join(letter if letter.isprintable() or (lines and letter in "\n\t") else _escaped(letter) for letter in shown)
+        shown = "".join(
+            letter if letter.isprintable() or (lines and letter in "\n\t") else _escaped(letter)
+            for letter in shown
+        )
     return shown if len(whole) <= most and len(shown) <= most else shown[: most - 1] + "…"
 
 
 def plain_message(text: object) -> str:
-    """A whole message of ours, in which foreign text was cut already: its lines stay, whatever slipped through does not."""
+    """A whole message of ours, in which foreign text was cut already: its lines stay, whatever slipped
+    through does not.
+    """
     return plain(text, _WHOLE_MESSAGE, lines=True)
 
 

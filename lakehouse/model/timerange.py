@@ -14,17 +14,21 @@ FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
 """The last instant that there is: where a range ends that has no end, and the last month of the calendar."""
 
-_FINER = re.compile(r"[.,]\d{6}(?=\d*[1-9])")  # Python reads six digits of a second and drops the others in silence
+# Python reads six digits of a second and drops the others in silence
+_FINER = re.compile(r"[.,]\d{6}(?=\d*[1-9])")
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])", re.ASCII)
 
 
 def parse_instant(value: str | date | datetime) -> datetime:
-    """Read an ISO date, an ISO date-time or `YYYY-MM` as an instant in UTC; input without an offset is taken as UTC.
+    """Read an ISO date, an ISO date-time or `YYYY-MM` as an instant in UTC; input without an offset is taken
+    as UTC.
 
-    What pandas and numpy have for a date or an instant is read as well. The result is a plain `datetime`, whatever subclass of it is given.
+    What pandas and numpy have for a date or an instant is read as well. The result is a plain `datetime`,
+    whatever subclass of it is given.
 
     Raises:
-        TimeFormatError: It is no date or date-time, such as a number or NaT; or it is finer than a microsecond; or it lies outside the years 1 to 9999.
+        TimeFormatError: It is no date or date-time, such as a number or NaT; or it is finer than a
+            microsecond; or it lies outside the years 1 to 9999.
     """
     try:
         read = _out_of_numpy(value) if _is_numpy(value) else value
@@ -76,7 +80,11 @@ class Months(Sequence[str]):
         return map(month_text, range(self.first, self.end))
 
     def __contains__(self, month: object) -> bool:
-        return isinstance(month, str) and _MONTH.fullmatch(month) is not None and self.first <= month_number(month) < self.end
+        return (
+            isinstance(month, str)
+            and _MONTH.fullmatch(month) is not None
+            and self.first <= month_number(month) < self.end
+        )
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -105,7 +113,9 @@ class TimeRange:
     @classmethod
     def parse(cls, start: str | date | datetime | None, end: str | date | datetime | None) -> "TimeRange":
         """Read both ends with `parse_instant`; None is an open end, which lies where the calendar does."""
-        return cls(FIRST if start is None else parse_instant(start), LAST if end is None else parse_instant(end))
+        return cls(
+            FIRST if start is None else parse_instant(start), LAST if end is None else parse_instant(end)
+        )
 
     def months(self) -> Months:
         """Every calendar month that the range touches, as `YYYY-MM`, in order."""
@@ -132,7 +142,9 @@ class TimeRange:
 
 
 def _iso(instant: datetime) -> str:
-    """An instant in UTC to the second, `2024-02-05T06:30:00Z`; the year has four digits, which `strftime` does not promise."""
+    """An instant in UTC to the second, `2024-02-05T06:30:00Z`; the year has four digits, which `strftime`
+    does not promise.
+    """
     return f"{instant.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
@@ -146,7 +158,9 @@ def month_of(instant: datetime) -> str:
 
 
 def month_number(month: str) -> int:
-    """The months from January of the year 0 to the month `YYYY-MM`, so that successive months have successive numbers."""
+    """The months from January of the year 0 to the month `YYYY-MM`, so that successive months have successive
+    numbers.
+    """
     return int(month[:4]) * 12 + int(month[5:7]) - 1
 
 
@@ -162,7 +176,9 @@ def shift_month(month: str, by: int) -> str:
 
 def month_range(month: str) -> TimeRange:
     """The calendar month `YYYY-MM` as a range; the last one that there is ends with the last instant."""
-    return TimeRange(parse_instant(month), LAST if month == month_of(LAST) else parse_instant(shift_month(month, 1)))
+    return TimeRange(
+        parse_instant(month), LAST if month == month_of(LAST) else parse_instant(shift_month(month, 1))
+    )
 
 
 def day_range(day: str) -> TimeRange:

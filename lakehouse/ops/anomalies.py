@@ -1,4 +1,6 @@
-"""Anomalies of whole tables: which cells were searched and what was found is remembered by version, so that no cell is read twice for the same rows."""
+"""Anomalies of whole tables: which cells were searched and what was found is remembered by version, so that
+no cell is read twice for the same rows.
+"""
 
 import json
 from collections.abc import Collection, Mapping
@@ -40,12 +42,20 @@ class CellAnomalies:
 Found = dict[Cell, CellAnomalies]
 
 
-def known_anomalies(objects: LakeObjects, table: type[Table], stored: Ledger, sensitivity: Sensitivity = DEFAULT) -> Found:
+def known_anomalies(
+    objects: LakeObjects, table: type[Table], stored: Ledger, sensitivity: Sensitivity = DEFAULT
+) -> Found:
     """What earlier searches found in cells as they are stored now; no cell is read."""
     return _current(_load(objects, table, sensitivity), stored)
 
 
-def search_anomalies(objects: LakeObjects, table: type[Table], stored: Ledger, sensitivity: Sensitivity = DEFAULT, at_most: int = SEARCHED_AT_MOST) -> Found:
+def search_anomalies(
+    objects: LakeObjects,
+    table: type[Table],
+    stored: Ledger,
+    sensitivity: Sensitivity = DEFAULT,
+    at_most: int = SEARCHED_AT_MOST,
+) -> Found:
     """Search cells whose rows were not searched yet, and remember what was found.
 
     Args:
@@ -53,14 +63,19 @@ def search_anomalies(objects: LakeObjects, table: type[Table], stored: Ledger, s
         table: A 1m candle table.
         stored: Its ledger.
         sensitivity: From where on a candle is flagged; another one than before searches everything anew.
-        at_most: How many cells to read, so that a check stays short: cells never searched first, then those that changed, newest months first.
+        at_most: How many cells to read, so that a check stays short: cells never searched first, then those
+            that changed, newest months first.
 
     Returns:
         What is known now of cells as they are stored, also by earlier searches.
     """
     remembered, store = _load(objects, table, sensitivity), TableStore(objects)
     known = _current(remembered, stored)
-    waiting = sorted(stored.keys() - known.keys(), key=lambda cell: (stored[cell].path not in remembered, cell.date, cell.sort_key), reverse=True)[:at_most]
+    waiting = sorted(
+        stored.keys() - known.keys(),
+        key=lambda cell: (stored[cell].path not in remembered, cell.date, cell.sort_key),
+        reverse=True,
+    )[:at_most]
 
     def search(cell: Cell) -> CellAnomalies | None:
         try:
@@ -70,7 +85,11 @@ def search_anomalies(objects: LakeObjects, table: type[Table], stored: Ledger, s
         flags = find_anomalies(found.rows, sensitivity) if found else None
         if found is None or flags is None:
             return None
-        return CellAnomalies(found.record.version, dict(sorted(flags["kind"].value_counts().iter_rows())), str(flags["open_time"].min() or ""))
+        return CellAnomalies(
+            found.record.version,
+            dict(sorted(flags["kind"].value_counts().iter_rows())),
+            str(flags["open_time"].min() or ""),
+        )
 
     if waiting:
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
@@ -82,7 +101,11 @@ def search_anomalies(objects: LakeObjects, table: type[Table], stored: Ledger, s
 
 def _current(remembered: Mapping[str, CellAnomalies], stored: Ledger) -> Found:
     """Of cells that have not changed since they were searched."""
-    return {cell: found for cell, record in stored.items() if (found := remembered.get(record.path)) and found.version == record.version}
+    return {
+        cell: found
+        for cell, record in stored.items()
+        if (found := remembered.get(record.path)) and found.version == record.version
+    }
 
 
 def _load(objects: LakeObjects, table: type[Table], sensitivity: Sensitivity) -> dict[str, CellAnomalies]:
@@ -91,16 +114,30 @@ def _load(objects: LakeObjects, table: type[Table], sensitivity: Sensitivity) ->
         said = read_json(objects.get(anomalies_path(table)) or b"{}", 1 << 28)
         if said.pop("seal", "") != json_seal(said):
             return {}  # not as it was written, or by an earlier release: losing it costs time once
-        return {path: _remembered(found) for path, found in said["cells"].items()} if said["sensitivity"] == asdict(sensitivity) else {}
+        return (
+            {path: _remembered(found) for path, found in said["cells"].items()}
+            if said["sensitivity"] == asdict(sensitivity)
+            else {}
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
 def _remembered(found: Mapping[str, Any]) -> CellAnomalies:
-    return CellAnomalies(read_text(found["version"]), {read_text(kind): read_count(count) for kind, count in found["counts"].items()}, read_text(found["first"]))
+    return CellAnomalies(
+        read_text(found["version"]),
+        {read_text(kind): read_count(count) for kind, count in found["counts"].items()},
+        read_text(found["first"]),
+    )
 
 
-def _save(objects: LakeObjects, table: type[Table], sensitivity: Sensitivity, remembered: Mapping[str, CellAnomalies], paths: Collection[str]) -> None:
+def _save(
+    objects: LakeObjects,
+    table: type[Table],
+    sensitivity: Sensitivity,
+    remembered: Mapping[str, CellAnomalies],
+    paths: Collection[str],
+) -> None:
     cells = {path: asdict(found) for path, found in sorted(remembered.items()) if path in paths}
     said = {"sensitivity": asdict(sensitivity), "cells": cells}
     objects.put(anomalies_path(table), json.dumps(said | {"seal": json_seal(said)}).encode())

@@ -46,13 +46,23 @@ class Attempts:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Attempts":
         """Read what `to_json` wrote."""
-        return cls({name: Attempt(**{**entry, "after": datetime.fromisoformat(str(entry["after"]))}) for name, entry in data.items()})
+        return cls(
+            {
+                name: Attempt(**{**entry, "after": datetime.fromisoformat(str(entry["after"]))})
+                for name, entry in data.items()
+            }
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form."""
-        return {name: asdict(attempt) | {"after": attempt.after.isoformat()} for name, attempt in self._known.items()}
+        return {
+            name: asdict(attempt) | {"after": attempt.after.isoformat()}
+            for name, attempt in self._known.items()
+        }
 
-    def sift(self, due: Mapping[str, object], now: datetime, sightings: int = 1, most: int | None = None) -> dict[str, Attempt]:
+    def sift(
+        self, due: Mapping[str, object], now: datetime, sightings: int = 1, most: int | None = None
+    ) -> dict[str, Attempt]:
         """What may be asked for now, out of what is due.
 
         Args:
@@ -68,7 +78,11 @@ class Attempts:
         for name, reason in due.items():
             why = hashlib.sha256(str(reason).encode()).hexdigest()[:12]
             before = self._known.get(name)
-            attempt = replace(before, seen=before.seen + 1) if before is not None and before.why == why else Attempt(why, 1, 0, now)
+            attempt = (
+                replace(before, seen=before.seen + 1)
+                if before is not None and before.why == why
+                else Attempt(why, 1, 0, now)
+            )
             if attempt.seen >= sightings and now >= attempt.after and (most is None or len(chosen) < most):
                 wait = min(_FIRST_WAIT * 2 ** min(attempt.tries, 10), _LONGEST_WAIT)
                 attempt = chosen[name] = replace(attempt, tries=attempt.tries + 1, after=now + wait)

@@ -17,14 +17,38 @@ def tables_page(registry: Registry) -> str:
 
 
 def _section(table: type[Table]) -> str:
-    facts = [f"Key: `{', '.join(table.key)}`", f"partitions: {', '.join(f'`{name}`' for name in partition_columns(table)) or 'none'}", f"version {table.code_version}"]
+    facts = [
+        f"Key: `{', '.join(table.key)}`",
+        f"partitions: {', '.join(f'`{name}`' for name in partition_columns(table)) or 'none'}",
+        f"version {table.code_version}",
+    ]
     if table.inputs:
-        sources = [f"`{name}`" + (f" (and {back} earlier {table.grain})" if back else "") for name, back in table.inputs.items()]
+        sources = [
+            f"`{name}`" + (f" (and {back} earlier {table.grain})" if back else "")
+            for name, back in table.inputs.items()
+        ]
         facts.append(f"made from {', '.join(sources)}")
     rows = [
-        f"| `{name}` | {table.sql_type(name)} | {column.unit} | {column.description}{' (nullable)' if column.nullable else ''}{'; ' + ', '.join(column.constraints) if column.constraints else ''} |"
+        f"| `{name}` | {table.sql_type(name)} | {column.unit} | "
+        f"{column.description}{' (nullable)' if column.nullable else ''}{'; ' + ', '.join(column.constraints) if column.constraints else ''} |"
         for name, column in table.columns.items()
     ]
     rules = [f"- `{rule.name}`: {rule.description}" for rule in table.row_rules]
-    body = ["", f"## {table.name}", "", table.description(), "", " · ".join(facts), "", "| column | type | unit | meaning |", "|---|---|---|---|", *rows]
-    return "\n".join(body + (["", "Rows that break one of these go to quarantine:", "", *rules] if rules else [])) + "\n"
+    body = [
+        "",
+        f"## {table.name}",
+        "",
+        table.description(),
+        "",
+        " · ".join(facts),
+        "",
+        "| column | type | unit | meaning |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+    return (
+        "\n".join(
+            body + (["", "Rows that break one of these go to quarantine:", "", *rules] if rules else [])
+        )
+        + "\n"
+    )

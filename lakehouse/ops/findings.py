@@ -26,7 +26,8 @@ from lakehouse.transform.gaps import GRACE, told
 
 Severity = Literal["warn", "error"]
 BY_CLOCK = ("gaps", "freshness")  # families whose verdict changes as time passes
-GAP_SEVERITY: Mapping[ToldClass, Severity] = {"unproven": "error", "conflict": "error", "halt": "warn"}  # the others are no findings
+# the others are no findings
+GAP_SEVERITY: Mapping[ToldClass, Severity] = {"unproven": "error", "conflict": "error", "halt": "warn"}
 LATE = timedelta(days=2)  # how old a market's newest row may be
 COMPARED_AT_MOST = 60  # cells that one resampling check recomputes, newest months first
 
@@ -78,45 +79,80 @@ def families(table: type[Table]) -> dict[str, str]:
     }
     if table.zone() == "silver" and table.shape == "cells":
         said["gaps"] = (
-            f"Every expected row is there. Absent rows are an error once their day is {GRACE.days} days old, and so are rows not served because sources disagree; a proven halt is a "
+            f"Every expected row is there. Absent rows are an error once their day is {GRACE.days} days old, "
+            "and so are rows not served because sources disagree; a proven halt is a "
             "warning. Rows the market could not have (before listing, after delisting) are not expected."
         )
-        said["reconciliation"] = "Sources agree on every key, or a proof decided. A key that only the rank of its source decided, or nothing, is a warning."
+        said["reconciliation"] = (
+            "Sources agree on every key, or a proof decided. A key that only the rank of its source decided, "
+            "or nothing, is a warning."
+        )
         said["evidence"] = (
-            "Nothing contradicts what is served. An hour by REST that differs from the minutes in it is a warning; where most candles of a day differ, so that one "
+            "Nothing contradicts what is served. An hour by REST that differs from the minutes in it is a "
+            "warning; where most candles of a day differ, so that one "
             "of the sources looks like another market's, it is an error."
         )
         said["freshness"] = f"Every market that is not delisted has a row of the last {LATE.days} days."
     if issubclass(table, Candle):
         said["anomalies"] = (
-            "No candle looks wrong: prices that leave their neighbours and come back, prices that stand still, volumes far above their hours. Flags only. "
-            f"One check searches at most {SEARCHED_AT_MOST} cells, those never searched first, and none twice for the same rows."
+            "No candle looks wrong: prices that leave their neighbours and come back, prices that stand "
+            "still, volumes far above their hours. Flags only. "
+            f"One check searches at most {SEARCHED_AT_MOST} cells, those never searched first, and none "
+            "twice for the same rows."
         )
     if _is_resampled(table):
-        said["resample"] = "Rows, volumes, trades and extremes equal those of the 1m candles below, recomputed in SQL from the stored files."
+        said["resample"] = (
+            "Rows, volumes, trades and extremes equal those of the 1m candles below, recomputed in SQL from "
+            "the stored files."
+        )
     return said
 
 
-def check_schema(table: type[Table], stored: Iterable[CellRecord], foreign: Iterable[NotALakeObjectError] = (), beside: Iterable[Damage] = ()) -> Verdict:
-    """Cells by an older meaning of the table, cells with rejected rows, and objects in the table's folder that are damaged or no cells.
+def check_schema(
+    table: type[Table],
+    stored: Iterable[CellRecord],
+    foreign: Iterable[NotALakeObjectError] = (),
+    beside: Iterable[Damage] = (),
+) -> Verdict:
+    """Cells by an older meaning of the table, cells with rejected rows, and objects in the table's folder
+    that are damaged or no cells.
 
     Args:
         table: The table.
         stored: What is stored of it.
         foreign: What lies in its folder and is no sound cell.
-        beside: What a verification of stored bytes found damaged beside its cells: the files they are made from.
+        beside: What a verification of stored bytes found damaged beside its cells: the files they are made
+            from.
 
     Returns:
         The verdict over all cells.
     """
     records = list(stored)
     findings = [Finding(error.path, "error", str(error)) for error in foreign]
-    findings += [Finding(one.path, "error", f"it is damaged: {one.why}. `lakehouse verify --stored --repair` moves it out of the way") for one in beside]
+    findings += [
+        Finding(
+            one.path,
+            "error",
+            f"it is damaged: {one.why}. `lakehouse verify --stored --repair` moves it out of the way",
+        )
+        for one in beside
+    ]
     for record in records:
         if record.code_version != table.code_version:
-            findings.append(Finding(str(record.cell or table.name), "error", f"written by version {record.code_version} of the table, today's is {table.code_version}: rebuild it"))
+            findings.append(
+                Finding(
+                    str(record.cell or table.name),
+                    "error",
+                    f"written by version {record.code_version} of the table, today's is "
+                    f"{table.code_version}: rebuild it",
+                )
+            )
         if record.reject_count:
-            findings.append(Finding(str(record.cell or table.name), "warn", f"{record.reject_count} rows are in quarantine"))
+            findings.append(
+                Finding(
+                    str(record.cell or table.name), "warn", f"{record.reject_count} rows are in quarantine"
+                )
+            )
     return Verdict(len(records), _sorted(findings))
 
 
@@ -132,17 +168,27 @@ def check_gaps(stored: Ledger, now: datetime) -> Verdict:
             if gap_class in GAP_SEVERITY:
                 what = f"{count_of(rows, 'row')} absent in {count_of(len(of_class), 'run')} ({gap_class}), the first from {min(run.start for run in of_class):%Y-%m-%d %H:%M}"
                 findings.append(Finding(str(cell), GAP_SEVERITY[gap_class], what))
-    findings += [Finding(str(cell), "error", "nothing is stored of this window, between others that are: it failed, or was never built") for cell in holes(stored)]
+    findings += [
+        Finding(
+            str(cell),
+            "error",
+            "nothing is stored of this window, between others that are: it failed, or was never built",
+        )
+        for cell in holes(stored)
+    ]
     return Verdict(len(stored), _sorted(findings), counts)
 
 
 def holes(stored: Collection[Cell]) -> list[Cell]:
-    """Windows between a market's first and newest stored cell of which nothing is stored; cells come market by market, in order of time."""
+    """Windows between a market's first and newest stored cell of which nothing is stored; cells come market
+    by market, in order of time.
+    """
     newest: dict[Market, str] = {}
     for cell in stored:
         newest[cell.own_market] = max(cell.date, newest.get(cell.own_market, ""))
     found = []
-    for cell in stored:  # market by market, so a hole is where the next window is absent though later ones exist
+    # market by market, so a hole is where the next window is absent though later ones exist
+    for cell in stored:
         following = cell.shift(1)
         while following not in stored and following.date < newest[cell.own_market]:
             found.append(following)
@@ -151,7 +197,9 @@ def holes(stored: Collection[Cell]) -> list[Cell]:
 
 
 def check_reconciliation(stored: Ledger) -> Verdict:
-    """Cells with keys on which sources disagree and no proof decided. Disputes that a proof decided are counted only."""
+    """Cells with keys on which sources disagree and no proof decided. Disputes that a proof decided are
+    counted only.
+    """
     findings, counts = [], Counter(settled=0, unsettled=0, unserved=0)
     for cell, record in stored.items():
         unserved = sum(run.slot_count for run in record.facts.gaps if run.gap_class == "conflict")
@@ -159,23 +207,34 @@ def check_reconciliation(stored: Ledger) -> Verdict:
         counts.update(settled=record.facts.conflict_count - unsettled, unsettled=unsettled, unserved=unserved)
         if unsettled:
             findings.append(
-                Finding(str(cell), "warn", f"{unsettled:,} of {record.facts.conflict_count:,} disputed keys are decided by no proof; {unserved:,} of them are not served")
+                Finding(
+                    str(cell),
+                    "warn",
+                    f"{unsettled:,} of {record.facts.conflict_count:,} disputed keys are decided by no "
+                    f"proof; {unserved:,} of them are not served",
+                )
             )
     return Verdict(len(stored), _sorted(findings), counts)
 
 
 def check_evidence(stored: Ledger) -> Verdict:
-    """Cells with rows that something contradicts, with hours and columns; how many cells are proven how well is counted."""
+    """Cells with rows that something contradicts, with hours and columns; how many cells are proven how well
+    is counted.
+    """
     findings, counts = [], Counter({f"{level}_cells": 0 for level in get_args(Evidence)})
     for cell, record in stored.items():
         if record.facts.evidence:
             counts[f"{record.facts.evidence}_cells"] += 1
-        findings += [Finding(str(cell), "error" if found.is_wholesale else "warn", str(found)) for found in record.facts.contradictions]
+        findings += [
+            Finding(str(cell), "error" if found.is_wholesale else "warn", str(found))
+            for found in record.facts.contradictions
+        ]
     return Verdict(len(stored), _sorted(findings), counts)
 
 
 def check_freshness(stored: Ledger, delisted: Collection[Market], now: datetime) -> Verdict:
-    """Markets whose newest row is old, but for those that ended; a warning however old, for a lake may be meant to hold the past alone.
+    """Markets whose newest row is old, but for those that ended; a warning however old, for a lake may be
+    meant to hold the past alone.
 
     Args:
         stored: The table's ledger.
@@ -194,8 +253,18 @@ def check_freshness(stored: Ledger, delisted: Collection[Market], now: datetime)
         last = record.last_time or record.key.window.start
         if now - last > LATE:
             asked = record.facts.asked_until
-            what = f"the newest row is of {last:%Y-%m-%d %H:%M}, {(now - last).days} days old" if record.last_time else "it has no row"
-            findings.append(Finding(str(record.key), "warn", what + (f"; sources answered up to {asked:%Y-%m-%d %H:%M}" if asked else "")))
+            what = (
+                f"the newest row is of {last:%Y-%m-%d %H:%M}, {(now - last).days} days old"
+                if record.last_time
+                else "it has no row"
+            )
+            findings.append(
+                Finding(
+                    str(record.key),
+                    "warn",
+                    what + (f"; sources answered up to {asked:%Y-%m-%d %H:%M}" if asked else ""),
+                )
+            )
     return Verdict(len(newest), _sorted(findings))
 
 
@@ -206,14 +275,26 @@ def check_anomalies(stored: Ledger, known: Mapping[Cell, CellAnomalies]) -> Verd
     for _, anomalies in found:
         counts.update(anomalies.counts)
     findings = [
-        Finding(str(cell), "warn", f"{', '.join(f'{count} {kind}' for kind, count in anomalies.counts.items())}; the first at {anomalies.first[:16]}")
+        Finding(
+            str(cell),
+            "warn",
+            f"{', '.join(f'{count} {kind}' for kind, count in anomalies.counts.items())}; the first at "
+            f"{anomalies.first[:16]}",
+        )
         for cell, anomalies in found
         if anomalies.counts
     ]
     return Verdict(len(found), _sorted(findings), counts)
 
 
-def check_resample(connection: duckdb.DuckDBPyConnection, files: LakeFiles, table: type[Table], stored: Ledger, source: type[Table], minutes: Ledger) -> Verdict:
+def check_resample(
+    connection: duckdb.DuckDBPyConnection,
+    files: LakeFiles,
+    table: type[Table],
+    stored: Ledger,
+    source: type[Table],
+    minutes: Ledger,
+) -> Verdict:
     """Cells whose sums and extremes are not those of the rows they were made from.
 
     Args:
@@ -227,13 +308,20 @@ def check_resample(connection: duckdb.DuckDBPyConnection, files: LakeFiles, tabl
     Returns:
         The verdict over the newest `COMPARED_AT_MOST` cells that are up to date with their input.
     """
-    current = [cell for cell, record in stored.items() if cell in minutes and record.inputs.get(f"{source.name}@{cell.date}") == minutes[cell].version]
+    current = [
+        cell
+        for cell, record in stored.items()
+        if cell in minutes and record.inputs.get(f"{source.name}@{cell.date}") == minutes[cell].version
+    ]
     compared = sorted(current, key=lambda cell: (cell.date, cell.sort_key), reverse=True)[:COMPARED_AT_MOST]
     if not compared:
         return Verdict(0, [])
     create_view(connection, files, table, [stored[cell] for cell in compared])
     create_view(connection, files, source, [minutes[cell] for cell in compared])
-    same = " AND ".join(f"abs(coalesce(c.{name}, 0) - coalesce(m.{name}, 0)) <= 1e-9 * abs(coalesce(m.{name}, 0))" for name in _SUMS)
+    same = " AND ".join(
+        f"abs(coalesce(c.{name}, 0) - coalesce(m.{name}, 0)) <= 1e-9 * abs(coalesce(m.{name}, 0))"
+        for name in _SUMS
+    )
     rows = run(
         connection,
         files,
@@ -242,7 +330,11 @@ def check_resample(connection: duckdb.DuckDBPyConnection, files: LakeFiles, tabl
         FROM ({_totals(view_name(table), "sum(candle_count)")}) c FULL JOIN ({_totals(view_name(source), "count(*)")}) m USING (cell)
         """,
     ).rows()
-    findings = [Finding(cell, "error", f"{n_coarse} minutes summed where {n} are stored, or their sums differ") for cell, n_coarse, n, equal in rows if not equal]
+    findings = [
+        Finding(cell, "error", f"{n_coarse} minutes summed where {n} are stored, or their sums differ")
+        for cell, n_coarse, n, equal in rows
+        if not equal
+    ]
     return Verdict(len(compared), _sorted(findings))
 
 

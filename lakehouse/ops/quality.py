@@ -64,10 +64,24 @@ class CellQuality:
         """What is not good, with the state each makes, worst first."""
         if self.rows is None:
             return [("error", self.unread)]
-        gaps = [(gap_class, f"{count:,} rows absent ({gap_class})") for gap_class, count in self.gaps.items() if gap_class != "not_listed"]
-        found: list[tuple[State, str]] = [("pending" if gap_class == "pending" else GAP_SEVERITY[gap_class], why) for gap_class, why in gaps]
-        counted = ((self.unsettled, "disputed keys that no proof decided"), (self.unhealed, "problems with sources that were not healed"), (self.rejected, "rows in quarantine"))
-        found += [("warn", f"{count:,} {what}") for count, what in (*counted, (self.anomalies or 0, "candles that look wrong")) if count]
+        gaps = [
+            (gap_class, f"{count:,} rows absent ({gap_class})")
+            for gap_class, count in self.gaps.items()
+            if gap_class != "not_listed"
+        ]
+        found: list[tuple[State, str]] = [
+            ("pending" if gap_class == "pending" else GAP_SEVERITY[gap_class], why) for gap_class, why in gaps
+        ]
+        counted = (
+            (self.unsettled, "disputed keys that no proof decided"),
+            (self.unhealed, "problems with sources that were not healed"),
+            (self.rejected, "rows in quarantine"),
+        )
+        found += [
+            ("warn", f"{count:,} {what}")
+            for count, what in (*counted, (self.anomalies or 0, "candles that look wrong"))
+            if count
+        ]
         found += [("error" if one.is_wholesale else "warn", str(one)) for one in self.contradictions[:_NAMED]]
         if len(self.contradictions) > _NAMED:
             found.append(("warn", f"{len(self.contradictions) - _NAMED:,} further contradictions"))
@@ -82,13 +96,29 @@ class CellQuality:
         """A flat record for people and programs."""
         gaps = {gap_class: self.gaps.get(gap_class, 0) for gap_class in get_args(ToldClass)}
         disputes = {"conflicts_settled": self.settled, "conflicts_unsettled": self.unsettled}
-        sources: dict[str, Any] = {"evidence": self.evidence, "problems_healed": self.healed, "problems_unhealed": self.unhealed, "rejected": self.rejected}
+        sources: dict[str, Any] = {
+            "evidence": self.evidence,
+            "problems_healed": self.healed,
+            "problems_unhealed": self.unhealed,
+            "rejected": self.rejected,
+        }
         end = {"newest": self.newest, "anomalies": self.anomalies, "why": [why for _, why in self.reasons]}
         sources["contradictions"] = [str(one) for one in self.contradictions]
-        return {"market": self.cell.own_market.key, "month": self.cell.date, "state": self.state, "rows": self.rows, **gaps, **disputes, **sources, **end}
+        return {
+            "market": self.cell.own_market.key,
+            "month": self.cell.date,
+            "state": self.state,
+            "rows": self.rows,
+            **gaps,
+            **disputes,
+            **sources,
+            **end,
+        }
 
 
-def lake_quality(lake: Lake, table: type[Table], markets: Collection[Market], now: datetime) -> list[CellQuality]:
+def lake_quality(
+    lake: Lake, table: type[Table], markets: Collection[Market], now: datetime
+) -> list[CellQuality]:
     """`quality_report` of a silver table of a lake.
 
     Args:
@@ -103,17 +133,28 @@ def lake_quality(lake: Lake, table: type[Table], markets: Collection[Market], no
         NotALakeObjectError: An object lies where no cell does.
     """
     every, foreign = lake.survey(table.name)
-    damaged, buildable = damaged_cells(table, foreign), expected(table, {name: lake.stored(name) for name in table.inputs})
+    damaged, buildable = (
+        damaged_cells(table, foreign),
+        expected(table, {name: lake.stored(name) for name in table.inputs}),
+    )
     require_stored(table.name, [*every, *damaged, *buildable], markets, None)
 
     def asked(cells: Iterable[Cell]) -> list[Cell]:
         return [cell for cell in cells if not markets or cell.market in markets]
 
     stored = {cell: every[cell] for cell in asked(every)}
-    return quality_report(stored, known_anomalies(lake.objects, table, stored), now, asked(damaged), asked(buildable))
+    return quality_report(
+        stored, known_anomalies(lake.objects, table, stored), now, asked(damaged), asked(buildable)
+    )
 
 
-def quality_report(stored: Ledger, anomalies: Mapping[Cell, CellAnomalies], now: datetime, damaged: Collection[Cell] = (), buildable: Collection[Cell] = ()) -> list[CellQuality]:
+def quality_report(
+    stored: Ledger,
+    anomalies: Mapping[Cell, CellAnomalies],
+    now: datetime,
+    damaged: Collection[Cell] = (),
+    buildable: Collection[Cell] = (),
+) -> list[CellQuality]:
     """What is known of every stored cell, and of those that should be there and are not.
 
     Args:
@@ -128,8 +169,15 @@ def quality_report(stored: Ledger, anomalies: Mapping[Cell, CellAnomalies], now:
     """
     report = [_of_cell(cell, record, anomalies.get(cell), now) for cell, record in stored.items()]
     known = dict.fromkeys(sorted({*stored, *damaged, *buildable}, key=lambda cell: cell.sort_key))
-    unread = dict.fromkeys(holes(known), HOLE) | dict.fromkeys(set(buildable) - stored.keys(), UNBUILT) | dict.fromkeys(damaged, DAMAGED)
-    return sorted(report + [CellQuality(cell, None, {}, unread=why) for cell, why in unread.items()], key=lambda found: found.cell.sort_key)
+    unread = (
+        dict.fromkeys(holes(known), HOLE)
+        | dict.fromkeys(set(buildable) - stored.keys(), UNBUILT)
+        | dict.fromkeys(damaged, DAMAGED)
+    )
+    return sorted(
+        report + [CellQuality(cell, None, {}, unread=why) for cell, why in unread.items()],
+        key=lambda found: found.cell.sort_key,
+    )
 
 
 def _of_cell(cell: Cell, record: CellRecord, anomalies: CellAnomalies | None, now: datetime) -> CellQuality:

@@ -1,4 +1,6 @@
-"""Verifying what is stored, byte by byte, without asking anybody: what is damaged, misplaced, or breaks its declaration."""
+"""Verifying what is stored, byte by byte, without asking anybody: what is damaged, misplaced, or breaks its
+declaration.
+"""
 
 import json
 from collections import Counter
@@ -51,11 +53,17 @@ class _Look:
     damage: Damage | None = None
 
 
-def audit_lake(objects: LakeObjects, registry: Registry, exchanges: Iterable[str], meant: Meant = lambda cell: True, progress: Progress = lambda what: None) -> Audit:
+def audit_lake(
+    objects: LakeObjects,
+    registry: Registry,
+    exchanges: Iterable[str],
+    meant: Meant = lambda cell: True,
+    progress: Progress = lambda what: None,
+) -> Audit:
     """Look at every byte of a lake.
 
-    Seals; versions, against the rows and the schema they were made with; row rules; footers against paths, cached footers against footers; quarantine against
-    what its cell says; landing against hashes.
+    Seals; versions, against the rows and the schema they were made with; row rules; footers against paths,
+    cached footers against footers; quarantine against what its cell says; landing against hashes.
 
     Args:
         objects: The lake's objects.
@@ -80,7 +88,9 @@ def audit_lake(objects: LakeObjects, registry: Registry, exchanges: Iterable[str
     return found
 
 
-def _audit_table(objects: LakeObjects, table: type[Table], meant: Meant, found: Audit, progress: Progress) -> None:
+def _audit_table(
+    objects: LakeObjects, table: type[Table], meant: Meant, found: Audit, progress: Progress
+) -> None:
     quarantined = {stored.path: stored for stored in objects.list(f"quarantine/{table_prefix(table)}")}
 
     def look(stored: StoredObject) -> _Look:
@@ -104,7 +114,11 @@ def _audit_table(objects: LakeObjects, table: type[Table], meant: Meant, found: 
         except NotALakeObjectError:
             return True
 
-    listed = [stored for stored in objects.list(table_prefix(table)) if stored.path.endswith(f"/{FILE}") and is_asked(stored)]
+    listed = [
+        stored
+        for stored in objects.list(table_prefix(table))
+        if stored.path.endswith(f"/{FILE}") and is_asked(stored)
+    ]
     footers: dict[str, tuple[str, str]] = {}
     for one in _each(look, listed):
         found.checked[table.name] += 1
@@ -116,7 +130,13 @@ def _audit_table(objects: LakeObjects, table: type[Table], meant: Meant, found: 
             found.checked["quarantine"] += one.record.reject_count > 0
             kept = quarantined.get(quarantine_path(table, one.record.cell))
             if kept and not one.record.reject_count:
-                found.damage.append(Damage(one.stored.path, one.stored.etag, "its quarantine holds rows, and it says that none was rejected"))
+                found.damage.append(
+                    Damage(
+                        one.stored.path,
+                        one.stored.etag,
+                        "its quarantine holds rows, and it says that none was rejected",
+                    )
+                )
         progress(table.name)
     _audit_ledger(objects, table, footers, found)
 
@@ -124,29 +144,41 @@ def _audit_table(objects: LakeObjects, table: type[Table], meant: Meant, found: 
 def check_cell(table: type[Table], record: CellRecord, body: bytes, rows: pl.DataFrame) -> None:
     """Hold the rows of a cell against what its footer says of them, and against the rules of the declaration.
 
-    Columns that were appended to the declaration since are not asked for; of a cell of an incompatible older declaration only the rows' own version is held.
+    Columns that were appended to the declaration since are not asked for; of a cell of an incompatible older
+    declaration only the rows' own version is held.
 
     Raises:
         DamagedObjectError: Something does not agree.
     """
     made_with = check_version(record.path, body)
     if rows.height != record.rows:
-        raise DamagedObjectError(record.path, f"its footer says {record.rows:,} rows, it holds {rows.height:,}")
+        raise DamagedObjectError(
+            record.path, f"its footer says {record.rows:,} rows, it holds {rows.height:,}"
+        )
     declared = table.polars_schema()
-    if (made_with is not None and not table.schema_text().startswith(made_with)) or rows.columns != declared.names()[: rows.width]:
+    if (
+        made_with is not None and not table.schema_text().startswith(made_with)
+    ) or rows.columns != declared.names()[: rows.width]:
         return
     if broken := broken_rules(table, rows):
         raise DamagedObjectError(record.path, f"its rows break {', '.join(broken)}")
 
 
 def broken_rules(table: type[Table], rows: pl.DataFrame) -> list[str]:
-    """The rules of a declaration that rows break, by its pandera schema; rules of columns that the rows lack are left out."""
+    """The rules of a declaration that rows break, by its pandera schema; rules of columns that the rows lack
+    are left out.
+    """
     from pandera.errors import SchemaErrors
 
     try:
         table.pandera_schema(rows.columns).validate(rows, lazy=True)
     except SchemaErrors as error:
-        return sorted({str(one.check or one.reason_code) if not hasattr(one.check, "name") else str(one.check.name) for one in error.schema_errors})
+        return sorted(
+            {
+                str(one.check or one.reason_code) if not hasattr(one.check, "name") else str(one.check.name)
+                for one in error.schema_errors
+            }
+        )
     return []
 
 
@@ -155,17 +187,24 @@ def _check_quarantine(objects: LakeObjects, table: type[Table], record: CellReco
     path = quarantine_path(table, record.cell)
     body = objects.get(path)
     if body is None:
-        raise DamagedObjectError(record.path, f"its {record.reject_count:,} rejected rows are gone from quarantine")
+        raise DamagedObjectError(
+            record.path, f"its {record.reject_count:,} rejected rows are gone from quarantine"
+        )
     try:
         rows = read_quarantine(table, record.cell, path, body)
         check_version(path, body)
     except NotALakeObjectError as error:
         raise DamagedObjectError(record.path, f"its quarantine is damaged: {error.why}") from None
     if rows.height != record.reject_count:
-        raise DamagedObjectError(record.path, f"it says that {record.reject_count:,} rows were rejected, its quarantine holds {rows.height:,}")
+        raise DamagedObjectError(
+            record.path,
+            f"it says that {record.reject_count:,} rows were rejected, its quarantine holds {rows.height:,}",
+        )
 
 
-def _audit_ledger(objects: LakeObjects, table: type[Table], footers: Mapping[str, tuple[str, str]], found: Audit) -> None:
+def _audit_ledger(
+    objects: LakeObjects, table: type[Table], footers: Mapping[str, tuple[str, str]], found: Audit
+) -> None:
     """The cache of a table's footers, held against the footers of objects as they are now."""
     path = ledger_path(table)
     held = objects.get_tagged(path)
@@ -175,7 +214,11 @@ def _audit_ledger(objects: LakeObjects, table: type[Table], footers: Mapping[str
     found.checked["ledger"] += 1
     try:
         cached = parse_cache(path, body)
-        wrong = [cell for cell, entry in footers.items() if cached.get(cell, ("", ""))[0] == entry[0] and cached[cell] != entry]
+        wrong = [
+            cell
+            for cell, entry in footers.items()
+            if cached.get(cell, ("", ""))[0] == entry[0] and cached[cell] != entry
+        ]
         if wrong:
             raise DamagedObjectError(path, f"it says something else of {wrong[0]} than that says itself")
     except NotALakeObjectError as error:

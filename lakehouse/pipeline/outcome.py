@@ -11,7 +11,9 @@ from lakehouse.model.table import Table
 from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
 
 Outcome = CellResult | CellRecord | Callable[[StoredCell | None], CellResult] | Exception | None
-"""What became of a cell: computed, unchanged, a change to apply to what is stored, failed, or nothing to store."""
+"""What became of a cell: computed, unchanged, a change to apply to what is stored, failed, or nothing to
+store.
+"""
 
 
 def each(cells: Iterable[Cell], compute: Callable[[Cell], Outcome]) -> Iterator[tuple[Cell, Outcome]]:

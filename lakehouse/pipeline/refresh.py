@@ -1,7 +1,7 @@
 """What the sensors decide, in plain values: which cells to ask for now. Runs nothing and writes nothing.
 
-Of what depends on each other the first that is due is asked for: what lies below it follows by itself (see `automation`), so a cell has one run per table
-and REST is asked once.
+Of what depends on each other the first that is due is asked for: what lies below it follows by itself (see
+`automation`), so a cell has one run per table and REST is asked once.
 """
 
 import time
@@ -21,7 +21,16 @@ from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.attempts import Attempt, Attempts
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import api_wanted, derived_wanted, input_ledgers, is_outdated, known_markets, list_archive, witness_behind, witness_wanted
+from lakehouse.pipeline.steps import (
+    api_wanted,
+    derived_wanted,
+    input_ledgers,
+    is_outdated,
+    known_markets,
+    list_archive,
+    witness_behind,
+    witness_wanted,
+)
 from lakehouse.storage.ledger import expected
 
 WINDOW = timedelta(days=45)
@@ -33,7 +42,8 @@ SWEEP = timedelta(days=7)
 _SECONDS = 20.0  # for listings in one tick; Dagster gives a tick a minute
 _AT_ONCE = 16  # markets between two looks at the time
 _MOST = 400  # cells that one tick repeats
-_GOLDEN = (5**0.5 - 1) / 2  # fractions of its multiples lie as far from each other as can be, however many there are
+# fractions of its multiples lie as far from each other as can be, however many there are
+_GOLDEN = (5**0.5 - 1) / 2
 
 Busy = Mapping[str, Collection[Cell]]
 """The cells that queued or running runs are going to write, by table."""
@@ -65,15 +75,21 @@ def candles_closed(lake: LakeServices, universe: Iterable[Market], busy: Busy, a
     of_months = open_cells(lake, universe, known, now)
     remembered: set[str] = set()
     for dataset in lake.registry.datasets:
-        waiting = {cell for cell in of_months if any(cell in busy.get(table.name, ()) for table in dataset.bronze)}
+        waiting = {
+            cell for cell in of_months if any(cell in busy.get(table.name, ()) for table in dataset.bronze)
+        }
         cells = [cell for cell in of_months if cell not in waiting]
         held: set[Cell] = set()
         for table in dataset.bronze:
             reasons, unseen = _bronze_reasons(lake, dataset, table, cells, known, tick)
-            remembered |= {f"{table.name} {cell}" for cell in (*reasons, *unseen, *waiting)}  # whether the latter two are over, nobody has looked
-            wanted = _sift(table, {cell: why for cell, why in reasons.items() if cell not in held}, attempts, now)
+            # whether the latter two are over, nobody has looked
+            remembered |= {f"{table.name} {cell}" for cell in (*reasons, *unseen, *waiting)}
+            wanted = _sift(
+                table, {cell: why for cell, why in reasons.items() if cell not in held}, attempts, now
+            )
             _add(tick, table, wanted)
-            held |= {cell for cell, attempt in wanted.items() if attempt.tries == 1}  # what came to nothing before holds up nobody
+            # what came to nothing before holds up nobody
+            held |= {cell for cell, attempt in wanted.items() if attempt.tries == 1}
     attempts.forget(lambda name: name not in remembered)
     return tick
 
@@ -93,10 +109,13 @@ class Round:
     full_at: datetime | None = None
 
 
-def archive_published(lake: LakeServices, universe: Iterable[Market], busy: Busy, attempts: Attempts, progress: Round) -> Tick:
+def archive_published(
+    lake: LakeServices, universe: Iterable[Market], busy: Busy, attempts: Attempts, progress: Round
+) -> Tick:
     """The stored bronze cells whose files are no longer those they were made from.
 
-    Cells of the open month and the one before are `candles_closed`'s, and are asked for here only if they are still due at the next tick.
+    Cells of the open month and the one before are `candles_closed`'s, and are asked for here only if they are
+    still due at the next tick.
 
     Args:
         lake: The lake.
@@ -114,25 +133,55 @@ def archive_published(lake: LakeServices, universe: Iterable[Market], busy: Busy
     since = "" if progress.is_full else f"{now - WINDOW:%Y-%m}"
     wanted: dict[Market, dict[str, list[Cell]]] = {market: {} for market in markets}
     for dataset in lake.registry.datasets:
-        name, others = dataset.archive.name, (lake.ledger(table.name) for table in dataset.bronze if table is not dataset.archive)
+        name, others = (
+            dataset.archive.name,
+            (lake.ledger(table.name) for table in dataset.bronze if table is not dataset.archive),
+        )
         for market, cells in _unattended(lake, chain(stored[name], *others), markets, known, now).items():
             wanted[market][name] = [cell for cell in cells if cell.date >= since]
     listed = _list_soon(lake, wanted, tick)
-    progress.after = "" if len(listed) == len(markets) else max((market.key for market in listed), default=progress.after)
+    progress.after = (
+        "" if len(listed) == len(markets) else max((market.key for market in listed), default=progress.after)
+    )
     fresh = set(open_cells(lake, markets, known, now))
     for dataset in lake.registry.datasets:
         name, records = dataset.archive.name, stored[dataset.archive.name]
-        seen = [(cell, listing) for market, by_table in listed.items() if (listing := by_table.get(name)) for cell in wanted[market][name] if cell not in busy.get(name, ())]
-        due = {cell: _files(listing, cell) for cell, listing in seen if listing.is_due(cell, records.get(cell))}
+        seen = [
+            (cell, listing)
+            for market, by_table in listed.items()
+            if (listing := by_table.get(name))
+            for cell in wanted[market][name]
+            if cell not in busy.get(name, ())
+        ]
+        due = {
+            cell: _files(listing, cell) for cell, listing in seen if listing.is_due(cell, records.get(cell))
+        }
         over = {f"{name} {cell}" for cell, _ in seen if cell not in due}
         attempts.forget(over.__contains__)
-        _add(tick, dataset.archive, _sift(dataset.archive, {cell: why for cell, why in due.items() if cell not in fresh}, attempts, now))
-        _add(tick, dataset.archive, _sift(dataset.archive, {cell: why for cell, why in due.items() if cell in fresh}, attempts, now, sightings=2))
+        _add(
+            tick,
+            dataset.archive,
+            _sift(
+                dataset.archive, {cell: why for cell, why in due.items() if cell not in fresh}, attempts, now
+            ),
+        )
+        _add(
+            tick,
+            dataset.archive,
+            _sift(
+                dataset.archive,
+                {cell: why for cell, why in due.items() if cell in fresh},
+                attempts,
+                now,
+                sightings=2,
+            ),
+        )
     return tick
 
 
 def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, attempts: Attempts) -> Tick:
-    """Cells of any table that stay due although nothing is under way for them: what a failed run, or a lost one, has left behind.
+    """Cells of any table that stay due although nothing is under way for them: what a failed run, or a lost
+    one, has left behind.
 
     A cell waits for those it is made from. What the open months wait for at REST is `candles_closed`'s.
 
@@ -147,7 +196,12 @@ def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, att
     past: dict[str, list[Cell]] = {}
     for dataset in lake.registry.datasets:
         stored = chain.from_iterable(lake.ledger(table.name) for table in dataset.bronze)
-        past[dataset.archive.name] = [cell for cells in _unattended(lake, stored, markets, known, now).values() for cell in cells if cell not in fresh]
+        past[dataset.archive.name] = [
+            cell
+            for cells in _unattended(lake, stored, markets, known, now).values()
+            for cell in cells
+            if cell not in fresh
+        ]
     ahead: dict[str, set[Cell]] = {}
     due: set[str] = set()
     left = _MOST
@@ -155,10 +209,21 @@ def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, att
         if table.shape == "single":
             continue
         ahead[table.name] = set(busy.get(table.name, ()))
-        reasons = {cell: why for cell, why in _standing_reasons(lake, table, markets, known, past).items() if cell.window.start >= month_start(lake.start)}
+        reasons = {
+            cell: why
+            for cell, why in _standing_reasons(lake, table, markets, known, past).items()
+            if cell.window.start >= month_start(lake.start)
+        }
         waiting = {cell for cell in reasons if cell in ahead[table.name] or _is_behind(table, cell, ahead)}
         due |= {f"{table.name} {cell}" for cell in reasons}
-        wanted = _sift(table, {cell: why for cell, why in reasons.items() if cell not in waiting}, attempts, now, sightings=2, most=left)
+        wanted = _sift(
+            table,
+            {cell: why for cell, why in reasons.items() if cell not in waiting},
+            attempts,
+            now,
+            sightings=2,
+            most=left,
+        )
         left -= len(wanted)
         ahead[table.name] |= wanted.keys()
         _add(tick, table, wanted)
@@ -166,22 +231,39 @@ def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, att
     return tick
 
 
-# --- cells ----------------------------------------------------------------------------------------------------------------------
+# --- cells ----------------------------------------------------------------------------------------
 
 
-def open_cells(lake: LakeServices, markets: Iterable[Market], known: Mapping[Market, MarketFacts], now: datetime) -> list[Cell]:
+def open_cells(
+    lake: LakeServices, markets: Iterable[Market], known: Mapping[Market, MarketFacts], now: datetime
+) -> list[Cell]:
     """The open month and the one before, of every market that is known to be listed then."""
     open_month = f"{now:%Y-%m}"
-    cells = [cell for market in markets if market in known for cell in (Cell(open_month, market).shift(-1), Cell(open_month, market))]
-    return [cell for cell in cells if cell.date >= lake.start and not outside_life(cell, known[cell.own_market])]
+    cells = [
+        cell
+        for market in markets
+        if market in known
+        for cell in (Cell(open_month, market).shift(-1), Cell(open_month, market))
+    ]
+    return [
+        cell for cell in cells if cell.date >= lake.start and not outside_life(cell, known[cell.own_market])
+    ]
 
 
-def _unattended(lake: LakeServices, stored: Iterable[Cell], markets: Iterable[Market], known: Mapping[Market, MarketFacts], now: datetime) -> dict[Market, list[Cell]]:
-    """The cells that a dataset's bronze tables should have, by market: from the first stored one to the open month.
+def _unattended(
+    lake: LakeServices,
+    stored: Iterable[Cell],
+    markets: Iterable[Market],
+    known: Mapping[Market, MarketFacts],
+    now: datetime,
+) -> dict[Market, list[Cell]]:
+    """The cells that a dataset's bronze tables should have, by market: from the first stored one to the open
+    month.
 
     Args:
         lake: The lake.
-        stored: The cells of all its bronze tables: where the archive failed at first, the others tell that it was asked.
+        stored: The cells of all its bronze tables: where the archive failed at first, the others tell that it
+            was asked.
         markets: Of which markets.
         known: What is known of markets.
         now: The current instant.
@@ -190,11 +272,15 @@ def _unattended(lake: LakeServices, stored: Iterable[Cell], markets: Iterable[Ma
     for cell in stored:
         first[cell.own_market] = min(cell.date, first.get(cell.own_market, cell.date))
     open_month = f"{now:%Y-%m}"
-    months = TimeRange(month_start(min([open_month, *first.values()])), month_start(open_month) + timedelta(days=1)).months()
+    months = TimeRange(
+        month_start(min([open_month, *first.values()])), month_start(open_month) + timedelta(days=1)
+    ).months()
     found: dict[Market, list[Cell]] = {}
     for market in markets:
         is_stored = market in first and market.exchange in lake.exchanges
-        cells = [Cell(month, market) for month in months if is_stored and month >= max(first[market], lake.start)]
+        cells = [
+            Cell(month, market) for month in months if is_stored and month >= max(first[market], lake.start)
+        ]
         found[market] = [cell for cell in cells if not outside_life(cell, known.get(market))]
     return found
 
@@ -208,16 +294,27 @@ def _is_behind(table: type[Table], cell: Cell, ahead: Mapping[str, Collection[Ce
     """Whether something a cell is made from is about to be made."""
     if table.shape == "months":
         return any(other.date == cell.date for name in table.inputs for other in ahead.get(name, ()))
-    return any(cell.shift(-back) in ahead.get(name, ()) for name, lookback in table.inputs.items() for back in range(lookback + 1))
+    return any(
+        cell.shift(-back) in ahead.get(name, ())
+        for name, lookback in table.inputs.items()
+        for back in range(lookback + 1)
+    )
 
 
-# --- reasons --------------------------------------------------------------------------------------------------------------------
+# --- reasons --------------------------------------------------------------------------------------
 
 
 def _bronze_reasons(
-    lake: LakeServices, dataset: Dataset, table: type[Table], cells: list[Cell], known: Mapping[Market, MarketFacts], tick: Tick
+    lake: LakeServices,
+    dataset: Dataset,
+    table: type[Table],
+    cells: list[Cell],
+    known: Mapping[Market, MarketFacts],
+    tick: Tick,
 ) -> tuple[Mapping[Cell, object], list[Cell]]:
-    """Why cells of a bronze table are due now, and the cells of which nobody could tell: their markets were not listed."""
+    """Why cells of a bronze table are due now, and the cells of which nobody could tell: their markets were
+    not listed.
+    """
     if table is not dataset.archive:
         return _rest_reasons(lake, dataset, table, cells, known), []
     stored = lake.ledger(table.name)
@@ -225,26 +322,46 @@ def _bronze_reasons(
     for cell in _turned(cells, lake.clock()):
         if cell.own_market.exchange in lake.exchanges:
             wanted.setdefault(cell.own_market, {table.name: []})[table.name].append(cell)
-    listed = {market: by_table[table.name] for market, by_table in _list_soon(lake, wanted, tick).items() if by_table}
-    files = {cell: _files(listed[cell.own_market], cell) for cell in cells if cell.own_market in listed and listed[cell.own_market].is_due(cell, stored.get(cell))}
+    listed = {
+        market: by_table[table.name]
+        for market, by_table in _list_soon(lake, wanted, tick).items()
+        if by_table
+    }
+    files = {
+        cell: _files(listed[cell.own_market], cell)
+        for cell in cells
+        if cell.own_market in listed and listed[cell.own_market].is_due(cell, stored.get(cell))
+    }
     behind = witness_behind(lake, dataset, {cell: stored[cell] for cell in cells if cell in stored})
     return {**behind, **files}, [cell for cell in cells if cell.own_market not in listed]
 
 
 def _turned(cells: list[Cell], now: datetime) -> list[Cell]:
-    """The cells, beginning every hour somewhere else: where time is up before the last, the next ticks begin with those that were left out."""
+    """The cells, beginning every hour somewhere else: where time is up before the last, the next ticks begin
+    with those that were left out.
+    """
     start = int(now.timestamp() // 3600 * _GOLDEN % 1 * len(cells))
     return cells[start:] + cells[:start]
 
 
-def _rest_reasons(lake: LakeServices, dataset: Dataset, table: type[Table], cells: list[Cell], known: Mapping[Market, MarketFacts]) -> Mapping[Cell, object]:
+def _rest_reasons(
+    lake: LakeServices,
+    dataset: Dataset,
+    table: type[Table],
+    cells: list[Cell],
+    known: Mapping[Market, MarketFacts],
+) -> Mapping[Cell, object]:
     """What REST has to be asked for cells of a bronze table."""
     wanted = witness_wanted if table is dataset.witness else api_wanted
     return wanted(lake, dataset, cells, lake.ledger(table.name), known)
 
 
 def _standing_reasons(
-    lake: LakeServices, table: type[Table], universe: Collection[Market], known: Mapping[Market, MarketFacts], past: Mapping[str, list[Cell]]
+    lake: LakeServices,
+    table: type[Table],
+    universe: Collection[Market],
+    known: Mapping[Market, MarketFacts],
+    past: Mapping[str, list[Cell]],
 ) -> Mapping[Cell, object]:
     """Why cells of a table are due, as far as the lake itself can tell.
 
@@ -260,12 +377,31 @@ def _standing_reasons(
         return _rest_reasons(lake, dataset, table, past[dataset.archive.name], known)
     stored = lake.ledger(table.name)
     if dataset:
-        behind = {cell: why for cell, why in witness_behind(lake, dataset, stored).items() if cell.market in universe}
+        behind = {
+            cell: why
+            for cell, why in witness_behind(lake, dataset, stored).items()
+            if cell.market in universe
+        }
         reasons = {cell: "absent" for cell in past[table.name] if cell not in stored} | behind
-        outdated = [cell for cell, record in stored.items() if is_outdated(table, record) and cell.market in universe and cell not in reasons]
-        return reasons | {cell: f"made by code version {stored[cell].code_version}, not {table.code_version}" for cell in outdated}  # there may be very many: last
-    cells = [cell for cell in expected(table, input_ledgers(lake, table)) if cell.market is None or cell.market in universe]
-    return {cell: sorted(inputs.items()) for cell, inputs in derived_wanted(lake, table, cells, stored, known).items()}
+        outdated = [
+            cell
+            for cell, record in stored.items()
+            if is_outdated(table, record) and cell.market in universe and cell not in reasons
+        ]
+        # there may be very many: last
+        return reasons | {
+            cell: f"made by code version {stored[cell].code_version}, not {table.code_version}"
+            for cell in outdated
+        }
+    cells = [
+        cell
+        for cell in expected(table, input_ledgers(lake, table))
+        if cell.market is None or cell.market in universe
+    ]
+    return {
+        cell: sorted(inputs.items())
+        for cell, inputs in derived_wanted(lake, table, cells, stored, known).items()
+    }
 
 
 def _files(listing: MarketListing, cell: Cell) -> str:
@@ -273,8 +409,12 @@ def _files(listing: MarketListing, cell: Cell) -> str:
     return f"{states} until {listing.asked_until(cell)}"
 
 
-def _list_soon(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cell]]], tick: Tick) -> dict[Market, dict[str, MarketListing]]:
-    """Listings by market and table, of as many markets, in order, as there is time for; none of one that alone cannot be listed."""
+def _list_soon(
+    lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cell]]], tick: Tick
+) -> dict[Market, dict[str, MarketListing]]:
+    """Listings by market and table, of as many markets, in order, as there is time for; none of one that
+    alone cannot be listed.
+    """
     found: dict[Market, dict[str, MarketListing]] = {}
     deadline, entries = time.monotonic() + _SECONDS, list(wanted.items())
     for start in range(0, len(entries), _AT_ONCE):
@@ -293,14 +433,26 @@ def _list_soon(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cel
     return found
 
 
-def _listings(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cell]]]) -> dict[Market, dict[str, MarketListing]]:
+def _listings(
+    lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cell]]]
+) -> dict[Market, dict[str, MarketListing]]:
     tables = next(iter(wanted.values()))
-    listed = {name: list_archive(lake, name, [cell for of_table in wanted.values() for cell in of_table[name]]) for name in tables}
-    return {market: {name: by_market[market] for name, by_market in listed.items() if market in by_market} for market in wanted}
+    listed = {
+        name: list_archive(lake, name, [cell for of_table in wanted.values() for cell in of_table[name]])
+        for name in tables
+    }
+    return {
+        market: {name: by_market[market] for name, by_market in listed.items() if market in by_market}
+        for market in wanted
+    }
 
 
-def _one_by_one(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cell]]]) -> dict[Market, dict[str, MarketListing]]:
-    """Listings of markets that together could not be listed: one that cannot be holds up nobody. Given up where the first two cannot."""
+def _one_by_one(
+    lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Cell]]]
+) -> dict[Market, dict[str, MarketListing]]:
+    """Listings of markets that together could not be listed: one that cannot be holds up nobody. Given up
+    where the first two cannot.
+    """
     found: dict[Market, dict[str, MarketListing]] = {}
     for market, of_market in wanted.items():
         try:
@@ -312,7 +464,14 @@ def _one_by_one(lake: LakeServices, wanted: Mapping[Market, Mapping[str, list[Ce
     return found
 
 
-def _sift(table: type[Table], due: Mapping[Cell, object], attempts: Attempts, now: datetime, sightings: int = 1, most: int | None = None) -> dict[Cell, Attempt]:
+def _sift(
+    table: type[Table],
+    due: Mapping[Cell, object],
+    attempts: Attempts,
+    now: datetime,
+    sightings: int = 1,
+    most: int | None = None,
+) -> dict[Cell, Attempt]:
     names = {f"{table.name} {cell}": cell for cell in due}
     chosen = attempts.sift({name: due[cell] for name, cell in names.items()}, now, sightings, most)
     return {names[name]: attempt for name, attempt in chosen.items()}

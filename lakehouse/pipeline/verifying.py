@@ -56,8 +56,16 @@ class Plan:
     next_requests: int
 
 
-def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span: TimeRange | None, budget: int, again: bool = False) -> Plan:
-    """Choose the cells to ask about: those never asked for in full first, newest first; then those asked longest ago, whether they were answered or not.
+def plan(
+    lake: LakeServices,
+    dataset: Dataset,
+    markets: Collection[Market],
+    span: TimeRange | None,
+    budget: int,
+    again: bool = False,
+) -> Plan:
+    """Choose the cells to ask about: those never asked for in full first, newest first; then those asked
+    longest ago, whether they were answered or not.
 
     So what was given up is not begun with the next time.
 
@@ -74,21 +82,30 @@ def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span
         NotALakeObjectError: An object lies in the table's folder where no cell does.
     """
     assert dataset.api is not None, "asked of a dataset that has one"
-    months, asked, (silver, foreign) = span.months() if span else None, lake.ledger(dataset.api.name), survey(lake.objects, dataset.silver)
+    months, asked, (silver, foreign) = (
+        span.months() if span else None,
+        lake.ledger(dataset.api.name),
+        survey(lake.objects, dataset.silver),
+    )
 
     def is_meant(cell: Cell) -> bool:
         return (not markets or cell.market in markets) and (months is None or cell.date in months)
 
     unread = damaged_cells(dataset.silver, foreign)
     require_stored(dataset.silver.name, [*silver, *unread], markets, months)
-    stored, damaged = {cell: record for cell, record in silver.items() if is_meant(cell)}, [cell for cell in unread if is_meant(cell)]
+    stored, damaged = (
+        {cell: record for cell, record in silver.items() if is_meant(cell)},
+        [cell for cell in unread if is_meant(cell)],
+    )
     if not stored and not damaged:
         raise NothingStoredError(dataset.silver.name, [market.key for market in markets])
     facts, now = known_markets(lake), lake.clock()
     found: list[tuple[datetime | None, Cell, TimeRange]] = []
     for cell, record in stored.items():
         exchange = lake.exchanges.get(cell.own_market.exchange)
-        whole = witness_range(cell, facts.get(cell.own_market), now) if exchange and exchange.has_rest else None
+        whole = (
+            witness_range(cell, facts.get(cell.own_market), now) if exchange and exchange.has_rest else None
+        )
         if whole is None:
             continue
         told_at = _answered_at(whole, asked.get(cell))
@@ -105,26 +122,48 @@ def plan(lake: LakeServices, dataset: Dataset, markets: Collection[Market], span
             next_requests = cost
             break
         wanted[cell], requests = whole, requests + cost
-    behind = [cell for cell, record in stored.items() if cell in asked and record.inputs.get(f"{dataset.api.name}@{cell.date}") != asked[cell].version]
-    return Plan(wanted, [cell for _, cell, _ in found[len(wanted) :]], requests, behind, damaged, next_requests)
+    behind = [
+        cell
+        for cell, record in stored.items()
+        if cell in asked and record.inputs.get(f"{dataset.api.name}@{cell.date}") != asked[cell].version
+    ]
+    return Plan(
+        wanted, [cell for _, cell, _ in found[len(wanted) :]], requests, behind, damaged, next_requests
+    )
 
 
 def _answered_at(whole: TimeRange, record: CellRecord | None) -> datetime | None:
     """When a range was last answered in full; None if parts of it never were."""
     asked = record.facts.asked if record else ()
-    return None if unanswered([whole], asked) else min(asking.at for asking in asked if asking.is_answer and whole.overlap(asking.start, asking.end))
+    return (
+        None
+        if unanswered([whole], asked)
+        else min(
+            asking.at for asking in asked if asking.is_answer and whole.overlap(asking.start, asking.end)
+        )
+    )
 
 
 def _tried_at(whole: TimeRange, record: CellRecord | None) -> datetime | None:
     """When some of a range was last asked for in vain; None if it never was."""
     asked = record.facts.asked if record else ()
-    return max((asking.at for asking in asked if asking.outcome in _IN_VAIN and whole.overlap(asking.start, asking.end)), default=None)
+    return max(
+        (
+            asking.at
+            for asking in asked
+            if asking.outcome in _IN_VAIN and whole.overlap(asking.start, asking.end)
+        ),
+        default=None,
+    )
 
 
-def ask_in_full(lake: LakeServices, dataset: Dataset, wanted: Mapping[Cell, TimeRange]) -> Iterator[tuple[Cell, Answers]]:
+def ask_in_full(
+    lake: LakeServices, dataset: Dataset, wanted: Mapping[Cell, TimeRange]
+) -> Iterator[tuple[Cell, Answers]]:
     """What REST says of all rows of cells, in spare weight, one API after another.
 
-    An API that is down for several cells in succession is left alone, as is a market of which several in succession are not answered; neither stops the others.
+    An API that is down for several cells in succession is left alone, as is a market of which several in
+    succession are not answered; neither stops the others.
     """
     by_api: dict[RestClient, tuple[Exchange, dict[Cell, TimeRange]]] = {}
     for cell, whole in wanted.items():
@@ -135,13 +174,25 @@ def ask_in_full(lake: LakeServices, dataset: Dataset, wanted: Mapping[Cell, Time
             yield from _ask_api(lake, dataset, exchange, client, ranges)
 
 
-def _ask_api(lake: LakeServices, dataset: Dataset, exchange: Exchange, client: RestClient, wanted: Mapping[Cell, TimeRange]) -> Iterator[tuple[Cell, Answers]]:
+def _ask_api(
+    lake: LakeServices,
+    dataset: Dataset,
+    exchange: Exchange,
+    client: RestClient,
+    wanted: Mapping[Cell, TimeRange],
+) -> Iterator[tuple[Cell, Answers]]:
     """As `ask_in_full`, of the cells of one API."""
     assert dataset.api is not None, "asked of a dataset that has one"
     cells, outages, failures, judges = list(wanted), 0, Counter[Market](), judged_by(lake, dataset)
     for start in range(0, len(cells), _BATCH):
         batch = [cell for cell in cells[start : start + _BATCH] if failures[cell.own_market] < _GIVE_UP]
-        for cell, answers in ask(dataset.api, exchange, {cell: [Question(wanted[cell], before=True, after=True)] for cell in batch}, MINUTE, lake.clock):
+        for cell, answers in ask(
+            dataset.api,
+            exchange,
+            {cell: [Question(wanted[cell], before=True, after=True)] for cell in batch},
+            MINUTE,
+            lake.clock,
+        ):
             yield cell, judged(lake, dataset, cell, judges(cell), answers)
             failures[cell.own_market] = failures[cell.own_market] + 1 if not answers.is_whole else 0
             outages = outages + 1 if not answers.is_whole and not client.is_up else 0
@@ -150,26 +201,52 @@ def _ask_api(lake: LakeServices, dataset: Dataset, exchange: Exchange, client: R
 
 
 def note_failure(answers: Answers) -> Callable[[StoredCell | None], CellResult]:
-    """The change to a cell that was not answered: when it was asked about in vain, so that the next verification begins elsewhere, and nothing else."""
+    """The change to a cell that was not answered: when it was asked about in vain, so that the next
+    verification begins elsewhere, and nothing else.
+    """
     # What was answered by something else is not left open: no build needs it.
-    failed = [replace(asking, outcome="unreachable") if asking.outcome == "short" else asking for asking in answers.failed]
+    failed = [
+        replace(asking, outcome="unreachable") if asking.outcome == "short" else asking
+        for asking in answers.failed
+    ]
 
     def change(stored: StoredCell | None) -> CellResult:
-        rows, facts = (stored.rows.select(answers.table.names()), stored.record.facts) if stored else (answers.table.empty(), CellFacts())
-        return CellResult(rows, stored.record.inputs if stored else {}, replace(facts, asked=with_answers(facts.asked, failed)))
+        rows, facts = (
+            (stored.rows.select(answers.table.names()), stored.record.facts)
+            if stored
+            else (answers.table.empty(), CellFacts())
+        )
+        return CellResult(
+            rows,
+            stored.record.inputs if stored else {},
+            replace(facts, asked=with_answers(facts.asked, failed)),
+        )
 
     return change
 
 
 def change_by(answers: Answers, witness: StoredCell | None) -> Callable[[StoredCell | None], CellResult]:
-    """The change that answers make to a cell. Where they contradict the hours that REST stated before, it has revised these: they are to be fetched again."""
+    """The change that answers make to a cell. Where they contradict the hours that REST stated before, it has
+    revised these: they are to be fetched again.
+    """
     rows = pl.concat([rows for rows, _ in answers.told])
     stated = newest(witness.rows, _KEY).drop(LINEAGE) if witness else None
-    contradicts = rows.height > 0 and stated is not None and stated.height > 0 and not judge(rows, stated)["agrees"].fill_null(True).all()
+    contradicts = (
+        rows.height > 0
+        and stated is not None
+        and stated.height > 0
+        and not judge(rows, stated)["agrees"].fill_null(True).all()
+    )
 
     def change(stored: StoredCell | None) -> CellResult:
         result = answers.change(stored)
-        return replace(result, facts=replace(result.facts, revised_at=max(asked.at for _, asked in answers.told))) if contradicts else result
+        return (
+            replace(
+                result, facts=replace(result.facts, revised_at=max(asked.at for _, asked in answers.told))
+            )
+            if contradicts
+            else result
+        )
 
     return change
 

@@ -1,4 +1,6 @@
-"""Whether cells that are read are behind their inputs: what they were made from has been replaced since, or what that was made from."""
+"""Whether cells that are read are behind their inputs: what they were made from has been replaced since, or
+what that was made from.
+"""
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +19,13 @@ from lakehouse.storage.tables import CellRecord, TableStore
 _NARROW = 16  # folders of markets that are listed one by one; of more, the whole table's ledger is read
 
 
-def cells_behind(objects: LakeObjects, registry: Registry, table: type[Table], read: Collection[CellRecord]) -> list[Cell]:
+def cells_behind(
+    objects: LakeObjects, registry: Registry, table: type[Table], read: Collection[CellRecord]
+) -> list[Cell]:
     """Those of some cells that are behind.
 
-    The folders of the markets that are read are asked, in every table upstream: a listing and the footers of the months that are read.
+    The folders of the markets that are read are asked, in every table upstream: a listing and the footers of
+    the months that are read.
 
     Args:
         objects: The lake's objects.
@@ -29,12 +34,17 @@ def cells_behind(objects: LakeObjects, registry: Registry, table: type[Table], r
         read: Cells of it. Inputs that a cell does not name are not asked about.
 
     Returns:
-        The cells, in order of market and date. An input that is gone, or damaged, puts no cell behind: nobody can say what it would be made to.
+        The cells, in order of market and date. An input that is gone, or damaged, puts no cell behind: nobody
+        can say what it would be made to.
 
     Raises:
         StoreError: The store does not answer.
     """
-    cells = {record.key: record for record in read if record.cell is not None and record.inputs} if table.shape != "single" else {}
+    cells = (
+        {record.key: record for record in read if record.cell is not None and record.inputs}
+        if table.shape != "single"
+        else {}
+    )
     if not cells or table.zone() == "bronze":
         return []
     ledgers, facts = _upstream(objects, registry, table, cells)
@@ -44,7 +54,10 @@ def cells_behind(objects: LakeObjects, registry: Registry, table: type[Table], r
         place = of.name, cell
         if place not in known:
             record = ledgers[of.name].get(cell)
-            known[place] = record is not None and (_differs(of, record, _now(of, cell)) or any(is_behind(*source) for source in _sources(of, cell)))
+            known[place] = record is not None and (
+                _differs(of, record, _now(of, cell))
+                or any(is_behind(*source) for source in _sources(of, cell))
+            )
         return known[place]
 
     def _now(of: type[Table], cell: Cell) -> Mapping[str, str]:
@@ -53,10 +66,16 @@ def cells_behind(objects: LakeObjects, registry: Registry, table: type[Table], r
         return inputs_now(of, cell, ledgers, own)
 
     def _sources(of: type[Table], cell: Cell) -> list[tuple[type[Table], Cell]]:
-        made = [(registry.table(name), back) for name, lookback in of.inputs.items() for back in range(lookback + 1)]
+        made = [
+            (registry.table(name), back)
+            for name, lookback in of.inputs.items()
+            for back in range(lookback + 1)
+        ]
         made = [(source, back) for source, back in made if source.zone() != "bronze"]
         if of.shape == "months":
-            return [(source, key) for source, _ in made for key in ledgers[source.name] if key.date == cell.date]
+            return [
+                (source, key) for source, _ in made for key in ledgers[source.name] if key.date == cell.date
+            ]
         return [(source, cell.shift(-back) if back else cell) for source, back in made]
 
     ledgers[table.name] = cells
@@ -82,12 +101,26 @@ def _facts(objects: LakeObjects) -> dict[Market, MarketFacts]:
     return facts_by_market(stored.rows if stored else None)
 
 
-def _upstream(objects: LakeObjects, registry: Registry, table: type[Table], cells: Collection[Cell]) -> tuple[dict[str, Ledger], dict[Market, MarketFacts]]:
-    """What is stored upstream of cells, by table, and the facts of markets where one of the tables is made with them; all of it asked for at once."""
+def _upstream(
+    objects: LakeObjects, registry: Registry, table: type[Table], cells: Collection[Cell]
+) -> tuple[dict[str, Ledger], dict[Market, MarketFacts]]:
+    """What is stored upstream of cells, by table, and the facts of markets where one of the tables is made
+    with them; all of it asked for at once.
+    """
     wanted = _wanted(registry, table, cells)
     with ThreadPoolExecutor(1 if objects.is_local else len(wanted) + 1) as pool:
-        facts = pool.submit(_facts, objects) if any(registry.table(name) in _refined(registry) for name in [table.name, *wanted]) else None
-        ledgers = dict(zip(wanted, pool.map(lambda name: _ledger(objects, registry.table(name), wanted[name]), wanted), strict=True))
+        facts = (
+            pool.submit(_facts, objects)
+            if any(registry.table(name) in _refined(registry) for name in [table.name, *wanted])
+            else None
+        )
+        ledgers = dict(
+            zip(
+                wanted,
+                pool.map(lambda name: _ledger(objects, registry.table(name), wanted[name]), wanted),
+                strict=True,
+            )
+        )
         return ledgers, facts.result() if facts else {}
 
 
@@ -102,7 +135,9 @@ def _wanted(registry: Registry, table: type[Table], cells: Collection[Cell]) -> 
             if asked is None or declared.shape == "months":
                 wanted[name] = None
             elif (so_far := wanted.setdefault(name, set())) is not None:
-                so_far |= {cell.shift(-back) if back else cell for cell in asked for back in range(lookback + 1)}
+                so_far |= {
+                    cell.shift(-back) if back else cell for cell in asked for back in range(lookback + 1)
+                }
     del wanted[table.name]
     return wanted
 
@@ -113,4 +148,8 @@ def _ledger(objects: LakeObjects, table: type[Table], asked: Collection[Cell] | 
         markets.setdefault(cell.own_market, set()).add(cell.date[:7])
     if asked is None or len(markets) > _NARROW:
         return survey(objects, table)[0]
-    return {cell: record for market, months in markets.items() for cell, record in survey_market(objects, table, market, months)[0].items()}
+    return {
+        cell: record
+        for market, months in markets.items()
+        for cell, record in survey_market(objects, table, market, months)[0].items()
+    }

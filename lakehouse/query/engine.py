@@ -1,6 +1,8 @@
-"""DuckDB over a lake, wherever it lies: it asks for cells by names of our own, and each is handed over in one version and held against its seal.
+"""DuckDB over a lake, wherever it lies: it asks for cells by names of our own, and each is handed over in one
+version and held against its seal.
 
-DuckDB sees no path of the store and no credentials. The names say what the layout means, whatever the root is called. And it opens nothing else.
+DuckDB sees no path of the store and no credentials. The names say what the layout means, whatever the root is
+called. And it opens nothing else.
 """
 
 import contextlib
@@ -51,16 +53,21 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         self.opened: set[str] = set()
         self._cells: dict[str, tuple[type[Table], CellRecord]] = {}
         self._ends: OrderedDict[str, bytes] = OrderedDict()
-        self._begun: dict[str, CellRecord] = {}  # objects of which something was handed over: from then on no other version will do
+        # objects of which something was handed over: from then on no other version will do
+        self._begun: dict[str, CellRecord] = {}
         self._kept = 0
         self._lock = threading.Lock()
 
     def add(self, table: type[Table], records: Iterable[CellRecord]) -> list[str]:
         """Names for cells of a table.
 
-        The first character of a path column's value is escaped: DuckDB takes a value that reads `NULL` for null, and unescapes afterwards.
+        The first character of a path column's value is escaped: DuckDB takes a value that reads `NULL` for
+        null, and unescapes afterwards.
         """
-        names = {"lake://" + _VALUE.sub(lambda found: f"=%{ord(found[1]):02X}", record.path): (table, record) for record in records}
+        names = {
+            "lake://" + _VALUE.sub(lambda found: f"=%{ord(found[1]):02X}", record.path): (table, record)
+            for record in records
+        }
         self._cells |= names
         return list(names)
 
@@ -72,7 +79,7 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
             by_table.setdefault(table, []).append(self._begun.get(name, record))
         yield from by_table.items()
 
-    # --- what DuckDB asks -----------------------------------------------------------------------------------------------
+    # --- what DuckDB asks -------------------------------------------------------------------------
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -97,10 +104,12 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         self.opened.add(path)
         return _CellFile(self, *self._end_of(path))
 
-    # --- reading --------------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     def _end_of(self, name: str) -> tuple[CellRecord, bytes]:
-        """The footer of an object, checked; all of a small object, and of one that was replaced since it was surveyed."""
+        """The footer of an object, checked; all of a small object, and of one that was replaced since it was
+        surveyed.
+        """
         table, record = self._cells[name]
         with self._lock:
             record = self._begun.get(name, record)
@@ -133,18 +142,24 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
             end = self._get(record, record.size - needed)
         sealed = check(record.path, end) if len(end) == record.size else check_footer(record.path, end)
         if not sealed:
-            CellRecord.from_footer(table, record.cell, record.path, record.etag, record.size, read_footer(record.path, end))
+            CellRecord.from_footer(
+                table, record.cell, record.path, record.etag, record.size, read_footer(record.path, end)
+            )
         if len(end) < record.size:
             end = end[-footer_size(end) :]  # the rows before it were fetched with it, but not checked
         return end
 
     def _renewed(self, table: type[Table], record: CellRecord) -> tuple[CellRecord, bytes]:
-        """All of an object that is another one than when it was surveyed: in one request, so that a third one cannot come in between."""
+        """All of an object that is another one than when it was surveyed: in one request, so that a third one
+        cannot come in between.
+        """
         if (found := self.objects.get_tagged(record.path)) is None:
             raise ChangedMeanwhileError(record.path)
         body, etag = found
         check(record.path, body)
-        return CellRecord.from_footer(table, record.cell, record.path, etag, len(body), read_footer(record.path, body)), body
+        return CellRecord.from_footer(
+            table, record.cell, record.path, etag, len(body), read_footer(record.path, body)
+        ), body
 
     def whole(self, record: CellRecord) -> bytes:
         """All bytes of an object, checked."""
@@ -187,14 +202,17 @@ class _CellFile(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + (0 if whence == io.SEEK_SET else self._at if whence == io.SEEK_CUR else self._record.size)
+        self._at = offset + (
+            0 if whence == io.SEEK_SET else self._at if whence == io.SEEK_CUR else self._record.size
+        )
         return self._at
 
     def read(self, size: int = -1) -> bytes:
         left = max(self._record.size - self._at, 0)
         size = left if size < 0 else min(size, left)
         if self._at < (missing := self._record.size - len(self._body)):
-            if size == left <= _TAIL:  # a guess at the size of the footer: rows are not read so, and are not handed over unchecked
+            # a guess at the size of the footer: rows are not read so, and are not handed over unchecked
+            if size == left <= _TAIL:
                 blank = bytes(missing - self._at)
                 self._at = self._record.size
                 return blank + self._body
@@ -204,19 +222,29 @@ class _CellFile(io.RawIOBase):
         return found
 
 
-def connect(objects: LakeObjects, zones: Iterable[str] = (), spill: str = "", unrestricted: bool = False) -> tuple[duckdb.DuckDBPyConnection, LakeFiles]:
+def connect(
+    objects: LakeObjects, zones: Iterable[str] = (), spill: str = "", unrestricted: bool = False
+) -> tuple[duckdb.DuckDBPyConnection, LakeFiles]:
     """An in-memory connection that shows instants in UTC, and the cells it may read; see `prepare`."""
     connection = duckdb.connect()
     return connection, prepare(connection, objects, zones, spill, unrestricted)
 
 
-def prepare(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, zones: Iterable[str] = (), spill: str = "", unrestricted: bool = False) -> LakeFiles:
-    """Teach a connection to read a lake, and unlearn all else: files, addresses, extensions, variables of Python, and changes to its settings.
+def prepare(
+    connection: duckdb.DuckDBPyConnection,
+    objects: LakeObjects,
+    zones: Iterable[str] = (),
+    spill: str = "",
+    unrestricted: bool = False,
+) -> LakeFiles:
+    """Teach a connection to read a lake, and unlearn all else: files, addresses, extensions, variables of
+    Python, and changes to its settings.
 
     Args:
         connection: Any DuckDB connection to which this was not done yet.
         objects: The lake.
-        zones: Schemas to create, in which names without one are looked up, so that `SHOW TABLES` shows their views.
+        zones: Schemas to create, in which names without one are looked up, so that `SHOW TABLES` shows their
+            views.
         spill: Folder for what does not fit into memory, whose files the connection may read; empty for none.
         unrestricted: Leave the rest as it is, but for extensions that come by themselves.
 
@@ -225,7 +253,8 @@ def prepare(connection: duckdb.DuckDBPyConnection, objects: LakeObjects, zones: 
     """
     files = LakeFiles(objects)
     connection.execute("SET TimeZone='UTC'")
-    connection.execute("SET enable_external_file_cache=false")  # a name is opened twice at most, and bytes are kept by `LakeFiles`
+    # a name is opened twice at most, and bytes are kept by `LakeFiles`
+    connection.execute("SET enable_external_file_cache=false")
     connection.execute("SET autoinstall_known_extensions=false")
     connection.execute("SET autoload_known_extensions=false")
     connection.execute("SET python_enable_replacements=false")  # the variables are those of our own code

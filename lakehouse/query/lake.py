@@ -11,7 +11,15 @@ import polars as pl
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import BehindInputsWarning, FillAsOfError, ForeignFolderError, NotALakeObjectError, NothingStoredError, ReplacedMeanwhileError, UnknownFillError
+from lakehouse.model.errors import (
+    BehindInputsWarning,
+    FillAsOfError,
+    ForeignFolderError,
+    NotALakeObjectError,
+    NothingStoredError,
+    ReplacedMeanwhileError,
+    UnknownFillError,
+)
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
@@ -23,7 +31,15 @@ from lakehouse.query.reading import read_rows, scan_cells
 from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.layout import market_prefix, parse_cell_path
-from lakehouse.storage.ledger import Survey, cells_of_market, damaged_cells, records, require_stored, survey, survey_market
+from lakehouse.storage.ledger import (
+    Survey,
+    cells_of_market,
+    damaged_cells,
+    records,
+    require_stored,
+    survey,
+    survey_market,
+)
 from lakehouse.storage.objects import ChangedMeanwhileError, LakeObjects
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.fill import FILLS, Fill, fill_candles
@@ -57,7 +73,13 @@ class Lake:
         self.registry = registry
 
     def candles(
-        self, market: str | Market, start: Instant | None = None, end: Instant | None = None, interval: str = "1m", fill: Fill | None = None, as_of: Instant | None = None
+        self,
+        market: str | Market,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        interval: str = "1m",
+        fill: Fill | None = None,
+        as_of: Instant | None = None,
     ) -> pl.DataFrame:
         """Candles of one market.
 
@@ -65,25 +87,35 @@ class Lake:
             market: A market key, `binance-spot:BTCUSDT`.
             start: First instant; text without an offset is UTC. None for all there is before the end.
             end: End of the range, exclusive. None for all there is from the start on.
-            interval: `1m`, `5m`, `15m`, `1h`, `4h` or `1d`. Where the gold table of that interval is not built, or not from today's 1m candles, they are resampled by the same function.
-            fill: What to do about slots without a candle between the market's first and newest one: None leaves them out; `null` adds a row with its `open_time` only; `flat` one with the
-                last close as its prices and zero volume. A slot in which the market was not listed gets none, and no price is carried across it.
-            as_of: What this lake had at that instant, made from bronze by today's rules, in place of what it has now.
+            interval: `1m`, `5m`, `15m`, `1h`, `4h` or `1d`. Where the gold table of that interval is not
+                built, or not from today's 1m candles, they are resampled by the same function.
+            fill: What to do about slots without a candle between the market's first and newest one: None
+                leaves them out; `null` adds a row with its `open_time` only; `flat` one with the last close
+                as its prices and zero volume. A slot in which the market was not listed gets none, and no
+                price is carried across it.
+            as_of: What this lake had at that instant, made from bronze by today's rules, in place of what it
+                has now.
 
         Returns:
-            Rows with `open_time` in `[start, end)`, in order, with the columns of `silver/candle` (1m) or of `gold/candle_<interval>`. Gaps have no row, unless `fill` is given:
-            then `is_filled` tells the added rows from the real ones, which are as they were. Months of the range that were never built have no row, nor do `gaps` tell of them.
+            Rows with `open_time` in `[start, end)`, in order, with the columns of `silver/candle` (1m) or of
+            `gold/candle_<interval>`. Gaps have no row, unless `fill` is given: then `is_filled` tells the
+            added rows from the real ones, which are as they were. Months of the range that were never built
+            have no row, nor do `gaps` tell of them.
 
         Raises:
-            MarketKeyError, TimeFormatError, RangeBackwardsError, UnknownIntervalError, UnknownFillError: As named.
+            MarketKeyError, TimeFormatError, RangeBackwardsError, UnknownIntervalError, UnknownFillError: As
+                named.
             NothingStoredError: Nothing at all is stored of this market.
-            BeforeFirstReceiptError: At `as_of` there was nothing yet of a month of the range of which there is something now.
+            BeforeFirstReceiptError: At `as_of` there was nothing yet of a month of the range of which there
+                is something now.
             FillAsOfError: Both `fill` and `as_of` are given.
             StoreError: The lake's store does not answer, or refuses.
         """
         span, wanted, length = TimeRange.parse(start, end), _market(market), Interval.parse(interval)
         if fill is None:
-            found = _within(self._candles(wanted, span, length, parse_instant(as_of) if as_of is not None else None), span)
+            found = _within(
+                self._candles(wanted, span, length, parse_instant(as_of) if as_of is not None else None), span
+            )
             if found.is_empty():
                 self._require_market(wanted)
             return found
@@ -93,15 +125,33 @@ class Lake:
             raise UnknownFillError(fill, FILLS)
         self._require_market(wanted)
         stored = self._of_market(self.registry.table("silver/candle"), wanted).values()
-        breaks = [TimeRange(run.start, run.end) for record in stored for run in record.facts.gaps if run.gap_class == "not_listed"]
-        times = [(record.first_time, record.last_time) for record in stored if record.first_time and record.last_time]
-        before = max((first for first, _ in times if first < span.start), default=span.start)  # the month with the price that is carried into the range
+        breaks = [
+            TimeRange(run.start, run.end)
+            for record in stored
+            for run in record.facts.gaps
+            if run.gap_class == "not_listed"
+        ]
+        times = [
+            (record.first_time, record.last_time)
+            for record in stored
+            if record.first_time and record.last_time
+        ]
+        # the month with the price that is carried into the range
+        before = max((first for first, _ in times if first < span.start), default=span.start)
         rows = self._candles(wanted, TimeRange(before, span.end), length)
-        known = span.overlap(min(first for first, _ in times), max(last for _, last in times) + MINUTE.delta) if times else None
+        known = (
+            span.overlap(min(first for first, _ in times), max(last for _, last in times) + MINUTE.delta)
+            if times
+            else None
+        )
         return _within(fill_candles(rows, length, known, fill, breaks), span)
 
     def gaps(
-        self, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None, now: Instant | None = None
+        self,
+        markets: Iterable[str | Market] | str | Market | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        now: Instant | None = None,
     ) -> pl.DataFrame:
         """Every expected 1m candle that is absent, and why, as the cells themselves say.
 
@@ -112,9 +162,11 @@ class Lake:
             now: The instant that tells `pending` from `unproven`; the present if left out.
 
         Returns:
-            A row per run, in order of market and time: `exchange`, `market_type`, `symbol`, `start_time`, `end_time` (exclusive), `slot_count`, `gap_class`, `asked_at` (when a REST
-            API was last asked for it), `halted_at` (when trading stopped). Classes: `not_listed`; `halt` (proven); `conflict` (sources disagree and none could be chosen);
-            `pending` (absent, and still within the time files may take to appear); `unproven` (absent, and later than that).
+            A row per run, in order of market and time: `exchange`, `market_type`, `symbol`, `start_time`,
+            `end_time` (exclusive), `slot_count`, `gap_class`, `asked_at` (when a REST API was last asked for
+            it), `halted_at` (when trading stopped). Classes: `not_listed`; `halt` (proven); `conflict`
+            (sources disagree and none could be chosen); `pending` (absent, and still within the time files
+            may take to appear); `unproven` (absent, and later than that).
 
         Raises:
             NoLakeError, NotALakeObjectError: As for `scan`.
@@ -122,9 +174,19 @@ class Lake:
         """
         wanted, span = _markets(markets), _span(start, end)
         found = self._named([self.registry.table("silver/candle")], wanted, span)
-        return told_frame(((record.key.own_market, record.facts.gaps) for _, record in found), parse_instant(now) if now is not None else datetime.now(UTC), span)
+        return told_frame(
+            ((record.key.own_market, record.facts.gaps) for _, record in found),
+            parse_instant(now) if now is not None else datetime.now(UTC),
+            span,
+        )
 
-    def scan(self, table: str, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None) -> pl.LazyFrame:
+    def scan(
+        self,
+        table: str,
+        markets: Iterable[str | Market] | str | Market | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+    ) -> pl.LazyFrame:
         """A lazy scan of any table, over only the files that can hold what is asked for.
 
         Args:
@@ -139,21 +201,27 @@ class Lake:
             NotALakeObjectError: An object that holds some of it is damaged, or was not written by this lake.
 
         Returns:
-            The table's columns and those of its path (`exchange`, `market_type`, `symbol`, `month`). What the store refuses while it is collected, `collect` says plainly.
+            The table's columns and those of its path (`exchange`, `market_type`, `symbol`, `month`). What the
+            store refuses while it is collected, `collect` says plainly.
         """
-        return self._cells(self.registry.table(table).name, _markets(markets), _span(start, end), with_path=True)
+        return self._cells(
+            self.registry.table(table).name, _markets(markets), _span(start, end), with_path=True
+        )
 
     def sql(self, query: str, unrestricted: bool = False) -> pl.DataFrame:
         """Run SQL over views named `zone.table`; times are UTC.
 
         Args:
-            query: A statement that reads, or several; the rows of the last one come out. It reaches the lake and nothing else: no file, no address, no setting.
-            unrestricted: Let it do all that DuckDB can, such as join a CSV of one's own or write one. For statements that were written by who runs them.
+            query: A statement that reads, or several; the rows of the last one come out. It reaches the lake
+                and nothing else: no file, no address, no setting.
+            unrestricted: Let it do all that DuckDB can, such as join a CSV of one's own or write one. For
+                statements that were written by who runs them.
 
         Raises:
             SqlBeyondLakeError: It does more than read the lake, and is not unrestricted.
             SqlError: The statement is refused.
-            NotALakeObjectError: A cell that it reads is damaged, or an object in a table's folder is none of its cells.
+            NotALakeObjectError: A cell that it reads is damaged, or an object in a table's folder is none of
+                its cells.
             ReplacedMeanwhileError: A build replaced cells while they were read, each time it was tried.
             StoreError: The lake's store does not answer, or refuses.
         """
@@ -181,8 +249,14 @@ class Lake:
         """All known markets: `silver/market`."""
         return self.collect(self.scan(MarketTable.name))
 
-    def conflicts(self, markets: str | Market | Iterable[str | Market] | None = None, start: Instant | None = None, end: Instant | None = None) -> pl.DataFrame:
-        """Every value of every candle on which sources disagreed, with the rule that chose one: `silver/conflict`.
+    def conflicts(
+        self,
+        markets: str | Market | Iterable[str | Market] | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+    ) -> pl.DataFrame:
+        """Every value of every candle on which sources disagreed, with the rule that chose one:
+        `silver/conflict`.
 
         Args:
             markets: Market keys, one or several; all if left out.
@@ -197,13 +271,26 @@ class Lake:
             NothingStoredError: As for `gaps`.
             StoreError: The lake's store does not answer, or refuses.
         """
-        table, judged, span = self.registry.table("silver/conflict"), self.registry.table("silver/candle"), _span(start, end)
+        table, judged, span = (
+            self.registry.table("silver/conflict"),
+            self.registry.table("silver/candle"),
+            _span(start, end),
+        )
         stored, foreign = self.survey(judged.name)
-        require_stored(judged.name, [*stored, *damaged_cells(judged, foreign)], _markets(markets), span.months() if span else None)
+        require_stored(
+            judged.name,
+            [*stored, *damaged_cells(judged, foreign)],
+            _markets(markets),
+            span.months() if span else None,
+        )
         return self.collect(self.scan(table.name, markets, start, end).select(table.names())).sort(table.key)
 
     def restatements(
-        self, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None, table: str = "silver/candle"
+        self,
+        markets: Iterable[str | Market] | str | Market | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        table: str = "silver/candle",
     ) -> pl.DataFrame:
         """What sources replaced of what they had published: two successive values of one key and source.
 
@@ -218,17 +305,30 @@ class Lake:
             NothingStoredError: Of a market that is named, or in the whole range, no source has told anything.
 
         Returns:
-            A row per replaced value, by market, time and source: `market`, the key, `source` (`monthly`, `daily`, `api`), `change` (`changed`, `removed`: nothing
-            stands in its place; `added`: it stands in the place of nothing), and each value, `source_file` and `fetched_at` as `<name>_before` and `<name>_after`.
+            A row per replaced value, by market, time and source: `market`, the key, `source` (`monthly`,
+            `daily`, `api`), `change` (`changed`, `removed`: nothing stands in its place; `added`: it stands
+            in the place of nothing), and each value, `source_file` and `fetched_at` as `<name>_before` and
+            `<name>_after`.
         """
         dataset, wanted, span = self.registry.dataset(table), _markets(markets), _span(start, end)
         found = restated(self.objects, dataset, self._named(dataset.restated, wanted, span))
-        return found.filter(pl.col(dataset.silver.key[0]).is_between(span.start, span.end, closed="left")) if span else found
+        return (
+            found.filter(pl.col(dataset.silver.key[0]).is_between(span.start, span.end, closed="left"))
+            if span
+            else found
+        )
 
-    def dataset_id(self, table: str, markets: Iterable[str | Market] | str | Market | None = None, start: Instant | None = None, end: Instant | None = None) -> str:
+    def dataset_id(
+        self,
+        table: str,
+        markets: Iterable[str | Market] | str | Market | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+    ) -> str:
         """A name for data as it is now: a hash over the versions of the cells that hold what is asked for.
 
-        Two lakes with equal cells give one name, wherever they lie; whatever changes in any of the cells gives another. A range counts as the whole cells it touches.
+        Two lakes with equal cells give one name, wherever they lie; whatever changes in any of the cells
+        gives another. A range counts as the whole cells it touches.
 
         Args:
             table: As for `scan`.
@@ -238,11 +338,16 @@ class Lake:
 
         Raises:
             NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
-            NothingStoredError: There is no cell of what is asked for, or none of a market that is named: no two mistakes share a name.
+            NothingStoredError: There is no cell of what is asked for, or none of a market that is named: no
+                two mistakes share a name.
         """
         declared, wanted, span = self.registry.table(table), _markets(markets), _span(start, end)
         by_market = declared.shape == "cells"
-        records = [record for _, record in self._named([declared], wanted, span)] if by_market else self._readable(declared, _asks(wanted, span))
+        records = (
+            [record for _, record in self._named([declared], wanted, span)]
+            if by_market
+            else self._readable(declared, _asks(wanted, span))
+        )
         if not records:
             raise NothingStoredError(declared.name, [market.key for market in wanted or ()])
         cells = [f"{record.path} {record.version}" for record in records]
@@ -267,7 +372,9 @@ class Lake:
         return {record.key: record for record in self.records(table)}
 
     def survey(self, table: str) -> Survey:
-        """The stored cells of a table with cells, and an error per object in its folder that is damaged or none of its cells."""
+        """The stored cells of a table with cells, and an error per object in its folder that is damaged or
+        none of its cells.
+        """
         if self.objects.is_local:
             self.objects.require_lake()  # before a folder is made of a mistyped root
         found = survey(self.objects, self.registry.table(table))
@@ -283,8 +390,12 @@ class Lake:
         _refuse(table, foreign, asked)
         return [record for cell, record in stored.items() if asked(cell)]
 
-    def _named(self, tables: Iterable[type[Table]], markets: list[Market] | None, span: TimeRange | None) -> list[tuple[str, CellRecord]]:
-        """As `_readable`, of tables with cells, with the table's name; what is named must be stored in one of them."""
+    def _named(
+        self, tables: Iterable[type[Table]], markets: list[Market] | None, span: TimeRange | None
+    ) -> list[tuple[str, CellRecord]]:
+        """As `_readable`, of tables with cells, with the table's name; what is named must be stored in one of
+        them.
+        """
         asked, names, known, found = _asks(markets, span), [], list[Cell](), list[tuple[str, CellRecord]]()
         for table in tables:
             stored, foreign = self.survey(table.name)
@@ -296,58 +407,89 @@ class Lake:
         return found
 
     def _require_market(self, market: Market) -> None:
-        """A market without a candle is most often a mistyped one: that is no answer, as no candle in a range would be."""
+        """A market without a candle is most often a mistyped one: that is no answer, as no candle in a range
+        would be.
+        """
         table = self.registry.table("silver/candle")
         self.objects.require_lake()
         if next(self.objects.list(market_prefix(table, market)), None) is None:
             raise NothingStoredError(table.name, [market.key])
 
-    def _candles(self, market: Market, span: TimeRange, interval: Interval, as_of: datetime | None = None) -> pl.DataFrame:
+    def _candles(
+        self, market: Market, span: TimeRange, interval: Interval, as_of: datetime | None = None
+    ) -> pl.DataFrame:
         """The candles of all months that a range touches."""
         fine = self.registry.table("silver/candle")
         if as_of is not None:
             rows = self._rows_as_of(fine, market, span, as_of)
-            return rows if interval == MINUTE else resample(rows, interval).select(self.registry.table(f"gold/candle_{interval}").names())
+            return (
+                rows
+                if interval == MINUTE
+                else resample(rows, interval).select(self.registry.table(f"gold/candle_{interval}").names())
+            )
         if interval == MINUTE:
             return self._rows(fine, market, span)
         coarse = self.registry.table(f"gold/candle_{interval}")
         made = self._of_market(coarse, market, span)
         current = (record.code_version == coarse.code_version for record in made.values())
         if all(current) and all(
-            cell in made and made[cell].inputs.get(f"silver/candle@{cell.date}") == record.version for cell, record in self._of_market(fine, market, span).items()
+            cell in made and made[cell].inputs.get(f"silver/candle@{cell.date}") == record.version
+            for cell, record in self._of_market(fine, market, span).items()
         ):
             return self._rows(coarse, market, span)
         return resample(self._rows(fine, market, span), interval).select(coarse.names())
 
-    def _of_market(self, table: type[Table], market: Market, span: TimeRange | None = None) -> dict[Cell, CellRecord]:
+    def _of_market(
+        self, table: type[Table], market: Market, span: TimeRange | None = None
+    ) -> dict[Cell, CellRecord]:
         """As `_readable`, of one market and the months of a range, or of all, in order of time."""
         self.objects.require_lake()
         stored, foreign = survey_market(self.objects, table, market, (span or _ALWAYS).months())
         _refuse(table, foreign, lambda cell: True)
         return stored
 
-    def _rows_as_of(self, table: type[Table], market: Market, span: TimeRange, instant: datetime) -> pl.DataFrame:
+    def _rows_as_of(
+        self, table: type[Table], market: Market, span: TimeRange, instant: datetime
+    ) -> pl.DataFrame:
         """As `_rows`, of a silver table at an instant."""
         self.objects.require_lake()
         dataset = self.registry.dataset(table.name)
-        found = {parse_cell_path(bronze, stored.path) for bronze in dataset.bronze for stored in cells_of_market(self.objects, bronze, market, span.months())}
-        return rows_as_of(self.objects, dataset, sorted((cell for cell in found if cell), key=lambda cell: cell.sort_key), instant)
+        found = {
+            parse_cell_path(bronze, stored.path)
+            for bronze in dataset.bronze
+            for stored in cells_of_market(self.objects, bronze, market, span.months())
+        }
+        return rows_as_of(
+            self.objects,
+            dataset,
+            sorted((cell for cell in found if cell), key=lambda cell: cell.sort_key),
+            instant,
+        )
 
     def _rows(self, table: type[Table], market: Market, span: TimeRange) -> pl.DataFrame:
         """All rows of one market's cells that touch a range, in order of time.
 
         Whole objects are read, several at once, and each is held against its seal.
         """
-        return read_rows(self.objects, table, [stored.path for stored in cells_of_market(self.objects, table, market, span.months())], self._tell)
+        return read_rows(
+            self.objects,
+            table,
+            [stored.path for stored in cells_of_market(self.objects, table, market, span.months())],
+            self._tell,
+        )
 
     def _tell(self, table: type[Table], read: Collection[CellRecord]) -> None:
         """Warn of cells that are read and behind their inputs."""
         if behind := cells_behind(self.objects, self.registry, table, read):
             warnings.warn(BehindInputsWarning(table.name, map(str, behind)), stacklevel=3)
 
-    def _cells(self, name: str, markets: list[Market] | None, span: TimeRange | None, with_path: bool = False) -> pl.LazyFrame:
+    def _cells(
+        self, name: str, markets: list[Market] | None, span: TimeRange | None, with_path: bool = False
+    ) -> pl.LazyFrame:
         table = self.registry.table(name)
-        rows = scan_cells(self.objects, table, self._readable(table, _asks(markets, span)), with_path, self._tell)
+        rows = scan_cells(
+            self.objects, table, self._readable(table, _asks(markets, span)), with_path, self._tell
+        )
         if markets is not None and table.shape != "cells" and "symbol" in table.columns:
             rows = rows.filter(MARKET_KEY.is_in([market.key for market in markets]))
         time = _time_column(table)
@@ -358,7 +500,9 @@ class Lake:
         return rows.filter(pl.col(time).is_between(span.start, span.end, closed="left"))
 
 
-def _refuse(table: type[Table], foreign: Iterable[NotALakeObjectError], asked: Callable[[Cell], bool]) -> None:
+def _refuse(
+    table: type[Table], foreign: Iterable[NotALakeObjectError], asked: Callable[[Cell], bool]
+) -> None:
     """Raise for an object that may hold what is asked for and does not read."""
     for error in foreign:
         if isinstance(error, ForeignFolderError):
@@ -379,7 +523,10 @@ def _within(rows: pl.DataFrame, span: TimeRange) -> pl.DataFrame:
 def _asks(markets: Collection[Market] | None, span: TimeRange | None) -> Callable[[Cell], bool]:
     """Whether a cell can hold something of these markets in the months of a range."""
     months = span.months() if span else None
-    return lambda cell: (markets is None or cell.market is None or cell.market in markets) and (months is None or cell.date[:7] in months)
+    return lambda cell: (
+        (markets is None or cell.market is None or cell.market in markets)
+        and (months is None or cell.date[:7] in months)
+    )
 
 
 def _span(start: Instant | None, end: Instant | None) -> TimeRange | None:
@@ -392,7 +539,8 @@ def _markets(markets: Iterable[str | Market] | str | Market | None) -> list[Mark
 
 
 def _market(market: str | Market) -> Market:
-    return Market.parse(market.key if isinstance(market, Market) else market)  # one that was not parsed is not checked yet
+    # one that was not parsed is not checked yet
+    return Market.parse(market.key if isinstance(market, Market) else market)
 
 
 def _time_column(table: type[Table]) -> str | None:

@@ -1,4 +1,6 @@
-"""Reading the rows of cells: whole objects, each in one version, held against its seal and its path, for every way to ask."""
+"""Reading the rows of cells: whole objects, each in one version, held against its seal and its path, for
+every way to ask.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,8 @@ from lakehouse.storage.tables import CellRecord
 
 _AT_ONCE_S3 = 32  # requests in flight: they wait, they do not compute
 _AT_ONCE = 2
-_BATCH_BYTES, _BATCH = 64 << 20, 512  # objects that are decoded together: Polars takes many at once faster than one by one
+# objects that are decoded together: Polars takes many at once faster than one by one
+_BATCH_BYTES, _BATCH = 64 << 20, 512
 _ROW = "__row"
 Tell = Callable[[type[Table], Sequence[CellRecord]], None]
 
@@ -36,14 +39,17 @@ class Body:
     bytes: bytes
 
 
-def read_body(objects: LakeObjects, table: type[Table], path: str, record: CellRecord | None = None) -> Body | None:
+def read_body(
+    objects: LakeObjects, table: type[Table], path: str, record: CellRecord | None = None
+) -> Body | None:
     """All bytes of a cell's object, in one version; None if it is gone.
 
     Args:
         objects: The lake's objects.
         table: The declaration.
         path: Where the object lies.
-        record: What is known of it, where it was surveyed: as long as it has the same etag, its footer need not be read again.
+        record: What is known of it, where it was surveyed: as long as it has the same etag, its footer need
+            not be read again.
 
     Raises:
         DamagedObjectError: They are not those that were stored, or another cell's.
@@ -61,7 +67,12 @@ def read_body(objects: LakeObjects, table: type[Table], path: str, record: CellR
     if body is None:
         return None
     check(path, body)
-    return Body(CellRecord.from_footer(table, parse_cell_path(table, path), path, "", len(body), read_footer(path, body)), body)
+    return Body(
+        CellRecord.from_footer(
+            table, parse_cell_path(table, path), path, "", len(body), read_footer(path, body)
+        ),
+        body,
+    )
 
 
 def read_rows(objects: LakeObjects, table: type[Table], paths: Sequence[str], tell: Tell) -> pl.DataFrame:
@@ -77,13 +88,18 @@ def read_rows(objects: LakeObjects, table: type[Table], paths: Sequence[str], te
         NotALakeObjectError, StoreError: As `read_body`.
     """
     with ThreadPoolExecutor(_at_once(objects, paths)) as pool:
-        bodies = [body for body in pool.map(lambda path: read_body(objects, table, path), paths) if body is not None]
+        bodies = [
+            body for body in pool.map(lambda path: read_body(objects, table, path), paths) if body is not None
+        ]
     tell(table, [body.record for body in bodies])
     return _collect(bodies, _scan(table, bodies)) if bodies else table.empty()
 
 
-def scan_cells(objects: LakeObjects, table: type[Table], records: Sequence[CellRecord], with_path: bool, tell: Tell) -> pl.LazyFrame:
-    """A lazy scan of cells: an object is fetched when the scan is collected, and only if what is asked of the path's columns allows it.
+def scan_cells(
+    objects: LakeObjects, table: type[Table], records: Sequence[CellRecord], with_path: bool, tell: Tell
+) -> pl.LazyFrame:
+    """A lazy scan of cells: an object is fetched when the scan is collected, and only if what is asked of the
+    path's columns allows it.
 
     Args:
         objects: The lake's objects.
@@ -98,10 +114,15 @@ def scan_cells(objects: LakeObjects, table: type[Table], records: Sequence[CellR
     keys = partition_columns(table) if with_path else []
     schema = pl.Schema(dict(table.polars_schema()) | dict.fromkeys(keys, pl.String))
 
-    def source(columns: list[str] | None, predicate: pl.Expr | None, limit: int | None, batch: int | None) -> Iterator[pl.DataFrame]:
+    def source(
+        columns: list[str] | None, predicate: pl.Expr | None, limit: int | None, batch: int | None
+    ) -> Iterator[pl.DataFrame]:
         wanted = list(columns) if columns is not None else schema.names()
-        if limit is not None and predicate is not None:  # Polars means the first rows of all, and of them those for which it holds
-            for frame in source(list(dict.fromkeys([*wanted, *predicate.meta.root_names()])), None, limit, batch):
+        # Polars means the first rows of all, and of them those for which it holds
+        if limit is not None and predicate is not None:
+            for frame in source(
+                list(dict.fromkeys([*wanted, *predicate.meta.root_names()])), None, limit, batch
+            ):
                 yield frame.filter(predicate).select(wanted)
             return
         parts = conjuncts(predicate) if predicate is not None else []
@@ -125,7 +146,11 @@ def path_values(cell: Cell | None) -> dict[str, str]:
     if cell is None:
         return {}
     market = cell.market
-    named = {"exchange": market.exchange, "market_type": market.market_type, "symbol": market.symbol} if market else {}
+    named = (
+        {"exchange": market.exchange, "market_type": market.market_type, "symbol": market.symbol}
+        if market
+        else {}
+    )
     return named | {"month" if cell.grain == "month" else "date": cell.date}
 
 
@@ -138,21 +163,37 @@ def conjuncts(predicate: pl.Expr) -> list[pl.Expr]:
     return [predicate]
 
 
-def _possible(records: Sequence[CellRecord], keys: Sequence[str], parts: Sequence[pl.Expr]) -> tuple[Sequence[CellRecord], list[pl.Expr]]:
-    """The cells that can have a row for which all parts of a predicate hold, and the parts that the path does not decide."""
+def _possible(
+    records: Sequence[CellRecord], keys: Sequence[str], parts: Sequence[pl.Expr]
+) -> tuple[Sequence[CellRecord], list[pl.Expr]]:
+    """The cells that can have a row for which all parts of a predicate hold, and the parts that the path does
+    not decide.
+    """
     decided = [part for part in parts if (names := part.meta.root_names()) and set(names) <= set(keys)]
     if not decided or not records:
         return records, list(parts)
-    frame = pl.DataFrame([path_values(record.cell) for record in records], schema=dict.fromkeys(keys, pl.String))
+    frame = pl.DataFrame(
+        [path_values(record.cell) for record in records], schema=dict.fromkeys(keys, pl.String)
+    )
     try:
         numbers = frame.with_row_index(_ROW).filter(decided)[_ROW]
     except pl.exceptions.PolarsError:
         return records, list(parts)  # the rows themselves are to tell what is wrong with it
-    return [records[number] for number in numbers], [part for part in parts if not any(part is one for one in decided)]
+    return [records[number] for number in numbers], [
+        part for part in parts if not any(part is one for one in decided)
+    ]
 
 
-def _decode(table: type[Table], keys: Sequence[str], wanted: Sequence[str], parts: Sequence[pl.Expr], bodies: Sequence[Body]) -> pl.DataFrame:
-    """The rows of several cells for which all parts of a predicate hold. Which row is of which cell, its number tells."""
+def _decode(
+    table: type[Table],
+    keys: Sequence[str],
+    wanted: Sequence[str],
+    parts: Sequence[pl.Expr],
+    bodies: Sequence[Body],
+) -> pl.DataFrame:
+    """The rows of several cells for which all parts of a predicate hold. Which row is of which cell, its
+    number tells.
+    """
     asked = {*wanted, *(name for part in parts for name in part.meta.root_names())}
     of_rows = [part for part in parts if not set(part.meta.root_names()) & set(keys)]
     of_both = [part for part in parts if not any(part is one for one in of_rows)]
@@ -161,14 +202,23 @@ def _decode(table: type[Table], keys: Sequence[str], wanted: Sequence[str], part
     stored = [name for name in table.columns if name in asked]
     rows = _collect(bodies, _scan(table, bodies, row_index_name=_ROW).filter(*of_rows).select(_ROW, *stored))
     ends = pl.Series([body.record.rows for body in bodies], dtype=pl.UInt32).cum_sum()
-    values = pl.DataFrame([path_values(body.record.cell) for body in bodies], schema=dict.fromkeys(keys, pl.String))
+    values = pl.DataFrame(
+        [path_values(body.record.cell) for body in bodies], schema=dict.fromkeys(keys, pl.String)
+    )
     numbers: Any = ends.search_sorted(rows[_ROW], side="right")
     return rows.hstack(values[numbers]).filter(*of_both).select(wanted)
 
 
 def _scan(table: type[Table], bodies: Sequence[Body], **options: Any) -> pl.LazyFrame:
     sources: list[Any] = [body.bytes for body in bodies]
-    return pl.scan_parquet(sources, glob=False, hive_partitioning=False, schema=table.polars_schema(), missing_columns="insert", **options)
+    return pl.scan_parquet(
+        sources,
+        glob=False,
+        hive_partitioning=False,
+        schema=table.polars_schema(),
+        missing_columns="insert",
+        **options,
+    )
 
 
 def _collect(bodies: Sequence[Body], rows: pl.LazyFrame) -> pl.DataFrame:
@@ -176,10 +226,13 @@ def _collect(bodies: Sequence[Body], rows: pl.LazyFrame) -> pl.DataFrame:
         return rows.collect()
 
 
-def _in_batches(objects: LakeObjects, table: type[Table], records: Sequence[CellRecord]) -> Iterator[list[Body]]:
+def _in_batches(
+    objects: LakeObjects, table: type[Table], records: Sequence[CellRecord]
+) -> Iterator[list[Body]]:
     """The objects of cells, in order, as many together as are decoded at once.
 
-    The threads of a batch end with it: a scan that is given up in the middle must not wait for threads where it is collected as garbage.
+    The threads of a batch end with it: a scan that is given up in the middle must not wait for threads where
+    it is collected as garbage.
     """
     for batch in _batches(records):
         with ThreadPoolExecutor(_at_once(objects, batch), thread_name_prefix="lakehouse-read") as pool:

@@ -1,4 +1,6 @@
-"""What a statement yields, as types that Polars, Python and JSON have: one table says of every type of DuckDB what comes out."""
+"""What a statement yields, as types that Polars, Python and JSON have: one table says of every type of DuckDB
+what comes out.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -39,9 +41,11 @@ _TYPES: dict[str, tuple[str | None, pl.DataType]] = {
     "timestamp": (None, pl.Datetime("us")),
     "timestamp with time zone": (None, _UTC),
     "timestamp_ns": (None, pl.Datetime("us")),
-    "timestamp_s": ("TIMESTAMP", pl.Datetime("us")),  # Polars' milliseconds have no infinity, and wrap it to 1969
+    # Polars' milliseconds have no infinity, and wrap it to 1969
+    "timestamp_s": ("TIMESTAMP", pl.Datetime("us")),
     "timestamp_ms": ("TIMESTAMP", pl.Datetime("us")),
-    # Integers that Arrow would carry as decimals of 38 digits, cut or wrapped: narrowed to 64 bits where all fit.
+    # Integers that Arrow would carry as decimals of 38 digits, cut or wrapped: narrowed to 64 bits where all
+    # fit.
     "hugeint": ("VARCHAR", pl.Int128()),
     "uhugeint": ("VARCHAR", pl.UInt128()),
     # Text: Arrow has no such type, or one that loses a part of it, such as the offset of a time.
@@ -57,10 +61,12 @@ _TYPES: dict[str, tuple[str | None, pl.DataType]] = {
 }
 """By a type's id: what DuckDB casts it to before Arrow takes it, if anything, and what it is in the frame.
 
-DECIMAL, LIST, ARRAY, STRUCT and MAP are made of others, see `_carried`; what is not told of here, such as UNION, is refused.
+DECIMAL, LIST, ARRAY, STRUCT and MAP are made of others, see `_carried`; what is not told of here, such as
+UNION, is refused.
 """
 
-_NO_KEY = {"hugeint", "uhugeint", "timestamp_ns"}  # they are cast after Arrow carried them, which keys of maps cannot be
+# they are cast after Arrow carried them, which keys of maps cannot be
+_NO_KEY = {"hugeint", "uhugeint", "timestamp_ns"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +87,10 @@ class _Carried:
 def result_frame(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
     """Run a relation to its end.
 
-    A column keeps its type where Polars has it; integers of 128 bits are Int64 where all fit, else Int128 or UInt128; TIMETZ, UUID, ENUM, BIT, BIGNUM, VARIANT
-    and GEOMETRY are text. An INTERVAL, such as the difference of two instants, is a `Duration`; where months are in it, which have no length of their own, and
-    within another type, it is text. Instants with a zone are in UTC.
+    A column keeps its type where Polars has it; integers of 128 bits are Int64 where all fit, else Int128 or
+    UInt128; TIMETZ, UUID, ENUM, BIT, BIGNUM, VARIANT and GEOMETRY are text. An INTERVAL, such as the
+    difference of two instants, is a `Duration`; where months are in it, which have no length of their own,
+    and within another type, it is text. Instants with a zone are in UTC.
 
     Raises:
         SqlError: Two columns have one name.
@@ -92,12 +99,17 @@ def result_frame(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
     """
     names, types = relation.columns, relation.types
     if double := sorted({name for name in names if names.count(name) > 1}):
-        raise SqlError(f"its result has more than once: {', '.join(double)}. Give each column a name of its own: … AS …")
+        raise SqlError(
+            f"its result has more than once: {', '.join(double)}. Give each column a name of its own: … AS …"
+        )
     is_interval = [dtype.id == "interval" for dtype in types]
     carried = [_carried(name, dtype, dtype) for name, dtype in zip(names, types, strict=True)]
     if any(how.is_cast for how in carried):
         ways = zip(is_interval, carried, strict=True)
-        chosen = [_in_parts(n) if own else f"CAST(#{n} AS {how.sql})" if how.is_cast else f"#{n}" for n, (own, how) in enumerate(ways, 1)]
+        chosen = [
+            _in_parts(n) if own else f"CAST(#{n} AS {how.sql})" if how.is_cast else f"#{n}"
+            for n, (own, how) in enumerate(ways, 1)
+        ]
         relation = relation.project(", ".join(chosen))
     columns = zip(names, relation.to_arrow_table().columns, types, carried, is_interval, strict=True)
     return pl.DataFrame([_column(*column) for column in columns])
@@ -115,23 +127,33 @@ def _carried(name: str, dtype: DuckDBPyType, whole: DuckDBPyType) -> _Carried:
         return _Carried(str(dtype), False, pl.Decimal(of["precision"], of["scale"]))
     if dtype.id in ("list", "array"):
         child, size = _carried(name, of["child"], whole), of.get("size", "")
-        return _Carried(f"{child.sql}[{size}]", child.is_cast, pl.Array(child.dtype, size) if size else pl.List(child.dtype))
+        return _Carried(
+            f"{child.sql}[{size}]",
+            child.is_cast,
+            pl.Array(child.dtype, size) if size else pl.List(child.dtype),
+        )
     parts = {part: _carried(name, child, whole) for part, child in of.items()}
     is_cast = any(part.is_cast for part in parts.values())
     if dtype.id == "struct":
         if "" in parts:
             raise SqlResultError(name, str(whole), "has fields without a name")
         fields = ", ".join('"' + field.replace('"', '""') + f'" {part.sql}' for field, part in parts.items())
-        return _Carried(f"STRUCT({fields})", is_cast, pl.Struct({field: part.dtype for field, part in parts.items()}))
+        return _Carried(
+            f"STRUCT({fields})", is_cast, pl.Struct({field: part.dtype for field, part in parts.items()})
+        )
     key, value = parts["key"], parts["value"]
     if key.dtype.is_nested() or of["key"].id in _NO_KEY:
         raise SqlResultError(name, str(whole), f"has keys that are not read ({of['key']})")
     return _Carried(f"MAP({key.sql}, {value.sql})", is_cast, pl.Map(key.dtype, value.dtype))
 
 
-def _column(name: str, values: pa.ChunkedArray, dtype: DuckDBPyType, how: _Carried, is_interval: bool) -> pl.Series:
+def _column(
+    name: str, values: pa.ChunkedArray, dtype: DuckDBPyType, how: _Carried, is_interval: bool
+) -> pl.Series:
     try:
-        if why := next((why for chunk in values.chunks for leaf in _leaves(chunk) if (why := _misfit(leaf))), None):
+        if why := next(
+            (why for chunk in values.chunks for leaf in _leaves(chunk) if (why := _misfit(leaf))), None
+        ):
             raise SqlResultError(name, str(dtype), why)
         column = pl.DataFrame(pa.table({name: values})).to_series()
         if is_interval:
@@ -174,7 +196,9 @@ _FIRST, _END = -719_162, 2_932_897  # days from 1970 to the years 1 and 10000
 
 
 def _misfit(values: pa.Array) -> str | None:
-    """What is in an array that no date, instant or time of Python is; what Polars would panic at, wrap, cut or make null is among it."""
+    """What is in an array that no date, instant or time of Python is; what Polars would panic at, wrap, cut
+    or make null is among it.
+    """
     if pa.types.is_date32(values.type):
         return None if _all_between(values.view(pa.int32()), _FIRST, _END) else _NO_INSTANT
     if not (pa.types.is_timestamp(values.type) or pa.types.is_time64(values.type)):
@@ -197,11 +221,15 @@ def _all_between(numbers: pa.Array | pl.Series, first: int, end: int) -> bool:
 
 
 _PARTS = "struct_pack(months := datepart('year', {0}) * 12 + datepart('month', {0}), days := datepart('day', {0}), micros := {1})"
-_MICROS = "datepart('hour', {0}) * 3600000000 + datepart('minute', {0}) * 60000000 + datepart('microsecond', {0})"
+_MICROS = (
+    "datepart('hour', {0}) * 3600000000 + datepart('minute', {0}) * 60000000 + datepart('microsecond', {0})"
+)
 
 
 def _in_parts(number: int) -> str:
-    """An INTERVAL in its three parts: Arrow counts the last one in nanoseconds, and wraps it beyond 292 years."""
+    """An INTERVAL in its three parts: Arrow counts the last one in nanoseconds, and wraps it beyond 292
+    years.
+    """
     value = f"#{number}"
     return f"CASE WHEN {value} IS NOT NULL THEN {_PARTS.format(value, _MICROS.format(value))} END"
 
@@ -213,5 +241,9 @@ def _durations(parts: pl.Series) -> pl.Series:
     if not (months != 0).any():
         with contextlib.suppress(pl.exceptions.InvalidOperationError):  # one is longer
             return length.cast(pl.Int64).cast(pl.Duration("us")).alias(parts.name)
-    told = [part and f"{part['months']} months, {part['days']} days, {Decimal(part['micros']).scaleb(-6):f} seconds" for part in parts]
+    told = [
+        part
+        and f"{part['months']} months, {part['days']} days, {Decimal(part['micros']).scaleb(-6):f} seconds"
+        for part in parts
+    ]
     return pl.Series(parts.name, told, dtype=pl.String)

@@ -1,7 +1,8 @@
 """What a statement over a lake may be: one that reads, and that calls nothing which reaches beyond the lake.
 
-The engine's own locks keep files, addresses and settings out of reach, see `engine.prepare`. This comes before them: it names what is refused, and keeps
-statements from what those locks leave open, such as functions that write logs or run other statements.
+The engine's own locks keep files, addresses and settings out of reach, see `engine.prepare`. This comes
+before them: it names what is refused, and keeps statements from what those locks leave open, such as
+functions that write logs or run other statements.
 """
 
 import re
@@ -15,7 +16,8 @@ def _names(text: str) -> list[str]:
     return text.split()
 
 
-# Functions that yield tables, and reach for nothing but the catalog and their arguments. A test holds that every other one of the engine is in `BEYOND`.
+# Functions that yield tables, and reach for nothing but the catalog and their arguments. A test holds that
+# every other one of the engine is in `BEYOND`.
 WITHIN = frozenset(
     _names("""
     range generate_series unnest repeat repeat_row histogram histogram_values json_each json_tree summary collations functions
@@ -26,7 +28,8 @@ WITHIN = frozenset(
     duckdb_sequences duckdb_settings duckdb_tables duckdb_types duckdb_variables duckdb_views
 """)
 )
-# Those that read files, change how the engine works or what it writes, or run what a text says; beside them one that yields a value.
+# Those that read files, change how the engine works or what it writes, or run what a text says; beside them
+# one that yields a value.
 BEYOND = frozenset(
     _names("""
     add_parquet_key all_profiling_output arrow_scan arrow_scan_dumb checkpoint copy_database disable_checkpoint_on_shutdown disable_logging
@@ -42,9 +45,14 @@ BEYOND = frozenset(
     sniff_csv storage_info truncate_duckdb_logs verify_external verify_fetch_row verify_parallelism verify_serializer which_secret write_log
 """)
 )
-# Comments as the engine reads them: a line ends at a carriage return too, and what nests is left to be refused.
-_EXPLAIN = re.compile(r"(?:\s|--[^\r\n]*[\r\n]|/\*(?:(?!/\*).)*?\*/)*EXPLAIN\b(?:\s+ANALYZE\b)?(?:\s*\(\s*(?:FORMAT|ANALYZE)\b[^)]*\))?", re.IGNORECASE | re.DOTALL)
-_CALLED = re.compile(r'"function_name":"((?:[^"\\]|\\.)*)"')  # within a text of the statement every quote is escaped
+# Comments as the engine reads them: a line ends at a carriage return too, and what nests is left to be
+# refused.
+_EXPLAIN = re.compile(
+    r"(?:\s|--[^\r\n]*[\r\n]|/\*(?:(?!/\*).)*?\*/)*EXPLAIN\b(?:\s+ANALYZE\b)?(?:\s*\(\s*(?:FORMAT|ANALYZE)\b[^)]*\))?",
+    re.IGNORECASE | re.DOTALL,
+)
+# within a text of the statement every quote is escaped
+_CALLED = re.compile(r'"function_name":"((?:[^"\\]|\\.)*)"')
 _WORD = re.compile(r"\w+")
 
 
@@ -61,7 +69,8 @@ def check_reads(connection: duckdb.DuckDBPyConnection, query: str) -> None:
     """
     for statement in connection.extract_statements(query):
         text, kind = statement.query, statement.type
-        is_pivot = not text  # PIVOT over values that are not listed: the engine makes two statements of it, without a text
+        # PIVOT over values that are not listed: the engine makes two statements of it, without a text
+        is_pivot = not text
         if kind == duckdb.StatementType.EXPLAIN and (found := _EXPLAIN.match(text)):
             text, kind = text[found.end() :], duckdb.StatementType.SELECT
             if not any(inner.type == kind for inner in connection.extract_statements(text)):
@@ -79,7 +88,11 @@ def _called(connection: duckdb.DuckDBPyConnection, text: str) -> set[str]:
     """The functions that a statement calls, as the engine parses it; its words, where it cannot say."""
     found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchone()
     tree = str(found[0]) if found else ""
-    return {name.lower() for name in _CALLED.findall(tree)} if tree.startswith('{"error":false') else _words(text)
+    return (
+        {name.lower() for name in _CALLED.findall(tree)}
+        if tree.startswith('{"error":false')
+        else _words(text)
+    )
 
 
 def _words(text: str) -> set[str]:

@@ -16,9 +16,29 @@ from lakehouse.storage.layout import partition_columns
 from lakehouse.storage.tables import CellRecord
 
 _UNKNOWN_TABLE = re.compile(r"\b(Table|View) with name\b")
-_LOCKED = re.compile(r"disabled by configuration|disabled through configuration|configuration has been locked")
-_ABOUT_TABLES = {"show", "information_schema", "pg_catalog", "duckdb_tables", "duckdb_views", "duckdb_columns", "show_tables", "show_tables_expanded", "sqlite_master", "pg_views"}
-_DUCKDB = {"timestamp": "TIMESTAMPTZ", "double": "DOUBLE", "bigint": "BIGINT", "int": "INTEGER", "string": "VARCHAR", "boolean": "BOOLEAN"}
+_LOCKED = re.compile(
+    r"disabled by configuration|disabled through configuration|configuration has been locked"
+)
+_ABOUT_TABLES = {
+    "show",
+    "information_schema",
+    "pg_catalog",
+    "duckdb_tables",
+    "duckdb_views",
+    "duckdb_columns",
+    "show_tables",
+    "show_tables_expanded",
+    "sqlite_master",
+    "pg_views",
+}
+_DUCKDB = {
+    "timestamp": "TIMESTAMPTZ",
+    "double": "DOUBLE",
+    "bigint": "BIGINT",
+    "int": "INTEGER",
+    "string": "VARCHAR",
+    "boolean": "BOOLEAN",
+}
 
 
 def view_name(table: type[Table]) -> str:
@@ -27,13 +47,17 @@ def view_name(table: type[Table]) -> str:
 
 
 def mentioned(query: str, tables: Iterable[type[Table]]) -> list[type[Table]]:
-    """The tables whose view a statement may read: their name stands somewhere in it, or it asks which there are."""
+    """The tables whose view a statement may read: their name stands somewhere in it, or it asks which there
+    are.
+    """
     words = set(re.findall(r"[a-z0-9_]+", query.lower()))
     asks_which = bool(words & _ABOUT_TABLES) or words == {"describe"}  # with no name behind it
     return [table for table in tables if table.short_name() in words or asks_which]
 
 
-def create_view(connection: duckdb.DuckDBPyConnection, files: LakeFiles, table: type[Table], records: Iterable[CellRecord]) -> None:
+def create_view(
+    connection: duckdb.DuckDBPyConnection, files: LakeFiles, table: type[Table], records: Iterable[CellRecord]
+) -> None:
     """Create a table's view over given cells; a table without cells is an empty view of the declared types.
 
     Args:
@@ -51,7 +75,9 @@ def create_view(connection: duckdb.DuckDBPyConnection, files: LakeFiles, table: 
     by_columns: dict[int, list[CellRecord]] = {}
     for record in records:
         by_columns.setdefault(record.column_count, []).append(record)
-    parts = [_select(table, files.add(table, some), count) for count, some in by_columns.items()] or [_select(table, [], 0)]
+    parts = [_select(table, files.add(table, some), count) for count, some in by_columns.items()] or [
+        _select(table, [], 0)
+    ]
     with _named(files):
         connection.execute(f'CREATE OR REPLACE VIEW "{zone}"."{name}" AS {" UNION ALL ".join(parts)}')
 
@@ -59,17 +85,29 @@ def create_view(connection: duckdb.DuckDBPyConnection, files: LakeFiles, table: 
 def _select(table: type[Table], names: Sequence[str], stored: int) -> str:
     """The rows of files that have the first `stored` of the declared columns."""
     keys = partition_columns(table)
-    columns = [f'"{name}"' if number < stored else f'CAST(NULL AS {_DUCKDB[table.sql_type(name)]}) AS "{name}"' for number, name in enumerate(table.columns)]
+    columns = [
+        f'"{name}"' if number < stored else f'CAST(NULL AS {_DUCKDB[table.sql_type(name)]}) AS "{name}"'
+        for number, name in enumerate(table.columns)
+    ]
     if not names:
-        return f"SELECT {', '.join(columns + [f'CAST(NULL AS VARCHAR) AS {key}' for key in keys])} WHERE false"
-    columns += [f'"{key}" || \'\' AS "{key}"' for key in keys]  # DuckDB 1.5 fails on min and max of the bare column where one file is left
+        return (
+            f"SELECT {', '.join(columns + [f'CAST(NULL AS VARCHAR) AS {key}' for key in keys])} WHERE false"
+        )
+    # DuckDB 1.5 fails on min and max of the bare column where one file is left
+    columns += [f'"{key}" || \'\' AS "{key}"' for key in keys]
     listed = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
     types = ", ".join(f"'{key}': VARCHAR" for key in keys)
     hive = f"hive_partitioning = true, hive_types = {{{types}}}" if keys else "hive_partitioning = false"
     return f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], {hive})"
 
 
-def run(connection: duckdb.DuckDBPyConnection, files: LakeFiles, query: str, tables: Iterable[type[Table]] = (), unrestricted: bool = False) -> pl.DataFrame:
+def run(
+    connection: duckdb.DuckDBPyConnection,
+    files: LakeFiles,
+    query: str,
+    tables: Iterable[type[Table]] = (),
+    unrestricted: bool = False,
+) -> pl.DataFrame:
     """Run a statement over a lake to its end; no rows if it yields none by nature.
 
     Which types come out is told by `result_frame`.
@@ -83,7 +121,8 @@ def run(connection: duckdb.DuckDBPyConnection, files: LakeFiles, query: str, tab
 
     Raises:
         SqlBeyondLakeError: It does more than read the lake.
-        SqlError: DuckDB refuses it, at once or at some row, or what it yields is of a type that Polars has not.
+        SqlError: DuckDB refuses it, at once or at some row, or what it yields is of a type that Polars has
+            not.
         NotALakeObjectError: A cell that it reads is damaged.
         ChangedMeanwhileError: A cell was replaced while it was read.
         StoreError: The lake's store refuses what it reads, or does not answer.
@@ -107,5 +146,6 @@ def _named(files: LakeFiles, tables: Iterable[type[Table]] = ()) -> Iterator[Non
         if _LOCKED.search(why):
             raise SqlBeyondLakeError(why.split("\n", 1)[0]) from error
         if isinstance(error, duckdb.CatalogException) and _UNKNOWN_TABLE.search(why):
-            raise SqlError(why.split("\n", 1)[0], map(view_name, tables)) from error  # below it DuckDB guesses at a table of its own
+            # below it DuckDB guesses at a table of its own
+            raise SqlError(why.split("\n", 1)[0], map(view_name, tables)) from error
         raise SqlError(why) from error

@@ -5,4 +5,12 @@ from lakehouse.simulator.markets import DEFAULT_MARKETS, SimulatedMarket
 from lakehouse.simulator.rowfaults import DAY_FAULTS
 from lakehouse.simulator.simulator import Simulator
 
-__all__ = ["DAY_FAULTS", "DEFAULT_MARKETS", "FAULTS", "Fault", "SimulatedMarket", "Simulator", "UnknownFaultError"]
+__all__ = [
+    "DAY_FAULTS",
+    "DEFAULT_MARKETS",
+    "FAULTS",
+    "Fault",
+    "SimulatedMarket",
+    "Simulator",
+    "UnknownFaultError",
+]

@@ -37,7 +37,8 @@ class ArchiveObject:
         etag: Unquoted.
         modified: When it was last written.
         source: The generated file it is the zip or CHECKSUM of, or the real file it is.
-        stale: The fault by which it is what a cache kept of it from before it was replaced; empty for what is there now.
+        stale: The fault by which it is what a cache kept of it from before it was replaced; empty for what is
+            there now.
     """
 
     key: str
@@ -56,16 +57,27 @@ class ArchiveObject:
 class Archive:
     """Generated and real objects under one set of keys."""
 
-    def __init__(self, markets: tuple[SimulatedMarket, ...], clock: Callable[[], datetime], real: RealFiles, faults: FaultPlan) -> None:
-        generated = tuple(market for market in markets if not real.covers_klines(market.market_type, market.symbol))
-        self._folders = {folder.prefix: folder for folder in sorted(kline_folders(generated), key=lambda folder: folder.prefix)}
+    def __init__(
+        self,
+        markets: tuple[SimulatedMarket, ...],
+        clock: Callable[[], datetime],
+        real: RealFiles,
+        faults: FaultPlan,
+    ) -> None:
+        generated = tuple(
+            market for market in markets if not real.covers_klines(market.market_type, market.symbol)
+        )
+        self._folders = {
+            folder.prefix: folder
+            for folder in sorted(kline_folders(generated), key=lambda folder: folder.prefix)
+        }
         self._clock = clock
         self._real = real
         self._faults = faults
         self._zips = BodyCache(_ZIP_CACHE)
         self._checksums = BodyCache(_CHECKSUM_CACHE)
 
-    # --- what exists ------------------------------------------------------------------------------------------------
+    # --- what exists ------------------------------------------------------------------------------
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """Keys with the prefix that sort behind `after`, in order."""
@@ -73,7 +85,8 @@ class Archive:
         return (key for key in found if not self._is_absent(key) and not self._is_unlisted(key))
 
     def groups(self, prefix: str, delimiter: str, after: str) -> Iterator[tuple[str, bool]]:
-        """Keys with the prefix behind `after`, in order; those with a delimiter behind the prefix are rolled up.
+        """Keys with the prefix behind `after`, in order; those with a delimiter behind the prefix are rolled
+        up.
 
         Yields:
             A key and False, or a common prefix and True.
@@ -100,17 +113,23 @@ class Archive:
         return None if source is None or self._is_absent(key) else self._describe(key, source)
 
     def served(self, key: str, is_transfer: bool) -> ArchiveObject | None:
-        """What a request for a key is answered with, if it exists now: the object, or what a cache kept of it.
+        """What a request for a key is answered with, if it exists now: the object, or what a cache kept of
+        it.
 
         Args:
             key: Its key.
-            is_transfer: Whether its bytes are asked for: what lasts for a number of requests counts these alone.
+            is_transfer: Whether its bytes are asked for: what lasts for a number of requests counts these
+                alone.
         """
         item = self.find(key)
         if item is None or isinstance(item.source, RealFile):
             return item
         stale = "stale" if self._faults.hits("stale", key) else ""
-        if not stale and self._faults.hits("stale_at_first", key) and (not is_transfer or self._faults.first_requests("stale_at_first", key, _STALE_REQUESTS)):
+        if (
+            not stale
+            and self._faults.hits("stale_at_first", key)
+            and (not is_transfer or self._faults.first_requests("stale_at_first", key, _STALE_REQUESTS))
+        ):
             stale = "stale_at_first"
         return self._describe(key, item.source, stale) if stale else item
 
@@ -144,13 +163,25 @@ class Archive:
     def _describe(self, key: str, source: KlineFile | RealFile, stale: str = "") -> ArchiveObject:
         variant = self._variant(key, source, stale)
         if isinstance(source, RealFile):
-            return ArchiveObject(key, source.size, _etag(key, variant) if variant else self._real.etag(source), source.modified, source)
+            return ArchiveObject(
+                key,
+                source.size,
+                _etag(key, variant) if variant else self._real.etag(source),
+                source.modified,
+                source,
+            )
         size = source.checksum_size if key.endswith(".CHECKSUM") else padded_size(source.rows)
-        modified = min(source.published + timedelta(hours=1), self._clock()) if "reupload" in variant else source.published
+        modified = (
+            min(source.published + timedelta(hours=1), self._clock())
+            if "reupload" in variant
+            else source.published
+        )
         return ArchiveObject(key, size, _etag(key, variant), modified, source, stale)
 
     def _variant(self, key: str, source: KlineFile | RealFile, stale: str = "") -> Variant:
-        """The faults that change the object's bytes; of what a cache kept, without its having been replaced."""
+        """The faults that change the object's bytes; of what a cache kept, without its having been
+        replaced.
+        """
         if not self._faults.in_force:
             return ()
         names = ("damaged_zip",) if isinstance(source, RealFile) else (*ROW_FAULTS, "damaged_zip")
@@ -160,11 +191,20 @@ class Archive:
         if stale:
             hits = tuple(name for name in hits if name != "reupload")
         elif "reupload" not in hits and self._faults.file_hits(STALE_FAULTS, key):
-            hits = tuple(name for name in (*ROW_FAULTS, "damaged_zip", "stale_checksum") if name in hits or name == "reupload")
+            hits = tuple(
+                name
+                for name in (*ROW_FAULTS, "damaged_zip", "stale_checksum")
+                if name in hits or name == "reupload"
+            )
         folder = source.folder
-        return history.strikes(self._faults.in_force, folder.market, folder.frequency, source.interval, *source.minutes) + hits
+        return (
+            history.strikes(
+                self._faults.in_force, folder.market, folder.frequency, source.interval, *source.minutes
+            )
+            + hits
+        )
 
-    # --- bytes ------------------------------------------------------------------------------------------------------
+    # --- bytes ------------------------------------------------------------------------------------
 
     def body(self, item: ArchiveObject) -> bytes:
         """The object's bytes, as the faults in force leave them; each is recorded as shown."""
@@ -174,7 +214,9 @@ class Archive:
         for fault in variant:
             if not item.is_checksum or fault == "stale_checksum":
                 self._faults.show(fault.name if isinstance(fault, Strike) else fault, item.key)
-        return self._checksum(item, variant) if item.is_checksum else self._zip(item.key, item.source, variant)
+        return (
+            self._checksum(item, variant) if item.is_checksum else self._zip(item.key, item.source, variant)
+        )
 
     def _checksum(self, item: ArchiveObject, variant: Variant) -> bytes:
         source = item.source
@@ -184,7 +226,11 @@ class Archive:
         content = tuple(name for name in variant if name != "stale_checksum")
 
         def digest() -> bytes:
-            published = b"previous version of " + source.key.encode() if stale else self._zip(source.key, source, content)
+            published = (
+                b"previous version of " + source.key.encode()
+                if stale
+                else self._zip(source.key, source, content)
+            )
             return source.checksum_text(sha256(published).hexdigest())
 
         return self._checksums.get((item.key, variant), digest)
@@ -213,7 +259,9 @@ def _folder_keys(folder: KlineFolder, now: datetime) -> list[str]:
 
 def _generate(file: KlineFile, variant: Variant) -> bytes:
     market = file.folder.market
-    rows = history.candles(market, file.interval, *file.minutes, (fault for fault in variant if isinstance(fault, Strike)))
+    rows = history.candles(
+        market, file.interval, *file.minutes, (fault for fault in variant if isinstance(fault, Strike))
+    )
     for fault in variant:
         if not isinstance(fault, Strike):
             rows = rowfaults.apply(fault, file.key, rows)

@@ -11,7 +11,10 @@ class ClockSpeedError(UsageError):
     """A clock that would run backwards."""
 
     def __init__(self, speed: float) -> None:
-        super().__init__(f"The simulated clock cannot run at {speed} times real time. Expected 0 (it stands still) or more.")
+        super().__init__(
+            f"The simulated clock cannot run at {speed} times real time. Expected 0 (it stands still) or "
+            "more."
+        )
 
 
 class Clock:
@@ -19,13 +22,16 @@ class Clock:
 
     Args:
         now: The instant it starts at, or a function that it follows; by default the real time.
-        speed: How many of its seconds pass in one of `now`'s. By default a given instant stands still, and anything else runs as it is.
+        speed: How many of its seconds pass in one of `now`'s. By default a given instant stands still, and
+            anything else runs as it is.
 
     Raises:
         ClockSpeedError: The speed is negative.
     """
 
-    def __init__(self, now: datetime | Callable[[], datetime] | None = None, speed: float | None = None) -> None:
+    def __init__(
+        self, now: datetime | Callable[[], datetime] | None = None, speed: float | None = None
+    ) -> None:
         if speed is not None and speed < 0:
             raise ClockSpeedError(speed)
         self._followed: Callable[[], datetime] = now if callable(now) else lambda: datetime.now(UTC)

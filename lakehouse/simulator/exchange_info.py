@@ -11,12 +11,22 @@ _NEVER = 4_133_404_800_000
 """The delivery date of a perpetual: 2100-12-25."""
 
 
-def exchange_info(market_type: MarketType, markets: Iterable[SimulatedMarket], server_time: int) -> dict[str, Any]:
+def exchange_info(
+    market_type: MarketType, markets: Iterable[SimulatedMarket], server_time: int
+) -> dict[str, Any]:
     """The whole body."""
     listing = _spot if market_type == "spot" else _future
-    body: dict[str, Any] = {"timezone": "UTC", "serverTime": server_time, "rateLimits": _rate_limits(market_type), "exchangeFilters": []}
+    body: dict[str, Any] = {
+        "timezone": "UTC",
+        "serverTime": server_time,
+        "rateLimits": _rate_limits(market_type),
+        "exchangeFilters": [],
+    }
     if market_type == "linear":
-        body |= {"futuresType": "U_MARGINED", "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}]}
+        body |= {
+            "futuresType": "U_MARGINED",
+            "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
+        }
     return body | {"symbols": [listing(market) for market in markets]}
 
 
@@ -26,7 +36,11 @@ def _rate_limits(market_type: MarketType) -> list[dict[str, Any]]:
 
     if market_type == "spot":
         orders = [limit("ORDERS", "SECOND", 10, 100), limit("ORDERS", "DAY", 1, 200_000)]
-        return [limit("REQUEST_WEIGHT", "MINUTE", 1, 6_000), *orders, limit("RAW_REQUESTS", "MINUTE", 5, 61_000)]
+        return [
+            limit("REQUEST_WEIGHT", "MINUTE", 1, 6_000),
+            *orders,
+            limit("RAW_REQUESTS", "MINUTE", 5, 61_000),
+        ]
     return [limit("REQUEST_WEIGHT", "MINUTE", 1, 2_400), limit("ORDERS", "MINUTE", 1, 1_200)]
 
 
@@ -47,7 +61,10 @@ def _spot(market: SimulatedMarket) -> dict[str, Any]:
         "quoteOrderQtyMarketAllowed": True,
         "isSpotTradingAllowed": True,
         "isMarginTradingAllowed": False,
-        "filters": [*_filters(market, SPOT_DECIMALS), {"filterType": "NOTIONAL", "minNotional": _units(1, 0, SPOT_DECIMALS)}],
+        "filters": [
+            *_filters(market, SPOT_DECIMALS),
+            {"filterType": "NOTIONAL", "minNotional": _units(1, 0, SPOT_DECIMALS)},
+        ],
         "permissions": [],
         "permissionSets": [["SPOT"]],
     }
@@ -55,7 +72,11 @@ def _spot(market: SimulatedMarket) -> dict[str, Any]:
 
 def _future(market: SimulatedMarket) -> dict[str, Any]:
     inverse = market.market_type == "inverse"
-    contract = {"contractStatus": "TRADING", "contractSize": market.contract_size} if inverse else {"status": "TRADING"}
+    contract = (
+        {"contractStatus": "TRADING", "contractSize": market.contract_size}
+        if inverse
+        else {"status": "TRADING"}
+    )
     return {
         "symbol": market.symbol,
         "pair": market.symbol.partition("_")[0],
@@ -78,13 +99,24 @@ def _future(market: SimulatedMarket) -> dict[str, Any]:
         "liquidationFee": "0.012000",
         "marketTakeBound": "0.30",
         "filters": [*_filters(market, None), {"filterType": "MAX_NUM_ORDERS", "limit": 200}],
-        "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"],
+        "orderTypes": [
+            "LIMIT",
+            "MARKET",
+            "STOP",
+            "STOP_MARKET",
+            "TAKE_PROFIT",
+            "TAKE_PROFIT_MARKET",
+            "TRAILING_STOP_MARKET",
+        ],
         "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
     }
 
 
 def _filters(market: SimulatedMarket, shown: int | None) -> list[dict[str, str]]:
-    tick, lot = (_units(1, decimals, decimals if shown is None else shown) for decimals in (market.price_decimals, market.volume_decimals))
+    tick, lot = (
+        _units(1, decimals, decimals if shown is None else shown)
+        for decimals in (market.price_decimals, market.volume_decimals)
+    )
     return [
         {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000", "tickSize": tick},
         {"filterType": "LOT_SIZE", "minQty": lot, "maxQty": "1000000", "stepSize": lot},

@@ -55,7 +55,9 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "rows_after_end": "the last files of a delisted market, monthly and daily, go on with up to 30 flat minutes",
     }
 )
-"""Every fault and what it does. REST answers the unfinished candle, and -1121 of a market that is delisted, without any fault."""
+"""Every fault and what it does. REST answers the unfinished candle, and -1121 of a market that is delisted,
+without any fault.
+"""
 
 ROW_FAULTS = ("day_absent", "conflicting_rows", "duplicated_rows", "reupload", "interleaved_rows")
 """Faults of generated rows, in the order in which they are applied; real files do not show them."""
@@ -64,9 +66,13 @@ _MONTHLY_ONLY = frozenset({"monthly_absent", "day_absent", "duplicated_rows", "c
 _DAILY_ONLY = frozenset({"daily_absent"})
 _REST_WHOLE = frozenset({"rest_unavailable", "clock_skew"})
 STALE_FAULTS = ("stale", "stale_at_first")
-"""Faults of a cache, by which the zip, its CHECKSUM or both are served as they were before a re-upload; generated files alone show them."""
+"""Faults of a cache, by which the zip, its CHECKSUM or both are served as they were before a re-upload;
+generated files alone show them.
+"""
 
-REST_FAULTS = frozenset({"error_429", "error_418", "error_403", "error_451", "rest_503", "body_error"}) | _REST_WHOLE
+REST_FAULTS = (
+    frozenset({"error_429", "error_418", "error_403", "error_451", "rest_503", "body_error"}) | _REST_WHOLE
+)
 """Faults of the REST API."""
 
 _BY_MONTH = frozenset({*DAY_FAULTS, "rest_forgotten"})
@@ -79,7 +85,10 @@ class UnknownFaultError(UsageError):
     """A fault nobody knows how to show."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"There is no fault {name!r}; known: {', '.join(FAULTS)}. Write NAME, or NAME=GLOB to choose the archive keys it hits.")
+        super().__init__(
+            f"There is no fault {name!r}; known: {', '.join(FAULTS)}. Write NAME, or NAME=GLOB to choose the "
+            "archive keys it hits."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +97,13 @@ class Fault:
 
     Attributes:
         name: One of `FAULTS`.
-        pattern: Glob over archive keys (for faults of the REST API over its paths); without one, about one in six of the 1m kline files it can hit, or the
-            path of the klines (all paths, where the fault says so).
-            A fault of a day (`rowfaults.DAY_FAULTS`, such as `halt`) is a market's, not a file's: hit the key of a month's 1m file, and it befalls one day drawn from
-            that month; hit only those of daily 1m files, and it befalls these days. Which sources tell of it, files of every interval and REST, is the fault's own matter.
-            `rest_forgotten` befalls the market the key of whose first monthly 1m file is hit.
+        pattern: Glob over archive keys (for faults of the REST API over its paths); without one, about one in
+            six of the 1m kline files it can hit, or the path of the klines (all paths, where the fault says
+            so). A fault of a day (`rowfaults.DAY_FAULTS`, such as `halt`) is a market's, not a file's: hit
+            the key of a month's 1m file, and it befalls one day drawn from that month; hit only those of
+            daily 1m files, and it befalls these days. Which sources tell of it, files of every interval and
+            REST, is the fault's own matter. `rest_forgotten` befalls the market the key of whose first
+            monthly 1m file is hit.
 
     Raises:
         UnknownFaultError: There is no such fault.
@@ -115,7 +126,9 @@ class Fault:
         """Whether the fault hits an archive key, or a REST path (which starts with a slash)."""
         if key.startswith("/") != (self.name in REST_FAULTS):
             return False
-        if (self.name in _MONTHLY_ONLY and "/monthly/" not in key) or (self.name in _DAILY_ONLY and "/daily/" not in key):
+        if (self.name in _MONTHLY_ONLY and "/monthly/" not in key) or (
+            self.name in _DAILY_ONLY and "/daily/" not in key
+        ):
             return False
         if self.pattern is not None:
             return fnmatchcase(key, self.pattern)
@@ -123,7 +136,12 @@ class Fault:
             return self.name in _REST_WHOLE or key.endswith("/klines")
         if self.name in _BY_MONTH and "/monthly/" not in key:
             return False
-        return "/klines/" in key and "/1m/" in key and key.endswith(".zip") and draw("fault", self.name, key) % _ONE_IN == 0
+        return (
+            "/klines/" in key
+            and "/1m/" in key
+            and key.endswith(".zip")
+            and draw("fault", self.name, key) % _ONE_IN == 0
+        )
 
     def __str__(self) -> str:
         return self.name if self.pattern is None else f"{self.name}={self.pattern}"
@@ -166,11 +184,15 @@ class FaultPlan:
         return any(fault.name == name and fault.matches(key) for fault in self._faults)
 
     def file_hits(self, names: Iterable[str], key: str) -> tuple[str, ...]:
-        """Those of the named faults that hit a zip or its CHECKSUM, given the key of either, in the order given."""
+        """Those of the named faults that hit a zip or its CHECKSUM, given the key of either, in the order
+        given.
+        """
         if not self._faults:
             return ()
         zipped = key.removesuffix(".CHECKSUM")
-        return tuple(name for name in names if self.hits(name, zipped) or self.hits(name, f"{zipped}.CHECKSUM"))
+        return tuple(
+            name for name in names if self.hits(name, zipped) or self.hits(name, f"{zipped}.CHECKSUM")
+        )
 
     def first_requests(self, name: str, key: str, count: int) -> bool:
         """Whether the fault hits the key and this is one of the first `count` requests that it could hit."""

@@ -14,7 +14,9 @@ from lakehouse.model.errors import UsageError
 from lakehouse.model.market import MarketType, symbol_fault
 from lakehouse.simulator.markets import ARCHIVE_PATHS, SimulatedMarket
 
-_KEY = re.compile(r"data/(?P<market>spot|futures/um|futures/cm)/(daily|monthly)/(?P<type>[^/]+)/(?P<symbol>[^/]+)/.+")
+_KEY = re.compile(
+    r"data/(?P<market>spot|futures/um|futures/cm)/(daily|monthly)/(?P<type>[^/]+)/(?P<symbol>[^/]+)/.+"
+)
 _DATE = re.compile(r"-(\d{4})-(\d{2})(?:-(\d{2}))?\.zip")
 _QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "USD", "BTC", "ETH", "BNB", "EUR", "TRY")
 _MARKET_TYPES: dict[str, MarketType] = {path: market_type for market_type, path in ARCHIVE_PATHS.items()}
@@ -48,10 +50,15 @@ class RealFile:
 
 
 class LinkedFileError(UsageError):
-    """A link in a folder that is served: what it leads to is not in the folder, and whoever may write there would publish any file of this machine."""
+    """A link in a folder that is served: what it leads to is not in the folder, and whoever may write there
+    would publish any file of this machine.
+    """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is a link, and a folder of files is served without any. Put the file itself there, or leave it out.")
+        super().__init__(
+            f"{path} is a link, and a folder of files is served without any. Put the file itself there, or "
+            "leave it out."
+        )
 
 
 class RealFiles:
@@ -66,8 +73,14 @@ class RealFiles:
         self._files = {key: _real_file(key, found[key]) for key in sorted(found) if key.startswith("data/")}
         self._keys = list(self._files)
         self._etags: dict[str, str] = {}
-        parts = [match.group("market", "type", "symbol") for match in map(_KEY.fullmatch, self._keys) if match]
-        self._covered = {(_MARKET_TYPES[market], data_type, symbol) for market, data_type, symbol in parts if not symbol_fault(symbol)}
+        parts = [
+            match.group("market", "type", "symbol") for match in map(_KEY.fullmatch, self._keys) if match
+        ]
+        self._covered = {
+            (_MARKET_TYPES[market], data_type, symbol)
+            for market, data_type, symbol in parts
+            if not symbol_fault(symbol)
+        }
 
     def keys(self, prefix: str, after: str) -> Iterator[str]:
         """Keys with the prefix that sort behind `after`, in order."""
@@ -90,7 +103,9 @@ class RealFiles:
         return (market_type, "klines", symbol) in self._covered
 
     def unknown_markets(self, markets: tuple[SimulatedMarket, ...]) -> list[SimulatedMarket]:
-        """A listing for each market that only the folder knows; its base and quote are read off the symbol."""
+        """A listing for each market that only the folder knows; its base and quote are read off the
+        symbol.
+        """
         known = {(market.market_type, market.symbol) for market in markets}
         missing = sorted({(market_type, symbol) for market_type, _, symbol in self._covered} - known)
         return [self._market(market_type, symbol) for market_type, symbol in missing]
@@ -99,9 +114,18 @@ class RealFiles:
         pair = symbol.partition("_")[0]
         quote = next((quote for quote in _QUOTES if pair.endswith(quote) and pair != quote), "USDT")
         folder = f"data/{ARCHIVE_PATHS[market_type]}/"
-        dates = [match.groups("1") for key in self._keys if key.startswith(folder) and f"/{symbol}/" in key and (match := _DATE.search(key))]
-        listed = min((instant for date in dates if (instant := _instant(*map(int, date)))), default=datetime(2021, 1, 1, tzinfo=UTC))
-        return SimulatedMarket(market_type, symbol, pair.removesuffix(quote) or pair, quote, Decimal(1), 1, 4, 0, listed)
+        dates = [
+            match.groups("1")
+            for key in self._keys
+            if key.startswith(folder) and f"/{symbol}/" in key and (match := _DATE.search(key))
+        ]
+        listed = min(
+            (instant for date in dates if (instant := _instant(*map(int, date)))),
+            default=datetime(2021, 1, 1, tzinfo=UTC),
+        )
+        return SimulatedMarket(
+            market_type, symbol, pair.removesuffix(quote) or pair, quote, Decimal(1), 1, 4, 0, listed
+        )
 
 
 def _instant(year: int, month: int, day: int) -> datetime | None:

@@ -29,7 +29,9 @@ class Strike(NamedTuple):
         return f"{self.name} {date.fromordinal(self.day + _EPOCH)}"
 
 
-def candles(market: SimulatedMarket, interval: int, first: int, end: int, strikes: Iterable[Strike] = ()) -> pl.DataFrame:
+def candles(
+    market: SimulatedMarket, interval: int, first: int, end: int, strikes: Iterable[Strike] = ()
+) -> pl.DataFrame:
     """The candles of `interval` minutes that start in `[first, end)`, cut to the market's life.
 
     Args:
@@ -46,13 +48,20 @@ def candles(market: SimulatedMarket, interval: int, first: int, end: int, strike
     numbers = range(first // _BLOCK, -(-end // _BLOCK)) if first < end else range(0)
     known = tuple(strikes)
     asked = pl.col("minute").is_between(first, end - 1)
-    blocks = ((_block(market, number), [strike for strike in known if strike.day * _DAY // _BLOCK == number]) for number in numbers)
-    return pl.concat([empty, *(coarsen(_struck(market, block, mine).filter(asked), interval) for block, mine in blocks)])
+    blocks = (
+        (_block(market, number), [strike for strike in known if strike.day * _DAY // _BLOCK == number])
+        for number in numbers
+    )
+    return pl.concat(
+        [empty, *(coarsen(_struck(market, block, mine).filter(asked), interval) for block, mine in blocks)]
+    )
 
 
 @lru_cache(maxsize=16)
 def _block(market: SimulatedMarket, number: int) -> pl.DataFrame:
-    """Thirty days of minutes: a client that wants one day's file soon wants the next, and the same days' hours."""
+    """Thirty days of minutes: a client that wants one day's file soon wants the next, and the same days'
+    hours.
+    """
     return minute_candles(market, number * _BLOCK, (number + 1) * _BLOCK)
 
 
@@ -60,12 +69,21 @@ def _struck(market: SimulatedMarket, minutes: pl.DataFrame, strikes: Iterable[St
     day_of = pl.col("minute") // _DAY
     for name, day in strikes:
         chance = draw("rows", name, market.market_type, market.symbol, str(day))
-        minutes = pl.concat([minutes.filter(day_of < day), befall(name, minutes.filter(day_of == day), chance), minutes.filter(day_of > day)])
+        minutes = pl.concat(
+            [
+                minutes.filter(day_of < day),
+                befall(name, minutes.filter(day_of == day), chance),
+                minutes.filter(day_of > day),
+            ]
+        )
     return minutes
 
 
-def strikes(faults: tuple[Fault, ...], market: SimulatedMarket, source: Source, interval: int, first: int, end: int) -> tuple[Strike, ...]:
-    """The faults of days that show in what a source tells of `[first, end)`, in the order in which they are applied.
+def strikes(
+    faults: tuple[Fault, ...], market: SimulatedMarket, source: Source, interval: int, first: int, end: int
+) -> tuple[Strike, ...]:
+    """The faults of days that show in what a source tells of `[first, end)`, in the order in which they are
+    applied.
 
     Args:
         faults: The faults in force.
@@ -75,21 +93,33 @@ def strikes(faults: tuple[Fault, ...], market: SimulatedMarket, source: Source, 
         first: First minute.
         end: Minute after the last.
     """
-    names = {fault.name for fault in faults if fault.name in DAY_FAULTS and DAY_FAULTS[fault.name].shows(source, interval)}
+    names = {
+        fault.name
+        for fault in faults
+        if fault.name in DAY_FAULTS and DAY_FAULTS[fault.name].shows(source, interval)
+    }
     if not names or end <= first:
         return ()
     month, last = (f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m}" for minute in (first, end - 1))
     found: list[Strike] = []
     while month <= last:
-        found += (strike for strike in _month_strikes(faults, market, month) if strike.name in names and first // _DAY <= strike.day <= (end - 1) // _DAY)
+        found += (
+            strike
+            for strike in _month_strikes(faults, market, month)
+            if strike.name in names and first // _DAY <= strike.day <= (end - 1) // _DAY
+        )
         month = shift_month(month, 1)
     return tuple(found)
 
 
 @lru_cache(maxsize=4096)
 def _month_strikes(faults: tuple[Fault, ...], market: SimulatedMarket, month: str) -> tuple[Strike, ...]:
-    """A fault that hits the key of the month's 1m file befalls one day of the month, drawn from the whole ones; else it befalls the days whose keys it hits."""
-    days = range(*(minute_of(instant) // _DAY for instant in (month_range(month).start, month_range(month).end)))
+    """A fault that hits the key of the month's 1m file befalls one day of the month, drawn from the whole
+    ones; else it befalls the days whose keys it hits.
+    """
+    days = range(
+        *(minute_of(instant) // _DAY for instant in (month_range(month).start, month_range(month).end))
+    )
     whole = [day for day in days if market.traded(day * _DAY, (day + 1) * _DAY) == _DAY]
     cut = [day for day in days if 0 < market.traded(day * _DAY, (day + 1) * _DAY) < _DAY]
     monthly, daily = (KlineFolder(market, frequency, "1m") for frequency in ("monthly", "daily"))
@@ -99,10 +129,21 @@ def _month_strikes(faults: tuple[Fault, ...], market: SimulatedMarket, month: st
         named = [other for other in faults if other.name == name]
         if not named:
             continue
-        possible = [day for day in cut if market.end_minute is not None and day == market.end_minute // _DAY] if fault.last_day_only else whole
+        possible = (
+            [day for day in cut if market.end_minute is not None and day == market.end_minute // _DAY]
+            if fault.last_day_only
+            else whole
+        )
         if any(other.matches(key) for other in named):
             possible = [possible[draw("day", name, key) % len(possible)]] if possible else []
         else:
-            possible = [day for day in possible if any(other.matches(daily.file(date.fromordinal(day + _EPOCH).isoformat()).key) for other in named)]
+            possible = [
+                day
+                for day in possible
+                if any(
+                    other.matches(daily.file(date.fromordinal(day + _EPOCH).isoformat()).key)
+                    for other in named
+                )
+            ]
         found += (Strike(name, day) for day in possible)
     return tuple(found)

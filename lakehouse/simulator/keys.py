@@ -43,9 +43,17 @@ class KlineFolder:
 
     def files(self, now: datetime) -> list["KlineFile"]:
         """The files published at `now`, oldest first."""
-        spans = ((life.listed, now if life.delisted is None else min(now, life.delisted)) for life in self.market.lives)
+        spans = (
+            (life.listed, now if life.delisted is None else min(now, life.delisted))
+            for life in self.market.lives
+        )
         # The month in which a symbol is reused may be the one in which it was given up.
-        files = [self.file(period) for period in dict.fromkeys(period for span in spans if span[0] < span[1] for period in self._periods(*span))]
+        files = [
+            self.file(period)
+            for period in dict.fromkeys(
+                period for span in spans if span[0] < span[1] for period in self._periods(*span)
+            )
+        ]
         while files and files[-1].published > now:
             files.pop()
         return files
@@ -53,7 +61,9 @@ class KlineFolder:
     def _periods(self, listed: datetime, end: datetime) -> list[str]:
         last = end - timedelta(microseconds=1)
         if self.frequency == "daily":
-            return [date.fromordinal(day).isoformat() for day in range(listed.toordinal(), last.toordinal() + 1)]
+            return [
+                date.fromordinal(day).isoformat() for day in range(listed.toordinal(), last.toordinal() + 1)
+            ]
         months = (last.year - listed.year) * 12 + last.month - listed.month + 1
         return [shift_month(f"{listed:%Y-%m}", n) for n in range(months)]
 
@@ -64,7 +74,11 @@ class KlineFolder:
             return None
         try:
             file = self.file(found["date"])
-            known = file.zip_name == zip_key(name) and (self.frequency == "monthly") == (len(file.period) == 7) and file.rows > 0
+            known = (
+                file.zip_name == zip_key(name)
+                and (self.frequency == "monthly") == (len(file.period) == 7)
+                and file.rows > 0
+            )
         except ValueError:
             return None
         return file if known and file.published <= now else None
@@ -105,7 +119,11 @@ class KlineFile:
     @property
     def end(self) -> datetime:
         """End of the day or month."""
-        return month_range(self.period).end if self.folder.frequency == "monthly" else self.start + timedelta(days=1)
+        return (
+            month_range(self.period).end
+            if self.folder.frequency == "monthly"
+            else self.start + timedelta(days=1)
+        )
 
     @property
     def minutes(self) -> tuple[int, int]:
@@ -114,19 +132,25 @@ class KlineFile:
 
     @property
     def rows(self) -> int:
-        """About how many rows the file has when no fault changes them, never fewer than it has; 0 outside the market's life."""
+        """About how many rows the file has when no fault changes them, never fewer than it has; 0 outside the
+        market's life.
+        """
         minutes, lives = self.folder.market.traded(*self.minutes), len(self.folder.market.lives)
         return minutes and min(minutes, minutes // self.interval + 2 * lives)
 
     @property
     def published(self) -> datetime:
-        """When the file appeared: from 06:00 on the next day, or from 08:00 on the first of the next month; within ten minutes."""
+        """When the file appeared: from 06:00 on the next day, or from 08:00 on the first of the next month;
+        within ten minutes.
+        """
         hour = 6 if self.folder.frequency == "daily" else 8
         return self.end + timedelta(hours=hour, seconds=draw("published", self.key) % 600)
 
     def checksum_text(self, digest: str) -> bytes:
         """Content of the CHECKSUM; the oldest files lack the newline."""
-        return f"{digest}  {self.zip_name}".encode() + (b"\n" if self.start.date() >= _CHECKSUM_NEWLINE_SINCE else b"")
+        return f"{digest}  {self.zip_name}".encode() + (
+            b"\n" if self.start.date() >= _CHECKSUM_NEWLINE_SINCE else b""
+        )
 
     @property
     def checksum_size(self) -> int:

@@ -27,7 +27,9 @@ def error_xml(code: str, message: str, key: str) -> bytes:
 
 def location_xml() -> bytes:
     """Answer to `?location`."""
-    return f'{_DECLARATION}<LocationConstraint xmlns="{_NAMESPACE}">ap-northeast-1</LocationConstraint>'.encode()
+    return (
+        f'{_DECLARATION}<LocationConstraint xmlns="{_NAMESPACE}">ap-northeast-1</LocationConstraint>'.encode()
+    )
 
 
 def listing_xml(archive: Archive, query: Mapping[str, str]) -> bytes:
@@ -41,7 +43,11 @@ def listing_xml(archive: Archive, query: Mapping[str, str]) -> bytes:
         ListingArgumentError: `max-keys` or the continuation token cannot be read.
     """
     second = query.get("list-type") == "2"
-    prefix, delimiter, most = query.get("prefix", ""), query.get("delimiter", ""), _max_keys(query.get("max-keys"))
+    prefix, delimiter, most = (
+        query.get("prefix", ""),
+        query.get("delimiter", ""),
+        _max_keys(query.get("max-keys")),
+    )
     token = query.get("continuation-token", "")
     after = (_read_token(token) or query.get("start-after", "")) if second else query.get("marker", "")
     found = list(islice(archive.groups(prefix, delimiter, after), most + 1))
@@ -68,7 +74,11 @@ def listing_xml(archive: Archive, query: Mapping[str, str]) -> bytes:
     page += [_tag("EncodingType", "url")] if url_encoded else []
     page += [_tag("IsTruncated", "true" if truncated else "false")]
     page += [_contents(item, text(item.key)) for item in objects]
-    page += [f"<CommonPrefixes><Prefix>{text(key)}</Prefix></CommonPrefixes>" for key, is_prefix in found if is_prefix]
+    page += [
+        f"<CommonPrefixes><Prefix>{text(key)}</Prefix></CommonPrefixes>"
+        for key, is_prefix in found
+        if is_prefix
+    ]
     return f'{_DECLARATION}<ListBucketResult xmlns="{_NAMESPACE}">{"".join(page)}</ListBucketResult>'.encode()
 
 

@@ -12,7 +12,9 @@ from types import MappingProxyType
 from lakehouse.model.errors import UsageError
 from lakehouse.model.market import MarketType
 
-ARCHIVE_PATHS: Mapping[MarketType, str] = MappingProxyType({"spot": "spot", "linear": "futures/um", "inverse": "futures/cm"})
+ARCHIVE_PATHS: Mapping[MarketType, str] = MappingProxyType(
+    {"spot": "spot", "linear": "futures/um", "inverse": "futures/cm"}
+)
 """How the archive's keys name each market type."""
 
 SPOT_DECIMALS = 8
@@ -41,11 +43,13 @@ class SimulatedMarket:
         volume_decimals: Decimals of a volume: one lot is `10 ** -volume_decimals`.
         listed: The minute of the first trade.
         delisted: The minute from which there is no trade, if any.
-        breaks: Stretches `(start, end)` in which the symbol was not listed; what trades under it after each is another coin, at five times the price.
+        breaks: Stretches `(start, end)` in which the symbol was not listed; what trades under it after each
+            is another coin, at five times the price.
         coin: What the price path is drawn from; by default the base asset.
 
     Raises:
-        SimulatedMarketError: Volumes or quote volumes would need more decimals than the archive prints, or breaks are not in order within its life.
+        SimulatedMarketError: Volumes or quote volumes would need more decimals than the archive prints, or
+            breaks are not in order within its life.
     """
 
     market_type: MarketType
@@ -63,12 +67,21 @@ class SimulatedMarket:
 
     def __post_init__(self) -> None:
         if self.market_type == "spot" and self.price_decimals + self.volume_decimals > SPOT_DECIMALS:
-            raise SimulatedMarketError(self.symbol, f"price_decimals + volume_decimals is above the {SPOT_DECIMALS} decimals of a spot file")
+            raise SimulatedMarketError(
+                self.symbol,
+                f"price_decimals + volume_decimals is above the {SPOT_DECIMALS} decimals of a spot file",
+            )
         if self.market_type == "inverse" and self.volume_decimals:
             raise SimulatedMarketError(self.symbol, "contracts are whole numbers, volume_decimals must be 0")
-        edges = [self.listed, *(edge for stretch in self.breaks for edge in stretch), *([] if self.delisted is None else [self.delisted])]
+        edges = [
+            self.listed,
+            *(edge for stretch in self.breaks for edge in stretch),
+            *([] if self.delisted is None else [self.delisted]),
+        ]
         if self.breaks and any(early >= late for early, late in pairwise(edges)):
-            raise SimulatedMarketError(self.symbol, "its breaks must come in order, between listing and delisting")
+            raise SimulatedMarketError(
+                self.symbol, "its breaks must come in order, between listing and delisting"
+            )
 
     @property
     def contract_size(self) -> int:
@@ -87,12 +100,22 @@ class SimulatedMarket:
 
     @property
     def decimals(self) -> dict[str, tuple[int, int]]:
-        """Per numeric column of a kline: the decimals its integers count in, and the decimals it is printed with."""
+        """Per numeric column of a kline: the decimals its integers count in, and the decimals it is printed
+        with.
+        """
         price, volume = self.price_decimals, self.volume_decimals
         turnover = BASE_VOLUME_DECIMALS if self.market_type == "inverse" else price + volume
         counted = dict.fromkeys(("open", "high", "low", "close"), price)
-        counted |= {"volume": volume, "quote_volume": turnover, "taker_buy_volume": volume, "taker_buy_quote_volume": turnover}
-        return {name: (scale, SPOT_DECIMALS if self.market_type == "spot" else scale) for name, scale in counted.items()}
+        counted |= {
+            "volume": volume,
+            "quote_volume": turnover,
+            "taker_buy_volume": volume,
+            "taker_buy_quote_volume": turnover,
+        }
+        return {
+            name: (scale, SPOT_DECIMALS if self.market_type == "spot" else scale)
+            for name, scale in counted.items()
+        }
 
     @property
     def lives(self) -> "tuple[SimulatedMarket, ...]":
@@ -101,11 +124,20 @@ class SimulatedMarket:
 
     def life(self, now: datetime) -> "SimulatedMarket | None":
         """The stretch in which it trades at `now`, if it does."""
-        return next((life for life in self.lives if life.listed <= now and (life.delisted is None or now < life.delisted)), None)
+        return next(
+            (
+                life
+                for life in self.lives
+                if life.listed <= now and (life.delisted is None or now < life.delisted)
+            ),
+            None,
+        )
 
     def traded(self, first: int, end: int) -> int:
         """How many minutes in `[first, end)` have a candle."""
-        ends = ((life.first_minute, end if life.end_minute is None else life.end_minute) for life in self.lives)
+        ends = (
+            (life.first_minute, end if life.end_minute is None else life.end_minute) for life in self.lives
+        )
         return sum(max(0, min(end, until) - max(first, since)) for since, until in ends)
 
 
@@ -114,7 +146,14 @@ def _lives(market: SimulatedMarket) -> tuple[SimulatedMarket, ...]:
     starts = (market.listed, *(end for _, end in market.breaks))
     ends = (*(start for start, _ in market.breaks), market.delisted)
     return tuple(
-        replace(market, listed=start, delisted=end, breaks=(), price=market.price * 5**n, coin=f"{market.coin or market.base}{n or ''}")
+        replace(
+            market,
+            listed=start,
+            delisted=end,
+            breaks=(),
+            price=market.price * 5**n,
+            coin=f"{market.coin or market.base}{n or ''}",
+        )
         for n, (start, end) in enumerate(zip(starts, ends, strict=True))
     )
 
@@ -134,9 +173,22 @@ _BTC, _ETH, _SOL = Decimal(45_000), Decimal(2_600), Decimal(110)
 DEFAULT_MARKETS: tuple[SimulatedMarket, ...] = (
     SimulatedMarket("spot", "BTCUSDT", "BTC", "USDT", _BTC, 40, 2, 5),
     SimulatedMarket("spot", "ETHUSDT", "ETH", "USDT", _ETH, 400, 2, 4),
-    SimulatedMarket("spot", "SOLUSDT", "SOL", "USDT", _SOL, 6_000, 2, 3, listed=datetime(2023, 5, 17, 9, 30, tzinfo=UTC)),
+    SimulatedMarket(
+        "spot", "SOLUSDT", "SOL", "USDT", _SOL, 6_000, 2, 3, listed=datetime(2023, 5, 17, 9, 30, tzinfo=UTC)
+    ),
     SimulatedMarket("spot", "ADABTC", "ADA", "BTC", Decimal("0.00002600"), 30_000, 8, 0),
-    SimulatedMarket("spot", "XYZUSDT", "XYZ", "USDT", Decimal("1.8"), 20_000, 4, 1, datetime(2022, 1, 1, tzinfo=UTC), datetime(2023, 10, 20, 6, tzinfo=UTC)),
+    SimulatedMarket(
+        "spot",
+        "XYZUSDT",
+        "XYZ",
+        "USDT",
+        Decimal("1.8"),
+        20_000,
+        4,
+        1,
+        datetime(2022, 1, 1, tzinfo=UTC),
+        datetime(2023, 10, 20, 6, tzinfo=UTC),
+    ),
     SimulatedMarket("linear", "BTCUSDT", "BTC", "USDT", _BTC, 150, 1, 3),
     SimulatedMarket("linear", "ETHUSDT", "ETH", "USDT", _ETH, 1_500, 2, 3),
     SimulatedMarket("linear", "SOLUSDT", "SOL", "USDT", _SOL, 30_000, 3, 0),

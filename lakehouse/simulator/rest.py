@@ -21,7 +21,9 @@ from lakehouse.simulator.keys import KlineFolder
 from lakehouse.simulator.klines import MICROSECOND, MILLISECOND, to_rest
 from lakehouse.simulator.markets import SimulatedMarket, minute_of
 
-API_PATHS: Mapping[str, MarketType] = MappingProxyType({"/api/v3/": "spot", "/fapi/v1/": "linear", "/dapi/v1/": "inverse"})
+API_PATHS: Mapping[str, MarketType] = MappingProxyType(
+    {"/api/v3/": "spot", "/fapi/v1/": "linear", "/dapi/v1/": "inverse"}
+)
 _DEFAULT_LIMIT = 500
 _LIMITS: Mapping[MarketType, int] = MappingProxyType({"spot": 1000, "linear": 1500, "inverse": 1500})
 _SMALLEST_MICROSECONDS = 10**14
@@ -41,7 +43,13 @@ class RestError(Exception):
 class Rest:
     """Answers for the markets that trade now."""
 
-    def __init__(self, markets: tuple[SimulatedMarket, ...], clock: Callable[[], datetime], real: RealFiles, faults: FaultPlan) -> None:
+    def __init__(
+        self,
+        markets: tuple[SimulatedMarket, ...],
+        clock: Callable[[], datetime],
+        real: RealFiles,
+        faults: FaultPlan,
+    ) -> None:
         self._unknown = tuple(real.unknown_markets(markets))
         self._markets = markets + self._unknown
         self._clock = clock
@@ -50,7 +58,9 @@ class Rest:
         self._lock = threading.Lock()
         self._weights: Counter[tuple[str, int]] = Counter()
 
-    def answer(self, path: str, query: Mapping[str, str], microseconds: bool, ahead: timedelta = timedelta(0)) -> tuple[Any, dict[str, str]]:
+    def answer(
+        self, path: str, query: Mapping[str, str], microseconds: bool, ahead: timedelta = timedelta(0)
+    ) -> tuple[Any, dict[str, str]]:
         """Body (to be written as JSON) and headers for a path.
 
         Args:
@@ -72,13 +82,19 @@ class Rest:
             return {"serverTime": int(now.timestamp() * unit)}, self._charge(api, now, 1)
         if endpoint == "exchangeInfo":
             asked = (
-                [self._market(market_type, query["symbol"], now)] if "symbol" in query else [m for m in self._markets if m.market_type == market_type and self._is_known(m, now)]
+                [self._market(market_type, query["symbol"], now)]
+                if "symbol" in query
+                else [m for m in self._markets if m.market_type == market_type and self._is_known(m, now)]
             )
             lives = [life for market in asked if (life := market.life(now))]
-            return exchange_info(market_type, lives, int(now.timestamp() * unit)), self._charge(api, now, 20 if market_type == "spot" else 1)
+            return exchange_info(market_type, lives, int(now.timestamp() * unit)), self._charge(
+                api, now, 20 if market_type == "spot" else 1
+            )
         if endpoint == "klines":
             limit = min(_number(query, "limit") or _DEFAULT_LIMIT, _LIMITS[market_type])
-            return self._klines(path, market_type, query, limit, unit, now), self._charge(api, now, _klines_weight(market_type, limit))
+            return self._klines(path, market_type, query, limit, unit, now), self._charge(
+                api, now, _klines_weight(market_type, limit)
+            )
         raise RestError(-1000, "No such endpoint.", 404)
 
     def _market(self, market_type: MarketType, symbol: str, now: datetime) -> SimulatedMarket:
@@ -94,10 +110,20 @@ class Rest:
             self._faults.show("rest_forgotten", key)
         return market.life(now) is not None and not forgotten
 
-    def _klines(self, path: str, market_type: MarketType, query: Mapping[str, str], limit: int, unit: int, now: datetime) -> list[list[int | str]]:
+    def _klines(
+        self,
+        path: str,
+        market_type: MarketType,
+        query: Mapping[str, str],
+        limit: int,
+        unit: int,
+        now: datetime,
+    ) -> list[list[int | str]]:
         for name in ("symbol", "interval"):
             if not query.get(name):
-                raise RestError(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+                raise RestError(
+                    -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
+                )
         market = self._market(market_type, query["symbol"], now)
         try:
             interval = Interval.parse(query["interval"]).minutes
@@ -109,7 +135,8 @@ class Rest:
         start, end = _milliseconds(query, "startTime"), _milliseconds(query, "endTime")
         step = interval * 60_000
         newest_first = start is None
-        if market_type == "inverse":  # documented: the newest rows of at most 200 days, whichever end is given
+        # documented: the newest rows of at most 200 days, whichever end is given
+        if market_type == "inverse":
             newest_first, start, end = True, *_within_reach(start, end, int(now.timestamp()) * 1000)
         first = max(market.first_minute // interval, 0 if start is None else start // step)
         until = int(now.timestamp() * 1000) if end is None else min(int(now.timestamp() * 1000), end)
@@ -119,7 +146,9 @@ class Rest:
         missing, span = limit, limit + 1
         # What a halt or break leaves of a page is filled up from behind it.
         while missing > 0 and first <= last:
-            low, high = (max(first, last - span + 1), last) if newest_first else (first, min(last, first + span - 1))
+            low, high = (
+                (max(first, last - span + 1), last) if newest_first else (first, min(last, first + span - 1))
+            )
             rows = self._candles(path, market, interval, low, high, minute_of(now)).filter(asked)
             pages.append(rows.tail(missing) if newest_first else rows.head(missing))
             missing, span = missing - pages[-1].height, max(span, _LONG_SPAN // interval)
@@ -128,17 +157,27 @@ class Rest:
             return []
         return to_rest(market, pl.concat(pages).sort("minute"), interval, unit)
 
-    def _candles(self, path: str, market: SimulatedMarket, interval: int, first: int, last: int, current: int) -> pl.DataFrame:
-        """Candles number `first` to `last` as known in the minute `current`, in which nothing has traded yet."""
-        befallen = strikes(self._faults.in_force, market, "rest", interval, first * interval, (last + 1) * interval)
+    def _candles(
+        self, path: str, market: SimulatedMarket, interval: int, first: int, last: int, current: int
+    ) -> pl.DataFrame:
+        """Candles number `first` to `last` as known in the minute `current`, in which nothing has traded
+        yet.
+        """
+        befallen = strikes(
+            self._faults.in_force, market, "rest", interval, first * interval, (last + 1) * interval
+        )
         for strike in befallen:
             self._faults.show(strike.name, path)
-        finished = candles(market, interval, first * interval, min(last + 1, current // interval) * interval, befallen)
+        finished = candles(
+            market, interval, first * interval, min(last + 1, current // interval) * interval, befallen
+        )
         if not first <= current // interval <= last:
             return finished
         minutes = candles(market, 1, current // interval * interval, current + 1, befallen)
         begun = pl.col("minute") == current
-        return pl.concat([finished, coarsen(pl.concat([minutes.filter(~begun), quiet(minutes.filter(begun))]), interval)])
+        return pl.concat(
+            [finished, coarsen(pl.concat([minutes.filter(~begun), quiet(minutes.filter(begun))]), interval)]
+        )
 
     def _charge(self, api: str, now: datetime, weight: int) -> dict[str, str]:
         with self._lock:
@@ -156,7 +195,9 @@ def _klines_weight(market_type: MarketType, limit: int) -> int:
 def _within_reach(start: int | None, end: int | None, now: int) -> tuple[int, int]:
     """Both ends of what an inverse API looks at, in milliseconds."""
     if start is not None and end is not None and end - start > _REACH:
-        raise RestError(-1127, "Lookup interval is too big. More than 4800 hours between startTime and endTime.")
+        raise RestError(
+            -1127, "Lookup interval is too big. More than 4800 hours between startTime and endTime."
+        )
     if end is None:
         end = now if start is None else min(start + _REACH, now)
     return (end - _REACH if start is None else start), end
@@ -175,5 +216,7 @@ def _number(query: Mapping[str, str], name: str) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal()):
-        raise RestError(-1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'.")
+        raise RestError(
+            -1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'."
+        )
     return int(text)

@@ -1,4 +1,6 @@
-"""What faults do to rows: those of `faults.ROW_FAULTS` to the rows of a file, those of `DAY_FAULTS` to a market's day, wherever it is told of."""
+"""What faults do to rows: those of `faults.ROW_FAULTS` to the rows of a file, those of `DAY_FAULTS` to a
+market's day, wherever it is told of.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ def befall(name: str, minutes: pl.DataFrame, chance: int) -> pl.DataFrame:
     return DAY_FAULTS[name].effect(minutes, chance)
 
 
-# --- faults of files --------------------------------------------------------------------------------------------------
+# --- faults of files ------------------------------------------------------------------------------
 
 
 def _without_a_day(candles: pl.DataFrame, chance: int) -> pl.DataFrame:
@@ -49,11 +51,15 @@ def _with_duplicates(candles: pl.DataFrame, chance: int) -> pl.DataFrame:
 
 
 def _with_conflicts(candles: pl.DataFrame, chance: int) -> pl.DataFrame:
-    return _insert(candles, _other_close(_some(candles.filter(pl.col("high") > pl.col("low")), chance, _CONFLICTS)))
+    return _insert(
+        candles, _other_close(_some(candles.filter(pl.col("high") > pl.col("low")), chance, _CONFLICTS))
+    )
 
 
 def _with_changed_close(candles: pl.DataFrame, chance: int) -> pl.DataFrame:
-    return candles.update(_other_close(_some(candles.filter(pl.col("high") > pl.col("low")), chance, 1)), on="minute")
+    return candles.update(
+        _other_close(_some(candles.filter(pl.col("high") > pl.col("low")), chance, 1)), on="minute"
+    )
 
 
 def _interleaved(candles: pl.DataFrame, chance: int) -> pl.DataFrame:
@@ -65,18 +71,28 @@ def _interleaved(candles: pl.DataFrame, chance: int) -> pl.DataFrame:
 def _some(candles: pl.DataFrame, chance: int, count: int) -> pl.DataFrame:
     """Up to `count` rows, spread evenly over the file from a chance start."""
     height = candles.height
-    return candles[sorted({(chance + n * height // count) % height for n in range(count)})] if height else candles
+    return (
+        candles[sorted({(chance + n * height // count) % height for n in range(count)})]
+        if height
+        else candles
+    )
 
 
 def _other_close(candles: pl.DataFrame) -> pl.DataFrame:
     """The same candles with another close, still between low and high."""
-    return candles.with_columns(pl.when(pl.col("close") == pl.col("low")).then("high").otherwise("low").alias("close"))
+    return candles.with_columns(
+        pl.when(pl.col("close") == pl.col("low")).then("high").otherwise("low").alias("close")
+    )
 
 
 def _insert(candles: pl.DataFrame, extra: pl.DataFrame) -> pl.DataFrame:
-    """Put each extra row beside its twin, in front of it where the minute is even: readers may rely on neither order."""
+    """Put each extra row beside its twin, in front of it where the minute is even: readers may rely on
+    neither order.
+    """
     order = pl.when(pl.col("minute") % 2 == 0).then(-1).otherwise(1)
-    marked = pl.concat([candles.with_columns(pl.lit(0).alias("order")), extra.with_columns(order.alias("order"))])
+    marked = pl.concat(
+        [candles.with_columns(pl.lit(0).alias("order")), extra.with_columns(order.alias("order"))]
+    )
     return marked.sort("minute", "order", maintain_order=True).drop("order")
 
 
@@ -91,7 +107,7 @@ _EFFECTS: Mapping[str, Effect] = MappingProxyType(
 )
 
 
-# --- faults of days ---------------------------------------------------------------------------------------------------
+# --- faults of days -------------------------------------------------------------------------------
 
 
 def _halted(minutes: pl.DataFrame, chance: int) -> pl.DataFrame:
@@ -99,25 +115,35 @@ def _halted(minutes: pl.DataFrame, chance: int) -> pl.DataFrame:
 
 
 def _halted_and_misaligned(minutes: pl.DataFrame, chance: int) -> pl.DataFrame:
-    """A minute without a trade, one that ends short, the halt, and candles that open late until one on time overlaps the last of them."""
+    """A minute without a trade, one that ends short, the halt, and candles that open late until one on time
+    overlaps the last of them.
+    """
     last = _within_an_hour(minutes, chance, hours=5)
     resumed = last + _HALT + 1
     # Flat at a price that is traded in the next minute: it changes no hour's open, extreme or close.
     price = minutes.filter(pl.col("minute") == last)["open"]
     before = quiet(minutes.filter(pl.col("minute") == last - 1).with_columns(open=price))
-    late = pl.when(pl.col("minute").is_between(resumed, resumed + _MISALIGNED - 1)).then(_LATE).otherwise("late")
-    return _without_trade_after(minutes.update(before, on="minute"), last, chance).with_columns(late.cast(pl.Int64).alias("late"))
+    late = (
+        pl.when(pl.col("minute").is_between(resumed, resumed + _MISALIGNED - 1)).then(_LATE).otherwise("late")
+    )
+    return _without_trade_after(minutes.update(before, on="minute"), last, chance).with_columns(
+        late.cast(pl.Int64).alias("late")
+    )
 
 
 def _within_an_hour(minutes: pl.DataFrame, chance: int, hours: int) -> int:
-    """A minute of the day that is neither at the beginning nor at the end of an hour, and has hours before and after it."""
+    """A minute of the day that is neither at the beginning nor at the end of an hour, and has hours before
+    and after it.
+    """
     start: int = minutes["minute"][0] // _DAY * _DAY
     return start + 60 * (1 + chance % hours) + 5 + chance // 64 % 50
 
 
 def _without_trade_after(minutes: pl.DataFrame, last: int, chance: int) -> pl.DataFrame:
     short = pl.when(pl.col("minute") == last).then(60_000 - (1_000 + chance % 58_000)).otherwise("short")
-    return minutes.filter(~pl.col("minute").is_between(last + 1, last + _HALT)).with_columns(short.cast(pl.Int64).alias("short"))
+    return minutes.filter(~pl.col("minute").is_between(last + 1, last + _HALT)).with_columns(
+        short.cast(pl.Int64).alias("short")
+    )
 
 
 def _without_some(minutes: pl.DataFrame, chance: int) -> pl.DataFrame:
@@ -132,13 +158,23 @@ def _without_any(minutes: pl.DataFrame, chance: int) -> pl.DataFrame:
 def _with_other_values(minutes: pl.DataFrame, chance: int) -> pl.DataFrame:
     """One row with another close and twice the trades: it breaks no rule of rows."""
     row = _other_close(_some(minutes.filter(pl.col("high") > pl.col("low")), chance, 1))
-    return minutes.update(row.with_columns(pl.col("volume", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume") * 2), on="minute")
+    return minutes.update(
+        row.with_columns(
+            pl.col("volume", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume") * 2
+        ),
+        on="minute",
+    )
 
 
 def _with_another_interior(minutes: pl.DataFrame, chance: int) -> pl.DataFrame:
     """One close changed where neither the edges nor the extremes nor the sums of its hour tell."""
     inside = pl.col("minute") % 60
-    return minutes.update(_other_close(_some(minutes.filter(inside.is_between(10, 50), pl.col("high") > pl.col("low")), chance, 1)), on="minute")
+    return minutes.update(
+        _other_close(
+            _some(minutes.filter(inside.is_between(10, 50), pl.col("high") > pl.col("low")), chance, 1)
+        ),
+        on="minute",
+    )
 
 
 def _with_rows_after_the_end(minutes: pl.DataFrame, chance: int) -> pl.DataFrame:
@@ -156,7 +192,8 @@ class DayFault:
         effect: What it does to the day's 1m candles.
         sources: Who tells of the day as it leaves it; the others tell the truth.
         coarse: Whether their coarser candles are made from the rows it leaves, too.
-        last_day_only: Whether it can befall only the day on which the market ends; else it befalls whole days.
+        last_day_only: Whether it can befall only the day on which the market ends; else it befalls whole
+            days.
     """
 
     effect: Effect
@@ -187,4 +224,6 @@ DAY_FAULTS: Mapping[str, DayFault] = MappingProxyType(
         "rest_hole": DayFault(_without_any, _REST, coarse=False),
     }
 )
-"""In the order in which they are applied: what everyone tells of first, and rows that only some lack last, so that each changes the same minutes in every source."""
+"""In the order in which they are applied: what everyone tells of first, and rows that only some lack last, so
+that each changes the same minutes in every source.
+"""

@@ -25,7 +25,8 @@ _TOO_MANY = b'{"code":-1003,"msg":"Too many requests."}'
 _BANNED = b'{"code":-1003,"msg":"Way too many requests; IP banned."}'
 _BLOCKED = b'{"code":0,"msg":"Service unavailable from a restricted location."}'
 _BUSY = b'{"code":-1001,"msg":"Internal error; unable to process your request. Please try again."}'
-# Fault of the REST API -> status, body, headers, and how many requests for a path are answered so (None: all).
+# Fault of the REST API -> status, body, headers, and how many requests for a path are answered so (None:
+# all).
 _REST_REFUSALS: Mapping[str, tuple[int, bytes, Mapping[str, str], int | None]] = {
     "rest_unavailable": (503, _BUSY, {}, None),
     "error_418": (418, _BANNED, {"Retry-After": "180"}, None),
@@ -43,7 +44,8 @@ class ExchangeServer(ThreadingHTTPServer):
     """The listening socket, what it serves, and a log of what it was asked."""
 
     daemon_threads = True
-    # A downloader opens hundreds of connections at once; one that overflows the queue waits a second for its next try.
+    # A downloader opens hundreds of connections at once; one that overflows the queue waits a second for its
+    # next try.
     request_queue_size = 512
 
     def __init__(self, port: int, archive: Archive, rest: Rest, faults: FaultPlan) -> None:
@@ -108,7 +110,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._exchange.log.append((self.command, self.path))
         try:
             reply = self._reply()
-        except Exception as error:  # a client must see a defect in here as the server's error, not as a cut connection
+        except (
+            Exception
+        ) as error:  # a client must see a defect in here as the server's error, not as a cut connection
             reply = _Reply(500, error_xml("InternalError", repr(error), self.path))
         self._send(reply)
 
@@ -138,7 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
             faults.show("clock_skew", path)
             ahead = _SKEW
         try:
-            answer, headers = self._exchange.rest.answer(path, query, self.headers.get("X-MBX-TIME-UNIT", "").upper() == "MICROSECOND", ahead)
+            answer, headers = self._exchange.rest.answer(
+                path, query, self.headers.get("X-MBX-TIME-UNIT", "").upper() == "MICROSECOND", ahead
+            )
         except RestError as error:
             return _Reply(error.status, json.dumps(error.body).encode(), _JSON)
         return _Reply(200, json.dumps(answer, separators=(",", ":")).encode(), _JSON, headers)
@@ -158,7 +164,10 @@ class _Handler(BaseHTTPRequestHandler):
         if faults.hits("slow", key):
             faults.show("slow", key)
             time.sleep(_SLOW_SECONDS)
-        for name, refused in (("unavailable", faults.hits("unavailable", key)), ("error_503", faults.first_requests("error_503", key, _REFUSALS))):
+        for name, refused in (
+            ("unavailable", faults.hits("unavailable", key)),
+            ("error_503", faults.first_requests("error_503", key, _REFUSALS)),
+        ):
             if refused:
                 faults.show(name, key)
                 return _Reply(503, error_xml("SlowDown", "Please reduce your request rate.", key))
@@ -167,12 +176,20 @@ class _Handler(BaseHTTPRequestHandler):
             return _Reply(404, error_xml("NoSuchKey", "The specified key does not exist.", key))
         span = _span(self.headers.get("Range"), item.size)
         if span is None:
-            return _Reply(416, error_xml("InvalidRange", "The requested range is not satisfiable", key), headers={"Content-Range": f"bytes */{item.size}"})
+            return _Reply(
+                416,
+                error_xml("InvalidRange", "The requested range is not satisfiable", key),
+                headers={"Content-Range": f"bytes */{item.size}"},
+            )
         return self._transfer(item, *span)
 
     def _transfer(self, item: ArchiveObject, first: int, end: int) -> _Reply:
         partial = _RANGE.fullmatch(self.headers.get("Range", "")) is not None
-        headers = {"ETag": f'"{item.etag}"', "Last-Modified": format_datetime(item.modified, usegmt=True), "Accept-Ranges": "bytes"}
+        headers = {
+            "ETag": f'"{item.etag}"',
+            "Last-Modified": format_datetime(item.modified, usegmt=True),
+            "Accept-Ranges": "bytes",
+        }
         if partial:
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{item.size}"
         body = memoryview(b"" if self.command == "HEAD" else self._exchange.archive.body(item))[first:end]
@@ -185,7 +202,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, reply: _Reply) -> None:
         self.send_response(reply.status)
         length = len(reply.body) if reply.length is None else reply.length
-        for name, value in {"Content-Type": reply.content_type, "Content-Length": str(length), **reply.headers}.items():
+        for name, value in {
+            "Content-Type": reply.content_type,
+            "Content-Length": str(length),
+            **reply.headers,
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
@@ -193,7 +214,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _span(header: str | None, size: int) -> tuple[int, int] | None:
-    """First byte, and the byte after the last, that a Range header asks for: everything without one, None if it asks for nothing that exists."""
+    """First byte, and the byte after the last, that a Range header asks for: everything without one, None if
+    it asks for nothing that exists.
+    """
     found = _RANGE.fullmatch(header or "")
     if found is None:
         return 0, size

@@ -25,9 +25,12 @@ class Simulator:
 
     Args:
         markets: What it lists.
-        now: The exchange's clock: an instant it stands still at, or a function; by default the real time. What is published later does not exist.
-        speed: How many times faster than real (or `now`'s) time its clock runs; with it, an instant is where it starts.
-        files: A folder of real files arranged by archive key. A market with kline files in it has no generated ones.
+        now: The exchange's clock: an instant it stands still at, or a function; by default the real time.
+            What is published later does not exist.
+        speed: How many times faster than real (or `now`'s) time its clock runs; with it, an instant is where
+            it starts.
+        files: A folder of real files arranged by archive key. A market with kline files in it has no
+            generated ones.
         faults: What goes wrong, as `Fault` or `NAME` or `NAME=GLOB`.
         port: Port on 127.0.0.1; 0 takes a free one.
 
@@ -63,7 +66,9 @@ class Simulator:
             self._server = ExchangeServer(self._port, self._archive, self._rest, self._faults)
         except OSError as error:
             raise PortError(self._port, error.strerror or str(error)) from error
-        threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,), name="simulator", daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="simulator", daemon=True
+        ).start()
         return self
 
     def stop(self) -> None:
@@ -76,7 +81,9 @@ class Simulator:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     @property

@@ -16,10 +16,14 @@ def padded_size(rows: int) -> int:
 def padded_zip(name: str, content: bytes, written: datetime, size: int) -> bytes:
     """A zip of one member, filled up to `size` bytes between the member and the central directory.
 
-    A listing states sizes. Were they the deflated ones, listing a folder would mean generating every file in it.
+    A listing states sizes. Were they the deflated ones, listing a folder would mean generating every file in
+    it.
     """
     buffer = BytesIO()
-    member = ZipInfo(name, date_time=(written.year, written.month, written.day, written.hour, written.minute, written.second))
+    member = ZipInfo(
+        name,
+        date_time=(written.year, written.month, written.day, written.hour, written.minute, written.second),
+    )
     member.compress_type = ZIP_DEFLATED
     with ZipFile(buffer, "w") as archive:
         archive.writestr(member, content, compresslevel=1)

@@ -1,7 +1,8 @@
-"""Archive files as they were fetched, with immutable receipts: bronze can be rebuilt from here without the network.
+"""Archive files as they were fetched, with immutable receipts: bronze can be rebuilt from here without the
+network.
 
-A zip is named by its sha256, and a receipt carries a seal over what it says. Both are checked whenever they are used: what is not as it was stored counts
-as absent, so that the file is fetched again.
+A zip is named by its sha256, and a receipt carries a seal over what it says. Both are checked whenever they
+are used: what is not as it was stored counts as absent, so that the file is fetched again.
 """
 
 import contextlib
@@ -43,7 +44,8 @@ class Receipt:
         published_checksum: The CHECKSUM file's text, empty if there is none.
         last_modified: As listed.
         fetched_at: When it arrived.
-        outcome: `ok`, `mismatch` (not the published bytes; they are not kept) or `corrupt` (the published bytes, unusable; kept).
+        outcome: `ok`, `mismatch` (not the published bytes; they are not kept) or `corrupt` (the published
+            bytes, unusable; kept).
         message: What is wrong with it; empty if nothing.
     """
 
@@ -64,8 +66,10 @@ class LandingAudit:
 
     Attributes:
         checked: Objects looked at.
-        unsealed: Receipts among them that carry no seal: an earlier release wrote them, and of what they say nothing was proven.
-        damage: What is not as it was stored. A zip that is absent though a receipt stands for it is named by its path, with an empty etag.
+        unsealed: Receipts among them that carry no seal: an earlier release wrote them, and of what they say
+            nothing was proven.
+        damage: What is not as it was stored. A zip that is absent though a receipt stands for it is named by
+            its path, with an empty etag.
     """
 
     checked: int
@@ -105,7 +109,9 @@ class Landing:
         return found
 
     def find(self, paths: list[str], state: str) -> Receipt | None:
-        """The newest receipt of a key if it is of the version a listing describes; None if that was never fetched, or something else since."""
+        """The newest receipt of a key if it is of the version a listing describes; None if that was never
+        fetched, or something else since.
+        """
         newest = self._newest(paths)
         return newest if newest is not None and newest.state == state else None
 
@@ -115,7 +121,9 @@ class Landing:
         return sorted(found, key=lambda receipt: receipt.fetched_at)
 
     def read(self, path: str) -> Receipt | None:
-        """The receipt at a path; None for what is none, or not as it was written there, so that its file is fetched again instead of every file being out of reach."""
+        """The receipt at a path; None for what is none, or not as it was written there, so that its file is
+        fetched again instead of every file being out of reach.
+        """
         body = self.objects.get(path)
         try:
             return self._parse(path, body)[0] if body is not None else None
@@ -123,10 +131,12 @@ class Landing:
             return None
 
     def admit(self, receipt: Receipt, body: bytes) -> Receipt:
-        """Keep a fetched file under its key and hash, then its receipt; the receipt that stands for it from now on.
+        """Keep a fetched file under its key and hash, then its receipt; the receipt that stands for it from
+        now on.
 
-        Receipts never change. One that says the same already stands; a file that came back (A, then B, then A again) gets a second one, whose
-        instant says when. A new one is always later than all before it, whatever the clock says.
+        Receipts never change. One that says the same already stands; a file that came back (A, then B, then A
+        again) gets a second one, whose instant says when. A new one is always later than all before it,
+        whatever the clock says.
         """
         folder = landing_prefix(self.exchange, receipt.key)
         if receipt.outcome != "mismatch":
@@ -137,34 +147,49 @@ class Landing:
             if newest is not None:
                 if (newest.state, newest.sha256) == (receipt.state, receipt.sha256):
                     return newest
-                receipt = replace(receipt, fetched_at=max(receipt.fetched_at, newest.fetched_at + timedelta(microseconds=1)))
+                receipt = replace(
+                    receipt, fetched_at=max(receipt.fetched_at, newest.fetched_at + timedelta(microseconds=1))
+                )
             path = f"{folder}/{receipt.sha256}.json"
             while path in paths:
-                path = path.replace(".json", "+.json")  # the same bytes under another etag or checksum, or once more: a further receipt beside the first
+                # the same bytes under another etag or checksum, or once more: a further receipt beside the
+                # first
+                path = path.replace(".json", "+.json")
             said = {name: str(value) for name, value in asdict(receipt).items()}
-            with contextlib.suppress(ChangedMeanwhileError):  # another process admits the same file: look again
+            # another process admits the same file: look again
+            with contextlib.suppress(ChangedMeanwhileError):
                 self.objects.put(path, json.dumps(said | {"seal": json_seal(said)}, indent=1).encode(), NEW)
                 return receipt
 
     def body(self, receipt: Receipt) -> bytes | None:
-        """The bytes a receipt stands for; None if they are not kept, were removed, or are not those it names by their hash."""
+        """The bytes a receipt stands for; None if they are not kept, were removed, or are not those it names
+        by their hash.
+        """
         body = self.objects.get(self._zip_path(receipt))
         return body if body is not None and hashlib.sha256(body).hexdigest() == receipt.sha256 else None
 
     def audit(self) -> LandingAudit:
-        """Look at every object: whether it is a zip that is what its name says, or a receipt that reads, holds its seal and lies where it belongs.
+        """Look at every object: whether it is a zip that is what its name says, or a receipt that reads,
+        holds its seal and lies where it belongs.
 
         Objects are read a few at a time, each whole.
         """
         listed = [found.path for found in self.objects.list(landing_prefix(self.exchange, "").rstrip("/"))]
         looked: list[_Looked] = []
-        with ThreadPoolExecutor(_AT_ONCE) as pool:  # the time is the store's, and hashing lets other threads run
+        # the time is the store's, and hashing lets other threads run
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
             for start in range(0, len(listed), _BATCH):
-                looked += (found for found in pool.map(self._look, listed[start : start + _BATCH]) if found is not None)
+                looked += (
+                    found
+                    for found in pool.map(self._look, listed[start : start + _BATCH])
+                    if found is not None
+                )
         damage = [Damage(found.path, found.etag, found.why) for found in looked if found.why]
         receipts = {found.path: found for found in looked if found.receipt is not None}
         unsealed = sum(not found.is_sealed for found in receipts.values())
-        return LandingAudit(len(looked), unsealed, (*damage, *_repeated(receipts), *self._absent(receipts, set(listed))))
+        return LandingAudit(
+            len(looked), unsealed, (*damage, *_repeated(receipts), *self._absent(receipts, set(listed)))
+        )
 
     def _look(self, path: str) -> _Looked | None:
         """One object; None if it was removed since it was listed."""
@@ -177,7 +202,11 @@ class Landing:
             return _Looked(path, etag, "it is neither the zip nor the receipt of an archive file")
         if not named[2]:
             sha256 = hashlib.sha256(body).hexdigest()
-            return _Looked(path, etag, f"its sha256 is {sha256[:12]}…, its name says {named[1][:12]}…" if sha256 != named[1] else "")
+            return _Looked(
+                path,
+                etag,
+                f"its sha256 is {sha256[:12]}…, its name says {named[1][:12]}…" if sha256 != named[1] else "",
+            )
         try:
             receipt, is_sealed = self._parse(path, body)
         except DamagedObjectError as error:
@@ -186,10 +215,16 @@ class Landing:
 
     def _absent(self, receipts: Mapping[str, _Looked], listed: set[str]) -> Iterator[Damage]:
         """Zips that are not there though receipts stand for them."""
-        awaited = {self._zip_path(found.receipt): path for path, found in receipts.items() if found.receipt and found.receipt.outcome != "mismatch"}
+        awaited = {
+            self._zip_path(found.receipt): path
+            for path, found in receipts.items()
+            if found.receipt and found.receipt.outcome != "mismatch"
+        }
         for path, receipt in awaited.items():
             if path not in listed and self.objects.get(path) is None:  # it may have come since
-                yield Damage(path, "", f"it is absent, and {receipt.rsplit('/', 1)[-1]} says that it was kept")
+                yield Damage(
+                    path, "", f"it is absent, and {receipt.rsplit('/', 1)[-1]} says that it was kept"
+                )
 
     def _newest(self, paths: list[str]) -> Receipt | None:
         return next(reversed(self.history(paths)), None)
@@ -207,8 +242,11 @@ class Landing:
             said = read_json(body, _LARGEST_RECEIPT)
             seal, is_sealed = said.get("seal"), "seal" in said
             told = {name: value for name, value in said.items() if name != "seal"}
-            if set(told) != {field.name for field in fields(Receipt)} or not all(isinstance(value, str) for value in told.values()):
-                raise ValueError("its fields are not those of a receipt")  # also where the name of the seal was destroyed
+            if set(told) != {field.name for field in fields(Receipt)} or not all(
+                isinstance(value, str) for value in told.values()
+            ):
+                # also where the name of the seal was destroyed
+                raise ValueError("its fields are not those of a receipt")
             if is_sealed and seal != json_seal(told):
                 raise ValueError("what it says is not what was sealed")
             times = {name: datetime.fromisoformat(told[name]) for name in _TIMES}
@@ -221,14 +259,26 @@ class Landing:
             raise DamagedObjectError(path, f"it is no sound receipt: {error}") from None
         folder, name = path.rsplit("/", 1)
         named = _NAME.fullmatch(name)
-        if folder != landing_prefix(self.exchange, receipt.key) or named is None or named[1] != receipt.sha256:
-            raise DamagedObjectError(path, f"it is the receipt of {receipt.sha256[:12]}… under {receipt.key}, another one than its path says")
+        if (
+            folder != landing_prefix(self.exchange, receipt.key)
+            or named is None
+            or named[1] != receipt.sha256
+        ):
+            raise DamagedObjectError(
+                path,
+                f"it is the receipt of {receipt.sha256[:12]}… under {receipt.key}, another one than its path "
+                "says",
+            )
         return receipt, is_sealed
 
 
 def _repeated(receipts: Mapping[str, _Looked]) -> Iterator[Damage]:
-    """Receipts that say the very same as another: each has an instant of its own, so one was put in the place of another."""
+    """Receipts that say the very same as another: each has an instant of its own, so one was put in the place
+    of another.
+    """
     first: dict[Receipt, str] = {}
     for path, found in receipts.items():
         if found.receipt is not None and (other := first.setdefault(found.receipt, path)) != path:
-            yield Damage(path, found.etag, f"it repeats {other.rsplit('/', 1)[-1]}, as no further receipt does")
+            yield Damage(
+                path, found.etag, f"it repeats {other.rsplit('/', 1)[-1]}, as no further receipt does"
+            )

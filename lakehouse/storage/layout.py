@@ -17,7 +17,8 @@ from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 
 FILE = "data.parquet"
-_SAFE = "_.-"  # beside letters and digits; everything else is percent-encoded, so any symbol is one folder name
+# beside letters and digits; everything else is percent-encoded, so any symbol is one folder name
+_SAFE = "_.-"
 
 
 def table_prefix(table: type[Table]) -> str:
@@ -50,7 +51,11 @@ def _folders(cell: Cell | None) -> list[str]:
 
 
 def _market_folders(market: Market) -> list[str]:
-    return [f"exchange={market.exchange}", f"market_type={market.market_type}", f"symbol={quote(market.symbol, safe=_SAFE)}"]
+    return [
+        f"exchange={market.exchange}",
+        f"market_type={market.market_type}",
+        f"symbol={quote(market.symbol, safe=_SAFE)}",
+    ]
 
 
 def parse_cell_path(table: type[Table], path: str) -> Cell | None:
@@ -61,8 +66,16 @@ def parse_cell_path(table: type[Table], path: str) -> Cell | None:
     """
     parts = dict(part.split("=", 1) for part in path.split("/") if "=" in part)
     try:
-        market = Market(parts["exchange"], parts["market_type"], unquote(parts["symbol"])) if table.shape == "cells" else None  # type: ignore[arg-type]
-        cell = None if table.shape == "single" else Cell(parts["month" if table.grain == "month" else "date"], market)
+        market = (
+            Market(parts["exchange"], parts["market_type"], unquote(parts["symbol"]))  # type: ignore[arg-type]
+            if table.shape == "cells"
+            else None
+        )
+        cell = (
+            None
+            if table.shape == "single"
+            else Cell(parts["month" if table.grain == "month" else "date"], market)
+        )
         if cell:
             _require_window(cell.date, table.grain)
     except KeyError as missing:
@@ -83,7 +96,9 @@ def _require_window(date: str, grain: Grain) -> None:
 def partition_columns(table: type[Table]) -> list[str]:
     """The columns that stand in the path instead of in the file."""
     window = ["month" if table.grain == "month" else "date"]
-    return {"cells": ["exchange", "market_type", "symbol", *window], "months": window, "single": []}[table.shape]
+    return {"cells": ["exchange", "market_type", "symbol", *window], "months": window, "single": []}[
+        table.shape
+    ]
 
 
 def landing_prefix(exchange: str, key: str) -> str:

@@ -11,7 +11,14 @@ import polars as pl
 from isal.isal_zlib import crc32
 
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import DamagedObjectError, ForeignFolderError, ForeignJsonError, NotALakeObjectError, NothingStoredError, StoreError
+from lakehouse.model.errors import (
+    DamagedObjectError,
+    ForeignFolderError,
+    ForeignJsonError,
+    NotALakeObjectError,
+    NothingStoredError,
+    StoreError,
+)
 from lakehouse.model.foreign_json import read_own_json
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
@@ -34,7 +41,9 @@ Ledger = Mapping[Cell, CellRecord]
 
 
 def ledger(objects: LakeObjects, table: type[Table]) -> dict[Cell, CellRecord]:
-    """Every stored cell of a table. An object that is no cell of this lake counts as absent; `survey` names it."""
+    """Every stored cell of a table. An object that is no cell of this lake counts as absent; `survey` names
+    it.
+    """
     return survey(objects, table)[0]
 
 
@@ -42,14 +51,24 @@ Survey = tuple[dict[Cell, CellRecord], list[NotALakeObjectError]]
 
 
 def survey(objects: LakeObjects, table: type[Table]) -> Survey:
-    """Every stored cell of a table, and the objects in its folder that are none: damaged, or put there by others.
+    """Every stored cell of a table, and the objects in its folder that are none: damaged, or put there by
+    others.
 
-    Right by construction: the store is listed, cached footers are used where the object's etag is unchanged, all others are read. Losing the cache
-    costs time once.
+    Right by construction: the store is listed, cached footers are used where the object's etag is unchanged,
+    all others are read. Losing the cache costs time once.
     """
-    listed, cached, damage = _at_once(objects, lambda: list(_listed(objects, table_prefix(table))), lambda: _load(objects, table), lambda: known_damage(objects))
+    listed, cached, damage = _at_once(
+        objects,
+        lambda: list(_listed(objects, table_prefix(table))),
+        lambda: _load(objects, table),
+        lambda: known_damage(objects),
+    )
     found = {path: (etag, size) for path, etag, size in listed}
-    footers = {path: cached[path][1] for path, (etag, _) in found.items() if path in cached and cached[path][0] == etag}
+    footers = {
+        path: cached[path][1]
+        for path, (etag, _) in found.items()
+        if path in cached and cached[path][0] == etag
+    }
     unread = [path for path in found if path not in footers]
     new = {path: found[path] for path in unread}
     read, foreign = _read_footers(objects, table, new)
@@ -58,9 +77,15 @@ def survey(objects: LakeObjects, table: type[Table]) -> Survey:
     if footers.keys() != cached.keys() or read:
         with contextlib.suppress(StoreError):  # who may only read reads without it
             _save(objects, table, {path: (*found[path], footer) for path, footer in footers.items()})
-    sound = {path: footer for path, footer in footers.items() if path not in damage or damage[path].etag != found[path][0]}
+    sound = {
+        path: footer
+        for path, footer in footers.items()
+        if path not in damage or damage[path].etag != found[path][0]
+    }
     stored, misplaced = _records(table, found, sound)
-    foreign += [DamagedObjectError(path, damage[path].why) for path in footers if path not in sound] + misplaced
+    foreign += [
+        DamagedObjectError(path, damage[path].why) for path in footers if path not in sound
+    ] + misplaced
     return stored, sorted(foreign, key=str)
 
 
@@ -73,16 +98,25 @@ def _at_once(objects: LakeObjects, *reads: Callable[[], Any]) -> list[Any]:
 
 
 def damaged_cells(table: type[Table], foreign: Iterable[NotALakeObjectError]) -> list[Cell]:
-    """The cells whose object is there and does not read, of what a survey found foreign; of a folder that no cell can have, none.
+    """The cells whose object is there and does not read, of what a survey found foreign; of a folder that no
+    cell can have, none.
 
     Raises:
         NotALakeObjectError: An object lies where no cell does, so nobody can say what is missing with it.
     """
-    return [cell for error in foreign if not isinstance(error, ForeignFolderError) and (cell := parse_cell_path(table, error.path)) is not None]
+    return [
+        cell
+        for error in foreign
+        if not isinstance(error, ForeignFolderError)
+        and (cell := parse_cell_path(table, error.path)) is not None
+    ]
 
 
-def require_stored(table: str, cells: Collection[Cell], markets: Collection[Market] | None, months: Collection[str] | None) -> None:
-    """Refuse what is named and not there, such as a mistyped market: an empty answer would say that all is well with it.
+def require_stored(
+    table: str, cells: Collection[Cell], markets: Collection[Market] | None, months: Collection[str] | None
+) -> None:
+    """Refuse what is named and not there, such as a mistyped market: an empty answer would say that all is
+    well with it.
 
     Args:
         table: Where it was looked for.
@@ -91,23 +125,35 @@ def require_stored(table: str, cells: Collection[Cell], markets: Collection[Mark
         months: Those that were named; None for all.
 
     Raises:
-        NothingStoredError: A market has no cell in any month, or no market that is meant has one in these months.
+        NothingStoredError: A market has no cell in any month, or no market that is meant has one in these
+            months.
     """
     keys, known = [market.key for market in markets or ()], {cell.market for cell in cells}
     unknown = [market.key for market in markets or () if market not in known]
-    if unknown or (months is not None and not any((not markets or cell.market in markets) and cell.date[:7] in months for cell in cells)):
+    if unknown or (
+        months is not None
+        and not any((not markets or cell.market in markets) and cell.date[:7] in months for cell in cells)
+    ):
         raise NothingStoredError(table, unknown or keys)
 
 
-def survey_market(objects: LakeObjects, table: type[Table], market: Market, months: Collection[str]) -> Survey:
-    """As `survey`, of one market's cells in some months: one listing and their footers, however large the table is."""
-    found = {stored.path: (stored.etag, stored.size) for stored in cells_of_market(objects, table, market, months)}
+def survey_market(
+    objects: LakeObjects, table: type[Table], market: Market, months: Collection[str]
+) -> Survey:
+    """As `survey`, of one market's cells in some months: one listing and their footers, however large the
+    table is.
+    """
+    found = {
+        stored.path: (stored.etag, stored.size) for stored in cells_of_market(objects, table, market, months)
+    }
     footers, foreign = _read_footers(objects, table, found)
     stored, misplaced = _records(table, found, footers)
     return stored, foreign + misplaced
 
 
-def cells_of_market(objects: LakeObjects, table: type[Table], market: Market, months: Collection[str]) -> list[StoredObject]:
+def cells_of_market(
+    objects: LakeObjects, table: type[Table], market: Market, months: Collection[str]
+) -> list[StoredObject]:
     """The objects in the folders of one market's cells, in order of time."""
     window = "/month=" if table.grain == "month" else "/date="
 
@@ -115,13 +161,20 @@ def cells_of_market(objects: LakeObjects, table: type[Table], market: Market, mo
         date = path.rpartition(window)[2].split("/", 1)[0]
         return path.endswith(f"/{FILE}") and (date if table.grain == "month" else date[:7]) in months
 
-    return sorted((stored for stored in objects.list(market_prefix(table, market)) if is_meant(stored.path)), key=lambda stored: stored.path)
+    return sorted(
+        (stored for stored in objects.list(market_prefix(table, market)) if is_meant(stored.path)),
+        key=lambda stored: stored.path,
+    )
 
 
-def _read_footers(objects: LakeObjects, table: type[Table], found: dict[str, tuple[str, int]]) -> tuple[dict[str, str], list[NotALakeObjectError]]:
-    """Footers by path, read in parallel, and what is no cell of the table; an object that is gone again is in neither.
+def _read_footers(
+    objects: LakeObjects, table: type[Table], found: dict[str, tuple[str, int]]
+) -> tuple[dict[str, str], list[NotALakeObjectError]]:
+    """Footers by path, read in parallel, and what is no cell of the table; an object that is gone again is in
+    neither.
 
-    Of an object that was replaced since it was listed, etag and size in `found` become those of what is there now.
+    Of an object that was replaced since it was listed, etag and size in `found` become those of what is there
+    now.
     """
     foreign: list[NotALakeObjectError] = []
 
@@ -143,7 +196,9 @@ def _read_footers(objects: LakeObjects, table: type[Table], found: dict[str, tup
     return {path: footer for path, footer in footers.items() if footer}, sorted(foreign, key=str)
 
 
-def _records(table: type[Table], found: Mapping[str, tuple[str, int]], footers: Mapping[str, str]) -> tuple[dict[Cell, CellRecord], list[NotALakeObjectError]]:
+def _records(
+    table: type[Table], found: Mapping[str, tuple[str, int]], footers: Mapping[str, str]
+) -> tuple[dict[Cell, CellRecord], list[NotALakeObjectError]]:
     """Records by cell, in order, and what is another cell than its path says."""
     stored, misplaced = [], []
     for path, footer in footers.items():
@@ -151,10 +206,14 @@ def _records(table: type[Table], found: Mapping[str, tuple[str, int]], footers: 
             stored.append(_record(table, parse_cell_path(table, path), path, *found[path], footer))
         except NotALakeObjectError as error:
             misplaced.append(error)
-    return {record.key: record for record in sorted(stored, key=lambda record: record.key.sort_key)}, misplaced
+    return {
+        record.key: record for record in sorted(stored, key=lambda record: record.key.sort_key)
+    }, misplaced
 
 
-def _record(table: type[Table], cell: Cell | None, path: str, etag: str, size: int, footer: str) -> CellRecord:
+def _record(
+    table: type[Table], cell: Cell | None, path: str, etag: str, size: int, footer: str
+) -> CellRecord:
     try:
         return CellRecord.from_footer(table, cell, path, etag, size, read_own_json(footer))
     except ForeignJsonError as error:
@@ -168,10 +227,14 @@ def _listed(objects: LakeObjects, prefix: str) -> Iterable[tuple[str, str, int]]
 
 
 def _read_tail(objects: LakeObjects, path: str, etag: str, size: int) -> tuple[str, int, str]:
-    """Etag and size of an object, and its footer as JSON text, all of one version; the text is empty if the object is gone again."""
+    """Etag and size of an object, and its footer as JSON text, all of one version; the text is empty if the
+    object is gone again.
+    """
     length = min(_TAIL, size)
     if size > _LARGEST_OBJECT:
-        raise NotALakeObjectError(path, f"it has {size:,} bytes, and no object of a lake more than {_LARGEST_OBJECT:,}")
+        raise NotALakeObjectError(
+            path, f"it has {size:,} bytes, and no object of a lake more than {_LARGEST_OBJECT:,}"
+        )
     try:
         while size:
             tail = objects.get_of(path, etag, size - length, size)
@@ -207,25 +270,38 @@ def parse_cache(path: str, body: bytes) -> dict[str, tuple[str, str]]:
         cache = pl.read_parquet(io.BytesIO(body))
     if cache.schema != pl.Schema(_CACHE):
         return {}
-    if odd := next((cell for cell, etag, size, footer, sealed in cache.iter_rows() if sealed != _seal_of(cell, etag, size, footer)), None):
+    if odd := next(
+        (
+            cell
+            for cell, etag, size, footer, sealed in cache.iter_rows()
+            if sealed != _seal_of(cell, etag, size, footer)
+        ),
+        None,
+    ):
         raise DamagedObjectError(path, f"its entry of {odd!a:.200} is not the one that was sealed")
     return {cell: (etag, footer) for cell, etag, footer in cache.select("path", "etag", "footer").iter_rows()}
 
 
 def _seal_of(path: str, etag: str, size: int, footer: str) -> int:
-    """The seal of an entry: its footer is that of this object in this version. Who edits one by itself, and seals the whole again, is not believed."""
+    """The seal of an entry: its footer is that of this object in this version. Who edits one by itself, and
+    seals the whole again, is not believed.
+    """
     return int(crc32(f"{path}\0{etag}\0{size}\0{footer}".encode("utf-8", "replace")))
 
 
 def _save(objects: LakeObjects, table: type[Table], entries: Mapping[str, tuple[str, int, str]]) -> None:
     sink = io.BytesIO()
-    pl.DataFrame([(path, *entry, _seal_of(path, *entry)) for path, entry in entries.items()], schema=_CACHE, orient="row").write_parquet(
-        sink, compression="zstd", metadata={SEAL_KEY: HOLE}
-    )
+    pl.DataFrame(
+        [(path, *entry, _seal_of(path, *entry)) for path, entry in entries.items()],
+        schema=_CACHE,
+        orient="row",
+    ).write_parquet(sink, compression="zstd", metadata={SEAL_KEY: HOLE})
     objects.put(ledger_path(table), seal(sink.getvalue()))
 
 
-def inputs_now(table: type[Table], cell: Cell, ledgers: Mapping[str, Ledger], facts: Mapping[Market, str]) -> dict[str, str]:
+def inputs_now(
+    table: type[Table], cell: Cell, ledgers: Mapping[str, Ledger], facts: Mapping[Market, str]
+) -> dict[str, str]:
     """The versions a cell would record if it were built now.
 
     Args:
@@ -235,27 +311,43 @@ def inputs_now(table: type[Table], cell: Cell, ledgers: Mapping[str, Ledger], fa
         facts: Version of the facts each market contributes to this cell; empty for tables that use none.
     """
     if table.shape == "months":  # one object for all markets, whose news is in footers as well as in rows
-        return {f"{name}@{record.key}": record.facts.digest() for name in table.inputs for record in ledgers[name].values() if record.key.date == cell.date}
+        return {
+            f"{name}@{record.key}": record.facts.digest()
+            for name in table.inputs
+            for record in ledgers[name].values()
+            if record.key.date == cell.date
+        }
     inputs = {}
     for name, lookback in table.inputs.items():
         for back in range(-lookback, 1):
             record = ledgers[name].get(cell.shift(back) if back else cell)
-            inputs[f"{name}@{cell.shift(back).date if back else cell.date}"] = record.version if record else NONE
+            inputs[f"{name}@{cell.shift(back).date if back else cell.date}"] = (
+                record.version if record else NONE
+            )
     if cell.market is not None and cell.market in facts:
         inputs["silver/market"] = facts[cell.market]
     return inputs
 
 
 def expected(table: type[Table], ledgers: Mapping[str, Ledger]) -> list[Cell]:
-    """Cells of a silver or gold table that should exist: those for which an own-window input is stored that makes one."""
-    own = [cell for name in table.inputs for cell, record in ledgers[name].items() if table.is_made_by(name, record.rows)]
+    """Cells of a silver or gold table that should exist: those for which an own-window input is stored that
+    makes one.
+    """
+    own = [
+        cell
+        for name in table.inputs
+        for cell, record in ledgers[name].items()
+        if table.is_made_by(name, record.rows)
+    ]
     if table.shape == "months":
         return [Cell(date) for date in sorted({cell.date for cell in own})]
     return sorted(set(own), key=lambda cell: cell.sort_key)
 
 
 def is_due(table: type[Table], record: CellRecord | None, inputs: Mapping[str, str]) -> bool:
-    """Whether a cell must be built: absent, made from other inputs than today's, or by an older meaning of the table."""
+    """Whether a cell must be built: absent, made from other inputs than today's, or by an older meaning of
+    the table.
+    """
     return record is None or record.code_version != table.code_version or dict(record.inputs) != dict(inputs)
 
 
@@ -263,5 +355,8 @@ def records(objects: LakeObjects, table: type[Table]) -> list[CellRecord]:
     """What is stored of a table of any shape, a record per object."""
     if table.shape != "single":
         return list(ledger(objects, table).values())
-    read = [(path, *_read_tail(objects, path, etag, size)) for path, etag, size in _listed(objects, table_prefix(table))]
+    read = [
+        (path, *_read_tail(objects, path, etag, size))
+        for path, etag, size in _listed(objects, table_prefix(table))
+    ]
     return [_record(table, None, path, etag, size, footer) for path, etag, size, footer in read if footer]

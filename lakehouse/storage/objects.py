@@ -16,23 +16,36 @@ from filelock import FileLock
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
-from lakehouse.model.errors import NoLakeError, NoRootError, RootNotWritableError, StoreCredentialsError, StoreError
+from lakehouse.model.errors import (
+    NoLakeError,
+    NoRootError,
+    RootNotWritableError,
+    StoreCredentialsError,
+    StoreError,
+)
 from lakehouse.model.secrets import learn
 from lakehouse.storage.aws import aws_session
 from lakehouse.storage.refusals import NO_BUCKET, refusal
 
-PATIENCE = timedelta(seconds=120)  # how long a request that finds no answer, or 503, is repeated: an outage of a minute passes unnoticed
+# how long a request that finds no answer, or 503, is repeated: an outage of a minute passes unnoticed
+PATIENCE = timedelta(seconds=120)
 LONGEST_PAUSE = timedelta(seconds=5)
 _MS = timedelta(milliseconds=1)
-_RETRY: Any = {"max_retries": 1000, "retry_timeout": PATIENCE, "backoff": {"max_backoff": LONGEST_PAUSE}}  # time bounds it, not the count
-_LISTINGS = 3  # an answer that breaks off in the middle is asked for again by the client itself, but not that of a listing
-_CREDENTIALS_KEPT = timedelta(minutes=10)  # boto3's are good for as long at least; the store asks for new ones five minutes before
-_CLIENT: Any = {"allow_http": True, "connect_timeout": "10s", "timeout": "120s"}  # http only where the endpoint says so
+# time bounds it, not the count
+_RETRY: Any = {"max_retries": 1000, "retry_timeout": PATIENCE, "backoff": {"max_backoff": LONGEST_PAUSE}}
+# an answer that breaks off in the middle is asked for again by the client itself, but not that of a listing
+_LISTINGS = 3
+# boto3's are good for as long at least; the store asks for new ones five minutes before
+_CREDENTIALS_KEPT = timedelta(minutes=10)
+# http only where the endpoint says so
+_CLIENT: Any = {"allow_http": True, "connect_timeout": "10s", "timeout": "120s"}
 _ABSENT = (FileNotFoundError, NotFoundError)
 _PROBE = "ledger/.probe"
-_ZONES = ("silver", "gold", "bronze", "landing")  # what makes a folder a lake; that which every lake in use has comes first
+# what makes a folder a lake; that which every lake in use has comes first
+_ZONES = ("silver", "gold", "bronze", "landing")
 _Listing = TypeVar("_Listing")
-_PRIVATE = 0o750  # of a lake's folder, behind which nobody else gets: receipts, rows and footers say where they came from
+# of a lake's folder, behind which nobody else gets: receipts, rows and footers say where they came from
+_PRIVATE = 0o750
 NEW = "new"  # in place of an etag: the object must not exist yet
 
 
@@ -53,7 +66,8 @@ class LakeObjects:
     """The objects of one lake.
 
     Args:
-        root: A folder, or `s3://bucket/prefix` with credentials from wherever boto3 finds them, region and endpoint from AWS's own variables.
+        root: A folder, or `s3://bucket/prefix` with credentials from wherever boto3 finds them, region and
+            endpoint from AWS's own variables.
 
     Raises:
         NoRootError: The root is empty, or the root of the file system: neither can be meant.
@@ -105,11 +119,19 @@ class LakeObjects:
                 return found
 
         provider = Provider(session, ttl=_CREDENTIALS_KEPT)
-        bucket, _, prefix = self.root.removeprefix("s3://").partition("/")  # not as a URL, in which ?, # and % mean something
-        return S3Store(bucket, prefix=prefix or None, retry_config=_RETRY, client_options=_CLIENT, credential_provider=provider)
+        # not as a URL, in which ?, # and % mean something
+        bucket, _, prefix = self.root.removeprefix("s3://").partition("/")
+        return S3Store(
+            bucket,
+            prefix=prefix or None,
+            retry_config=_RETRY,
+            client_options=_CLIENT,
+            credential_provider=provider,
+        )
 
     def check_writable(self) -> None:
-        """Write and delete a probe object; folders that this made go again, for a mistyped root is none to keep.
+        """Write and delete a probe object; folders that this made go again, for a mistyped root is none to
+        keep.
 
         Raises:
             RootNotWritableError: The store refuses.
@@ -120,14 +142,17 @@ class LakeObjects:
             self.put(_PROBE, b"")
             self.delete(_PROBE)
         except StoreError as error:
-            raise RootNotWritableError(self.root, error.why, *([error.remedy] if error.remedy else [])) from error
+            raise RootNotWritableError(
+                self.root, error.why, *([error.remedy] if error.remedy else [])
+            ) from error
         finally:
             with contextlib.suppress(OSError):  # somebody has put something there meanwhile
                 for folder in made:
                     folder.rmdir()
 
     def exists(self) -> bool:
-        """Whether a lake lies here: one of its zones is there. On S3 that is asked until it is so, in one request for a lake that has silver.
+        """Whether a lake lies here: one of its zones is there. On S3 that is asked until it is so, in one
+        request for a lake that has silver.
 
         Raises:
             StoreError: By class.
@@ -166,7 +191,8 @@ class LakeObjects:
         if not self.is_local:
             return found[0] if (found := self.get_tagged(path)) else None
         with self.named("reading", path), contextlib.suppress(FileNotFoundError):
-            return Path(self.uri(path)).read_bytes()  # a file is replaced by renaming, so this is one version of it; obstore copies it once more
+            # a file is replaced by renaming, so this is one version of it; obstore copies it once more
+            return Path(self.uri(path)).read_bytes()
         return None
 
     def get_tagged(self, path: str) -> tuple[bytes, str] | None:
@@ -180,7 +206,8 @@ class LakeObjects:
                 return None
 
     def get_of(self, path: str, etag: str, start: int, end: int) -> bytes:
-        """A range of an object's bytes, as long as the object is the one with this etag: several such reads together are of one version.
+        """A range of an object's bytes, as long as the object is the one with this etag: several such reads
+        together are of one version.
 
         Raises:
             ChangedMeanwhileError: It was replaced, or is gone.
@@ -189,7 +216,11 @@ class LakeObjects:
             try:
                 if self.is_local and (found := _read_local(self.uri(path), etag, start, end)) is not None:
                     return found
-                return obstore.get(self.store, path, options={"range": (start, end), "if_match": etag}).bytes().to_bytes()
+                return (
+                    obstore.get(self.store, path, options={"range": (start, end), "if_match": etag})
+                    .bytes()
+                    .to_bytes()
+                )
             except PreconditionError as error:
                 raise ChangedMeanwhileError(path) from error
             except _ABSENT as error:
@@ -207,7 +238,9 @@ class LakeObjects:
         Raises:
             ChangedMeanwhileError: It has another one.
         """
-        mode: Any = "overwrite" if replacing is None else "create" if replacing == NEW else {"e_tag": replacing}
+        mode: Any = (
+            "overwrite" if replacing is None else "create" if replacing == NEW else {"e_tag": replacing}
+        )
         with self.named("writing", path):
             try:
                 return obstore.put(self.store, path, body, mode=mode)["e_tag"] or ""
@@ -238,11 +271,18 @@ class LakeObjects:
         """All objects below a folder."""
         with self.named("listing", prefix):
             try:
-                found = self._listed(lambda: [entry for batch in obstore.list(self.store, prefix=prefix, chunk_size=1000) for entry in batch])
+                found = self._listed(
+                    lambda: [
+                        entry
+                        for batch in obstore.list(self.store, prefix=prefix, chunk_size=1000)
+                        for entry in batch
+                    ]
+                )
             except BaseError as error:
                 if not self.is_local or "invalid path" not in str(error):
                     raise
-                yield from _walk(Path(self.uri("")), prefix)  # it gives up a whole listing for one name that it would not write itself
+                # it gives up a whole listing for one name that it would not write itself
+                yield from _walk(Path(self.uri("")), prefix)
                 return
         for entry in found:
             yield StoredObject(entry["path"], entry["e_tag"] or "", entry["size"])
@@ -260,12 +300,13 @@ class LakeObjects:
     def update(self, path: str, change: Callable[[bytes | None, str | None], None]) -> None:
         """Read an object, change it and write it back, while no other process does.
 
-        Locally under a lock file that is released when the process dies; on S3 the write is refused if the object changed, and the change is made again
-        from what is there then.
+        Locally under a lock file that is released when the process dies; on S3 the write is refused if the
+        object changed, and the change is made again from what is there then.
 
         Args:
             path: Which object.
-            change: Called with the object's bytes (None if it does not exist) and with what to pass on to `put` as `replacing`.
+            change: Called with the object's bytes (None if it does not exist) and with what to pass on to
+                `put` as `replacing`.
         """
         if self.is_local:
             folder = Path(self.uri("ledger"))
@@ -297,11 +338,14 @@ class LakeObjects:
         except (BaseError, OSError, ValueError) as error:
             if isinstance(error, ValueError) and not path:
                 raise  # of what a reader computes; with a path, it is none to the store
-            raise refusal(doing, self.uri("").rstrip("/"), path, error) from None  # a store's own words may repeat what it was sent
+            # a store's own words may repeat what it was sent
+            raise refusal(doing, self.uri("").rstrip("/"), path, error) from None
 
 
 def _walk(root: Path, prefix: str) -> Iterator[StoredObject]:
-    """All files below a folder, as obstore lists them; names that are no text are escaped, so that they can be told."""
+    """All files below a folder, as obstore lists them; names that are no text are escaped, so that they can
+    be told.
+    """
     for folder, _, names in os.walk(os.fsencode(root / prefix)):
         for name in names:
             with contextlib.suppress(FileNotFoundError):
@@ -316,7 +360,9 @@ def _etag_of(found: os.stat_result) -> str:
 
 
 def _read_local(path: str, etag: str, start: int, end: int) -> bytes | None:
-    """As `LakeObjects.get_of`, of a file; None if its etag is not the one that obstore would give it, which obstore then judges itself, ten times as slowly."""
+    """As `LakeObjects.get_of`, of a file; None if its etag is not the one that obstore would give it, which
+    obstore then judges itself, ten times as slowly.
+    """
     with open(path, "rb") as opened:
         if _etag_of(os.fstat(opened.fileno())) != etag:
             return None

@@ -26,7 +26,9 @@ _ROW_BYTES = 256  # that a row may inflate to: 25 columns of numbers, and texts 
 _MOST_GROUPS, _MOST_COLUMNS = 1_000, 200  # an object has up to 18 and 25
 
 
-def encode(table: type[Table], rows: pl.DataFrame, footer: dict[str, Any], news: str = "") -> tuple[bytes, str]:
+def encode(
+    table: type[Table], rows: pl.DataFrame, footer: dict[str, Any], news: str = ""
+) -> tuple[bytes, str]:
     """Write rows as Parquet.
 
     Args:
@@ -40,15 +42,32 @@ def encode(table: type[Table], rows: pl.DataFrame, footer: dict[str, Any], news:
     """
     schema, sink = table.arrow_schema(), io.BytesIO()
     texts = [name for name, column in table.columns.items() if column.dtype == pl.String]
-    deltas = {name: "DELTA_BINARY_PACKED" for name, column in table.columns.items() if column.dtype in (pl.Int64, pl.Int32) or isinstance(column.dtype, pl.Datetime)}
-    with pq.ParquetWriter(sink, schema, compression="zstd", compression_level=3, use_dictionary=texts, column_encoding=deltas, write_statistics=True) as writer:
+    deltas = {
+        name: "DELTA_BINARY_PACKED"
+        for name, column in table.columns.items()
+        if column.dtype in (pl.Int64, pl.Int32) or isinstance(column.dtype, pl.Datetime)
+    }
+    with pq.ParquetWriter(
+        sink,
+        schema,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=texts,
+        column_encoding=deltas,
+        write_statistics=True,
+    ) as writer:
         if rows.height:
-            # Not `cast`: it imports pyarrow.compute, which reads its own documentation for a tenth of a second.
+            # Not `cast`: it imports pyarrow.compute, which reads its own documentation for a tenth of a
+            # second.
             columns = rows.to_arrow(compat_level=pl.CompatLevel.oldest()).columns
             writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=_ROW_GROUP)
         version = version_of(table, sink.getvalue(), news)
-        writer.add_key_value_metadata({FOOTER_KEY: json.dumps(footer | {"version": version, "writer": WRITER}, sort_keys=True)})
-        writer.add_key_value_metadata({PROOF_KEY: json.dumps({"schema": table.schema_text(), "news": news}), SEAL_KEY: HOLE})
+        writer.add_key_value_metadata(
+            {FOOTER_KEY: json.dumps(footer | {"version": version, "writer": WRITER}, sort_keys=True)}
+        )
+        writer.add_key_value_metadata(
+            {PROOF_KEY: json.dumps({"schema": table.schema_text(), "news": news}), SEAL_KEY: HOLE}
+        )
     return seal(sink.getvalue()), version
 
 
@@ -65,7 +84,8 @@ def check_version(path: str, body: bytes) -> str | None:
     """Hold a file's version against its bytes and the schema text it was made with.
 
     Returns:
-        That text: the columns the file was written with; None for a file of an earlier release, which does not keep it.
+        That text: the columns the file was written with; None for a file of an earlier release, which does
+        not keep it.
 
     Raises:
         DamagedObjectError: The version is not that of these bytes.
@@ -79,14 +99,17 @@ def check_version(path: str, body: bytes) -> str | None:
         schema: str = made_with["schema"]
         found = _hash(body[: len(body) - footer_size(body)], schema, made_with["news"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NotALakeObjectError(path, f"what it was made with does not read ({type(error).__name__})") from None
+        raise NotALakeObjectError(
+            path, f"what it was made with does not read ({type(error).__name__})"
+        ) from None
     if found != version:
         raise DamagedObjectError(path, f"its version {version!a:.40} is not that of its rows")
     return schema
 
 
 def decode(path: str, body: bytes, most: int = MOST_ROWS) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Read back what `encode` wrote: the rows and the footer, both held against the seal, and the size of the rows before they are inflated.
+    """Read back what `encode` wrote: the rows and the footer, both held against the seal, and the size of the
+    rows before they are inflated.
 
     Args:
         path: For messages.
@@ -124,31 +147,50 @@ def read_footer(path: str, tail: bytes, most: int = MOST_ROWS) -> dict[str, Any]
         most: Rows that it may have.
 
     Raises:
-        NotALakeObjectError: The bytes are no Parquet file of this lake, or not those that were stored, or inflate to more than any cell has.
+        NotALakeObjectError: The bytes are no Parquet file of this lake, or not those that were stored, or
+            inflate to more than any cell has.
     """
     check_footer(path, tail)
     try:
         parsed = pq.read_metadata(io.BytesIO(tail))
         if parsed.num_row_groups > _MOST_GROUPS or parsed.num_columns > _MOST_COLUMNS:
-            raise NotALakeObjectError(path, f"it has {parsed.num_row_groups:,} row groups of {parsed.num_columns:,} columns")
+            raise NotALakeObjectError(
+                path, f"it has {parsed.num_row_groups:,} row groups of {parsed.num_columns:,} columns"
+            )
         facts = read_json((parsed.metadata or {}).get(FOOTER_KEY, b"null"))
         groups = [parsed.row_group(number) for number in range(parsed.num_row_groups)]
-        held, inflated = sum(group.num_rows for group in groups), sum(group.total_byte_size for group in groups)
+        held, inflated = (
+            sum(group.num_rows for group in groups),
+            sum(group.total_byte_size for group in groups),
+        )
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise NotALakeObjectError(path, f"its footer does not read ({str(error).strip()[:200]})") from None
     if not 0 <= held <= most or not 0 <= inflated <= most * _ROW_BYTES:
-        raise NotALakeObjectError(path, f"it states {held:,} rows of {inflated:,} bytes, where {most:,} rows and {most * _ROW_BYTES:,} bytes are the most that is read")
+        raise NotALakeObjectError(
+            path,
+            f"it states {held:,} rows of {inflated:,} bytes, where {most:,} rows and {most * _ROW_BYTES:,} "
+            "bytes are the most that is read",
+        )
     if not isinstance(facts, dict):
         raise NotALakeObjectError(path, "its footer has no lakehouse facts")
-    said = {str(facts.get("rows", held)), str(parsed.num_rows)}  # the number tells a scan of many cells whose rows are whose
+    # the number tells a scan of many cells whose rows are whose
+    said = {str(facts.get("rows", held)), str(parsed.num_rows)}
     if said != {str(held)}:
         raise DamagedObjectError(path, f"its footer says {' and '.join(sorted(said))} rows, it holds {held}")
     return facts | {"column_count": parsed.num_columns}
 
 
 def states(body: bytes, rows: int, table: str, version: str) -> bool:
-    """Whether a file's own footer states so many rows and this version: what a ledger's copy of it must agree with before rows are told apart by it."""
-    return body.find(f'"rows": {rows}, "table": "{table}", "version": "{version}"'.encode(), len(body) - footer_size(body)) >= 0
+    """Whether a file's own footer states so many rows and this version: what a ledger's copy of it must agree
+    with before rows are told apart by it.
+    """
+    return (
+        body.find(
+            f'"rows": {rows}, "table": "{table}", "version": "{version}"'.encode(),
+            len(body) - footer_size(body),
+        )
+        >= 0
+    )
 
 
 def require_small(path: str, body: bytes, most: int) -> None:
@@ -163,7 +205,11 @@ def require_small(path: str, body: bytes, most: int) -> None:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise NotALakeObjectError(path, f"its footer does not read ({str(error).strip()[:200]})") from None
     if not 0 <= inflated <= most or not 0 <= parsed.num_rows * 8 <= most:
-        raise NotALakeObjectError(path, f"it inflates to {inflated:,} bytes of {parsed.num_rows:,} rows, where {most:,} bytes are the most that is read")
+        raise NotALakeObjectError(
+            path,
+            f"it inflates to {inflated:,} bytes of {parsed.num_rows:,} rows, where {most:,} bytes are the "
+            "most that is read",
+        )
 
 
 def _metadata(path: str, body: bytes) -> dict[bytes, bytes]:

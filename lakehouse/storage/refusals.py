@@ -18,16 +18,25 @@ from lakehouse.storage.aws import bucket_region
 NO_BUCKET = "NoSuchBucket"
 _CREDENTIALS = {
     *("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "NoCredentials"),
-    *("InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "RequestTimeTooSkewed"),
+    *(
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "SignatureDoesNotMatch",
+        "RequestTimeTooSkewed",
+    ),
 }
 _ELSEWHERE = ("PermanentRedirect", "IllegalLocationConstraintException")
 _PERMISSIONS = {"writing": "s3:PutObject", "deleting": "s3:DeleteObject", "reading": "s3:GetObject"}
-_CODE = re.compile(r"<Code>(\w+)</Code>|\(code: (\w+)\)|^([A-Z][A-Za-z]+): .", re.MULTILINE)  # as S3 says it; as obstore does of a deletion; as DuckDB does
+# as S3 says it; as obstore does of a deletion; as DuckDB does
+_CODE = re.compile(r"<Code>(\w+)</Code>|\(code: (\w+)\)|^([A-Z][A-Za-z]+): .", re.MULTILINE)
 _SAID = re.compile(r"<Message>([^<]+)</Message>|^[A-Z][A-Za-z]+: (.+)", re.MULTILINE)
 _PATH = re.compile(r"\(path: ([^)]+)\)")
 _REGION = re.compile(r"<Region>([\w-]+)</Region>|expecting '([\w-]+)'")
 _FORBIDDEN = re.compile(r"(code: |HTTP )403\b")
-_SILENT = re.compile(r"error sending request|response body|timed out|code: 5\d\d\b|HTTP 5\d\d\b|error for HTTP")
+_SILENT = re.compile(
+    r"error sending request|response body|timed out|code: 5\d\d\b|HTTP 5\d\d\b|error for HTTP"
+)
 
 
 def refusal(doing: str, root: str, path: str, error: BaseException) -> StoreError:
@@ -53,12 +62,22 @@ def refusal(doing: str, root: str, path: str, error: BaseException) -> StoreErro
         return BucketMissingError(doing, uri, bucket)
     region = _REGION.search(text)
     if region or code in _ELSEWHERE or "redirect without LOCATION" in text:
-        return BucketRegionError(doing, uri, bucket, region[region.lastindex or 0] if region else bucket_region(bucket))
+        return BucketRegionError(
+            doing, uri, bucket, region[region.lastindex or 0] if region else bucket_region(bucket)
+        )
     if code in _CREDENTIALS:
         return StoreCredentialsError(doing, uri, why)
     if code == "AccessDenied" or _FORBIDDEN.search(text):
-        missing = {_PERMISSIONS[doing]: f"arn:aws:s3:::{root.removeprefix('s3://')}/*"} if doing in _PERMISSIONS else {}
+        missing = (
+            {_PERMISSIONS[doing]: f"arn:aws:s3:::{root.removeprefix('s3://')}/*"}
+            if doing in _PERMISSIONS
+            else {}
+        )
         if doing not in ("writing", "deleting"):  # without it an object that is not there is refused too
             missing["s3:ListBucket"] = f"arn:aws:s3:::{bucket}"
         return StoreDeniedError(doing, uri, why, missing)
-    return StoreUnreachableError(doing, uri, why) if _SILENT.search(text.split("\n\nDebug source", 1)[0]) else StoreError(doing, uri, why)
+    return (
+        StoreUnreachableError(doing, uri, why)
+        if _SILENT.search(text.split("\n\nDebug source", 1)[0])
+        else StoreError(doing, uri, why)
+    )

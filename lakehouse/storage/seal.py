@@ -1,8 +1,10 @@
-"""Seals: what a Parquet file of the lake says of its own bytes, so that a changed bit is found before a value is served.
+"""Seals: what a Parquet file of the lake says of its own bytes, so that a changed bit is found before a value
+is served.
 
-A seal is 16 hexadecimal digits in the footer's key-value metadata: the CRC-32 of the footer, then that of everything before it. The first guards who
-reads footers alone, both together guard the rows. The digits count as zeros while the footer is summed up. A seal lies behind the rows, so no version
-changes with it. Parquet's own page checksums are not used: Polars and DuckDB ignore them.
+A seal is 16 hexadecimal digits in the footer's key-value metadata: the CRC-32 of the footer, then that of
+everything before it. The first guards who reads footers alone, both together guard the rows. The digits count
+as zeros while the footer is summed up. A seal lies behind the rows, so no version changes with it. Parquet's
+own page checksums are not used: Polars and DuckDB ignore them.
 """
 
 import hashlib
@@ -16,23 +18,34 @@ from lakehouse.model.errors import DamagedObjectError
 
 SEAL_KEY, HOLE = "lakehouse_seal", "0" * 16
 PROOF_KEY = "lakehouse_made_with"
-"""What entered the version beside the rows. A file that has it was sealed, so a seal that is not found has been destroyed."""
+"""What entered the version beside the rows. A file that has it was sealed, so a seal that is not found has
+been destroyed.
+"""
 
-_MARK = b"\x18\x0e" + SEAL_KEY.encode() + b"\x18\x10"  # Thrift's headers of the key and of its value, which follows
+# Thrift's headers of the key and of its value, which follows
+_MARK = b"\x18\x0e" + SEAL_KEY.encode() + b"\x18\x10"
 _ENDING = 8  # length of the footer, and the magic word
 _MAGIC = b"PAR1"
 
 
 def footer_size(tail: bytes) -> int:
     """The size of a Parquet footer with its ending, as the last bytes of the file say; 0 if they say none."""
-    return int.from_bytes(tail[-_ENDING:-4], "little") + _ENDING if len(tail) >= _ENDING and tail[-4:] == _MAGIC else 0
+    return (
+        int.from_bytes(tail[-_ENDING:-4], "little") + _ENDING
+        if len(tail) >= _ENDING and tail[-4:] == _MAGIC
+        else 0
+    )
 
 
 def seal(body: bytes) -> bytes:
     """Fill in the seal of a file that was written with `HOLE` under `SEAL_KEY`."""
     start = len(body) - footer_size(body)
     at = body.rindex(_MARK, start) + len(_MARK)
-    return body[:at] + b"%08x%08x" % (crc32(memoryview(body)[start:]), crc32(memoryview(body)[:start])) + body[at + len(HOLE) :]
+    return (
+        body[:at]
+        + b"%08x%08x" % (crc32(memoryview(body)[start:]), crc32(memoryview(body)[:start]))
+        + body[at + len(HOLE) :]
+    )
 
 
 def check_footer(path: str, tail: bytes) -> bool:

@@ -33,7 +33,8 @@ class CellRecord:
         code_version: The declaration's number when it was made.
         reject_count: Rows in quarantine.
         facts: Gaps, conflicts, evidence and so on.
-        column_count: How many columns the file has: fewer than the declaration where some were appended since.
+        column_count: How many columns the file has: fewer than the declaration where some were appended
+            since.
     """
 
     cell: Cell | None
@@ -58,7 +59,9 @@ class CellRecord:
         return self.cell
 
     @classmethod
-    def from_footer(cls, table: type[Table], cell: Cell | None, path: str, etag: str, size: int, footer: Mapping[str, Any]) -> "CellRecord":
+    def from_footer(
+        cls, table: type[Table], cell: Cell | None, path: str, etag: str, size: int, footer: Mapping[str, Any]
+    ) -> "CellRecord":
         """Join a footer with what the store says about its object.
 
         Raises:
@@ -82,11 +85,19 @@ class CellRecord:
                 column_count=read_count(footer["column_count"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise NotALakeObjectError(path, f"the facts in its footer do not read ({type(error).__name__}: {error})") from None
+            raise NotALakeObjectError(
+                path, f"the facts in its footer do not read ({type(error).__name__}: {error})"
+            ) from None
         if held != (table.name, str(cell or "")):
-            raise DamagedObjectError(path, f"it holds {held[1] or 'all'} of {held[0]}, another cell than its path says")
+            raise DamagedObjectError(
+                path, f"it holds {held[1] or 'all'} of {held[0]}, another cell than its path says"
+            )
         if record.rows > table.most_rows():
-            raise NotALakeObjectError(path, f"it states {record.rows:,} rows, where a cell of {table.name} has {table.most_rows():,} at most")
+            raise NotALakeObjectError(
+                path,
+                f"it states {record.rows:,} rows, where a cell of {table.name} has {table.most_rows():,} at "
+                "most",
+            )
         return record
 
 
@@ -108,21 +119,28 @@ class TableStore:
     def __init__(self, objects: LakeObjects) -> None:
         self.objects = objects
 
-    def put(self, table: type[Table], cell: Cell | None, result: CellResult, replacing: str | None = None) -> CellRecord:
+    def put(
+        self, table: type[Table], cell: Cell | None, result: CellResult, replacing: str | None = None
+    ) -> CellRecord:
         """Store a computed cell, replacing the one that is there (see `LakeObjects.put` for `replacing`).
 
-        Rows are checked against the declaration; those that break a row rule go to quarantine with the ones the computation rejected.
+        Rows are checked against the declaration; those that break a row rule go to quarantine with the ones
+        the computation rejected.
 
         Raises:
             SchemaError: Columns or types differ from the declaration; nothing is written.
             DuplicateKeyError: Rows share a key; nothing is written.
             TooManyRowsError: There are more than any reader would believe; nothing is written.
-            NotALakeObjectError: What the cell says of itself is nothing that a reader takes; nothing is written.
+            NotALakeObjectError: What the cell says of itself is nothing that a reader takes; nothing is
+                written.
         """
         if result.rows.height > table.most_rows():
             raise TooManyRowsError(table.name, str(cell or ""), result.rows.height, table.most_rows())
         good, broken = table.split(table.conform(result.rows, cell))
-        rejected = pl.concat([frame for frame in (result.rejected, broken) if frame is not None and frame.height] or [broken], how="diagonal")
+        rejected = pl.concat(
+            [frame for frame in (result.rejected, broken) if frame is not None and frame.height] or [broken],
+            how="diagonal",
+        )
         time = next((name for name in table.key if table.columns[name].dtype == UTC_TIME), None)
         first, last = (good[time].min(), good[time].max()) if time and good.height else (None, None)
         footer = {
@@ -136,15 +154,20 @@ class TableStore:
             "reject_count": rejected.height,
             "facts": result.facts.to_json(),
         }
-        answers = result.facts.answers() if table.zone() == "bronze" else ""  # an answer without rows is news: to silver it is a gap
+        # an answer without rows is news: to silver it is a gap
+        answers = result.facts.answers() if table.zone() == "bronze" else ""
         body, _ = encode(table, good, footer, answers)
         path = cell_path(table, cell)
-        record = CellRecord.from_footer(table, cell, path, "", len(body), read_footer(path, body))  # one that no reader takes would fail them all
+        # one that no reader takes would fail them all
+        record = CellRecord.from_footer(table, cell, path, "", len(body), read_footer(path, body))
         self._put_quarantine(table, cell, rejected)
         return replace(record, etag=self.objects.put(path, body, replacing))
 
-    def update(self, table: type[Table], cell: Cell | None, change: Callable[[StoredCell | None], CellResult | None]) -> CellRecord | None:
-        """Read, change and replace a cell while no other process does; nothing is written if `change` returns None.
+    def update(
+        self, table: type[Table], cell: Cell | None, change: Callable[[StoredCell | None], CellResult | None]
+    ) -> CellRecord | None:
+        """Read, change and replace a cell while no other process does; nothing is written if `change` returns
+        None.
 
         Returns:
             The record of what is stored afterwards, or None if nothing is.
@@ -158,7 +181,13 @@ class TableStore:
             except NotALakeObjectError:
                 before = None  # damaged: what is put in its place is made from its sources alone
             result = change(before)
-            record = self.put(table, cell, result, replacing) if result is not None else before.record if before else None
+            record = (
+                self.put(table, cell, result, replacing)
+                if result is not None
+                else before.record
+                if before
+                else None
+            )
 
         self.objects.update(path, write)
         return record
@@ -203,8 +232,11 @@ def read_quarantine(table: type[Table], cell: Cell | None, path: str, body: byte
     """
     rows, footer = decode(path, body)
     held = footer.get("table"), footer.get("cell")
-    if held not in ((quarantine_name(table), str(cell or "")), (None, None)):  # an earlier release did not say whose it is
-        raise DamagedObjectError(path, f"it holds {held[1] or 'all'} of {held[0]}, another object than its path says")
+    # an earlier release did not say whose it is
+    if held not in ((quarantine_name(table), str(cell or "")), (None, None)):
+        raise DamagedObjectError(
+            path, f"it holds {held[1] or 'all'} of {held[0]}, another object than its path says"
+        )
     return rows
 
 
@@ -214,12 +246,30 @@ def quarantine_name(table: type[Table]) -> str:
 
 
 def with_appended(table: type[Table], rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with the columns that were appended to the declaration after they were stored: null, for nobody has made them yet."""
+    """Rows with the columns that were appended to the declaration after they were stored: null, for nobody
+    has made them yet.
+    """
     absent = [name for name in table.columns if name not in rows.columns]
-    return rows.with_columns(pl.lit(None, table.columns[name].dtype).alias(name) for name in absent) if absent else rows
+    return (
+        rows.with_columns(pl.lit(None, table.columns[name].dtype).alias(name) for name in absent)
+        if absent
+        else rows
+    )
 
 
 def _rejects_of(table: type[Table]) -> type[Table]:
     """The declaration of a table's quarantine: its columns, all nullable, and the rule."""
-    nullable = {name: Column(column.dtype, column.description, column.unit, nullable=True) for name, column in table.columns.items()}
-    return type(f"{table.__name__}Rejects", (Table,), {"name": table.name, "key": table.key, **nullable, "rule": Column(pl.String, "The rule the row breaks")})
+    nullable = {
+        name: Column(column.dtype, column.description, column.unit, nullable=True)
+        for name, column in table.columns.items()
+    }
+    return type(
+        f"{table.__name__}Rejects",
+        (Table,),
+        {
+            "name": table.name,
+            "key": table.key,
+            **nullable,
+            "rule": Column(pl.String, "The rule the row breaks"),
+        },
+    )

@@ -1,4 +1,6 @@
-"""What the last verification of stored bytes found: who reads a lake afterwards knows of it without looking at every byte again."""
+"""What the last verification of stored bytes found: who reads a lake afterwards knows of it without looking
+at every byte again.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,8 @@ class Damage:
 
     Attributes:
         path: Where it lies.
-        etag: The store's tag of the object as it was looked at; one that was replaced since is another object.
+        etag: The store's tag of the object as it was looked at; one that was replaced since is another
+            object.
         why: What is wrong with it.
         left: Why it was not made again; empty where that was not tried.
     """
@@ -36,7 +39,8 @@ class Verification:
 
     Attributes:
         at: When it ended.
-        checked: Objects looked at, by what they are: a table's name, `quarantine`, `landing`, `ledger`, `catalog`.
+        checked: Objects looked at, by what they are: a table's name, `quarantine`, `landing`, `ledger`,
+            `catalog`.
         unsealed: How many of them carry no seal, so that of their bytes nothing was proven.
         damage: What is damaged, and was not made again.
     """
@@ -56,7 +60,9 @@ def load_verification(objects: LakeObjects) -> Verification | None:
         said = read_json(body)
         if said.pop("seal") != json_seal(said):
             return None
-        damage = tuple(Damage(**{name: str(told) for name, told in found.items()}) for found in said["damage"])
+        damage = tuple(
+            Damage(**{name: str(told) for name, told in found.items()}) for found in said["damage"]
+        )
         checked = {str(what): read_count(count) for what, count in said["checked"].items()}
         return Verification(read_instant(said["at"]), checked, read_count(said["unsealed"]), damage)
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -70,7 +76,9 @@ def save_verification(objects: LakeObjects, found: Verification) -> None:
 
 
 def known_damage(objects: LakeObjects) -> dict[str, Damage]:
-    """What the last verification left damaged, by path. An entry counts while the object has the etag it names."""
+    """What the last verification left damaged, by path. An entry counts while the object has the etag it
+    names.
+    """
     found = load_verification(objects)
     return {one.path: one for one in found.damage} if found else {}
 

@@ -1,1 +1,3 @@
-"""Pure functions over frames: reconcile, gaps, resample, bronze history. No I/O, no clock, no order of arrival."""
+"""Pure functions over frames: reconcile, gaps, resample, bronze history. No I/O, no clock, no order of
+arrival.
+"""

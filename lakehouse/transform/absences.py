@@ -1,4 +1,6 @@
-"""Rows that one source states and another one, which was read or asked about them, does not: which of them never were."""
+"""Rows that one source states and another one, which was read or asked about them, does not: which of them
+never were.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -10,9 +12,11 @@ import polars as pl
 from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.witness import hold, owners
 
-_MOST_CANDIDATES = 4  # per hour: sixteen ways to leave some of them out; beyond that a sum could fit by chance
+# per hour: sixteen ways to leave some of them out; beyond that a sum could fit by chance
+_MOST_CANDIDATES = 4
 _COVERS = ("daily", "api")  # whose silence about a row says something; monthly files are known to lose days
-_STALE = timedelta(days=1)  # a build reads its sources one after another; what was fetched longer after a silence is news to it
+# a build reads its sources one after another; what was fetched longer after a silence is news to it
+_STALE = timedelta(days=1)
 
 
 class Answered(NamedTuple):
@@ -54,10 +58,17 @@ def silent(sources: Mapping[str, pl.DataFrame], time: str, asked: Sequence[Answe
             days = stated.group_by(day.alias("day")).agg(pl.col("fetched_at").max())
             covered = fetched <= day.replace_strict(days["day"], days["fetched_at"], default=None)
         elif name == "api" and asked:
-            covered = pl.any_horizontal(*((pl.col(time) >= span.start) & (pl.col(time) < span.end) & (fetched <= at) for span, at in asked))
+            covered = pl.any_horizontal(
+                *(
+                    (pl.col(time) >= span.start) & (pl.col(time) < span.end) & (fetched <= at)
+                    for span, at in asked
+                )
+            )
         else:
             continue
-        found[name] = covered.fill_null(False) & (~pl.col(time).is_in(stated[time].implode()) if stated is not None else True)
+        found[name] = covered.fill_null(False) & (
+            ~pl.col(time).is_in(stated[time].implode()) if stated is not None else True
+        )
     return found
 
 
@@ -71,11 +82,12 @@ def mend(
     asked: Sequence[Answered],
     said_at: datetime | None = None,
 ) -> list[Mended]:
-    """Hours that contradict the witness as they were chosen, and equal it without rows that a source does not state.
+    """Hours that contradict the witness as they were chosen, and equal it without rows that a source does not
+    state.
 
-    Tried per hour: the rows of one source that was read or asked about all of it; then the chosen rows without some of
-    the at most four that a source lacks. What leaves out the fewest rows is taken; of several that leave out as many,
-    none, unless they are the rows of whole sources.
+    Tried per hour: the rows of one source that was read or asked about all of it; then the chosen rows
+    without some of the at most four that a source lacks. What leaves out the fewest rows is taken; of several
+    that leave out as many, none, unless they are the rows of whole sources.
 
     Args:
         served: The rows that were chosen.
@@ -104,8 +116,16 @@ def mend(
     ways = list(_ways(ours, theirs, lacking, time, length, asked))
     if not ways:
         return []
-    frames = [rows.with_columns(choice=pl.lit(number, pl.Int64)) for number, (_, rows) in enumerate(ways) if rows.height]
-    fits = {number for number, (way, rows) in enumerate(ways) if not rows.height and way.hour not in set(witness["open_time"])}
+    frames = [
+        rows.with_columns(choice=pl.lit(number, pl.Int64))
+        for number, (_, rows) in enumerate(ways)
+        if rows.height
+    ]
+    fits = {
+        number
+        for number, (way, rows) in enumerate(ways)
+        if not rows.height and way.hour not in set(witness["open_time"])
+    }
     if frames:
         held = hold(pl.concat(frames, how="diagonal"), ["hour", "choice"], witness)
         fits |= set(held.filter(pl.col("differs").list.len() == 0)["choice"])
@@ -116,28 +136,55 @@ def mend(
 
 
 def _ways(
-    ours: pl.DataFrame, theirs: Mapping[str, pl.DataFrame], lacking: Mapping[str, pl.Expr], time: str, length: timedelta, asked: Sequence[Answered]
+    ours: pl.DataFrame,
+    theirs: Mapping[str, pl.DataFrame],
+    lacking: Mapping[str, pl.Expr],
+    time: str,
+    length: timedelta,
+    asked: Sequence[Answered],
 ) -> Iterator[tuple[Mended, pl.DataFrame]]:
     """Every way to make an hour out of other rows, with these rows."""
     days = set(theirs["daily"][time].dt.date()) if "daily" in theirs else set()
-    for (hour,), rows in ours.filter(pl.col("candidate").any().over("hour")).group_by("hour", maintain_order=True):
+    for (hour,), rows in ours.filter(pl.col("candidate").any().over("hour")).group_by(
+        "hour", maintain_order=True
+    ):
         assert isinstance(hour, datetime), "the hour of a row is an instant"
         candidates = rows.filter("candidate")[time].to_list()
         for name, is_lacking in lacking.items():
-            speaks = hour.date() in days if name == "daily" else any(span.start <= hour and hour + length <= span.end for span, _ in asked)
+            speaks = (
+                hour.date() in days
+                if name == "daily"
+                else any(span.start <= hour and hour + length <= span.end for span, _ in asked)
+            )
             absent = rows.filter(is_lacking & pl.col("candidate"))[time].to_list()
-            if speaks and absent and len(absent) == rows.filter(~pl.col(time).is_in(theirs[name][time].implode()) if name in theirs else True).height:
-                view = theirs[name].filter(pl.col("hour") == hour) if name in theirs else rows.clear().drop("candidate")
+            if (
+                speaks
+                and absent
+                and len(absent)
+                == rows.filter(
+                    ~pl.col(time).is_in(theirs[name][time].implode()) if name in theirs else True
+                ).height
+            ):
+                view = (
+                    theirs[name].filter(pl.col("hour") == hour)
+                    if name in theirs
+                    else rows.clear().drop("candidate")
+                )
                 if not view[time].is_duplicated().any():
                     yield Mended(hour, name, tuple(absent)), view
         if len(candidates) <= _MOST_CANDIDATES:
             for count in range(1, len(candidates) + 1):
                 for left_out in combinations(candidates, count):
-                    yield Mended(hour, None, left_out), rows.filter(~pl.col(time).is_in(left_out)).drop("candidate")
+                    yield (
+                        Mended(hour, None, left_out),
+                        rows.filter(~pl.col(time).is_in(left_out)).drop("candidate"),
+                    )
 
 
 def _best(found: list[Mended]) -> Mended | None:
-    """What leaves out the fewest rows; whole sources before parts of what was chosen, as they are tried first."""
+    """What leaves out the fewest rows; whole sources before parts of what was chosen, as they are tried
+    first.
+    """
     fewest = min(len(way.absent) for way in found)
     least = [way for way in found if len(way.absent) == fewest]
     whole = [way for way in least if way.source is not None]

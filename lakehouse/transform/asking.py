@@ -23,7 +23,9 @@ def without(wanted: Iterable[TimeRange], taken: Iterable[TimeRange]) -> list[Tim
 
 
 def again_at(asking: Asked) -> datetime:
-    """When what was asked in vain may be asked again: an hour later, then after twice as long each time, up to a week."""
+    """When what was asked in vain may be asked again: an hour later, then after twice as long each time, up
+    to a week.
+    """
     return asking.at + min(_FIRST_PAUSE * (1 << min(max(asking.tries, 1) - 1, 16)), _LONGEST_PAUSE)
 
 
@@ -32,34 +34,50 @@ def to_ask(wanted: Iterable[TimeRange], asked: Sequence[Asked], now: datetime) -
 
     Args:
         wanted: What an answer is wanted for.
-        asked: What was asked, without what is over: a question that was refused rests as long as it is among them.
+        asked: What was asked, without what is over: a question that was refused rests as long as it is among
+            them.
         now: The current instant.
     """
-    resting = [asking.span for asking in asked if asking.outcome == "refused" or (asking.outcome == "short" and now < again_at(asking))]
+    resting = [
+        asking.span
+        for asking in asked
+        if asking.outcome == "refused" or (asking.outcome == "short" and now < again_at(asking))
+    ]
     ripe = [asking.span for asking in asked if asking.outcome == "short" and now >= again_at(asking)]
     return without([*unanswered(wanted, asked), *ripe], resting)
 
 
-def left_open(asked: Sequence[Asked], contradicted: Iterable[TimeRange], fresh: Sequence[Asked]) -> tuple[Asked, ...]:
+def left_open(
+    asked: Sequence[Asked], contradicted: Iterable[TimeRange], fresh: Sequence[Asked]
+) -> tuple[Asked, ...]:
     """What was asked, with the parts of it that stay open.
 
     Args:
-        asked: Everything that was asked, with the parts that were open before; among them those that no answer covers.
+        asked: Everything that was asked, with the parts that were open before; among them those that no
+            answer covers.
         contradicted: Ranges that are contradicted by another statement though they were answered.
         fresh: What was asked just now: its open parts have been tried once more.
     """
     before = [asking for asking in asked if asking.outcome == "short"]
     others = [asking for asking in asked if asking.outcome != "short"]
-    never = without((asking.span for asking in before), (asking.span for asking in others if asking.is_answer))
+    never = without(
+        (asking.span for asking in before), (asking.span for asking in others if asking.is_answer)
+    )
     tried = [asking for asking in fresh if asking.outcome != "unreachable"]
     found = []
     for span in merged([*contradicted, *never]):
         earlier = [asking for asking in before if asking.start < span.end and span.start < asking.end]
         now = [asking.at for asking in tried if asking.start < span.end and span.start < asking.end]
-        answered = [asking.at for asking in others if asking.is_answer and asking.start < span.end and span.start < asking.end]
+        answered = [
+            asking.at
+            for asking in others
+            if asking.is_answer and asking.start < span.end and span.start < asking.end
+        ]
         tries = max((asking.tries for asking in earlier), default=0)
         at = max(now or [asking.at for asking in earlier] or answered)
-        found.append(Asked(span.start, span.end, at, "short", tries=tries + 1 if now or not earlier else tries))
+        found.append(
+            Asked(span.start, span.end, at, "short", tries=tries + 1 if now or not earlier else tries)
+        )
     return tuple(sorted([*others, *found], key=lambda asking: (asking.start, asking.end, asking.outcome)))
 
 
@@ -82,15 +100,29 @@ def _without(span: TimeRange, answer: TimeRange) -> list[TimeRange]:
 def with_answers(asked: Sequence[Asked], fresh: Sequence[Asked]) -> tuple[Asked, ...]:
     """What was asked so far, with what was asked now.
 
-    Answers that overlap become one, so an hourly refresh does not grow without bound; answers that merely touch do not, for between them nothing shows
-    that no candle is missing. Of earlier attempts without an answer nothing is kept: what is still open is among the new ones.
+    Answers that overlap become one, so an hourly refresh does not grow without bound; answers that merely
+    touch do not, for between them nothing shows that no candle is missing. Of earlier attempts without an
+    answer nothing is kept: what is still open is among the new ones.
     """
     answers = _overlapping_joined(asking for asking in (*asked, *fresh) if asking.is_of_candles)
-    # That a market is unknown, or a question refused, says nothing of candles: it is kept apart, and where it was answered at another time that counts.
-    others = [_overlapping_joined(asking for asking in (*asked, *fresh) if asking.outcome == kind and unanswered([asking.span], answers)) for kind in ("unknown", "refused")]
+    # That a market is unknown, or a question refused, says nothing of candles: it is kept apart, and where it
+    # was answered at another time that counts.
+    others = [
+        _overlapping_joined(
+            asking
+            for asking in (*asked, *fresh)
+            if asking.outcome == kind and unanswered([asking.span], answers)
+        )
+        for kind in ("unknown", "refused")
+    ]
     failures = [asking for asking in fresh if asking.outcome == "unreachable"]
     still_open = [asking for asking in (*asked, *fresh) if asking.outcome == "short"]
-    return tuple(sorted([*answers, *others[0], *others[1], *failures, *still_open], key=lambda asking: (asking.start, asking.end)))
+    return tuple(
+        sorted(
+            [*answers, *others[0], *others[1], *failures, *still_open],
+            key=lambda asking: (asking.start, asking.end),
+        )
+    )
 
 
 def was_asked_after(witness: CellFacts, revised_at: datetime | None) -> bool:
@@ -105,7 +137,9 @@ def _overlapping_joined(asked: Iterable[Asked]) -> list[Asked]:
     joined: list[Asked] = []
     for answer in sorted(asked, key=lambda asking: (asking.start, asking.end, asking.at)):
         last = joined[-1] if joined else None
-        if last is not None and (answer.start < last.end or (answer.start, answer.end) == (last.start, last.end)):
+        if last is not None and (
+            answer.start < last.end or (answer.start, answer.end) == (last.start, last.end)
+        ):
             joined[-1] = _joined(last, answer)
         else:
             joined.append(answer)
@@ -117,4 +151,11 @@ def _joined(first: Asked, second: Asked) -> Asked:
     before = first.before if first.start < second.start else first.before or second.before
     ends_last = max(first, second, key=lambda asking: (asking.end, asking.at))
     after = ends_last.after if first.end != second.end else first.after or second.after
-    return Asked(first.start, ends_last.end, max(first.at, second.at), "rows" if "rows" in (first.outcome, second.outcome) else second.outcome, before, after)
+    return Asked(
+        first.start,
+        ends_last.end,
+        max(first.at, second.at),
+        "rows" if "rows" in (first.outcome, second.outcome) else second.outcome,
+        before,
+        after,
+    )

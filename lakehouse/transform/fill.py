@@ -17,15 +17,25 @@ _COUNTED = (*SUMS, "candle_count")
 _LAST = pl.duration(microseconds=1)
 
 
-def fill_candles(candles: pl.DataFrame, interval: Interval, window: TimeRange | None, how: Fill, breaks: Sequence[TimeRange] = ()) -> pl.DataFrame:
+def fill_candles(
+    candles: pl.DataFrame,
+    interval: Interval,
+    window: TimeRange | None,
+    how: Fill,
+    breaks: Sequence[TimeRange] = (),
+) -> pl.DataFrame:
     """Add a row for every slot of a window that no candle covers.
 
     Args:
-        candles: Candles of one market and interval, in order; those outside the window stay, and one before it gives the price to carry into it.
+        candles: Candles of one market and interval, in order; those outside the window stay, and one before
+            it gives the price to carry into it.
         interval: Their interval.
-        window: Where every slot gets a row, widened to whole slots; None for nowhere. It should end with the market's newest candle and not begin before its first.
-        how: `null`: the row has its `open_time` only. `flat`: nothing happened, so it has the last close for its four prices, zero for what is counted (null for
-            what the exchange does not publish), and ends where its slot does; after a break and before any candle there is no price to carry, and it is as with `null`.
+        window: Where every slot gets a row, widened to whole slots; None for nowhere. It should end with the
+            market's newest candle and not begin before its first.
+        how: `null`: the row has its `open_time` only. `flat`: nothing happened, so it has the last close for
+            its four prices, zero for what is counted (null for what the exchange does not publish), and ends
+            where its slot does; after a break and before any candle there is no price to carry, and it is as
+            with `null`.
         breaks: When the market was not listed; slots that touch one get no row.
 
     Returns:
@@ -34,11 +44,19 @@ def fill_candles(candles: pl.DataFrame, interval: Interval, window: TimeRange | 
     real = candles.with_columns(is_filled=pl.lit(False))
     if window is None:
         return real
-    first, end = slots_of(pl.Series([window.start, window.end], dtype=candles.schema["open_time"]), interval.delta)
-    slots = expected_slots(TimeRange(first, end if end == window.end else end + interval.delta), interval.delta).to_frame("open_time")
-    absent = slots.filter(~pl.col("open_time").is_in(slots_of(candles["open_time"], interval.delta).unique().implode()))
+    first, end = slots_of(
+        pl.Series([window.start, window.end], dtype=candles.schema["open_time"]), interval.delta
+    )
+    slots = expected_slots(
+        TimeRange(first, end if end == window.end else end + interval.delta), interval.delta
+    ).to_frame("open_time")
+    absent = slots.filter(
+        ~pl.col("open_time").is_in(slots_of(candles["open_time"], interval.delta).unique().implode())
+    )
     for gone in breaks:
-        absent = absent.filter((pl.col("open_time") >= gone.end) | (pl.col("open_time") + interval.delta <= gone.start))
+        absent = absent.filter(
+            (pl.col("open_time") >= gone.end) | (pl.col("open_time") + interval.delta <= gone.start)
+        )
     if not absent.height:
         return real
     rows = pl.concat([real, absent.with_columns(is_filled=pl.lit(True))], how="diagonal").sort("open_time")
@@ -51,7 +69,22 @@ def _flat(rows: pl.DataFrame, interval: Interval, breaks: Sequence[TimeRange]) -
     price = pl.col("close").forward_fill().over(stretch)
     end = pl.col("open_time") + interval.delta
     values = dict.fromkeys(_PRICES, price)
-    values |= {name: pl.when(pl.col(name).forward_fill().over(stretch).is_not_null()).then(pl.lit(0, rows.schema[name])) for name in _COUNTED if name in rows.columns}
-    values |= {"close_time": pl.when(price.is_not_null()).then(end - _LAST), "knowable_at": pl.when(price.is_not_null()).then(end)}
-    values |= {name: pl.when(price.is_not_null()).then(pl.lit(False)) for name in ("is_truncated", "is_misaligned")}
-    return [pl.when("is_filled").then(value).otherwise(name).alias(name) for name, value in values.items() if name in rows.columns]
+    values |= {
+        name: pl.when(pl.col(name).forward_fill().over(stretch).is_not_null()).then(
+            pl.lit(0, rows.schema[name])
+        )
+        for name in _COUNTED
+        if name in rows.columns
+    }
+    values |= {
+        "close_time": pl.when(price.is_not_null()).then(end - _LAST),
+        "knowable_at": pl.when(price.is_not_null()).then(end),
+    }
+    values |= {
+        name: pl.when(price.is_not_null()).then(pl.lit(False)) for name in ("is_truncated", "is_misaligned")
+    }
+    return [
+        pl.when("is_filled").then(value).otherwise(name).alias(name)
+        for name, value in values.items()
+        if name in rows.columns
+    ]

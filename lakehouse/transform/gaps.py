@@ -13,22 +13,37 @@ from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.witness import HOUR
 
-GRACE = timedelta(days=7)  # after its day, before what no source has is held to be absent for good: daily files appear one to two days late, some a week
+# after its day, before what no source has is held to be absent for good: daily files appear one to two days
+# late, some a week
+GRACE = timedelta(days=7)
 LISTING_BREAK = timedelta(days=7)
 """No halt on record lasted two days; a symbol that comes back after more than a week was taken off."""
-_TOLD: dict[str, Any] = {"exchange": pl.String, "market_type": pl.String, "symbol": pl.String, "start_time": UTC_TIME, "end_time": UTC_TIME, "slot_count": pl.Int64}
+_TOLD: dict[str, Any] = {
+    "exchange": pl.String,
+    "market_type": pl.String,
+    "symbol": pl.String,
+    "start_time": UTC_TIME,
+    "end_time": UTC_TIME,
+    "slot_count": pl.Int64,
+}
 _TOLD |= {"gap_class": pl.String, "asked_at": UTC_TIME, "halted_at": UTC_TIME}
 _FOREVER = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 def slots_of(times: pl.Series, step: timedelta) -> pl.Series:
-    """The slot each instant falls in: its floor. A misaligned row covers the slot it opens in and keeps its own time."""
+    """The slot each instant falls in: its floor. A misaligned row covers the slot it opens in and keeps its
+    own time.
+    """
     return times.dt.truncate(step)
 
 
 def expected_slots(window: TimeRange, step: timedelta) -> pl.Series:
     """Every slot of a window, in order."""
-    return pl.datetime_range(window.start, window.end, step, closed="left", time_unit="us", eager=True).cast(UTC_TIME).alias("slot")
+    return (
+        pl.datetime_range(window.start, window.end, step, closed="left", time_unit="us", eager=True)
+        .cast(UTC_TIME)
+        .alias("slot")
+    )
 
 
 def find_gaps(
@@ -46,12 +61,12 @@ def find_gaps(
 ) -> tuple[GapRun, ...]:
     """Every expected slot that no row covers, as runs of one class.
 
-    A `halt` is proven twice. A REST API was asked for a range that holds the run, it has no row there, and the same
-    asking knows a candle on both sides, by a row within the range or by what it names before and after it. And a witness
-    answered every hour that the run touches, each of which equals the rows that are there: one page that is empty or
-    short proves nothing. Whatever else is absent is `absent`; a run is cut where askings cover parts of it. A halt of
-    `LISTING_BREAK` or longer is none: the market was taken off and listed again, maybe as another coin under the same
-    symbol, so its slots are `not_listed`.
+    A `halt` is proven twice. A REST API was asked for a range that holds the run, it has no row there, and
+    the same asking knows a candle on both sides, by a row within the range or by what it names before and
+    after it. And a witness answered every hour that the run touches, each of which equals the rows that are
+    there: one page that is empty or short proves nothing. Whatever else is absent is `absent`; a run is cut
+    where askings cover parts of it. A halt of `LISTING_BREAK` or longer is none: the market was taken off and
+    listed again, maybe as another coin under the same symbol, so its slots are `not_listed`.
 
     Args:
         times: `open_time` of the rows.
@@ -63,11 +78,14 @@ def find_gaps(
         disputed: Times of keys for which no value could be served; their slots are `conflict`.
         asked: What a REST API was asked for; what it did not answer proves nothing.
         api_times: `open_time` of every row it answered with, served or not.
-        truncated: `open_time` and `close_time` of rows that end before their slot does: a halt after such a row began with its end.
-        confirmed: The hours of which a witness says the same as the rows, see `confirmed_hours`; without them no halt is proven.
+        truncated: `open_time` and `close_time` of rows that end before their slot does: a halt after such a
+            row began with its end.
+        confirmed: The hours of which a witness says the same as the rows, see `confirmed_hours`; without them
+            no halt is proven.
 
     Returns:
-        Runs in order. Together with the covered slots they make up every slot of the window before `asked_until`, each exactly once.
+        Runs in order. Together with the covered slots they make up every slot of the window before
+        `asked_until`, each exactly once.
     """
     end = window.clip(asked_until)
     slots = expected_slots(window, step).to_frame().filter(pl.col("slot") < end)
@@ -86,32 +104,68 @@ def find_gaps(
         .then(pl.lit("not_listed"))
         .when(_among(disputed if disputed is not None else times.clear(), step))
         .then(pl.lit("conflict"))
-        .when(pl.any_horizontal(pl.lit(False), *(_is_bracketed(asking, api, step) for asking in answered)) & ~_among(api, step))
+        .when(
+            pl.any_horizontal(pl.lit(False), *(_is_bracketed(asking, api, step) for asking in answered))
+            & ~_among(api, step)
+        )
         .then(pl.lit("halt"))
         .otherwise(pl.lit("absent"))
         .alias("gap_class"),
-        pl.max_horizontal(pl.lit(None, UTC_TIME), *(pl.when(_lies_in(asking, step)).then(pl.lit(asking.at, UTC_TIME)) for asking in answered)).alias("asked_at"),
+        pl.max_horizontal(
+            pl.lit(None, UTC_TIME),
+            *(pl.when(_lies_in(asking, step)).then(pl.lit(asking.at, UTC_TIME)) for asking in answered),
+        ).alias("asked_at"),
     )
-    is_confirmed = pl.col("slot").dt.truncate(HOUR).is_in((confirmed if confirmed is not None else times.clear()).implode())
+    is_confirmed = (
+        pl.col("slot")
+        .dt.truncate(HOUR)
+        .is_in((confirmed if confirmed is not None else times.clear()).implode())
+    )
     joined = (pl.col("slot").diff() == step) & (pl.col("gap_class") == pl.col("gap_class").shift())
     is_proven = is_confirmed.all().over((~joined).fill_null(True).cum_sum())
-    classed = classed.with_columns(pl.when((pl.col("gap_class") == "halt") & ~is_proven).then(pl.lit("absent")).otherwise("gap_class").alias("gap_class"))
+    classed = classed.with_columns(
+        pl.when((pl.col("gap_class") == "halt") & ~is_proven)
+        .then(pl.lit("absent"))
+        .otherwise("gap_class")
+        .alias("gap_class")
+    )
     classed = classed.with_columns(pl.when(gap_class="absent").then("asked_at"))
-    same = (pl.col("slot").diff() == step) & (pl.col("gap_class") == pl.col("gap_class").shift()) & pl.col("asked_at").eq_missing(pl.col("asked_at").shift())
+    same = (
+        (pl.col("slot").diff() == step)
+        & (pl.col("gap_class") == pl.col("gap_class").shift())
+        & pl.col("asked_at").eq_missing(pl.col("asked_at").shift())
+    )
     runs = (
         classed.group_by((~same).fill_null(True).cum_sum().alias("run"), maintain_order=True)
-        .agg(pl.col("gap_class").first(), pl.col("slot").first().alias("start"), pl.len().alias("n"), pl.col("asked_at").first())
+        .agg(
+            pl.col("gap_class").first(),
+            pl.col("slot").first().alias("start"),
+            pl.len().alias("n"),
+            pl.col("asked_at").first(),
+        )
         .drop("run")
     )
     stops = _stops(times, truncated, step)
-    found = (GapRun(gap_class, start, start + n * step, n, asked_at, stops.get(start) if gap_class == "halt" else None) for gap_class, start, n, asked_at in runs.iter_rows())
+    found = (
+        GapRun(
+            gap_class, start, start + n * step, n, asked_at, stops.get(start) if gap_class == "halt" else None
+        )
+        for gap_class, start, n, asked_at in runs.iter_rows()
+    )
     beside = [instant for asking in answered for instant in (asking.before, asking.after) if instant]
     known = pl.concat([times, api, pl.Series(beside, dtype=times.dtype)])
-    return tuple(replace(run, gap_class="not_listed") if run.gap_class == "halt" and _is_listing_break(run, known) else run for run in found)
+    return tuple(
+        replace(run, gap_class="not_listed")
+        if run.gap_class == "halt" and _is_listing_break(run, known)
+        else run
+        for run in found
+    )
 
 
 def _is_listing_break(halt: GapRun, known: pl.Series) -> bool:
-    """Whether the candles around a proven halt, in this cell or beyond it, are so far apart that the market was not listed between them."""
+    """Whether the candles around a proven halt, in this cell or beyond it, are so far apart that the market
+    was not listed between them.
+    """
     before, after = known.filter(known < halt.start).max(), known.filter(known >= halt.end).min()
     return before is not None and after is not None and bool(after - before >= LISTING_BREAK)  # type: ignore[operator]
 
@@ -127,24 +181,39 @@ def _lies_in(asking: Asked, step: timedelta) -> pl.Expr:
 
 
 def _is_bracketed(asking: Asked, api: pl.Series, step: timedelta) -> pl.Expr:
-    """Whether the slot was asked for, and this asking knows a candle before it and one after it; null where it knows none."""
+    """Whether the slot was asked for, and this asking knows a candle before it and one after it; null where
+    it knows none.
+    """
     told = api.filter((api >= asking.start) & (api < asking.end))
     before = pl.lit(True) if asking.before is not None else pl.col("slot") > pl.lit(told.min(), UTC_TIME)
-    after = pl.lit(True) if asking.after is not None else pl.col("slot") + step <= pl.lit(told.max(), UTC_TIME)
+    after = (
+        pl.lit(True) if asking.after is not None else pl.col("slot") + step <= pl.lit(told.max(), UTC_TIME)
+    )
     return _lies_in(asking, step) & before & after
 
 
 def _stops(times: pl.Series, truncated: pl.DataFrame | None, step: timedelta) -> dict[datetime, datetime]:
-    """By the slot after each truncated row that is the last of its own slot: when trading stopped, exclusive."""
+    """By the slot after each truncated row that is the last of its own slot: when trading stopped,
+    exclusive.
+    """
     if truncated is None or not truncated.height:
         return {}
-    last = times.to_frame("open_time").group_by(slots_of(times, step).alias("slot")).agg(pl.col("open_time").max())
-    found = truncated.join(last, on="open_time").select(pl.col("slot") + step, pl.col("close_time") + timedelta(microseconds=1))
+    last = (
+        times.to_frame("open_time")
+        .group_by(slots_of(times, step).alias("slot"))
+        .agg(pl.col("open_time").max())
+    )
+    found = truncated.join(last, on="open_time").select(
+        pl.col("slot") + step, pl.col("close_time") + timedelta(microseconds=1)
+    )
     return dict(found.iter_rows())
 
 
-def told(runs: Iterable[GapRun], now: datetime, grace: timedelta = GRACE) -> Iterator[tuple[ToldClass, GapRun]]:
-    """Gap runs with the class a reader is told: an `absent` run is `pending` until its day is older than the grace, and `unproven` from then on.
+def told(
+    runs: Iterable[GapRun], now: datetime, grace: timedelta = GRACE
+) -> Iterator[tuple[ToldClass, GapRun]]:
+    """Gap runs with the class a reader is told: an `absent` run is `pending` until its day is older than the
+    grace, and `unproven` from then on.
 
     Args:
         runs: Runs as cells hold them.
@@ -159,7 +228,10 @@ def told(runs: Iterable[GapRun], now: datetime, grace: timedelta = GRACE) -> Ite
         if run.gap_class != "absent":
             yield run.gap_class, run
             continue
-        parts: tuple[tuple[ToldClass, GapRun | None], ...] = (("unproven", cut(run, _FOREVER[0], settled)), ("pending", cut(run, settled, _FOREVER[1])))
+        parts: tuple[tuple[ToldClass, GapRun | None], ...] = (
+            ("unproven", cut(run, _FOREVER[0], settled)),
+            ("pending", cut(run, settled, _FOREVER[1])),
+        )
         yield from ((gap_class, part) for gap_class, part in parts if part)
 
 
@@ -167,10 +239,16 @@ def cut(run: GapRun, start: datetime, end: datetime) -> GapRun | None:
     """The part of a run whose slots open in `[start, end)`; None if none does."""
     step = (run.end - run.start) / run.slot_count
     first, last = max(0, -((run.start - start) // step)), min(run.slot_count, -((run.start - end) // step))
-    return replace(run, start=run.start + first * step, end=run.start + last * step, slot_count=last - first) if first < last else None
+    return (
+        replace(run, start=run.start + first * step, end=run.start + last * step, slot_count=last - first)
+        if first < last
+        else None
+    )
 
 
-def told_frame(runs: Iterable[tuple[Market, Iterable[GapRun]]], now: datetime, span: TimeRange | None = None) -> pl.DataFrame:
+def told_frame(
+    runs: Iterable[tuple[Market, Iterable[GapRun]]], now: datetime, span: TimeRange | None = None
+) -> pl.DataFrame:
     """Runs of many markets as a reader is told of them.
 
     Args:
@@ -179,12 +257,25 @@ def told_frame(runs: Iterable[tuple[Market, Iterable[GapRun]]], now: datetime, s
         span: Only the slots that open in it.
 
     Returns:
-        `exchange`, `market_type`, `symbol`, `start_time`, `end_time`, `slot_count`, `gap_class`, `asked_at`, `halted_at`, in order of market and time.
+        `exchange`, `market_type`, `symbol`, `start_time`, `end_time`, `slot_count`, `gap_class`, `asked_at`,
+        `halted_at`, in order of market and time.
     """
     rows = [
-        (m.exchange, m.market_type, m.symbol, part.start, part.end, part.slot_count, gap_class, part.asked_at, part.halted_at)
+        (
+            m.exchange,
+            m.market_type,
+            m.symbol,
+            part.start,
+            part.end,
+            part.slot_count,
+            gap_class,
+            part.asked_at,
+            part.halted_at,
+        )
         for m, of_cell in runs
         for gap_class, run in told(of_cell, now)
         if (part := cut(run, span.start, span.end) if span else run)
     ]
-    return pl.DataFrame(rows, schema=_TOLD, orient="row").sort("exchange", "market_type", "symbol", "start_time")
+    return pl.DataFrame(rows, schema=_TOLD, orient="row").sort(
+        "exchange", "market_type", "symbol", "start_time"
+    )

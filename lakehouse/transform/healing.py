@@ -12,15 +12,34 @@ from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.transform.history import value_columns
 from lakehouse.transform.witness import owners
 
-_NOT_OF_ROWS = ("duplicates", "unreachable", "refused", "unusable", "foreign", "stale")  # problems that no row that is served mends, or needs to
+# problems that no row that is served mends, or needs to
+_NOT_OF_ROWS = ("duplicates", "unreachable", "refused", "unusable", "foreign", "stale")
 _PROOFS = {"halt": "a proven halt", "not_listed": "a proven break of the listing"}
 _CONFIRMED = "REST API: the same candles"
 
 
-def explained_slots(gaps: Sequence[GapRun], step: timedelta, listed: datetime, delisted: datetime | None) -> pl.Series:
+def explained_slots(
+    gaps: Sequence[GapRun], step: timedelta, listed: datetime, delisted: datetime | None
+) -> pl.Series:
     """Slots of a market's life that are proven to have no candle."""
-    runs = [TimeRange(max(run.start, listed - step + timedelta(microseconds=1)), min(run.end, delisted or run.end)) for run in gaps if _is_proven(run, listed, delisted)]
-    slots = [pl.datetime_range(run.start.replace(second=0, microsecond=0), run.end, step, closed="left", time_unit="us", eager=True).cast(UTC_TIME) for run in runs]
+    runs = [
+        TimeRange(
+            max(run.start, listed - step + timedelta(microseconds=1)), min(run.end, delisted or run.end)
+        )
+        for run in gaps
+        if _is_proven(run, listed, delisted)
+    ]
+    slots = [
+        pl.datetime_range(
+            run.start.replace(second=0, microsecond=0),
+            run.end,
+            step,
+            closed="left",
+            time_unit="us",
+            eager=True,
+        ).cast(UTC_TIME)
+        for run in runs
+    ]
     return pl.concat([pl.Series([], dtype=UTC_TIME), *slots])
 
 
@@ -29,15 +48,23 @@ def _is_proven(run: GapRun, listed: datetime, delisted: datetime | None) -> bool
     return run.gap_class in _PROOFS and run.end > listed and (delisted is None or run.start < delisted)
 
 
-def confirmed_times(served: pl.DataFrame, sources: Mapping[str, pl.DataFrame], key: Sequence[str], judged: pl.DataFrame | None) -> pl.Series:
-    """Times of served rows that archive and API state alike, or whose hour equals the witness: odd as they look, they are right."""
+def confirmed_times(
+    served: pl.DataFrame, sources: Mapping[str, pl.DataFrame], key: Sequence[str], judged: pl.DataFrame | None
+) -> pl.Series:
+    """Times of served rows that archive and API state alike, or whose hour equals the witness: odd as they
+    look, they are right.
+    """
     api = sources.get("api")
     found = [served.clear()[key[0]]]
     if judged is not None:
         agreeing = judged.filter(pl.col("agrees").fill_null(False))["open_time"]
-        found.append(served.filter(owners(served[key[0]], judged["open_time"]).is_in(agreeing.implode()))[key[0]])
+        found.append(
+            served.filter(owners(served[key[0]], judged["open_time"]).is_in(agreeing.implode()))[key[0]]
+        )
     if api is not None:
-        both = served.filter(pl.col("source") != "api").join(api, on=[*key, *value_columns(served, key)], how="semi", nulls_equal=True)
+        both = served.filter(pl.col("source") != "api").join(
+            api, on=[*key, *value_columns(served, key)], how="semi", nulls_equal=True
+        )
         found.append(both[key[0]])
     return pl.concat(found).unique()
 
@@ -70,15 +97,21 @@ class Served:
 def judge_problems(problems: Sequence[Problem], served: Served) -> tuple[Problem, ...]:
     """Problems as what is served leaves them.
 
-    A problem is healed only if the rows that are served on its day (of one that is about no day: on all days) pass the
-    judgement that put it in doubt, and no row is absent without proof. The healer is the source of the rows that replaced
-    the bad ones, or the proof of a halt, or the source that states the same rows once more.
+    A problem is healed only if the rows that are served on its day (of one that is about no day: on all days)
+    pass the judgement that put it in doubt, and no row is absent without proof. The healer is the source of
+    the rows that replaced the bad ones, or the proof of a halt, or the source that states the same rows once
+    more.
 
     Args:
         problems: Problems as the bronze cells tell them.
         served: What is served.
     """
-    absent = {day for run in served.gaps if run.gap_class in ("absent", "conflict") for day in TimeRange(run.start, run.end).days()}
+    absent = {
+        day
+        for run in served.gaps
+        if run.gap_class in ("absent", "conflict")
+        for day in TimeRange(run.start, run.end).days()
+    }
     bad = {*absent, *served.doubts, *served.unsettled}
 
     def healed_by(problem: Problem) -> str:
@@ -89,24 +122,41 @@ def judge_problems(problems: Sequence[Problem], served: Served) -> tuple[Problem
         by = _replaced_by(problem, served)
         if not problem.day:
             return problem.healed_by or by or _confirmed_by(problem, served)
-        return by or (problem.healed_by if _states(problem.healed_by, problem.day, served) else "") or _confirmed_by(problem, served)
+        return (
+            by
+            or (problem.healed_by if _states(problem.healed_by, problem.day, served) else "")
+            or _confirmed_by(problem, served)
+        )
 
-    return tuple(problem if problem.kind in _NOT_OF_ROWS else replace(problem, healed_by=healed_by(problem)) for problem in problems)
+    return tuple(
+        problem if problem.kind in _NOT_OF_ROWS else replace(problem, healed_by=healed_by(problem))
+        for problem in problems
+    )
 
 
 def _of_day(rows: pl.DataFrame, time: str, day: str) -> pl.DataFrame:
-    return rows.filter(pl.col(time).is_between(day_range(day).start, day_range(day).end, closed="left")) if day else rows
+    return (
+        rows.filter(pl.col(time).is_between(day_range(day).start, day_range(day).end, closed="left"))
+        if day
+        else rows
+    )
 
 
 def _replaced_by(problem: Problem, served: Served) -> str:
-    """Who states the rows of the day that the file in question does not, and what proves that the others are none."""
+    """Who states the rows of the day that the file in question does not, and what proves that the others are
+    none.
+    """
     replaced = _unstated(served, problem.day, _of_file(served, problem.subject.split(" on ")[0]))
     files = sorted(replaced.filter(pl.col("source") != "api")["source_file"].unique())
     by = files if len(files) == 1 else [f"{len(files)} daily files"] if files else []
     by_rest = ["rows"] if (replaced["source"] == "api").any() else []
     if problem.day:
         day = day_range(problem.day)
-        by_rest += dict.fromkeys(_PROOFS[run.gap_class] for run in served.gaps if _is_proven(run, *served.life) and run.start < day.end and run.end > day.start)
+        by_rest += dict.fromkeys(
+            _PROOFS[run.gap_class]
+            for run in served.gaps
+            if _is_proven(run, *served.life) and run.start < day.end and run.end > day.start
+        )
     if by_rest:
         by.append("REST API" if by_rest == ["rows"] else f"REST API: {' and '.join(by_rest)}")
     return " and ".join(by)
@@ -118,7 +168,9 @@ def _states(file: str, day: str, served: Served) -> bool:
 
 
 def _confirmed_by(problem: Problem, served: Served) -> str:
-    """The API, where it states every row of the day alike; else nobody: rows that pass by themselves are not healed."""
+    """The API, where it states every row of the day alike; else nobody: rows that pass by themselves are not
+    healed.
+    """
     api = served.sources.get("api")
     return _CONFIRMED if api is not None and _states_all(served, problem.day, api) else ""
 

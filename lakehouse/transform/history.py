@@ -9,7 +9,8 @@ from lakehouse.model.timerange import TimeRange
 
 LINEAGE = ("source", "source_file", "source_sha256", "fetched_at", "is_removed")
 
-_STAMP = pl.concat_str(pl.col("fetched_at").dt.epoch("us").cast(pl.String).str.zfill(20), "source_sha256")  # tells sets apart, in order; the hash breaks ties
+# tells sets apart, in order; the hash breaks ties
+_STAMP = pl.concat_str(pl.col("fetched_at").dt.epoch("us").cast(pl.String).str.zfill(20), "source_sha256")
 
 
 def value_columns(frame: pl.DataFrame, key: Sequence[str]) -> list[str]:
@@ -38,7 +39,9 @@ def known_at(history: pl.DataFrame, instant: datetime) -> pl.DataFrame:
 
 
 def revised_at(history: pl.DataFrame, key: Sequence[str]) -> datetime | None:
-    """When a source last said something else of a key than before, in the history of one source that states a key once."""
+    """When a source last said something else of a key than before, in the history of one source that states a
+    key once.
+    """
     again: datetime | None = history.filter(history.select(key).is_duplicated())["fetched_at"].max()  # type: ignore[assignment]
     return again
 
@@ -46,44 +49,68 @@ def revised_at(history: pl.DataFrame, key: Sequence[str]) -> datetime | None:
 def restatements(history: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """What sources replaced: two successive sets of rows of one key and source, value by value.
 
-    The first set of a key is none: nothing was replaced. Of sets that share a variant only the others are told.
+    The first set of a key is none: nothing was replaced. Of sets that share a variant only the others are
+    told.
 
     Args:
         history: Bronze rows, in any order.
         key: The key columns.
 
     Returns:
-        One row per replaced variant, ordered by key, source and time: the key, `source`, `change` (`changed`; `removed`: nothing stands in its place;
-        `added`: it stands in the place of nothing), and every value, `source_file` and `fetched_at` as `<name>_before` and `<name>_after`. Values that are
+        One row per replaced variant, ordered by key, source and time: the key, `source`, `change` (`changed`;
+        `removed`: nothing stands in its place;
+        `added`: it stands in the place of nothing), and every value, `source_file` and `fetched_at` as
+            `<name>_before` and `<name>_after`. Values that are
         not there are null.
     """
     group, values = [*key, "source"], value_columns(history, key)
     step, place = [*group, "set"], [*group, "set", "place"]
-    stated = history.filter(history.select(group).is_duplicated()).with_columns(_STAMP.rank("dense").over(group).cast(pl.Int64).alias("set"))
+    stated = history.filter(history.select(group).is_duplicated()).with_columns(
+        _STAMP.rank("dense").over(group).cast(pl.Int64).alias("set")
+    )
     lineage = stated.unique(step, keep="first").select(*step, "source_file", "fetched_at")
 
     def told_alone(ours: pl.DataFrame, theirs: pl.DataFrame, suffix: str) -> pl.DataFrame:
         """What one set states and the other does not, numbered within its key."""
-        alone = ours.filter(~pl.col("is_removed")).select(*step, *values).join(theirs.filter(~pl.col("is_removed")), on=[*step, *values], how="anti", nulls_equal=True)
-        return alone.sort(*step, *values).with_columns(pl.int_range(pl.len()).over(step).alias("place")).rename({name: f"{name}_{suffix}" for name in values})
+        alone = (
+            ours.filter(~pl.col("is_removed"))
+            .select(*step, *values)
+            .join(theirs.filter(~pl.col("is_removed")), on=[*step, *values], how="anti", nulls_equal=True)
+        )
+        return (
+            alone.sort(*step, *values)
+            .with_columns(pl.int_range(pl.len()).over(step).alias("place"))
+            .rename({name: f"{name}_{suffix}" for name in values})
+        )
 
     earlier = stated.with_columns(pl.col("set") + 1).join(lineage, on=step, how="semi")
     later = stated.filter(pl.col("set") > 1)
     before, after = told_alone(earlier, later, "before"), told_alone(later, earlier, "after")
-    both = before.with_columns(was=True).join(after.with_columns(is_now=True), on=place, how="full", coalesce=True)
+    both = before.with_columns(was=True).join(
+        after.with_columns(is_now=True), on=place, how="full", coalesce=True
+    )
     both = both.join(lineage.with_columns(pl.col("set") + 1), on=step).join(lineage, on=step, suffix="_after")
-    change = pl.when(pl.col("was").is_null()).then(pl.lit("added")).when(pl.col("is_now").is_null()).then(pl.lit("removed")).otherwise(pl.lit("changed"))
+    change = (
+        pl.when(pl.col("was").is_null())
+        .then(pl.lit("added"))
+        .when(pl.col("is_now").is_null())
+        .then(pl.lit("removed"))
+        .otherwise(pl.lit("changed"))
+    )
     paired = [f"{name}_{suffix}" for name in values for suffix in ("before", "after")]
     told = ["source_file_before", "source_file_after", "fetched_at_before", "fetched_at_after"]
     both = both.rename({"source_file": "source_file_before", "fetched_at": "fetched_at_before"})
     return both.sort(place).select(*group, change.alias("change"), *paired, *told)
 
 
-def append_news(history: pl.DataFrame, fresh: pl.DataFrame, key: Sequence[str], covers: TimeRange) -> pl.DataFrame:
+def append_news(
+    history: pl.DataFrame, fresh: pl.DataFrame, key: Sequence[str], covers: TimeRange
+) -> pl.DataFrame:
     """Add to a history what a freshly read file says differently from it.
 
-    What the file has for a key is compared with the newest set stored for that key and source. A set that differs is added whole;
-    a key the file no longer has, inside the period it covers, gets one row with `is_removed`.
+    What the file has for a key is compared with the newest set stored for that key and source. A set that
+    differs is added whole; a key the file no longer has, inside the period it covers, gets one row with
+    `is_removed`.
 
     Args:
         history: Bronze rows so far, possibly none.
@@ -97,9 +124,13 @@ def append_news(history: pl.DataFrame, fresh: pl.DataFrame, key: Sequence[str], 
     if not fresh.height or not history.height:
         return history if history.height else fresh
     reading = {name: fresh[name][0] for name in ("source", "source_sha256", "fetched_at")}
-    # The same file read again, by a parser that may have changed, replaces its rows: they are not two values of one source.
+    # The same file read again, by a parser that may have changed, replaces its rows: they are not two values
+    # of one source.
     history = history.filter(~pl.all_horizontal(pl.col(name) == value for name, value in reading.items()))
-    covered = history.filter((pl.col("source") == reading["source"]) & pl.col(key[0]).is_between(covers.start, covers.end, closed="left"))
+    covered = history.filter(
+        (pl.col("source") == reading["source"])
+        & pl.col(key[0]).is_between(covers.start, covers.end, closed="left")
+    )
     if not covered.height:
         return pl.concat([history, fresh])
     before, values = newest(covered, key), [*key, *value_columns(fresh, key)]

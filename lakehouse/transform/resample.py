@@ -4,7 +4,8 @@ import polars as pl
 
 from lakehouse.model.interval import Interval
 
-EXACT = pl.Decimal(38, 10)  # sums are taken here and cast once at the end: float sums differ with order and threads
+# sums are taken here and cast once at the end: float sums differ with order and threads
+EXACT = pl.Decimal(38, 10)
 _TEN_DECIMALS_BELOW = 100_000
 SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "contracts")
 
@@ -12,10 +13,15 @@ SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_
 def exact(value: pl.Expr) -> pl.Expr:
     """A Float64 as the decimal it was published as.
 
-    The cast multiplies the float by 10 to the scale, which is exact only while the product has fewer than 53 bits: above that, ten decimals would keep
-    digits that no file ever stated. Exact for up to ten decimals below 100,000 and up to eight below 40 million.
+    The cast multiplies the float by 10 to the scale, which is exact only while the product has fewer than 53
+    bits: above that, ten decimals would keep digits that no file ever stated. Exact for up to ten decimals
+    below 100,000 and up to eight below 40 million.
     """
-    return pl.when(value.abs() < _TEN_DECIMALS_BELOW).then(value.cast(EXACT)).otherwise(value.cast(pl.Decimal(38, 8)).cast(EXACT))
+    return (
+        pl.when(value.abs() < _TEN_DECIMALS_BELOW)
+        .then(value.cast(EXACT))
+        .otherwise(value.cast(pl.Decimal(38, 8)).cast(EXACT))
+    )
 
 
 def exact_sum(column: str) -> pl.Expr:
@@ -36,13 +42,16 @@ def resample(candles: pl.DataFrame, interval: Interval) -> pl.DataFrame:
         interval: The interval to make.
 
     Returns:
-        One row per bucket that has at least one candle, in order: first open, highest high, lowest low, last close, sums of the rest,
-        `close_time` of the last candle, and `candle_count`, the number of 1m rows the bucket has. A short bucket is therefore never
+        One row per bucket that has at least one candle, in order: first open, highest high, lowest low, last
+        close, sums of the rest, `close_time` of the last candle, and `candle_count`, the number of 1m rows
+        the bucket has. A short bucket is therefore never
         silent: it counts fewer than `interval.minutes`.
     """
     bucket = pl.col("open_time").dt.truncate(interval.name).alias("bucket")
     sums = [
-        exact_sum(name).cast(pl.Float64).alias(name) if candles.schema[name] == pl.Float64 else _known(name, pl.col(name).sum()).alias(name)
+        exact_sum(name).cast(pl.Float64).alias(name)
+        if candles.schema[name] == pl.Float64
+        else _known(name, pl.col(name).sum()).alias(name)
         for name in SUMS
         if name in candles.columns
     ]

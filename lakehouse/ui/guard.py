@@ -1,4 +1,6 @@
-"""The layer around Dagster's webserver that asks the door before it passes anything on, for HTTP and WebSocket alike."""
+"""The layer around Dagster's webserver that asks the door before it passes anything on, for HTTP and
+WebSocket alike.
+"""
 
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -40,7 +42,9 @@ class Guard:
         self._door = door
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer one request or connection; what is neither, such as the start of the server, is passed on."""
+        """Answer one request or connection; what is neither, such as the start of the server, is passed
+        on.
+        """
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -51,7 +55,8 @@ class Guard:
             await self._app(scope, receive, _marked(send) if scope["type"] == "http" else send)
         elif scope["type"] == "websocket":
             await receive()
-            await send({"type": "websocket.close", "code": 1008})  # before it was accepted: the client sees 403
+            # before it was accepted: the client sees 403
+            await send({"type": "websocket.close", "code": 1008})
         elif refusal.status == 401 and self._door.is_link(scope):
             await _answer(send, 401, _moved(""), is_page=True)
         else:
@@ -64,45 +69,71 @@ class Guard:
             return refusal
         if self._door.token is not None:
             shown = self._door.shown(scope)
-            return None if shown == "right" or (shown is None and self._door.knows(scope)) else Refusal(401, _ASKED)
+            return (
+                None
+                if shown == "right" or (shown is None and self._door.knows(scope))
+                else Refusal(401, _ASKED)
+            )
         if self._door.is_for_one_user and CAN_TELL and not _is_own_user(scope):
             return Refusal(403, _NOT_YOU)
         return None
 
     def _place(self, scope: Any) -> str:
-        """The address without the token: what is in an address is kept in histories and said to other pages."""
-        rest = urlencode([pair for pair in parse_qsl(scope["query_string"].decode("latin-1")) if pair[0] != "token"])
+        """The address without the token: what is in an address is kept in histories and said to other
+        pages.
+        """
+        rest = urlencode(
+            [pair for pair in parse_qsl(scope["query_string"].decode("latin-1")) if pair[0] != "token"]
+        )
         return "/" + quote(scope["path"].lstrip("/\\")) + (f"?{rest}" if rest else "")
 
     def _admission(self) -> tuple[bytes, bytes]:
         """A cookie in place of the token."""
-        return b"set-cookie", f"{self._door.cookie}={self._door.pass_}; HttpOnly; SameSite=Strict; Path=/".encode("ascii")
+        return (
+            b"set-cookie",
+            f"{self._door.cookie}={self._door.pass_}; HttpOnly; SameSite=Strict; Path=/".encode("ascii"),
+        )
 
 
 def _moved(place: str) -> str:
-    """A page that leads on by itself: unlike an answer that sends elsewhere, it makes what it opens this UI's own request, with its cookie."""
+    """A page that leads on by itself: unlike an answer that sends elsewhere, it makes what it opens this UI's
+    own request, with its cookie.
+    """
     where = f";url={escape(place)}" if place else ""
     return f'<!doctype html><title>lakehouse</title><meta http-equiv="refresh" content="0{where}">'
 
 
 def _is_own_user(scope: Any) -> bool:
     client, server = scope.get("client"), scope.get("server")
-    return bool(client and server and server[1]) and user_of(tuple(client), tuple(server)) in (os.geteuid(), _ROOT)
+    return bool(client and server and server[1]) and user_of(tuple(client), tuple(server)) in (
+        os.geteuid(),
+        _ROOT,
+    )
 
 
 def _marked(send: Send) -> Send:
-    """Add to every answer that no other page may frame it, open it as a script or picture, or hold on to its window."""
+    """Add to every answer that no other page may frame it, open it as a script or picture, or hold on to its
+    window.
+    """
 
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
             given = {name.lower() for name, _ in message.get("headers", ())}
-            message = {**message, "headers": [*message.get("headers", ()), *(one for one in _HEADERS if one[0] == b"content-security-policy" or one[0] not in given)]}
+            message = {
+                **message,
+                "headers": [
+                    *message.get("headers", ()),
+                    *(one for one in _HEADERS if one[0] == b"content-security-policy" or one[0] not in given),
+                ],
+            }
         await send(message)
 
     return wrapped
 
 
-async def _answer(send: Send, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = (), is_page: bool = False) -> None:
+async def _answer(
+    send: Send, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = (), is_page: bool = False
+) -> None:
     body = text.encode()
     said = (
         (b"content-type", b"text/html; charset=utf-8" if is_page else b"text/plain; charset=utf-8"),

@@ -1,7 +1,8 @@
-"""The processes behind `lakehouse ui`: code server, webserver and daemon, of which none believes the folder it was started in.
+"""The processes behind `lakehouse ui`: code server, webserver and daemon, of which none believes the folder
+it was started in.
 
-`dagster dev` starts the same three, but a webserver without a guard, and everything with what lies in the working folder: its modules, `.env`,
-`pyproject.toml` and `workspace.yaml`.
+`dagster dev` starts the same three, but a webserver without a guard, and everything with what lies in the
+working folder: its modules, `.env`, `pyproject.toml` and `workspace.yaml`.
 """
 
 import contextlib
@@ -21,14 +22,16 @@ import lakehouse
 from lakehouse.model.errors import UiServiceError
 from lakehouse.ui.door import Door
 
-MODULE, LOCATION = "lakehouse.definitions", "lakehouse"  # with the location's name goes what was switched on or off in the UI
+# with the location's name goes what was switched on or off in the UI
+MODULE, LOCATION = "lakehouse.definitions", "lakehouse"
 _NOWHERE = "/"  # a folder in which only root can put something
 _STARTS_IN, _ENDS_IN = 180.0, 20.0  # seconds
 _LOOKS_EVERY = 0.5
 
 
 def run_services(door: Door, environment: Mapping[str, str]) -> int:
-    """Run the UI with its daemon until it is ended, or one of its processes ends by itself; returns the exit code.
+    """Run the UI with its daemon until it is ended, or one of its processes ends by itself; returns the exit
+    code.
 
     Args:
         door: Where it listens and whom it lets in.
@@ -40,26 +43,50 @@ def run_services(door: Door, environment: Mapping[str, str]) -> int:
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
-    # Only its owner enters this folder: whoever reaches the socket within starts runs without asking the webserver.
+    # Only its owner enters this folder: whoever reaches the socket within starts runs without asking the
+    # webserver.
     with tempfile.TemporaryDirectory(prefix="lakehouse-ui-") as folder, contextlib.ExitStack() as running:
         socket, workspace = Path(folder, "code.sock"), Path(folder, "workspace.yaml")
-        workspace.write_text(json.dumps({"load_from": [{"grpc_server": {"socket": str(socket), "location_name": LOCATION}}]}), encoding="utf-8")  # JSON is YAML
+        # JSON is YAML
+        workspace.write_text(
+            json.dumps({"load_from": [{"grpc_server": {"socket": str(socket), "location_name": LOCATION}}]}),
+            encoding="utf-8",
+        )
         within = {**environment, "PYTHONSAFEPATH": "1", "TMPDIR": folder}
         beside = Path(lakehouse.__file__).parents[1]
 
         def start(*words: str, **more: str) -> subprocess.Popen[bytes]:
             # In a group of its own, so that Ctrl-C reaches it through us, once.
-            child = subprocess.Popen([sys.executable, "-m", *words], env=within | more, cwd=_NOWHERE, process_group=0)
+            child = subprocess.Popen(
+                [sys.executable, "-m", *words], env=within | more, cwd=_NOWHERE, process_group=0
+            )
             running.callback(_end, child)
             return child
 
         code = start(
-            *("dagster", "code-server", "start", "--socket", str(socket), "--module-name", MODULE, "--location-name", LOCATION),
+            *(
+                "dagster",
+                "code-server",
+                "start",
+                "--socket",
+                str(socket),
+                "--module-name",
+                MODULE,
+                "--location-name",
+                LOCATION,
+            ),
             *("--working-directory", str(beside), "--log-level", "warning"),
         )
         _await(code, socket, asked)
         daemon = start("dagster._daemon", "run", "--workspace", str(workspace))
-        web = start("lakehouse", "webserver", "--workspace", str(workspace), *_words(door), **({"LAKEHOUSE_UI_TOKEN": door.token} if door.token else {}))
+        web = start(
+            "lakehouse",
+            "webserver",
+            "--workspace",
+            str(workspace),
+            *_words(door),
+            **({"LAKEHOUSE_UI_TOKEN": door.token} if door.token else {}),
+        )
         while not asked.wait(_LOOKS_EVERY):
             if any(child.poll() is not None for child in (code, daemon, web)):
                 return 1
@@ -69,7 +96,14 @@ def run_services(door: Door, environment: Mapping[str, str]) -> int:
 def _words(door: Door) -> list[str]:
     """A door as options of `lakehouse webserver`, without its token: anybody can read a command line."""
     names = [word for name in door.names for word in ("--name", name)]
-    return ["--host", door.host, "--port", str(door.port), *names, *(["--behind-proxy"] if door.is_proxied else [])]
+    return [
+        "--host",
+        door.host,
+        "--port",
+        str(door.port),
+        *names,
+        *(["--behind-proxy"] if door.is_proxied else []),
+    ]
 
 
 def _await(code: subprocess.Popen[bytes], socket: Path, asked: threading.Event) -> None:

@@ -23,7 +23,9 @@ def guarded(context: WorkspaceProcessContext, door: Door) -> App:
     return Guard(create_app_from_workspace_process_context(context, live_data_poll_rate=_POLL_MS), door)
 
 
-def serve(instance: DagsterInstance, workspace: Sequence[Path], door: Door, is_read_only: bool = False) -> None:
+def serve(
+    instance: DagsterInstance, workspace: Sequence[Path], door: Door, is_read_only: bool = False
+) -> None:
     """Serve the UI until the process is ended.
 
     Args:
@@ -35,6 +37,19 @@ def serve(instance: DagsterInstance, workspace: Sequence[Path], door: Door, is_r
     logging.getLogger("dagster-webserver").setLevel(logging.WARNING)
     instance.optimize_for_webserver(_STATEMENT_MS, _RECYCLE_SECONDS, _OVERFLOW)
     target = WorkspaceFileTarget(paths=[str(path) for path in workspace])
-    with WorkspaceProcessContext(instance, version=__version__, read_only=is_read_only, workspace_load_target=target, code_server_log_level="warning") as context:
+    with WorkspaceProcessContext(
+        instance,
+        version=__version__,
+        read_only=is_read_only,
+        workspace_load_target=target,
+        code_server_log_level="warning",
+    ) as context:
         # What a proxy says of who asks is not believed: anybody can say it.
-        uvicorn.run(guarded(context, door), host=door.host.strip("[]"), port=door.port, log_level="warning", proxy_headers=False, server_header=False)
+        uvicorn.run(
+            guarded(context, door),
+            host=door.host.strip("[]"),
+            port=door.port,
+            log_level="warning",
+            proxy_headers=False,
+            server_header=False,
+        )

@@ -26,7 +26,9 @@ LISTED = SimulatedMarket("spot", "BTCUSDT", "BTC", "USDT", Decimal(45_000), 40, 
 def builder(tmp_path: object) -> Iterator[Builder]:
     """Over an empty lake beside a simulated exchange."""
     with Simulator(markets=(LISTED,)) as sim, dg.DagsterInstance.ephemeral() as instance:
-        settings = Settings(root=f"{tmp_path}/lake", start="2024-01", binance_archive_url=sim.url, binance_rest_url=sim.url)
+        settings = Settings(
+            root=f"{tmp_path}/lake", start="2024-01", binance_archive_url=sim.url, binance_rest_url=sim.url
+        )
         yield Builder(open_lake(settings), instance)
 
 
@@ -43,7 +45,10 @@ def test_it_is_rare_until_work_begins_and_as_usual_afterwards() -> None:
 
 @pytest.mark.slow
 def test_a_build_works_where_something_is_due_and_nowhere_else(builder: Builder) -> None:
-    tables, span = builder._lake.registry.named("bronze/candle_archive"), TimeRange.parse("2024-01", "2024-02")
+    tables, span = (
+        builder._lake.registry.named("bronze/candle_archive"),
+        TimeRange.parse("2024-01", "2024-02"),
+    )
     with starting():
         assert {len(report.built) for report in builder.build(tables, [BTC], span)} == {1}
         assert gc.get_threshold() == USUAL
@@ -65,7 +70,9 @@ def test_a_command_leaves_it_as_it_was(words: list[str], monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 def test_starting_and_ending_a_process_collect_next_to_nothing() -> None:
-    """What is imported lives as long as the process: nothing of it is garbage, and at the end everything goes anyway."""
+    """What is imported lives as long as the process: nothing of it is garbage, and at the end everything goes
+    anyway.
+    """
     code = """
 import atexit, gc
 counts = [0, 0, 0]
@@ -77,6 +84,8 @@ with starting():
 atexit._run_exitfuncs()
 print(seen[1] + seen[2], gc.get_freeze_count() > 100_000, len(gc.get_objects()) < 10_000)
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert int(told[0]) <= 5, "of the older generations; some dozens as usual"
     assert told[1:] == ["True", "True"], "what is frozen is not looked through at the end"

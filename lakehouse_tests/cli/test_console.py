@@ -55,14 +55,25 @@ def test_values_are_written_for_people(capsys: pytest.CaptureFixture[str]) -> No
     lines = capsys.readouterr().out.splitlines()
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
     assert cells == [
-        ["2024-11-02 15:34:00", "2024-11-02 15:34:00", "2024-01-01 00:00:17.816", "2024-01-01 00:00:00", "yes", "1,234", "7", "0.5"],
+        [
+            "2024-11-02 15:34:00",
+            "2024-11-02 15:34:00",
+            "2024-01-01 00:00:17.816",
+            "2024-01-01 00:00:00",
+            "yes",
+            "1,234",
+            "7",
+            "0.5",
+        ],
         ["", "", "", "", "no", "", "", ""],
     ]
     assert "    7 │" in lines[3] or "   7 │" in lines[3], "numbers stand to the right"
     assert "Times are UTC." in lines[-1]
 
 
-def test_of_many_rows_the_first_are_printed_with_how_many_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_many_rows_the_first_are_printed_with_how_many_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     print_frame("", pl.DataFrame({"n": [f"row {n}." for n in range(12_345)]}), "add LIMIT")
     printed = said(capsys)
     assert "row 99." in printed
@@ -73,13 +84,19 @@ def test_of_many_rows_the_first_are_printed_with_how_many_there_are(capsys: pyte
 
 
 def test_reasons_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], objects: LakeObjects) -> None:
-    print_build(objects, REGISTRY, [TableBuild("silver/candle", failed={"cell": f"build {ODD}"})], as_json=False)
+    print_build(
+        objects, REGISTRY, [TableBuild("silver/candle", failed={"cell": f"build {ODD}"})], as_json=False
+    )
     print_verification(Verification(failed={"cell": f"verify {ODD}"}), as_json=False)
     with build_progress(quiet=False) as progress:
         progress.announce(f"{ODD}", 1)
         progress.cell(ODD, Cell("2024-01", BTC), "failed")
     printed = said(capsys)
-    for line in (f"failed silver/candle cell: build {ODD}", f"failed cell: verify {ODD}", f"failed {ODD} 2024-01|binance-spot:BTCUSDT"):
+    for line in (
+        f"failed silver/candle cell: build {ODD}",
+        f"failed cell: verify {ODD}",
+        f"failed {ODD} 2024-01|binance-spot:BTCUSDT",
+    ):
         assert line in printed
 
 
@@ -88,10 +105,19 @@ def test_reasons_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], obj
     [
         (("sql", f"select '{ODD}'"), ODD),
         (("gaps", "--markets", "[/x]"), "'[/x]' is not a market key"),
-        (("build", ODD, "--markets", "binance-spot:BTCUSDT", "--from", "2024-01", "--to", "2024-02"), f"no table '{ODD}'"),
+        (
+            ("build", ODD, "--markets", "binance-spot:BTCUSDT", "--from", "2024-01", "--to", "2024-02"),
+            f"no table '{ODD}'",
+        ),
     ],
 )
-def test_what_was_typed_is_printed_as_it_is(words: tuple[str, ...], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_typed_is_printed_as_it_is(
+    words: tuple[str, ...],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (tmp_path / "lake").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["lakehouse", *words])

@@ -17,7 +17,9 @@ def files(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kept", ["lake/silver/candle/part.parquet", "dagster/history/runs.db", "lake"])
-def test_what_no_demo_made_is_refused_and_stays(tmp_path: Path, kept: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_no_demo_made_is_refused_and_stays(
+    tmp_path: Path, kept: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / kept
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("precious")
@@ -55,10 +57,14 @@ def test_a_folder_that_cannot_be_one_is_named(tmp_path: Path) -> None:
         empty_folder(tmp_path / "file")
 
 
-def test_what_the_demo_says_to_do_next_is_about_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_demo_says_to_do_next_is_about_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     opened = []
     monkeypatch.setattr("lakehouse.cli.instance.check_port", lambda _: None)
-    monkeypatch.setattr("lakehouse.cli.instance.run_ui", lambda settings, _: opened.append(settings.root) or 0)
+    monkeypatch.setattr(
+        "lakehouse.cli.instance.run_ui", lambda settings, _: opened.append(settings.root) or 0
+    )
     monkeypatch.chdir(tmp_path)
     for folder in (Path("demo"), Path("my demo"), tmp_path / "other"):
         say_next(folder)

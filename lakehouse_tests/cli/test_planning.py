@@ -42,7 +42,9 @@ def test_what_is_due_is_told_as_a_build_tells_it_and_is_not_asked_twice(tmp_path
         assert current is not None
         assert summary(current) == summary(made.build(table="gold/candle_1h"))
 
-        made.lake.objects.delete("gold/candle_1h/exchange=binance/market_type=spot/symbol=BTCUSDT/month=2024-02/data.parquet")
+        made.lake.objects.delete(
+            "gold/candle_1h/exchange=binance/market_type=spot/symbol=BTCUSDT/month=2024-02/data.parquet"
+        )
         plan = Plan(made.lake, [BTC], SPAN)
         assert plan.current(tables) is None
         assert [len(due) for _, due in plan.due.values()] == [0] * (len(plan.due) - 1) + [1]
@@ -55,10 +57,17 @@ def test_what_is_due_is_told_as_a_build_tells_it_and_is_not_asked_twice(tmp_path
 def test_what_keeps_a_build_from_beginning_is_said_by_the_build(tmp_path: Path) -> None:
     with lab(tmp_path / "lake") as made:
         made.build()
-        assert Plan(made.lake, [BTC], TimeRange.parse("2019-01", "2019-02")).current(made.lake.registry.named("silver")) is None
+        assert (
+            Plan(made.lake, [BTC], TimeRange.parse("2019-01", "2019-02")).current(
+                made.lake.registry.named("silver")
+            )
+            is None
+        )
 
 
-def test_the_partitions_of_a_home_are_known_without_dagster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_partitions_of_a_home_are_known_without_dagster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DAGSTER_HOME", "")
     home, other = tmp_path / "home", Market("binance", "spot", "ETHUSDT")
     assert not are_partitions(home, [BTC]), "there is no such home"
@@ -91,12 +100,33 @@ def test_a_build_with_nothing_due_imports_no_dagster(tmp_path: Path) -> None:
             "LAKEHOUSE_CLOCK": "exchange",
             "DAGSTER_HOME": str(tmp_path / "home"),
         }
-        words = ["build", "silver/candle", "--markets", BTC.key, "--from", FEBRUARY[0], "--to", FEBRUARY[1], "--json"]
+        words = [
+            "build",
+            "silver/candle",
+            "--markets",
+            BTC.key,
+            "--from",
+            FEBRUARY[0],
+            "--to",
+            FEBRUARY[1],
+            "--json",
+        ]
 
         def run() -> tuple[object, str]:
             command = [sys.executable, "-c", SCRIPT, *words]
-            ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=120)
-            return {**json.loads(ended.stdout), "tables": [{**row, "seconds": 0} for row in json.loads(ended.stdout)["tables"]]}, ended.stderr.split()[-1]
+            ended = subprocess.run(
+                command,
+                env=os.environ | environment,
+                capture_output=True,
+                text=True,
+                check=True,
+                cwd=tmp_path,
+                timeout=120,
+            )
+            return {
+                **json.loads(ended.stdout),
+                "tables": [{**row, "seconds": 0} for row in json.loads(ended.stdout)["tables"]],
+            }, ended.stderr.split()[-1]
 
         first, imported = run()
         assert imported == "True", "the market is no partition of this home yet"

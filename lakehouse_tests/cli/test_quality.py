@@ -12,7 +12,9 @@ ODD = Market("binance", "linear", "币安USDT")
 
 
 class Page(HTMLParser):
-    """The squares of the map by row, everything that is loaded from elsewhere, the text, and tags left open."""
+    """The squares of the map by row, everything that is loaded from elsewhere, the text, and tags left
+    open.
+    """
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -25,7 +27,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         said = dict(attrs)
-        self.loaded += [f"{tag} {name}" for name in said if name in ("src", "href", "srcset", "data")] + [tag for _ in "x" if tag in ("script", "link", "img", "iframe", "object")]
+        self.loaded += [f"{tag} {name}" for name in said if name in ("src", "href", "srcset", "data")] + [
+            tag for _ in "x" if tag in ("script", "link", "img", "iframe", "object")
+        ]
         if tag == "meta":
             return
         self.open.append(tag)
@@ -48,19 +52,47 @@ def quality(month: str, market: Market = BTC, **known: object) -> CellQuality:
 
 
 def test_the_page_maps_markets_and_months_and_says_why() -> None:
-    bad = CellQuality(Cell("2024-01", BTC), 100, {"unproven": 1440, "not_listed": 60}, settled=2, unsettled=1, healed=3)
-    report = [quality("2023-11", anomalies=0), CellQuality(Cell("2023-12", BTC), None, {}), bad, quality("2024-02", ODD)]
+    bad = CellQuality(
+        Cell("2024-01", BTC), 100, {"unproven": 1440, "not_listed": 60}, settled=2, unsettled=1, healed=3
+    )
+    report = [
+        quality("2023-11", anomalies=0),
+        CellQuality(Cell("2023-12", BTC), None, {}),
+        bad,
+        quality("2024-02", ODD),
+    ]
     page = Page(quality_page(report, "s3://bucket/<lake>", NOW))
     assert page.loaded == []
     assert page.open == []
     squares = page.rows[2:]
-    assert [[state for state, _ in row] for row in squares] == [["good", "error", "error", "none"], ["none", "none", "none", "good"]]
-    assert squares[0][0][1] == "2023-11 binance-spot:BTCUSDT: good\n44,640 rows, evidence totals, newest 2023-11-28 00:00"
-    assert squares[0][1][1] == "2023-12 binance-spot:BTCUSDT: error\nnothing is stored, between months that are"
-    for why in ("1,440 rows absent (unproven)", "1 disputed keys that no proof decided", "60 rows before listing", "2 disputed keys, settled", "3 problems with sources, healed"):
+    assert [[state for state, _ in row] for row in squares] == [
+        ["good", "error", "error", "none"],
+        ["none", "none", "none", "good"],
+    ]
+    assert (
+        squares[0][0][1]
+        == "2023-11 binance-spot:BTCUSDT: good\n44,640 rows, evidence totals, newest 2023-11-28 00:00"
+    )
+    assert (
+        squares[0][1][1] == "2023-12 binance-spot:BTCUSDT: error\nnothing is stored, between months that are"
+    )
+    for why in (
+        "1,440 rows absent (unproven)",
+        "1 disputed keys that no proof decided",
+        "60 rows before listing",
+        "2 disputed keys, settled",
+        "3 problems with sources, healed",
+    ):
         assert why in squares[0][2][1], why
     assert "not searched for anomalies yet" in squares[1][3][1]
-    assert {"binance-linear:币安USDT", "Quality of s3://bucket/<lake>", "2023", "2024", "02", "What is not good"} <= set(page.text)
+    assert {
+        "binance-linear:币安USDT",
+        "Quality of s3://bucket/<lake>",
+        "2023",
+        "2024",
+        "02",
+        "What is not good",
+    } <= set(page.text)
     assert "1,440 rows absent (unproven); 1 disputed keys that no proof decided" in page.text
     assert "good (2): every expected row is there, or known not to exist" in page.text
 

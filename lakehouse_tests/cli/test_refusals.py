@@ -30,7 +30,13 @@ def refused(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("command", [["simulate"], ["ui"], ["ui", "--demo"]])
-def test_a_port_that_is_taken_is_refused(command: list[str], taken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_that_is_taken_is_refused(
+    command: list[str],
+    taken: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lakehouse.cli.instance.run_ui", lambda *_: 0)
     said = refused([*command, "--port", str(taken)], monkeypatch, capsys)
@@ -39,11 +45,17 @@ def test_a_port_that_is_taken_is_refused(command: list[str], taken: int, tmp_pat
 
 
 @pytest.mark.parametrize("command", ["simulate", "ui"])
-def test_what_is_no_port_is_refused(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_port_is_refused(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("lakehouse.cli.instance.run_ui", lambda *_: 0)
     assert "Invalid value for '--port'" in refused([command, "--port", "80000"], monkeypatch, capsys)
 
 
-def test_the_page_of_tables_is_written_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_of_tables_is_written_in_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "docs/tables.md cannot be written: No such file or directory. Run it in a checkout" in refused(["docs"], monkeypatch, capsys)
+    assert "docs/tables.md cannot be written: No such file or directory. Run it in a checkout" in refused(
+        ["docs"], monkeypatch, capsys
+    )

@@ -19,13 +19,17 @@ Run = Callable[..., Answer]
 
 @pytest.fixture
 def sim() -> Iterator[Simulator]:
-    market = SimulatedMarket("spot", "BTCUSDT", "BTC", "USDT", Decimal(45_000), 40, 2, 5, datetime(2024, 1, 31, tzinfo=UTC))
+    market = SimulatedMarket(
+        "spot", "BTCUSDT", "BTC", "USDT", Decimal(45_000), 40, 2, 5, datetime(2024, 1, 31, tzinfo=UTC)
+    )
     with Simulator(markets=[market], now=NOW, speed=1) as running:
         yield running
 
 
 @pytest.fixture
-def run(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
     """Runs a command of an installation of its own."""
     monkeypatch.chdir(tmp_path)
     for name, value in environment(tmp_path, sim.url).items():
@@ -45,7 +49,9 @@ def run(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 @pytest.mark.slow
-def test_a_verification_says_what_it_found_and_only_a_failure_is_one(run: Run, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verification_says_what_it_found_and_only_a_failure_is_one(
+    run: Run, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run("build", "silver/candle", "--markets", BTC, *JANUARY, "--json").code == 0
     cell = f"2024-01|{BTC}"
     verified = run("verify", "--json")
@@ -64,11 +70,20 @@ def test_a_verification_says_what_it_found_and_only_a_failure_is_one(run: Run, s
     assert [cells[3:6] for line in again.out.splitlines() if len(cells := [cell.strip() for cell in line.split("│")]) > 8 and cells[4]] == [
         ["daily+monthly", "witness", "no"], ["api", "witness", "yes"],
     ]  # fmt: skip
-    assert {"decided_by", "is_served"} <= set(run("verify", "--markets", BTC, *JANUARY, "--again", "--json").json["differing"][0])
+    assert {"decided_by", "is_served"} <= set(
+        run("verify", "--markets", BTC, *JANUARY, "--again", "--json").json["differing"][0]
+    )
     assert "Restated values: 1" in again.said
     (told,) = run("restatements", "--markets", BTC, *JANUARY, "--json").json
-    assert (told["market"], told["source"], told["change"], told["trade_count_after"]) == (BTC, "api", "changed", 2 * told["trade_count_before"])
-    assert f"trade_count {told['trade_count_before']} → {told['trade_count_after']}" in run("restatements").said
+    assert (told["market"], told["source"], told["change"], told["trade_count_after"]) == (
+        BTC,
+        "api",
+        "changed",
+        2 * told["trade_count_before"],
+    )
+    assert (
+        f"trade_count {told['trade_count_before']} → {told['trade_count_after']}" in run("restatements").said
+    )
     assert run("restatements", "--from", "2024-01-01", "--to", "2024-01-02", "--json").json == []
     assert run("restatements", "--to", "2024-01-02", "--json").json == []
     assert run("restatements", "--from", "2024-01", "--json").json == run("restatements", "--json").json

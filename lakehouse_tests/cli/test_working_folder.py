@@ -26,9 +26,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return hostile
 
 
-@pytest.mark.parametrize("words", [["status"], ["markets", "list"], ["ui", "--host", "0.0.0.0"], ["markets", "add", "x:y"]])
+@pytest.mark.parametrize(
+    "words", [["status"], ["markets", "list"], ["ui", "--host", "0.0.0.0"], ["markets", "add", "x:y"]]
+)
 def test_a_command_runs_nothing_of_a_hostile_folder(folder: Path, words: list[str]) -> None:
-    ended = subprocess.run([sys.executable, "-P", "-m", "lakehouse", *words], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "lakehouse", *words], capture_output=True, text=True, timeout=60
+    )
     assert "Traceback" not in ended.stderr
     assert "The settings in .env are not read" in ended.stderr
     assert list((folder / "said").iterdir()) == []
@@ -52,7 +56,9 @@ def test_an_instance_file_in_a_home_that_nobody_named_is_refused(folder: Path) -
 
 
 @pytest.mark.parametrize("by", ["variable", "file"])
-def test_an_instance_file_in_a_home_that_was_named_is_believed(folder: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+def test_an_instance_file_in_a_home_that_was_named_is_believed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
     home = folder / "own"
     home.mkdir()
     (home / "dagster.yaml").write_text(EVIL)
@@ -66,7 +72,9 @@ def test_an_instance_file_in_a_home_that_was_named_is_believed(folder: Path, mon
 
 
 @pytest.mark.parametrize("was", ["a link to a foreign file", "a link to nowhere", "empty", "a copy"])
-def test_what_an_earlier_release_left_in_the_home_gives_way_to_the_package_s_own(folder: Path, was: str) -> None:
+def test_what_an_earlier_release_left_in_the_home_gives_way_to_the_package_s_own(
+    folder: Path, was: str
+) -> None:
     home = folder / ".dagster"
     home.mkdir()
     link = home / "dagster.yaml"
@@ -79,7 +87,9 @@ def test_what_an_earlier_release_left_in_the_home_gives_way_to_the_package_s_own
     assert (folder / "dagster.yaml").read_text() == EVIL
 
 
-def test_settings_come_from_a_file_only_where_the_environment_names_it(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_come_from_a_file_only_where_the_environment_names_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert Settings().root == "lake"
     say_env_file()
     assert 'export LAKEHOUSE_ENV_FILE="$PWD/.env"' in capsys.readouterr().err
@@ -93,16 +103,27 @@ def test_settings_come_from_a_file_only_where_the_environment_names_it(folder: P
 
 
 @pytest.mark.parametrize("kind", ["absent", "foreign", "folder", "fifo"])
-def test_an_env_of_something_else_is_no_news_and_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+def test_an_env_of_something_else_is_no_news_and_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    make = {"foreign": lambda: Path(".env").write_text("PORT=1\n"), "folder": lambda: Path(".env").mkdir(), "fifo": lambda: os.mkfifo(".env")}
+    make = {
+        "foreign": lambda: Path(".env").write_text("PORT=1\n"),
+        "folder": lambda: Path(".env").mkdir(),
+        "fifo": lambda: os.mkfifo(".env"),
+    }
     make.get(kind, lambda: None)()
     say_env_file()
     assert capsys.readouterr().err == ""
 
 
 def test_child_processes_get_whole_paths_and_no_secret(folder: Path) -> None:
-    given = {"LAKEHOUSE_UI_TOKEN": "secret", "LAKEHOUSE_ENV_FILE": ".env", "PYTHONPATH": f"src{os.pathsep}{os.pathsep}/lib", "HOME": "/home/x"}
+    given = {
+        "LAKEHOUSE_UI_TOKEN": "secret",
+        "LAKEHOUSE_ENV_FILE": ".env",
+        "PYTHONPATH": f"src{os.pathsep}{os.pathsep}/lib",
+        "HOME": "/home/x",
+    }
     found = Settings(root="lake", ui_token="0123456789abcdef").for_children(given)
     assert found["LAKEHOUSE_ROOT"] == str(folder / "lake")
     assert found["DAGSTER_HOME"] == str(folder / ".dagster")
@@ -114,7 +135,9 @@ def test_child_processes_get_whole_paths_and_no_secret(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["relative", "no text"])
-def test_a_file_of_settings_is_named_by_its_whole_path_and_holds_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_file_of_settings_is_named_by_its_whole_path_and_holds_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").write_bytes(b"LAKEHOUSE_ROOT=\xff" if kind == "no text" else b"LAKEHOUSE_ROOT=mine")
     monkeypatch.setenv("LAKEHOUSE_ENV_FILE", "mine" if kind == "relative" else str(tmp_path / "mine"))

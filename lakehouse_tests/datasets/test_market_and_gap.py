@@ -12,7 +12,12 @@ from lakehouse_tests.making import BTC, COIN, FEBRUARY, at, facts
 
 
 def test_facts_read_back_from_their_rows() -> None:
-    known = [facts(), dataclasses.replace(facts(COIN, "2021-03-01T09:30", "2024-02-02", 100.0), settle="BTC", origin="exchange_info")]
+    known = [
+        facts(),
+        dataclasses.replace(
+            facts(COIN, "2021-03-01T09:30", "2024-02-02", 100.0), settle="BTC", origin="exchange_info"
+        ),
+    ]
     frame = MarketTable.conform(market_frame(known), None)
     assert MarketTable.split(frame)[1].height == 0
     assert {MarketFacts.from_row(row) for row in frame.iter_rows(named=True)} == set(known)
@@ -35,13 +40,17 @@ def test_facts_read_back_from_their_rows() -> None:
         (facts(), dataclasses.replace(facts(), base="XBT", origin="exchange_info"), True),
     ],
 )
-def test_facts_that_a_cell_does_not_use_leave_its_inputs_as_they_are(one: MarketFacts, other: MarketFacts, equal: bool) -> None:
+def test_facts_that_a_cell_does_not_use_leave_its_inputs_as_they_are(
+    one: MarketFacts, other: MarketFacts, equal: bool
+) -> None:
     """A market that ends today must not make every cell of its past due."""
     assert (one.version_for(FEBRUARY) == other.version_for(FEBRUARY)) == equal
 
 
 def test_what_the_exchange_said_outlives_a_time_in_which_it_is_silent() -> None:
-    asked = dataclasses.replace(facts(COIN, "2021-03-01", "2024-02-02", 100.0), settle="BTC", origin="exchange_info")
+    asked = dataclasses.replace(
+        facts(COIN, "2021-03-01", "2024-02-02", 100.0), settle="BTC", origin="exchange_info"
+    )
     derived = facts(COIN, "2021-02-01")
     assert derived.kept_from(asked) == dataclasses.replace(asked, listed=at("2021-02-01"))
     assert derived.kept_from(None) == derived.kept_from(derived) == derived
@@ -49,7 +58,10 @@ def test_what_the_exchange_said_outlives_a_time_in_which_it_is_silent() -> None:
 
 
 def test_gaps_of_many_markets_make_one_valid_frame() -> None:
-    run, other = GapRun("absent", at("2024-02-05"), at("2024-02-05T00:10"), 10), GapRun("conflict", at("2024-02-07"), at("2024-02-07T00:01"), 1)
+    run, other = (
+        GapRun("absent", at("2024-02-05"), at("2024-02-05T00:10"), 10),
+        GapRun("conflict", at("2024-02-07"), at("2024-02-07T00:01"), 1),
+    )
     frame = Gap.conform(gap_frame([(COIN, run), (BTC, other), (BTC, run)]), Cell("2024-02"))
     assert Gap.split(frame)[1].height == 0
     assert frame.select("market_type", "symbol", "start_time", "slot_count", "gap_class").rows() == [

@@ -33,16 +33,37 @@ SHORT = Market("binance", "linear", "XYZUSDT")  # lives for five days around the
 MONTHS = ("2024-01", "2024-02", "2024-03")
 QUARTER = TimeRange.parse("2024-01", "2024-04")
 WITNESS, API = "bronze/candle_witness", "bronze/candle_api"
-BRONZE, SILVER, GAP, CONFLICT, HOURS, VWAP = "bronze/candle_archive", "silver/candle", "silver/gap", "silver/conflict", "gold/candle_1h", "gold/vwap"
+BRONZE, SILVER, GAP, CONFLICT, HOURS, VWAP = (
+    "bronze/candle_archive",
+    "silver/candle",
+    "silver/gap",
+    "silver/conflict",
+    "gold/candle_1h",
+    "gold/vwap",
+)
 
 
 def listed(market: Market, since: datetime, until: datetime | None = None) -> SimulatedMarket:
-    return SimulatedMarket(market.market_type, market.symbol, market.symbol.removesuffix("USDT"), "USDT", Decimal(100), 40, 2, 3, since, until)
+    return SimulatedMarket(
+        market.market_type,
+        market.symbol,
+        market.symbol.removesuffix("USDT"),
+        "USDT",
+        Decimal(100),
+        40,
+        2,
+        3,
+        since,
+        until,
+    )
 
 
 # A whole February with a day of January and half a day of March: three cells, and little to compute.
 LISTED = (
-    *(listed(market, datetime(2024, 1, 31, tzinfo=UTC), datetime(2024, 3, 1, 12, tzinfo=UTC)) for market in (BTC, ETH, SOL, ADA)),
+    *(
+        listed(market, datetime(2024, 1, 31, tzinfo=UTC), datetime(2024, 3, 1, 12, tzinfo=UTC))
+        for market in (BTC, ETH, SOL, ADA)
+    ),
     listed(SHORT, datetime(2024, 2, 27, 8, tzinfo=UTC), datetime(2024, 3, 3, 6, tzinfo=UTC)),
 )
 
@@ -56,7 +77,9 @@ def exchange() -> Iterator[Simulator]:
 
 @pytest.fixture
 def sim(exchange: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """The exchange, for a test to add faults to. A file it refuses is asked for once more, not five times over a minute."""
+    """The exchange, for a test to add faults to. A file it refuses is asked for once more, not five times
+    over a minute.
+    """
     monkeypatch.setattr("lakehouse.exchanges.archive._TRIES", 1)
     exchange.reset_requests()
     yield exchange
@@ -66,10 +89,14 @@ def sim(exchange: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simula
 @pytest.fixture
 def lake(sim: Simulator, tmp_path: Path) -> LakeServices:
     """An empty lake beside the exchange."""
-    settings = Settings(root=str(tmp_path / "lake"), start=START, binance_archive_url=sim.url, binance_rest_url=sim.url)
+    settings = Settings(
+        root=str(tmp_path / "lake"), start=START, binance_archive_url=sim.url, binance_rest_url=sim.url
+    )
     seconds = count()  # what is fetched later has a later receipt
     features = tuple(feature for feature in REGISTRY.features if feature.name in (HOURS, VWAP))
-    return open_lake(settings, replace(REGISTRY, features=features), clock=lambda: NOW + timedelta(seconds=next(seconds)))
+    return open_lake(
+        settings, replace(REGISTRY, features=features), clock=lambda: NOW + timedelta(seconds=next(seconds))
+    )
 
 
 @pytest.fixture
@@ -95,7 +122,10 @@ class Shell:
     def run(self, name: str, cells: Iterable[Cell]) -> list[dg.ExecuteInProcessResult]:
         """Materialize cells of one table, due or not, as the UI does: by ranges."""
         order = self.instance.get_dynamic_partitions(str(MARKETS.name))
-        return [self._execute(asset_selection=[asset_key(name)], tags=tags) for tags, _ in range_tags(cells, order)]
+        return [
+            self._execute(asset_selection=[asset_key(name)], tags=tags)
+            for tags, _ in range_tags(cells, order)
+        ]
 
     def _execute(self, **selected: Any) -> dg.ExecuteInProcessResult:
         return self.job.execute_in_process(instance=self.instance, raise_on_error=False, **selected)
@@ -107,7 +137,12 @@ class Shell:
 
     def check(self, name: str) -> dict[str, dg.AssetCheckEvaluation]:
         """Run the checks of a table; their evaluations by name."""
-        keys = {spec.key for definition in self.definitions.asset_checks or () for spec in definition.check_specs if spec.asset_key == asset_key(name)}
+        keys = {
+            spec.key
+            for definition in self.definitions.asset_checks or ()
+            for spec in definition.check_specs
+            if spec.asset_key == asset_key(name)
+        }
         subset = self.job.get_subset(asset_selection=set(), asset_check_selection=keys)
         result = subset.execute_in_process(instance=self.instance)
         return {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
@@ -115,7 +150,9 @@ class Shell:
 
 def lake_at(root: Path, sim: Simulator, after: timedelta = timedelta(0)) -> LakeServices:
     """A lake without gold, that far ahead of what its exchange has published."""
-    settings = Settings(root=str(root), start="2024-04", binance_archive_url=sim.url, binance_rest_url=sim.url)
+    settings = Settings(
+        root=str(root), start="2024-04", binance_archive_url=sim.url, binance_rest_url=sim.url
+    )
     return open_lake(settings, replace(REGISTRY, features=()), clock=lambda: sim.now + after)
 
 

@@ -1,4 +1,6 @@
-"""Checks pass over a good lake and fail for real: over gaps, disputes, older meanings, and stored rows that were tampered with."""
+"""Checks pass over a good lake and fail for real: over gaps, disputes, older meanings, and stored rows that
+were tampered with.
+"""
 
 from dataclasses import replace
 
@@ -30,12 +32,16 @@ def found(evaluation: dg.AssetCheckEvaluation) -> list[dict[str, object]]:
     return [dict(record.data) for record in table.records] if isinstance(table, dg.TableMetadataValue) else []
 
 
-def tamper(lake: LakeServices, name: str, cell: Cell, rows: pl.DataFrame, inputs: dict[str, str] | None = None) -> str:
+def tamper(
+    lake: LakeServices, name: str, cell: Cell, rows: pl.DataFrame, inputs: dict[str, str] | None = None
+) -> str:
     """Put other rows into a cell, its footer as it was; the new version."""
     table = lake.registry.table(name)
     stored = lake.tables.get(table, cell)
     assert stored is not None
-    return lake.tables.put(table, cell, CellResult(rows, inputs or stored.record.inputs, stored.record.facts)).version
+    return lake.tables.put(
+        table, cell, CellResult(rows, inputs or stored.record.inputs, stored.record.facts)
+    ).version
 
 
 def rows_of(lake: LakeServices, name: str, cell: Cell) -> pl.DataFrame:
@@ -50,24 +56,45 @@ def test_all_checks_of_a_good_lake_pass_and_count_its_cells(shell: Shell, lake: 
     for table in lake.registry.tables:
         evaluations = shell.check(table.name)
         assert list(evaluations) == list(findings.families(table)), table.name
-        cells = {"silver/market": 1, "silver/gap": 3, "silver/conflict": 3, "bronze/candle_api": 0}.get(table.name, 6)
+        cells = {"silver/market": 1, "silver/gap": 3, "silver/conflict": 3, "bronze/candle_api": 0}.get(
+            table.name, 6
+        )
         ended = {"freshness": (True, 0, 0)} if "freshness" in evaluations else {}  # both markets are delisted
-        assert {name: (found.passed, *numbers(found)) for name, found in evaluations.items()} == dict.fromkeys(evaluations, (True, cells, 0)) | ended
+        assert {
+            name: (found.passed, *numbers(found)) for name, found in evaluations.items()
+        } == dict.fromkeys(evaluations, (True, cells, 0)) | ended
 
 
 @pytest.mark.slow
 def test_a_tampered_gold_cell_fails_resample(shell: Shell, lake: LakeServices) -> None:
     shell.build(HOURS, [BTC, ETH])
     rows = rows_of(lake, HOURS, BAD)
-    tamper(lake, HOURS, BAD, rows.with_columns(pl.when(pl.int_range(pl.len()) == 5).then(pl.col("volume") * 1.001).otherwise("volume").alias("volume")))
+    tamper(
+        lake,
+        HOURS,
+        BAD,
+        rows.with_columns(
+            pl.when(pl.int_range(pl.len()) == 5)
+            .then(pl.col("volume") * 1.001)
+            .otherwise("volume")
+            .alias("volume")
+        ),
+    )
     resample = shell.check(HOURS)["resample"]
-    assert (resample.passed, resample.severity, *numbers(resample)) == (False, dg.AssetCheckSeverity.ERROR, 6, 1)
+    assert (resample.passed, resample.severity, *numbers(resample)) == (
+        False,
+        dg.AssetCheckSeverity.ERROR,
+        6,
+        1,
+    )
     assert [row["cell"] for row in found(resample)] == [str(BAD)]
 
 
 @pytest.mark.slow
 def test_a_silver_row_that_went_missing_fails_resample(shell: Shell, lake: LakeServices) -> None:
-    """The gold cell says it was made from this very version, so its counts must be those of the rows that are there."""
+    """The gold cell says it was made from this very version, so its counts must be those of the rows that are
+    there.
+    """
     shell.build(HOURS, [BTC])
     version = tamper(lake, SILVER, BAD, rows_of(lake, SILVER, BAD)[:-1])
     stale = shell.check(HOURS)["resample"]
@@ -95,31 +122,48 @@ def test_a_dispute_that_a_daily_file_settles_is_a_warning(shell: Shell, sim: Sim
     shell.build(SILVER, [BTC])
     evaluations = shell.check(SILVER)
     reconciliation = evaluations["reconciliation"]
-    assert (reconciliation.passed, reconciliation.severity, *numbers(reconciliation)) == (False, dg.AssetCheckSeverity.WARN, 3, 1)
+    assert (reconciliation.passed, reconciliation.severity, *numbers(reconciliation)) == (
+        False,
+        dg.AssetCheckSeverity.WARN,
+        3,
+        1,
+    )
     assert evaluations["gaps"].passed
 
 
 @pytest.mark.slow
-def test_a_dispute_within_one_file_is_an_error_and_its_rows_are_in_quarantine(shell: Shell, sim: Simulator, lake: LakeServices) -> None:
+def test_a_dispute_within_one_file_is_an_error_and_its_rows_are_in_quarantine(
+    shell: Shell, sim: Simulator, lake: LakeServices
+) -> None:
     sim.add_fault("conflicting_rows=*BTCUSDT-1m-2024-02.zip")
     sim.add_fault("daily_absent=*BTCUSDT-1m-2024-02-*")
     shell.build(SILVER, [BTC])
     evaluations = shell.check(SILVER)
-    assert {name: (evaluations[name].passed, evaluations[name].severity) for name in ("gaps", "reconciliation")} == {
+    assert {
+        name: (evaluations[name].passed, evaluations[name].severity) for name in ("gaps", "reconciliation")
+    } == {
         "gaps": (False, dg.AssetCheckSeverity.ERROR),
         "reconciliation": (False, dg.AssetCheckSeverity.WARN),
     }
-    counted = {name: evaluations["reconciliation"].metadata[name].value for name in ("settled", "unsettled", "unserved")}
+    counted = {
+        name: evaluations["reconciliation"].metadata[name].value
+        for name in ("settled", "unsettled", "unserved")
+    }
     assert counted["settled"] == 0
     assert counted["unsettled"] == counted["unserved"] == evaluations["gaps"].metadata["conflict_rows"].value
     quarantined = lake.tables.quarantined(lake.registry.table(SILVER), BAD)
     assert quarantined is not None
-    assert (evaluations["schema"].passed, evaluations["schema"].severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert (evaluations["schema"].passed, evaluations["schema"].severity) == (
+        False,
+        dg.AssetCheckSeverity.WARN,
+    )
     assert f"{quarantined.height} rows are in quarantine" in str(found(evaluations["schema"])[0]["what"])
 
 
 @pytest.mark.slow
-def test_cells_of_an_older_meaning_fail_schema_and_are_due(shell: Shell, lake: LakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_of_an_older_meaning_fail_schema_and_are_due(
+    shell: Shell, lake: LakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shell.build(HOURS, [BTC])
     monkeypatch.setattr(lake.registry.table(HOURS), "code_version", 2)
     schema = shell.check(HOURS)["schema"]
@@ -133,26 +177,47 @@ def test_a_check_can_be_run_alone(shell: Shell) -> None:
     """As with the button beside it in the UI."""
     shell.build(SILVER, [BTC])
     key = next(
-        spec.key for definition in shell.definitions.asset_checks or () for spec in definition.check_specs if spec.asset_key.path == ["silver", "candle"] and spec.name == "gaps"
+        spec.key
+        for definition in shell.definitions.asset_checks or ()
+        for spec in definition.check_specs
+        if spec.asset_key.path == ["silver", "candle"] and spec.name == "gaps"
     )
-    result = shell.job.get_subset(asset_selection=set(), asset_check_selection={key}).execute_in_process(instance=shell.instance)
+    result = shell.job.get_subset(asset_selection=set(), asset_check_selection={key}).execute_in_process(
+        instance=shell.instance
+    )
     assert [evaluation.check_name for evaluation in result.get_asset_check_evaluations()] == ["gaps"]
 
 
 @pytest.mark.slow
-def test_anomalies_are_searched_once_per_version_and_warned_of(shell: Shell, lake: LakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_anomalies_are_searched_once_per_version_and_warned_of(
+    shell: Shell, lake: LakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
     searched: list[int] = []
-    monkeypatch.setattr(anomalies, "find_anomalies", lambda rows, sensitivity: searched.append(rows.height) or find_anomalies(rows, sensitivity))
+    monkeypatch.setattr(
+        anomalies,
+        "find_anomalies",
+        lambda rows, sensitivity: searched.append(rows.height) or find_anomalies(rows, sensitivity),
+    )
     shell.build(SILVER, [BTC])
     assert sorted(searched) == [720, 1440, 29 * 1440], "a build ends with the checks"
     rows = rows_of(lake, SILVER, BAD)
-    spiked = rows.with_columns(pl.when(pl.int_range(pl.len()) == 700).then(pl.col("high") * 3).otherwise("high").alias("high"))
+    spiked = rows.with_columns(
+        pl.when(pl.int_range(pl.len()) == 700).then(pl.col("high") * 3).otherwise("high").alias("high")
+    )
     tamper(lake, SILVER, BAD, spiked)
     for _ in range(2):
         found_anomalies = shell.check(SILVER)["anomalies"]
-        assert (found_anomalies.passed, found_anomalies.severity, *numbers(found_anomalies)) == (False, dg.AssetCheckSeverity.WARN, 3, 1)
+        assert (found_anomalies.passed, found_anomalies.severity, *numbers(found_anomalies)) == (
+            False,
+            dg.AssetCheckSeverity.WARN,
+            3,
+            1,
+        )
         assert found(found_anomalies)[0]["what"] == "1 spike; the first at 2024-02-01 11:40"
-        assert {name: found_anomalies.metadata[name].value for name in ("spike", "waiting")} == {"spike": 1, "waiting": 0}
+        assert {name: found_anomalies.metadata[name].value for name in ("spike", "waiting")} == {
+            "spike": 1,
+            "waiting": 0,
+        }
     assert len(searched) == 4
 
 
@@ -166,10 +231,16 @@ def test_a_market_whose_rows_stop_is_warned_of(shell: Shell, lake: LakeServices)
     for now in ("2024-03-03T11", "2024-03-03T13", "2024-03-11T13"):
         lake.clock = lambda now=now: at(now)  # type: ignore[misc]
         freshness = shell.check(SILVER)["freshness"]
-        verdicts[now] = (freshness.passed, None if freshness.passed else freshness.severity, *numbers(freshness))
+        verdicts[now] = (
+            freshness.passed,
+            None if freshness.passed else freshness.severity,
+            *numbers(freshness),
+        )
     assert verdicts == {
         "2024-03-03T11": (True, None, 1, 0),
         "2024-03-03T13": (False, dg.AssetCheckSeverity.WARN, 1, 1),
         "2024-03-11T13": (False, dg.AssetCheckSeverity.WARN, 1, 1),
     }
-    assert str(found(freshness)[0]["what"]).startswith("the newest row is of 2024-03-01 11:59, 10 days old; sources answered up to")
+    assert str(found(freshness)[0]["what"]).startswith(
+        "the newest row is of 2024-03-01 11:59, 10 days old; sources answered up to"
+    )

@@ -20,12 +20,18 @@ def notes(it: Lab) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", [pytest.param("", marks=SLOW), "rest_unavailable"])
-def test_a_month_that_has_begun_at_the_exchange_alone_is_named_and_fails(tmp_path: Path, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_month_that_has_begun_at_the_exchange_alone_is_named_and_fails(
+    tmp_path: Path, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By what REST says the time is; where it does not answer, by the date of the newest file."""
     with lab(tmp_path, *filter(None, [fault]), behind=timedelta(weeks=4)) as it:
         it.build(BOTH)
         found = it.found(BOTH)
-        assert (list(found.failed), list(found.facts), found.exit_code) == ([f"bronze/candle_witness 2024-03|{BTC.key}"], ["2024-02"], 1)
+        assert (list(found.failed), list(found.facts), found.exit_code) == (
+            [f"bronze/candle_witness 2024-03|{BTC.key}"],
+            ["2024-02"],
+            1,
+        )
         told = SAID.replace(r"03-10 \d\d:\d\d", r"03-\d\d \d\d:\d\d") if fault else SAID
         with pytest.raises(ClockBehindError, match=told):
             it.build(MARCH)
@@ -43,21 +49,30 @@ def test_a_month_that_has_begun_at_the_exchange_alone_is_named_and_fails(tmp_pat
         (timedelta(days=9), True),
     ],
 )
-def test_a_clock_behind_within_the_month_is_said_once_with_what_it_leaves_out(tmp_path: Path, behind: timedelta, is_said: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_clock_behind_within_the_month_is_said_once_with_what_it_leaves_out(
+    tmp_path: Path, behind: timedelta, is_said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     with lab(tmp_path, behind=behind) as it:
         it.build(MARCH)
         assert it.found(MARCH).exit_code == 0
         assert len(notes(it)) == is_said
         print_build(it.lake.objects, it.lake.registry, it.reports, as_json=False)
         said = " ".join(capsys.readouterr().out.split())
-        assert ("note This machine's clock is behind" in said, "What came after that was not asked for. Set the clock" in said) == (is_said, is_said)
+        assert (
+            "note This machine's clock is behind" in said,
+            "What came after that was not asked for. Set the clock" in said,
+        ) == (is_said, is_said)
 
 
 @pytest.mark.slow
 def test_a_month_that_has_begun_nowhere_is_left_out_as_ever(tmp_path: Path) -> None:
     with lab(tmp_path) as it:
         it.build(("2024-03", "2024-07"))
-        assert (it.found(MARCH).exit_code, notes(it), {cell.date for cell in it.lake.ledger("silver/candle")}) == (0, [], {"2024-03"})
+        assert (
+            it.found(MARCH).exit_code,
+            notes(it),
+            {cell.date for cell in it.lake.ledger("silver/candle")},
+        ) == (0, [], {"2024-03"})
         with pytest.raises(NothingInRangeError):
             it.build(APRIL)
 
@@ -68,4 +83,6 @@ def test_a_build_of_what_has_begun_asks_nothing_more_for_this(tmp_path: Path) ->
         it.build(FEBRUARY)
         it.sim.reset_requests()
         it.build(FEBRUARY)
-        assert [path for _, path in it.sim.requests if "/api/" in path and "/exchangeInfo" not in path] == [], "but what a market is"
+        assert [
+            path for _, path in it.sim.requests if "/api/" in path and "/exchangeInfo" not in path
+        ] == [], "but what a market is"

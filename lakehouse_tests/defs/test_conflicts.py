@@ -1,4 +1,6 @@
-"""`silver/conflict` follows what sources say, and is recomputed only for months in which something is disputed anew."""
+"""`silver/conflict` follows what sources say, and is recomputed only for months in which something is
+disputed anew.
+"""
 
 import pytest
 
@@ -13,13 +15,16 @@ CONFLICT = "silver/conflict"
 
 
 @pytest.mark.slow
-def test_disputes_of_all_markets_are_listed_and_follow_the_sources(shell: Shell, sim: Simulator, lake: LakeServices) -> None:
+def test_disputes_of_all_markets_are_listed_and_follow_the_sources(
+    shell: Shell, sim: Simulator, lake: LakeServices
+) -> None:
     sim.add_fault("conflicting_rows=*monthly*BTCUSDT-1m-2024-02.zip")
     built = shell.build(SILVER, [BTC, ETH])
     assert [str(cell) for cell in built[CONFLICT].built] == ["2024-01", "2024-02", "2024-03"]
     reader = Lake(lake.objects.root)
     found = reader.conflicts()
-    # REST has forgotten these markets, so only precedence decides: the daily file's value before the other one of the monthly file.
+    # REST has forgotten these markets, so only precedence decides: the daily file's value before the other
+    # one of the monthly file.
     assert (
         found.select("symbol", "variant", "sources", "decided_by", "is_served", "is_settled").rows()
         == [
@@ -28,7 +33,9 @@ def test_disputes_of_all_markets_are_listed_and_follow_the_sources(shell: Shell,
         ]
         * 3
     )
-    served = reader.candles(BTC, "2024-02", "2024-03").join(found.filter("is_served"), on="open_time", suffix="_found")
+    served = reader.candles(BTC, "2024-02", "2024-03").join(
+        found.filter("is_served"), on="open_time", suffix="_found"
+    )
     assert (served.height, served["close"].to_list()) == (3, served["close_found"].to_list())
     assert reader.conflicts(ETH.key).height == reader.conflicts(BTC, "2024-01", "2024-02").height == 0
     assert reader.conflicts([BTC.key, ETH.key], "2024-02", "2024-03").equals(found)
@@ -42,7 +49,9 @@ def test_disputes_of_all_markets_are_listed_and_follow_the_sources(shell: Shell,
 
 
 @pytest.mark.slow
-def test_a_month_whose_bronze_is_gone_fails_instead_of_listing_less(shell: Shell, sim: Simulator, lake: LakeServices) -> None:
+def test_a_month_whose_bronze_is_gone_fails_instead_of_listing_less(
+    shell: Shell, sim: Simulator, lake: LakeServices
+) -> None:
     sim.add_fault("conflicting_rows=*monthly*BTCUSDT-1m-2024-02.zip")
     shell.build(SILVER, [BTC])
     cell = Cell("2024-02", BTC)

@@ -1,4 +1,6 @@
-"""A damaged input makes no cell of less: what is made of many cells fails by the name of the damaged one, and keeps what it had."""
+"""A damaged input makes no cell of less: what is made of many cells fails by the name of the damaged one, and
+keeps what it had.
+"""
 
 from pathlib import Path
 
@@ -28,7 +30,13 @@ def lake(tmp_path: Path) -> LakeServices:
     made = lake_at(tmp_path / "lake", CLOSED, lambda: NOW)
     for cell in (FEBRUARY, Cell("2024-02", ETH), Cell("2024-01", BTC)):
         run = GapRun("absent", cell.window.start.replace(hour=12), cell.window.start.replace(day=2), 720)
-        made.tables.put(Candle, cell, CellResult(candles(minutes(f"{cell.date}-01", 720)), {}, CellFacts(gaps=(run,), evidence="totals")))
+        made.tables.put(
+            Candle,
+            cell,
+            CellResult(
+                candles(minutes(f"{cell.date}-01", 720)), {}, CellFacts(gaps=(run,), evidence="totals")
+            ),
+        )
     return made
 
 
@@ -37,7 +45,9 @@ def made_of(lake: LakeServices, cell: Cell = MONTH) -> Outcome:
     return outcome
 
 
-@pytest.mark.parametrize("kind", ["a flipped bit in the footer", "cut short", "empty", "another market's", "no Parquet"])
+@pytest.mark.parametrize(
+    "kind", ["a flipped bit in the footer", "cut short", "empty", "another market's", "no Parquet"]
+)
 def test_gaps_of_a_month_are_not_collected_without_a_damaged_cell(lake: LakeServices, kind: str) -> None:
     whole = made_of(lake)
     assert isinstance(whole, CellResult)
@@ -47,10 +57,18 @@ def test_gaps_of_a_month_are_not_collected_without_a_damaged_cell(lake: LakeServ
     body = bytearray(lake.objects.get(path) or b"")
     body[-100] ^= 1
     others = lake.objects.get(cell_path(Candle, Cell("2024-02", ETH))) or b""
-    bodies = {"a flipped bit in the footer": body, "cut short": body[:-200], "empty": b"", "another market's": others, "no Parquet": b"x" * 500}
+    bodies = {
+        "a flipped bit in the footer": body,
+        "cut short": body[:-200],
+        "empty": b"",
+        "another market's": others,
+        "no Parquet": b"x" * 500,
+    }
     lake.objects.put(path, bytes(bodies[kind]))
     outcome = made_of(lake)
-    assert isinstance(outcome, LakehouseError), "silver/gap would say that nothing is absent in a market that nobody could read"
+    assert isinstance(outcome, LakehouseError), (
+        "silver/gap would say that nothing is absent in a market that nobody could read"
+    )
     assert path in str(outcome)
     assert isinstance(made_of(lake, Cell("2024-01")), CellResult), "another month is made as ever"
     lake.tables.put(Candle, FEBRUARY, CellResult(candles(minutes("2024-02-01", 720)), {}))

@@ -39,7 +39,9 @@ def instance(home: Path) -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
-@dg.asset(partitions_def=dg.DynamicPartitionsDefinition(name="part"), backfill_policy=dg.BackfillPolicy.single_run())
+@dg.asset(
+    partitions_def=dg.DynamicPartitionsDefinition(name="part"), backfill_policy=dg.BackfillPolicy.single_run()
+)
 def noted() -> None: ...
 
 
@@ -82,7 +84,12 @@ def test_wiping_the_log_leaves_a_log_that_works(instance: dg.DagsterInstance) ->
 
 @pytest.mark.slow
 def test_two_processes_write_to_one_log_and_each_sees_all(instance: dg.DagsterInstance, home: Path) -> None:
-    others = [subprocess.Popen([sys.executable, "-c", OTHER_PROCESS, str(home), "20", name], stdout=subprocess.PIPE, text=True) for name in ("a", "b")]
+    others = [
+        subprocess.Popen(
+            [sys.executable, "-c", OTHER_PROCESS, str(home), "20", name], stdout=subprocess.PIPE, text=True
+        )
+        for name in ("a", "b")
+    ]
     for number in range(20):
         instance.report_runless_asset_event(dg.AssetMaterialization(ASSET, partition=f"own{number}"))
     assert [other.wait(60) for other in others] == [0, 0]
@@ -93,7 +100,12 @@ def test_two_processes_write_to_one_log_and_each_sees_all(instance: dg.DagsterIn
 
 @pytest.mark.slow
 def test_what_was_logged_before_a_kill_is_there(instance: dg.DagsterInstance, home: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", OTHER_PROCESS, str(home), "5", "killed"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", OTHER_PROCESS, str(home), "5", "killed"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert child.stdout is not None
     assert [child.stdout.readline().strip() for _ in range(5)] == ["0", "1", "2", "3", "4"]
     child.kill()

@@ -1,4 +1,6 @@
-"""What Dagster is told of cells: one event each, as soon as it stands, with the version that decides what runs next."""
+"""What Dagster is told of cells: one event each, as soon as it stands, with the version that decides what
+runs next.
+"""
 
 from collections import Counter
 
@@ -21,13 +23,17 @@ def version_of(event: dg.AssetMaterialization) -> str:
 
 
 @pytest.mark.slow
-def test_every_cell_has_exactly_one_event_with_its_version_row_count_and_uri(shell: Shell, lake: LakeServices) -> None:
+def test_every_cell_has_exactly_one_event_with_its_version_row_count_and_uri(
+    shell: Shell, lake: LakeServices
+) -> None:
     shell.build("gold", [BTC, ETH])
     for table in lake.registry.tables:
         if table.shape == "single":
             continue
         stored, events = lake.ledger(table.name), shell.events(table.name)
-        assert Counter(event.partition for event in events) == Counter(str(to_key(cell)) for cell in stored), table.name
+        assert Counter(event.partition for event in events) == Counter(
+            str(to_key(cell)) for cell in stored
+        ), table.name
         by_key = {str(to_key(cell)): record for cell, record in stored.items()}
         for event in events:
             record = by_key[str(event.partition)]
@@ -46,7 +52,9 @@ def test_a_cell_is_recorded_before_the_next_one_is_computed(shell: Shell, lake: 
 
 
 @pytest.mark.slow
-def test_a_cell_that_is_not_due_logs_its_event_again_and_writes_nothing(shell: Shell, lake: LakeServices, versions: Versions, sim: Simulator) -> None:
+def test_a_cell_that_is_not_due_logs_its_event_again_and_writes_nothing(
+    shell: Shell, lake: LakeServices, versions: Versions, sim: Simulator
+) -> None:
     shell.build(HOURS, [BTC])
     cells = grid([BTC])
     for name in (BRONZE, SILVER, HOURS):
@@ -61,7 +69,9 @@ def test_a_cell_that_is_not_due_logs_its_event_again_and_writes_nothing(shell: S
 
 @pytest.mark.slow
 @pytest.mark.parametrize("month", ["2024-01", "2024-04", "2024-06"])
-def test_a_cell_outside_the_markets_life_is_recorded_and_not_stored(shell: Shell, lake: LakeServices, month: str) -> None:
+def test_a_cell_outside_the_markets_life_is_recorded_and_not_stored(
+    shell: Shell, lake: LakeServices, month: str
+) -> None:
     shell.build(BRONZE, [SHORT])
     for name in (BRONZE, SILVER, HOURS, VWAP):
         assert all(result.success for result in shell.run(name, [Cell(month, SHORT)]))
@@ -80,7 +90,9 @@ def test_the_months_at_the_ends_of_a_life_are_short_and_whole(shell: Shell, lake
     assert checked["gaps"].passed
 
 
-def test_a_market_added_by_hand_becomes_known_when_its_first_cell_is_materialized(shell: Shell, lake: LakeServices, instance: dg.DagsterInstance) -> None:
+def test_a_market_added_by_hand_becomes_known_when_its_first_cell_is_materialized(
+    shell: Shell, lake: LakeServices, instance: dg.DagsterInstance
+) -> None:
     instance.add_dynamic_partitions(str(MARKETS.name), [ADA.key])
     assert all(result.success for result in shell.run(BRONZE, [Cell("2024-01", ADA)]))
     assert set(lake.ledger(BRONZE)) == {Cell("2024-01", ADA)}
@@ -89,28 +101,47 @@ def test_a_market_added_by_hand_becomes_known_when_its_first_cell_is_materialize
     assert all(result.success for result in shell.run(SILVER, [Cell("2024-01", ADA)]))
 
 
-def test_a_key_that_names_no_market_fails_alone(shell: Shell, lake: LakeServices, instance: dg.DagsterInstance) -> None:
+def test_a_key_that_names_no_market_fails_alone(
+    shell: Shell, lake: LakeServices, instance: dg.DagsterInstance
+) -> None:
     """Anyone can add any text as a partition in the UI."""
     instance.add_dynamic_partitions(str(MARKETS.name), [ADA.key, "nonsense", "binance-spot:NOSUCH", BTC.key])
-    tags = {"dagster/asset_partition_range_start": f"2024-01|{ADA.key}", "dagster/asset_partition_range_end": f"2024-01|{BTC.key}"}
-    result = shell.job.execute_in_process(instance=instance, asset_selection=[asset_key(BRONZE)], tags=tags, raise_on_error=False)
+    tags = {
+        "dagster/asset_partition_range_start": f"2024-01|{ADA.key}",
+        "dagster/asset_partition_range_end": f"2024-01|{BTC.key}",
+    }
+    result = shell.job.execute_in_process(
+        instance=instance, asset_selection=[asset_key(BRONZE)], tags=tags, raise_on_error=False
+    )
     assert not result.success
-    (failure,) = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
+    (failure,) = [
+        event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure
+    ]
     assert failure.metadata["cells"].value.keys() == {"2024-01|nonsense", "2024-01|binance-spot:NOSUCH"}
     assert set(lake.ledger(BRONZE)) == {Cell("2024-01", ADA), Cell("2024-01", BTC)}
 
-    result = shell.job.execute_in_process(instance=instance, asset_selection=[asset_key("silver/market")], raise_on_error=False)
-    (failure,) = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
+    result = shell.job.execute_in_process(
+        instance=instance, asset_selection=[asset_key("silver/market")], raise_on_error=False
+    )
+    (failure,) = [
+        event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure
+    ]
     assert failure.metadata["markets"].value.keys() == {"nonsense", "binance-spot:NOSUCH"}
     assert shell.events("silver/market")[-1].metadata["dagster/row_count"].value == 2
 
 
-def test_materializing_market_asks_about_the_whole_universe_and_fails_plainly_without_one(shell: Shell, instance: dg.DagsterInstance, lake: LakeServices) -> None:
-    result = shell.job.execute_in_process(instance=instance, asset_selection=[asset_key("silver/market")], raise_on_error=False)
+def test_materializing_market_asks_about_the_whole_universe_and_fails_plainly_without_one(
+    shell: Shell, instance: dg.DagsterInstance, lake: LakeServices
+) -> None:
+    result = shell.job.execute_in_process(
+        instance=instance, asset_selection=[asset_key("silver/market")], raise_on_error=False
+    )
     assert not result.success
     assert "no market yet" in str(result.all_events)
     instance.add_dynamic_partitions(str(MARKETS.name), [ADA.key, BTC.key])
-    assert shell.job.execute_in_process(instance=instance, asset_selection=[asset_key("silver/market")]).success
+    assert shell.job.execute_in_process(
+        instance=instance, asset_selection=[asset_key("silver/market")]
+    ).success
     assert shell.events("silver/market")[-1].metadata["dagster/row_count"].value == 2
 
 
@@ -119,11 +150,17 @@ def test_a_gap_month_collects_all_markets(shell: Shell, lake: LakeServices, sim:
     sim.add_fault("day_absent=*BTCUSDT-1m-2024-02.zip")
     sim.add_fault("daily_absent=*BTCUSDT-1m-2024-02-*")
     shell.build(SILVER, [BTC, ETH, SHORT])
-    assert {cell: record.rows for cell, record in lake.ledger(GAP).items()} == {Cell("2024-01"): 2, Cell("2024-02"): 2, Cell("2024-03"): 3}
+    assert {cell: record.rows for cell, record in lake.ledger(GAP).items()} == {
+        Cell("2024-01"): 2,
+        Cell("2024-02"): 2,
+        Cell("2024-03"): 3,
+    }
 
 
 @pytest.mark.slow
-def test_an_error_that_is_no_finding_ends_the_run_and_keeps_what_stands(shell: Shell, lake: LakeServices, instance: dg.DagsterInstance) -> None:
+def test_an_error_that_is_no_finding_ends_the_run_and_keeps_what_stands(
+    shell: Shell, lake: LakeServices, instance: dg.DagsterInstance
+) -> None:
     """A defect in the code is not a bad cell: it is raised, and the cells before it keep their events."""
     shell.build(BRONZE, [BTC])
     cell = Cell("2024-01", BTC)
@@ -133,7 +170,11 @@ def test_an_error_that_is_no_finding_ends_the_run_and_keeps_what_stands(shell: S
         yield cell, record
         raise ZeroDivisionError
 
-    @dg.asset(key=asset_key(BRONZE), partitions_def=dg.StaticPartitionsDefinition(["x"]), io_manager_def=LakeIOManager(lake))
+    @dg.asset(
+        key=asset_key(BRONZE),
+        partitions_def=dg.StaticPartitionsDefinition(["x"]),
+        io_manager_def=LakeIOManager(lake),
+    )
     def broken():  # type: ignore[no-untyped-def]
         return cells_output(cells(), {})
 

@@ -17,7 +17,9 @@ FORGOTTEN = "rest_forgotten=*spot/monthly*ETHUSDT-1m-*"  # else REST would stand
 
 
 @pytest.mark.slow
-def test_eleven_of_twelve_stand_and_the_next_build_mends_the_one(shell: Shell, lake: LakeServices, sim: Simulator) -> None:
+def test_eleven_of_twelve_stand_and_the_next_build_mends_the_one(
+    shell: Shell, lake: LakeServices, sim: Simulator
+) -> None:
     sim.add_fault(FAULT)
     sim.add_fault(FORGOTTEN)
     reports = shell.build("gold", MARKETS)
@@ -34,14 +36,20 @@ def test_eleven_of_twelve_stand_and_the_next_build_mends_the_one(shell: Shell, l
     sim.reset_requests()
     mended = shell.build("gold", MARKETS)
     assert not any(report.failed for report in mended.values())
-    assert {name: set(report.built) for name, report in mended.items() if name in (BRONZE, SILVER, HOURS)} == {name: {BAD} for name in (BRONZE, SILVER, HOURS)}
+    assert {
+        name: set(report.built) for name, report in mended.items() if name in (BRONZE, SILVER, HOURS)
+    } == {name: {BAD} for name in (BRONZE, SILVER, HOURS)}
     assert set(mended[VWAP].built) == {BAD, BAD.shift(1)}
-    assert {path.rsplit("/", 1)[-1] for _, path in sim.requests if path.endswith(".zip")} == {"ETHUSDT-1m-2024-02.zip"}
+    assert {path.rsplit("/", 1)[-1] for _, path in sim.requests if path.endswith(".zip")} == {
+        "ETHUSDT-1m-2024-02.zip"
+    }
     assert shell.build("gold", MARKETS)[VWAP].built == []
 
 
 @pytest.mark.slow
-def test_a_failed_run_names_its_cells_in_dagster_and_is_not_retried_whole(shell: Shell, sim: Simulator) -> None:
+def test_a_failed_run_names_its_cells_in_dagster_and_is_not_retried_whole(
+    shell: Shell, sim: Simulator
+) -> None:
     shell.build(BRONZE, MARKETS[:1])
     shell.instance.add_dynamic_partitions("market", [ETH.key])
     sim.add_fault(FAULT)
@@ -49,8 +57,12 @@ def test_a_failed_run_names_its_cells_in_dagster_and_is_not_retried_whole(shell:
     assert not result.success
     (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
     assert failure.user_failure_data.metadata["cells"].value.keys() == {str(BAD)}
-    assert failure.user_failure_data.description.startswith("1 of 3 cells of bronze/candle_archive failed, the others stand")
-    assert not [event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY]
+    assert failure.user_failure_data.description.startswith(
+        "1 of 3 cells of bronze/candle_archive failed, the others stand"
+    )
+    assert not [
+        event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY
+    ]
     assert len([event for event in shell.events(BRONZE) if str(event.partition).endswith(ETH.key)]) == 2
 
 
@@ -60,12 +72,17 @@ def test_a_run_over_a_hole_fails_for_that_cell_alone(shell: Shell, lake: LakeSer
     lake.tables.delete(lake.registry.table(BRONZE), Cell("2024-02", BTC))
     (result,) = shell.run(SILVER, grid([BTC]))
     (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
-    assert "bronze/candle_archive has no cell 2024-02|binance-spot:BTCUSDT yet" in failure.user_failure_data.metadata["cells"].value["2024-02|binance-spot:BTCUSDT"]
+    assert (
+        "bronze/candle_archive has no cell 2024-02|binance-spot:BTCUSDT yet"
+        in failure.user_failure_data.metadata["cells"].value["2024-02|binance-spot:BTCUSDT"]
+    )
     assert set(lake.ledger(SILVER)) == {Cell("2024-01", BTC), Cell("2024-03", BTC)}
 
 
 @pytest.mark.slow
-def test_a_broken_step_fails_all_cells_it_had_not_finished(shell: Shell, lake: LakeServices, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_broken_step_fails_all_cells_it_had_not_finished(
+    shell: Shell, lake: LakeServices, monkeypatch
+) -> None:  # type: ignore[no-untyped-def]
     """A defect in a feature is reported for its cells; tables beside it are built."""
     feature = lake.registry.table(HOURS)
     monkeypatch.setattr(feature, "compute", classmethod(lambda cls, inputs, window: 1 / 0))

@@ -1,4 +1,6 @@
-"""A market whose answers have no end fails alone: the others of the same build are built as if it were not there."""
+"""A market whose answers have no end fails alone: the others of the same build are built as if it were not
+there.
+"""
 
 import hashlib
 import time
@@ -14,7 +16,17 @@ from lakehouse.pipeline.services import LakeServices
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
-from lakehouse_tests.hostile_server import ENTRY, HEAD, Act, Handler, Hostile, goes_on, hostile, new_pages, says
+from lakehouse_tests.hostile_server import (
+    ENTRY,
+    HEAD,
+    Act,
+    Handler,
+    Hostile,
+    goes_on,
+    hostile,
+    new_pages,
+    says,
+)
 from lakehouse_tests.making import zipped
 
 from .conftest import BRONZE, BTC, ETH, NOW, START, Shell, grid
@@ -34,18 +46,24 @@ def before(sim: Simulator) -> Iterator[Hostile]:
 
 @pytest.fixture
 def lake(before: Hostile, tmp_path: Path) -> LakeServices:
-    settings = Settings(root=str(tmp_path / "lake"), start=START, binance_archive_url=before.url, binance_rest_url=before.url)
+    settings = Settings(
+        root=str(tmp_path / "lake"), start=START, binance_archive_url=before.url, binance_rest_url=before.url
+    )
     return open_lake(settings, replace(REGISTRY, features=()), clock=lambda: NOW)
 
 
 def gigabytes(handler: Handler) -> None:
-    handler.begin({"Content-Length": 10_000_000_000, "ETag": '"e"', "Last-Modified": "Wed, 01 May 2024 00:00:00 GMT"})
+    handler.begin(
+        {"Content-Length": 10_000_000_000, "ETag": '"e"', "Last-Modified": "Wed, 01 May 2024 00:00:00 GMT"}
+    )
     for _ in range(10_000 if handler.command == "GET" else 0):
         handler.wfile.write(b"x" * 1_000_000)
 
 
 def endless_checksum(handler: Handler) -> None:
-    handler.begin({"Content-Length": 50_000_066, "ETag": '"e"', "Last-Modified": "Wed, 01 May 2024 00:00:00 GMT"})
+    handler.begin(
+        {"Content-Length": 50_000_066, "ETag": '"e"', "Last-Modified": "Wed, 01 May 2024 00:00:00 GMT"}
+    )
     handler.wfile.write(b"0" * 64 + b"  " + b"x" * (50_000_000 if handler.command == "GET" else 0))
 
 
@@ -54,11 +72,19 @@ def bomb(handler: Handler) -> None:
     body = zipped(("ETHUSDT-1m-2024-02.csv", bytes(100_000_000)))
     if handler.path.endswith(".CHECKSUM"):
         body = f"{hashlib.sha256(body).hexdigest()}  ETHUSDT-1m-2024-02.zip\n".encode()
-    says(body, ETag=f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"', Last_Modified="Wed, 01 May 2024 00:00:00 GMT")(handler)
+    says(
+        body,
+        ETag=f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"',
+        Last_Modified="Wed, 01 May 2024 00:00:00 GMT",
+    )(handler)
 
 
 HOSTILE: dict[str, tuple[str, Act, set[Cell]]] = {
-    "a_listing_without_end": (f"prefix={FOLDER}", goes_on(HEAD.format("true").encode(), ENTRY.format("x").encode()), grid([ETH])),
+    "a_listing_without_end": (
+        f"prefix={FOLDER}",
+        goes_on(HEAD.format("true").encode(), ENTRY.format("x").encode()),
+        grid([ETH]),
+    ),
     "pages_for_ever": (f"prefix={FOLDER}", new_pages(f"{FOLDER}{{:09}}", 900), grid([ETH])),
     "a_body_without_end": (ZIP, gigabytes, {BAD}),
     "a_checksum_of_50_mb": (rf"{ZIP[:-1]}\.CHECKSUM", endless_checksum, {BAD}),
@@ -69,8 +95,16 @@ HOSTILE: dict[str, tuple[str, Act, set[Cell]]] = {
 FAST = ("a_listing_without_end", "a_body_without_end")
 
 
-@pytest.mark.parametrize(("pattern", "act", "failed"), [pytest.param(*case, id=name, marks=() if name in FAST else pytest.mark.slow) for name, case in HOSTILE.items()])
-def test_a_market_without_bounds_fails_alone(shell: Shell, lake: LakeServices, before: Hostile, pattern: str, act: Act, failed: set[Cell]) -> None:
+@pytest.mark.parametrize(
+    ("pattern", "act", "failed"),
+    [
+        pytest.param(*case, id=name, marks=() if name in FAST else pytest.mark.slow)
+        for name, case in HOSTILE.items()
+    ],
+)
+def test_a_market_without_bounds_fails_alone(
+    shell: Shell, lake: LakeServices, before: Hostile, pattern: str, act: Act, failed: set[Cell]
+) -> None:
     before.acts = [(pattern, act)]
     began = time.monotonic()
     report = shell.build(BRONZE, [BTC, ETH])[BRONZE]
@@ -80,4 +114,8 @@ def test_a_market_without_bounds_fails_alone(shell: Shell, lake: LakeServices, b
     assert set(lake.ledger(BRONZE)) >= grid([BTC])
     if not failed:
         problem = lake.ledger(BRONZE)[BAD].facts.problems[0]
-        assert (problem.kind, problem.detail, problem.healed_by) == ("corrupt", "its member inflates to more than the cap of 67,108,864 bytes.", "29 daily files")
+        assert (problem.kind, problem.detail, problem.healed_by) == (
+            "corrupt",
+            "its member inflates to more than the cap of 67,108,864 bytes.",
+            "29 daily files",
+        )

@@ -18,7 +18,10 @@ from lakehouse.pipeline.services import LakeServices
 from .conftest import BTC, HOURS, VWAP, Shell
 
 # Insertion order is neither the alphabet's nor anybody's choice.
-ORDER = [Market.parse(f"binance-{name}") for name in ("spot:ZZZ", "linear:AAA", "spot:MMM", "inverse:BBB", "spot:AAA")]
+ORDER = [
+    Market.parse(f"binance-{name}")
+    for name in ("spot:ZZZ", "linear:AAA", "spot:MMM", "inverse:BBB", "spot:AAA")
+]
 MONTHS = [f"{year}-{month:02d}" for year in (2023, 2024) for month in range(1, 13)]
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -30,7 +33,9 @@ def store():  # type: ignore[no-untyped-def]
         yield instance
 
 
-def covered_by(tags: dict[str, str], partitions: dg.PartitionsDefinition, store: dg.DagsterInstance) -> set[Cell]:
+def covered_by(
+    tags: dict[str, str], partitions: dg.PartitionsDefinition, store: dg.DagsterInstance
+) -> set[Cell]:
     """The cells Dagster itself finds in a range."""
     span = dg.PartitionKeyRange(tags[START], tags[END])
     if isinstance(partitions, dg.MultiPartitionsDefinition):
@@ -51,7 +56,9 @@ def test_ranges_cover_every_cell_once_and_no_other(store: dg.DagsterInstance, ce
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(months=st.sets(st.sampled_from(MONTHS)))
-def test_ranges_of_a_table_by_month_cover_every_month_once(store: dg.DagsterInstance, months: set[str]) -> None:
+def test_ranges_of_a_table_by_month_cover_every_month_once(
+    store: dg.DagsterInstance, months: set[str]
+) -> None:
     partitions = partitions_of(Gap, "2023-01")
     runs = range_tags([Cell(month) for month in months], [])
     assert sorted(cell.date for _, covered in runs for cell in covered) == sorted(months)
@@ -71,14 +78,23 @@ def test_the_open_month_has_a_partition_and_the_next_has_none(store: dg.DagsterI
 
 @pytest.mark.parametrize(
     ("table", "month", "upstream"),
-    [(VWAP, "2024-03", ["2024-02", "2024-03"]), (VWAP, "2023-12", ["2023-12"]), (HOURS, "2024-03", ["2024-03"])],
+    [
+        (VWAP, "2024-03", ["2024-02", "2024-03"]),
+        (VWAP, "2023-12", ["2023-12"]),
+        (HOURS, "2024-03", ["2024-03"]),
+    ],
 )
-def test_a_cell_depends_on_its_lookback_of_the_same_market_only(shell: Shell, table: str, month: str, upstream: list[str]) -> None:
+def test_a_cell_depends_on_its_lookback_of_the_same_market_only(
+    shell: Shell, table: str, month: str, upstream: list[str]
+) -> None:
     shell.instance.add_dynamic_partitions(str(MARKETS.name), [BTC.key, *(market.key for market in ORDER)])
     graph = shell.definitions.resolve_asset_graph()
     child, parent = graph.get(asset_key(table)), graph.get(asset_key("silver/candle"))
     mapping = child.partition_mappings.get(parent.key) or dg.MultiPartitionMapping(
-        {name: dg.DimensionPartitionMapping(name, dg.IdentityPartitionMapping()) for name in ("date", "symbol")}
+        {
+            name: dg.DimensionPartitionMapping(name, dg.IdentityPartitionMapping())
+            for name in ("date", "symbol")
+        }
     )
     key = dg.MultiPartitionKey({"date": month, "symbol": BTC.key})
     subset = child.partitions_def.empty_subset().with_partition_keys([key])
@@ -89,7 +105,9 @@ def test_a_cell_depends_on_its_lookback_of_the_same_market_only(shell: Shell, ta
         current_time=datetime(2024, 6, 15, tzinfo=UTC),
         dynamic_partitions_store=shell.instance,
     )
-    assert sorted(map(str, mapped.partitions_subset.get_partition_keys())) == [f"{back}|{BTC.key}" for back in upstream]
+    assert sorted(map(str, mapped.partitions_subset.get_partition_keys())) == [
+        f"{back}|{BTC.key}" for back in upstream
+    ]
 
 
 @pytest.mark.slow
@@ -98,5 +116,7 @@ def test_a_vwap_cell_records_the_month_it_looked_back_on(shell: Shell, lake: Lak
     stored, source = lake.ledger(VWAP), lake.ledger("silver/candle")
     for month, before in (("2024-02", "2024-01"), ("2024-03", "2024-02")):
         inputs = stored[Cell(month, BTC)].inputs
-        assert inputs == {f"silver/candle@{back}": source[Cell(back, BTC)].version for back in (before, month)}
+        assert inputs == {
+            f"silver/candle@{back}": source[Cell(back, BTC)].version for back in (before, month)
+        }
     assert stored[Cell("2024-01", BTC)].inputs["silver/candle@2023-12"] == "none"

@@ -1,4 +1,6 @@
-"""How news travels: no update is lost, identical bytes request nothing, and a change requests exactly what depends on it."""
+"""How news travels: no update is lost, identical bytes request nothing, and a change requests exactly what
+depends on it.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -46,7 +48,9 @@ def requests(condition: Any, sequence: str) -> list[int]:
                 tick = dg.evaluate_automation_conditions(definitions, instance, cursor=tick.cursor)
                 found.append(tick.total_requested)
             else:
-                instance.report_runless_asset_event(dg.AssetMaterialization(word[0], partition="x", tags={"dagster/data_version": word[1]}))
+                instance.report_runless_asset_event(
+                    dg.AssetMaterialization(word[0], partition="x", tags={"dagster/data_version": word[1]})
+                )
     return found
 
 
@@ -56,7 +60,9 @@ def test_no_update_is_lost(sequence: str, expected: list[int]) -> None:
 
 
 def test_the_usual_condition_loses_one() -> None:
-    """Why the condition is not the one from the manual: if this fails, Dagster has mended it and `automation.py` can be simpler."""
+    """Why the condition is not the one from the manual: if this fails, Dagster has mended it and
+    `automation.py` can be simpler.
+    """
     sequence, _ = SEQUENCES["a change between the request and the next tick"]
     assert requests(USUAL, sequence) == [1, 0, 0, 0]
 
@@ -75,14 +81,22 @@ class Ticks:
 
     def __call__(self) -> dict[str, set[Cell]]:
         """The cells requested by the next tick, by table; checks are left out."""
-        self.last = dg.evaluate_automation_conditions(self.shell.definitions, self.shell.instance, cursor=self.last.cursor)
+        self.last = dg.evaluate_automation_conditions(
+            self.shell.definitions, self.shell.instance, cursor=self.last.cursor
+        )
         names = [table.name for table in self.shell.lake.registry.tables if table.shape != "single"]
-        found = {name: set(map(cell_named, self.last.get_requested_partitions(asset_key(name)))) for name in names}
+        found = {
+            name: set(map(cell_named, self.last.get_requested_partitions(asset_key(name)))) for name in names
+        }
         return {name: cells for name, cells in found.items() if cells}
 
     def checks(self) -> set[str]:
         """The tables whose checks the last tick requested."""
-        keys = [result.key for result in self.last.results if result.true_subset.size and isinstance(result.key, dg.AssetCheckKey)]
+        keys = [
+            result.key
+            for result in self.last.results
+            if result.true_subset.size and isinstance(result.key, dg.AssetCheckKey)
+        ]
         return {"/".join(key.asset_key.path) for key in keys}
 
 
@@ -92,7 +106,9 @@ def cell_named(text: str) -> Cell:
 
 
 @pytest.mark.slow
-def test_a_file_that_changed_travels_to_exactly_the_cells_made_from_it(shell: Shell, lake: LakeServices, sim: Simulator) -> None:
+def test_a_file_that_changed_travels_to_exactly_the_cells_made_from_it(
+    shell: Shell, lake: LakeServices, sim: Simulator
+) -> None:
     shell.build("gold", [BTC, ETH])
     ticks = Ticks(shell)
     assert ticks() == {}
@@ -121,7 +137,9 @@ def test_a_file_that_changed_travels_to_exactly_the_cells_made_from_it(shell: Sh
 
 
 @pytest.mark.slow
-def test_a_day_that_a_new_file_lacks_is_gone_down_to_gold(shell: Shell, lake: LakeServices, sim: Simulator, versions: Versions) -> None:
+def test_a_day_that_a_new_file_lacks_is_gone_down_to_gold(
+    shell: Shell, lake: LakeServices, sim: Simulator, versions: Versions
+) -> None:
     shell.build("gold", [BTC, ETH])
     before = {name: versions(name) for name in (SILVER, HOURS, VWAP)}
     ticks, changed = Ticks(shell), Cell("2024-02", ETH)
@@ -132,12 +150,16 @@ def test_a_day_that_a_new_file_lacks_is_gone_down_to_gold(shell: Shell, lake: La
         for name, cells in wanted.items():
             shell.run(name, cells)
     for name in before:
-        assert {cell for cell, version in versions(name).items() if version != before[name][cell]} == {changed}
+        assert {cell for cell, version in versions(name).items() if version != before[name][cell]} == {
+            changed
+        }
     assert lake.ledger(SILVER)[changed].rows == 28 * 1440
 
 
 @pytest.mark.slow
-def test_a_changed_file_with_the_same_candles_stops_at_silver(shell: Shell, lake: LakeServices, sim: Simulator) -> None:
+def test_a_changed_file_with_the_same_candles_stops_at_silver(
+    shell: Shell, lake: LakeServices, sim: Simulator
+) -> None:
     """Bronze keeps what the second file said; the one truth is the same, so nothing below it runs."""
     shell.build(HOURS, [BTC])
     ticks = Ticks(shell)
@@ -151,11 +173,16 @@ def test_a_changed_file_with_the_same_candles_stops_at_silver(shell: Shell, lake
     assert HOURS not in passed
 
 
-# A diamond as bronze and silver form one: w above a and p, a above p, all of them above s. Every run makes the cell's next version.
+# A diamond as bronze and silver form one: w above a and p, a above p, all of them above s. Every run makes
+# the cell's next version.
 @pytest.mark.parametrize(
     ("first", "made"),
     [("w", ["a", "p", "s"]), ("a", ["p", "s"]), ("p", ["s"])],
-    ids=["news of the witness passes all of them", "news of the archive does not go up", "news of the api goes straight to silver"],
+    ids=[
+        "news of the witness passes all of them",
+        "news of the archive does not go up",
+        "news of the api goes straight to silver",
+    ],
 )
 def test_news_passes_each_table_of_a_diamond_once_and_one_after_another(first: str, made: list[str]) -> None:
     above = {"w": (), "a": ("w",), "p": ("w", "a"), "s": ("w", "a", "p")}
@@ -167,7 +194,12 @@ def diamond(above: Mapping[str, Sequence[str]], first: str) -> list[list[str]]:
     cells = dg.StaticPartitionsDefinition(["x", "y"])
 
     def declared(name: str) -> dg.AssetsDefinition:
-        @dg.asset(name=name, partitions_def=cells, deps=list(above[name]), automation_condition=ON_CHANGE if above[name] else None)
+        @dg.asset(
+            name=name,
+            partitions_def=cells,
+            deps=list(above[name]),
+            automation_condition=ON_CHANGE if above[name] else None,
+        )
         def made() -> None: ...
 
         return made
@@ -176,7 +208,11 @@ def diamond(above: Mapping[str, Sequence[str]], first: str) -> list[list[str]]:
     with dg.DagsterInstance.ephemeral() as instance:
 
         def write(name: str) -> None:
-            instance.report_runless_asset_event(dg.AssetMaterialization(name, partition="x", tags={"dagster/data_version": str(next(version))}))
+            instance.report_runless_asset_event(
+                dg.AssetMaterialization(
+                    name, partition="x", tags={"dagster/data_version": str(next(version))}
+                )
+            )
 
         tick = dg.evaluate_automation_conditions(definitions, instance)
         write(first)
@@ -190,7 +226,9 @@ def diamond(above: Mapping[str, Sequence[str]], first: str) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_a_new_market_travels_from_bronze_to_gold(shell: Shell, lake: LakeServices, instance: dg.DagsterInstance) -> None:
+def test_a_new_market_travels_from_bronze_to_gold(
+    shell: Shell, lake: LakeServices, instance: dg.DagsterInstance
+) -> None:
     shell.build("gold", [BTC])
     ticks = Ticks(shell)
     instance.add_dynamic_partitions(str(MARKETS.name), [ADA.key])

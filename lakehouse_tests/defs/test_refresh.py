@@ -1,4 +1,6 @@
-"""What the sensors decide: the first of what is due, each cell once, nothing while it is under way, and no crash where a source is out of reach."""
+"""What the sensors decide: the first of what is due, each cell once, nothing while it is under way, and no
+crash where a source is out of reach.
+"""
 
 import json
 from collections.abc import Iterator
@@ -34,8 +36,16 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Simulator, Path]]:
-    """A lake of one market that was listed a few days ago, whose bronze is current; left as it is by tests."""
-    with Simulator(markets=[listed(BTC, datetime(2024, 6, 13, tzinfo=UTC)), listed(ETH, datetime(2024, 6, 13, tzinfo=UTC))], now=NOW) as sim:
+    """A lake of one market that was listed a few days ago, whose bronze is current; left as it is by
+    tests.
+    """
+    with Simulator(
+        markets=[
+            listed(BTC, datetime(2024, 6, 13, tzinfo=UTC)),
+            listed(ETH, datetime(2024, 6, 13, tzinfo=UTC)),
+        ],
+        now=NOW,
+    ) as sim:
         root = tmp_path_factory.mktemp("built") / "lake"
         lake = lake_at(root, sim)
         with dg.DagsterInstance.ephemeral() as instance:
@@ -83,7 +93,9 @@ def test_a_cell_under_way_is_left_alone(built: tuple[Simulator, Path], table: st
     assert asked(candles_closed(later(built, HOUR), [BTC], {table: {JUNE}}, Attempts())) == {}
 
 
-def test_a_market_of_which_nothing_is_known_or_stored_is_no_error(built: tuple[Simulator, Path], lake: LakeServices) -> None:
+def test_a_market_of_which_nothing_is_known_or_stored_is_no_error(
+    built: tuple[Simulator, Path], lake: LakeServices
+) -> None:
     other = Market("nowhere", "spot", "BTCUSDT")
     assert asked(candles_closed(later(built, HOUR), [BTC, ADA, other], {}, Attempts())) == {API: {JUNE}}
     assert asked(archive_published(lake, [ADA, other, SOL], {}, Attempts(), Round())) == {}
@@ -93,27 +105,38 @@ def test_a_week_of_absence_is_one_cell_of_one_table(built: tuple[Simulator, Path
     assert asked(candles_closed(later(built, timedelta(days=7)), [BTC], {}, Attempts())) == {WITNESS: {JUNE}}
 
 
-def test_an_archive_out_of_reach_is_said_and_stops_no_rest(built: tuple[Simulator, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_out_of_reach_is_said_and_stops_no_rest(
+    built: tuple[Simulator, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lakehouse.exchanges.archive._TRIES", 1)
     sim, root = built
-    settings = Settings(root=str(root), start="2024-05", binance_archive_url="http://127.0.0.1:9", binance_rest_url=sim.url)
+    settings = Settings(
+        root=str(root), start="2024-05", binance_archive_url="http://127.0.0.1:9", binance_rest_url=sim.url
+    )
     lake = open_lake(settings, clock=lambda: sim.now + HOUR)
     tick = candles_closed(lake, [BTC], {}, Attempts())
     assert asked(tick) == {API: {JUNE}}
     assert tick.notes
 
 
-def test_a_replaced_file_of_the_open_month_waits_for_a_second_look(built: tuple[Simulator, Path], lake: LakeServices) -> None:
+def test_a_replaced_file_of_the_open_month_waits_for_a_second_look(
+    built: tuple[Simulator, Path], lake: LakeServices
+) -> None:
     sim, attempts = built[0], Attempts()
     sim.add_fault("reupload=*daily*BTCUSDT-1m-2024-06-13.zip")
     try:
-        assert [asked(archive_published(lake, [BTC], {}, attempts, Round())) for _ in range(2)] == [{}, {BRONZE: {JUNE}}]
+        assert [asked(archive_published(lake, [BTC], {}, attempts, Round())) for _ in range(2)] == [
+            {},
+            {BRONZE: {JUNE}},
+        ]
         assert asked(candles_closed(lake, [BTC], {}, Attempts())) == {BRONZE: {JUNE}}
     finally:
         sim.clear_faults()
 
 
-def test_a_round_of_listings_goes_on_behind_the_market_it_reached_and_is_full_once_a_week(lake: LakeServices) -> None:
+def test_a_round_of_listings_goes_on_behind_the_market_it_reached_and_is_full_once_a_week(
+    lake: LakeServices,
+) -> None:
     progress = Round(after=BTC.key, full_at=NOW)
     archive_published(lake, [BTC, ETH], {}, Attempts(), progress)
     assert progress == Round("", False, NOW)
@@ -121,25 +144,39 @@ def test_a_round_of_listings_goes_on_behind_the_market_it_reached_and_is_full_on
     assert progress == Round("", True, NOW + timedelta(days=7))
 
 
-def test_what_a_failed_run_left_is_asked_for_at_the_second_look_upstream_first(built: tuple[Simulator, Path], lake: LakeServices) -> None:
+def test_what_a_failed_run_left_is_asked_for_at_the_second_look_upstream_first(
+    built: tuple[Simulator, Path], lake: LakeServices
+) -> None:
     silver = lake.registry.table(SILVER)
     stored = lake.tables.get(silver, JUNE)
     assert stored is not None
     lake.tables.delete(silver, JUNE)
     try:
         attempts = Attempts()
-        assert [asked(failed_cells(lake, [BTC], {}, attempts)).get(SILVER) for _ in range(3)] == [None, {JUNE}, None]
+        assert [asked(failed_cells(lake, [BTC], {}, attempts)).get(SILVER) for _ in range(3)] == [
+            None,
+            {JUNE},
+            None,
+        ]
         assert asked(failed_cells(lake, [BTC], {SILVER: {JUNE}}, Attempts())) == {}
     finally:
         lake.tables.put(silver, JUNE, CellResult(stored.rows, stored.record.inputs, stored.record.facts))
 
 
-# --- the sensors ----------------------------------------------------------------------------------------------------------------
+# --- the sensors ----------------------------------------------------------------------------------
 
 
-def evaluate(lake: LakeServices, instance: dg.DagsterInstance, name: str, cursor: str | None = None, how: Refresh | None = None) -> dg.SensorResult:
+def evaluate(
+    lake: LakeServices,
+    instance: dg.DagsterInstance,
+    name: str,
+    cursor: str | None = None,
+    how: Refresh | None = None,
+) -> dg.SensorResult:
     sensor = next(sensor for sensor in refresh_sensors(lake, how or Refresh()) if sensor.name == name)
-    context = dg.build_sensor_context(instance=instance, cursor=cursor, repository_def=build_definitions(lake).get_repository_def())
+    context = dg.build_sensor_context(
+        instance=instance, cursor=cursor, repository_def=build_definitions(lake).get_repository_def()
+    )
     result = sensor._raw_fn(context)
     assert isinstance(result, dg.SensorResult)
     return result
@@ -150,14 +187,20 @@ def test_sensors_wait_to_be_switched_on_unless_told_otherwise(lake: LakeServices
         assert {sensor.default_status.value for sensor in refresh_sensors(lake, how)} == {status}
 
 
-def test_the_same_tick_twice_makes_the_same_run_keys(built: tuple[Simulator, Path], instance: dg.DagsterInstance) -> None:
+def test_the_same_tick_twice_makes_the_same_run_keys(
+    built: tuple[Simulator, Path], instance: dg.DagsterInstance
+) -> None:
     instance.add_dynamic_partitions(str(MARKETS.name), [BTC.key])
-    first, second = (evaluate(later(built, HOUR), instance, "candles_closed").run_requests or [] for _ in range(2))
+    first, second = (
+        evaluate(later(built, HOUR), instance, "candles_closed").run_requests or [] for _ in range(2)
+    )
     assert [request.run_key for request in first] == [request.run_key for request in second]
     assert [request.tags["dagster/asset_partition_range_start"] for request in first] == [str(to_key(JUNE))]
 
 
-def test_the_listing_is_asked_daily_and_a_new_market_at_once(lake: LakeServices, instance: dg.DagsterInstance) -> None:
+def test_the_listing_is_asked_daily_and_a_new_market_at_once(
+    lake: LakeServices, instance: dg.DagsterInstance
+) -> None:
     instance.add_dynamic_partitions(str(MARKETS.name), [BTC.key])
     first = evaluate(lake, instance, "market_listing")
     assert len(first.run_requests or []) == 1
@@ -167,17 +210,28 @@ def test_the_listing_is_asked_daily_and_a_new_market_at_once(lake: LakeServices,
     assert len(evaluate(lake, instance, "market_listing", first.cursor).run_requests or []) == 1
 
 
-def test_listed_markets_join_only_where_a_glob_says_so(lake: LakeServices, instance: dg.DagsterInstance) -> None:
+def test_listed_markets_join_only_where_a_glob_says_so(
+    lake: LakeServices, instance: dg.DagsterInstance
+) -> None:
     instance.add_dynamic_partitions(str(MARKETS.name), [BTC.key])
     result = evaluate(lake, instance, "market_listing", how=Refresh(add_markets=("binance-spot:E*",)))
     assert [request.partition_keys for request in result.dynamic_partitions_requests or []] == [[ETH.key]]
     assert json.loads(result.cursor or "")["listed"]["binance-spot"] == [BTC.key, ETH.key]
 
 
-def test_an_exchange_out_of_reach_is_a_reason_to_skip(tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exchange_out_of_reach_is_a_reason_to_skip(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
     instance.add_dynamic_partitions(str(MARKETS.name), [BTC.key])
-    lake = open_lake(Settings(root=str(tmp_path / "lake"), binance_archive_url="http://127.0.0.1:9", binance_rest_url="http://127.0.0.1:9", clock="exchange"))
+    lake = open_lake(
+        Settings(
+            root=str(tmp_path / "lake"),
+            binance_archive_url="http://127.0.0.1:9",
+            binance_rest_url="http://127.0.0.1:9",
+            clock="exchange",
+        )
+    )
     for name in ("candles_closed", "archive_published", "market_listing", "failed_cells"):
         assert evaluate(lake, instance, name).skip_reason
 
@@ -191,7 +245,7 @@ def test_the_ends_of_a_rectangle_tell_its_cells() -> None:
     assert cells_between(str(to_key(Cell("2024-05", ADA))), str(to_key(Cell("2024-05", ADA))), order) == []
 
 
-# --- whose time -----------------------------------------------------------------------------------------------------------------
+# --- whose time -----------------------------------------------------------------------------------
 
 
 def test_the_lake_can_live_in_its_exchanges_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
-"""What sensors do about what came to nothing, or could not be looked at: no month is out of sight, no try is forgotten, no market is left to the last."""
+"""What sensors do about what came to nothing, or could not be looked at: no month is out of sight, no try is
+forgotten, no market is left to the last.
+"""
 
 import shutil
 from collections import Counter
@@ -37,8 +39,13 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Simulator, Path]]:
-    """A lake of one market whose first month the archive could not give: REST stands in for it. Left as it is by tests."""
-    with Simulator(markets=[listed(BTC, datetime(2024, 4, 29, tzinfo=UTC))], now=NOW) as sim, pytest.MonkeyPatch.context() as patch:
+    """A lake of one market whose first month the archive could not give: REST stands in for it. Left as it is
+    by tests.
+    """
+    with (
+        Simulator(markets=[listed(BTC, datetime(2024, 4, 29, tzinfo=UTC))], now=NOW) as sim,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr("lakehouse.exchanges.archive._TRIES", 1)
         root = tmp_path_factory.mktemp("built") / "lake"
         sim.add_fault("stale_checksum=*monthly*BTCUSDT-1m-2024-04.zip")
@@ -61,11 +68,17 @@ def later(lake: LakeServices, by: timedelta) -> LakeServices:
     return replace(lake, clock=lambda: NOW + by)
 
 
-# --- months out of sight --------------------------------------------------------------------------------------------------------
+# --- months out of sight --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gone", [{BRONZE: ()}, {BRONZE: (MAY, JUNE)}, {BRONZE: (MAY, JUNE), API: (APRIL, JUNE)}], ids=["first", "all", "all_but_a_witness"])
-def test_months_that_the_archive_failed_at_are_asked_for_again(lake: LakeServices, gone: dict[str, tuple[Cell, ...]]) -> None:
+@pytest.mark.parametrize(
+    "gone",
+    [{BRONZE: ()}, {BRONZE: (MAY, JUNE)}, {BRONZE: (MAY, JUNE), API: (APRIL, JUNE)}],
+    ids=["first", "all", "all_but_a_witness"],
+)
+def test_months_that_the_archive_failed_at_are_asked_for_again(
+    lake: LakeServices, gone: dict[str, tuple[Cell, ...]]
+) -> None:
     for name, cells in gone.items():
         for cell in cells:
             lake.tables.delete(lake.registry.table(name), cell)
@@ -77,13 +90,24 @@ def test_months_that_the_archive_failed_at_are_asked_for_again(lake: LakeService
 
 def test_rest_that_was_out_of_reach_is_asked_again_where_the_archive_failed(lake: LakeServices) -> None:
     api, span = lake.registry.table(API), APRIL.window
-    lake.tables.put(api, APRIL, CellResult(api.empty(), {}, CellFacts(asked=(Asked(span.start, span.end, NOW, "unreachable"),))))
+    lake.tables.put(
+        api,
+        APRIL,
+        CellResult(api.empty(), {}, CellFacts(asked=(Asked(span.start, span.end, NOW, "unreachable"),))),
+    )
     attempts = Attempts()
     ticks = [asked(failed_cells(later(lake, n * HOUR / 4), [BTC], {}, attempts)) for n in range(3)]
-    assert [(BRONZE in tick, tick.get(API)) for tick in ticks] == [(False, None), (True, None), (False, {APRIL})]  # what it is made from goes first
+    # what it is made from goes first
+    assert [(BRONZE in tick, tick.get(API)) for tick in ticks] == [
+        (False, None),
+        (True, None),
+        (False, {APRIL}),
+    ]
 
 
-def test_archive_cells_of_an_older_meaning_are_asked_for_after_those_with_another_reason(lake: LakeServices) -> None:
+def test_archive_cells_of_an_older_meaning_are_asked_for_after_those_with_another_reason(
+    lake: LakeServices,
+) -> None:
     table = lake.registry.table(BRONZE)
     older = type("Older", (table,), {"code_version": table.code_version - 1})
     for cell in (MAY, JUNE):
@@ -95,10 +119,13 @@ def test_archive_cells_of_an_older_meaning_are_asked_for_after_those_with_anothe
     assert BRONZE not in asked(first)
     assert list(second.wanted[table]) == [APRIL, MAY, JUNE]
     (dataset,) = lake.registry.datasets
-    assert set(bronze_due(lake, dataset, table, [APRIL, MAY, JUNE])) == {APRIL, MAY, JUNE}  # a build is of the same mind
+    # a build is of the same mind
+    assert set(bronze_due(lake, dataset, table, [APRIL, MAY, JUNE])) == {APRIL, MAY, JUNE}
 
 
-def test_a_tick_reads_the_market_facts_once_however_many_markets_there_are(lake: LakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tick_reads_the_market_facts_once_however_many_markets_there_are(
+    lake: LakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reads, get = Counter[str](), LakeObjects.get
 
     def counted(objects: LakeObjects, path: str) -> bytes | None:
@@ -116,7 +143,7 @@ def test_a_tick_reads_the_market_facts_once_however_many_markets_there_are(lake:
         assert reads["silver/market"] == 1
 
 
-# --- tries that are not forgotten -----------------------------------------------------------------------------------------------
+# --- tries that are not forgotten -----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -142,7 +169,8 @@ def test_a_try_is_remembered_while_a_run_is_under_way(replaced: LakeServices, un
     assert tick_at(replaced, 0, attempts) == {BRONZE: 1}
     assert tick_at(replaced, 5, attempts, {under_way: {JUNE}}) == {}
     assert tick_at(replaced, 20, attempts) == {}
-    assert tick_at(replaced, 35, attempts) == {BRONZE: 2}  # another number is another run key: Dagster starts none twice for the same
+    # another number is another run key: Dagster starts none twice for the same
+    assert tick_at(replaced, 35, attempts) == {BRONZE: 2}
 
 
 def test_a_try_is_remembered_while_the_archive_is_out_of_reach(replaced: LakeServices) -> None:
@@ -153,7 +181,9 @@ def test_a_try_is_remembered_while_the_archive_is_out_of_reach(replaced: LakeSer
     assert tick_at(replaced, 35, attempts) == {BRONZE: 2}
 
 
-def test_a_try_is_remembered_while_there_is_no_time_for_the_listing(replaced: LakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_try_is_remembered_while_there_is_no_time_for_the_listing(
+    replaced: LakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
     attempts = Attempts()
     assert tick_at(replaced, 0, attempts) == {BRONZE: 1}
     with monkeypatch.context() as patch:
@@ -162,7 +192,9 @@ def test_a_try_is_remembered_while_there_is_no_time_for_the_listing(replaced: La
     assert tick_at(replaced, 35, attempts) == {BRONZE: 2}
 
 
-def test_what_is_no_longer_due_or_of_no_open_month_is_forgotten(replaced: LakeServices, built: tuple[Simulator, Path]) -> None:
+def test_what_is_no_longer_due_or_of_no_open_month_is_forgotten(
+    replaced: LakeServices, built: tuple[Simulator, Path]
+) -> None:
     attempts = Attempts()
     assert tick_at(replaced, 0, attempts) == {BRONZE: 1}
     old = Attempts.from_json(attempts.to_json())
@@ -183,12 +215,16 @@ def test_the_repeater_remembers_a_try_while_a_run_is_under_way(lake: LakeService
     assert [tick(0), tick(15), tick(30, {BRONZE: {APRIL}}), tick(45)] == [{}, {APRIL: 1}, {}, {APRIL: 2}]
 
 
-# --- markets that are never looked at -------------------------------------------------------------------------------------------
+# --- markets that are never looked at -------------------------------------------------------------
 
 
-def test_a_tick_without_time_for_all_markets_begins_with_others_every_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tick_without_time_for_all_markets_begins_with_others_every_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     markets = [Market("binance", "spot", f"C{n:02}USDT") for n in range(20)]
-    with Simulator(markets=[listed(market, datetime(2024, 4, 29, tzinfo=UTC)) for market in markets], now=NOW) as sim:
+    with Simulator(
+        markets=[listed(market, datetime(2024, 4, 29, tzinfo=UTC)) for market in markets], now=NOW
+    ) as sim:
         lake = lake_at(tmp_path / "lake", sim)
         refresh_markets(lake, markets)
 
@@ -205,7 +241,9 @@ def test_a_tick_without_time_for_all_markets_begins_with_others_every_hour(tmp_p
                 patch.setattr(refresh, "_AT_ONCE", 4)
                 patch.setattr(refresh, "_SECONDS", 1)
                 patch.setattr(refresh, "time", SimpleNamespace(monotonic=count().__next__))
-                assert candles_closed(later(lake, hour * HOUR), markets, {}, Attempts()).notes == ["16 markets are left for the next tick"]
+                assert candles_closed(later(lake, hour * HOUR), markets, {}, Attempts()).notes == [
+                    "16 markets are left for the next tick"
+                ]
             return found
 
         ticks = [listed_at(hour) for hour in range(8)]
@@ -214,7 +252,9 @@ def test_a_tick_without_time_for_all_markets_begins_with_others_every_hour(tmp_p
         assert set().union(*ticks) == set(markets)
 
 
-def test_a_market_that_cannot_be_listed_holds_up_nobody_and_no_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_market_that_cannot_be_listed_holds_up_nobody_and_no_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     markets = [Market("binance", "spot", f"C{n:02}USDT") for n in range(6)]
     bad: list[Market] = []
     seen: set[Market] = set()
@@ -225,7 +265,9 @@ def test_a_market_that_cannot_be_listed_holds_up_nobody_and_no_round(tmp_path: P
         seen.update(cell.own_market for cell in cells)
         return list_archive(lake, table, cells)
 
-    with Simulator(markets=[listed(market, datetime(2024, 4, 29, tzinfo=UTC)) for market in markets], now=NOW) as sim:
+    with Simulator(
+        markets=[listed(market, datetime(2024, 4, 29, tzinfo=UTC)) for market in markets], now=NOW
+    ) as sim:
         lake = lake_at(tmp_path / "lake", sim)
         refresh_markets(lake, markets)
         witness = lake.registry.table(WITNESS)
@@ -235,7 +277,10 @@ def test_a_market_that_cannot_be_listed_holds_up_nobody_and_no_round(tmp_path: P
         monkeypatch.setattr(refresh, "_AT_ONCE", 4)
         for bad[:] in ([markets[0]], [markets[-1]], [markets[1], markets[4]], [markets[0], markets[-1]]):
             progress = Round()
-            for look in (lambda: candles_closed(lake, markets, {}, Attempts()), lambda progress=progress: archive_published(lake, markets, {}, Attempts(), progress)):
+            for look in (
+                lambda: candles_closed(lake, markets, {}, Attempts()),
+                lambda progress=progress: archive_published(lake, markets, {}, Attempts(), progress),
+            ):
                 seen.clear()
                 assert look().notes
                 assert seen == set(markets) - set(bad)

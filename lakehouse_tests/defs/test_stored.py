@@ -1,4 +1,6 @@
-"""`lakehouse verify --stored`: what is damaged is named, made again from what is stored without the network, or said to be lost."""
+"""`lakehouse verify --stored`: what is damaged is named, made again from what is stored without the network,
+or said to be lost.
+"""
 
 import random
 import shutil
@@ -22,7 +24,20 @@ from lakehouse.simulator import Simulator
 from lakehouse.storage.layout import ledger_path, parse_cell_path
 from lakehouse.storage.verification import load_verification
 from lakehouse_tests.conftest import CLOSED
-from lakehouse_tests.defs.conftest import API, BRONZE, BTC, ETH, GAP, HOURS, LISTED, NOW, SILVER, VWAP, WITNESS, Shell
+from lakehouse_tests.defs.conftest import (
+    API,
+    BRONZE,
+    BTC,
+    ETH,
+    GAP,
+    HOURS,
+    LISTED,
+    NOW,
+    SILVER,
+    VWAP,
+    WITNESS,
+    Shell,
+)
 
 MARKET = "silver/market"
 pytestmark = pytest.mark.slow
@@ -38,7 +53,11 @@ class Copy:
 
     def path(self, folder: str, ends: str = ".parquet", holds: str = "") -> str:
         """Some object below a folder."""
-        return min(found.path for found in self.lake.objects.list(folder) if found.path.endswith(ends) and holds in found.path)
+        return min(
+            found.path
+            for found in self.lake.objects.list(folder)
+            if found.path.endswith(ends) and holds in found.path
+        )
 
     def flip(self, path: str, place: float) -> None:
         """Change one bit at a share of the object's length."""
@@ -55,14 +74,26 @@ class Copy:
         return report
 
     def versions(self) -> dict[str, str]:
-        return {f"{table.name} {cell}": record.version for table in self.lake.registry.tables if table.shape != "single" for cell, record in self.lake.ledger(table.name).items()}
+        return {
+            f"{table.name} {cell}": record.version
+            for table in self.lake.registry.tables
+            if table.shape != "single"
+            for cell, record in self.lake.ledger(table.name).items()
+        }
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake with every zone: a hole that REST filled, a dispute that it settled; built by the product."""
     root = tmp_path_factory.mktemp("built") / "lake"
-    with Simulator(markets=LISTED, now=NOW, faults=["hole=*BTCUSDT-1m-2024-02*", "differing_row=*ETHUSDT-1m-2024-02*"]) as sim, dg.DagsterInstance.ephemeral() as instance:
+    with (
+        Simulator(
+            markets=LISTED,
+            now=NOW,
+            faults=["hole=*BTCUSDT-1m-2024-02*", "differing_row=*ETHUSDT-1m-2024-02*"],
+        ) as sim,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
         shell = Shell(lake_at(root, sim.url), instance)
         shell.build(VWAP, [BTC, ETH])
         shell.build(HOURS, [BTC, ETH])
@@ -151,7 +182,9 @@ def test_bronze_whose_files_are_damaged_too_cannot_be_made_again_and_says_why(co
 
 
 def test_one_markets_cell_in_anothers_place_is_named_and_made_again(copy: Copy) -> None:
-    ours, other = (copy.path(SILVER, holds=f"symbol={symbol}/month=2024-02") for symbol in ("BTCUSDT", "ETHUSDT"))
+    ours, other = (
+        copy.path(SILVER, holds=f"symbol={symbol}/month=2024-02") for symbol in ("BTCUSDT", "ETHUSDT")
+    )
     copy.lake.objects.put(ours, copy.lake.objects.get(other) or b"")
     (one,) = copy.verify().audit.damage
     assert (one.path, "it holds 2024-02|binance-spot:ETHUSDT of silver/candle" in one.why) == (ours, True)

@@ -1,4 +1,6 @@
-"""Whom a verification asks, and whom it leaves alone: no market and no API stops another, and what was given up is not begun with again."""
+"""Whom a verification asks, and whom it leaves alone: no market and no API stops another, and what was given
+up is not begun with again.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -21,7 +23,11 @@ from lakehouse_tests.making import BTC, NOW, facts
 
 AAA, ODD, ZZZ = (Market("binance", "spot", symbol) for symbol in ("AAA", "ODD", "ZZZ"))
 LINEAR = Market("binance", "linear", "BTCUSDT")
-REFUSED, SETTLED, DOWN = (400, {"code": -1100, "msg": "Illegal characters."}), (400, {"code": -1122, "msg": "Invalid symbol status."}), (503, {"code": -1001})
+REFUSED, SETTLED, DOWN = (
+    (400, {"code": -1100, "msg": "Illegal characters."}),
+    (400, {"code": -1122, "msg": "Invalid symbol status."}),
+    (503, {"code": -1001}),
+)
 MONTHS = [f"2023-{month:02}" for month in range(1, 13)]
 
 
@@ -36,14 +42,22 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Canned]:
 class Run:
     """A lake whose silver cells nobody proved, and what REST says of its markets."""
 
-    def __init__(self, root: Path, api: Canned, markets: Collection[Market], months: Collection[str] = MONTHS[:6]) -> None:
+    def __init__(
+        self, root: Path, api: Canned, markets: Collection[Market], months: Collection[str] = MONTHS[:6]
+    ) -> None:
         self.lake: LakeServices = open_lake(Settings(root=str(root), start="2023-01"), clock=lambda: NOW)
         self.lake.exchanges = {"binance": Binance(None, api.url)}
         self.dataset = self.lake.registry.dataset("candle")
-        self.lake.tables.put(MarketTable, None, CellResult(market_frame([facts(market) for market in markets]), {}))
+        self.lake.tables.put(
+            MarketTable, None, CellResult(market_frame([facts(market) for market in markets]), {})
+        )
         for market in markets:
             for month in months:
-                self.lake.tables.put(self.dataset.silver, Cell(month, market), CellResult(self.dataset.silver.empty(), {}, CellFacts(evidence="totals")))
+                self.lake.tables.put(
+                    self.dataset.silver,
+                    Cell(month, market),
+                    CellResult(self.dataset.silver.empty(), {}, CellFacts(evidence="totals")),
+                )
 
     def planned(self, budget: int = 10_000) -> list[Cell]:
         return list(plan(self.lake, self.dataset, [], None, budget).wanted)
@@ -52,9 +66,13 @@ class Run:
         """The cells that were answered, and those that were not, as `lakehouse verify` keeps them."""
         assert self.dataset.api is not None
         answered, failed = [], []
-        for cell, answers in ask_in_full(self.lake, self.dataset, plan(self.lake, self.dataset, [], None, budget).wanted):
+        for cell, answers in ask_in_full(
+            self.lake, self.dataset, plan(self.lake, self.dataset, [], None, budget).wanted
+        ):
             (failed if answers.failed else answered).append(cell)
-            self.lake.tables.update(self.dataset.api, cell, note_failure(answers) if answers.failed else change_by(answers, None))
+            self.lake.tables.update(
+                self.dataset.api, cell, note_failure(answers) if answers.failed else change_by(answers, None)
+            )
         return answered, failed
 
 
@@ -67,8 +85,17 @@ def of(cells: Collection[Cell]) -> Counter[str]:
     return Counter(cell.own_market.symbol for cell in cells)
 
 
-@pytest.mark.parametrize("answer", [REFUSED, pytest.param((200, {}), marks=pytest.mark.slow), pytest.param((200, [[1, 2]]), marks=pytest.mark.slow)])
-def test_a_market_that_is_never_answered_stops_no_other_and_is_left_alone_itself(tmp_path: Path, api: Canned, answer: Answer) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        REFUSED,
+        pytest.param((200, {}), marks=pytest.mark.slow),
+        pytest.param((200, [[1, 2]]), marks=pytest.mark.slow),
+    ],
+)
+def test_a_market_that_is_never_answered_stops_no_other_and_is_left_alone_itself(
+    tmp_path: Path, api: Canned, answer: Answer
+) -> None:
     run = Run(tmp_path, api, [ODD, ZZZ], MONTHS)
     api.answers["klines"] = by_symbol({"ODD": answer})
     answered, failed = run.verify()
@@ -104,7 +131,9 @@ def test_what_was_given_up_is_not_begun_with_the_next_time(tmp_path: Path, api: 
 
 
 @pytest.mark.slow
-def test_markets_for_which_an_api_always_fails_do_not_keep_the_others_from_their_turn(tmp_path: Path, api: Canned) -> None:
+def test_markets_for_which_an_api_always_fails_do_not_keep_the_others_from_their_turn(
+    tmp_path: Path, api: Canned
+) -> None:
     """Their newest months come first, and no budget reaches further."""
     run = Run(tmp_path, api, [AAA, BTC, ODD, ZZZ])
     api.answers["klines"] = by_symbol({"AAA": DOWN, "BTCUSDT": DOWN, "ODD": DOWN})
@@ -123,14 +152,26 @@ def test_what_was_asked_in_vain_is_all_that_is_noted(tmp_path: Path, api: Canned
         run.lake.tables.update(run.dataset.api, cell, note_failure(answers))  # type: ignore[arg-type]
         kept = run.lake.ledger("bronze/candle_api")[cell].facts
         assert [asked for asked in kept.asked if asked.outcome != "refused"] == list(before[cell].facts.asked)
-        assert (kept.problems, kept.revised_at, kept.answered_at) == (before[cell].facts.problems, before[cell].facts.revised_at, before[cell].facts.answered_at)
+        assert (kept.problems, kept.revised_at, kept.answered_at) == (
+            before[cell].facts.problems,
+            before[cell].facts.revised_at,
+            before[cell].facts.answered_at,
+        )
 
 
 @pytest.mark.parametrize("answer", [(200, {}), (200, [[1, 2]])])
-def test_what_was_answered_by_something_else_is_noted_once_and_left_open_for_no_build(tmp_path: Path, api: Canned, answer: Answer) -> None:
+def test_what_was_answered_by_something_else_is_noted_once_and_left_open_for_no_build(
+    tmp_path: Path, api: Canned, answer: Answer
+) -> None:
     run = Run(tmp_path, api, [ODD, ZZZ], MONTHS[:2])
     api.answers["klines"] = by_symbol({"ODD": answer})
     for _ in range(2):
         assert of(run.verify()[1]) == {"ODD": 2}
-        noted = {cell: record.facts.asked for cell, record in run.lake.ledger("bronze/candle_api").items() if cell.market == ODD}
-        assert [[(asked.span, asked.outcome) for asked in listed] for listed in noted.values()] == [[(cell.window, "unreachable")] for cell in noted]
+        noted = {
+            cell: record.facts.asked
+            for cell, record in run.lake.ledger("bronze/candle_api").items()
+            if cell.market == ODD
+        }
+        assert [[(asked.span, asked.outcome) for asked in listed] for listed in noted.values()] == [
+            [(cell.window, "unreachable")] for cell in noted
+        ]

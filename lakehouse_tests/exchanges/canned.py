@@ -13,7 +13,12 @@ from lakehouse_tests.making import NOW, kline
 
 Answer = tuple[int, Any]
 """Status and body: bytes as they are, anything else as JSON."""
-INFO = {"rateLimits": [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}], "symbols": []}
+INFO = {
+    "rateLimits": [
+        {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}
+    ],
+    "symbols": [],
+}
 PORTAL = b"<html><head><title>Guest Wi-Fi</title><script>go()</script></head><body>Please <b>log in</b> to go on.</body></html>"
 
 
@@ -34,7 +39,8 @@ class Canned:
     """What the API answers, by endpoint, and what it was asked.
 
     Attributes:
-        rows: Its candles, in the order in which it gives them; each request gets those of its range, up to its limit.
+        rows: Its candles, in the order in which it gives them; each request gets those of its range, up to
+            its limit.
         answers: Called with the query in place of all this, by the endpoint's name.
         asked: Endpoints, in order.
         headers: Sent along with every answer.
@@ -60,7 +66,11 @@ class Canned:
             return 200, {"serverTime": milliseconds(NOW)}
         if endpoint == "exchangeInfo":
             return 200, INFO
-        start, end, limit = int(query.get("startTime", 0)), int(query.get("endTime", 10**15)), int(query["limit"])
+        start, end, limit = (
+            int(query.get("startTime", 0)),
+            int(query.get("endTime", 10**15)),
+            int(query["limit"]),
+        )
         found = [row for row in self.rows if not isinstance(row[0], int) or start <= row[0] <= end]
         return 200, found[:limit] if "startTime" in query else found[-limit:]
 

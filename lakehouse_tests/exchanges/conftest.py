@@ -34,16 +34,27 @@ class Reading:
         self.landing = Landing(objects, "binance")
 
     def listing(self, sim: Simulator, cell: Cell = FEBRUARY, at: datetime = NOW) -> MarketListing:
-        return list_market(ArchiveClient(sim.url, Binance.bucket), Binance(sim.url), BRONZE, cell.own_market, cell.window, at)
+        return list_market(
+            ArchiveClient(sim.url, Binance.bucket), Binance(sim.url), BRONZE, cell.own_market, cell.window, at
+        )
 
     def reader(self, sim: Simulator, at: datetime = NOW) -> ArchiveReader:
         return ArchiveReader(Binance(sim.url), BRONZE, self.landing, lambda: at)
 
-    def ingest(self, sim: Simulator, cell: Cell = FEBRUARY, at: datetime = NOW, market: MarketFacts | None = None) -> CellRecord | None:
+    def ingest(
+        self, sim: Simulator, cell: Cell = FEBRUARY, at: datetime = NOW, market: MarketFacts | None = None
+    ) -> CellRecord | None:
         """Read one cell and store it; errors are raised."""
         known = {market.market: market} if market else {}
         ((found, change),) = ingest(
-            CANDLE, Binance(sim.url), [cell], {cell.own_market: self.listing(sim, cell, at)}, known, ledger(self.objects, CandleArchive), self.objects, lambda: at
+            CANDLE,
+            Binance(sim.url),
+            [cell],
+            {cell.own_market: self.listing(sim, cell, at)},
+            known,
+            ledger(self.objects, CandleArchive),
+            self.objects,
+            lambda: at,
         )
         assert found == cell
         if isinstance(change, LakehouseError):
@@ -58,10 +69,20 @@ class Reading:
         known = market or facts(cell.own_market)
         bronze = self.tables.get(CandleArchive, cell)
         assert bronze is not None
-        self.tables.put(Candle, cell, CANDLE.refine({CandleArchive.name: BronzeCell(bronze.rows, bronze.record.version, bronze.record.facts)}, cell, known))
+        self.tables.put(
+            Candle,
+            cell,
+            CANDLE.refine(
+                {CandleArchive.name: BronzeCell(bronze.rows, bronze.record.version, bronze.record.facts)},
+                cell,
+                known,
+            ),
+        )
         held = {table.name: ledger(self.objects, table) for table in CANDLE.bronze}
         record = ledger(self.objects, Candle)[cell]
-        assert not is_due(Candle, record, inputs_now(Candle, cell, held, {cell.own_market: known.version_for(cell)}))
+        assert not is_due(
+            Candle, record, inputs_now(Candle, cell, held, {cell.own_market: known.version_for(cell)})
+        )
         stored = self.tables.get(Candle, cell)
         assert stored is not None
         return stored

@@ -40,7 +40,9 @@ def by_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 ways = pytest.mark.parametrize("by_way", ["s5cmd", "http"], indirect=True)
-both_slowly = pytest.mark.parametrize("by_way", [pytest.param("s5cmd", marks=pytest.mark.slow), "http"], indirect=True)
+both_slowly = pytest.mark.parametrize(
+    "by_way", [pytest.param("s5cmd", marks=pytest.mark.slow), "http"], indirect=True
+)
 
 
 @pytest.fixture
@@ -60,14 +62,16 @@ def outcomes(batch: Batch, keys: Sequence[str]) -> dict[str, bytes | str]:
     return found
 
 
-# --- listing ------------------------------------------------------------------------------------------------------------
+# --- listing --------------------------------------------------------------------------------------
 
 
 def test_a_listing_of_many_pages_is_whole_and_in_order(exchange: Simulator) -> None:
     found = list(client(exchange).objects(DAILY))
     days = [date(2021, 1, 1) + timedelta(days=n) for n in range((NOW.date() - date(2021, 1, 1)).days)]
     assert len(days) * 2 > 2000
-    assert [listed.key for listed in found] == [f"{DAILY}BTCUSDT-1m-{day}.zip{end}" for day in days for end in ("", ".CHECKSUM")]
+    assert [listed.key for listed in found] == [
+        f"{DAILY}BTCUSDT-1m-{day}.zip{end}" for day in days for end in ("", ".CHECKSUM")
+    ]
     some = next(listed for listed in found if listed.key.endswith("2024-02-05.zip"))
     answer = requests.head(f"{exchange.archive_url}/{some.key}", timeout=10)
     assert (f'"{some.etag}"', str(some.size)) == (answer.headers["ETag"], answer.headers["Content-Length"])
@@ -76,8 +80,14 @@ def test_a_listing_of_many_pages_is_whole_and_in_order(exchange: Simulator) -> N
 
 
 def test_a_listing_can_begin_behind_a_key(exchange: Simulator) -> None:
-    found = [listed.key for listed in client(exchange).objects(DAILY, after=f"{DAILY}BTCUSDT-1m-2024-04-08.zip")]
-    assert found == [f"{DAILY}BTCUSDT-1m-2024-04-08.zip.CHECKSUM", f"{DAILY}BTCUSDT-1m-2024-04-09.zip", f"{DAILY}BTCUSDT-1m-2024-04-09.zip.CHECKSUM"]
+    found = [
+        listed.key for listed in client(exchange).objects(DAILY, after=f"{DAILY}BTCUSDT-1m-2024-04-08.zip")
+    ]
+    assert found == [
+        f"{DAILY}BTCUSDT-1m-2024-04-08.zip.CHECKSUM",
+        f"{DAILY}BTCUSDT-1m-2024-04-09.zip",
+        f"{DAILY}BTCUSDT-1m-2024-04-09.zip.CHECKSUM",
+    ]
 
 
 def test_a_prefix_is_a_folder_and_not_the_beginning_of_a_name(exchange: Simulator) -> None:
@@ -86,24 +96,39 @@ def test_a_prefix_is_a_folder_and_not_the_beginning_of_a_name(exchange: Simulato
 
 
 def test_folders_are_listed_by_name(exchange: Simulator) -> None:
-    assert client(exchange).folders("data/spot/daily/klines/") == ["ADABTC", "BTCUSDT", "ETHUSDT", "SOLUSDT", "XYZUSDT"]
+    assert client(exchange).folders("data/spot/daily/klines/") == [
+        "ADABTC",
+        "BTCUSDT",
+        "ETHUSDT",
+        "SOLUSDT",
+        "XYZUSDT",
+    ]
     assert client(exchange).folders("data/spot/daily/nothing/") == []
 
 
-@pytest.mark.parametrize("ask", [lambda one: list(one.objects(DAILY)), lambda one: one.folders(DAILY)], ids=["objects", "folders"])
-def test_an_archive_out_of_reach_says_where_it_was_looked_for(exchange: Simulator, ask: object, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "ask", [lambda one: list(one.objects(DAILY)), lambda one: one.folders(DAILY)], ids=["objects", "folders"]
+)
+def test_an_archive_out_of_reach_says_where_it_was_looked_for(
+    exchange: Simulator, ask: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(archive, "_TRIES", 1)
     for url in (CLOSED, f"{exchange.url}/api/v3", f"{exchange.url}/nowhere"):
-        with pytest.raises(ListingUnreachableError, match=f"The archive listing of {DAILY} at {url} does not answer: .*LAKEHOUSE_BINANCE_ARCHIVE_URL"):
+        with pytest.raises(
+            ListingUnreachableError,
+            match=f"The archive listing of {DAILY} at {url} does not answer: .*LAKEHOUSE_BINANCE_ARCHIVE_URL",
+        ):
             ask(ArchiveClient(url, Binance.bucket))  # type: ignore[operator]
     assert issubclass(ListingUnreachableError, LakehouseError)
 
 
-# --- fetching -----------------------------------------------------------------------------------------------------------
+# --- fetching -------------------------------------------------------------------------------------
 
 
 @ways
-def test_files_arrive_byte_for_byte_and_one_that_is_absent_is_one_error(by_way: str, folder: ArchiveFolder, files: dict[str, bytes]) -> None:
+def test_files_arrive_byte_for_byte_and_one_that_is_absent_is_one_error(
+    by_way: str, folder: ArchiveFolder, files: dict[str, bytes]
+) -> None:
     absent = f"{DAILY}BTCUSDT-1m-2024-02-28.zip"
     with serve(folder) as sim, Batch(client(sim), [*files, absent, next(iter(files))]) as batch:
         found = outcomes(batch, [absent, *reversed(files)])
@@ -119,7 +144,9 @@ def test_files_arrive_byte_for_byte_and_one_that_is_absent_is_one_error(by_way: 
 
 @both_slowly
 @pytest.mark.parametrize("fault", ["error_503", "cut_transfer"])
-def test_a_fault_that_passes_is_not_seen(by_way: str, folder: ArchiveFolder, files: dict[str, bytes], fault: str) -> None:
+def test_a_fault_that_passes_is_not_seen(
+    by_way: str, folder: ArchiveFolder, files: dict[str, bytes], fault: str
+) -> None:
     with serve(folder) as sim:
         sim.add_fault(f"{fault}=*2024-02-03.zip")
         with Batch(client(sim), list(files)) as batch:
@@ -128,7 +155,9 @@ def test_a_fault_that_passes_is_not_seen(by_way: str, folder: ArchiveFolder, fil
 
 
 @both_slowly
-def test_a_file_that_stays_unavailable_is_one_error_and_the_others_arrive(by_way: str, folder: ArchiveFolder, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_stays_unavailable_is_one_error_and_the_others_arrive(
+    by_way: str, folder: ArchiveFolder, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(archive, "_TRIES", 1)
     refused = f"{DAILY}BTCUSDT-1m-2024-02-03.zip"
     with serve(folder) as sim:
@@ -139,7 +168,9 @@ def test_a_file_that_stays_unavailable_is_one_error_and_the_others_arrive(by_way
     assert found == {key: body for key, body in files.items() if key != refused}
 
 
-def test_a_tool_that_does_not_work_is_replaced_by_plain_http(folder: ArchiveFolder, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_that_does_not_work_is_replaced_by_plain_http(
+    folder: ArchiveFolder, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(archive, "_FEW", 0)
     monkeypatch.setattr(archive, "s5cmd_path", lambda: "/bin/false")
     with serve(folder) as sim, Batch(client(sim), list(files)) as batch:
@@ -147,7 +178,9 @@ def test_a_tool_that_does_not_work_is_replaced_by_plain_http(folder: ArchiveFold
 
 
 @ways
-def test_an_archive_out_of_reach_fails_every_file_and_nothing_hangs(by_way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_out_of_reach_fails_every_file_and_nothing_hangs(
+    by_way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(archive, "_TRIES", 1)
     keys = [f"{DAILY}BTCUSDT-1m-{day}.zip" for day in DAYS]
     with Batch(ArchiveClient(CLOSED, Binance.bucket), keys) as batch:
@@ -157,7 +190,10 @@ def test_an_archive_out_of_reach_fails_every_file_and_nothing_hangs(by_way: str,
 
 @ways
 def test_any_key_can_be_fetched(by_way: str, folder: ArchiveFolder) -> None:
-    keys = [f"data/spot/daily/klines/{symbol}/1m/{symbol}-1m-2024-02-05.zip" for symbol in ("币安人生USDT", "A%2FB", "A+B C", "A*[B]?")]
+    keys = [
+        f"data/spot/daily/klines/{symbol}/1m/{symbol}-1m-2024-02-05.zip"
+        for symbol in ("币安人生USDT", "A%2FB", "A+B C", "A*[B]?")
+    ]
     for key in keys:
         folder.put_bytes(key, key.encode())
     with serve(folder) as sim, Batch(client(sim), keys) as batch:
@@ -171,9 +207,18 @@ def test_nothing_to_fetch_is_no_process_and_no_request(exchange: Simulator) -> N
         assert fetched(sim) == []
 
 
-def test_the_archives_keys_need_no_credentials_and_take_none(folder: ArchiveFolder, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody's credentials and profile for their own lake must not be sent to the exchange, nor break reading from it."""
-    for name, value in {"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_PROFILE": "absent", "AWS_REGION": "eu-west-1"}.items():
+def test_the_archives_keys_need_no_credentials_and_take_none(
+    folder: ArchiveFolder, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's credentials and profile for their own lake must not be sent to the exchange, nor break
+    reading from it.
+    """
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "mine",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_PROFILE": "absent",
+        "AWS_REGION": "eu-west-1",
+    }.items():
         monkeypatch.setenv(name, value)
     with serve(folder) as sim:
         assert len(list(client(sim).objects(DAILY))) == 10
@@ -184,19 +229,43 @@ def test_the_archives_keys_need_no_credentials_and_take_none(folder: ArchiveFold
 ODD = {
     "a secret alone": {"AWS_SECRET_ACCESS_KEY": "of-the-lake-alone"},
     "a key alone": {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"},
-    "a token and a secret": {"AWS_SESSION_TOKEN": "of-the-lake", "AWS_SECRET_ACCESS_KEY": "of-the-lake-alone"},
-    "credentials of the lake": {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "of-the-lake", "AWS_SESSION_TOKEN": "t"},
+    "a token and a secret": {
+        "AWS_SESSION_TOKEN": "of-the-lake",
+        "AWS_SECRET_ACCESS_KEY": "of-the-lake-alone",
+    },
+    "credentials of the lake": {
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "of-the-lake",
+        "AWS_SESSION_TOKEN": "t",
+    },
     "a profile that is not there": {"AWS_PROFILE": "nobody", "AWS_CONFIG_FILE": "/nowhere"},
-    "an endpoint of the lake": {"AWS_ENDPOINT_URL": CLOSED, "AWS_ENDPOINT": CLOSED, "AWS_ENDPOINT_URL_S3": CLOSED},
-    "a role of a cluster": {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere", "AWS_ROLE_ARN": "arn:aws:iam::1:role/x", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x"},
-    "a kind of bucket": {"AWS_S3_EXPRESS": "true", "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true", "AWS_BUCKET": "other", "AWS_REGION": "eu-west-1"},
+    "an endpoint of the lake": {
+        "AWS_ENDPOINT_URL": CLOSED,
+        "AWS_ENDPOINT": CLOSED,
+        "AWS_ENDPOINT_URL_S3": CLOSED,
+    },
+    "a role of a cluster": {
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere",
+        "AWS_ROLE_ARN": "arn:aws:iam::1:role/x",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x",
+    },
+    "a kind of bucket": {
+        "AWS_S3_EXPRESS": "true",
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+        "AWS_BUCKET": "other",
+        "AWS_REGION": "eu-west-1",
+    },
 }
 
 
 @pytest.mark.parametrize("by_way", ["s5cmd"], indirect=True)
 @pytest.mark.parametrize("variables", ODD.values(), ids=ODD)
 def test_the_public_archive_is_read_unsigned_whatever_aws_variables_say_of_the_lake(
-    by_way: str, variables: dict[str, str], folder: ArchiveFolder, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    by_way: str,
+    variables: dict[str, str],
+    folder: ArchiveFolder,
+    files: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -207,10 +276,15 @@ def test_the_public_archive_is_read_unsigned_whatever_aws_variables_say_of_the_l
         with Batch(asked, list(files)) as batch:
             assert outcomes(batch, list(files)) == files
     assert len(recorded.asked) > len(files)
-    assert not [name for headers in recorded.asked for name in headers if name.lower() in ("authorization", "x-amz-security-token", "x-amz-request-payer")]
+    assert not [
+        name
+        for headers in recorded.asked
+        for name in headers
+        if name.lower() in ("authorization", "x-amz-security-token", "x-amz-request-payer")
+    ]
 
 
-# --- staging ------------------------------------------------------------------------------------------------------------
+# --- staging --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -222,7 +296,9 @@ def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def test_staged_files_go_with_their_batch(staging: Path, folder: ArchiveFolder, files: dict[str, bytes]) -> None:
+def test_staged_files_go_with_their_batch(
+    staging: Path, folder: ArchiveFolder, files: dict[str, bytes]
+) -> None:
     with serve(folder) as sim:
         with Batch(client(sim), list(files)) as batch:
             batch.wait(next(iter(files)))
@@ -245,7 +321,13 @@ sys.stdin.read()
 @pytest.fixture
 def holder(staging: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """Another process that stages files, and its folder."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(staging)})
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(staging)},
+    )
     assert process.stdout is not None
     folder = Path(process.stdout.readline().strip())
     (folder / "0").write_text("being fetched")
@@ -254,8 +336,12 @@ def holder(staging: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     process.wait()
 
 
-def test_a_folder_is_swept_once_nobody_holds_it_and_not_before(staging: Path, holder: tuple[subprocess.Popen[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seen from another PID namespace the holder has no process: whether it lives is told by its lock alone."""
+def test_a_folder_is_swept_once_nobody_holds_it_and_not_before(
+    staging: Path, holder: tuple[subprocess.Popen[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen from another PID namespace the holder has no process: whether it lives is told by its lock
+    alone.
+    """
     process, folder = holder
     monkeypatch.setattr(os, "getpid", lambda: 1)
     sweep_staging()
@@ -277,11 +363,15 @@ def test_what_was_not_made_for_staging_is_never_swept(staging: Path, tmp_path: P
     (staging / "lakehouse-fetch-aaaaaaaa").symlink_to(precious)
     (staging / "lakehouse-fetch-bbbbbbbb").write_text("no folder")
     sweep_staging()
-    assert sorted(path.name for path in staging.iterdir()) == sorted([*names, "lakehouse-fetch-aaaaaaaa", "lakehouse-fetch-bbbbbbbb"])
+    assert sorted(path.name for path in staging.iterdir()) == sorted(
+        [*names, "lakehouse-fetch-aaaaaaaa", "lakehouse-fetch-bbbbbbbb"]
+    )
     assert (precious / "0").exists()
 
 
-def test_a_folder_that_is_swept_before_it_is_held_is_made_again(staging: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_swept_before_it_is_held_is_made_again(
+    staging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, real = [], tempfile.mkdtemp
 
     def swept_at_once(**kwargs: str) -> str:

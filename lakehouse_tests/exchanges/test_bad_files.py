@@ -1,4 +1,6 @@
-"""Files that cannot be trusted, end to end: named, recorded, kept out of bronze; and versions that come and go."""
+"""Files that cannot be trusted, end to end: named, recorded, kept out of bronze; and versions that come and
+go.
+"""
 
 import hashlib
 import struct
@@ -107,19 +109,29 @@ def refuse(reading: Reading, folder: ArchiveFolder, error: type[ArchiveFileError
 
 
 @pytest.mark.parametrize(("body", "checksum", "error"), BAD.values(), ids=BAD)
-def test_a_bad_file_is_named_recorded_and_never_in_bronze(reading: Reading, folder: ArchiveFolder, body: bytes, checksum: str | None, error: type[ArchiveFileError]) -> None:
+def test_a_bad_file_is_named_recorded_and_never_in_bronze(
+    reading: Reading, folder: ArchiveFolder, body: bytes, checksum: str | None, error: type[ArchiveFileError]
+) -> None:
     key = folder.key(DAY)
     folder.put_bytes(key, body, checksum)
     receipt = refuse(reading, folder, error)
     assert (receipt.key, receipt.sha256) == (key, hashlib.sha256(body).hexdigest())
     assert reading.landing.body(receipt) == (None if error.outcome == "mismatch" else body)
-    with serve(folder) as sim, pytest.raises(NoSourceError, match=rf"2024-02\|binance-spot:BTCUSDT: none of its files could be used, so nothing was written\. {key}"):
+    with (
+        serve(folder) as sim,
+        pytest.raises(
+            NoSourceError,
+            match=rf"2024-02\|binance-spot:BTCUSDT: none of its files could be used, so nothing was written\. {key}",
+        ),
+    ):
         reading.ingest(sim)
     assert reading.paths("bronze") == reading.paths("quarantine") == []
 
 
 @pytest.mark.parametrize("name", ["checksum_of_other_bytes", "two_members"])
-def test_a_bad_file_beside_good_ones_is_a_problem_and_a_gap(reading: Reading, folder: ArchiveFolder, name: str) -> None:
+def test_a_bad_file_beside_good_ones_is_a_problem_and_a_gap(
+    reading: Reading, folder: ArchiveFolder, name: str
+) -> None:
     body, checksum, error = BAD[name]
     folder.put_bytes(folder.key(DAY), body, checksum)
     folder.put(NEXT, text(klines(NEXT, 1440, 200.0)))
@@ -127,7 +139,9 @@ def test_a_bad_file_beside_good_ones_is_a_problem_and_a_gap(reading: Reading, fo
         record = reading.ingest(sim)
         assert record is not None
         assert not reading.is_due(sim), "the file is as it was: it is not tried for ever"
-    assert [(problem.subject, problem.kind, problem.healed_by) for problem in record.facts.problems] == [(folder.key(DAY), error.outcome, "")]
+    assert [(problem.subject, problem.kind, problem.healed_by) for problem in record.facts.problems] == [
+        (folder.key(DAY), error.outcome, "")
+    ]
     stored = reading.refine()
     assert set(stored.rows["open_time"].dt.date().cast(pl.String)) == {NEXT}
     assert stored.rows["open"].min() == 200.0
@@ -135,7 +149,9 @@ def test_a_bad_file_beside_good_ones_is_a_problem_and_a_gap(reading: Reading, fo
     assert sorted(receipt.outcome for receipt in reading.receipts()) == sorted([error.outcome, "ok"])
 
 
-def test_a_bad_file_is_read_again_once_it_or_its_checksum_is_replaced(reading: Reading, folder: ArchiveFolder) -> None:
+def test_a_bad_file_is_read_again_once_it_or_its_checksum_is_replaced(
+    reading: Reading, folder: ArchiveFolder
+) -> None:
     folder.put_bytes(folder.key(DAY), GOOD, of(f"BTCUSDT-1m-{DAY}.zip", "0" * 64))
     with serve(folder) as sim, pytest.raises(NoSourceError):
         reading.ingest(sim)
@@ -144,11 +160,15 @@ def test_a_bad_file_is_read_again_once_it_or_its_checksum_is_replaced(reading: R
         record = reading.ingest(sim, at=NOW + MINUTE)
     assert record is not None
     assert (record.rows, record.facts.problems) == (1440, ())
-    assert [receipt.outcome for receipt in reading.receipts()] == ["mismatch", "ok"], "the first receipt stays as it was"
+    assert [receipt.outcome for receipt in reading.receipts()] == ["mismatch", "ok"], (
+        "the first receipt stays as it was"
+    )
 
 
 @pytest.mark.parametrize("word", ["NaN", "-inf", "1e400", "1e300"])
-def test_a_month_with_a_number_that_is_none_is_made_from_its_days(reading: Reading, folder: ArchiveFolder, word: str) -> None:
+def test_a_month_with_a_number_that_is_none_is_made_from_its_days(
+    reading: Reading, folder: ArchiveFolder, word: str
+) -> None:
     month = klines("2024-02-01", 29 * 1440)
     folder.put("2024-02", text([*month[:5000], month[5000].replace(",10.0,", f",{word},"), *month[5001:]]))
     for day in range(29):
@@ -157,21 +177,31 @@ def test_a_month_with_a_number_that_is_none_is_made_from_its_days(reading: Readi
         record = reading.ingest(sim)
     assert record is not None
     assert (record.rows, record.reject_count) == (29 * 1440, 0)
-    assert [(problem.kind, problem.healed_by) for problem in record.facts.problems] == [("corrupt", "29 daily files")]
+    assert [(problem.kind, problem.healed_by) for problem in record.facts.problems] == [
+        ("corrupt", "29 daily files")
+    ]
     assert "volume of row 5,001 is" in record.facts.problems[0].detail
     assert set(reading.refine().rows["volume"]) == {10.0}
 
 
-def test_a_row_that_breaks_a_rule_in_the_month_is_taken_from_the_day(reading: Reading, folder: ArchiveFolder) -> None:
+def test_a_row_that_breaks_a_rule_in_the_month_is_taken_from_the_day(
+    reading: Reading, folder: ArchiveFolder
+) -> None:
     month = klines("2024-02-01", 29 * 1440)
     day = month[4 * 1440 : 5 * 1440]
-    broken = [*month[: 4 * 1440 + 7], month[4 * 1440 + 7].replace(",10.0,", ",-10.0,", 1), *month[4 * 1440 + 8 :]]
+    broken = [
+        *month[: 4 * 1440 + 7],
+        month[4 * 1440 + 7].replace(",10.0,", ",-10.0,", 1),
+        *month[4 * 1440 + 8 :],
+    ]
     folder.put("2024-02", text(broken))
     folder.put(DAY, text(day))
     with serve(folder) as sim:
         record = reading.ingest(sim)
     assert record is not None
-    assert [(problem.kind, problem.detail, problem.healed_by) for problem in record.facts.problems] == [("rules", "rows break a row rule", folder.key(DAY))]
+    assert [(problem.kind, problem.detail, problem.healed_by) for problem in record.facts.problems] == [
+        ("rules", "rows break a row rule", folder.key(DAY))
+    ]
     stored = reading.refine()
     assert (stored.rows.height, stored.record.facts.gaps, stored.record.reject_count) == (29 * 1440, (), 0)
     assert stored.rows["volume"].min() == 10.0
@@ -184,7 +214,9 @@ def test_rows_of_a_file_may_stand_in_any_order(reading: Reading, folder: Archive
     assert reading.refine().rows["open_time"].to_list() == [at(DAY) + n * MINUTE for n in range(1440)]
 
 
-def test_rows_that_differ_in_one_small_value_only_are_two_values(reading: Reading, folder: ArchiveFolder) -> None:
+def test_rows_that_differ_in_one_small_value_only_are_two_values(
+    reading: Reading, folder: ArchiveFolder
+) -> None:
     """The least visible dispute there can be: everything equal but what takers bought."""
     folder.put(DAY, text([*LINES, klines(DAY, 1)[0].replace(",4.0,", ",3.0,")]))
     with serve(folder) as sim:
@@ -192,16 +224,21 @@ def test_rows_that_differ_in_one_small_value_only_are_two_values(reading: Readin
     assert record is not None
     assert record.rows == 1441
     stored = reading.refine()
-    assert any(run.gap_class == "conflict" and run.start == at(DAY) and run.slot_count == 1 for run in stored.record.facts.gaps)
+    assert any(
+        run.gap_class == "conflict" and run.start == at(DAY) and run.slot_count == 1
+        for run in stored.record.facts.gaps
+    )
     quarantined = reading.tables.quarantined(Candle, FEBRUARY)
     assert quarantined is not None
     assert sorted(quarantined["taker_buy_volume"]) == [3.0, 4.0]
 
 
-# --- versions that come and go ------------------------------------------------------------------------------------------
+# --- versions that come and go --------------------------------------------------------------------
 
 
-def test_a_file_that_is_replaced_and_put_back_is_served_as_it_is_now(reading: Reading, folder: ArchiveFolder) -> None:
+def test_a_file_that_is_replaced_and_put_back_is_served_as_it_is_now(
+    reading: Reading, folder: ArchiveFolder
+) -> None:
     prices = []
     for hour, price in enumerate((100.0, 200.0, 100.0, 200.0)):
         folder.put(DAY, text(klines(DAY, 1440, price)))
@@ -216,7 +253,12 @@ def test_a_file_that_is_replaced_and_put_back_is_served_as_it_is_now(reading: Re
     assert len(reading.receipts()) == 4
     history = reading.tables.get(CandleArchive, FEBRUARY)
     assert history is not None
-    told = [newest(history.rows.filter(pl.col("fetched_at") <= NOW + timedelta(hours=hour)), ("open_time",))["open"][0] for hour in range(4)]
+    told = [
+        newest(history.rows.filter(pl.col("fetched_at") <= NOW + timedelta(hours=hour)), ("open_time",))[
+            "open"
+        ][0]
+        for hour in range(4)
+    ]
     assert told == prices, "what the lake had at any instant can be told"
 
 
@@ -229,7 +271,10 @@ def test_a_row_that_a_new_version_no_longer_has_is_a_gap(reading: Reading, folde
         record = reading.ingest(sim, at=NOW + MINUTE)
     assert record is not None
     assert record.rows == 1440 + 60
-    assert any(run.start == at(DAY) + 600 * MINUTE and run.slot_count == 60 for run in reading.refine().record.facts.gaps)
+    assert any(
+        run.start == at(DAY) + 600 * MINUTE and run.slot_count == 60
+        for run in reading.refine().record.facts.gaps
+    )
 
 
 def test_the_same_bytes_uploaded_again_add_nothing(reading: Reading, folder: ArchiveFolder) -> None:
@@ -259,7 +304,9 @@ def test_bronze_is_rebuilt_from_landing_without_a_request(reading: Reading, fold
     assert again.version == first.version, "rows say when they were fetched, not when they were read"
 
 
-def test_a_file_that_was_removed_from_landing_is_fetched_again(reading: Reading, folder: ArchiveFolder) -> None:
+def test_a_file_that_was_removed_from_landing_is_fetched_again(
+    reading: Reading, folder: ArchiveFolder
+) -> None:
     folder.put(DAY, text(LINES))
     with serve(folder) as sim:
         first = reading.ingest(sim)
@@ -276,7 +323,9 @@ def test_a_file_that_was_removed_from_landing_is_fetched_again(reading: Reading,
     assert len(reading.receipts()) == 1
 
 
-def test_days_that_stop_being_published_become_a_gap_though_no_row_changed(reading: Reading, folder: ArchiveFolder) -> None:
+def test_days_that_stop_being_published_become_a_gap_though_no_row_changed(
+    reading: Reading, folder: ArchiveFolder
+) -> None:
     """The archive falls silent: what it answered grows, its rows do not. Silver must hear of it."""
     folder.put("2024-02-01", text(klines("2024-02-01", 1440)))
     found = []
@@ -288,8 +337,14 @@ def test_days_that_stop_being_published_become_a_gap_though_no_row_changed(readi
             assert record is not None
             found.append((record.version, record.rows, reading.refine().record.facts.gaps))
     assert [rows for _, rows, _ in found] == [1440] * 3
-    assert len({version for version, _, _ in found}) == 3, "an answer without rows is another version of bronze"
-    assert [[(run.start, run.end) for run in gaps] for _, _, gaps in found] == [[], [(at("2024-02-02"), at("2024-02-13"))], [(at("2024-02-02"), at("2024-03-01"))]]
+    assert len({version for version, _, _ in found}) == 3, (
+        "an answer without rows is another version of bronze"
+    )
+    assert [[(run.start, run.end) for run in gaps] for _, _, gaps in found] == [
+        [],
+        [(at("2024-02-02"), at("2024-02-13"))],
+        [(at("2024-02-02"), at("2024-03-01"))],
+    ]
 
 
 def test_a_market_with_any_name_is_read(reading: Reading, folder: ArchiveFolder) -> None:
@@ -306,7 +361,9 @@ def test_a_market_with_any_name_is_read(reading: Reading, folder: ArchiveFolder)
     assert all(Path(path).as_posix().isascii() for path in reading.paths(""))
 
 
-def test_a_cell_of_another_market_type_is_read_from_its_own_files(reading: Reading, folder: ArchiveFolder) -> None:
+def test_a_cell_of_another_market_type_is_read_from_its_own_files(
+    reading: Reading, folder: ArchiveFolder
+) -> None:
     linear = Market("binance", "linear", "BTCUSDT")
     folder.put(DAY, text(LINES), BTC)
     folder.put(DAY, text([HEADER, *klines(DAY, 1440, 300.0)]), linear)

@@ -1,4 +1,6 @@
-"""Answers that have no end, come drop by drop, grow when they are opened, or lead elsewhere: each is left after what it may cost, and told for what it is."""
+"""Answers that have no end, come drop by drop, grow when they are opened, or lead elsewhere: each is left
+after what it may cost, and told for what it is.
+"""
 
 import gzip
 import json
@@ -19,10 +21,31 @@ from lakehouse.exchanges.archive import ArchiveClient, Batch
 from lakehouse.exchanges.binance import Binance, parse_klines
 from lakehouse.exchanges.bounded import BoundError, Bounds, beyond_bounds, session
 from lakehouse.exchanges.rest import RestClient
-from lakehouse.model.errors import CsvTooLongError, FetchError, ListedTooLargeError, ListingBoundsError, ListingUnreachableError, RestUnreachableError
+from lakehouse.model.errors import (
+    CsvTooLongError,
+    FetchError,
+    ListedTooLargeError,
+    ListingBoundsError,
+    ListingUnreachableError,
+    RestUnreachableError,
+)
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.timerange import TimeRange
-from lakehouse_tests.hostile_server import ENTRY, HEAD, Act, Handler, Hostile, drips, drips_headers, goes_on, gzip_of, hostile, new_pages, says, sends_on
+from lakehouse_tests.hostile_server import (
+    ENTRY,
+    HEAD,
+    Act,
+    Handler,
+    Hostile,
+    drips,
+    drips_headers,
+    goes_on,
+    gzip_of,
+    hostile,
+    new_pages,
+    says,
+    sends_on,
+)
 from lakehouse_tests.making import BTC, HEADER, NOW, ArchiveFolder, klines, text, zipped
 
 from .conftest import Reading, serve
@@ -49,17 +72,29 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded, "_REST", Bounds(4 << 20, 2.0, 100_000))
 
 
-# --- listings -----------------------------------------------------------------------------------------------------------
+# --- listings -------------------------------------------------------------------------------------
 
 PAGES: dict[str, tuple[Act, str]] = {
-    "one_page_without_end": (goes_on(HEAD.format("true").encode(), ENTRY.format("data/a").encode()), "more than 4,194,304 bytes"),
+    "one_page_without_end": (
+        goes_on(HEAD.format("true").encode(), ENTRY.format("data/a").encode()),
+        "more than 4,194,304 bytes",
+    ),
     "white_space_without_end": (goes_on(HEAD.format("true").encode(), b" "), "more than 4,194,304 bytes"),
-    "gigabytes_of_gzip": (says(gzip_of(1, HEAD.format("true").encode()), Content_Encoding="gzip"), "inflates to more than 4,194,304 bytes"),
+    "gigabytes_of_gzip": (
+        says(gzip_of(1, HEAD.format("true").encode()), Content_Encoding="gzip"),
+        "inflates to more than 4,194,304 bytes",
+    ),
     "an_encoding_nobody_asked_for": (says(b"\x1b\x00", Content_Encoding="br"), "encoded as br"),
     "pages_for_ever": (new_pages(f"{PREFIX}{{:09}}"), "100 pages"),
     "large_pages_for_ever": (new_pages(f"{PREFIX}{{:09}}", 900), "50,000 keys"),
-    "the_same_page_for_ever": (says(f"{HEAD.format('true')}{ENTRY.format(f'{PREFIX}a')}</ListBucketResult>".encode()), "does not go on"),
-    "an_empty_page_before_more": (says(f"{HEAD.format('true')}</ListBucketResult>".encode()), "more follows nothing"),
+    "the_same_page_for_ever": (
+        says(f"{HEAD.format('true')}{ENTRY.format(f'{PREFIX}a')}</ListBucketResult>".encode()),
+        "does not go on",
+    ),
+    "an_empty_page_before_more": (
+        says(f"{HEAD.format('true')}</ListBucketResult>".encode()),
+        "more follows nothing",
+    ),
     "a_byte_now_and_then": (drips(HEAD.format("true").encode(), 0.05), "slower than 1024 bytes a second"),
     "headers_now_and_then": (drips_headers(0.05), "slower than|longer than 2 s"),
     "silence": (lambda handler: time.sleep(4), "longer than 2 s"),
@@ -67,7 +102,9 @@ PAGES: dict[str, tuple[Act, str]] = {
 
 
 @pytest.mark.parametrize(("act", "why"), PAGES.values(), ids=PAGES)
-def test_a_listing_beyond_its_bounds_is_an_error_of_its_folder(server: Hostile, hurried: None, act: Act, why: str) -> None:
+def test_a_listing_beyond_its_bounds_is_an_error_of_its_folder(
+    server: Hostile, hurried: None, act: Act, why: str
+) -> None:
     server.acts = [("", act)]
     began = time.monotonic()
     with pytest.raises(ListingBoundsError, match=why) as told:
@@ -81,7 +118,11 @@ def test_a_listing_beyond_its_bounds_is_an_error_of_its_folder(server: Hostile, 
     "page",
     [
         b"<a/>" * 500_000,
-        b"<!DOCTYPE a [<!ENTITY a '" + b"x" * 1000 + b"'>]><ListBucketResult>" + b"&a;" * 100_000 + b"</ListBucketResult>",
+        b"<!DOCTYPE a [<!ENTITY a '"
+        + b"x" * 1000
+        + b"'>]><ListBucketResult>"
+        + b"&a;" * 100_000
+        + b"</ListBucketResult>",
         "<?xml version='1.0' encoding='utf-16'?><!DOCTYPE a []><ListBucketResult/>".encode("utf-16"),
         b"<ListBucketResult " + b" ".join(b"a%d=''" % n for n in range(100_000)) + b"/>",
         b"<a>" * 30_000,
@@ -105,12 +146,19 @@ def test_what_a_page_says_is_quoted_without_what_a_terminal_obeys(server: Hostil
 
 def test_folders_are_bounded_too(server: Hostile) -> None:
     folder = "<CommonPrefixes><Prefix>data/{}/</Prefix></CommonPrefixes>"
-    server.acts = [("", says(f"{HEAD.format('true')}<NextContinuationToken>t</NextContinuationToken>{folder.format('a')}</ListBucketResult>".encode()))]
+    server.acts = [
+        (
+            "",
+            says(
+                f"{HEAD.format('true')}<NextContinuationToken>t</NextContinuationToken>{folder.format('a')}</ListBucketResult>".encode()
+            ),
+        )
+    ]
     with pytest.raises(ListingBoundsError, match="does not go on"):
         ArchiveClient(server.url, "bucket").folders("data/")
 
 
-# --- files --------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def head(handler: Handler, size: int) -> None:
@@ -124,7 +172,9 @@ def gigabytes(handler: Handler) -> None:
 
 
 def chunked(handler: Handler) -> None:
-    handler.begin({"Transfer-Encoding": "chunked", "ETag": '"e"', "Last-Modified": "Wed, 01 May 2024 00:00:00 GMT"})
+    handler.begin(
+        {"Transfer-Encoding": "chunked", "ETag": '"e"', "Last-Modified": "Wed, 01 May 2024 00:00:00 GMT"}
+    )
     for _ in range(10_000 if handler.command == "GET" else 0):
         handler.wfile.write(b"100000\r\n" + b"x" * 0x100000 + b"\r\n")
 
@@ -144,11 +194,16 @@ def drop(handler: Handler) -> None:
 
 
 ENDLESS = {"ten_gigabytes": gigabytes, "chunks_without_end": chunked}
-WAYS = [(name, way) for name in ENDLESS for way in ("s5cmd", "http")] + [("chunks_without_end", "s5cmd_without_a_limit")]  # of listed size, nothing but the disk holds it there
+# of listed size, nothing but the disk holds it there
+WAYS = [(name, way) for name in ENDLESS for way in ("s5cmd", "http")] + [
+    ("chunks_without_end", "s5cmd_without_a_limit")
+]
 
 
 @pytest.mark.parametrize(("name", "way"), WAYS)
-def test_a_body_far_beyond_what_was_listed_fills_no_disk_and_is_one_error(server: Hostile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, way: str) -> None:
+def test_a_body_far_beyond_what_was_listed_fills_no_disk_and_is_one_error(
+    server: Hostile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, way: str
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(archive, "_TRIES", 1)
     if way == "s5cmd_without_a_limit":
@@ -167,13 +222,21 @@ def test_a_body_far_beyond_what_was_listed_fills_no_disk_and_is_one_error(server
 
 def test_what_is_not_like_its_listing_is_not_taken_into_memory(server: Hostile) -> None:
     server.acts = [("", lambda handler: (head(handler, 300_000), handler.wfile.write(b"x" * 300_000))[0])]
-    for sizes, why in (({"a.zip": 100}, r"300,000 bytes, more than the 65,736"), ({"a.zip.CHECKSUM": 95}, r"300,000 bytes, more than the 4,096")):
-        with Batch(ArchiveClient(server.url, "bucket"), list(sizes), sizes=sizes) as batch, pytest.raises(FetchError, match=why):
+    for sizes, why in (
+        ({"a.zip": 100}, r"300,000 bytes, more than the 65,736"),
+        ({"a.zip.CHECKSUM": 95}, r"300,000 bytes, more than the 4,096"),
+    ):
+        with (
+            Batch(ArchiveClient(server.url, "bucket"), list(sizes), sizes=sizes) as batch,
+            pytest.raises(FetchError, match=why),
+        ):
             batch.wait(*sizes)
 
 
 @pytest.mark.parametrize("way", ["s5cmd", "http"])
-def test_a_file_that_comes_drop_by_drop_is_given_up(server: Hostile, hurried: None, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+def test_a_file_that_comes_drop_by_drop_is_given_up(
+    server: Hostile, hurried: None, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     monkeypatch.setattr(archive, "_STALLED_AFTER", 1.0)
     if way == "s5cmd":
         monkeypatch.setattr(archive, "_FEW", 0)
@@ -186,19 +249,30 @@ def test_a_file_that_comes_drop_by_drop_is_given_up(server: Hostile, hurried: No
     assert time.monotonic() - began < 12
 
 
-def test_a_file_that_is_listed_as_too_large_is_not_even_asked_for(folder: ArchiveFolder, reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_listed_as_too_large_is_not_even_asked_for(
+    folder: ArchiveFolder, reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder.put("2024-02", text(klines("2024-02-01", 1440)))
     folder.put("2024-02-01", text(klines("2024-02-01", 1440)))
-    monkeypatch.setattr("lakehouse.exchanges.reader.MOST_ZIPPED", (folder.root / folder.key("2024-02-01")).stat().st_size)
+    monkeypatch.setattr(
+        "lakehouse.exchanges.reader.MOST_ZIPPED", (folder.root / folder.key("2024-02-01")).stat().st_size
+    )
     (folder.root / folder.key("2024-02")).write_bytes(b"x" * 10_000_000)
     with serve(folder) as sim:
         listing = reading.listing(sim)
-        with reading.reader(sim) as reader, pytest.raises(ListedTooLargeError, match=r"BTCUSDT-1m-2024-02.zip is listed with 10,000,000 bytes"):
+        with (
+            reading.reader(sim) as reader,
+            pytest.raises(
+                ListedTooLargeError, match=r"BTCUSDT-1m-2024-02.zip is listed with 10,000,000 bytes"
+            ),
+        ):
             reader.read(listing, "2024-02")
         assert not [path for _, path in sim.requests if path.endswith("2024-02.zip")]
         record = reading.ingest(sim)
     assert record is not None
-    assert (record.rows, [problem.kind for problem in record.facts.problems]) == (1440, ["corrupt"]), "the day stands in for the month"
+    assert (record.rows, [problem.kind for problem in record.facts.problems]) == (1440, ["corrupt"]), (
+        "the day stands in for the month"
+    )
 
 
 LINE = klines("2024-02-01", 1)[0].encode()
@@ -223,7 +297,9 @@ def test_more_lines_than_a_month_has_are_no_rows(csv: bytes) -> None:
 
 
 @pytest.mark.parametrize("way", ["listing", "rest", "file"])
-def test_a_byte_every_five_seconds_is_given_up_within_two_minutes(server: Hostile, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+def test_a_byte_every_five_seconds_is_given_up_within_two_minutes(
+    server: Hostile, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     """By the real bounds."""
 
     def slow(handler: Handler) -> None:
@@ -240,15 +316,24 @@ def test_a_byte_every_five_seconds_is_given_up_within_two_minutes(server: Hostil
     assert time.monotonic() - began < 125
 
 
-# --- REST ---------------------------------------------------------------------------------------------------------------
+# --- REST -----------------------------------------------------------------------------------------
 
 JSON = {"Content_Type": "application/json"}
 ANSWERS: dict[str, tuple[Act, str]] = {
     "gzip": (says(gzip_of(3), Content_Encoding="gzip", **JSON), "inflates to more than 4,194,304 bytes"),
-    "deflate": (says(gzip_of(3, form="deflate"), Content_Encoding="deflate", **JSON), "inflates to more than"),
-    "raw_deflate": (says(gzip_of(3, form="raw"), Content_Encoding="deflate", **JSON), "inflates to more than"),
+    "deflate": (
+        says(gzip_of(3, form="deflate"), Content_Encoding="deflate", **JSON),
+        "inflates to more than",
+    ),
+    "raw_deflate": (
+        says(gzip_of(3, form="raw"), Content_Encoding="deflate", **JSON),
+        "inflates to more than",
+    ),
     "gzip_within_gzip": (says(gzip_of(0.01), Content_Encoding="gzip, gzip", **JSON), "encoded as gzip, gzip"),
-    "many_small_gzips": (says(gzip.compress(bytes(20_000)) * 300, Content_Encoding="gzip", **JSON), "inflates to more than"),
+    "many_small_gzips": (
+        says(gzip.compress(bytes(20_000)) * 300, Content_Encoding="gzip", **JSON),
+        "inflates to more than",
+    ),
     "brotli": (says(b"\x5b\xff\xff\x7f", Content_Encoding="br", **JSON), "encoded as br"),
     "zstd": (says(b"\x28\xb5\x2f\xfd", Content_Encoding="zstd", **JSON), "encoded as zstd"),
     "an_encoding_with_an_escape": (says(b"x", Content_Encoding="\x9b31m", **JSON), r"encoded as \\x9b31m"),
@@ -270,14 +355,18 @@ def told_time(handler: Handler) -> None:
 
 
 @pytest.mark.parametrize(("act", "why"), ANSWERS.values(), ids=ANSWERS)
-def test_a_rest_answer_beyond_its_bounds_is_left_and_told(server: Hostile, hurried: None, act: Act, why: str) -> None:
+def test_a_rest_answer_beyond_its_bounds_is_left_and_told(
+    server: Hostile, hurried: None, act: Act, why: str
+) -> None:
     server.acts = [("/time", told_time), ("exchangeInfo", says(b'{"symbols":[]}', **JSON)), ("klines", act)]
     began, api = time.monotonic(), asking(server)
     with pytest.raises(RestUnreachableError, match=why) as told:
         api.candles(BTC, MINUTE, SPAN)
     assert time.monotonic() - began < 6
     assert str(told.value).isprintable()
-    assert len([path for path in server.asked if "klines" in path]) == 1, "four times as much would be no better"
+    assert len([path for path in server.asked if "klines" in path]) == 1, (
+        "four times as much would be no better"
+    )
 
 
 @pytest.mark.parametrize("name", ["gzip", "without_end", "chunks_without_end", "zstd"])
@@ -317,7 +406,7 @@ def test_a_web_page_of_megabytes_is_told_in_no_time(server: Hostile) -> None:
     assert time.process_time() - began < 4
 
 
-# --- other hosts --------------------------------------------------------------------------------------------------------
+# --- other hosts ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -341,14 +430,22 @@ def ask_rest(url: str) -> object:
     return RestClient(Binance(None, url).rest_api("spot"), sleep=lambda seconds: None).ask_time()
 
 
-WAYS: dict[str, Callable[[str], object]] = {"listing": list_it, "file": fetch_it, "rest": ask_rest, "info": lambda url: Binance(None, url).ask_info("spot")}
+WAYS: dict[str, Callable[[str], object]] = {
+    "listing": list_it,
+    "file": fetch_it,
+    "rest": ask_rest,
+    "info": lambda url: Binance(None, url).ask_info("spot"),
+}
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("way", WAYS)
-def test_no_redirect_leads_to_another_host(server: Hostile, elsewhere: Hostile, monkeypatch: pytest.MonkeyPatch, way: str, status: int) -> None:
+def test_no_redirect_leads_to_another_host(
+    server: Hostile, elsewhere: Hostile, monkeypatch: pytest.MonkeyPatch, way: str, status: int
+) -> None:
     monkeypatch.setattr(archive, "_TRIES", 1)
-    with hostile(host="127.0.0.2") as neighbour:  # tests may not connect there from Python, where it takes another port alone
+    # tests may not connect there from Python, where it takes another port alone
+    with hostile(host="127.0.0.2") as neighbour:
         neighbour.acts = elsewhere.acts
         server.acts = [("", sends_on(f"{neighbour.url if way == 'file' else elsewhere.url}{{path}}", status))]
         with pytest.raises((FetchError, ListingUnreachableError, RestUnreachableError, OSError)):
@@ -357,10 +454,29 @@ def test_no_redirect_leads_to_another_host(server: Hostile, elsewhere: Hostile, 
 
 
 @pytest.mark.parametrize(
-    "target", ["//127.0.0.2:{port}/x", "http://127.0.0.1:{other}/x", "http://127.0.0.1@127.0.0.2:{port}/x", "https://127.0.0.2/x", "file:///etc/passwd", "gopher://127.0.0.1/"]
+    "target",
+    [
+        "//127.0.0.2:{port}/x",
+        "http://127.0.0.1:{other}/x",
+        "http://127.0.0.1@127.0.0.2:{port}/x",
+        "https://127.0.0.2/x",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1/",
+    ],
 )
-def test_no_spelling_of_another_host_is_taken_for_the_same(server: Hostile, elsewhere: Hostile, target: str) -> None:
-    server.acts = [("", sends_on(target.replace("{port}", str(server.server_port)).replace("{other}", str(elsewhere.server_port))))]
+def test_no_spelling_of_another_host_is_taken_for_the_same(
+    server: Hostile, elsewhere: Hostile, target: str
+) -> None:
+    server.acts = [
+        (
+            "",
+            sends_on(
+                target.replace("{port}", str(server.server_port)).replace(
+                    "{other}", str(elsewhere.server_port)
+                )
+            ),
+        )
+    ]
     with pytest.raises(OSError, match="another host than was asked"):
         session(lambda url: Bounds(1000)).get(server.url, timeout=5)
     assert (len(server.asked), elsewhere.asked) == (1, [])
@@ -394,7 +510,16 @@ def test_a_redirect_within_the_host_is_followed_and_not_for_ever(server: Hostile
 
 def test_the_tool_is_kept_to_the_host_unless_a_proxy_stands_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """s5cmd reaches this very machine without a proxy, so it is shown by what it is given."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "no_proxy",
+        "NO_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
     assert ArchiveClient("https://archive.example", "b").only_host == "archive.example"
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
@@ -403,7 +528,7 @@ def test_the_tool_is_kept_to_the_host_unless_a_proxy_stands_between(monkeypatch:
     assert ArchiveClient("https://archive.example", "b").only_host == "archive.example"
 
 
-# --- memory -------------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 MEASURED = """
 import re, sys, time
@@ -436,7 +561,10 @@ for name in sys.argv[2:]:
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read there: what getrusage tells includes the parent's")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(),
+    reason="the peak is read there: what getrusage tells includes the parent's",
+)
 def test_no_bomb_takes_more_than_400_mb(server: Hostile) -> None:
     full = b'{"symbols":[' + b'{"a":"bcdefgh"},' * 330_000
     acts: dict[str, Act] = {
@@ -455,7 +583,14 @@ def test_no_bomb_takes_more_than_400_mb(server: Hostile) -> None:
         "info-text": says(b'{"symbols":["' + b"x" * 24_000_000 + b'"]}', **JSON),
     }
     server.acts = [(f"/{name}", act) for name, act in acts.items()]
-    ran = subprocess.run([sys.executable, "-c", MEASURED, server.url, *acts], capture_output=True, text=True, timeout=120, env={**os.environ, "ALL_PROXY": ""}, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURED, server.url, *acts],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "ALL_PROXY": ""},
+        check=False,
+    )
     told = [line.split(" ", 3) for line in ran.stdout.splitlines()]
     assert [line[0] for line in told] == list(acts), ran.stderr[-2000:]
     assert max(int(line[1]) for line in told) < 400, ran.stdout

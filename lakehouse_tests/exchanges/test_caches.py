@@ -1,4 +1,6 @@
-"""A cache between here and the archive: what is listed is not yet what is served. A receipt records what was answered, so the cell stays due, and heals by itself."""
+"""A cache between here and the archive: what is listed is not yet what is served. A receipt records what was
+answered, so the cell stays due, and heals by itself.
+"""
 
 import http.client
 import os
@@ -34,7 +36,9 @@ FILES = {"zip": r"\.zip$", "CHECKSUM": r"\.CHECKSUM$", "both": r"\.zip"}
 
 
 class Cache:
-    """Stands before an archive; of files that it holds it gives what it saw first, with the headers of that, as often as told."""
+    """Stands before an archive; of files that it holds it gives what it saw first, with the headers of that,
+    as often as told.
+    """
 
     def __init__(self) -> None:
         self.port, self.holds, self.times = 0, "", 10**9
@@ -69,7 +73,11 @@ class Cache:
         connection.request("GET", path)
         answer = connection.getresponse()
         kept = ("content-length", "date", "server")
-        found = {name: value for name, value in answer.getheaders() if name.lower() not in kept} | {"status": str(answer.status)}, answer.read()
+        found = (
+            {name: value for name, value in answer.getheaders() if name.lower() not in kept}
+            | {"status": str(answer.status)},
+            answer.read(),
+        )
         connection.close()
         return found
 
@@ -140,9 +148,21 @@ def bronze_version(reading: Reading) -> str:
     return stored.record.version
 
 
-FAST = {("s5cmd", "zip", False, True), ("s5cmd", "CHECKSUM", True, False), ("http", "both", True, False), ("http", "zip", True, True), ("s5cmd", "both", False, True)}
+FAST = {
+    ("s5cmd", "zip", False, True),
+    ("s5cmd", "CHECKSUM", True, False),
+    ("http", "both", True, False),
+    ("http", "zip", True, True),
+    ("s5cmd", "both", False, True),
+}
 WAYS = [
-    pytest.param(*way, id="-".join([*way[:2], "other_size" if way[2] else "same_size", "known_before" if way[3] else "fresh_lake"]), marks=() if way in FAST else pytest.mark.slow)
+    pytest.param(
+        *way,
+        id="-".join(
+            [*way[:2], "other_size" if way[2] else "same_size", "known_before" if way[3] else "fresh_lake"]
+        ),
+        marks=() if way in FAST else pytest.mark.slow,
+    )
     for way in product(("http", "s5cmd"), FILES, (False, True), (False, True))
 ]
 
@@ -150,7 +170,15 @@ WAYS = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("way", "what", "is_shorter", "knew"), WAYS)
 def test_what_a_cache_holds_back_stays_due_until_it_is_served(
-    reading: Reading, folder: ArchiveFolder, cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str, what: str, is_shorter: bool, knew: bool
+    reading: Reading,
+    folder: ArchiveFolder,
+    cache: Cache,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    way: str,
+    what: str,
+    is_shorter: bool,
+    knew: bool,
 ) -> None:
     if way == "s5cmd":
         monkeypatch.setattr(archive, "_FEW", 0)
@@ -167,9 +195,13 @@ def test_what_a_cache_holds_back_stays_due_until_it_is_served(
         for minute in (1, 2):
             if knew or what == "both":
                 record = reading.ingest(sim, at=NOW + HOUR * minute)
-                assert (kinds(record), price_of(reading)) == (["stale"], OLD), "serving stays with what there was, and says so"
+                assert (kinds(record), price_of(reading)) == (["stale"], OLD), (
+                    "serving stays with what there was, and says so"
+                )
             else:
-                with pytest.raises(NoSourceError, match=r"sha256 is .* \| .*listed is version .* the next build asks again"):
+                with pytest.raises(
+                    NoSourceError, match=r"sha256 is .* \| .*listed is version .* the next build asks again"
+                ):
                     reading.ingest(sim, at=NOW + HOUR * minute)
                 assert reading.paths("bronze") == []
             assert reading.is_due(sim), "what was answered is not what is listed"
@@ -182,11 +214,15 @@ def test_what_a_cache_holds_back_stays_due_until_it_is_served(
         assert (kinds(healed), price_of(reading), reading.is_due(sim)) == ([], NEW, False)
     other = spared(tmp_path / "spared", folder, *[(OLD, 0, False)] * knew, (NEW, 3, is_shorter))
     assert reading.refine().record.version == other.refine().record.version
-    assert (bronze_version(reading) == bronze_version(other)) == (knew or what != "both"), "but for the old values that a fresh lake was given first"
+    assert (bronze_version(reading) == bronze_version(other)) == (knew or what != "both"), (
+        "but for the old values that a fresh lake was given first"
+    )
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_a_cache_that_forgets_after_some_requests_is_outlived(reading: Reading, folder: ArchiveFolder, cache: Cache, times: int) -> None:
+def test_a_cache_that_forgets_after_some_requests_is_outlived(
+    reading: Reading, folder: ArchiveFolder, cache: Cache, times: int
+) -> None:
     key = publish(folder, OLD, 0)
     with cache.before(folder) as sim:
         cache.see(key)
@@ -198,13 +234,21 @@ def test_a_cache_that_forgets_after_some_requests_is_outlived(reading: Reading, 
         while reading.is_due(sim):
             builds += 1
             reading.ingest(sim, at=NOW + HOUR * builds)
-    assert (builds, price_of(reading), [receipt.outcome for receipt in reading.receipts()]) == ((times + 1) // 2 + 1, NEW, ["ok", "ok"])
+    assert (builds, price_of(reading), [receipt.outcome for receipt in reading.receipts()]) == (
+        (times + 1) // 2 + 1,
+        NEW,
+        ["ok", "ok"],
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["http", "s5cmd"])
-def test_a_version_older_than_what_is_served_already_changes_nothing(reading: Reading, folder: ArchiveFolder, cache: Cache, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    """Two uploads later, a cache gives the first version: the second one stays, and its rows are not called the older ones."""
+def test_a_version_older_than_what_is_served_already_changes_nothing(
+    reading: Reading, folder: ArchiveFolder, cache: Cache, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Two uploads later, a cache gives the first version: the second one stays, and its rows are not called
+    the older ones.
+    """
     if way == "s5cmd":
         monkeypatch.setattr(archive, "_FEW", 0)
     key = publish(folder, OLD, 0)
@@ -217,20 +261,34 @@ def test_a_version_older_than_what_is_served_already_changes_nothing(reading: Re
     publish(folder, NEWER, 2)
     with cache.before(folder) as sim:
         cache.holds = FILES["both"]
-        assert (kinds(reading.ingest(sim, at=NOW + 2 * HOUR)), price_of(reading), reading.is_due(sim)) == (["stale"], NEW, True)
-        kept = next(path for path in reading.paths("landing") if path.endswith(f"{reading.receipts()[-1].sha256}.zip"))
+        assert (kinds(reading.ingest(sim, at=NOW + 2 * HOUR)), price_of(reading), reading.is_due(sim)) == (
+            ["stale"],
+            NEW,
+            True,
+        )
+        kept = next(
+            path for path in reading.paths("landing") if path.endswith(f"{reading.receipts()[-1].sha256}.zip")
+        )
         reading.objects.delete(kept)
-        with pytest.raises(OtherVersionError, match=r"lists version \S+ and still serves \S+, which is no news; a cache") as told:
+        with pytest.raises(
+            OtherVersionError, match=r"lists version \S+ and still serves \S+, which is no news; a cache"
+        ) as told:
             reading.ingest(sim, at=NOW + 3 * HOUR)
         assert isinstance(told.value, FetchError)
         assert price_of(reading) == NEW, "what is stored stays"
         cache.holds = ""
-        assert (kinds(reading.ingest(sim, at=NOW + 4 * HOUR)), price_of(reading), reading.is_due(sim)) == ([], NEWER, False)
+        assert (kinds(reading.ingest(sim, at=NOW + 4 * HOUR)), price_of(reading), reading.is_due(sim)) == (
+            [],
+            NEWER,
+            False,
+        )
     assert len(reading.receipts()) == 3
 
 
 @pytest.mark.slow
-def test_a_version_between_what_is_stored_and_what_is_listed_is_news(reading: Reading, folder: ArchiveFolder, cache: Cache) -> None:
+def test_a_version_between_what_is_stored_and_what_is_listed_is_news(
+    reading: Reading, folder: ArchiveFolder, cache: Cache
+) -> None:
     publish(folder, OLD, 0)
     with cache.before(folder) as sim:
         reading.ingest(sim)
@@ -240,13 +298,23 @@ def test_a_version_between_what_is_stored_and_what_is_listed_is_news(reading: Re
     publish(folder, NEWER, 2)
     with cache.before(folder) as sim:
         cache.holds = FILES["both"]
-        assert (kinds(reading.ingest(sim, at=NOW + HOUR)), price_of(reading), reading.is_due(sim)) == (["stale"], NEW, True)
+        assert (kinds(reading.ingest(sim, at=NOW + HOUR)), price_of(reading), reading.is_due(sim)) == (
+            ["stale"],
+            NEW,
+            True,
+        )
         cache.holds = ""
-        assert (kinds(reading.ingest(sim, at=NOW + 2 * HOUR)), price_of(reading), reading.is_due(sim)) == ([], NEWER, False)
+        assert (kinds(reading.ingest(sim, at=NOW + 2 * HOUR)), price_of(reading), reading.is_due(sim)) == (
+            [],
+            NEWER,
+            False,
+        )
 
 
 @pytest.mark.slow
-def test_a_checksum_that_alone_was_corrected_is_waited_for(reading: Reading, folder: ArchiveFolder, cache: Cache) -> None:
+def test_a_checksum_that_alone_was_corrected_is_waited_for(
+    reading: Reading, folder: ArchiveFolder, cache: Cache
+) -> None:
     key = publish(folder, OLD, 0)
     body = (folder.root / key).read_bytes()
     folder.put_bytes(key, body, f"{'0' * 64}  BTCUSDT-1m-{DAY}.zip\n")
@@ -264,7 +332,7 @@ def test_a_checksum_that_alone_was_corrected_is_waited_for(reading: Reading, fol
     assert [receipt.outcome for receipt in reading.receipts()] == ["mismatch", "ok"]
 
 
-# --- by the simulated exchange, whose ETags are no MD5 ------------------------------------------------------------------
+# --- by the simulated exchange, whose ETags are no MD5 --------------------------------------------
 
 DAILY = "*daily*2024-02-0?.zip"
 DAILIES: Callable[[], Simulator] = lambda: Simulator(markets=(LISTED,), now=NOW, faults=("monthly_absent=*",))  # noqa: E731
@@ -279,8 +347,14 @@ def test_a_large_batch_asks_for_nothing_twice_though_no_md5_proves_it(reading: R
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("files", [DAILY, *(pytest.param(f"{DAILY}{end}", marks=pytest.mark.slow) for end in (".CHECKSUM", "*"))], ids=FILES)
-def test_days_of_a_large_batch_that_a_cache_holds_back_heal_alone(reading: Reading, tmp_path: Path, files: str) -> None:
+@pytest.mark.parametrize(
+    "files",
+    [DAILY, *(pytest.param(f"{DAILY}{end}", marks=pytest.mark.slow) for end in (".CHECKSUM", "*"))],
+    ids=FILES,
+)
+def test_days_of_a_large_batch_that_a_cache_holds_back_heal_alone(
+    reading: Reading, tmp_path: Path, files: str
+) -> None:
     spared = Reading(LakeObjects(tmp_path / "spared"))
     with DAILIES() as sim:
         for lake in (reading, spared):
@@ -288,7 +362,10 @@ def test_days_of_a_large_batch_that_a_cache_holds_back_heal_alone(reading: Readi
         before = reading.refine().rows
         sim.add_fault(f"stale={files}")
         record = reading.ingest(sim, at=NOW + HOUR)
-        assert (kinds(record), set(sim.faults_hit) - {"reupload"}) == (["stale"] * 9, {"monthly_absent", "stale"})
+        assert (kinds(record), set(sim.faults_hit) - {"reupload"}) == (
+            ["stale"] * 9,
+            {"monthly_absent", "stale"},
+        )
         assert reading.refine().rows.equals(before)
         assert reading.is_due(sim)
         sim.clear_faults()

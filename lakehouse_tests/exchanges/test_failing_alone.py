@@ -1,4 +1,6 @@
-"""A cell whose content no library can handle fails alone and by name; files without rows are sound; what a file no longer has is gone."""
+"""A cell whose content no library can handle fails alone and by name; files without rows are sound; what a
+file no longer has is gone.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +22,19 @@ from lakehouse.model.errors import CellUnreadableError, LakehouseError
 from lakehouse.model.market import Market
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.history import newest, restatements
-from lakehouse_tests.making import BTC, COIN, FEBRUARY, HEADER, MINUTE, NOW, ArchiveFolder, at, facts, klines, text
+from lakehouse_tests.making import (
+    BTC,
+    COIN,
+    FEBRUARY,
+    HEADER,
+    MINUTE,
+    NOW,
+    ArchiveFolder,
+    at,
+    facts,
+    klines,
+    text,
+)
 
 from .conftest import BRONZE, Reading, serve
 
@@ -31,7 +45,7 @@ ETH = Market("binance", "spot", "ETHUSDT")
 NOTHING = text([HEADER])
 
 
-# --- one cell that fails ------------------------------------------------------------------------------------------------
+# --- one cell that fails --------------------------------------------------------------------------
 
 
 class Fragile(Binance):
@@ -47,13 +61,19 @@ class Fragile(Binance):
         return super().parse(table, market, key, csv)
 
 
-def read_three(folder: ArchiveFolder, reading: Reading, exchange_of: Callable[[str], Binance], dataset: Any = CANDLE) -> dict[Cell, Any]:
+def read_three(
+    folder: ArchiveFolder, reading: Reading, exchange_of: Callable[[str], Binance], dataset: Any = CANDLE
+) -> dict[Cell, Any]:
     cells = [Cell("2024-02", market) for market in (BTC, ETH, COIN)]
     for cell in cells:
         folder.put(DAY, text(LINES), cell.own_market)
     with serve(folder) as sim:
-        listings: dict[Market, MarketListing] = {cell.own_market: reading.listing(sim, cell) for cell in cells}
-        return dict(ingest(dataset, exchange_of(sim.url), cells, listings, {}, {}, reading.objects, lambda: NOW))
+        listings: dict[Market, MarketListing] = {
+            cell.own_market: reading.listing(sim, cell) for cell in cells
+        }
+        return dict(
+            ingest(dataset, exchange_of(sim.url), cells, listings, {}, {}, reading.objects, lambda: NOW)
+        )
 
 
 @pytest.mark.parametrize(
@@ -67,13 +87,18 @@ def read_three(folder: ArchiveFolder, reading: Reading, exchange_of: Callable[[s
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_file_that_a_library_gives_up_on_fails_its_cell_alone(folder: ArchiveFolder, reading: Reading, error: BaseException) -> None:
+def test_a_file_that_a_library_gives_up_on_fails_its_cell_alone(
+    folder: ArchiveFolder, reading: Reading, error: BaseException
+) -> None:
     found = read_three(folder, reading, lambda url: Fragile(url, error))
     (failed,) = [outcome for outcome in found.values() if isinstance(outcome, LakehouseError)]
     assert isinstance(failed, CellUnreadableError)
     assert found[Cell("2024-02", ETH)] is failed
     assert failed.__cause__ is error, "the trace is kept for whoever looks"
-    assert str(failed).startswith(f"2024-02|{ETH.key}: what {folder.key(DAY, ETH)} holds could not be handled ({type(error).__name__}: {str(error).splitlines()[0]}). ")
+    assert str(failed).startswith(
+        f"2024-02|{ETH.key}: what {folder.key(DAY, ETH)} holds could not be handled ({type(error).__name__}: "
+        f"{str(error).splitlines()[0]}). "
+    )
     assert [change(None).rows.height for change in found.values() if callable(change)] == [1440, 1440]
 
 
@@ -97,22 +122,28 @@ def test_what_fails_behind_the_file_names_the_cell(folder: ArchiveFolder, readin
     assert all(callable(change) for change in found.values())
 
 
-def test_a_change_that_does_not_fit_what_is_stored_names_the_cell(folder: ArchiveFolder, reading: Reading) -> None:
+def test_a_change_that_does_not_fit_what_is_stored_names_the_cell(
+    folder: ArchiveFolder, reading: Reading
+) -> None:
     change = read_three(folder, reading, Binance)[Cell("2024-02", BTC)]
     folder.put(DAY, text(LINES))
     with serve(folder) as sim:
         reading.ingest(sim)
     stored = reading.tables.get(CandleArchive, FEBRUARY)
     assert stored is not None
-    broken = dataclasses.replace(stored, rows=stored.rows.with_columns(open=pl.lit(None, pl.Struct({"a": pl.Int8}))))
+    broken = dataclasses.replace(
+        stored, rows=stored.rows.with_columns(open=pl.lit(None, pl.Struct({"a": pl.Int8})))
+    )
     with pytest.raises(CellUnreadableError, match=rf"2024-02\|{BTC.key}: what it holds could not be handled"):
         change(broken)
 
 
-# --- files without rows -------------------------------------------------------------------------------------------------
+# --- files without rows ---------------------------------------------------------------------------
 
 
-def read(reading: Reading, folder: ArchiveFolder, market: MarketFacts | None = MARKET, now: datetime = NOW) -> CellRecord:
+def read(
+    reading: Reading, folder: ArchiveFolder, market: MarketFacts | None = MARKET, now: datetime = NOW
+) -> CellRecord:
     with serve(folder) as sim:
         record = reading.ingest(sim, at=now, market=market)
         assert record is not None
@@ -120,24 +151,39 @@ def read(reading: Reading, folder: ArchiveFolder, market: MarketFacts | None = M
     return record
 
 
-@pytest.mark.parametrize("content", [NOTHING, NOTHING[:-1], NOTHING + b"\n", NOTHING + b"\r\n \r\n"], ids=["header", "no_newline", "blank_line", "blank_lines"])
-def test_a_month_of_a_header_alone_is_made_from_its_days(reading: Reading, folder: ArchiveFolder, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [NOTHING, NOTHING[:-1], NOTHING + b"\n", NOTHING + b"\r\n \r\n"],
+    ids=["header", "no_newline", "blank_line", "blank_lines"],
+)
+def test_a_month_of_a_header_alone_is_made_from_its_days(
+    reading: Reading, folder: ArchiveFolder, content: bytes
+) -> None:
     folder.put("2024-02", content)
     folder.put(DAY, text(LINES))
     record = read(reading, folder)
-    assert (record.rows, [(problem.kind, problem.healed_by) for problem in record.facts.problems]) == (1440, [("short", folder.key(DAY))])
+    assert (record.rows, [(problem.kind, problem.healed_by) for problem in record.facts.problems]) == (
+        1440,
+        [("short", folder.key(DAY))],
+    )
     assert [receipt.outcome for receipt in reading.receipts()] == ["ok", "ok"]
     stored = reading.refine(market=MARKET)
     assert (stored.rows.height, [run.gap_class for run in stored.record.facts.gaps]) == (1440, ["not_listed"])
 
 
-def test_a_month_and_a_day_of_headers_alone_are_a_gap_and_nothing_fails(reading: Reading, folder: ArchiveFolder) -> None:
+def test_a_month_and_a_day_of_headers_alone_are_a_gap_and_nothing_fails(
+    reading: Reading, folder: ArchiveFolder
+) -> None:
     folder.put("2024-02", NOTHING)
     folder.put(DAY, NOTHING)
     record = read(reading, folder)
     assert (record.rows, [receipt.outcome for receipt in reading.receipts()]) == (0, ["ok", "ok"])
     assert [problem.kind for problem in record.facts.problems] == ["short"]
-    assert [(run.gap_class, run.slot_count) for run in reading.refine(market=MARKET).record.facts.gaps if run.gap_class != "not_listed"] == [("absent", 1440)]
+    assert [
+        (run.gap_class, run.slot_count)
+        for run in reading.refine(market=MARKET).record.facts.gaps
+        if run.gap_class != "not_listed"
+    ] == [("absent", 1440)]
 
 
 def test_a_day_of_a_header_alone_beside_good_ones_is_a_gap(reading: Reading, folder: ArchiveFolder) -> None:
@@ -146,11 +192,15 @@ def test_a_day_of_a_header_alone_beside_good_ones_is_a_gap(reading: Reading, fol
     record = read(reading, folder, facts(listed="2024-02-28"))
     assert (record.rows, record.facts.problems) == (1440, ())
     gaps = reading.refine(market=facts(listed="2024-02-28")).record.facts.gaps
-    assert [(run.start, run.slot_count) for run in gaps if run.gap_class == "absent"] == [(at("2024-02-28"), 1440)]
+    assert [(run.start, run.slot_count) for run in gaps if run.gap_class == "absent"] == [
+        (at("2024-02-28"), 1440)
+    ]
 
 
 @pytest.mark.parametrize("period", [DAY, "2024-02"])
-def test_a_file_that_has_no_rows_any_more_takes_those_it_had(reading: Reading, folder: ArchiveFolder, period: str) -> None:
+def test_a_file_that_has_no_rows_any_more_takes_those_it_had(
+    reading: Reading, folder: ArchiveFolder, period: str
+) -> None:
     folder.put(period, text(LINES))
     first = read(reading, folder)
     folder.put(period, NOTHING)
@@ -161,14 +211,18 @@ def test_a_file_that_has_no_rows_any_more_takes_those_it_had(reading: Reading, f
     assert stored is not None
     assert newest(stored.rows, ("open_time",)).height == 0
     assert set(restatements(stored.rows, ("open_time",))["change"]) == {"removed"}
-    assert newest(stored.rows.filter(pl.col("fetched_at") <= NOW), ("open_time",)).height == 1440, "what the lake had then can be told"
+    assert newest(stored.rows.filter(pl.col("fetched_at") <= NOW), ("open_time",)).height == 1440, (
+        "what the lake had then can be told"
+    )
     assert reading.refine(market=MARKET).rows.height == 0
     folder.put(period, text(LINES))
     read(reading, folder, now=NOW + 3 * MINUTE)
     assert reading.refine(market=MARKET).rows.height == 1440, "and it comes back"
 
 
-def test_a_day_without_rows_takes_none_of_another_days_or_sources(reading: Reading, folder: ArchiveFolder) -> None:
+def test_a_day_without_rows_takes_none_of_another_days_or_sources(
+    reading: Reading, folder: ArchiveFolder
+) -> None:
     folder.put("2024-02-28", text(klines("2024-02-28", 1440)))
     folder.put(DAY, text(LINES))
     read(reading, folder, facts(listed="2024-02-28"))
@@ -181,11 +235,18 @@ def test_a_day_without_rows_takes_none_of_another_days_or_sources(reading: Readi
 
 
 @pytest.mark.parametrize("period", ["2022-02", "2022-02-05"])
-def test_of_a_market_whose_one_file_has_no_rows_nothing_is_ruled_out(reading: Reading, folder: ArchiveFolder, monkeypatch: pytest.MonkeyPatch, period: str) -> None:
+def test_of_a_market_whose_one_file_has_no_rows_nothing_is_ruled_out(
+    reading: Reading, folder: ArchiveFolder, monkeypatch: pytest.MonkeyPatch, period: str
+) -> None:
     monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
     folder.put(period, NOTHING)
     with serve(folder) as sim:
-        found, failed = discover(Binance(sim.url, "http://127.0.0.1:9"), BRONZE, [BTC], reading.objects, lambda: NOW)
+        found, failed = discover(
+            Binance(sim.url, "http://127.0.0.1:9"), BRONZE, [BTC], reading.objects, lambda: NOW
+        )
     end = at("2022-03-01") if period == "2022-02" else at(period) + timedelta(days=1)
     assert failed == {}
-    assert (found[BTC].listed, found[BTC].delisted) == (at(period if len(period) == 10 else "2022-02-01"), end)
+    assert (found[BTC].listed, found[BTC].delisted) == (
+        at(period if len(period) == 10 else "2022-02-01"),
+        end,
+    )

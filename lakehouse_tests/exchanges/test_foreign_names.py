@@ -36,7 +36,20 @@ HOSTILE = (
     "", "..", ".", "a\0b", "a\x1b[2Jb", "a\nb", "A" * 10_000, "a/b", "../../x", "a\\b", "%2e%2e", "a\u202eb", "\ud800", "BTC.", "BTC ", " BTC", "A=B", "a|b", "a,b", 'a"b', "a'b",
     "a b", "a\u200bb", "\u3164", "a\u115fb", "ＢＴＣ", "e\u0301X", "a..b", ".BTC", "-BTC", "币" * 22, "a*b", "a?b", "${HOME}", "a`b", "a;b", "<i>", "\x85", "１２", "a\u2028b", "٣",
 )  # fmt: skip
-GOOD = ("BTCUSDT", "币安人生USDT", "BTCUSD_PERP", "1000SATSUSDT", "BTCUSDT_240628", "NULL", "A.B", "X-Y", "__X__", "Éclair", "币" * 21, "a" * LONGEST_SYMBOL)
+GOOD = (
+    "BTCUSDT",
+    "币安人生USDT",
+    "BTCUSD_PERP",
+    "1000SATSUSDT",
+    "BTCUSDT_240628",
+    "NULL",
+    "A.B",
+    "X-Y",
+    "__X__",
+    "Éclair",
+    "币" * 21,
+    "a" * LONGEST_SYMBOL,
+)
 
 
 def named(symbol: str) -> dict[str, Any]:
@@ -61,11 +74,24 @@ def test_what_exchanges_do_call_their_markets_is_taken_and_is_one_name_in_every_
     assert Market.parse(market.key) == market
     assert unicodedata.normalize("NFC", symbol) == symbol
     key = Binance("http://x").archive_key(BRONZE, market, "2024-02-29")
-    parts = [*cell_path(Candle, Cell("2024-02", market)).split("/"), *landing_prefix("binance", f"{key}.CHECKSUM").split("/")]
+    parts = [
+        *cell_path(Candle, Cell("2024-02", market)).split("/"),
+        *landing_prefix("binance", f"{key}.CHECKSUM").split("/"),
+    ]
     assert max(map(len, parts)) <= 255, "what file systems take"
 
 
-@pytest.mark.parametrize("key", ["../x-spot:BTC", "BINANCE-spot:BTC", "-spot:BTC", "binance-swap:BTC", f"{'b' * 33}-spot:BTC", "binance\n-spot:BTC"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "../x-spot:BTC",
+        "BINANCE-spot:BTC",
+        "-spot:BTC",
+        "binance-swap:BTC",
+        f"{'b' * 33}-spot:BTC",
+        "binance\n-spot:BTC",
+    ],
+)
 def test_an_exchange_or_market_type_that_is_none_is_refused_likewise(key: str) -> None:
     exchange, _, rest = key.partition("-")
     for make in (lambda: Market.parse(key), lambda: Market(exchange, *rest.split(":"))):  # type: ignore[arg-type]
@@ -73,14 +99,19 @@ def test_an_exchange_or_market_type_that_is_none_is_refused_likewise(key: str) -
             make()
 
 
-# --- doors --------------------------------------------------------------------------------------------------------------
+# --- doors ----------------------------------------------------------------------------------------
 
 
 def test_an_exchange_info_loses_what_is_no_symbol_and_says_so() -> None:
-    info = read_exchange_info("spot", [named(symbol) for symbol in (*HOSTILE, *GOOD)] + [{"status": "TRADING"}, None])
+    info = read_exchange_info(
+        "spot", [named(symbol) for symbol in (*HOSTILE, *GOOD)] + [{"status": "TRADING"}, None]
+    )
     assert (set(info.markets), set(info.skipped)) == (set(GOOD), {""})
     assert info.symbols == set(GOOD)
-    assert f"{len(HOSTILE) + 2} others of it can be no market, the first because it has no symbol" in info.skipped[""]
+    assert (
+        f"{len(HOSTILE) + 2} others of it can be no market, the first because it has no symbol"
+        in info.skipped[""]
+    )
     assert info.skipped[""].isprintable()
 
 
@@ -89,10 +120,25 @@ def test_the_sensor_takes_in_what_a_glob_matches_and_warns_of_the_rest(tmp_path:
     from lakehouse.defs.sensors import Refresh, refresh_sensors
 
     with canned() as api, dg.DagsterInstance.ephemeral() as instance:
-        api.says("exchangeInfo", INFO | {"symbols": [named(symbol) for symbol in (*HOSTILE, "BTCUSDT", "币安人生USDT")]})
-        lake = open_lake(Settings(root=str(tmp_path / "lake"), binance_archive_url="http://127.0.0.1:9", binance_rest_url=api.url))
-        (sensor,) = [sensor for sensor in refresh_sensors(lake, Refresh(add_markets=("binance-spot:*",))) if sensor.name == "market_listing"]
-        context = dg.build_sensor_context(instance=instance, repository_def=build_definitions(lake).get_repository_def())
+        api.says(
+            "exchangeInfo",
+            INFO | {"symbols": [named(symbol) for symbol in (*HOSTILE, "BTCUSDT", "币安人生USDT")]},
+        )
+        lake = open_lake(
+            Settings(
+                root=str(tmp_path / "lake"),
+                binance_archive_url="http://127.0.0.1:9",
+                binance_rest_url=api.url,
+            )
+        )
+        (sensor,) = [
+            sensor
+            for sensor in refresh_sensors(lake, Refresh(add_markets=("binance-spot:*",)))
+            if sensor.name == "market_listing"
+        ]
+        context = dg.build_sensor_context(
+            instance=instance, repository_def=build_definitions(lake).get_repository_def()
+        )
         result = sensor._raw_fn(context)
         assert isinstance(result, dg.SensorResult)
         (request,) = result.dynamic_partitions_requests or []
@@ -101,10 +147,19 @@ def test_the_sensor_takes_in_what_a_glob_matches_and_warns_of_the_rest(tmp_path:
 
 
 def test_partitions_added_by_hand_are_left_out_by_name() -> None:
-    keys = [BTC.key, *(f"binance-spot:{symbol}" for symbol in HOSTILE if symbol == symbol.strip()), "币", "", "|", "2024-01|binance-spot:X"]
+    keys = [
+        BTC.key,
+        *(f"binance-spot:{symbol}" for symbol in HOSTILE if symbol == symbol.strip()),
+        "币",
+        "",
+        "|",
+        "2024-01|binance-spot:X",
+    ]
     markets, malformed = parse_keys(keys)
     assert (markets, list(malformed)) == ([BTC], keys[1:])
-    assert cells_between(f"2024-01|{keys[3]}", f"2024-01|{keys[3]}", keys) == [], "a run of them stops no sensor"
+    assert cells_between(f"2024-01|{keys[3]}", f"2024-01|{keys[3]}", keys) == [], (
+        "a run of them stops no sensor"
+    )
 
 
 def test_market_facts_of_an_earlier_release_are_left_out_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -118,12 +173,25 @@ def test_market_assets_name_hostile_partitions_and_succeed(tmp_path: Path, excha
     from lakehouse.definitions import build_definitions
     from lakehouse.defs.describe import asset_key
 
-    keys = ["nonsense", "binance-spot:../../x", f"binance-spot:{'A' * 10_000}", "binance-spot:a\x1b[2Jb", BTC.key]
-    lake = open_lake(Settings(root=str(tmp_path / "lake"), binance_archive_url=exchange.url, binance_rest_url=exchange.url), clock=lambda: exchange.now)
+    keys = [
+        "nonsense",
+        "binance-spot:../../x",
+        f"binance-spot:{'A' * 10_000}",
+        "binance-spot:a\x1b[2Jb",
+        BTC.key,
+    ]
+    lake = open_lake(
+        Settings(
+            root=str(tmp_path / "lake"), binance_archive_url=exchange.url, binance_rest_url=exchange.url
+        ),
+        clock=lambda: exchange.now,
+    )
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(str(MARKETS.name), keys)
         job = build_definitions(lake).resolve_implicit_global_asset_job_def()
-        result = job.execute_in_process(instance=instance, asset_selection=[asset_key(MarketTable)], raise_on_error=False)
+        result = job.execute_in_process(
+            instance=instance, asset_selection=[asset_key(MarketTable)], raise_on_error=False
+        )
         assert result.success
         (event,) = result.asset_materializations_for_node("silver__market")
         left_out: Any = event.metadata["left_out"].value
@@ -132,11 +200,33 @@ def test_market_assets_name_hostile_partitions_and_succeed(tmp_path: Path, excha
 
 
 @pytest.mark.parametrize(
-    "name", [b"a\nb", b"a\x1bb", b"\xff\xfe", "\u202eX".encode(), b"a b ", b"X.", b"x" * 240, b"%2E%2E", b"a\\b", b"A=B", b"%00", b"", "e\u0301".encode(), b"a%0Ab"], ids=ascii
+    "name",
+    [
+        b"a\nb",
+        b"a\x1bb",
+        b"\xff\xfe",
+        "\u202eX".encode(),
+        b"a b ",
+        b"X.",
+        b"x" * 240,
+        b"%2E%2E",
+        b"a\\b",
+        b"A=B",
+        b"%00",
+        b"",
+        "e\u0301".encode(),
+        b"a%0Ab",
+    ],
+    ids=ascii,
 )
-def test_a_folder_of_the_lake_with_such_a_name_is_named_and_hides_no_other(objects: LakeObjects, name: bytes) -> None:
+def test_a_folder_of_the_lake_with_such_a_name_is_named_and_hides_no_other(
+    objects: LakeObjects, name: bytes
+) -> None:
     record = TableStore(objects).put(Candle, FEBRUARY, CellResult(candles(minutes("2024-02-05", 3)), {}))
-    folder = os.path.join(objects.root.encode(), b"silver/candle/exchange=binance/market_type=spot/symbol=" + name + b"/month=2024-02")
+    folder = os.path.join(
+        objects.root.encode(),
+        b"silver/candle/exchange=binance/market_type=spot/symbol=" + name + b"/month=2024-02",
+    )
     os.makedirs(folder)
     Path(os.fsdecode(folder), "data.parquet").write_bytes(objects.get(record.path) or b"")
     for _ in range(2):  # by footers, then beside a cache
@@ -165,9 +255,19 @@ def test_a_folder_of_real_files_with_such_names_lists_the_others(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "key", ["binance-spot:../../x", "binance-spot:a\x1b[2Jb", f"binance-spot:{'A' * 10_000}", "binance-spot:", "binance-spot:a'b"], ids=lambda key: ascii(key)[:30]
+    "key",
+    [
+        "binance-spot:../../x",
+        "binance-spot:a\x1b[2Jb",
+        f"binance-spot:{'A' * 10_000}",
+        "binance-spot:",
+        "binance-spot:a'b",
+    ],
+    ids=lambda key: ascii(key)[:30],
 )
-def test_the_command_refuses_it_in_a_line_and_touches_nothing(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_refuses_it_in_a_line_and_touches_nothing(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from lakehouse.cli.app import main
 
     monkeypatch.chdir(tmp_path)
@@ -182,12 +282,16 @@ def test_the_command_refuses_it_in_a_line_and_touches_nothing(key: str, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-# --- stores and tools ---------------------------------------------------------------------------------------------------
+# --- stores and tools -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["a//b", "../x", "a/../b", "a/\0b", "a/\x1bb", "a/\nb", "\ud800", "a/."])
 def test_a_path_that_is_none_to_the_store_is_an_error_of_ours(objects: LakeObjects, path: str) -> None:
-    for ask in (objects.get_tagged, lambda path: objects.put(path, b""), lambda path: list(objects.list(path))):
+    for ask in (
+        objects.get_tagged,
+        lambda path: objects.put(path, b""),
+        lambda path: list(objects.list(path)),
+    ):
         with pytest.raises(StoreError) as refused:
             ask(path)
         assert not refused.value.everywhere, "the next object fares better"
@@ -199,7 +303,9 @@ def test_a_prefix_leads_nowhere_but_to_what_begins_with_it(exchange: Simulator, 
 
 
 @pytest.mark.parametrize("prefix", ["\ud800/", "data/\udfff/"])
-def test_a_prefix_that_is_none_to_the_archive_is_an_error_of_its_market(exchange: Simulator, prefix: str) -> None:
+def test_a_prefix_that_is_none_to_the_archive_is_an_error_of_its_market(
+    exchange: Simulator, prefix: str
+) -> None:
     with pytest.raises(FetchError):
         list(ArchiveClient(exchange.url, Binance.bucket).objects(prefix))
 
@@ -211,8 +317,17 @@ class Odd(Binance):
         return "data/\ud800/" if market.symbol == "ODD" else super().archive_prefix(table, market, frequency)
 
 
-def test_a_market_that_the_store_cannot_be_asked_about_fails_alone(exchange: Simulator, tmp_path: Path) -> None:
-    lake = open_lake(Settings(root=str(tmp_path / "lake"), binance_archive_url=exchange.url, binance_rest_url="http://127.0.0.1:9"), clock=lambda: exchange.now)
+def test_a_market_that_the_store_cannot_be_asked_about_fails_alone(
+    exchange: Simulator, tmp_path: Path
+) -> None:
+    lake = open_lake(
+        Settings(
+            root=str(tmp_path / "lake"),
+            binance_archive_url=exchange.url,
+            binance_rest_url="http://127.0.0.1:9",
+        ),
+        clock=lambda: exchange.now,
+    )
     lake.exchanges = {"binance": Odd(exchange.url, "http://127.0.0.1:9")}
     odd = Cell("2024-02", Market("binance", "spot", "ODD"))
     refused: dict[Market, LakehouseError] = {}
@@ -222,7 +337,14 @@ def test_a_market_that_the_store_cannot_be_asked_about_fails_alone(exchange: Sim
     assert isinstance(outcomes[odd], FetchError)
     assert not isinstance(outcomes[FEBRUARY], Exception)
     with pytest.raises(FetchError):
-        list_market(ArchiveClient(exchange.url, Binance.bucket), Odd(exchange.url), BRONZE, odd.own_market, odd.window, exchange.now)
+        list_market(
+            ArchiveClient(exchange.url, Binance.bucket),
+            Odd(exchange.url),
+            BRONZE,
+            odd.own_market,
+            odd.window,
+            exchange.now,
+        )
 
 
 @pytest.mark.parametrize("odd", ['a"b', "a'b", "a$b", "a`b", "a\\b", "a b", "a;b"])

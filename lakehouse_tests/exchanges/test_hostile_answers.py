@@ -1,4 +1,6 @@
-"""Answers that were made to hurt: depths, digits and headers beyond all measure are told of the API that sent them, and end nothing else."""
+"""Answers that were made to hurt: depths, digits and headers beyond all measure are told of the API that sent
+them, and end nothing else.
+"""
 
 import json
 from collections.abc import Iterator
@@ -72,7 +74,9 @@ class Asking:
 
     def __init__(self, api: Canned) -> None:
         self.slept: list[float] = []
-        self.client = RestClient(Binance(None, api.url).rest_api("spot"), self.slept.append, lambda: sum(self.slept))
+        self.client = RestClient(
+            Binance(None, api.url).rest_api("spot"), self.slept.append, lambda: sum(self.slept)
+        )
 
     def candles(self) -> int:
         return self.client.candles(BTC, MINUTE, SPAN).rows.height
@@ -93,7 +97,20 @@ def test_a_hostile_body_is_an_error_of_its_api(api: Canned, what: str, endpoint:
 
 
 @pytest.mark.parametrize(
-    "said", [NINES, "-" + NINES, "9" * 400, "9" * 19, "1e400", NINES + ".5", "[" * 500 + "]" * 500, "null", '"' + NINES + '"', "NaN"], ids=lambda said: said[:6] + str(len(said))
+    "said",
+    [
+        NINES,
+        "-" + NINES,
+        "9" * 400,
+        "9" * 19,
+        "1e400",
+        NINES + ".5",
+        "[" * 500 + "]" * 500,
+        "null",
+        '"' + NINES + '"',
+        "NaN",
+    ],
+    ids=lambda said: said[:6] + str(len(said)),
 )
 def test_a_server_time_that_is_none_is_told(api: Canned, said: str) -> None:
     api.says("time", b'{"serverTime": %s}' % said.encode())
@@ -101,7 +118,20 @@ def test_a_server_time_that_is_none_is_told(api: Canned, said: str) -> None:
         Asking(api).candles()
 
 
-@pytest.mark.parametrize("said", [NINES, NINES + "." + NINES, "9" * 400, "-5", "1e300", "inf", "nan", "Wed, 21 Oct 2015 07:28:00 GMT", "0" * 5_000])
+@pytest.mark.parametrize(
+    "said",
+    [
+        NINES,
+        NINES + "." + NINES,
+        "9" * 400,
+        "-5",
+        "1e300",
+        "inf",
+        "nan",
+        "Wed, 21 Oct 2015 07:28:00 GMT",
+        "0" * 5_000,
+    ],
+)
 @pytest.mark.parametrize("status", [418, 429])
 def test_a_wait_that_cannot_be_meant_is_the_documented_one(api: Canned, status: int, said: str) -> None:
     api.says("klines", {"code": -1003, "msg": "slow down"}, status)
@@ -131,8 +161,14 @@ def test_a_weight_that_is_no_number_is_counted_by_the_price_list(api: Canned, sa
 
 
 @pytest.mark.parametrize("field", [0, 1, 5, 6, 8])
-@pytest.mark.parametrize("said", [NINES, "1e400", "NaN", "-Infinity", "[" * 20 + "]" * 20, '"' + NINES + '"'], ids=lambda said: said[:6])
-def test_one_hostile_value_costs_one_candle_or_the_answer_and_nothing_else(api: Canned, field: int, said: str) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [NINES, "1e400", "NaN", "-Infinity", "[" * 20 + "]" * 20, '"' + NINES + '"'],
+    ids=lambda said: said[:6],
+)
+def test_one_hostile_value_costs_one_candle_or_the_answer_and_nothing_else(
+    api: Canned, field: int, said: str
+) -> None:
     rows: Any = [row(time) for time in TEN]
     rows[3][field] = "@"
     api.says("klines", json.dumps(rows).replace('"@"', said).encode())
@@ -149,15 +185,21 @@ def test_one_hostile_value_costs_one_candle_or_the_answer_and_nothing_else(api: 
 
 def test_a_hostile_api_leaves_a_problem_in_its_cell_and_the_next_one_is_asked(api: Canned) -> None:
     odd = Market("binance", "spot", "ODD")
-    api.answers["klines"] = lambda query: (400, BODIES["a code without end"]) if query["symbol"] == "ODD" else (200, [])
+    api.answers["klines"] = lambda query: (
+        (400, BODIES["a code without end"]) if query["symbol"] == "ODD" else (200, [])
+    )
     questions = {Cell("2024-02", market): [Question(FEBRUARY.window)] for market in (odd, BTC)}
     found = dict(ask(CandleApi, Binance(None, api.url), questions, MINUTE, lambda: NOW))
-    assert [asked.outcome for asked in found[Cell("2024-02", odd)].failed] == ["short"], "open: asked again later"
+    assert [asked.outcome for asked in found[Cell("2024-02", odd)].failed] == ["short"], (
+        "open: asked again later"
+    )
     assert [asked.outcome for _, asked in found[FEBRUARY].told] == ["empty"]
 
 
 @pytest.mark.parametrize("what", [name for name in BODIES if name != "a message that is no text"])
-def test_a_hostile_exchange_info_leaves_what_archive_and_symbol_say(exchange: Simulator, objects: LakeObjects, api: Canned, what: str) -> None:
+def test_a_hostile_exchange_info_leaves_what_archive_and_symbol_say(
+    exchange: Simulator, objects: LakeObjects, api: Canned, what: str
+) -> None:
     api.says("exchangeInfo", BODIES[what])
     with pytest.raises(OSError, match=r"did not answer with an exchangeInfo"):
         Binance(None, api.url).ask_info("spot")
@@ -169,15 +211,23 @@ def test_a_hostile_exchange_info_skips_the_sensors_own_look(tmp_path: Path, api:
     api.says("exchangeInfo", DEEP)
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("market", [BTC.key])
-        lake = open_lake(Settings(root=str(tmp_path / "lake"), binance_archive_url="http://127.0.0.1:9", binance_rest_url=api.url))
+        lake = open_lake(
+            Settings(
+                root=str(tmp_path / "lake"),
+                binance_archive_url="http://127.0.0.1:9",
+                binance_rest_url=api.url,
+            )
+        )
         (sensor,) = [sensor for sensor in refresh_sensors(lake, Refresh()) if sensor.name == "market_listing"]
-        context = dg.build_sensor_context(instance=instance, repository_def=build_definitions(lake).get_repository_def())
+        context = dg.build_sensor_context(
+            instance=instance, repository_def=build_definitions(lake).get_repository_def()
+        )
         result = sensor._raw_fn(context)
         assert isinstance(result, dg.SensorResult)
         assert result.run_requests
 
 
-# --- the one reader -----------------------------------------------------------------------------------------------------
+# --- the one reader -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""A month read through every fault of the archive: healed to the rows of a clean run, or not healed and said so."""
+"""A month read through every fault of the archive: healed to the rows of a clean run, or not healed and said
+so.
+"""
 
 import dataclasses
 from decimal import Decimal
@@ -44,7 +46,11 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
         assert record is not None
         assert (record.rows, record.facts.problems, fetched(sim)) == (29 * 1440, (), sorted(MONTH))
     stored = reading.refine()
-    assert (stored.rows.height, stored.record.facts.gaps, stored.record.facts.evidence) == (29 * 1440, (), "unconfirmed")
+    assert (stored.rows.height, stored.record.facts.gaps, stored.record.facts.evidence) == (
+        29 * 1440,
+        (),
+        "unconfirmed",
+    )
     return stored.rows
 
 
@@ -56,43 +62,62 @@ HEALED = {
     "monthly_absent": (f"monthly_absent={MONTHLY}", [], "", "rows_daily", DAILIES),
     "day_absent": (f"day_absent={MONTHLY}", ["short"], "BTCUSDT-1m-2024-02-", "unconfirmed", None),
     "duplicated_rows": (f"duplicated_rows={MONTHLY}", ["duplicates"], "one of each was kept", "unconfirmed", MONTH),
-    "conflicting_rows": (f"conflicting_rows={MONTHLY}", ["variants"] * 3, "", "unconfirmed", None),  # the daily file has one of the two values, which no proof prefers
+    # the daily file has one of the two values, which no proof prefers
+    "conflicting_rows": (f"conflicting_rows={MONTHLY}", ["variants"] * 3, "", "unconfirmed", None),
     "cut_transfer": (f"cut_transfer={MONTHLY}", [], "", "unconfirmed", MONTH),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HEALED)
-def test_a_fault_that_can_be_healed_leaves_the_rows_of_a_clean_run(reading: Reading, clean: pl.DataFrame, name: str) -> None:
+def test_a_fault_that_can_be_healed_leaves_the_rows_of_a_clean_run(
+    reading: Reading, clean: pl.DataFrame, name: str
+) -> None:
     fault, kinds, healed_by, evidence, files = HEALED[name]
     with exchange_with(fault) as sim:
         assert reading.is_due(sim)
         record = reading.ingest(sim)
         assert record is not None
         assert [problem.kind for problem in record.facts.problems] == kinds
-        assert all(healed_by in problem.healed_by and bool(healed_by) == bool(problem.healed_by) for problem in record.facts.problems)
+        assert all(
+            healed_by in problem.healed_by and bool(healed_by) == bool(problem.healed_by)
+            for problem in record.facts.problems
+        )
         asked = fetched(sim)
         assert asked == sorted(files) if files is not None else set(MONTH) < set(asked) < set(MONTH + DAILIES)
         assert not kinds or name in sim.faults_hit
 
         stored = reading.refine()
         assert stored.rows.equals(clean)
-        assert (stored.record.facts.gaps, stored.record.facts.evidence, stored.record.facts.problems) == ((), evidence, record.facts.problems)
+        assert (stored.record.facts.gaps, stored.record.facts.evidence, stored.record.facts.problems) == (
+            (),
+            evidence,
+            record.facts.problems,
+        )
         assert stored.record.facts.conflict_count == (3 if name == "conflicting_rows" else 0)
 
         sim.reset_requests()
         assert not reading.is_due(sim)
         again = reading.ingest(sim)
         assert again is not None
-        assert (fetched(sim), again.version, again.facts, again.inputs) == ([], record.version, record.facts, record.inputs)
+        assert (fetched(sim), again.version, again.facts, again.inputs) == (
+            [],
+            record.version,
+            record.facts,
+            record.inputs,
+        )
 
 
-def test_a_day_that_no_file_has_is_a_gap_and_the_problem_stays_open(reading: Reading, clean: pl.DataFrame) -> None:
+def test_a_day_that_no_file_has_is_a_gap_and_the_problem_stays_open(
+    reading: Reading, clean: pl.DataFrame
+) -> None:
     with exchange_with(f"day_absent={MONTHLY}", "daily_absent=*2024-02-??.zip") as sim:
         record = reading.ingest(sim)
         assert record is not None
         ((problem,), listing) = (record.facts.problems, reading.listing(sim))
         day = problem.subject.rsplit(" ", 1)[-1]
-        assert problem == Problem(f"{listing.files['2024-02'].key} on {day}", "short", "0 rows where 1440 are expected", day=day)
+        assert problem == Problem(
+            f"{listing.files['2024-02'].key} on {day}", "short", "0 rows where 1440 are expected", day=day
+        )
         assert record.inputs[day] == "none"
         stored = reading.refine()
         assert stored.record.facts.gaps == (GapRun("absent", at(day), at(day) + 1440 * MINUTE, 1440),)
@@ -108,11 +133,18 @@ def test_a_day_that_no_file_has_is_a_gap_and_the_problem_stays_open(reading: Rea
         assert reading.refine().rows.equals(clean)
 
 
-def test_a_damaged_month_without_all_of_its_days_is_healed_as_far_as_it_goes(reading: Reading, clean: pl.DataFrame) -> None:
-    with exchange_with(f"damaged_zip={MONTHLY}", "daily_absent=*2024-02-1[01].zip", "stale_checksum=*2024-02-20.zip") as sim:
+def test_a_damaged_month_without_all_of_its_days_is_healed_as_far_as_it_goes(
+    reading: Reading, clean: pl.DataFrame
+) -> None:
+    with exchange_with(
+        f"damaged_zip={MONTHLY}", "daily_absent=*2024-02-1[01].zip", "stale_checksum=*2024-02-20.zip"
+    ) as sim:
         record = reading.ingest(sim)
     assert record is not None
-    assert [(problem.subject.rsplit("/", 1)[-1], problem.kind, problem.healed_by) for problem in record.facts.problems] == [
+    assert [
+        (problem.subject.rsplit("/", 1)[-1], problem.kind, problem.healed_by)
+        for problem in record.facts.problems
+    ] == [
         (ZIP, "corrupt", "26 of 29 daily files"),
         ("BTCUSDT-1m-2024-02-20.zip", "mismatch", ""),
     ]
@@ -124,11 +156,15 @@ def test_a_damaged_month_without_all_of_its_days_is_healed_as_far_as_it_goes(rea
     assert stored.rows.equals(clean.filter(~pl.col("open_time").dt.day().is_in([10, 11, 20])))
 
 
-def test_keys_that_one_source_states_twice_are_not_served_where_no_daily_settles_them(reading: Reading, clean: pl.DataFrame) -> None:
+def test_keys_that_one_source_states_twice_are_not_served_where_no_daily_settles_them(
+    reading: Reading, clean: pl.DataFrame
+) -> None:
     with exchange_with(f"conflicting_rows={MONTHLY}", "daily_absent=*2024-02-??.zip") as sim:
         record = reading.ingest(sim)
     assert record is not None
-    assert [(problem.kind, problem.detail, problem.healed_by) for problem in record.facts.problems] == [("variants", "1 key with two values", "")] * 3
+    assert [(problem.kind, problem.detail, problem.healed_by) for problem in record.facts.problems] == [
+        ("variants", "1 key with two values", "")
+    ] * 3
     stored = reading.refine()
     gaps = stored.record.facts.gaps
     assert [(run.gap_class, run.slot_count) for run in gaps] == [("conflict", 1)] * 3
@@ -142,7 +178,9 @@ def test_keys_that_one_source_states_twice_are_not_served_where_no_daily_settles
     assert quarantined.height == 6
 
 
-def test_a_reupload_is_due_is_kept_beside_the_old_value_and_is_served(reading: Reading, clean: pl.DataFrame) -> None:
+def test_a_reupload_is_due_is_kept_beside_the_old_value_and_is_served(
+    reading: Reading, clean: pl.DataFrame
+) -> None:
     with exchange_with() as sim:
         first = reading.ingest(sim)
         before = reading.refine().record.version
@@ -161,21 +199,40 @@ def test_a_reupload_is_due_is_kept_beside_the_old_value_and_is_served(reading: R
     stored = reading.refine()
     changed = stored.rows.join(clean, on=clean.columns, how="anti", nulls_equal=True)
     assert changed.height == 1
-    assert changed.drop("close").join(clean, on=clean.drop("close").columns, how="semi", nulls_equal=True).height == 1
+    assert (
+        changed.drop("close").join(clean, on=clean.drop("close").columns, how="semi", nulls_equal=True).height
+        == 1
+    )
     assert stored.rows.height == clean.height
     assert stored.record.version != before
     both = bronze.rows.filter(open_time=changed["open_time"][0])
-    assert both.sort("fetched_at").select("fetched_at", "source").rows() == [(NOW, "monthly"), (later, "monthly")]
+    assert both.sort("fetched_at").select("fetched_at", "source").rows() == [
+        (NOW, "monthly"),
+        (later, "monthly"),
+    ]
     assert both["source_sha256"].n_unique() == both["close"].n_unique() == 2
     assert (first.facts.restatement_count, second.facts.restatement_count) == (0, 1)
     (told,) = Lake(reading.objects.root).restatements(BTC).to_dicts()
-    assert (told["market"], told["open_time"], told["source"], told["change"]) == (BTC.key, changed["open_time"][0], "monthly", "changed")
-    assert [told[f"close_{side}"] for side in ("before", "after")] == both.sort("fetched_at")["close"].to_list()
-    assert told["source_file_before"] == told["source_file_after"] == f"data/spot/monthly/klines/BTCUSDT/1m/{ZIP}"
+    assert (told["market"], told["open_time"], told["source"], told["change"]) == (
+        BTC.key,
+        changed["open_time"][0],
+        "monthly",
+        "changed",
+    )
+    assert [told[f"close_{side}"] for side in ("before", "after")] == both.sort("fetched_at")[
+        "close"
+    ].to_list()
+    assert (
+        told["source_file_before"]
+        == told["source_file_after"]
+        == f"data/spot/monthly/klines/BTCUSDT/1m/{ZIP}"
+    )
     assert [receipt.outcome for receipt in reading.receipts()] == ["ok", "ok"]
 
 
-def test_the_month_that_follows_its_dailies_adds_nothing_that_differs(reading: Reading, clean: pl.DataFrame) -> None:
+def test_the_month_that_follows_its_dailies_adds_nothing_that_differs(
+    reading: Reading, clean: pl.DataFrame
+) -> None:
     """As in a lake that is kept fresh: dailies while the month is open, then the monthly file."""
     with exchange_with(f"monthly_absent={MONTHLY}") as sim:
         first = reading.ingest(sim)
@@ -187,11 +244,17 @@ def test_the_month_that_follows_its_dailies_adds_nothing_that_differs(reading: R
         assert record is not None
     assert record.rows == 2 * 29 * 1440
     stored = reading.refine()
-    assert (stored.record.version, stored.record.facts.conflict_count, stored.record.facts.evidence) == (version, 0, "rows_daily")
+    assert (stored.record.version, stored.record.facts.conflict_count, stored.record.facts.evidence) == (
+        version,
+        0,
+        "rows_daily",
+    )
     assert stored.rows.equals(clean)
 
 
-def test_a_day_that_is_replaced_after_its_month_came_is_still_heard(reading: Reading, clean: pl.DataFrame) -> None:
+def test_a_day_that_is_replaced_after_its_month_came_is_still_heard(
+    reading: Reading, clean: pl.DataFrame
+) -> None:
     """Rows of a daily file are believed before those of the month, so what the day says now must count."""
     day = "*daily*2024-02-05.zip"
     with exchange_with(f"monthly_absent={MONTHLY}") as sim:
@@ -234,12 +297,18 @@ def test_the_month_of_a_listing_expects_rows_from_the_first_trade_on(reading: Re
         assert (record.facts.problems, record.rows, len(fetched(sim))) == ((), 11 * 1440 + 870, 2)
         assert reading.ingest(sim, Cell("2023-12", BTC), market=market) is None
         assert reading.ingest(sim, Cell("2024-05", BTC), market=market) is None, "nobody can be asked yet"
-    assert reading.refine(january, market).record.facts.gaps == (GapRun("not_listed", at("2024-01-01"), at("2024-01-20T09:30"), 19 * 1440 + 570),)
+    assert reading.refine(january, market).record.facts.gaps == (
+        GapRun("not_listed", at("2024-01-01"), at("2024-01-20T09:30"), 19 * 1440 + 570),
+    )
 
 
-@pytest.mark.parametrize("market", [("spot", "ETHUSDT"), ("linear", "BTCUSDT"), ("inverse", "BTCUSD_PERP")], ids="-".join)
+@pytest.mark.parametrize(
+    "market", [("spot", "ETHUSDT"), ("linear", "BTCUSDT"), ("inverse", "BTCUSD_PERP")], ids="-".join
+)
 @pytest.mark.parametrize("month", ["2021-03", "2024-02", "2025-01"])
-def test_every_dialect_makes_the_same_kind_of_rows(reading: Reading, market: tuple[str, str], month: str) -> None:
+def test_every_dialect_makes_the_same_kind_of_rows(
+    reading: Reading, market: tuple[str, str], month: str
+) -> None:
     """Header or none, milliseconds or microseconds, contracts or base: silver does not show it."""
     cell = Cell(month, Market("binance", *market))  # type: ignore[arg-type]
     now = at("2025-03-10")
@@ -249,17 +318,33 @@ def test_every_dialect_makes_the_same_kind_of_rows(reading: Reading, market: tup
     assert record is not None
     stored = reading.refine(cell, dataclasses.replace(facts(cell.own_market, contract_size=size)))
     expected = (cell.window.end - cell.window.start) // MINUTE
-    assert (stored.rows.height, stored.record.facts.gaps, stored.record.reject_count, record.facts.problems) == (expected, (), 0, ())
-    assert set(stored.rows.select("is_truncated", "is_misaligned", "source").rows()) == {(False, False, "archive")}
-    prices = stored.rows.filter(pl.col("volume") > 0).select((pl.col("quote_volume") / pl.col("volume")).alias("average"), "low", "high")
-    assert prices.filter(~pl.col("average").is_between(pl.col("low") * (1 - 1e-6), pl.col("high") * (1 + 1e-6))).height == 0
+    assert (
+        stored.rows.height,
+        stored.record.facts.gaps,
+        stored.record.reject_count,
+        record.facts.problems,
+    ) == (expected, (), 0, ())
+    assert set(stored.rows.select("is_truncated", "is_misaligned", "source").rows()) == {
+        (False, False, "archive")
+    }
+    prices = stored.rows.filter(pl.col("volume") > 0).select(
+        (pl.col("quote_volume") / pl.col("volume")).alias("average"), "low", "high"
+    )
+    assert (
+        prices.filter(
+            ~pl.col("average").is_between(pl.col("low") * (1 - 1e-6), pl.col("high") * (1 + 1e-6))
+        ).height
+        == 0
+    )
     assert stored.rows["contracts"].null_count() == (0 if cell.market == COIN else expected)
 
 
-# --- what fails whole ---------------------------------------------------------------------------------------------------
+# --- what fails whole -----------------------------------------------------------------------------
 
 
-def test_a_file_that_cannot_be_fetched_fails_its_cell_and_writes_nothing(reading: Reading, monkeypatch: pytest.MonkeyPatch, clean: pl.DataFrame) -> None:
+def test_a_file_that_cannot_be_fetched_fails_its_cell_and_writes_nothing(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch, clean: pl.DataFrame
+) -> None:
     monkeypatch.setattr(archive, "_TRIES", 1)
     monkeypatch.setattr(archive, "s5cmd_path", lambda: None)
     with exchange_with(f"unavailable={MONTHLY}") as sim:
@@ -272,7 +357,9 @@ def test_a_file_that_cannot_be_fetched_fails_its_cell_and_writes_nothing(reading
     assert reading.refine().rows.equals(clean)
 
 
-def test_one_cell_that_fails_leaves_the_others_of_its_batch(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_cell_that_fails_leaves_the_others_of_its_batch(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     monkeypatch.setattr(archive, "_TRIES", 1)
     monkeypatch.setattr(archive, "s5cmd_path", lambda: None)
@@ -280,8 +367,25 @@ def test_one_cell_that_fails_leaves_the_others_of_its_batch(reading: Reading, mo
     with exchange_with(f"unavailable={MONTHLY}") as sim:
         listing = reading.listing(sim, march)
         whole = reading.listing(sim, FEBRUARY)
-        merged = MarketListing(BTC, {**whole.files, **listing.files}, {**whole.checksums, **listing.checksums}, NOW, listing.grace)
-        found = dict(ingest(CANDLE, Binance(sim.url), [FEBRUARY, march], {BTC: merged}, {}, {}, reading.objects, lambda: NOW))
+        merged = MarketListing(
+            BTC,
+            {**whole.files, **listing.files},
+            {**whole.checksums, **listing.checksums},
+            NOW,
+            listing.grace,
+        )
+        found = dict(
+            ingest(
+                CANDLE,
+                Binance(sim.url),
+                [FEBRUARY, march],
+                {BTC: merged},
+                {},
+                {},
+                reading.objects,
+                lambda: NOW,
+            )
+        )
     assert isinstance(found[FEBRUARY], FetchError)
     assert callable(found[march])
     assert found[march](None).rows.height == 31 * 1440

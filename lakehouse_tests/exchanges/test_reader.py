@@ -38,10 +38,19 @@ SHA = hashlib.sha256(CSV).hexdigest()
 ZIP_NAME = NAME.replace(".csv", ".zip")
 
 
-# --- CHECKSUM -----------------------------------------------------------------------------------------------------------
+# --- CHECKSUM -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("published", [f"{SHA}  {ZIP_NAME}\n", f"{SHA}  {ZIP_NAME}", f"{SHA.upper()}  {ZIP_NAME}\n", f"{SHA} *{ZIP_NAME}\r\n", f"{SHA}\t{ZIP_NAME}\n"])
+@pytest.mark.parametrize(
+    "published",
+    [
+        f"{SHA}  {ZIP_NAME}\n",
+        f"{SHA}  {ZIP_NAME}",
+        f"{SHA.upper()}  {ZIP_NAME}\n",
+        f"{SHA} *{ZIP_NAME}\r\n",
+        f"{SHA}\t{ZIP_NAME}\n",
+    ],
+)
 def test_a_checksum_in_every_form_that_was_published_is_accepted(published: str) -> None:
     verify_checksum(KEY, published, SHA)
 
@@ -64,7 +73,9 @@ def test_a_checksum_in_every_form_that_was_published_is_accepted(published: str)
         (f"{'0' * 64}  {ZIP_NAME}\n", ChecksumMismatchError),
     ],
 )
-def test_any_other_checksum_is_refused_as_a_mismatch(published: str | None, error: type[ArchiveFileError]) -> None:
+def test_any_other_checksum_is_refused_as_a_mismatch(
+    published: str | None, error: type[ArchiveFileError]
+) -> None:
     with pytest.raises(error, match=f"^{KEY}: ") as told:
         verify_checksum(KEY, published, SHA)
     assert told.value.outcome == "mismatch"
@@ -76,7 +87,9 @@ _ZEROS = b"c-nJ{%CIzaj8qGb<l}sFpE17Af#CoH1BU{GL4&WG(*o6%Tn*Dl<wxa5<wxa5<wxa5<wxb
 
 def bzip2_bomb(claims: int) -> bytes:
     """A zip of it, whose directory says that it inflates to so many bytes."""
-    made = bytearray(zipped((NAME, zlib.decompress(base64.b85decode(_ZEROS))), compression=zipfile.ZIP_STORED))
+    made = bytearray(
+        zipped((NAME, zlib.decompress(base64.b85decode(_ZEROS))), compression=zipfile.ZIP_STORED)
+    )
     place = made.rindex(b"PK\x01\x02")
     for method, size in ((8, 22), (place + 10, place + 24)):
         struct.pack_into("<H", made, method, zipfile.ZIP_BZIP2)
@@ -84,7 +97,7 @@ def bzip2_bomb(claims: int) -> bytes:
     return bytes(made)
 
 
-# --- zip ----------------------------------------------------------------------------------------------------------------
+# --- zip ------------------------------------------------------------------------------------------
 
 
 def lying(size: int, central: bool = True, body: bytes | None = None) -> bytes:
@@ -177,11 +190,25 @@ def test_any_other_spelling_of_such_a_name_is_refused(name: bytes, flag: int) ->
 @pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
 def test_one_csv_comes_out_whole_whatever_stands_beside_it(compression: int) -> None:
     assert extract_csv(KEY, zipped((NAME, CSV), compression=compression)) == CSV
-    assert extract_csv(KEY, zipped((f"__MACOSX/._{NAME}", b"fork"), ("folder/", b""), (NAME, CSV), ("readme.txt", b""), compression=compression)) == CSV
+    assert (
+        extract_csv(
+            KEY,
+            zipped(
+                (f"__MACOSX/._{NAME}", b"fork"),
+                ("folder/", b""),
+                (NAME, CSV),
+                ("readme.txt", b""),
+                compression=compression,
+            ),
+        )
+        == CSV
+    )
 
 
 def test_a_directory_that_promises_more_than_there_is_is_refused() -> None:
-    with pytest.raises(ZipDamagedError, match=f"inflates to {len(CSV)} bytes where the directory says {len(CSV) + 5}"):
+    with pytest.raises(
+        ZipDamagedError, match=f"inflates to {len(CSV)} bytes where the directory says {len(CSV) + 5}"
+    ):
         extract_csv(KEY, lying(len(CSV) + 5))
 
 
@@ -191,16 +218,23 @@ def test_the_cap_is_a_cap() -> None:
         extract_csv(KEY, zipped((NAME, CSV)), cap=len(CSV) - 1)
 
 
-SOUND = {method: zipped((NAME, CSV), compression=method) for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2)}
+SOUND = {
+    method: zipped((NAME, CSV), compression=method)
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2)
+}
 
 
 @settings(max_examples=300)
 @given(
     st.sampled_from(list(SOUND)),
-    st.lists(st.tuples(st.integers(-110, 70) | st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4),
+    st.lists(
+        st.tuples(st.integers(-110, 70) | st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4
+    ),
     st.none() | st.integers(0, 10_000),
 )
-def test_whatever_happens_to_the_bytes_the_csv_is_whole_or_the_file_refused(method: int, changes: list[tuple[int, int]], cut: int | None) -> None:
+def test_whatever_happens_to_the_bytes_the_csv_is_whole_or_the_file_refused(
+    method: int, changes: list[tuple[int, int]], cut: int | None
+) -> None:
     body = bytearray(SOUND[method])
     for position, byte in changes:
         body[position % len(body)] = byte
@@ -215,7 +249,12 @@ def zip64(body: bytes) -> bytes:
     """The same zip with the end of its directory in the form for large ones."""
     start, end = body.rindex(b"PK\x01\x02"), body.rindex(b"PK\x05\x06")
     wide = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, end - start, start)
-    return body[:end] + wide + struct.pack("<4sIQI", b"PK\6\7", 0, end, 1) + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return (
+        body[:end]
+        + wide
+        + struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
+        + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    )
 
 
 def overlapping() -> bytes:
@@ -273,7 +312,9 @@ UNUSUAL = {
 
 
 @pytest.mark.parametrize(("body", "why"), UNUSUAL.values(), ids=UNUSUAL)
-def test_a_zip_of_a_kind_that_is_never_published_is_refused_before_it_is_inflated(body: bytes, why: str) -> None:
+def test_a_zip_of_a_kind_that_is_never_published_is_refused_before_it_is_inflated(
+    body: bytes, why: str
+) -> None:
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(ZipDamagedError, match=why):
         extract_csv(KEY, body)
@@ -283,7 +324,13 @@ def test_a_zip_of_a_kind_that_is_never_published_is_refused_before_it_is_inflate
 
 def test_a_checksum_of_any_size_is_told_in_a_line_and_in_no_time() -> None:
     began = time.process_time()
-    for hostile in (f"{SHA}  {'x' * 50_000_000}", f"{SHA}  x{' ' * 5_000_000}x\n", f"{SHA}{' ' * 5_000_000}", f"{SHA}  x\x1b[2J\x9b31m", "\x1b]0;x\x07" * 10**6):
+    for hostile in (
+        f"{SHA}  {'x' * 50_000_000}",
+        f"{SHA}  x{' ' * 5_000_000}x\n",
+        f"{SHA}{' ' * 5_000_000}",
+        f"{SHA}  x\x1b[2J\x9b31m",
+        "\x1b]0;x\x07" * 10**6,
+    ):
         with pytest.raises(ArchiveFileError) as told:
             verify_checksum(KEY, hostile, SHA)
         assert len(str(told.value)) < 700
@@ -291,7 +338,9 @@ def test_a_checksum_of_any_size_is_told_in_a_line_and_in_no_time() -> None:
     assert time.process_time() - began < 2
 
 
-@pytest.mark.parametrize("name", ["\x1b[2J.csv", "a\u202evsc.csv", f"{'x' * 30_000}.csv"], ids=["escape", "bidi", "long"])
+@pytest.mark.parametrize(
+    "name", ["\x1b[2J.csv", "a\u202evsc.csv", f"{'x' * 30_000}.csv"], ids=["escape", "bidi", "long"]
+)
 def test_the_name_of_a_member_is_told_cut_and_plain(name: str) -> None:
     for body in (zipped((name, CSV)), zipped((name, CSV), (NAME, CSV))):
         with pytest.raises(ArchiveFileError) as told:
@@ -318,10 +367,13 @@ def test_a_real_damaged_zip_is_refused_and_what_it_should_hold_parses(real_data:
     assert (rows.height, rows["open_time"].n_unique(), rows.filter(trade_count=0).height) == (1440, 1440, 1)
 
 
-# --- period -------------------------------------------------------------------------------------------------------------
+# --- period ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("period", "start"), [("2024-02-05", "2024-02-05"), ("2024-02", "2024-02-28T23:50"), ("2024-02", "2024-02-29T23:30")])
+@pytest.mark.parametrize(
+    ("period", "start"),
+    [("2024-02-05", "2024-02-05"), ("2024-02", "2024-02-28T23:50"), ("2024-02", "2024-02-29T23:30")],
+)
 def test_rows_inside_the_period_are_accepted(period: str, start: str) -> None:
     check_period(KEY, period, parse_klines(KEY, text(klines(start, 30)), "spot"))
 
@@ -336,8 +388,13 @@ def test_rows_inside_the_period_are_accepted(period: str, start: str) -> None:
         ("2024-02-05", "2025-02-05", 30, "2025-02-05 00:00"),
     ],
 )
-def test_rows_outside_the_period_are_refused_with_the_first(period: str, start: str, count: int, first: str) -> None:
-    with pytest.raises(RowsOutsidePeriodError, match=f"{count} rows are outside the file's period {period}, the first at {first}"):
+def test_rows_outside_the_period_are_refused_with_the_first(
+    period: str, start: str, count: int, first: str
+) -> None:
+    with pytest.raises(
+        RowsOutsidePeriodError,
+        match=f"{count} rows are outside the file's period {period}, the first at {first}",
+    ):
         check_period(KEY, period, parse_klines(KEY, text(klines(start, 30)), "spot"))
 
 

@@ -1,4 +1,6 @@
-"""Files recorded from the exchange, byte for byte: parsed, refined and resampled they equal what its REST API said."""
+"""Files recorded from the exchange, byte for byte: parsed, refined and resampled they equal what its REST API
+said.
+"""
 
 import gzip
 from pathlib import Path
@@ -24,8 +26,31 @@ from lakehouse_tests.making import BTC, MICRO, MINUTE, NOW, at, facts
 from .conftest import Reading, fetched
 
 JANUARY = Cell("2020-01", BTC)
-SHARED = ("open", "high", "low", "close", "volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
-REST_COLUMNS = ("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "ignore")
+SHARED = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "trade_count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+)
+REST_COLUMNS = (
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "close_time",
+    "quote_volume",
+    "trade_count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+    "ignore",
+)
 
 
 @pytest.fixture
@@ -46,14 +71,25 @@ def rest_candles(body: bytes) -> pl.DataFrame:
 def silver(rows: pl.DataFrame, cell: Cell) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Refine rows of one file; the served and the rejected ones."""
     lineage = {"source": "monthly", "source_file": "x", "source_sha256": "x", "is_removed": False}
-    bronze = rows.with_columns(pl.lit(NOW).cast(UTC_TIME).alias("fetched_at"), **{name: pl.lit(value) for name, value in lineage.items()})
-    result = refine({CandleArchive.name: BronzeCell(bronze, "v", CellFacts(asked_until=cell.window.end))}, cell, facts(cell.own_market))
+    bronze = rows.with_columns(
+        pl.lit(NOW).cast(UTC_TIME).alias("fetched_at"),
+        **{name: pl.lit(value) for name, value in lineage.items()},
+    )
+    result = refine(
+        {CandleArchive.name: BronzeCell(bronze, "v", CellFacts(asked_until=cell.window.end))},
+        cell,
+        facts(cell.own_market),
+    )
     assert result.rejected is not None
     return Candle.conform(result.rows, cell), result.rejected
 
 
-def test_two_recorded_days_make_the_coarse_candles_of_the_api(objects: LakeObjects, archive: Path, real_data: Path) -> None:
-    """From listing to resampling: zips as published, against what REST answered for the same days, in every column."""
+def test_two_recorded_days_make_the_coarse_candles_of_the_api(
+    objects: LakeObjects, archive: Path, real_data: Path
+) -> None:
+    """From listing to resampling: zips as published, against what REST answered for the same days, in every
+    column.
+    """
     reading = Reading(objects)
     with Simulator(markets=(), now=NOW, files=archive) as sim:
         record = reading.ingest(sim, JANUARY)
@@ -61,10 +97,17 @@ def test_two_recorded_days_make_the_coarse_candles_of_the_api(objects: LakeObjec
         assert len(fetched(sim)) == 4
     assert (record.rows, record.facts.problems, record.reject_count) == (2880, (), 0)
     fine = reading.refine(JANUARY, facts(listed="2020-01-01")).rows
-    assert (fine.height, fine["open_time"].min(), fine["open_time"].max()) == (2880, at("2020-01-01"), at("2020-01-02T23:59"))
+    assert (fine.height, fine["open_time"].min(), fine["open_time"].max()) == (
+        2880,
+        at("2020-01-01"),
+        at("2020-01-02T23:59"),
+    )
 
     folder = real_data / "hackingthemarkets_rest"
-    recorded = {"15m": gzip.decompress((folder / "2020_15minutes.csv.gz").read_bytes()), "1d": (folder / "daily_2020.csv").read_bytes()}
+    recorded = {
+        "15m": gzip.decompress((folder / "2020_15minutes.csv.gz").read_bytes()),
+        "1d": (folder / "daily_2020.csv").read_bytes(),
+    }
     for interval, body in recorded.items():
         theirs = rest_candles(body).filter(pl.col("open_time") < at("2020-01-03"))
         ours = resample(fine, Interval.parse(interval))
@@ -73,11 +116,24 @@ def test_two_recorded_days_make_the_coarse_candles_of_the_api(objects: LakeObjec
         assert set(ours["candle_count"]) == {Interval.parse(interval).minutes}
 
 
-@pytest.mark.parametrize(("symbol", "month", "count", "quiet"), [("LTCUSDT", "2026-02", 40320, None), ("NEARUSDT", "2024-02", 41760, None), ("NEARUSDT", "2025-02", 40320, None)])
-def test_recorded_futures_months_are_whole_and_break_no_rule(real_data: Path, symbol: str, month: str, count: int, quiet: int | None) -> None:
+@pytest.mark.parametrize(
+    ("symbol", "month", "count", "quiet"),
+    [
+        ("LTCUSDT", "2026-02", 40320, None),
+        ("NEARUSDT", "2024-02", 41760, None),
+        ("NEARUSDT", "2025-02", 40320, None),
+    ],
+)
+def test_recorded_futures_months_are_whole_and_break_no_rule(
+    real_data: Path, symbol: str, month: str, count: int, quiet: int | None
+) -> None:
     cell = Cell(month, Market("binance", "linear", symbol))
     key = Binance("http://x").archive_key("bronze/candle_archive", cell.own_market, month)
-    rows = parse_klines(key, gzip.decompress((real_data / "isda_um_1m" / f"{symbol}-1m-{month}.csv.gz").read_bytes()), "linear")
+    rows = parse_klines(
+        key,
+        gzip.decompress((real_data / "isda_um_1m" / f"{symbol}-1m-{month}.csv.gz").read_bytes()),
+        "linear",
+    )
     check_period(key, month, rows)
     assert doubt(rows, cell, facts(cell.own_market)) == {}
     served, rejected = silver(rows, cell)
@@ -87,11 +143,17 @@ def test_recorded_futures_months_are_whole_and_break_no_rule(real_data: Path, sy
     assert untraded.filter((pl.col("volume") != 0) | (pl.col("high") != pl.col("low"))).height == 0
     assert served.filter(pl.col("volume") == 0).height == untraded.height
     day = resample(served, Interval.parse("1d"))
-    assert (day.height, day["candle_count"].unique().to_list(), day["trade_count"].sum()) == (count // 1440, [1440], served["trade_count"].sum())
+    assert (day.height, day["candle_count"].unique().to_list(), day["trade_count"].sum()) == (
+        count // 1440,
+        [1440],
+        served["trade_count"].sum(),
+    )
 
 
 def test_a_recorded_quiet_minute_is_served(real_data: Path) -> None:
-    rows = parse_klines("k", (real_data / "nautilus_trader" / "ADABTC-1m-2021-11-27.csv").read_bytes(), "spot")
+    rows = parse_klines(
+        "k", (real_data / "nautilus_trader" / "ADABTC-1m-2021-11-27.csv").read_bytes(), "spot"
+    )
     served, rejected = silver(rows, Cell("2021-11", Market("binance", "spot", "ADABTC")))
     (quiet,) = served.filter(trade_count=0).iter_rows(named=True)
     assert (served.height, rejected.height) == (1440, 0)
@@ -106,7 +168,9 @@ def test_a_recorded_halt_keeps_its_truncated_close(real_data: Path) -> None:
     assert rows.height == 743
     hour = MINUTE * 60
     odd = rows.filter(pl.col("close_time") != pl.col("open_time") + hour - MICRO)
-    assert odd.select("open_time", "close_time", "trade_count", "volume").rows() == [(at("2023-03-24T12:00"), at("2023-03-24T12:39:41.646999"), 0, 0.0)]
+    assert odd.select("open_time", "close_time", "trade_count", "volume").rows() == [
+        (at("2023-03-24T12:00"), at("2023-03-24T12:39:41.646999"), 0, 0.0)
+    ]
     absent = [at("2023-03-01") + n * hour for n in range(744)]
     assert set(absent) - set(rows["open_time"]) == {at("2023-03-24T13:00")}
 
@@ -129,7 +193,11 @@ def test_every_recorded_checksum_verifies(archive: Path) -> None:
     for checksum in sorted(archive.rglob("*.CHECKSUM")):
         path = checksum.with_suffix("")
         if path.exists():
-            verify_checksum(path.relative_to(archive).as_posix(), checksum.read_text(), hashlib.sha256(path.read_bytes()).hexdigest())
+            verify_checksum(
+                path.relative_to(archive).as_posix(),
+                checksum.read_text(),
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+            )
             verified += 1
     assert verified == 5
 
@@ -141,7 +209,11 @@ def test_a_recorded_file_of_another_kind_is_not_mistaken_for_candles(archive: Pa
     with pytest.raises(CsvHeaderError):
         parse_klines("k", extract_csv(place.name, place.read_bytes()), "inverse")
     with pytest.raises(CsvParseError):
-        parse_klines("k", (real_data / "archive_rows_transcribed" / "spot_trades_2026-07-24_noheader.csv").read_bytes(), "spot")
+        parse_klines(
+            "k",
+            (real_data / "archive_rows_transcribed" / "spot_trades_2026-07-24_noheader.csv").read_bytes(),
+            "spot",
+        )
     with pytest.raises(CsvParseError):
         parse_klines("k", (real_data / "hackingthemarkets_rest" / "daily_2020.csv").read_bytes(), "spot")
 
@@ -150,6 +222,8 @@ def test_files_and_generated_markets_live_side_by_side(objects: LakeObjects, arc
     reading = Reading(objects)
     with Simulator(now=at("2026-05-20"), files=archive) as sim:
         assert len(reading.listing(sim, JANUARY, at("2026-05-20")).files) == 2
-        generated = reading.ingest(sim, Cell("2024-02", Market("binance", "spot", "ETHUSDT")), at("2026-05-20"))
+        generated = reading.ingest(
+            sim, Cell("2024-02", Market("binance", "spot", "ETHUSDT")), at("2026-05-20")
+        )
     assert generated is not None
     assert generated.rows == 29 * 1440

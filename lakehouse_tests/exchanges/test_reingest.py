@@ -1,4 +1,6 @@
-"""A cell of the archive made again from landing alone: the same as before, with its history, or refused by the name of the file that it takes."""
+"""A cell of the archive made again from landing alone: the same as before, with its history, or refused by
+the name of the file that it takes.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -41,7 +43,16 @@ def made_again(reading: Reading, cell: Cell = FEBRUARY, is_known: bool = True) -
     stored = reading.tables.get(CandleArchive, cell)
     assert stored is not None
     record = stored.record
-    change = reingest(CANDLE, Binance(CLOSED), cell, LIFE, reading.objects, None, record.facts.asked_until, record.inputs if is_known else None)
+    change = reingest(
+        CANDLE,
+        Binance(CLOSED),
+        cell,
+        LIFE,
+        reading.objects,
+        None,
+        record.facts.asked_until,
+        record.inputs if is_known else None,
+    )
     return change(None)
 
 
@@ -53,7 +64,12 @@ def assert_same_again(reading: Reading, cell: Cell = FEBRUARY, is_known: bool = 
     result = made_again(reading, cell, is_known=is_known)
     reading.tables.delete(CandleArchive, cell)
     record = reading.tables.put(CandleArchive, cell, result)
-    assert (record.rows, record.version, record.inputs, record.facts) == (stored.record.rows, stored.record.version, stored.record.inputs, stored.record.facts)
+    assert (record.rows, record.version, record.inputs, record.facts) == (
+        stored.record.rows,
+        stored.record.version,
+        stored.record.inputs,
+        stored.record.facts,
+    )
     assert reading.paths("landing") == landing
     return record
 
@@ -76,7 +92,9 @@ FAULTS: dict[str, tuple[str, ...]] = {
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["by_its_inputs", "by_landing_alone"])
 @pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
-def test_a_cell_is_the_same_again_without_the_network(reading: Reading, faults: tuple[str, ...], is_known: bool) -> None:
+def test_a_cell_is_the_same_again_without_the_network(
+    reading: Reading, faults: tuple[str, ...], is_known: bool
+) -> None:
     with exchange_with(*faults) as sim:
         reading.ingest(sim, market=LIFE)
         record = assert_same_again(reading, is_known=is_known)
@@ -127,7 +145,9 @@ def replay(reading: Reading, folder: ArchiveFolder, steps: list[Step]) -> None:
 
 
 @pytest.mark.parametrize("steps", HISTORIES.values(), ids=HISTORIES)
-def test_a_cell_with_a_past_has_all_of_it_again(reading: Reading, folder: ArchiveFolder, steps: list[Step]) -> None:
+def test_a_cell_with_a_past_has_all_of_it_again(
+    reading: Reading, folder: ArchiveFolder, steps: list[Step]
+) -> None:
     replay(reading, folder, steps)
     assert_same_again(reading)
     with serve(folder) as sim:
@@ -135,7 +155,9 @@ def test_a_cell_with_a_past_has_all_of_it_again(reading: Reading, folder: Archiv
 
 
 @pytest.mark.parametrize("steps", HISTORIES.values(), ids=HISTORIES)
-def test_a_build_restores_the_past_of_a_damaged_cell_too(reading: Reading, folder: ArchiveFolder, steps: list[Step]) -> None:
+def test_a_build_restores_the_past_of_a_damaged_cell_too(
+    reading: Reading, folder: ArchiveFolder, steps: list[Step]
+) -> None:
     """Its footer still says what it was made from; its rows are gone."""
     replay(reading, folder, steps)
     path = next(path for path in reading.paths("bronze") if path.endswith(".parquet"))
@@ -150,8 +172,12 @@ def test_a_build_restores_the_past_of_a_damaged_cell_too(reading: Reading, folde
     assert (record.version, record.facts) == (stored.record.version, stored.record.facts)
 
 
-@pytest.mark.parametrize("name", ["a_month_uploaded_again", "a_month_that_comes_back", "a_day_emptied", "the_same_bytes_once_more"])
-def test_a_build_restores_the_past_of_the_files_of_a_cell_that_is_gone(reading: Reading, folder: ArchiveFolder, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["a_month_uploaded_again", "a_month_that_comes_back", "a_day_emptied", "the_same_bytes_once_more"]
+)
+def test_a_build_restores_the_past_of_the_files_of_a_cell_that_is_gone(
+    reading: Reading, folder: ArchiveFolder, name: str
+) -> None:
     replay(reading, folder, HISTORIES[name])
     stored = reading.tables.get(CandleArchive, FEBRUARY)
     assert stored is not None
@@ -160,10 +186,15 @@ def test_a_build_restores_the_past_of_the_files_of_a_cell_that_is_gone(reading: 
         record = reading.ingest(sim, at=NOW + timedelta(hours=9), market=LIFE)
         assert fetched(sim) == []
     assert record is not None
-    assert (record.version, record.facts.restatement_count) == (stored.record.version, stored.record.facts.restatement_count)
+    assert (record.version, record.facts.restatement_count) == (
+        stored.record.version,
+        stored.record.facts.restatement_count,
+    )
 
 
-def test_a_month_of_which_nothing_was_published_is_empty_again(reading: Reading, folder: ArchiveFolder) -> None:
+def test_a_month_of_which_nothing_was_published_is_empty_again(
+    reading: Reading, folder: ArchiveFolder
+) -> None:
     folder.put("2024-03-05", text(klines("2024-03-05", 9)))
     replay(reading, folder, [lambda f: None])
     assert assert_same_again(reading).rows == 0
@@ -171,11 +202,13 @@ def test_a_month_of_which_nothing_was_published_is_empty_again(reading: Reading,
         made_again(reading, is_known=False)
 
 
-# --- what landing cannot give -------------------------------------------------------------------------------------------
+# --- what landing cannot give ---------------------------------------------------------------------
 
 
 def zip_of(reading: Reading, period: str) -> str:
-    return next(path for path in reading.paths("landing") if f"-{period}.zip/" in path and path.endswith(".zip"))
+    return next(
+        path for path in reading.paths("landing") if f"-{period}.zip/" in path and path.endswith(".zip")
+    )
 
 
 def receipt_of(reading: Reading, period: str) -> str:
@@ -192,12 +225,19 @@ LOSSES: dict[str, Callable[[Reading], object]] = {
 
 
 # Of a receipt that is gone without a trace, nobody knows by landing alone that there was one.
-@pytest.mark.parametrize(("name", "is_known"), [(name, is_known) for name in LOSSES for is_known in (True, False) if is_known or name != "no_receipt"])
-def test_a_file_that_landing_lacks_is_named_and_nothing_stands_in_for_it(reading: Reading, name: str, is_known: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "is_known"),
+    [(name, is_known) for name in LOSSES for is_known in (True, False) if is_known or name != "no_receipt"],
+)
+def test_a_file_that_landing_lacks_is_named_and_nothing_stands_in_for_it(
+    reading: Reading, name: str, is_known: bool
+) -> None:
     with exchange_with(f"damaged_zip={MONTHLY}") as sim:
         reading.ingest(sim, market=LIFE)
         LOSSES[name](reading)
-        with pytest.raises(NotInLandingError, match=r"BTCUSDT-1m-2024-02-27\.zip cannot be read without the network: ") as told:
+        with pytest.raises(
+            NotInLandingError, match=r"BTCUSDT-1m-2024-02-27\.zip cannot be read without the network: "
+        ) as told:
             made_again(reading, is_known=is_known)
         assert told.value.key.endswith("BTCUSDT-1m-2024-02-27.zip")
         assert isinstance(told.value, LakehouseError)
@@ -207,7 +247,9 @@ def test_a_file_that_landing_lacks_is_named_and_nothing_stands_in_for_it(reading
         sim.reset_requests()
         again = reading.ingest(sim, at=NOW + MINUTE, market=LIFE)
         assert again is not None
-        assert fetched(sim) == ["BTCUSDT-1m-2024-02-27.zip", "BTCUSDT-1m-2024-02-27.zip.CHECKSUM"], "a build fetches it again"
+        assert fetched(sim) == ["BTCUSDT-1m-2024-02-27.zip", "BTCUSDT-1m-2024-02-27.zip.CHECKSUM"], (
+            "a build fetches it again"
+        )
     assert again.rows == stored.record.rows
     assert assert_same_again(reading).version == again.version
 
@@ -218,21 +260,33 @@ def test_an_older_version_is_never_made_the_newest(reading: Reading, folder: Arc
     (path,) = (path for path in reading.paths("landing") if path.endswith("+.json"))
     for damage in (lambda: reading.objects.put(path, b"{"), lambda: reading.objects.delete(path)):
         damage()
-        with pytest.raises(NotInLandingError, match="the newest version in landing is not the one that the cell was made from"):
+        with pytest.raises(
+            NotInLandingError,
+            match="the newest version in landing is not the one that the cell was made from",
+        ):
             made_again(reading)
 
 
-def test_a_past_version_that_is_lost_is_told_and_the_present_is_served(reading: Reading, folder: ArchiveFolder) -> None:
+def test_a_past_version_that_is_lost_is_told_and_the_present_is_served(
+    reading: Reading, folder: ArchiveFolder
+) -> None:
     replay(reading, folder, HISTORIES["a_month_uploaded_again"])
     first, _ = reading.receipts()
-    reading.objects.delete(next(path for path in reading.paths("landing") if path.endswith(f"{first.sha256}.zip")))
+    reading.objects.delete(
+        next(path for path in reading.paths("landing") if path.endswith(f"{first.sha256}.zip"))
+    )
     result = made_again(reading)
-    assert (result.rows.height, set(result.rows["source_sha256"])) == (5 * 1440, {reading.receipts()[1].sha256})
+    assert (result.rows.height, set(result.rows["source_sha256"])) == (
+        5 * 1440,
+        {reading.receipts()[1].sha256},
+    )
     assert [(problem.kind, problem.healed_by) for problem in result.facts.problems][-1] == ("unreachable", "")
     assert "landing no longer has the version fetched at 2024-04-10 12:00" in result.facts.problems[-1].detail
 
 
-def test_a_cell_none_of_whose_files_can_be_used_is_refused_as_by_a_build(reading: Reading, folder: ArchiveFolder) -> None:
+def test_a_cell_none_of_whose_files_can_be_used_is_refused_as_by_a_build(
+    reading: Reading, folder: ArchiveFolder
+) -> None:
     replay(reading, folder, [lambda f: f.put("2024-02-27", day())])
     folder.put_bytes(folder.key("2024-02-27"), b"PK\3\4 no zip")
     with serve(folder) as sim, pytest.raises(NoSourceError):
@@ -250,8 +304,12 @@ def test_landing_lists_what_the_archive_listed(reading: Reading) -> None:
     assert (landed.unsound, found.foreign) == ({}, {})
     periods = {"2024-02", *(f"2024-02-{number}" for number in range(25, 30))}
     assert set(found.files) == periods
-    assert {period: found.state(period) for period in periods} == {period: listing.state(period) for period in periods}
-    assert set(landed_files(reading.landing, Binance(CLOSED), BRONZE, BTC, {"2024-02-27"}).receipts) == {"2024-02-27"}
+    assert {period: found.state(period) for period in periods} == {
+        period: listing.state(period) for period in periods
+    }
+    assert set(landed_files(reading.landing, Binance(CLOSED), BRONZE, BTC, {"2024-02-27"}).receipts) == {
+        "2024-02-27"
+    }
 
 
 @pytest.mark.parametrize("state", ["", "etag", "etag:many:none", "etag:-1:none", "a:b"])
@@ -264,9 +322,17 @@ def test_a_receipt_of_a_state_that_no_listing_has_is_not_listed(reading: Reading
     assert (landed.receipts, landed.unsound) == ({"2024-02": [receipt]}, {"2024-02": receipt.key})
 
 
-@pytest.mark.parametrize("faults", [(), (f"day_absent={MONTHLY}",), (f"damaged_zip={MONTHLY}",)], ids=["sound", "short_day", "damaged_month"])
-def test_cells_that_the_product_built_are_the_same_again_with_their_witness(tmp_path: Path, faults: tuple[str, ...]) -> None:
-    """Discovery reads the first day of a market beside its month: what a cell was not made from is no part of it."""
+@pytest.mark.parametrize(
+    "faults",
+    [(), (f"day_absent={MONTHLY}",), (f"damaged_zip={MONTHLY}",)],
+    ids=["sound", "short_day", "damaged_month"],
+)
+def test_cells_that_the_product_built_are_the_same_again_with_their_witness(
+    tmp_path: Path, faults: tuple[str, ...]
+) -> None:
+    """Discovery reads the first day of a market beside its month: what a cell was not made from is no part of
+    it.
+    """
     with lab(tmp_path, *faults) as lake_lab:
         lake_lab.build()
         sim, lake = lake_lab.sim, lake_lab.lake
@@ -279,6 +345,15 @@ def test_cells_that_the_product_built_are_the_same_again_with_their_witness(tmp_
         assert stored is not None
         witness = BronzeCell(stored.rows, stored.record.version, stored.record.facts)
         market = known_markets(lake)[cell.own_market]
-        change = reingest(CANDLE, Binance(CLOSED), cell, market, lake.objects, witness, record.facts.asked_until, record.inputs)
+        change = reingest(
+            CANDLE,
+            Binance(CLOSED),
+            cell,
+            market,
+            lake.objects,
+            witness,
+            record.facts.asked_until,
+            record.inputs,
+        )
         again = lake.tables.put(CandleArchive, cell, change(None))
         assert (again.version, again.inputs, again.facts) == (record.version, record.inputs, record.facts)

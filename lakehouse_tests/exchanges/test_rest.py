@@ -1,4 +1,6 @@
-"""Candles by REST: the rows of the archive, finished ones only, within the budget, through everything that goes wrong."""
+"""Candles by REST: the rows of the archive, finished ones only, within the budget, through everything that
+goes wrong.
+"""
 
 import io
 import subprocess
@@ -60,9 +62,14 @@ class Asking:
         self._clients: dict[str, RestClient] = {}
 
     def client(self, market: Market) -> RestClient:
-        return self._clients.setdefault(market.market_type, RestClient(self.exchange.rest_api(market.market_type), self.time.sleep, lambda: self.time.passed))
+        return self._clients.setdefault(
+            market.market_type,
+            RestClient(self.exchange.rest_api(market.market_type), self.time.sleep, lambda: self.time.passed),
+        )
 
-    def candles(self, market: Market = BTC, interval: Interval = MINUTE, span: TimeRange = DAY, bracket: bool = False) -> RestAnswer:
+    def candles(
+        self, market: Market = BTC, interval: Interval = MINUTE, span: TimeRange = DAY, bracket: bool = False
+    ) -> RestAnswer:
         return self.client(market).candles(market, interval, span, before=bracket, after=bracket)
 
     def paths(self) -> list[str]:
@@ -84,7 +91,7 @@ def archived(sim: Simulator, market: Market, day: str) -> pl.DataFrame:
         return Binance().parse(CandleArchive.name, market, key, archive.read(archive.namelist()[0]))
 
 
-# --- rows -----------------------------------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("market", [BTC, LINEAR, COIN])
@@ -100,9 +107,13 @@ def test_the_rows_are_those_of_the_archive(asking: Asking, market: Market) -> No
 @pytest.mark.parametrize("interval", [HOUR, COARSE[4]])
 def test_coarse_candles_cover_their_interval(asking: Asking, market: Market, interval: Interval) -> None:
     rows = asking.candles(market, interval, TimeRange.parse("2024-03-01", "2024-04-01")).rows
-    assert rows["open_time"].to_list() == [at("2024-03-01") + n * interval.delta for n in range(31 * 1440 // interval.minutes)]
+    assert rows["open_time"].to_list() == [
+        at("2024-03-01") + n * interval.delta for n in range(31 * 1440 // interval.minutes)
+    ]
     assert (rows["close_time"] - rows["open_time"]).unique().to_list() == [interval.delta - MICRO]
-    assert rows["volume"].sum() == pytest.approx(asking.candles(market, COARSE[4], TimeRange.parse("2024-03-01", "2024-04-01")).rows["volume"].sum())
+    assert rows["volume"].sum() == pytest.approx(
+        asking.candles(market, COARSE[4], TimeRange.parse("2024-03-01", "2024-04-01")).rows["volume"].sum()
+    )
 
 
 @pytest.mark.parametrize("market", [BTC, COIN])
@@ -127,15 +138,28 @@ def test_a_bracket_names_the_candles_on_both_sides(asking: Asking, market: Marke
     assert (first.outcome, first.before, first.after) == ("empty", None, at("2021-01-01"))
 
 
-# --- time -----------------------------------------------------------------------------------------------------------------------
+# --- time -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("market", "interval", "end"), [(BTC, MINUTE, "2024-04-10T12:00"), (COIN, MINUTE, "2024-04-10T12:00"), (LINEAR, COARSE[4], "2024-04-10")])
-def test_only_finished_candles_come_and_the_answer_says_up_to_when(asking: Asking, market: Market, interval: Interval, end: str) -> None:
+@pytest.mark.parametrize(
+    ("market", "interval", "end"),
+    [
+        (BTC, MINUTE, "2024-04-10T12:00"),
+        (COIN, MINUTE, "2024-04-10T12:00"),
+        (LINEAR, COARSE[4], "2024-04-10"),
+    ],
+)
+def test_only_finished_candles_come_and_the_answer_says_up_to_when(
+    asking: Asking, market: Market, interval: Interval, end: str
+) -> None:
     asking.time.passed = 30.0  # the candle of 12:00 is half done
     answer = asking.candles(market, interval, TimeRange.parse("2024-04-07", "2024-04-20"), bracket=True)
     assert answer.rows["open_time"].max() == at(end) - interval.delta
-    assert (answer.asked.end, answer.asked.at, answer.asked.after) == (at(end), NOW + timedelta(seconds=30), None)
+    assert (answer.asked.end, answer.asked.at, answer.asked.after) == (
+        at(end),
+        NOW + timedelta(seconds=30),
+        None,
+    )
 
 
 def test_a_range_that_has_not_come_yet_is_not_asked_for(asking: Asking) -> None:
@@ -150,7 +174,9 @@ def test_a_machine_whose_clock_is_off_gets_the_same_candles(asking: Asking, off:
     today = TimeRange.parse("2024-04-10", "2024-04-11")
     right = asking.candles(span=today)
     with time_machine.travel(NOW + off):
-        wrong = RestClient(asking.exchange.rest_api("spot"), monotonic=lambda: 0.0).candles(BTC, MINUTE, today)
+        wrong = RestClient(asking.exchange.rest_api("spot"), monotonic=lambda: 0.0).candles(
+            BTC, MINUTE, today
+        )
     assert wrong.rows.equals(right.rows)
     assert wrong.asked == right.asked
 
@@ -169,10 +195,12 @@ def test_the_time_is_asked_once_then_reckoned_then_asked_again(asking: Asking) -
     assert asking.paths() == ["time", "exchangeInfo", "time"]
 
 
-# --- refusals -------------------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("fault", "waits"), [("error_429", [1.0, 1.0]), ("body_error", [60.0, 60.0]), ("rest_503", [1.0, 2.0])])
+@pytest.mark.parametrize(
+    ("fault", "waits"), [("error_429", [1.0, 1.0]), ("body_error", [60.0, 60.0]), ("rest_503", [1.0, 2.0])]
+)
 @pytest.mark.parametrize("market", [BTC, COIN])
 def test_what_passes_is_waited_for(asking: Asking, fault: str, waits: list[float], market: Market) -> None:
     asking.sim.add_fault(fault)
@@ -199,7 +227,11 @@ def test_a_banned_address_asks_nothing_until_it_may(asking: Asking) -> None:
 
 
 def test_a_wait_of_an_hour_is_not_waited_for(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules["lakehouse.simulator.server"]._REST_REFUSALS, "error_429", (429, b"{}", {"Retry-After": "3600"}, None))
+    monkeypatch.setitem(
+        sys.modules["lakehouse.simulator.server"]._REST_REFUSALS,
+        "error_429",
+        (429, b"{}", {"Retry-After": "3600"}, None),
+    )
     asking.sim.add_fault("error_429")
     for _ in range(2):
         with pytest.raises(RestBannedError):
@@ -210,7 +242,9 @@ def test_a_wait_of_an_hour_is_not_waited_for(asking: Asking, monkeypatch: pytest
 @pytest.mark.parametrize("status", [403, 451])
 def test_a_refused_address_is_told_what_to_set_and_does_not_insist(asking: Asking, status: int) -> None:
     asking.sim.add_fault(f"error_{status}")
-    with pytest.raises(RestRefusedError, match=rf"HTTP {status}.*Set LAKEHOUSE_BINANCE_REST_URL .*data-api\.binance\.vision"):
+    with pytest.raises(
+        RestRefusedError, match=rf"HTTP {status}.*Set LAKEHOUSE_BINANCE_REST_URL .*data-api\.binance\.vision"
+    ):
         asking.candles()
     assert (asking.paths(), asking.time.waits) == (["time", "exchangeInfo", "klines"], [])
 
@@ -237,7 +271,9 @@ def test_nobody_there_is_an_unreachable_api() -> None:
 
 
 def test_an_answer_that_is_none_of_the_api_is_no_answer(asking: Asking) -> None:
-    elsewhere = RestClient(Binance(None, f"{asking.sim.archive_url}/nowhere").rest_api("spot"), asking.time.sleep)
+    elsewhere = RestClient(
+        Binance(None, f"{asking.sim.archive_url}/nowhere").rest_api("spot"), asking.time.sleep
+    )
     with pytest.raises(RestUnreachableError, match="HTTP 404"):
         elsewhere.candles(BTC, MINUTE, DAY)
     assert asking.time.waits == []
@@ -254,7 +290,9 @@ def test_a_market_that_rest_no_longer_knows_is_not_an_outage(asking: Asking) -> 
 class Misleading(BinanceRest):
     """Asks for a day before the one that is meant."""
 
-    def candles_call(self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
+    def candles_call(
+        self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int
+    ) -> RestCall:
         return super().candles_call(symbol, interval, start and start - timedelta(days=1), end, limit)
 
 
@@ -265,14 +303,18 @@ class Renaming(BinanceRest):
         return super().read_candles(market, [[*row, "0"] for row in answer])
 
 
-@pytest.mark.parametrize(("dialect", "said"), [(Misleading, "it answered with one of 2024-03-31"), (Renaming, "something else")])
-def test_rows_that_were_not_asked_for_or_cannot_be_read_are_refused(asking: Asking, dialect: type[BinanceRest], said: str) -> None:
+@pytest.mark.parametrize(
+    ("dialect", "said"), [(Misleading, "it answered with one of 2024-03-31"), (Renaming, "something else")]
+)
+def test_rows_that_were_not_asked_for_or_cannot_be_read_are_refused(
+    asking: Asking, dialect: type[BinanceRest], said: str
+) -> None:
     client = RestClient(dialect("spot", f"{asking.sim.url}/api/v3"), asking.time.sleep)
     with pytest.raises(RestUnreachableError, match=said):
         client.candles(BTC, MINUTE, DAY)
 
 
-# --- budget ---------------------------------------------------------------------------------------------------------------------
+# --- budget ---------------------------------------------------------------------------------------
 
 
 class Poor(BinanceRest):
@@ -290,8 +332,12 @@ class PoorInLowerCase(Poor):
 
 
 @pytest.mark.parametrize("dialect", [Poor, PoorInLowerCase])
-def test_four_fifths_of_the_budget_are_used_then_the_next_minute_is_waited_for(asking: Asking, dialect: type[BinanceRest]) -> None:
-    client = RestClient(dialect("spot", f"{asking.sim.url}/api/v3"), asking.time.sleep, lambda: asking.time.passed)
+def test_four_fifths_of_the_budget_are_used_then_the_next_minute_is_waited_for(
+    asking: Asking, dialect: type[BinanceRest]
+) -> None:
+    client = RestClient(
+        dialect("spot", f"{asking.sim.url}/api/v3"), asking.time.sleep, lambda: asking.time.passed
+    )
     answer = client.candles(BTC, MINUTE, TimeRange.parse("2024-03-01", "2024-04-01"))
     assert answer.rows.height == 44_640
     assert client.stats == RestStats(47, 1 + 20 + 45 * 2)
@@ -301,7 +347,9 @@ def test_four_fifths_of_the_budget_are_used_then_the_next_minute_is_waited_for(a
 
 @pytest.mark.slow
 def test_who_spares_the_budget_leaves_most_of_it_to_others_for_as_long(asking: Asking) -> None:
-    client = RestClient(Poor("spot", f"{asking.sim.url}/api/v3"), asking.time.sleep, lambda: asking.time.passed)
+    client = RestClient(
+        Poor("spot", f"{asking.sim.url}/api/v3"), asking.time.sleep, lambda: asking.time.passed
+    )
     with client.sparing(0.4):
         client.candles(BTC, MINUTE, TimeRange.parse("2024-03-01", "2024-03-15"))
     assert sorted(asking.sim._rest._weights.values()) == [1 + 20 + 21 * 2 - 39, 39]
@@ -310,7 +358,9 @@ def test_who_spares_the_budget_leaves_most_of_it_to_others_for_as_long(asking: A
 
 
 def test_what_others_use_counts(asking: Asking) -> None:
-    client = RestClient(Poor("spot", f"{asking.sim.url}/api/v3"), asking.time.sleep, lambda: asking.time.passed)
+    client = RestClient(
+        Poor("spot", f"{asking.sim.url}/api/v3"), asking.time.sleep, lambda: asking.time.passed
+    )
     client.candles(BTC, HOUR, DAY)
     for _ in range(3):
         requests.get(f"{asking.sim.url}/api/v3/exchangeInfo", timeout=10)
@@ -323,9 +373,13 @@ def test_what_others_use_counts(asking: Asking) -> None:
 def test_threads_share_one_client_and_what_it_knows(asking: Asking) -> None:
     assert asking.exchange.rest("spot") is asking.exchange.rest("spot")
     assert asking.exchange.rest("spot") is not asking.exchange.rest("linear")
-    markets = [Market("binance", "spot", symbol) for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "ADABTC")] * 2
+    markets = [
+        Market("binance", "spot", symbol) for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "ADABTC")
+    ] * 2
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda market: asking.exchange.rest("spot").candles(market, MINUTE, DAY), markets))
+        answers = list(
+            pool.map(lambda market: asking.exchange.rest("spot").candles(market, MINUTE, DAY), markets)
+        )
     for market, answer in zip(markets, answers, strict=True):
         assert answer.rows.equals(archived(asking.sim, market, "2024-04-01"))
     asked = [path for path in asking.paths() if not path.endswith(".zip")]
@@ -335,4 +389,7 @@ def test_threads_share_one_client_and_what_it_knows(asking: Asking) -> None:
 
 def test_ccxt_is_loaded_by_who_asks_only() -> None:
     program = "import sys; from lakehouse.exchanges import EXCHANGES; EXCHANGES[0]().rest('spot'); print('ccxt' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        == "False\n"
+    )

@@ -1,4 +1,6 @@
-"""A transfer that stands still is ended and taken up another way; what was believed of a market never hides what is published."""
+"""A transfer that stands still is ended and taken up another way; what was believed of a market never hides
+what is published.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -64,18 +66,31 @@ def sluggish() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_transfer_that_stands_still_is_ended_and_taken_up_by_plain_http(sluggish: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transfer_that_stands_still_is_ended_and_taken_up_by_plain_http(
+    sluggish: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(archive, "_FEW", 0)
     monkeypatch.setattr(archive, "_STALLED_AFTER", 1.0)
     with Batch(ArchiveClient(sluggish, "bucket"), ["data/a.zip", "data/b.zip"]) as batch:
         assert [batch.wait(key).body for key in ("data/a.zip", "data/b.zip")] == [BODY, BODY]
 
 
-def test_months_of_a_market_that_was_thought_ended_are_read_all_the_same(exchange: Simulator, objects: LakeObjects) -> None:
+def test_months_of_a_market_that_was_thought_ended_are_read_all_the_same(
+    exchange: Simulator, objects: LakeObjects
+) -> None:
     binance = Binance(exchange.url)
-    listing = list_market(ArchiveClient(binance.archive_url, binance.bucket), binance, CandleArchive.name, BTC, FEBRUARY.window, NOW)
+    listing = list_market(
+        ArchiveClient(binance.archive_url, binance.bucket),
+        binance,
+        CandleArchive.name,
+        BTC,
+        FEBRUARY.window,
+        NOW,
+    )
     believed = {BTC: facts(delisted="2023-06-01")}
-    ((cell, change),) = ingest(CANDLE, binance, [FEBRUARY], {BTC: listing}, believed, {}, objects, lambda: NOW)
+    ((cell, change),) = ingest(
+        CANDLE, binance, [FEBRUARY], {BTC: listing}, believed, {}, objects, lambda: NOW
+    )
     assert cell == FEBRUARY
     assert callable(change)
     record = TableStore(objects).update(CandleArchive, cell, change)
@@ -83,15 +98,28 @@ def test_months_of_a_market_that_was_thought_ended_are_read_all_the_same(exchang
     assert record.rows == 29 * 1440
 
 
-def test_a_month_between_others_of_which_nothing_is_stored_is_a_finding(exchange: Simulator, objects: LakeObjects) -> None:
+def test_a_month_between_others_of_which_nothing_is_stored_is_a_finding(
+    exchange: Simulator, objects: LakeObjects
+) -> None:
     binance, store = Binance(exchange.url), TableStore(objects)
     cells = [Cell(month, BTC) for month in ("2023-10", "2023-12")]
     for cell in cells:
-        listing = list_market(ArchiveClient(binance.archive_url, binance.bucket), binance, CandleArchive.name, BTC, cell.window, NOW + timedelta(days=1))
+        listing = list_market(
+            ArchiveClient(binance.archive_url, binance.bucket),
+            binance,
+            CandleArchive.name,
+            BTC,
+            cell.window,
+            NOW + timedelta(days=1),
+        )
         ((_, change),) = ingest(CANDLE, binance, [cell], {BTC: listing}, {}, {}, objects, lambda: NOW)
         assert callable(change)
         store.update(CandleArchive, cell, change)
     stored = ledger(objects, CandleArchive)
     assert holes(stored) == [Cell("2023-11", BTC)]
     verdict = check_gaps(stored, NOW)
-    assert (verdict.passed, verdict.severity, [finding.cell for finding in verdict.findings]) == (False, "error", ["2023-11|binance-spot:BTCUSDT"])
+    assert (verdict.passed, verdict.severity, [finding.cell for finding in verdict.findings]) == (
+        False,
+        "error",
+        ["2023-11|binance-spot:BTCUSDT"],
+    )

@@ -1,4 +1,6 @@
-"""The faults, one function each: it builds a lake with the product, asserts what must hold, and returns what a reader finds."""
+"""The faults, one function each: it builds a lake with the product, asserts what must hold, and returns what
+a reader finds.
+"""
 
 import os
 import subprocess
@@ -20,7 +22,19 @@ from lakehouse_tests.making import MINUTE, at
 COIN = Market("binance", "inverse", "BTCUSD_PERP")
 MARCH = ("2024-03", "2024-04")
 CELL = Cell("2024-02", BTC)
-VALUES = ["open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume"]
+VALUES = [
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "close_time",
+    "quote_volume",
+    "trade_count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+]
 HALT = 37
 
 
@@ -70,7 +84,8 @@ def built(root: Path, *faults: str) -> Found:
     """February with faults, built once."""
     with lab(root, *faults) as it:
         it.build()
-        met = {fault.split("=")[0] for fault in faults} - {"interleaved_rows"}  # that one leaves the file's name alone
+        # that one leaves the file's name alone
+        met = {fault.split("=")[0] for fault in faults} - {"interleaved_rows"}
         assert set(it.sim.faults_hit) >= met, "every fault was met"
         assert it.due() == [], "and nothing is left to do"
         return it.found()
@@ -83,7 +98,13 @@ def other_values(found: Found, truth: Found | None = None) -> pl.DataFrame:
 
 def as_clean(found: Found, evidence: str = "totals", by_rest: int = 0) -> Found:
     """Assert that every minute is there with its true values; those that only REST has say so."""
-    assert (found.rows.height, other_values(found).height, found.gaps, found.rejected, found.exit_code) == (ROWS, 0, [], 0, 0)
+    assert (found.rows.height, other_values(found).height, found.gaps, found.rejected, found.exit_code) == (
+        ROWS,
+        0,
+        [],
+        0,
+        0,
+    )
     assert found.rows.filter(source="api").height == by_rest
     assert found.evidence == [evidence]
     if not by_rest:
@@ -91,7 +112,7 @@ def as_clean(found: Found, evidence: str = "totals", by_rest: int = 0) -> Found:
     return found
 
 
-# --- nothing wrong, and where a reader stands ---------------------------------------------------------------------------
+# --- nothing wrong, and where a reader stands -----------------------------------------------------
 
 
 @case("nothing", "nothing")
@@ -103,7 +124,11 @@ def _(root: Path) -> Found:
     return found
 
 
-@case("part of a month", "`--from 2024-02-26 --to 2024-02-28`, then a read from 23:58 to 00:03", note="a build is widened to whole months, a read is exact")
+@case(
+    "part of a month",
+    "`--from 2024-02-26 --to 2024-02-28`, then a read from 23:58 to 00:03",
+    note="a build is widened to whole months, a read is exact",
+)
 def _(root: Path) -> Found:
     with lab(root) as it:
         it.build(("2024-02-26", "2024-02-28"))
@@ -117,19 +142,39 @@ def _(root: Path) -> Found:
     fault = f"hole={MONTHLY}"
     with lab(root / "here", fault) as here, lab(root / "there", fault) as there:
         here.build()
-        settings = {"LAKEHOUSE_ROOT": str(root / "there"), "DAGSTER_HOME": str(root / "dagster"), "LAKEHOUSE_START": "2024-02", "TZ": "America/New_York"}
+        settings = {
+            "LAKEHOUSE_ROOT": str(root / "there"),
+            "DAGSTER_HOME": str(root / "dagster"),
+            "LAKEHOUSE_START": "2024-02",
+            "TZ": "America/New_York",
+        }
         urls = dict.fromkeys(("LAKEHOUSE_BINANCE_ARCHIVE_URL", "LAKEHOUSE_BINANCE_REST_URL"), there.sim.url)
         read = f"from lakehouse import Lake; print(Lake({str(root / 'there')!r}).candles('{BTC.key}', '2024-02-26', '2024-02-27')['open_time'][0])"
-        command = [sys.executable, "-c", f"from lakehouse.cli.app import app; app(standalone_mode=False); {read}"]
-        arguments = ["build", "silver/candle", "--markets", BTC.key, "--from", "2024-02-01", "--to", "2024-03-01"]
-        ended = subprocess.run(command + arguments, env=os.environ | settings | urls, capture_output=True, text=True, timeout=120)
+        command = [
+            sys.executable,
+            "-c",
+            f"from lakehouse.cli.app import app; app(standalone_mode=False); {read}",
+        ]
+        arguments = [
+            "build",
+            "silver/candle",
+            "--markets",
+            BTC.key,
+            "--from",
+            "2024-02-01",
+            "--to",
+            "2024-03-01",
+        ]
+        ended = subprocess.run(
+            command + arguments, env=os.environ | settings | urls, capture_output=True, text=True, timeout=120
+        )
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.splitlines()[-1] == "2024-02-26 00:00:00+00:00"
         assert there.versions() == here.versions()
         return as_clean(there.found(), by_rest=70)
 
 
-# --- files that cannot be trusted, or are not there ---------------------------------------------------------------------
+# --- files that cannot be trusted, or are not there -----------------------------------------------
 
 
 @case("stale CHECKSUM", "the sha256 of the monthly file is wrong, and that of one daily file")
@@ -161,7 +206,13 @@ def _(root: Path) -> Found:
         assert it.due() == []
         as_clean(it.found(), "rows_api")
     assert list(found.failed) == [f"bronze/candle_archive {CELL}"]
-    assert (found.rows.height, other_values(found).height, found.gaps, found.evidence, found.exit_code) == (ROWS, 0, [], ["totals"], 1)
+    assert (found.rows.height, other_values(found).height, found.gaps, found.evidence, found.exit_code) == (
+        ROWS,
+        0,
+        [],
+        ["totals"],
+        1,
+    )
     return found
 
 
@@ -189,7 +240,9 @@ def _(root: Path) -> Found:
 @case("day absent", "the monthly file lacks a day that has a daily file")
 def _(root: Path) -> Found:
     found = as_clean(built(root, f"day_absent={MONTHLY}"))
-    assert [(kind, healed.rsplit("/", 1)[-1]) for kind, healed in found.problems] == [("short", "BTCUSDT-1m-2024-02-26.zip")]
+    assert [(kind, healed.rsplit("/", 1)[-1]) for kind, healed in found.problems] == [
+        ("short", "BTCUSDT-1m-2024-02-26.zip")
+    ]
     return found
 
 
@@ -221,15 +274,25 @@ def _(root: Path) -> Found:
     return found
 
 
-@case("hole, and REST does not have the market", "as before, of a market that REST has forgotten", note="nobody can be asked: the minutes are missing, and said to be")
+@case(
+    "hole, and REST does not have the market",
+    "as before, of a market that REST has forgotten",
+    note="nobody can be asked: the minutes are missing, and said to be",
+)
 def _(root: Path) -> Found:
     found = built(root, f"hole={MONTHLY}", "rest_forgotten=*")
     assert [(kind, count) for kind, _, count in found.gaps] == [("absent", 70)]
-    assert (found.rows.height, other_values(found).height, found.problems, found.evidence, found.exit_code) == (ROWS - 70, 0, [("short", "")], ["unconfirmed"], 0)
+    assert (
+        found.rows.height,
+        other_values(found).height,
+        found.problems,
+        found.evidence,
+        found.exit_code,
+    ) == (ROWS - 70, 0, [("short", "")], ["unconfirmed"], 0)
     return found
 
 
-# --- rows that are wrong ------------------------------------------------------------------------------------------------
+# --- rows that are wrong --------------------------------------------------------------------------
 
 
 @case("duplicates", "rows stand twice in the monthly file")
@@ -274,10 +337,20 @@ def _(root: Path) -> Found:
     return found
 
 
-@case("differing row, and REST does not have the market", "as above, of a market that REST has forgotten", note="served, but nothing confirms it: the evidence says so")
+@case(
+    "differing row, and REST does not have the market",
+    "as above, of a market that REST has forgotten",
+    note="served, but nothing confirms it: the evidence says so",
+)
 def _(root: Path) -> Found:
     found = built(root, f"differing_row={MONTHLY}", "rest_forgotten=*")
-    assert (found.rows.height, other_values(found).height, found.evidence, found.problems, found.exit_code) == (ROWS, 1, ["unconfirmed"], [], 0)
+    assert (
+        found.rows.height,
+        other_values(found).height,
+        found.evidence,
+        found.problems,
+        found.exit_code,
+    ) == (ROWS, 1, ["unconfirmed"], [], 0)
     return found
 
 
@@ -291,7 +364,13 @@ def _(root: Path) -> Found:
     (wrong,) = other_values(found).iter_rows(named=True)
     true = clean().rows.filter(open_time=wrong["open_time"]).row(0, named=True)
     assert {name for name in wrong if wrong[name] != true[name]} == {"close"}
-    assert (found.rows.height, found.evidence, found.problems, found.disputes, found.exit_code) == (ROWS, ["totals"], [], [], 0)
+    assert (found.rows.height, found.evidence, found.problems, found.disputes, found.exit_code) == (
+        ROWS,
+        ["totals"],
+        [],
+        [],
+        0,
+    )
     return found
 
 
@@ -307,16 +386,29 @@ def _(root: Path) -> Found:
     return found
 
 
-@case("two values, and nobody else to ask", "as before, without daily files, and REST has forgotten the market", note="none of the two is served; both are in quarantine")
+@case(
+    "two values, and nobody else to ask",
+    "as before, without daily files, and REST has forgotten the market",
+    note="none of the two is served; both are in quarantine",
+)
 def _(root: Path) -> Found:
     found = built(root, f"conflicting_rows={MONTHLY}", "daily_absent=*", "rest_forgotten=*")
     assert [(kind, count) for kind, _, count in found.gaps] == [("conflict", 1)] * 3
-    assert (found.disputes, found.rejected, found.rows.height, other_values(found).height) == ([("two_values_in_one_source", "")] * 3, 6, ROWS - 3, 0)
+    assert (found.disputes, found.rejected, found.rows.height, other_values(found).height) == (
+        [("two_values_in_one_source", "")] * 3,
+        6,
+        ROWS - 3,
+        0,
+    )
     assert (found.exit_code, found.evidence) == (0, ["unconfirmed"])
     return found
 
 
-@case("re-upload", "between two builds the monthly file is replaced: another ETag, one changed close", note="the newest file counts; both values stay in bronze")
+@case(
+    "re-upload",
+    "between two builds the monthly file is replaced: another ETag, one changed close",
+    note="the newest file counts; both values stay in bronze",
+)
 def _(root: Path) -> Found:
     with lab(root) as it:
         it.build()
@@ -328,7 +420,10 @@ def _(root: Path) -> Found:
         bronze = it.lake.tables.get(it.lake.registry.table("bronze/candle_archive"), CELL)
         assert bronze is not None
         history = bronze.rows.filter(open_time=changed, source="monthly").sort("fetched_at")
-        assert history["close"].to_list() == [pl.select(pl.lit(frame.filter(open_time=changed)["close"].item())).item() for frame in (before.rows, found.rows)]
+        assert history["close"].to_list() == [
+            pl.select(pl.lit(frame.filter(open_time=changed)["close"].item())).item()
+            for frame in (before.rows, found.rows)
+        ]
         assert history["source_sha256"].n_unique() == 2
         assert bronze.rows.height == ROWS + 1, "only what changed was added"
         as_clean(before)
@@ -376,5 +471,10 @@ def _(root: Path) -> Found:
         it.sim.add_fault(f"reupload={MONTHLY}")
         it.build()
         assert (it.due(), it.found().problems, other_values(it.found()).height) == ([], [], 1)
-    assert (found.rows.height, other_values(found).height, found.problems, found.exit_code) == (ROWS, 0, [("stale", "")], 0)
+    assert (found.rows.height, other_values(found).height, found.problems, found.exit_code) == (
+        ROWS,
+        0,
+        [("stale", "")],
+        0,
+    )
     return found

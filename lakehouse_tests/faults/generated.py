@@ -1,7 +1,9 @@
-"""Two or three faults at random places of four sources, built by the product without Dagster's runs, and read as a reader does.
+"""Two or three faults at random places of four sources, built by the product without Dagster's runs, and read
+as a reader does.
 
-A case is a list of faults and the instants at which it is built; a seed draws one. `python -m lakehouse_tests.faults.generated SEED …` runs some alone
-and prints what they are and what `lakehouse_tests.faults.oracle` says of them.
+A case is a list of faults and the instants at which it is built; a seed draws one. `python -m
+lakehouse_tests.faults.generated SEED …` runs some alone and prints what they are and what
+`lakehouse_tests.faults.oracle` says of them.
 """
 
 import random
@@ -22,7 +24,16 @@ from lakehouse.model.table import Table
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.outcome import Outcome, StoredCells
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import archive_cells, bronze_due, conflict_cells, derived_due, input_ledgers, refresh_markets, rest_cells, silver_cells
+from lakehouse.pipeline.steps import (
+    archive_cells,
+    bronze_due,
+    conflict_cells,
+    derived_due,
+    input_ledgers,
+    refresh_markets,
+    rest_cells,
+    silver_cells,
+)
 from lakehouse.pipeline.verifying import ask_in_full, change_by, plan
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket
@@ -60,10 +71,21 @@ from lakehouse_tests.faults.told import (
 )
 from lakehouse_tests.making import at
 
-OPEN_MONTH, HOUR_LATER, CLOSED, LATER = at("2024-02-29T10:30:20"), at("2024-02-29T11:30:20"), at("2024-03-02T12:30:20"), at("2024-03-04T13:30:20")
+OPEN_MONTH, HOUR_LATER, CLOSED, LATER = (
+    at("2024-02-29T10:30:20"),
+    at("2024-02-29T11:30:20"),
+    at("2024-03-02T12:30:20"),
+    at("2024-03-04T13:30:20"),
+)
 ALWAYS, AT_FIRST, LATELY = "always", "at first", "lately"
 ARCHIVE, REST = (MONTHLY, DAILY), (MINUTES, HOURS)
-TABLES = ("bronze/candle_witness", "bronze/candle_archive", "bronze/candle_api", "silver/candle", "silver/conflict")
+TABLES = (
+    "bronze/candle_witness",
+    "bronze/candle_archive",
+    "bronze/candle_api",
+    "silver/candle",
+    "silver/conflict",
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +98,8 @@ class Fault:
         at: The minute of the market's life from which on.
         count: How many minutes, or which answer.
         text: What is stated instead.
-        during: `always`, `at first` (it is lifted before the last build) or `lately` (it appears before the last build).
+        during: `always`, `at first` (it is lifted before the last build) or `lately` (it appears before the
+            last build).
     """
 
     kind: str
@@ -110,7 +133,7 @@ class Case:
     is_early: bool = False
 
 
-# --- faults -----------------------------------------------------------------------------------------------------------------
+# --- faults ---------------------------------------------------------------------------------------
 
 Befall = Callable[[Told, Fault], None]
 
@@ -124,7 +147,8 @@ class Kind:
         where: Where it may happen, one of these.
         counts: For how long.
         texts: With which text.
-        is_true: It is something that happens to the market itself: every source tells of it, so it comes first.
+        is_true: It is something that happens to the market itself: every source tells of it, so it comes
+            first.
         weight: How often it is drawn.
     """
 
@@ -143,7 +167,12 @@ _FEW, _MANY = (1, 1, 3, 12), (1, 5, 60, 70, 1440, 2880)
 
 
 def kind(
-    name: str, where: tuple[tuple[str, ...], ...], counts: tuple[int, ...] = (1,), texts: tuple[str, ...] = ("",), is_true: bool = False, weight: int = 2
+    name: str,
+    where: tuple[tuple[str, ...], ...],
+    counts: tuple[int, ...] = (1,),
+    texts: tuple[str, ...] = ("",),
+    is_true: bool = False,
+    weight: int = 2,
 ) -> Callable[[Befall], Befall]:
     """Add a kind."""
 
@@ -232,7 +261,13 @@ def _other_count(told: Told, fault: Fault) -> None:
 
 @kind("swapped volumes", _FINE, (1, 60, 1439))
 def _swapped(told: Told, fault: Fault) -> None:
-    _change(told, fault, lambda row: _with(row, VOLUME=row[QUOTE], QUOTE=row[VOLUME], TAKER=row[TAKER_QUOTE], TAKER_QUOTE=row[TAKER]))
+    _change(
+        told,
+        fault,
+        lambda row: _with(
+            row, VOLUME=row[QUOTE], QUOTE=row[VOLUME], TAKER=row[TAKER_QUOTE], TAKER_QUOTE=row[TAKER]
+        ),
+    )
 
 
 @kind("no trades", _FINE, (1, 12, 60))
@@ -243,7 +278,9 @@ def _no_trades(told: Told, fault: Fault) -> None:
 
 @kind("all zero", _FINE, (1, 12))
 def _all_zero(told: Told, fault: Fault) -> None:
-    zero = dict.fromkeys(("OPEN", "HIGH", "LOW", "CLOSE", "VOLUME", "QUOTE", "TAKER", "TAKER_QUOTE"), "0.00000000")
+    zero = dict.fromkeys(
+        ("OPEN", "HIGH", "LOW", "CLOSE", "VOLUME", "QUOTE", "TAKER", "TAKER_QUOTE"), "0.00000000"
+    )
     _change(told, fault, lambda row: _with(row, COUNT="0", **zero))
 
 
@@ -252,7 +289,11 @@ def _shifted(told: Told, fault: Fault) -> None:
     """Each row has the values of the minute before."""
     for source in fault.where:
         book = told.books[source]
-        before = {minute: book[minute - 1][0] for minute in _minutes(told, fault) if book.get(minute) and book.get(minute - 1)}
+        before = {
+            minute: book[minute - 1][0]
+            for minute in _minutes(told, fault)
+            if book.get(minute) and book.get(minute - 1)
+        }
         for minute, row in before.items():
             own = book[minute][0]
             book[minute] = [(own[OPEN_TIME], *row[OPEN : VOLUME + 1], own[CLOSE_TIME], *row[QUOTE:])]
@@ -260,7 +301,9 @@ def _shifted(told: Told, fault: Fault) -> None:
 
 def _between(row: Row) -> Row:
     """A row half a minute later, with trades of its own."""
-    return _with(row, OPEN_TIME=str(int(row[OPEN_TIME]) + 30_000), CLOSE_TIME=str(int(row[CLOSE_TIME]) + 30_000))
+    return _with(
+        row, OPEN_TIME=str(int(row[OPEN_TIME]) + 30_000), CLOSE_TIME=str(int(row[CLOSE_TIME]) + 30_000)
+    )
 
 
 @kind("row between", ((MONTHLY,), (DAILY,), ARCHIVE, (MINUTES,)), (1, 1, 4))
@@ -297,7 +340,12 @@ def _twice_different(told: Told, fault: Fault) -> None:
     for source in fault.where:
         for minute in _minutes(told, fault):
             if rows := told.books[source].get(minute):
-                other = _with(rows[0], VOLUME=_scaled(rows[0][VOLUME], 3), QUOTE=_scaled(rows[0][QUOTE], 3), COUNT=str(int(rows[0][COUNT]) + 2))
+                other = _with(
+                    rows[0],
+                    VOLUME=_scaled(rows[0][VOLUME], 3),
+                    QUOTE=_scaled(rows[0][QUOTE], 3),
+                    COUNT=str(int(rows[0][COUNT]) + 2),
+                )
                 told.books[source][minute] = [*rows, other]
 
 
@@ -358,7 +406,9 @@ def _behind(told: Told, fault: Fault) -> None:
 
 def told_at(case: Case, now: datetime, is_last: bool) -> Told:
     """What every source tells at an instant."""
-    in_force = [fault for fault in case.faults if fault.during == ALWAYS or (fault.during == LATELY) == is_last]
+    in_force = [
+        fault for fault in case.faults if fault.during == ALWAYS or (fault.during == LATELY) == is_last
+    ]
     return befallen(EARLY if case.is_early else LISTED, now, *in_force)
 
 
@@ -387,10 +437,18 @@ def draw(seed: int) -> Case:
         faults.append(Fault(name, where, first, count, text, during))
     is_revisited = any(fault.during != ALWAYS for fault in faults) or dice.random() < 0.15
     is_repeated, is_verified = dice.random() < 0.25, is_revisited and dice.random() < 0.25
-    return Case(tuple(faults), dice.random() < 0.15, is_repeated, is_revisited, is_verified, dice.random() < 0.05, is_early)
+    return Case(
+        tuple(faults),
+        dice.random() < 0.15,
+        is_repeated,
+        is_revisited,
+        is_verified,
+        dice.random() < 0.05,
+        is_early,
+    )
 
 
-# --- building ---------------------------------------------------------------------------------------------------------------
+# --- building -------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -411,11 +469,18 @@ class Bench:
 
     def reopen(self) -> None:
         """As a new process: nothing is remembered but what is stored."""
-        settings = Settings(root=str(self.root), start="2023-12", binance_archive_url=self.stand.url, binance_rest_url=self.stand.url)
+        settings = Settings(
+            root=str(self.root),
+            start="2023-12",
+            binance_archive_url=self.stand.url,
+            binance_rest_url=self.stand.url,
+        )
         self.lake = open_lake(settings, clock=lambda: self.stand.desk.now)
 
     def build(self, *markets: Market, is_first: bool = True) -> None:
-        """Build February of some markets; what is known of these is not asked again where it is not the first time in a while."""
+        """Build February of some markets; what is known of these is not asked again where it is not the first
+        time in a while.
+        """
         self.reopen()
         self.failed = {}
         if is_first:
@@ -431,22 +496,37 @@ class Bench:
         chosen = plan(lake, dataset, [market], None, budget=100)
         for cell, answers in ask_in_full(lake, dataset, chosen.wanted):
             if not answers.failed:
-                lake.tables.update(dataset.api, cell, change_by(answers, lake.tables.get(dataset.witness, cell)))
+                lake.tables.update(
+                    dataset.api, cell, change_by(answers, lake.tables.get(dataset.witness, cell))
+                )
         refresh_markets(lake, [market])
         self._tables([Cell(MONTH, market)], TABLES)
 
     def _tables(self, cells: list[Cell], names: tuple[str, ...]) -> None:
-        lake, manager, dataset = self.lake, LakeIOManager(self.lake), self.lake.registry.dataset("silver/candle")
+        lake, manager, dataset = (
+            self.lake,
+            LakeIOManager(self.lake),
+            self.lake.registry.dataset("silver/candle"),
+        )
         for name in names:
             table = lake.registry.table(name)
             outcomes: Iterator[tuple[Cell, Outcome]]
             if table in dataset.bronze:
                 due = bronze_due(lake, dataset, table, cells)
-                outcomes = archive_cells(lake, dataset, due, {}) if table is dataset.archive else rest_cells(lake, dataset, table, due)  # type: ignore[arg-type]
+                outcomes = (
+                    archive_cells(lake, dataset, due, {})
+                    if table is dataset.archive
+                    else rest_cells(lake, dataset, table, due)
+                )  # type: ignore[arg-type]
             else:
                 due = derived_due(lake, table, expected(table, input_ledgers(lake, table)), lake.ledger(name))
                 if table is dataset.silver:
-                    outcomes = silver_cells(lake, dataset, due, {each.name: StoredCells(lake.tables, each) for each in dataset.bronze})
+                    outcomes = silver_cells(
+                        lake,
+                        dataset,
+                        due,
+                        {each.name: StoredCells(lake.tables, each) for each in dataset.bronze},
+                    )
                 else:
                     outcomes = conflict_cells(lake, due)
             for cell, outcome in outcomes:
@@ -461,12 +541,18 @@ class Bench:
     def stamps(self) -> Mapping[str, str]:
         """Version and facts of every cell: what asking again must not change."""
         ledgers = {name: self.lake.ledger(name) for name in TABLES}
-        return {f"{name} {cell}": f"{record.version} {record.facts.digest()}" for name, stored in ledgers.items() for cell, record in stored.items()}
+        return {
+            f"{name} {cell}": f"{record.version} {record.facts.digest()}"
+            for name, stored in ledgers.items()
+            for cell, record in stored.items()
+        }
 
 
 @contextmanager
 def bench(stand: Stand, root: Path) -> Iterator[Bench]:
-    """A bench whose client never waits, and whose ledgers keep their cache in memory: a third of a small build is reading it from disk."""
+    """A bench whose client never waits, and whose ledgers keep their cache in memory: a third of a small
+    build is reading it from disk.
+    """
     cache = dict[str, dict[str, tuple[str, str]]]()
 
     def save(objects: LakeObjects, table: type[Table], entries: Mapping[str, tuple[str, int, str]]) -> None:
@@ -495,7 +581,9 @@ def lies(case: Case, stand: Stand, root: Path) -> list[str]:
         while where and where.tb_next:
             where = where.tb_next
         place = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where else "?"
-        return [f"crash: {type(error).__name__} at {place}: {str(error).splitlines()[0] if str(error) else ''}"]
+        return [
+            f"crash: {type(error).__name__} at {place}: {str(error).splitlines()[0] if str(error) else ''}"
+        ]
 
 
 def _lies(case: Case, stand: Stand, root: Path) -> Iterator[str]:
@@ -513,12 +601,25 @@ def _lies(case: Case, stand: Stand, root: Path) -> Iterator[str]:
             yield from said(what)
 
         def said(what: str) -> Iterator[str]:
-            # A file that cannot be trusted may fail its cell; no answer of REST may, and nothing may fail by an error that is not the product's own.
-            fatal = {name: error for name, error in it.failed.items() if not isinstance(error, LakehouseError) or not name.startswith("bronze/candle_archive")}
-            yield from (f"{what}: crash: {name}: {type(error).__name__}: {str(error)[:200]}" for name, error in fatal.items())
-            yield from (f"{what}: {lie}" for lie in judge(look(it.lake, Cell(MONTH, BTC)), Known(tuple(heard))))
+            # A file that cannot be trusted may fail its cell; no answer of REST may, and nothing may fail by
+            # an error that is not the product's own.
+            fatal = {
+                name: error
+                for name, error in it.failed.items()
+                if not isinstance(error, LakehouseError) or not name.startswith("bronze/candle_archive")
+            }
+            yield from (
+                f"{what}: crash: {name}: {type(error).__name__}: {str(error)[:200]}"
+                for name, error in fatal.items()
+            )
+            yield from (
+                f"{what}: {lie}" for lie in judge(look(it.lake, Cell(MONTH, BTC)), Known(tuple(heard)))
+            )
             if case.has_neighbour:
-                yield from (f"{what}: neighbour: {lie}" for lie in judge(look(it.lake, Cell(MONTH, ETH)), Known(tuple(beside))))
+                yield from (
+                    f"{what}: neighbour: {lie}"
+                    for lie in judge(look(it.lake, Cell(MONTH, ETH)), Known(tuple(beside)))
+                )
 
         if case.is_open:
             for now in (OPEN_MONTH, HOUR_LATER):
@@ -528,16 +629,22 @@ def _lies(case: Case, stand: Stand, root: Path) -> Iterator[str]:
         yield from build("first build")
         if case.is_repeated:
             seen = look(it.lake, Cell(MONTH, BTC))
-            is_due = seen is not None and not seen.is_fresh and bool(seen.witness_asked)  # hours are fetched again where minutes were revised after them
+            # hours are fetched again where minutes were revised after them
+            is_due = seen is not None and not seen.is_fresh and bool(seen.witness_asked)
             before = it.stamps()
             stand.klines_asked()
             heard[-1].now += timedelta(minutes=10)
             it.build(*markets, is_first=False)
             asked, after = stand.klines_asked(), it.stamps()
-            if not is_due and (changed := [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]):
+            if not is_due and (
+                changed := [
+                    name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+                ]
+            ):
                 yield f"again: unstable: built again within the hour, {', '.join(sorted(changed))} changed"
                 yield from said("again")
-            is_silent = seen is not None and seen.is_unanswered and not heard[-1].rest.startswith("-")  # an error's code is an answer
+            # an error's code is an answer
+            is_silent = seen is not None and seen.is_unanswered and not heard[-1].rest.startswith("-")
             if asked and not is_due and not is_silent:
                 yield f"again: asked: within the hour REST was asked again: {asked[0]}"
         if not case.is_revisited:
@@ -560,13 +667,21 @@ def described(case: Case) -> str:
     """A case as code that makes it."""
     faults = ", ".join(_code(fault) for fault in case.faults)
     plain = Case(())
-    flags = "".join(f", {each.name}={getattr(case, each.name)}" for each in fields(Case)[1:] if getattr(case, each.name) != getattr(plain, each.name))
+    flags = "".join(
+        f", {each.name}={getattr(case, each.name)}"
+        for each in fields(Case)[1:]
+        if getattr(case, each.name) != getattr(plain, each.name)
+    )
     return f"Case(({faults},){flags})"
 
 
 def _code(fault: Fault) -> str:
     plain = Fault(fault.kind)
-    given = ", ".join(f"{name}={getattr(fault, name)!r}" for name in ("where", "at", "count", "text", "during") if getattr(fault, name) != getattr(plain, name))
+    given = ", ".join(
+        f"{name}={getattr(fault, name)!r}"
+        for name in ("where", "at", "count", "text", "during")
+        if getattr(fault, name) != getattr(plain, name)
+    )
     return f"Fault({fault.kind!r}{', ' + given if given else ''})"
 
 

@@ -1,4 +1,6 @@
-"""A lake and a simulated exchange for one fault, built by the product, and what a reader finds in it afterwards."""
+"""A lake and a simulated exchange for one fault, built by the product, and what a reader finds in it
+afterwards.
+"""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -66,12 +68,19 @@ class Found:
     @property
     def gaps(self) -> list[tuple[str, datetime, int]]:
         """Gaps of the market's life: class, start and slots."""
-        return [(run.gap_class, run.start, run.slot_count) for facts in self.facts.values() for run in facts.gaps if run.gap_class != "not_listed"]
+        return [
+            (run.gap_class, run.start, run.slot_count)
+            for facts in self.facts.values()
+            for run in facts.gaps
+            if run.gap_class != "not_listed"
+        ]
 
     @property
     def problems(self) -> list[tuple[str, str]]:
         """Kind of each problem, and what healed it."""
-        return [(problem.kind, problem.healed_by) for facts in self.facts.values() for problem in facts.problems]
+        return [
+            (problem.kind, problem.healed_by) for facts in self.facts.values() for problem in facts.problems
+        ]
 
     @property
     def evidence(self) -> list[str | None]:
@@ -81,7 +90,10 @@ class Found:
     @property
     def disputes(self) -> list[tuple[str, str]]:
         """Of each disputed candle: the rule, and who states the value that is served."""
-        return [(group["decided_by"][0], _served(group)) for group in self.conflicts.partition_by("open_time", maintain_order=True)]
+        return [
+            (group["decided_by"][0], _served(group))
+            for group in self.conflicts.partition_by("open_time", maintain_order=True)
+        ]
 
 
 def _served(dispute: pl.DataFrame) -> str:
@@ -105,17 +117,27 @@ class LakeLab:
     waited: "Waits"
     reports: list[TableBuild] = field(default_factory=list, init=False)
 
-    def build(self, span: tuple[str, str] = FEBRUARY, market: Market = BTC, table: str = "silver/candle") -> list[TableBuild]:
+    def build(
+        self, span: tuple[str, str] = FEBRUARY, market: Market = BTC, table: str = "silver/candle"
+    ) -> list[TableBuild]:
         """Build as `lakehouse build` does."""
-        self.reports = Builder(self.lake, self.instance).build(self.lake.registry.named(table), [market], TimeRange.parse(*span))
+        self.reports = Builder(self.lake, self.instance).build(
+            self.lake.registry.named(table), [market], TimeRange.parse(*span)
+        )
         return self.reports
 
     def found(self, span: tuple[str, str] = FEBRUARY, market: Market = BTC) -> Found:
         """What a reader finds now."""
         reader = Lake(self.lake.objects.root, self.lake.registry)
         months = TimeRange.parse(*span).months()
-        silver = {cell: record for cell, record in reader.stored("silver/candle").items() if cell.market == market and cell.date in months}
-        failed = {f"{report.table} {cell}": why for report in self.reports for cell, why in report.failed.items()}
+        silver = {
+            cell: record
+            for cell, record in reader.stored("silver/candle").items()
+            if cell.market == market and cell.date in months
+        }
+        failed = {
+            f"{report.table} {cell}": why for report in self.reports for cell, why in report.failed.items()
+        }
         return Found(
             rows=reader.candles(market, *span),
             facts={cell.date: record.facts for cell, record in silver.items()},
@@ -137,12 +159,27 @@ class LakeLab:
         (dataset,) = self.lake.registry.datasets
         found = [(table, bronze_due(self.lake, dataset, table, cells)) for table in dataset.bronze]
         derived = [table for table in self.lake.registry.tables if table.inputs and table.zone() == "silver"]
-        found += [(table, derived_due(self.lake, table, expected(table, input_ledgers(self.lake, table)), self.lake.ledger(table.name))) for table in derived]
+        found += [
+            (
+                table,
+                derived_due(
+                    self.lake,
+                    table,
+                    expected(table, input_ledgers(self.lake, table)),
+                    self.lake.ledger(table.name),
+                ),
+            )
+            for table in derived
+        ]
         return [f"{table.name} {cell}" for table, due in found for cell in due]
 
     def bronze_inputs(self, cell: Cell) -> list[str]:
         """The periods of the files that the archive's cell was made from."""
-        return [name for name, state in self.lake.ledger("bronze/candle_archive")[cell].inputs.items() if "/" not in name and state != "none"]
+        return [
+            name
+            for name, state in self.lake.ledger("bronze/candle_archive")[cell].inputs.items()
+            if "/" not in name and state != "none"
+        ]
 
 
 @dataclass
@@ -201,7 +238,10 @@ def lab(
         behind: How far this machine's clock is behind the exchange's.
         start: The first month of the lake.
     """
-    with Simulator(markets=markets, now=now, faults=faults) as sim, equipped(Waits(sim.advance)) as (instance, waits):
+    with (
+        Simulator(markets=markets, now=now, faults=faults) as sim,
+        equipped(Waits(sim.advance)) as (instance, waits),
+    ):
         yield Lab(lake_at(root, sim.url, lambda: sim.now - behind, start), instance, waits, sim)
 
 
@@ -219,9 +259,15 @@ def equipped(waits: Waits) -> Iterator[tuple[dg.DagsterInstance, Waits]]:
 def versions(lake: LakeServices) -> dict[str, str]:
     """The versions that are promised to be equal: of candles and features."""
     tables = [table for table in lake.registry.tables if table.shape == "cells" and table.zone() != "bronze"]
-    return {f"{table.name} {cell}": record.version for table in tables for cell, record in lake.ledger(table.name).items()}
+    return {
+        f"{table.name} {cell}": record.version
+        for table in tables
+        for cell, record in lake.ledger(table.name).items()
+    }
 
 
 def lake_at(root: Path, url: str, clock: Callable[[], datetime], start: str = "2023-12") -> LakeServices:
     """A lake beside an exchange."""
-    return open_lake(Settings(root=str(root), start=start, binance_archive_url=url, binance_rest_url=url), clock=clock)
+    return open_lake(
+        Settings(root=str(root), start=start, binance_archive_url=url, binance_rest_url=url), clock=clock
+    )

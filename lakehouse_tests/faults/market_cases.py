@@ -16,7 +16,7 @@ from lakehouse_tests.making import MINUTE, at
 COIN = Market("binance", "inverse", "BTCUSD_PERP")
 
 
-# --- time ---------------------------------------------------------------------------------------------------------------
+# --- time -----------------------------------------------------------------------------------------
 
 
 @case("ms become µs", "spot files count microseconds from 2025-01-01 on", is_february=False)
@@ -25,8 +25,12 @@ def _(root: Path) -> Found:
     with lab(root, markets=[replace(LISTED, listed=at("2024-12-29"))], now=at("2025-01-04T12:00")) as it:
         it.build(span)
         found = it.found(span)
-    assert found.rows["open_time"].to_list() == [at("2024-12-29") + n * MINUTE for n in range(found.rows.height)]
-    assert (found.rows["close_time"] - found.rows["open_time"]).unique().to_list() == [timedelta(minutes=1, microseconds=-1)]
+    assert found.rows["open_time"].to_list() == [
+        at("2024-12-29") + n * MINUTE for n in range(found.rows.height)
+    ]
+    assert (found.rows["close_time"] - found.rows["open_time"]).unique().to_list() == [
+        timedelta(minutes=1, microseconds=-1)
+    ]
     assert (found.rows.height, found.gaps, found.problems, found.exit_code) == (6 * 1440 + 720, [], [], 0)
     return found
 
@@ -64,7 +68,12 @@ def _(root: Path) -> Found:
     return found
 
 
-@case("clock an hour behind", "this machine's clock is an hour behind the exchange's", is_february=False, note="an hour less is asked for, and not said to be absent")
+@case(
+    "clock an hour behind",
+    "this machine's clock is an hour behind the exchange's",
+    is_february=False,
+    note="an hour less is asked for, and not said to be absent",
+)
 def _(root: Path) -> Found:
     with lab(root, behind=timedelta(hours=1)) as it:
         it.build(MARCH)
@@ -74,7 +83,12 @@ def _(root: Path) -> Found:
     return found
 
 
-@case("lagging listing", "the listing is three days old", is_february=False, note="REST gives what the archive does not list yet; the values are those of the open month above")
+@case(
+    "lagging listing",
+    "the listing is three days old",
+    is_february=False,
+    note="REST gives what the archive does not list yet; the values are those of the open month above",
+)
 def _(root: Path) -> Found:
     with lab(root / "plain") as plain, lab(root / "lagging", "lagging_listing=*") as it:
         plain.build(MARCH)
@@ -86,12 +100,14 @@ def _(root: Path) -> Found:
     return found
 
 
-# --- markets ------------------------------------------------------------------------------------------------------------
+# --- markets --------------------------------------------------------------------------------------
 
 
 @case("COIN-M volumes", "inverse files count contracts where others count base units", is_february=False)
 def _(root: Path) -> Found:
-    coin = SimulatedMarket("inverse", "BTCUSD_PERP", "BTC", "USD", Decimal(45_000), 6_000, 1, 0, LISTED.listed)
+    coin = SimulatedMarket(
+        "inverse", "BTCUSD_PERP", "BTC", "USD", Decimal(45_000), 6_000, 1, 0, LISTED.listed
+    )
     with lab(root, markets=[coin]) as it:
         it.build(market=COIN)
         found = it.found(market=COIN)
@@ -99,12 +115,28 @@ def _(root: Path) -> Found:
     assert rows["quote_volume"].equals((rows["contracts"] * 100).alias("quote_volume"))
     traded = rows.filter(pl.col("volume") > 0)
     assert traded.height > ROWS // 2
-    assert traded.select(((pl.col("quote_volume") / pl.col("volume")).is_between(pl.col("low") * 0.9999, pl.col("high") * 1.0001)).all()).item(), "volume is in BTC"
-    assert (rows.height, found.gaps, found.problems, found.evidence, found.exit_code) == (ROWS, [], [], ["totals"], 0)
+    assert traded.select(
+        (
+            (pl.col("quote_volume") / pl.col("volume")).is_between(
+                pl.col("low") * 0.9999, pl.col("high") * 1.0001
+            )
+        ).all()
+    ).item(), "volume is in BTC"
+    assert (rows.height, found.gaps, found.problems, found.evidence, found.exit_code) == (
+        ROWS,
+        [],
+        [],
+        ["totals"],
+        0,
+    )
     return found
 
 
-@case("forgotten by REST", "the market is delisted, REST answers -1121", note="the archive is all there is: no failure")
+@case(
+    "forgotten by REST",
+    "the market is delisted, REST answers -1121",
+    note="the archive is all there is: no failure",
+)
 def _(root: Path) -> Found:
     found = as_clean(built(root, "rest_forgotten=*"), "unconfirmed")
     assert found.problems == []
@@ -124,9 +156,16 @@ def _(root: Path) -> Found:
         found = it.found(span)
     runs = [run for facts in found.facts.values() for run in facts.gaps if run.start >= end]
     assert {run.gap_class for run in runs} == {"not_listed"}
-    assert (runs[0].start, runs[-1].end, sum(run.slot_count for run in runs)) == (end, start, (start - end) // MINUTE)
+    assert (runs[0].start, runs[-1].end, sum(run.slot_count for run in runs)) == (
+        end,
+        start,
+        (start - end) // MINUTE,
+    )
     assert found.rows.filter(pl.col("open_time").is_between(end, start, closed="left")).height == 0
-    first, second = (found.rows.filter(side)["close"].mean() for side in (pl.col("open_time") < end, pl.col("open_time") >= start))
+    first, second = (
+        found.rows.filter(side)["close"].mean()
+        for side in (pl.col("open_time") < end, pl.col("open_time") >= start)
+    )
     assert 3 < second / first < 8  # type: ignore[operator]
     assert (len(runs), found.exit_code) == (3, 0)
     return found

@@ -1,6 +1,8 @@
-"""Whether what a reader is told is so: one function that holds a cell against what was really traded and what every source really said.
+"""Whether what a reader is told is so: one function that holds a cell against what was really traded and what
+every source really said.
 
-It shares no rule with the product: hours are added up here again, and what was asked is read from what the lake itself says it asked.
+It shares no rule with the product: hours are added up here again, and what was asked is read from what the
+lake itself says it asked.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -22,14 +24,26 @@ from lakehouse.query.lake import Lake
 from lakehouse_tests.faults.told import END, MONTH, SOURCES, Row, Told, frame_of, instant, is_finite, traded
 
 HOUR, BREAK = timedelta(hours=1), timedelta(days=7)
-VALUES = ["open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume"]
+VALUES = [
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "close_time",
+    "quote_volume",
+    "trade_count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+]
 _TOTALS = ("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
 RANK = ("contradicted", "unconfirmed", "totals", "rows_daily", "rows_api")
 """Levels of evidence, the worst first."""
 CLAIMS_NOTHING = RANK[:2]
 
 
-# --- what is known -------------------------------------------------------------------------------------------------------------
+# --- what is known --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,9 @@ class Known:
 
     def rows_at(self, minute: int, sources: Sequence[str] = SOURCES[:3]) -> list[Row]:
         """All rows of a minute that any source ever stated."""
-        return [row for told in self.heard for source in sources for row in told.books[source].get(minute, ())]
+        return [
+            row for told in self.heard for source in sources for row in told.books[source].get(minute, ())
+        ]
 
     def is_stated(self, minute: int) -> bool:
         """Whether any source has a row of a minute now: what all of them took back, nobody states."""
@@ -73,7 +89,9 @@ class Known:
         """
         minutes = range(_minute(day), _minute(day) + 1440)
         for told in self.heard:
-            if any(minute in minutes for source in SOURCES for minute in told.differing[source]) or any(hour * 60 in minutes for hour in told.hours):
+            if any(minute in minutes for source in SOURCES for minute in told.differing[source]) or any(
+                hour * 60 in minutes for hour in told.hours
+            ):
                 return False
         return self.now.is_readable(MONTH) or self.now.is_readable(f"{day:%Y-%m-%d}")
 
@@ -84,7 +102,7 @@ def _truth_of(market: object) -> pl.DataFrame:
     return frame_of(rows).filter(pl.col("open_time") < END)
 
 
-# --- what a reader sees --------------------------------------------------------------------------------------------------------
+# --- what a reader sees ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -134,18 +152,42 @@ class View:
 
     @cached_property
     def hours(self) -> pl.DataFrame:
-        """Served minutes, added up by hour, beside the hour as REST stated it; `agrees` and `is_whole` (no slot of it is absent or in conflict)."""
+        """Served minutes, added up by hour, beside the hour as REST stated it; `agrees` and `is_whole` (no
+        slot of it is absent or in conflict).
+        """
         traded_rows = self.rows.filter(pl.col("trade_count") > 0)
         hour = pl.col("open_time").dt.truncate("1h").alias("hour")
-        prices = traded_rows.group_by(hour).agg(pl.col("open").sort_by("open_time").first(), pl.max("high"), pl.min("low"), pl.col("close").sort_by("open_time").last())
+        prices = traded_rows.group_by(hour).agg(
+            pl.col("open").sort_by("open_time").first(),
+            pl.max("high"),
+            pl.min("low"),
+            pl.col("close").sort_by("open_time").last(),
+        )
         sums = self.rows.group_by(hour).agg(pl.sum("trade_count", *_TOTALS))
-        stated = self.witness.select(pl.col("open_time").alias("hour"), *(pl.col(name).alias(f"{name}_stated") for name in VALUES if not name.endswith("_time")))
+        stated = self.witness.select(
+            pl.col("open_time").alias("hour"),
+            *(pl.col(name).alias(f"{name}_stated") for name in VALUES if not name.endswith("_time")),
+        )
         both = sums.join(prices, on="hour", how="left").join(stated, on="hour", how="full", coalesce=True)
         told = pl.col("volume_stated").is_not_null()
-        near = [((pl.col(name).fill_null(0) - pl.col(f"{name}_stated")).abs() <= 1e-6 + 1e-12 * pl.col(f"{name}_stated").abs()) for name in _TOTALS]
-        same = [(pl.col(name) == pl.col(f"{name}_stated")).fill_null(True) for name in ("open", "high", "low", "close")]
+        near = [
+            (
+                (pl.col(name).fill_null(0) - pl.col(f"{name}_stated")).abs()
+                <= 1e-6 + 1e-12 * pl.col(f"{name}_stated").abs()
+            )
+            for name in _TOTALS
+        ]
+        same = [
+            (pl.col(name) == pl.col(f"{name}_stated")).fill_null(True)
+            for name in ("open", "high", "low", "close")
+        ]
         counted = pl.col("trade_count").fill_null(0) == pl.col("trade_count_stated")
-        open_slots = {instant(minute // 60 * 60) for run in self.runs if run.gap_class in ("absent", "conflict") for minute in _slots(run)}
+        open_slots = {
+            instant(minute // 60 * 60)
+            for run in self.runs
+            if run.gap_class in ("absent", "conflict")
+            for minute in _slots(run)
+        }
         return both.with_columns(
             pl.when(told).then(pl.all_horizontal(*near, *same, counted)).alias("agrees"),
             ~pl.col("hour").is_in(_instants(open_slots)).alias("is_whole"),
@@ -170,10 +212,16 @@ def look(lake: LakeServices, cell: Cell) -> View | None:
     reader, market, now = Lake(lake.objects.root), cell.own_market, lake.clock()
     span = (cell.window.start, cell.window.end)
     bronze = {table.name: lake.tables.get(table, cell) for table in CANDLE.bronze}
-    archive, api, witness = (bronze[name] for name in ("bronze/candle_archive", "bronze/candle_api", "bronze/candle_witness"))
+    archive, api, witness = (
+        bronze[name] for name in ("bronze/candle_archive", "bronze/candle_api", "bronze/candle_witness")
+    )
     rules = _rules(CANDLE.silver, lake, None)  # type: ignore[arg-type]
     ignored = ("freshness", "anomalies", "resample")  # nothing of these is about what is true
-    findings = {name: [found.what for found in rule().findings if found.cell == str(cell)] for name, rule in rules.items() if name not in ignored}
+    findings = {
+        name: [found.what for found in rule().findings if found.cell == str(cell)]
+        for name, rule in rules.items()
+        if name not in ignored
+    }
     revised = api.record.facts.revised_at if api else None
     asked_after = witness.record.facts.revised_at if witness else None
     hours = witness.rows if witness else CANDLE.witness.empty()  # type: ignore[union-attr]
@@ -193,7 +241,8 @@ def look(lake: LakeServices, cell: Cell) -> View | None:
         witness=newest,
         witness_asked=witness.record.facts.asked if witness else (),
         api_asked=api.record.facts.asked if api else (),
-        is_fresh=witness is not None and (revised is None or (asked_after is not None and asked_after >= revised)),
+        is_fresh=witness is not None
+        and (revised is None or (asked_after is not None and asked_after >= revised)),
         now=now,
     )
 
@@ -210,27 +259,32 @@ def _slots(run: GapRun) -> range:
     return range(_minute(run.start), _minute(run.start) + run.slot_count)
 
 
-# --- the judgement -------------------------------------------------------------------------------------------------------------
+# --- the judgement --------------------------------------------------------------------------------
 
 
 def judge(view: View | None, known: Known) -> list[str]:
     """Every lie in what a reader sees, as `kind: what`; empty where the promise holds.
 
-    - `wrong row`: a row that is not what was traded, and nothing says so: it stands in no unsettled dispute, and the cell's level claims it. A level
-      claims no more than it can see: `totals` what leaves the hour of a fresh witness as it is, `rows_daily` what stands in a daily file and no hour
-      contradicts, `rows_api` what the archive and REST state alike. `unconfirmed` and `contradicted` claim nothing.
+    - `wrong row`: a row that is not what was traded, and nothing says so: it stands in no unsettled dispute,
+      and the cell's level claims it. A level claims no more than it can see: `totals` what leaves the hour of
+      a fresh witness as it is, `rows_daily` what stands in a daily file and no hour contradicts, `rows_api`
+      what the archive and REST state alike. `unconfirmed` and `contradicted` claim nothing.
     - `made up`: a row that no source ever stated.
     - `level`: a level higher than its proof.
-    - `contradiction`: an hour REST stated otherwise than it is served whole, and the level is not `contradicted`, or no check or report says so.
+    - `contradiction`: an hour REST stated otherwise than it is served whole, and the level is not
+      `contradicted`, or no check or report says so.
     - `slots`: a slot that is neither served nor in one gap, or both.
     - `not listed`, `halt`, `conflict`: a gap of a class that was not so, or not proven.
     - `healed`: a problem that is said to be healed, of a day that is not.
-    - `withheld`: a true row that every source agrees on and is not served, or that the lake has and tells as absent.
+    - `withheld`: a true row that every source agrees on and is not served, or that the lake has and tells as
+      absent.
     - `dispute`: what `silver/conflict` says of the value that is served is not so.
     """
     if view is None:
         plain = [day for day in _days(known) if known.is_plain(day)]
-        return [f"withheld: nothing is stored, though all sources agree on {plain[0]:%Y-%m-%d}"] if plain else []
+        return (
+            [f"withheld: nothing is stored, though all sources agree on {plain[0]:%Y-%m-%d}"] if plain else []
+        )
     wrong = view.rows.join(known.truth, on=VALUES, how="anti", nulls_equal=True)
     return [
         *_wrong_rows(view, known, wrong),
@@ -247,18 +301,31 @@ def judge(view: View | None, known: Known) -> list[str]:
 def _wrong_rows(view: View, known: Known, wrong: pl.DataFrame) -> Iterator[str]:
     if not wrong.height:
         return
-    stated = frame_of([row for minute in _minutes(wrong["open_time"]) for row in known.rows_at(minute) if is_finite(row)])
+    stated = frame_of(
+        [row for minute in _minutes(wrong["open_time"]) for row in known.rows_at(minute) if is_finite(row)]
+    )
     made_up = wrong.join(stated, on=VALUES, how="anti")
     yield from _counted("made up", made_up, "are stated by nobody as they are served")
     if view.evidence in CLAIMS_NOTHING:
         return
-    hour, claimed = pl.col("open_time").dt.truncate("1h"), wrong.join(view.conflicts.filter(~pl.col("is_settled")), on="open_time", how="anti")
+    hour, claimed = (
+        pl.col("open_time").dt.truncate("1h"),
+        wrong.join(view.conflicts.filter(~pl.col("is_settled")), on="open_time", how="anti"),
+    )
     if view.evidence == "totals":
         claimed = claimed.filter(~hour.is_in(_instants(view.agreeing)))
-    elif view.evidence == "rows_daily":  # it claims that a daily file has each, and that no hour says otherwise
-        daily = claimed.join(view.archive.filter(source="daily"), on=VALUES, how="semi").filter(~hour.is_in(_instants(view.contradicted)))
+    elif (
+        view.evidence == "rows_daily"
+    ):  # it claims that a daily file has each, and that no hour says otherwise
+        daily = claimed.join(view.archive.filter(source="daily"), on=VALUES, how="semi").filter(
+            ~hour.is_in(_instants(view.contradicted))
+        )
         claimed = claimed.join(daily, on=VALUES, how="anti")
-    yield from _counted("wrong row", _without_unanimous(view, claimed), f"are not what was traded, under {view.evidence}, quality {view.state}")
+    yield from _counted(
+        "wrong row",
+        _without_unanimous(view, claimed),
+        f"are not what was traded, under {view.evidence}, quality {view.state}",
+    )
 
 
 def _without_unanimous(view: View, rows: pl.DataFrame) -> pl.DataFrame:
@@ -279,10 +346,19 @@ def _instants(times: Collection[datetime]) -> pl.Expr:
 def _levels(view: View) -> Iterator[str]:
     if view.evidence not in RANK:
         yield f"level: {view.evidence} is no level"
-    apart = {name: view.rows.join(rows, on=VALUES, how="anti").height for name, rows in (("REST", view.api), ("the archive", view.archive))}
+    apart = {
+        name: view.rows.join(rows, on=VALUES, how="anti").height
+        for name, rows in (("REST", view.api), ("the archive", view.archive))
+    }
     if view.evidence == "rows_api":
-        yield from (f"level: rows_api, and {count} rows do not stand in {name}" for name, count in apart.items() if count)
-    if view.evidence == "rows_daily" and (count := view.rows.join(view.archive.filter(source="daily"), on=VALUES, how="anti").height):
+        yield from (
+            f"level: rows_api, and {count} rows do not stand in {name}"
+            for name, count in apart.items()
+            if count
+        )
+    if view.evidence == "rows_daily" and (
+        count := view.rows.join(view.archive.filter(source="daily"), on=VALUES, how="anti").height
+    ):
         yield f"level: rows_daily, and {count} rows stand in no daily file"
     if view.evidence == "totals":
         served = set(view.rows["open_time"].dt.truncate("1h"))
@@ -322,32 +398,50 @@ def _slot_lies(view: View) -> Iterator[str]:
 
 
 def _classes(view: View, known: Known) -> Iterator[str]:
-    # REST's minutes and hours deny rows that the files state: nobody could know whose word is true, and both stand in silver/conflict.
+    # REST's minutes and hours deny rows that the files state: nobody could know whose word is true, and both
+    # stand in silver/conflict.
     denied = _minutes(view.conflicts.filter("is_absent", "is_settled")["open_time"])
     for run in view.runs:
         slots = _slots(run)
-        was_traded = [minute for minute in (known.now.truth.keys() & set(slots)) - denied if known.is_stated(minute)]
+        was_traded = [
+            minute for minute in (known.now.truth.keys() & set(slots)) - denied if known.is_stated(minute)
+        ]
         if run.gap_class in ("halt", "not_listed") and was_traded:
             yield f"{run.gap_class.replace('_', ' ')}: {len(was_traded)} minutes from {instant(min(was_traded))} were traded"
         elif run.gap_class == "halt":
             yield from _unproven_halt(view, run)
-        elif run.gap_class == "not_listed" and run.start >= known.now.market.listed and run.end - run.start < BREAK:
+        elif (
+            run.gap_class == "not_listed"
+            and run.start >= known.now.market.listed
+            and run.end - run.start < BREAK
+        ):
             yield f"not listed: {len(slots)} minutes from {run.start} are in the market's life"
         elif run.gap_class == "conflict":
-            variants = view.conflicts.filter(~pl.col("is_served")).group_by("open_time").len().filter(pl.col("len") >= 2)
+            variants = (
+                view.conflicts.filter(~pl.col("is_served"))
+                .group_by("open_time")
+                .len()
+                .filter(pl.col("len") >= 2)
+            )
             if undisputed := set(slots) - _minutes(variants["open_time"]):
                 yield f"conflict: {len(undisputed)} minutes are in no dispute of two values, the first {instant(min(undisputed))}"
 
 
 def _unproven_halt(view: View, run: GapRun) -> Iterator[str]:
     """A halt rests on the minutes and on every hour that it touches."""
-    if not any(asking.is_of_candles and asking.start <= run.start and run.end <= asking.end for asking in view.api_asked):
+    if not any(
+        asking.is_of_candles and asking.start <= run.start and run.end <= asking.end
+        for asking in view.api_asked
+    ):
         yield f"halt: nobody asked REST for the minutes from {run.start}"
     hour = run.start.replace(minute=0)
     stated = dict(view.hours.select("hour", "agrees").iter_rows())
     served = set(view.rows["open_time"].dt.truncate("1h"))
     while hour < run.end:
-        answered = any(asking.is_of_candles and asking.start <= hour and hour + HOUR <= asking.end for asking in view.witness_asked)
+        answered = any(
+            asking.is_of_candles and asking.start <= hour and hour + HOUR <= asking.end
+            for asking in view.witness_asked
+        )
         equal = bool(stated.get(hour)) if stated.get(hour) is not None else hour not in served
         if not answered or not equal:
             yield f"halt: from {run.start} for {run.slot_count} minutes, and the hour from {hour} {'was not asked for' if not answered else 'is another than what is served'}"
@@ -361,16 +455,29 @@ def _healed(view: View, wrong: pl.DataFrame) -> Iterator[str]:
             continue
         day = day_range(problem.day)
         said = f"healed: {problem.kind} of {problem.day} by {problem.healed_by!r}"
-        inside = wrong.filter(pl.col("open_time").is_between(day.start, day.end, closed="left"), ~pl.col("open_time").dt.truncate("1h").is_in(_instants(view.agreeing)))
-        others = pl.concat([rows.filter(~pl.col("is_removed")).select(VALUES) for rows in (view.archive, view.api)]).join(inside, on=VALUES, how="anti")
+        inside = wrong.filter(
+            pl.col("open_time").is_between(day.start, day.end, closed="left"),
+            ~pl.col("open_time").dt.truncate("1h").is_in(_instants(view.agreeing)),
+        )
+        others = pl.concat(
+            [rows.filter(~pl.col("is_removed")).select(VALUES) for rows in (view.archive, view.api)]
+        ).join(inside, on=VALUES, how="anti")
         seen = _without_unanimous(view, inside).join(others, on="open_time", how="semi")
         yield from _counted(said, seen, "are wrong, and another source says so")
         healer = view.api if problem.healed_by.startswith("REST API") else view.archive.filter(source="daily")
-        yield from _counted(said, inside.join(healer, on=VALUES, how="anti"), "are wrong, and it does not state them")
+        yield from _counted(
+            said, inside.join(healer, on=VALUES, how="anti"), "are wrong, and it does not state them"
+        )
         if hours := [hour for hour in view.contradicted if day.start <= hour < day.end]:
             yield f"{said}, and REST states other hours, the first {hours[0]}"
         inside_day = range(_minute(day.start), _minute(day.end))
-        if left := [minute for run in view.runs if run.gap_class in ("absent", "conflict") for minute in _slots(run) if minute in inside_day]:
+        if left := [
+            minute
+            for run in view.runs
+            if run.gap_class in ("absent", "conflict")
+            for minute in _slots(run)
+            if minute in inside_day
+        ]:
             yield f"{said}, and {len(left)} minutes are absent, the first {instant(left[0])}"
 
 
@@ -384,10 +491,18 @@ def _days(known: Known) -> Iterator[datetime]:
 def _withheld(view: View, known: Known) -> Iterator[str]:
     for day in _days(known):
         if known.is_plain(day):
-            missing = known.truth.filter(pl.col("open_time").is_between(day, day + timedelta(days=1), closed="left")).join(view.rows, on=VALUES, how="anti", nulls_equal=True)
+            missing = known.truth.filter(
+                pl.col("open_time").is_between(day, day + timedelta(days=1), closed="left")
+            ).join(view.rows, on=VALUES, how="anti", nulls_equal=True)
             if missing.height:
                 yield f"withheld: {missing.height} rows of {day:%Y-%m-%d} are not served though all sources agree, the first {missing['open_time'][0]}"
-    absent = {instant(minute) for run in view.runs if run.gap_class in ("absent", "halt") for minute in _slots(run) if minute in known.now.truth}
+    absent = {
+        instant(minute)
+        for run in view.runs
+        if run.gap_class in ("absent", "halt")
+        for minute in _slots(run)
+        if minute in known.now.truth
+    }
     held = known.truth.filter(pl.col("open_time").is_in(_instants(absent)))
     for rows in (view.archive, view.api) if held.height else ():
         removed = rows.filter("is_removed")["open_time"]
@@ -405,6 +520,8 @@ def _disputes(view: View) -> Iterator[str]:
         said = said.filter(~pl.col("is_absent"))
     if (apart := said.join(view.rows, on=VALUES, how="anti", nulls_equal=True)).height:
         yield f"dispute: {apart.height} values are said to be served and are not, the first of {apart['open_time'][0]}"
-    other = view.rows.join(view.conflicts, on="open_time", how="semi").join(said, on=VALUES, how="anti", nulls_equal=True)
+    other = view.rows.join(view.conflicts, on="open_time", how="semi").join(
+        said, on=VALUES, how="anti", nulls_equal=True
+    )
     if other.height:
         yield f"dispute: {other.height} rows are served in a dispute that says otherwise, the first of {other['open_time'][0]}"

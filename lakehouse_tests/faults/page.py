@@ -37,8 +37,19 @@ def page(shown: Iterable[tuple[Case, Found]]) -> str:
 def line(case: Case, found: Found) -> str:
     """The row of one fault."""
     wrong = case.wrong + (f". *{case.note[0].upper()}{case.note[1:]}.*" if case.note else "")
-    cells = [f"**{case.name}**", wrong, _rows(case, found), _gaps(found), _counted(f"`{rule}`: {who or 'none'}" for rule, who in found.disputes), _evidence(found)]
-    healed = _counted(f"{problem.kind} → {_short(problem.healed_by) or 'not healed'}" for facts in found.facts.values() for problem in facts.problems)
+    cells = [
+        f"**{case.name}**",
+        wrong,
+        _rows(case, found),
+        _gaps(found),
+        _counted(f"`{rule}`: {who or 'none'}" for rule, who in found.disputes),
+        _evidence(found),
+    ]
+    healed = _counted(
+        f"{problem.kind} → {_short(problem.healed_by) or 'not healed'}"
+        for facts in found.facts.values()
+        for problem in facts.problems
+    )
     return f"| {' | '.join([*cells, healed, str(found.exit_code)])} |"
 
 
@@ -55,7 +66,9 @@ def _rows(case: Case, found: Found) -> str:
 
 
 def _gaps(found: Found) -> str:
-    return _listed(_gap(run) for facts in found.facts.values() for run in facts.gaps if run.gap_class != "not_listed")
+    return _listed(
+        _gap(run) for facts in found.facts.values() for run in facts.gaps if run.gap_class != "not_listed"
+    )
 
 
 def _gap(run: GapRun) -> str:

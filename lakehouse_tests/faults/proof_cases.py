@@ -1,6 +1,7 @@
 """Faults that tempt to claim more than was proven; see `cases`.
 
-What every source tells is made row by row (see `told`), and after each build the oracle of the drawn faults holds what a reader is told against the truth.
+What every source tells is made row by row (see `told`), and after each build the oracle of the drawn faults
+holds what a reader is told against the truth.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,10 +18,31 @@ from lakehouse.simulator import SimulatedMarket
 from lakehouse.simulator.keys import KlineFolder
 from lakehouse_tests.faults.cases import CELL, case, other_values
 from lakehouse_tests.faults.generated import ARCHIVE, CLOSED, REST, Fault, befallen
-from lakehouse_tests.faults.lab import BTC, FEBRUARY, LISTED, ROWS, Found, LakeLab, Waits, equipped, lab, lake_at
+from lakehouse_tests.faults.lab import (
+    BTC,
+    FEBRUARY,
+    LISTED,
+    ROWS,
+    Found,
+    LakeLab,
+    Waits,
+    equipped,
+    lab,
+    lake_at,
+)
 from lakehouse_tests.faults.oracle import Known, View, judge, look
 from lakehouse_tests.faults.rest_cases import verified
-from lakehouse_tests.faults.told import DAILY, EARLY, MINUTES, MONTHLY, OTHER_EARLY, Stand, Told, files_of, stand
+from lakehouse_tests.faults.told import (
+    DAILY,
+    EARLY,
+    MINUTES,
+    MONTHLY,
+    OTHER_EARLY,
+    Stand,
+    Told,
+    files_of,
+    stand,
+)
 from lakehouse_tests.making import MINUTE, at
 
 HOUR = timedelta(hours=1)
@@ -41,13 +63,23 @@ class ToldLab(LakeLab):
     stand: Stand
     heard: list[Told] = field(default_factory=list, init=False)
 
-    def tell(self, *faults: Fault, now: datetime = CLOSED, market: SimulatedMarket = LISTED, beside: Mapping[str, bytes] = MappingProxyType({})) -> None:
-        """Let the exchange tell of a market, with faults, from now on; `beside` are further objects of the archive."""
+    def tell(
+        self,
+        *faults: Fault,
+        now: datetime = CLOSED,
+        market: SimulatedMarket = LISTED,
+        beside: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:
+        """Let the exchange tell of a market, with faults, from now on; `beside` are further objects of the
+        archive.
+        """
         self.heard.append(befallen(market, now, *faults))
         self.stand.open(self.heard[-1])
         self.stand.shelf.fill(self.stand.shelf.bodies | beside, now)
 
-    def build(self, span: tuple[str, str] = FEBRUARY, market: Market = BTC, table: str = "silver/candle") -> list[TableBuild]:
+    def build(
+        self, span: tuple[str, str] = FEBRUARY, market: Market = BTC, table: str = "silver/candle"
+    ) -> list[TableBuild]:
         """Build, and let nobody be misled."""
         reports = super().build(span, market, table)
         assert self.lies() == []
@@ -69,7 +101,13 @@ class ToldLab(LakeLab):
 
 
 @contextmanager
-def told_lab(root: Path, *faults: Fault, now: datetime = CLOSED, market: SimulatedMarket = LISTED, beside: Mapping[str, bytes] = MappingProxyType({})) -> Iterator[ToldLab]:
+def told_lab(
+    root: Path,
+    *faults: Fault,
+    now: datetime = CLOSED,
+    market: SimulatedMarket = LISTED,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
+) -> Iterator[ToldLab]:
     """A lab whose exchange tells what faults make of the truth."""
     with stand() as exchange, equipped(Waits(exchange.advance)) as (instance, waits):
         it = ToldLab(lake_at(root, exchange.url, lambda: exchange.desk.now), instance, waits, exchange)
@@ -89,7 +127,7 @@ def counted(found: Found) -> list[tuple[str, int]]:
     return [(kind, count) for kind, _, count in found.gaps]
 
 
-# --- absence ------------------------------------------------------------------------------------------------------------
+# --- absence --------------------------------------------------------------------------------------
 
 
 @case(
@@ -104,7 +142,13 @@ def _(root: Path) -> Found:
         it.stand.klines_asked()
         assert not any(report.built for report in it.build())
         assert it.stand.klines_asked() == [], "within the hour"
-    assert (found.rows.height, other_values(found).height, counted(found), found.evidence, found.exit_code) == (ROWS - 70, 0, [("absent", 70)], ["contradicted"], 0)
+    assert (
+        found.rows.height,
+        other_values(found).height,
+        counted(found),
+        found.evidence,
+        found.exit_code,
+    ) == (ROWS - 70, 0, [("absent", 70)], ["contradicted"], 0)
     assert [healed for _, healed in found.problems] == [""]
     return found
 
@@ -121,8 +165,18 @@ def _(root: Path) -> Found:
         it.wait(HOUR + MINUTE)
         it.build()
         healed = it.found()
-    assert (found.evidence, {kind for kind, _ in counted(found)}, found.exit_code) == (["contradicted"], {"absent"}, 0)
-    assert (healed.rows.height, other_values(healed).height, healed.gaps, healed.evidence, healed.problems) == (ROWS, 0, [], ["totals"], [("short", "REST API")])
+    assert (found.evidence, {kind for kind, _ in counted(found)}, found.exit_code) == (
+        ["contradicted"],
+        {"absent"},
+        0,
+    )
+    assert (
+        healed.rows.height,
+        other_values(healed).height,
+        healed.gaps,
+        healed.evidence,
+        healed.problems,
+    ) == (ROWS, 0, [], ["totals"], [("short", "REST API")])
     return found
 
 
@@ -159,13 +213,18 @@ def _(root: Path) -> Found:
     return found
 
 
-# --- healing ------------------------------------------------------------------------------------------------------------
+# --- healing --------------------------------------------------------------------------------------
 
 
 def not_healed(root: Path, fault: Fault) -> Found:
     """Rows in doubt, and nobody who knows better."""
     found, view = told(root, fault, UNKNOWN)
-    assert (found.rows.height, other_values(found).height, found.evidence, found.exit_code) == (ROWS, fault.count, ["unconfirmed"], 0)
+    assert (found.rows.height, other_values(found).height, found.evidence, found.exit_code) == (
+        ROWS,
+        fault.count,
+        ["unconfirmed"],
+        0,
+    )
     assert {healed for _, healed in found.problems} == {""}
     assert view.state == "warn"
     return found
@@ -180,12 +239,16 @@ def _(root: Path) -> Found:
     return not_healed(root, Fault("no trades", ARCHIVE, 2000, 12))
 
 
-@case("a day of swapped volumes, and REST does not know the market", "in 1,439 rows of all files volume and quote volume are swapped", note="as before")
+@case(
+    "a day of swapped volumes, and REST does not know the market",
+    "in 1,439 rows of all files volume and quote volume are swapped",
+    note="as before",
+)
 def _(root: Path) -> Found:
     return not_healed(root, Fault("swapped volumes", ARCHIVE, 1441, 1439))
 
 
-# --- presence against absence -------------------------------------------------------------------------------------------
+# --- presence against absence ---------------------------------------------------------------------
 
 
 @case(
@@ -195,8 +258,16 @@ def _(root: Path) -> Found:
 )
 def _(root: Path) -> Found:
     found, _ = told(root, Fault("row between", (MONTHLY,), 2000))
-    assert (found.rows.height, other_values(found).height, found.gaps, found.evidence, found.exit_code) == (ROWS, 0, [], ["totals"], 0)
-    assert found.conflicts.filter("is_absent").select("is_served", "is_settled", "decided_by").rows() == [(True, True, "witness")]
+    assert (found.rows.height, other_values(found).height, found.gaps, found.evidence, found.exit_code) == (
+        ROWS,
+        0,
+        [],
+        ["totals"],
+        0,
+    )
+    assert found.conflicts.filter("is_absent").select("is_served", "is_settled", "decided_by").rows() == [
+        (True, True, "witness")
+    ]
     return found
 
 
@@ -208,12 +279,17 @@ def _(root: Path) -> Found:
 )
 def _(root: Path) -> Found:
     found, _ = told(root, Fault("invented in a halt", ARCHIVE, 2000, 70))
-    assert (found.rows.height, counted(found), found.evidence, found.exit_code) == (ROWS - 70, [("halt", 70)], ["totals"], 0)
+    assert (found.rows.height, counted(found), found.evidence, found.exit_code) == (
+        ROWS - 70,
+        [("halt", 70)],
+        ["totals"],
+        0,
+    )
     assert other_values(found).height == 0
     return found
 
 
-# --- contradiction ------------------------------------------------------------------------------------------------------
+# --- contradiction --------------------------------------------------------------------------------
 
 
 @case(
@@ -223,7 +299,12 @@ def _(root: Path) -> Found:
 )
 def _(root: Path) -> Found:
     found, view = told(root, DAY, Fault("other volume", (MINUTES,), 2000))
-    assert (found.rows.height, other_values(found).height, found.evidence, found.exit_code) == (ROWS, 1, ["contradicted"], 0)
+    assert (found.rows.height, other_values(found).height, found.evidence, found.exit_code) == (
+        ROWS,
+        1,
+        ["contradicted"],
+        0,
+    )
     assert "evidence" in view.findings
     return found
 
@@ -234,13 +315,23 @@ def _(root: Path) -> Found:
     note="each row stands in a verified daily file, and is contradicted all the same",
 )
 def _(root: Path) -> Found:
-    found, view = told(root, Fault("file", ("2024-02",), text="absent"), Fault("other volume", (DAILY,), 2000), Fault("REST", REST, text="1m down"))
-    assert (found.rows.height, other_values(found).height, found.evidence, found.exit_code) == (ROWS, 1, ["contradicted"], 0)
+    found, view = told(
+        root,
+        Fault("file", ("2024-02",), text="absent"),
+        Fault("other volume", (DAILY,), 2000),
+        Fault("REST", REST, text="1m down"),
+    )
+    assert (found.rows.height, other_values(found).height, found.evidence, found.exit_code) == (
+        ROWS,
+        1,
+        ["contradicted"],
+        0,
+    )
     assert "evidence" in view.findings
     return found
 
 
-# --- families -----------------------------------------------------------------------------------------------------------
+# --- families -------------------------------------------------------------------------------------
 
 
 @case(
@@ -250,7 +341,12 @@ def _(root: Path) -> Found:
 )
 def _(root: Path) -> Found:
     found, view = told(root, Fault("other market", REST, count=ROWS))
-    assert (found.rows.height, other_values(found).height, found.evidence, found.exit_code) == (ROWS, 0, ["contradicted"], 0)
+    assert (found.rows.height, other_values(found).height, found.evidence, found.exit_code) == (
+        ROWS,
+        0,
+        ["contradicted"],
+        0,
+    )
     assert (found.conflicts["is_settled"].any(), view.state) == (False, "error")
     assert set(found.conflicts["decided_by"]) == {"wholesale"}
     return found
@@ -267,16 +363,22 @@ def _(root: Path) -> Found:
         assert it.found().evidence == ["totals"]
         found = verified(it)
         assert it.lies() == []
-    assert (found.rows.height, other_values(found).height, found.rows.filter(source="api").height, found.evidence) == (ROWS, 0, 1440, ["totals"])
+    assert (
+        found.rows.height,
+        other_values(found).height,
+        found.rows.filter(source="api").height,
+        found.evidence,
+    ) == (ROWS, 0, 1440, ["totals"])
     return found
 
 
-# --- keys, questions, lives ---------------------------------------------------------------------------------------------
+# --- keys, questions, lives -----------------------------------------------------------------------
 
 
 @case(
     "a foreign key",
-    "beside the monthly file lies one of another symbol, with a CHECKSUM that is right, and REST has forgotten the market",
+    "beside the monthly file lies one of another symbol, with a CHECKSUM that is right, and REST has "
+    "forgotten the market",
     note="left out and named: only a key that this market, table and month have counts",
 )
 def _(root: Path) -> Found:
@@ -287,7 +389,13 @@ def _(root: Path) -> Found:
     with told_lab(root, UNKNOWN, beside=beside) as it:
         it.build()
         found = it.found()
-    assert (found.rows.height, other_values(found).height, found.gaps, found.problems, found.exit_code) == (ROWS, 0, [], [("foreign", "left out")], 0)
+    assert (found.rows.height, other_values(found).height, found.gaps, found.problems, found.exit_code) == (
+        ROWS,
+        0,
+        [],
+        [("foreign", "left out")],
+        0,
+    )
     return found
 
 
@@ -303,7 +411,13 @@ def _(root: Path) -> Found:
         it.stand.klines_asked()
         assert not any(report.built for report in it.build())
         assert it.stand.klines_asked() == []
-    assert (found.rows.height, other_values(found).height, found.problems, found.evidence, found.exit_code) == (ROWS, 0, [], ["unconfirmed"], 0)
+    assert (
+        found.rows.height,
+        other_values(found).height,
+        found.problems,
+        found.evidence,
+        found.exit_code,
+    ) == (ROWS, 0, [], ["unconfirmed"], 0)
     return found
 
 
@@ -315,12 +429,16 @@ def _(root: Path) -> Found:
 )
 def _(root: Path) -> Found:
     end, span = at("2020-09-25T08:00"), ("2020-09", "2020-10")
-    contract = SimulatedMarket("inverse", "BTCUSD_200925", "BTC", "USD", Decimal(10_000), 6_000, 1, 0, at("2020-09-21"), end)
+    contract = SimulatedMarket(
+        "inverse", "BTCUSD_200925", "BTC", "USD", Decimal(10_000), 6_000, 1, 0, at("2020-09-21"), end
+    )
     market = Market("binance", "inverse", contract.symbol)
     with lab(root, "rows_after_end=*", markets=[contract], now=at("2020-10-05T12:00"), start="2020-09") as it:
         it.build(span, market)
         assert "rows_after_end" in it.sim.faults_hit
         found = it.found(span, market)
-    assert found.rows["open_time"].to_list() == [at("2020-09-21") + n * MINUTE for n in range((end - at("2020-09-21")) // MINUTE)]
+    assert found.rows["open_time"].to_list() == [
+        at("2020-09-21") + n * MINUTE for n in range((end - at("2020-09-21")) // MINUTE)
+    ]
     assert (found.gaps, found.exit_code) == ([], 0)
     return found

@@ -13,7 +13,7 @@ from lakehouse_tests.making import MICRO, MINUTE
 MISALIGNED = 1000
 
 
-# --- trading stopped ----------------------------------------------------------------------------------------------------
+# --- trading stopped ------------------------------------------------------------------------------
 
 
 def the_halt(found: Found) -> GapRun:
@@ -23,22 +23,34 @@ def the_halt(found: Found) -> GapRun:
     last = found.rows.filter(pl.col("open_time") < run.start)[-1:].row(0, named=True)
     assert last["is_truncated"]
     assert last["close_time"] + MICRO == run.halted_at < run.start
-    assert found.rows.filter(pl.col("open_time").is_between(run.start, run.end, closed="left")).height == 0, "no row is invented"
+    assert found.rows.filter(pl.col("open_time").is_between(run.start, run.end, closed="left")).height == 0, (
+        "no row is invented"
+    )
     return run
 
 
-@case("halt", "trading stopped within a minute and for 37 more: nobody has candles", note="REST has the candles on both sides and none between: kept as proof")
+@case(
+    "halt",
+    "trading stopped within a minute and for 37 more: nobody has candles",
+    note="REST has the candles on both sides and none between: kept as proof",
+)
 def _(root: Path) -> Found:
     found = built(root, f"halt={MONTHLY}")
     run = the_halt(found)
     assert other_values(found)["open_time"].to_list() == [run.start - MINUTE], "the truncated candle alone"
-    assert (found.rows.height, found.problems, found.evidence, found.exit_code) == (ROWS - HALT, [("short", "REST API: a proven halt")], ["totals"], 0)
+    assert (found.rows.height, found.problems, found.evidence, found.exit_code) == (
+        ROWS - HALT,
+        [("short", "REST API: a proven halt")],
+        ["totals"],
+        0,
+    )
     return found
 
 
 @case(
     "halt, misaligned candles after it",
-    "a candle without trades and a truncated one before a halt; then a thousand candles open 17.3 s late, and the first on time overlaps the last of these",
+    "a candle without trades and a truncated one before a halt; then a thousand candles open 17.3 s late, "
+    "and the first on time overlaps the last of these",
     note="all are served as they are; a misaligned one covers the minute it opens in",
 )
 def _(root: Path) -> Found:
@@ -53,11 +65,20 @@ def _(root: Path) -> Found:
     )
     following = found.rows.filter(pl.col("open_time") > late["open_time"][-1])["open_time"][0]
     assert late["close_time"][-1] > following, "the two overlap"
-    assert (found.rows.height, found.problems, found.evidence, found.exit_code) == (ROWS - HALT, [("short", "REST API: a proven halt")], ["totals"], 0)
+    assert (found.rows.height, found.problems, found.evidence, found.exit_code) == (
+        ROWS - HALT,
+        [("short", "REST API: a proven halt")],
+        ["totals"],
+        0,
+    )
     return found
 
 
-@case("halt, and REST does not answer", "as the halt above, with REST out of reach", note="not proven, so `absent`; the next build asks again")
+@case(
+    "halt, and REST does not answer",
+    "as the halt above, with REST out of reach",
+    note="not proven, so `absent`; the next build asks again",
+)
 def _(root: Path) -> Found:
     with lab(root, f"halt={MONTHLY}", "rest_unavailable") as it:
         it.build()
@@ -73,7 +94,7 @@ def _(root: Path) -> Found:
     return found
 
 
-# --- transfers ----------------------------------------------------------------------------------------------------------
+# --- transfers ------------------------------------------------------------------------------------
 
 
 @case("cut transfers", "the first transfer of each file ends in the middle")
@@ -105,14 +126,19 @@ def _(root: Path) -> Found:
 
 
 def archive_only(root: Path, fault: str, said: str) -> Found:
-    """The month as the archive has it; the API is asked once and left alone; the next build without the fault finishes the job."""
+    """The month as the archive has it; the API is asked once and left alone; the next build without the fault
+    finishes the job.
+    """
     with lab(root, fault) as it:
         it.build()
         found = as_clean(it.found(), "unconfirmed")
         (problem,) = found.facts["2024-02"].problems
         assert (problem.kind, problem.healed_by) == ("unreachable", "")
         assert said in problem.detail
-        assert len([path for _, path in it.sim.requests if "/klines" in path and "data.binance" not in path]) == 1
+        assert (
+            len([path for _, path in it.sim.requests if "/klines" in path and "data.binance" not in path])
+            == 1
+        )
         assert found.waited == 0
         it.sim.clear_faults()
         it.sim.advance(200 * MINUTE / 60)
@@ -122,20 +148,32 @@ def archive_only(root: Path, fault: str, said: str) -> Found:
     return found
 
 
-@case("418", "REST answers 418: the address is banned for three minutes", note="it is not asked again before; the next build is")
+@case(
+    "418",
+    "REST answers 418: the address is banned for three minutes",
+    note="it is not asked again before; the next build is",
+)
 def _(root: Path) -> Found:
     return archive_only(root, "error_418", "it has banned this address")
 
 
-@case("451", "REST answers 451: the region is blocked", note="the problem names the setting that moves to another host")
+@case(
+    "451",
+    "REST answers 451: the region is blocked",
+    note="the problem names the setting that moves to another host",
+)
 def _(root: Path) -> Found:
     return archive_only(root, "error_451", "LAKEHOUSE_BINANCE_REST_URL")
 
 
-# --- what REST says -----------------------------------------------------------------------------------------------------
+# --- what REST says -------------------------------------------------------------------------------
 
 
-@case("REST out of reach, then back", "REST answers nothing during a backfill with a hole in the archive; the next build finds it back", note="after the second build")
+@case(
+    "REST out of reach, then back",
+    "REST answers nothing during a backfill with a hole in the archive; the next build finds it back",
+    note="after the second build",
+)
 def _(root: Path) -> Found:
     hole = f"hole={MONTHLY}"
     with lab(root / "whole", hole) as it:
@@ -144,12 +182,21 @@ def _(root: Path) -> Found:
     with lab(root / "late", hole, "rest_unavailable") as it:
         reports = it.build(table="gold/candle_1h")
         first = it.found()
-        assert (first.exit_code, [(kind, count) for kind, _, count in first.gaps], first.evidence) == (0, [("absent", 70)], ["unconfirmed"])
+        assert (first.exit_code, [(kind, count) for kind, _, count in first.gaps], first.evidence) == (
+            0,
+            [("absent", 70)],
+            ["unconfirmed"],
+        )
         assert ("unreachable", "") in first.problems
         it.sim.clear_faults()
         it.sim.add_fault(hole)
         reports = it.build(table="gold/candle_1h")
-        assert {report.table for report in reports if report.built} >= {"bronze/candle_witness", "bronze/candle_api", "silver/candle", "gold/candle_1h"}
+        assert {report.table for report in reports if report.built} >= {
+            "bronze/candle_witness",
+            "bronze/candle_api",
+            "silver/candle",
+            "gold/candle_1h",
+        }
         found = it.found()
         assert found.versions == undisturbed.versions
         assert len(found.versions) == 2
@@ -166,12 +213,25 @@ def _(root: Path) -> Found:
     found = built(root, f"rest_revised={MONTHLY}")
     (revised,) = other_values(found).iter_rows(named=True)
     assert revised["source"] == "api"
-    assert found.conflicts.select("sources", "is_served", "open_time").rows() == [("daily+monthly", False, revised["open_time"]), ("api", True, revised["open_time"])]
-    assert (found.rows.height, found.disputes, found.problems, found.evidence, found.exit_code) == (ROWS, [("witness", "api")], [("witness", "REST API")], ["totals"], 0)
+    assert found.conflicts.select("sources", "is_served", "open_time").rows() == [
+        ("daily+monthly", False, revised["open_time"]),
+        ("api", True, revised["open_time"]),
+    ]
+    assert (found.rows.height, found.disputes, found.problems, found.evidence, found.exit_code) == (
+        ROWS,
+        [("witness", "api")],
+        [("witness", "REST API")],
+        ["totals"],
+        0,
+    )
     return found
 
 
-@case("REST revised after a build", "as before, but the month had been built and was not in doubt", note="nothing is asked again: what was built stands until somebody verifies")
+@case(
+    "REST revised after a build",
+    "as before, but the month had been built and was not in doubt",
+    note="nothing is asked again: what was built stands until somebody verifies",
+)
 def _(root: Path) -> Found:
     with lab(root) as it:
         it.build()
@@ -184,7 +244,8 @@ def _(root: Path) -> Found:
 
 @case("REST has a hole", "REST lacks the minutes of a day that the archive has")
 def _(root: Path) -> Found:
-    with lab(root, f"rest_hole={MONTHLY}") as it:  # met by nobody: no minute is asked for where the hours agree
+    # met by nobody: no minute is asked for where the hours agree
+    with lab(root, f"rest_hole={MONTHLY}") as it:
         it.build()
         return as_clean(it.found())
 
@@ -194,19 +255,23 @@ def _(root: Path) -> Found:
     return as_clean(built(root, "clock_skew"))
 
 
-# --- what `lakehouse verify` adds ---------------------------------------------------------------------------------------
+# --- what `lakehouse verify` adds -----------------------------------------------------------------
 
 
 def verified(it: LakeLab) -> Found:
     """What a reader finds after `lakehouse verify`."""
     said = verify(it.lake, it.instance, [BTC], None, budget=100)
-    assert (said.failed, said.left, [one.evidence for one in said.verified]) == ({}, 0, ["totals"]), "of rows that REST alone states, nobody else says the same"
+    assert (said.failed, said.left, [one.evidence for one in said.verified]) == ({}, 0, ["totals"]), (
+        "of rows that REST alone states, nobody else says the same"
+    )
     it.reports = []
     return it.found()
 
 
 @case(
-    "interior changed, then verified", "as *interior changed*, and `lakehouse verify` after the build", note="REST states every minute, and the witness cannot tell the two apart"
+    "interior changed, then verified",
+    "as *interior changed*, and `lakehouse verify` after the build",
+    note="REST states every minute, and the witness cannot tell the two apart",
 )
 def _(root: Path) -> Found:
     with lab(root, f"interior_changed={MONTHLY}") as it:

@@ -16,7 +16,8 @@ from lakehouse_tests.faults.lab import Found
 from lakehouse_tests.faults.page import line, page
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
-ALWAYS = ("nothing", "stale CHECKSUM", "halt")  # the fast ones that between them use every source and rule of the page
+# the fast ones that between them use every source and rule of the page
+ALWAYS = ("nothing", "stale CHECKSUM", "halt")
 _SEEN: dict[str, Found] = {}
 
 assert all((market_cases.COIN, proof_cases.HOUR, rest_cases.MISALIGNED))  # imported for the cases in them
@@ -29,11 +30,19 @@ def seen(case: Case, folder: Path) -> Found:
     return _SEEN[case.name]
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name, marks=() if case.name in ALWAYS else pytest.mark.slow) for case in CASES])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=() if case.name in ALWAYS else pytest.mark.slow)
+        for case in CASES
+    ],
+)
 def test_a_fault_leaves_what_the_page_says(case: Case, tmp_path: Path) -> None:
     found = seen(case, tmp_path)
     if os.environ.get("GOLDEN") != "write":
-        assert line(case, found) in PAGE.read_text(encoding="utf-8").splitlines(), "docs/faults.md is stale: run this with GOLDEN=write"
+        assert line(case, found) in PAGE.read_text(encoding="utf-8").splitlines(), (
+            "docs/faults.md is stale: run this with GOLDEN=write"
+        )
 
 
 @pytest.mark.slow
@@ -46,6 +55,9 @@ def test_the_page_has_a_row_for_every_fault_and_no_other(tmp_path: Path) -> None
 
 
 def test_every_fault_that_the_simulated_exchange_knows_is_shown_or_accounted_for() -> None:
-    sources = "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("cases.py", "market_cases.py", "proof_cases.py", "rest_cases.py"))
+    sources = "".join(
+        (Path(__file__).parent / name).read_text(encoding="utf-8")
+        for name in ("cases.py", "market_cases.py", "proof_cases.py", "rest_cases.py")
+    )
     alike = {"error_403", "slow"}  # as 451; no fault of data
     assert {name for name in FAULTS if not re.search(rf"\b{name}\b", sources)} == alike

@@ -1,7 +1,9 @@
-"""What every source tells of a market, row by row, and the exchange that serves it: real files, real listings, real REST answers by HTTP.
+"""What every source tells of a market, row by row, and the exchange that serves it: real files, real
+listings, real REST answers by HTTP.
 
-A source's rows are a book: by minute, counted from the epoch, the rows that open in it, each as the twelve texts of a kline. The truth is drawn once by
-the simulated exchange; a fault changes the book of one or several sources, or what becomes of a file or of an answer. The bytes are made last.
+A source's rows are a book: by minute, counted from the epoch, the rows that open in it, each as the twelve
+texts of a kline. The truth is drawn once by the simulated exchange; a fault changes the book of one or
+several sources, or what becomes of a file or of an answer. The bytes are made last.
 """
 
 import hashlib
@@ -80,16 +82,42 @@ def traded(market: SimulatedMarket) -> Book:
 @lru_cache(maxsize=4096)
 def hour_of(hour: int, rows: tuple[Row, ...]) -> Row:
     """The hour's candle by its minutes."""
-    sums = {name: sum(Decimal(row[name]) for row in rows) for name in (VOLUME, QUOTE, COUNT, TAKER, TAKER_QUOTE)}
-    high, low = max(rows, key=lambda row: Decimal(row[HIGH]))[HIGH], min(rows, key=lambda row: Decimal(row[LOW]))[LOW]
-    texts = {OPEN_TIME: str(hour * 3_600_000), CLOSE_TIME: str((hour + 1) * 3_600_000 - 1), OPEN: rows[0][OPEN], HIGH: high, LOW: low, CLOSE: rows[-1][CLOSE]}
+    sums = {
+        name: sum(Decimal(row[name]) for row in rows) for name in (VOLUME, QUOTE, COUNT, TAKER, TAKER_QUOTE)
+    }
+    high, low = (
+        max(rows, key=lambda row: Decimal(row[HIGH]))[HIGH],
+        min(rows, key=lambda row: Decimal(row[LOW]))[LOW],
+    )
+    texts = {
+        OPEN_TIME: str(hour * 3_600_000),
+        CLOSE_TIME: str((hour + 1) * 3_600_000 - 1),
+        OPEN: rows[0][OPEN],
+        HIGH: high,
+        LOW: low,
+        CLOSE: rows[-1][CLOSE],
+    }
     told = {name: f"{value:f}" for name, value in sums.items()} | texts
     return (*(told[name] for name in range(11)), "0")
 
 
 def frame_of(rows: list[Row]) -> pl.DataFrame:
-    """Rows as typed values, apart from the parser under test: the columns of a published candle that spot markets have."""
-    names = ("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
+    """Rows as typed values, apart from the parser under test: the columns of a published candle that spot
+    markets have.
+    """
+    names = (
+        "open_time",
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+        "close_time",
+        "quote_volume",
+        "trade_count",
+        "taker_buy_volume",
+        "taker_buy_quote_volume",
+    )
     texts = pl.DataFrame([row[:11] for row in rows], schema=dict.fromkeys(names, pl.String), orient="row")
     schema = {name: PublishedCandle.columns[name].dtype for name in names}
     instants = {
@@ -97,7 +125,9 @@ def frame_of(rows: list[Row]) -> pl.DataFrame:
         "close_time": pl.col("close_time").cast(pl.Int64) * 1_000 + 999,
     }
     numbers = {name: pl.col(name).cast(pl.Float64) for name, dtype in schema.items() if dtype == pl.Float64}
-    return texts.with_columns(**instants, **numbers, trade_count=pl.col("trade_count").cast(pl.Float64).cast(pl.Int64)).cast(schema)
+    return texts.with_columns(
+        **instants, **numbers, trade_count=pl.col("trade_count").cast(pl.Float64).cast(pl.Int64)
+    ).cast(schema)
 
 
 @dataclass
@@ -111,8 +141,10 @@ class Told:
         books: The rows of each source; those of `HOURS` are the minutes its candles are made of.
         hours: Candles of hours that are not made of those: by hour; empty where the hour is withheld.
         files: What is wrong with a file, by period.
-        rest: What is wrong with REST as a whole: `down`, or an error's code; `1m down` if it only gives no minutes.
-        glitches: What is wrong with one answer for candles of an interval: by interval and number of the answer.
+        rest: What is wrong with REST as a whole: `down`, or an error's code; `1m down` if it only gives no
+            minutes.
+        glitches: What is wrong with one answer for candles of an interval: by interval and number of the
+            answer.
         behind: How many finished minutes REST does not have yet.
         invented: Rows of minutes in which nothing was traded, by source and minute.
     """
@@ -162,20 +194,41 @@ class Told:
         if not self.is_published(period) or self.files.get(period) not in (None, "blank line"):
             return False
         inside = range(minute_of(span.start), minute_of(span.end))
-        return all(is_finite(row) for minute in self.differing[source] if minute in inside for row in self.books[source].get(minute, ()))
+        return all(
+            is_finite(row)
+            for minute in self.differing[source]
+            if minute in inside
+            for row in self.books[source].get(minute, ())
+        )
 
     @cached_property
     def differing(self) -> dict[str, set[int]]:
-        """By source, the minutes of which it states something else than was traded; asked for once all is told."""
-        return {source: {minute for minute in book.changed if book.get(minute) is not self.truth.get(minute)} for source, book in self.books.items()}
+        """By source, the minutes of which it states something else than was traded; asked for once all is
+        told.
+        """
+        return {
+            source: {minute for minute in book.changed if book.get(minute) is not self.truth.get(minute)}
+            for source, book in self.books.items()
+        }
 
     def answer_rows(self, interval: str) -> list[tuple[int, Row]]:
-        """What REST has of an interval, with the instants in milliseconds; the candle that is not finished too."""
+        """What REST has of an interval, with the instants in milliseconds; the candle that is not finished
+        too.
+        """
         current = minute_of(self.now)
         if interval == "1m":
-            found = [row for minute, rows in self.books[MINUTES].items() if minute <= current - self.behind for row in rows]
+            found = [
+                row
+                for minute, rows in self.books[MINUTES].items()
+                if minute <= current - self.behind
+                for row in rows
+            ]
         else:
-            found = [row for hour in range(self.market.first_minute // 60, current // 60 + 1) for row in self.hour(hour, current)]
+            found = [
+                row
+                for hour in range(self.market.first_minute // 60, current // 60 + 1)
+                for row in self.hour(hour, current)
+            ]
         return sorted((int(row[OPEN_TIME]), row) for row in found)
 
     def hour(self, hour: int, current: int | None = None) -> list[Row]:
@@ -192,7 +245,7 @@ def is_finite(row: Row) -> bool:
     return not any(text.lower() in ("nan", "inf", "-inf", "1e400") for text in row)
 
 
-# --- files ------------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=64)
@@ -217,7 +270,9 @@ def _csv(rows: list[Row]) -> bytes:
 @lru_cache(maxsize=64)
 def _plain_csv(market: SimulatedMarket, span: TimeRange) -> bytes:
     book = traded(market)
-    return _csv([row for minute in range(minute_of(span.start), minute_of(span.end)) for row in book.get(minute, ())])
+    return _csv(
+        [row for minute in range(minute_of(span.start), minute_of(span.end)) for row in book.get(minute, ())]
+    )
 
 
 def files_of(told: Told) -> dict[str, bytes]:
@@ -225,10 +280,17 @@ def files_of(told: Told) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for period in told.periods():
         wrong = told.files.get(period)
-        source, span, frequency = (MONTHLY, month_range(period), "monthly") if len(period) == 7 else (DAILY, day_range(period), "daily")
+        source, span, frequency = (
+            (MONTHLY, month_range(period), "monthly")
+            if len(period) == 7
+            else (DAILY, day_range(period), "daily")
+        )
         if wrong == "absent":
             continue
-        file, inside = KlineFolder(told.market, frequency, "1m").file(period), range(minute_of(span.start), minute_of(span.end))
+        file, inside = (
+            KlineFolder(told.market, frequency, "1m").file(period),
+            range(minute_of(span.start), minute_of(span.end)),
+        )
         if any(minute in inside for minute in (*told.books[source].changed, *told.truth.changed)):
             csv = _csv(told.rows(source, span.start, span.end))
         else:
@@ -254,7 +316,10 @@ class Shelf(Archive):
     def fill(self, bodies: Mapping[str, bytes], now: datetime) -> None:
         """Replace all objects; those that changed were written now."""
         written = {key: (_etag(body), now) for key, body in bodies.items()}
-        self._since = {key: known if (known := self._since.get(key)) and known[0] == fresh[0] else fresh for key, fresh in written.items()}
+        self._since = {
+            key: known if (known := self._since.get(key)) and known[0] == fresh[0] else fresh
+            for key, fresh in written.items()
+        }
         self.bodies = dict(sorted(bodies.items()))
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
@@ -275,7 +340,7 @@ def _etag(body: bytes) -> str:
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
-# --- REST -------------------------------------------------------------------------------------------------------------------
+# --- REST -----------------------------------------------------------------------------------------
 
 
 class Desk:
@@ -295,7 +360,9 @@ class Desk:
         """The exchange's clock."""
         return self.told[0].now
 
-    def answer(self, path: str, query: Mapping[str, str], microseconds: bool, ahead: timedelta) -> tuple[Any, dict[str, str]]:
+    def answer(
+        self, path: str, query: Mapping[str, str], microseconds: bool, ahead: timedelta
+    ) -> tuple[Any, dict[str, str]]:
         """As the simulated exchange's."""
         endpoint = path.rpartition("/")[2]
         if any(told.rest == "down" for told in self.told):
@@ -325,7 +392,10 @@ class Desk:
             if glitch == "object":
                 return {}
             page = page if glitch is None else [] if glitch == "empty" else page[1:]
-        return [[int(text) if name in _INTEGERS and text.isdigit() else text for name, text in enumerate(row)] for row in page]
+        return [
+            [int(text) if name in _INTEGERS and text.isdigit() else text for name, text in enumerate(row)]
+            for row in page
+        ]
 
     def _known(self, told: Told, interval: str) -> tuple[list[int], list[Row]]:
         key = told.market.symbol, interval
@@ -335,7 +405,7 @@ class Desk:
         return self._rows[key]
 
 
-# --- both -------------------------------------------------------------------------------------------------------------------
+# --- both -----------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -368,7 +438,9 @@ class Stand:
             told.now += step
 
     def klines_asked(self) -> list[str]:
-        """Requests for ranges of candles since this was last asked; that for a market's very first one is none."""
+        """Requests for ranges of candles since this was last asked; that for a market's very first one is
+        none.
+        """
         with self.server.lock:
             found = [path for _, path in self.server.log if "/klines?" in path and "endTime=" in path]
             self.server.log.clear()

@@ -11,10 +11,16 @@ from lakehouse.model.feature import Feature
 from lakehouse.model.interval import COARSE
 from lakehouse_tests.making import FEBRUARY, at, candles, minutes
 
-MINUTES = candles([time for time in minutes("2024-02-03", 3 * 1440) if not (time.day == 4 and 2 <= time.hour < 7)])
+MINUTES = candles(
+    [time for time in minutes("2024-02-03", 3 * 1440) if not (time.day == 4 and 2 <= time.hour < 7)]
+)
 
 
-@pytest.mark.parametrize(("table", "interval"), list(zip(CANDLES, COARSE, strict=True)), ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize(
+    ("table", "interval"),
+    list(zip(CANDLES, COARSE, strict=True)),
+    ids=lambda value: getattr(value, "name", ""),
+)
 def test_a_cell_is_valid_and_a_short_bucket_says_so(table: type[Feature], interval: object) -> None:
     minutes_long = interval.minutes  # type: ignore[attr-defined]
     found = table.conform(table.compute({"silver/candle": MINUTES}, FEBRUARY.window), FEBRUARY)
@@ -29,8 +35,18 @@ def test_a_cell_is_valid_and_a_short_bucket_says_so(table: type[Feature], interv
 
 def test_every_feature_declares_what_it_looks_back_on() -> None:
     names = [feature.name for feature in FEATURES]
-    assert names == ["gold/candle_5m", "gold/candle_15m", "gold/candle_1h", "gold/candle_4h", "gold/candle_1d", "gold/vwap"]
+    assert names == [
+        "gold/candle_5m",
+        "gold/candle_15m",
+        "gold/candle_1h",
+        "gold/candle_4h",
+        "gold/candle_1d",
+        "gold/vwap",
+    ]
     for feature in FEATURES:
         assert isinstance(feature.inputs, Mapping)
-        assert feature.compute({"silver/candle": MINUTES.clear()}, FEBRUARY.window).schema == feature.polars_schema()
+        assert (
+            feature.compute({"silver/candle": MINUTES.clear()}, FEBRUARY.window).schema
+            == feature.polars_schema()
+        )
         assert "knowable_at" in feature.columns

@@ -42,8 +42,25 @@ KEY = Binance("http://x").archive_key(CandleArchive.name, BTC, "2024-02")
 NAME = KEY.rsplit("/", 1)[-1]
 CSV_NAME = NAME.replace(".zip", ".csv")
 REFUSALS = (
-    *("the zip is damaged", "exactly one CSV member", "expected the member", "inflates to more", "no row and no header", "neither data nor the known header", "does not parse"),
-    *("outside the file's period", "is not ASCII", "CHECKSUM should read", "CHECKSUM is of another file", "sha256 is", "no CHECKSUM", "could not be handled", "neither seconds"),
+    *(
+        "the zip is damaged",
+        "exactly one CSV member",
+        "expected the member",
+        "inflates to more",
+        "no row and no header",
+        "neither data nor the known header",
+        "does not parse",
+    ),
+    *(
+        "outside the file's period",
+        "is not ASCII",
+        "CHECKSUM should read",
+        "CHECKSUM is of another file",
+        "sha256 is",
+        "no CHECKSUM",
+        "could not be handled",
+        "neither seconds",
+    ),
 )
 ETH = Cell("2024-02", Market("binance", "spot", "ETHUSDT"))
 Drawn = st.SearchStrategy[Any]
@@ -99,10 +116,21 @@ class Files(Driver):
     def of(self, body: bytes, checksum: bytes | None, etag: str | None) -> str:
         objects = self.empty()
         listed = {"2024-02": Listed(KEY, hashlib.md5(body).hexdigest(), len(body), NOW)}
-        beside = {"2024-02": Listed(f"{KEY}.CHECKSUM", "c", len(checksum), NOW)} if checksum is not None else {}
+        beside = (
+            {"2024-02": Listed(f"{KEY}.CHECKSUM", "c", len(checksum), NOW)} if checksum is not None else {}
+        )
         Served.answers = {KEY: Answer(body, etag, NOW), f"{KEY}.CHECKSUM": Answer(checksum or b"", "c", NOW)}
         listing = MarketListing(BTC, listed, beside, NOW, timedelta(days=7))
-        ((_, change),) = ingest(CANDLE, Binance("http://127.0.0.1:9"), [FEBRUARY], {BTC: listing}, {BTC: facts()}, {}, objects, lambda: NOW)
+        ((_, change),) = ingest(
+            CANDLE,
+            Binance("http://127.0.0.1:9"),
+            [FEBRUARY],
+            {BTC: listing},
+            {BTC: facts()},
+            {},
+            objects,
+            lambda: NOW,
+        )
         if isinstance(change, LakehouseError):
             said = str(change)
             return f"{type(change).__name__}: {next((words for words in REFUSALS if words in said), said[-60:] if isinstance(change, NoSourceError) else 'other')}"
@@ -118,7 +146,11 @@ class Zips(Files):
 
     def drive(self, sent: tuple[bytes, str | None]) -> str:
         body, etag = sent
-        return self.of(body, f"{hashlib.sha256(body).hexdigest()}  {NAME}\n".encode(), hashlib.md5(body).hexdigest() if etag == "md5" else etag)
+        return self.of(
+            body,
+            f"{hashlib.sha256(body).hexdigest()}  {NAME}\n".encode(),
+            hashlib.md5(body).hexdigest() if etag == "md5" else etag,
+        )
 
 
 class Csvs(Files):
@@ -127,14 +159,18 @@ class Csvs(Files):
 
     def drive(self, sent: bytes) -> str:
         body = zipped((CSV_NAME, sent))
-        return self.of(body, f"{hashlib.sha256(body).hexdigest()}  {NAME}\n".encode(), hashlib.md5(body).hexdigest())
+        return self.of(
+            body, f"{hashlib.sha256(body).hexdigest()}  {NAME}\n".encode(), hashlib.md5(body).hexdigest()
+        )
 
 
 class Checksums(Files):
     BODY = zipped((CSV_NAME, text(LINES)))
 
     def drawn(self) -> Drawn:
-        return st.tuples(checksums(hashlib.sha256(self.BODY).hexdigest(), NAME), st.sampled_from(["md5", None]))
+        return st.tuples(
+            checksums(hashlib.sha256(self.BODY).hexdigest(), NAME), st.sampled_from(["md5", None])
+        )
 
     def drive(self, sent: tuple[bytes, str | None]) -> str:
         return self.of(self.BODY, sent[0], hashlib.md5(self.BODY).hexdigest() if sent[1] else None)
@@ -144,7 +180,14 @@ class Listings(Driver):
     """Pages of a listing, answered by a server of this machine."""
 
     KEYS = (
-        *(KEY, f"{KEY}.CHECKSUM", KEY.rsplit("/", 1)[0] + "/", KEY.replace("2024-02", "2024-13"), KEY.replace("BTCUSDT-1m", "a//b"), KEY.replace(".zip", "%FF.zip")),
+        *(
+            KEY,
+            f"{KEY}.CHECKSUM",
+            KEY.rsplit("/", 1)[0] + "/",
+            KEY.replace("2024-02", "2024-13"),
+            KEY.replace("BTCUSDT-1m", "a//b"),
+            KEY.replace(".zip", "%FF.zip"),
+        ),
         *(KEY.replace("monthly", "daily").replace("2024-02", f"2024-02-0{n}") for n in (1, 2, 3)),
         *("", "..", "x" * 2_000, KEY + "&#10;", KEY.replace("BTCUSDT", "&quot;")),
     )
@@ -173,10 +216,33 @@ class Rest(Driver):
     SOUND = {
         "klines": [row(time) for time in minutes("2024-04-01", 5)],
         "time": {"serverTime": milliseconds(NOW)},
-        "exchangeInfo": INFO | {"symbols": [{"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT", "deliveryDate": 4_133_404_800_000}]},
+        "exchangeInfo": INFO
+        | {
+            "symbols": [
+                {
+                    "symbol": "BTCUSDT",
+                    "status": "TRADING",
+                    "baseAsset": "BTC",
+                    "quoteAsset": "USDT",
+                    "deliveryDate": 4_133_404_800_000,
+                }
+            ]
+        },
         "error": {"code": -1121, "msg": "Invalid symbol."},
     }
-    NUMBERS = ("", "7", "-1", "9" * 5_000, "1.5", "NaN", "0" * 400, "soon", "Wed, 21 Oct 2015 07:28:00 GMT", "1e9", "٣")
+    NUMBERS = (
+        "",
+        "7",
+        "-1",
+        "9" * 5_000,
+        "1.5",
+        "NaN",
+        "0" * 400,
+        "soon",
+        "Wed, 21 Oct 2015 07:28:00 GMT",
+        "1e9",
+        "٣",
+    )
 
     def __init__(self, root: Path, api: Canned) -> None:
         super().__init__(root)
@@ -186,7 +252,13 @@ class Rest(Driver):
     def drawn(self) -> Drawn:
         def of(endpoint: str) -> Drawn:
             bodies = json_like(self.SOUND[endpoint]) | json_like(self.SOUND["error"]) | st.binary(max_size=40)
-            return st.tuples(st.just(endpoint), st.sampled_from([200] * 6 + [400, 404, 418, 429, 500]), bodies, st.sampled_from(self.NUMBERS), st.sampled_from(self.NUMBERS))
+            return st.tuples(
+                st.just(endpoint),
+                st.sampled_from([200] * 6 + [400, 404, 418, 429, 500]),
+                bodies,
+                st.sampled_from(self.NUMBERS),
+                st.sampled_from(self.NUMBERS),
+            )
 
         return st.sampled_from(["klines", "time", "exchangeInfo"]).flatmap(of)
 
@@ -200,7 +272,10 @@ class Rest(Driver):
         client = RestClient(self.client.api, sleep, lambda: clock[0])
         client._local = self.client._local  # ccxt's object: making one takes longer than asking
         self.api.answers.clear()
-        self.api.headers = {"X-MBX-USED-WEIGHT-1M": weight.encode("ascii", "ignore").decode(), "Retry-After": after.encode("ascii", "ignore").decode()}
+        self.api.headers = {
+            "X-MBX-USED-WEIGHT-1M": weight.encode("ascii", "ignore").decode(),
+            "Retry-After": after.encode("ascii", "ignore").decode(),
+        }
         self.api.rows = self.SOUND["klines"]  # type: ignore[assignment]
         self.api.answers[endpoint] = lambda query: (status, body)
         if endpoint == "exchangeInfo":
@@ -209,8 +284,12 @@ class Rest(Driver):
                 Market("binance", "spot", next(iter(info.symbols), "X"))
             except OSError:
                 return "no exchangeInfo"
-        answer = client.candles(BTC, ONE_MINUTE, TimeRange.parse("2024-04-01", "2024-04-01T00:05"), before=True)
-        return f"{endpoint}: {'rows' if answer.rows.height else 'none'}{', unusable' if answer.unusable else ''}"
+        answer = client.candles(
+            BTC, ONE_MINUTE, TimeRange.parse("2024-04-01", "2024-04-01T00:05"), before=True
+        )
+        return (
+            f"{endpoint}: {'rows' if answer.rows.height else 'none'}{', unusable' if answer.unusable else ''}"
+        )
 
 
 class Footers(Driver):
@@ -219,9 +298,22 @@ class Footers(Driver):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         store = TableStore(self.empty())
-        known = CellFacts((GapRun("absent", NOW, NOW + MINUTE, 1),), 1, "totals", NOW, (Problem("a", "short", "b"),), doubts=("2024-02-05",))
+        known = CellFacts(
+            (GapRun("absent", NOW, NOW + MINUTE, 1),),
+            1,
+            "totals",
+            NOW,
+            (Problem("a", "short", "b"),),
+            doubts=("2024-02-05",),
+        )
         for cell in (FEBRUARY, ETH):
-            self.record = store.put(Candle, cell, CellResult(candles(minutes("2024-02-05", 3)), {"a": "1"}, known if cell == FEBRUARY else CellFacts()))
+            self.record = store.put(
+                Candle,
+                cell,
+                CellResult(
+                    candles(minutes("2024-02-05", 3)), {"a": "1"}, known if cell == FEBRUARY else CellFacts()
+                ),
+            )
         self.objects = store.objects
         self.record = ledger(self.objects, Candle)[FEBRUARY]
         self.body = self.objects.get(self.record.path) or b""
@@ -237,7 +329,13 @@ class Footers(Driver):
             body = with_footer(self.body, drawn, is_sealed)
         else:
             try:
-                body = seal(drawn) if is_sealed else drawn.replace(SEAL_KEY.encode(), b"lakehouse_sexl").replace(b"lakehouse_made_with", b"lakehouse_made_wixh")
+                body = (
+                    seal(drawn)
+                    if is_sealed
+                    else drawn.replace(SEAL_KEY.encode(), b"lakehouse_sexl").replace(
+                        b"lakehouse_made_with", b"lakehouse_made_wixh"
+                    )
+                )
             except ValueError:
                 return "no Parquet"
         self.objects.put(self.record.path, body)
@@ -262,7 +360,9 @@ class Caches(Footers):
 
     def drawn(self) -> Drawn:
         cache = self.objects.get(ledger_path(Candle)) or b""
-        return st.tuples(st.just("bytes"), damaged(cache), st.booleans()) | st.tuples(st.just("footer"), json_like(footer_of(self.body)), st.booleans())
+        return st.tuples(st.just("bytes"), damaged(cache), st.booleans()) | st.tuples(
+            st.just("footer"), json_like(footer_of(self.body)), st.booleans()
+        )
 
     def drive(self, sent: tuple[str, bytes, bool]) -> str:
         how, drawn, is_sealed = sent
@@ -273,7 +373,9 @@ class Caches(Footers):
         if how == "footer":
             sink = io.BytesIO()
             cache = pl.read_parquet(io.BytesIO(self.objects.get(ledger_path(Candle)) or b""))
-            cache.with_columns(footer=pl.lit(drawn.decode("utf-8", "replace"))).write_parquet(sink, metadata={SEAL_KEY: HOLE})
+            cache.with_columns(footer=pl.lit(drawn.decode("utf-8", "replace"))).write_parquet(
+                sink, metadata={SEAL_KEY: HOLE}
+            )
             body = sink.getvalue()
         if is_sealed:
             try:
@@ -286,11 +388,15 @@ class Caches(Footers):
 
 
 class Receipts(Driver):
-    """Receipts beside a sound one: what landing has of a market, and what can be made of it without the network."""
+    """Receipts beside a sound one: what landing has of a market, and what can be made of it without the
+    network.
+    """
 
     def drawn(self) -> Drawn:
         body = Checksums.BODY
-        sound = Receipt(KEY, "http://x", f"e:{len(body)}:none", hashlib.sha256(body).hexdigest(), "", NOW, NOW, "ok")
+        sound = Receipt(
+            KEY, "http://x", f"e:{len(body)}:none", hashlib.sha256(body).hexdigest(), "", NOW, NOW, "ok"
+        )
         said = {name: str(getattr(sound, name)) for name in sound.__slots__}
         return st.tuples(json_like(said), st.sampled_from(["sealed", "unsealed", "as it is"]))
 
@@ -325,7 +431,14 @@ def driver(kind: str, root: Path) -> Iterator[Driver]:
         with canned() as api:
             yield Listings(root, api) if kind == "listing" else Rest(root, api)
         return
-    yield {"zip": Zips, "csv": Csvs, "checksum": Checksums, "footer": Footers, "cache": Caches, "receipt": Receipts}[kind](root)
+    yield {
+        "zip": Zips,
+        "csv": Csvs,
+        "checksum": Checksums,
+        "footer": Footers,
+        "cache": Caches,
+        "receipt": Receipts,
+    }[kind](root)
 
 
 KINDS = ("zip", "csv", "checksum", "listing", "rest", "footer", "cache", "receipt")

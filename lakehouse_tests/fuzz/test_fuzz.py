@@ -1,6 +1,8 @@
-"""Whatever bytes come from an exchange, a mirror or a shared bucket: they are taken, or refused by an error of ours; nothing else is raised.
+"""Whatever bytes come from an exchange, a mirror or a shared bucket: they are taken, or refused by an error
+of ours; nothing else is raised.
 
-`FUZZ=200000 pytest lakehouse_tests/fuzz -m slow` (`make test-long`) draws so many, and prints how often each outcome came.
+`FUZZ=200000 pytest lakehouse_tests/fuzz -m slow` (`make test-long`) draws so many, and prints how often each
+outcome came.
 """
 
 import os
@@ -22,10 +24,18 @@ def fuzz(kind: str, count: int, root: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The outcomes of so many examples."""
     outcomes: Counter[str] = Counter()
     monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
-    monkeypatch.setattr("lakehouse.exchanges.reader.ArchiveReader._fetch", lambda self, keys, by_http=False: Served(self._exchange, self._table, self._landing, self._clock))
+    monkeypatch.setattr(
+        "lakehouse.exchanges.reader.ArchiveReader._fetch",
+        lambda self, keys, by_http=False: Served(self._exchange, self._table, self._landing, self._clock),
+    )
     with driver(kind, root) as driven:
 
-        @settings(max_examples=count, phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck), deadline=None)
+        @settings(
+            max_examples=count,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+            deadline=None,
+        )
         @given(driven.drawn())
         def drive(sent: object) -> None:
             began = time.monotonic()
@@ -37,15 +47,22 @@ def fuzz(kind: str, count: int, root: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_foreign_bytes_are_taken_or_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_bytes_are_taken_or_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert len(fuzz(kind, FAST, tmp_path / "lake", monkeypatch)) >= 2, "both come"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_more_foreign_bytes_are_taken_or_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_foreign_bytes_are_taken_or_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     outcomes = fuzz(kind, SLOW, tmp_path / "lake", monkeypatch)
     if "FUZZ" in os.environ:
         with capsys.disabled():
-            print(f"\n{kind}: {outcomes.total():,} examples, {len(outcomes)} outcomes: " + ", ".join(f"{what} {count:,}" for what, count in outcomes.most_common()))
+            print(
+                f"\n{kind}: {outcomes.total():,} examples, {len(outcomes)} outcomes: "
+                + ", ".join(f"{what} {count:,}" for what, count in outcomes.most_common())
+            )
     assert len(outcomes) >= 3, "both come, and more than one refusal"

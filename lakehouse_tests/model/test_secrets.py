@@ -29,7 +29,9 @@ FORMS = {
     "in an address": lambda value: quote(value, safe=""),
     "in a path": quote,
     "in a form": quote_plus,
-    "in lower case": lambda value: "".join(part.lower() if part.startswith("%") else part for part in _parts(quote(value, safe=""))),
+    "in lower case": lambda value: "".join(
+        part.lower() if part.startswith("%") else part for part in _parts(quote(value, safe=""))
+    ),
     "in JSON": lambda value: json.dumps(value),
     "in JSON as text": lambda value: json.dumps(value, ensure_ascii=False),
     "in Python": repr,
@@ -45,7 +47,18 @@ def _parts(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-@pytest.mark.parametrize("value", [KEY, PASSWORD, TOKEN, "binance-key-of-mine", "MIIEvQIBADANBgkqhkiG9w0BAQ", "ui-token-of-mine", "postgres-of-mine"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        KEY,
+        PASSWORD,
+        TOKEN,
+        "binance-key-of-mine",
+        "MIIEvQIBADANBgkqhkiG9w0BAQ",
+        "ui-token-of-mine",
+        "postgres-of-mine",
+    ],
+)
 def test_a_secret_of_the_environment_is_hidden_in_every_form(form: object, value: str) -> None:
     written = form(value)  # type: ignore[operator]
     shown = Secrets(secrets_in(ENVIRONMENT)).hide(f"before {written} after")
@@ -57,8 +70,18 @@ def test_a_secret_of_the_environment_is_hidden_in_every_form(form: object, value
 
 
 def test_what_is_no_secret_stays() -> None:
-    environment = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_WEB_IDENTITY_TOKEN_FILE": "/var/run/token", "PWD": "/home/somebody", "OLDPWD": "/home/other"}
-    environment |= {"AWS_SECRET_ACCESS_KEY": "test", "MONKEY_NAME": "chimpanzee", "AWS_PROFILE": "production", "AWS_ENDPOINT_URL": "http://127.0.0.1:9000"}
+    environment = {
+        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/var/run/token",
+        "PWD": "/home/somebody",
+        "OLDPWD": "/home/other",
+    }
+    environment |= {
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "MONKEY_NAME": "chimpanzee",
+        "AWS_PROFILE": "production",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9000",
+    }
     known = Secrets(secrets_in(environment))
     text = "test: /var/run/token of AKIAIOSFODNN7EXAMPLE in /home/somebody, chimpanzee at http://127.0.0.1:9000/a?prefix=b&list-type=2, binance-spot:BTCUSDT, me@example.com"
     assert known.hide(text) == text
@@ -96,7 +119,10 @@ def test_the_password_of_a_proxy_is_hidden_in_its_header_too() -> None:
 @pytest.mark.parametrize("length", [8, 20, len(TOKEN) - 1])
 def test_a_secret_in_the_middle_of_which_a_text_was_cut_is_hidden(length: int) -> None:
     known = Secrets([TOKEN])
-    assert known.hide(f"it said {TOKEN[:length]}… and {quote(TOKEN, safe='')[:length]}…") == "it said ***… and ***…"
+    assert (
+        known.hide(f"it said {TOKEN[:length]}… and {quote(TOKEN, safe='')[:length]}…")
+        == "it said ***… and ***…"
+    )
     assert known.hide("it said nothing…") == "it said nothing…"
 
 
@@ -121,13 +147,33 @@ def test_every_error_of_ours_is_made_without_secrets() -> None:
 def test_hiding_takes_no_longer_for_a_hostile_text() -> None:
     known = Secrets(secrets_in(ENVIRONMENT))
     started = time.process_time()
-    for text in ("://" * 7000, "?token" * 4000, "authorization:" * 1500, "…" * 20_000, "a" * 20_000, ("x" * 50 + "…") * 400, "&" + "token" * 4000 + "=", "%" * 20_000):
+    for text in (
+        "://" * 7000,
+        "?token" * 4000,
+        "authorization:" * 1500,
+        "…" * 20_000,
+        "a" * 20_000,
+        ("x" * 50 + "…") * 400,
+        "&" + "token" * 4000 + "=",
+        "%" * 20_000,
+    ):
         known.hide(text)
         hide_tokens(text)
     assert time.process_time() - started < 2
 
 
-@pytest.mark.parametrize("address", ["https://me:pw@host", "https://me@host", "https://host/a?token=b", "https://host?a", "https://me:p/w@host", "//me:pw@host", "me:pw@host"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://me:pw@host",
+        "https://me@host",
+        "https://host/a?token=b",
+        "https://host?a",
+        "https://me:p/w@host",
+        "//me:pw@host",
+        "me:pw@host",
+    ],
+)
 def test_an_address_that_carries_credentials_is_told(address: str) -> None:
     assert carries_credentials(address)
     assert not carries_credentials("https://host:9000/path")
@@ -135,7 +181,12 @@ def test_an_address_that_carries_credentials_is_told(address: str) -> None:
 
 @pytest.mark.parametrize(
     "variable",
-    [("VAULT_SECRET_ID", "s3cr3t-value-1"), ("MY_AUTH", "s3cr3t-value-1"), ("DAGSTER_PG_DSN", "host=db user=me password=s3cr3t-value-1"), ("DSN", "x;Passwd='s3cr3t-value-1';y=1")],
+    [
+        ("VAULT_SECRET_ID", "s3cr3t-value-1"),
+        ("MY_AUTH", "s3cr3t-value-1"),
+        ("DAGSTER_PG_DSN", "host=db user=me password=s3cr3t-value-1"),
+        ("DSN", "x;Passwd='s3cr3t-value-1';y=1"),
+    ],
 )
 def test_more_names_and_places_of_secrets(variable: tuple[str, str]) -> None:
     assert "s3cr3t-value-1" in secrets_in(dict([variable]))

@@ -46,7 +46,10 @@ class Pair(Table):
     low = Column(pl.Float64, "Lower", at_least=0)
     high = Column(pl.Float64, "Upper", "quote", nullable=True, above=1)
 
-    row_rules = (Rule("low_below_high", pl.col("low") < pl.col("high"), "low is below high"), Rule("low_is_small", pl.col("low") < 100, "low is small"))
+    row_rules = (
+        Rule("low_below_high", pl.col("low") < pl.col("high"), "low is below high"),
+        Rule("low_is_small", pl.col("low") < 100, "low is small"),
+    )
 
 
 @cache
@@ -56,9 +59,24 @@ def pandera_schema(table: type[Table]) -> Any:
 
 def good_row(table: type[Table], n: int) -> dict[str, Any]:
     """A row that no rule of any table forbids, with a key of its own."""
-    values: dict[Any, Any] = {pl.Float64: 2.0, pl.Int64: 1, pl.Int32: 1, pl.String: "x", pl.Boolean: False, UTC_TIME: at("2024-02-01")}
+    values: dict[Any, Any] = {
+        pl.Float64: 2.0,
+        pl.Int64: 1,
+        pl.Int32: 1,
+        pl.String: "x",
+        pl.Boolean: False,
+        UTC_TIME: at("2024-02-01"),
+    }
     row = {name: values[column.dtype] for name, column in table.columns.items()}
-    return row | {name: at("2024-02-01") + n * MINUTE for name, column in table.columns.items() if column.dtype == UTC_TIME} | distinct(table, n)
+    return (
+        row
+        | {
+            name: at("2024-02-01") + n * MINUTE
+            for name, column in table.columns.items()
+            if column.dtype == UTC_TIME
+        }
+        | distinct(table, n)
+    )
 
 
 def distinct(table: type[Table], n: int) -> dict[str, Any]:
@@ -83,13 +101,24 @@ def rejected_by_pandera(table: type[Table], frame: pl.DataFrame) -> set[int]:
 def test_polars_arrow_parquet_glue_and_duckdb_agree(table: type[Table], objects: LakeObjects) -> None:
     schema = table.polars_schema()
     assert pl.from_arrow(table.arrow_schema().empty_table()).schema == schema  # type: ignore[union-attr]
-    assert [(column["Name"], column["Comment"]) for column in table.glue_columns()] == [(name, table.comment(name)) for name in schema]
+    assert [(column["Name"], column["Comment"]) for column in table.glue_columns()] == [
+        (name, table.comment(name)) for name in schema
+    ]
     assert all(column["Comment"] for column in table.glue_columns())
-    arrow = {"timestamp": pa.timestamp("us", tz="UTC"), "double": pa.float64(), "bigint": pa.int64(), "int": pa.int32(), "string": pa.large_string(), "boolean": pa.bool_()}
+    arrow = {
+        "timestamp": pa.timestamp("us", tz="UTC"),
+        "double": pa.float64(),
+        "bigint": pa.int64(),
+        "int": pa.int32(),
+        "string": pa.large_string(),
+        "boolean": pa.bool_(),
+    }
     assert [arrow[column["Type"]] for column in table.glue_columns()] == table.arrow_schema().types
 
     cell = {"cells": Cell("2024-02", BTC), "months": Cell("2024-02"), "single": None}[table.shape]
-    record = TableStore(objects).put(table, cell, CellResult(frame_of(table, [good_row(table, n) for n in range(3)]), {}))
+    record = TableStore(objects).put(
+        table, cell, CellResult(frame_of(table, [good_row(table, n) for n in range(3)]), {})
+    )
     path = cell_path(table, cell)
     assert pq.read_schema(objects.uri(path)).remove_metadata().equals(table.arrow_schema())
     described = []
@@ -97,10 +126,24 @@ def test_polars_arrow_parquet_glue_and_duckdb_agree(table: type[Table], objects:
         connection, files = connect(objects)
         with connection:
             create_view(connection, files, table, records)
-            described.append(connection.sql(f"DESCRIBE {table.name.replace('/', '.')}").pl().select("column_name", "column_type").rows())
+            described.append(
+                connection.sql(f"DESCRIBE {table.name.replace('/', '.')}")
+                .pl()
+                .select("column_name", "column_type")
+                .rows()
+            )
     assert described[0] == described[1]
-    types = {"timestamp": "TIMESTAMP WITH TIME ZONE", "double": "DOUBLE", "bigint": "BIGINT", "int": "INTEGER", "string": "VARCHAR", "boolean": "BOOLEAN"}
-    assert described[0] == [(name, types[table.sql_type(name)]) for name in schema] + [(key, "VARCHAR") for key in partition_columns(table)]
+    types = {
+        "timestamp": "TIMESTAMP WITH TIME ZONE",
+        "double": "DOUBLE",
+        "bigint": "BIGINT",
+        "int": "INTEGER",
+        "string": "VARCHAR",
+        "boolean": "BOOLEAN",
+    }
+    assert described[0] == [(name, types[table.sql_type(name)]) for name in schema] + [
+        (key, "VARCHAR") for key in partition_columns(table)
+    ]
 
 
 @by_name
@@ -122,7 +165,11 @@ def test_pandera_accepts_good_rows_and_the_schema_is_exact(table: type[Table]) -
     assert (good.height, broken.height) == (4, 0)
     assert rejected_by_pandera(table, frame) == set()
     assert pandera_schema(table).validate(table.empty()).height == 0
-    for wrong in (frame.with_columns(extra=1), frame.drop(table.names()[-1]), frame.with_columns(pl.lit(1.5).alias(table.key[0]))):
+    for wrong in (
+        frame.with_columns(extra=1),
+        frame.drop(table.names()[-1]),
+        frame.with_columns(pl.lit(1.5).alias(table.key[0])),
+    ):
         with pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors)):
             pandera_schema(table).validate(wrong)
     with pytest.raises(pandera.errors.SchemaError, match="not unique"):
@@ -134,11 +181,18 @@ def test_pandera_accepts_good_rows_and_the_schema_is_exact(table: type[Table]) -
 @settings(max_examples=12)
 @given(data=st.data())
 def test_pandera_rejects_exactly_the_rows_that_split_rejects(table: type[Table], data: st.DataObject) -> None:
-    changes = st.dictionaries(st.sampled_from([name for name in table.names() if name != table.key[0]]), st.integers(0, 7), max_size=3)
+    changes = st.dictionaries(
+        st.sampled_from([name for name in table.names() if name != table.key[0]]),
+        st.integers(0, 7),
+        max_size=3,
+    )
     rows = []
     for n, change in enumerate(data.draw(st.lists(changes, min_size=1, max_size=6))):
         pools = {name: _POOLS[table.columns[name].dtype] for name in change}
-        rows.append(good_row(table, n) | {name: pools[name][index % len(pools[name])] for name, index in change.items()})
+        rows.append(
+            good_row(table, n)
+            | {name: pools[name][index % len(pools[name])] for name, index in change.items()}
+        )
     frame = frame_of(table, rows)
     good, broken = table.split(frame)
     positions = frame.with_row_index("n")
@@ -148,7 +202,12 @@ def test_pandera_rejects_exactly_the_rows_that_split_rejects(table: type[Table],
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([None, float("nan"), float("inf"), -1.0, 0.0, 50.0, 200.0]), st.sampled_from([None, float("nan"), -1.0, 1.0, 2.0, 500.0])), min_size=1, max_size=8
+        st.tuples(
+            st.sampled_from([None, float("nan"), float("inf"), -1.0, 0.0, 50.0, 200.0]),
+            st.sampled_from([None, float("nan"), -1.0, 1.0, 2.0, 500.0]),
+        ),
+        min_size=1,
+        max_size=8,
     )
 )
 def test_split_names_the_first_rule_a_row_breaks(values: list[tuple[float | None, float | None]]) -> None:
@@ -191,19 +250,32 @@ def test_split_names_the_first_rule_a_row_breaks(values: list[tuple[float | None
 )
 def test_the_rules_of_candles(change: dict[str, Any], rule: str) -> None:
     times = minutes("2024-02-05", 3)
-    rows = candles(times, **{name: [candles(times)[name][0], value, candles(times)[name][2]] for name, value in change.items()})
+    rows = candles(
+        times,
+        **{name: [candles(times)[name][0], value, candles(times)[name][2]] for name, value in change.items()},
+    )
     good, broken = REGISTRY.table("silver/candle").split(rows)
     assert (good["open_time"].to_list(), broken["rule"].to_list()) == ([times[0], times[2]], [rule])
 
 
 def test_a_value_that_is_not_published_breaks_no_rule() -> None:
-    rows = candles(minutes("2024-02-05", 2), quote_volume=None, trade_count=None, taker_buy_volume=None, taker_buy_quote_volume=None)
+    rows = candles(
+        minutes("2024-02-05", 2),
+        quote_volume=None,
+        trade_count=None,
+        taker_buy_volume=None,
+        taker_buy_quote_volume=None,
+    )
     assert REGISTRY.table("silver/candle").split(rows)[0].equals(rows)
 
 
 def test_conform_sorts_by_key_and_orders_columns() -> None:
     frame = frame_of(Pair, [{"id": n, "low": float(n), "high": None} for n in (2, 0, 1)])
-    assert Pair.conform(frame.select("high", "id", "low"), FEBRUARY).rows() == [(0, 0.0, None), (1, 1.0, None), (2, 2.0, None)]
+    assert Pair.conform(frame.select("high", "id", "low"), FEBRUARY).rows() == [
+        (0, 0.0, None),
+        (1, 1.0, None),
+        (2, 2.0, None),
+    ]
     assert Pair.conform(Pair.empty(), None).schema == Pair.polars_schema()
 
 
@@ -212,7 +284,13 @@ def test_conform_names_every_difference() -> None:
     with pytest.raises(SchemaError) as told:
         Pair.conform(frame, FEBRUARY)
     message = str(told.value)
-    for part in ("gold/pair 2024-02|binance-spot:BTCUSDT", "high is missing", "extra is not declared", "id is String, declared Int64", "nothing was written"):
+    for part in (
+        "gold/pair 2024-02|binance-spot:BTCUSDT",
+        "high is missing",
+        "extra is not declared",
+        "id is String, declared Int64",
+        "nothing was written",
+    ):
         assert part in message
     naive = candles([datetime(2024, 2, 1)]).with_columns(pl.col("open_time").dt.replace_time_zone(None))
     with pytest.raises(SchemaError, match="open_time is Datetime"):

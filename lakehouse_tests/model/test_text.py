@@ -26,7 +26,19 @@ from lakehouse.model.result import Problem
 from lakehouse.model.text import plain, plain_message
 
 
-@pytest.mark.parametrize("sound", ["", "BTCUSDT-1m-2024-01.zip", 'a b\'s "c" \\x1b', "币安人生USDT", "naïve – “quoted” …", "12,345 rows | 3 days", "हिन्दी", "שלום"])
+@pytest.mark.parametrize(
+    "sound",
+    [
+        "",
+        "BTCUSDT-1m-2024-01.zip",
+        'a b\'s "c" \\x1b',
+        "币安人生USDT",
+        "naïve – “quoted” …",
+        "12,345 rows | 3 days",
+        "हिन्दी",
+        "שלום",
+    ],
+)
 def test_sound_text_of_any_script_comes_out_unchanged(sound):
     assert plain(sound) == sound
 
@@ -67,7 +79,10 @@ def test_what_is_no_text_stands_for_its_str():
     assert plain(ValueError("\x1bodd")) == r"\x1bodd"
 
 
-@given(st.text(st.characters(max_codepoint=sys.maxunicode, exclude_categories=()), max_size=300), st.integers(1, 250))
+@given(
+    st.text(st.characters(max_codepoint=sys.maxunicode, exclude_categories=()), max_size=300),
+    st.integers(1, 250),
+)
 def test_whatever_comes_is_printable_short_and_made_plain_once(text, most):
     shown = plain(text, most)
     assert shown.isprintable()
@@ -93,7 +108,9 @@ TOLD = [
 
 
 @pytest.mark.parametrize("make", TOLD)
-def test_an_error_tells_of_foreign_text_in_a_few_lines_and_nothing_that_a_terminal_obeys(make: Callable[[], LakehouseError]) -> None:
+def test_an_error_tells_of_foreign_text_in_a_few_lines_and_nothing_that_a_terminal_obeys(
+    make: Callable[[], LakehouseError],
+) -> None:
     said = str(make())
     assert said.isprintable()
     assert len(said) < 2_000
@@ -112,5 +129,10 @@ def test_no_error_of_ours_lets_a_control_character_through_whoever_wrote_its_cla
 
 def test_what_goes_into_a_footer_is_plain_and_what_is_sound_stays_as_it_is() -> None:
     problem = Problem(HOSTILE, "foreign", HOSTILE, HOSTILE)
-    assert all(said.isprintable() and len(said) <= 2_000 for said in (problem.subject, problem.detail, problem.healed_by))
-    assert Problem("a.zip on 2024-02-05", "short", "12 rows – 币安", "29 daily files").detail == "12 rows – 币安"
+    assert all(
+        said.isprintable() and len(said) <= 2_000
+        for said in (problem.subject, problem.detail, problem.healed_by)
+    )
+    assert (
+        Problem("a.zip on 2024-02-05", "short", "12 rows – 币安", "29 daily files").detail == "12 rows – 币安"
+    )

@@ -10,13 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.model.errors import RangeBackwardsError, TimeFormatError, UsageError
-from lakehouse.model.timerange import FIRST, LAST, TimeRange, day_range, month_range, parse_instant, shift_month
+from lakehouse.model.timerange import (
+    FIRST,
+    LAST,
+    TimeRange,
+    day_range,
+    month_range,
+    parse_instant,
+    shift_month,
+)
 from lakehouse_tests.making import MICRO, at
 
 instants = st.datetimes(datetime(2017, 1, 1), datetime(2030, 12, 31), timezones=st.just(UTC))
 anywhen = st.datetimes(timezones=st.just(UTC))
-months = st.tuples(st.integers(1, 9998), st.integers(1, 12)).map(lambda parts: f"{parts[0]:04d}-{parts[1]:02d}")
-spans = st.tuples(instants, st.timedeltas(MICRO, timedelta(days=120))).map(lambda parts: TimeRange(parts[0], parts[0] + parts[1]))
+months = st.tuples(st.integers(1, 9998), st.integers(1, 12)).map(
+    lambda parts: f"{parts[0]:04d}-{parts[1]:02d}"
+)
+spans = st.tuples(instants, st.timedeltas(MICRO, timedelta(days=120))).map(
+    lambda parts: TimeRange(parts[0], parts[0] + parts[1])
+)
 
 
 @given(spans)
@@ -43,7 +55,11 @@ def test_a_month_has_its_calendar_length_and_ends_where_the_next_begins(month: s
 
 @given(anywhen, anywhen)
 def test_the_months_of_any_range_are_those_that_it_touches(one: datetime, other: datetime) -> None:
-    span = TimeRange(min(one, other), max(one, other) + MICRO) if max(one, other) < LAST else TimeRange(FIRST, LAST)
+    span = (
+        TimeRange(min(one, other), max(one, other) + MICRO)
+        if max(one, other) < LAST
+        else TimeRange(FIRST, LAST)
+    )
     months = span.months()
     assert span.overlap(*ends(months[0])) is not None
     assert span.overlap(*ends(months[-1])) is not None
@@ -52,7 +68,10 @@ def test_the_months_of_any_range_are_those_that_it_touches(one: datetime, other:
         assert (instant.date().isoformat()[:7] in months) == (span.start <= instant < span.end)
     assert shift_month(months[0], -1) not in months
     assert months[:30] == list(dict.fromkeys(months[:30]))
-    assert not any(odd in months for odd in ("", "2024", "2024-00", "2024-13", "2024-1", "2024-01-01", "２０２４-01", None, 2024))
+    assert not any(
+        odd in months
+        for odd in ("", "2024", "2024-00", "2024-13", "2024-1", "2024-01-01", "２０２４-01", None, 2024)
+    )
 
 
 def ends(month: str) -> tuple[datetime, datetime]:
@@ -72,7 +91,9 @@ def test_the_last_month_and_day_of_the_calendar_end_with_it() -> None:
 
 
 @given(spans, instants)
-def test_clip_moves_an_instant_to_the_nearer_end_and_leaves_those_inside(span: TimeRange, instant: datetime) -> None:
+def test_clip_moves_an_instant_to_the_nearer_end_and_leaves_those_inside(
+    span: TimeRange, instant: datetime
+) -> None:
     clipped = span.clip(instant)
     assert span.start <= clipped <= span.end
     assert clipped == instant if span.start <= instant <= span.end else clipped in (span.start, span.end)
@@ -105,7 +126,9 @@ class Timestamp(datetime):
 
 
 class NotATime(datetime):
-    """As pandas' NaT: a datetime of which every field is not-a-number, and which is neither before nor after any other."""
+    """As pandas' NaT: a datetime of which every field is not-a-number, and which is neither before nor after
+    any other.
+    """
 
     year = month = day = hour = minute = second = microsecond = property(lambda self: float("nan"))  # type: ignore[assignment]
 
@@ -119,7 +142,9 @@ class NotATime(datetime):
 
 
 class Datetime64:
-    """As numpy's `datetime64` of any unit: `item` is a date, a datetime, None for NaT, or a number where Python has none."""
+    """As numpy's `datetime64` of any unit: `item` is a date, a datetime, None for NaT, or a number where
+    Python has none.
+    """
 
     ndim = 0
 
@@ -164,12 +189,24 @@ def test_what_numpy_and_pandas_make_is_read() -> None:
     with contextlib.suppress(ImportError):
         import numpy as np
 
-        units = [(np.datetime64("2024-02-05", unit), "2024-02-05") for unit in ("D", "h", "m", "s", "ms", "us", "ns")]
-        made += [*units, (np.datetime64("NaT"), None), (np.datetime64(10**15, "s"), None), (np.datetime64("2024-02-05T00:00:00.000000001"), None)]
+        units = [
+            (np.datetime64("2024-02-05", unit), "2024-02-05")
+            for unit in ("D", "h", "m", "s", "ms", "us", "ns")
+        ]
+        made += [
+            *units,
+            (np.datetime64("NaT"), None),
+            (np.datetime64(10**15, "s"), None),
+            (np.datetime64("2024-02-05T00:00:00.000000001"), None),
+        ]
     with contextlib.suppress(ImportError):
         import pandas as pd
 
-        made += [(pd.Timestamp("2024-02-05T09:00+09:00"), "2024-02-05"), (pd.NaT, None), (pd.Timestamp.max, None)]
+        made += [
+            (pd.Timestamp("2024-02-05T09:00+09:00"), "2024-02-05"),
+            (pd.NaT, None),
+            (pd.Timestamp.max, None),
+        ]
     for value, meant in [*made, (stamp(0), "2024-02-05T04:30"), (NotATime(1, 1, 1), None)]:
         if meant is None:
             with pytest.raises(TimeFormatError):
@@ -181,11 +218,41 @@ def test_what_numpy_and_pandas_make_is_read() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *["", " ", "yesterday", "2024-13", "2024-1", "2024-02-30", "20240", "2024-02-05 25:00", "NaT", "infinity", "10000-01", "10000-01-01", "0000-01-01", "1234567"],
+        *[
+            "",
+            " ",
+            "yesterday",
+            "2024-13",
+            "2024-1",
+            "2024-02-30",
+            "20240",
+            "2024-02-05 25:00",
+            "NaT",
+            "infinity",
+            "10000-01",
+            "10000-01-01",
+            "0000-01-01",
+            "1234567",
+        ],
         *[None, 2024, 1.5, float("nan"), float("inf"), True, b"2024-02-05", ["2024-02-05"]],
-        *[NotATime(1, 1, 1), Datetime64(None, "NaT"), Datetime64(20_000, "21970"), Datetime64(10**18, "31688740476-10-23T01:46:40"), Datetime64(1, "1234567")],
-        *[datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=2))), datetime.max.replace(tzinfo=timezone(-timedelta(hours=2))), "9999-12-31T23:00-02:00"],
-        *[stamp(1), "2024-02-05T06:30:00.1234567", "2024-02-05T06:30:00,000000001Z", Datetime64(1, "2024-02-05T00:00:00.000000000001")],
+        *[
+            NotATime(1, 1, 1),
+            Datetime64(None, "NaT"),
+            Datetime64(20_000, "21970"),
+            Datetime64(10**18, "31688740476-10-23T01:46:40"),
+            Datetime64(1, "1234567"),
+        ],
+        *[
+            datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=2))),
+            datetime.max.replace(tzinfo=timezone(-timedelta(hours=2))),
+            "9999-12-31T23:00-02:00",
+        ],
+        *[
+            stamp(1),
+            "2024-02-05T06:30:00.1234567",
+            "2024-02-05T06:30:00,000000001Z",
+            Datetime64(1, "2024-02-05T00:00:00.000000000001"),
+        ],
     ],
 )
 def test_what_is_no_instant_or_finer_than_a_microsecond_is_refused_with_what_was_expected(value: str) -> None:

@@ -23,7 +23,9 @@ def put(objects: LakeObjects, month: str, high: float = 102.0) -> None:
     """A short month whose closes move, so that only its highest price can be an anomaly."""
     highs = [102.0] * 30
     highs[12] = high
-    TableStore(objects).put(Candle, Cell(month, BTC), CellResult(candles(minutes(f"{month}-01", 30), high=highs), {}))
+    TableStore(objects).put(
+        Candle, Cell(month, BTC), CellResult(candles(minutes(f"{month}-01", 30), high=highs), {})
+    )
 
 
 @pytest.fixture
@@ -31,11 +33,17 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The months that searches read."""
     months: list[str] = []
     search = anomalies.find_anomalies
-    monkeypatch.setattr(anomalies, "find_anomalies", lambda rows, by: months.append(f"{rows['open_time'][0]:%Y-%m}") or search(rows, by))
+    monkeypatch.setattr(
+        anomalies,
+        "find_anomalies",
+        lambda rows, by: months.append(f"{rows['open_time'][0]:%Y-%m}") or search(rows, by),
+    )
     return months
 
 
-def found(objects: LakeObjects, at_most: int = 100, sensitivity: Sensitivity = DEFAULT) -> dict[str, dict[str, int]]:
+def found(
+    objects: LakeObjects, at_most: int = 100, sensitivity: Sensitivity = DEFAULT
+) -> dict[str, dict[str, int]]:
     cells = ledger(objects, Candle)
     searched = search_anomalies(objects, Candle, cells, sensitivity, at_most)
     assert known_anomalies(objects, Candle, cells, sensitivity) == searched
@@ -51,13 +59,18 @@ def test_newest_months_come_first_and_none_twice(objects: LakeObjects, read: lis
     for month in MONTHS:
         put(objects, month, 300.0 if month == "2024-03" else 102.0)
     assert (list(found(objects, 2)), taken(read)) == (["2024-05", "2024-06"], ["2024-05", "2024-06"])
-    assert (found(objects, 3), taken(read)) == ({"2024-02": {}, "2024-03": {"spike": 1}, "2024-04": {}, "2024-05": {}, "2024-06": {}}, ["2024-02", "2024-03", "2024-04"])
+    assert (found(objects, 3), taken(read)) == (
+        {"2024-02": {}, "2024-03": {"spike": 1}, "2024-04": {}, "2024-05": {}, "2024-06": {}},
+        ["2024-02", "2024-03", "2024-04"],
+    )
     found(objects)
     found(objects)
     assert taken(read) == ["2024-01"]
 
 
-def test_a_cell_that_changed_is_searched_again_after_those_that_never_were(objects: LakeObjects, read: list[str]) -> None:
+def test_a_cell_that_changed_is_searched_again_after_those_that_never_were(
+    objects: LakeObjects, read: list[str]
+) -> None:
     put(objects, "2024-06")
     found(objects)
     put(objects, "2024-06", 400.0)
@@ -70,7 +83,9 @@ def test_a_cell_that_changed_is_searched_again_after_those_that_never_were(objec
     assert taken(read) == [], "the same rows again"
 
 
-def test_what_is_remembered_may_be_lost_and_holds_for_its_parameters_only(objects: LakeObjects, read: list[str]) -> None:
+def test_what_is_remembered_may_be_lost_and_holds_for_its_parameters_only(
+    objects: LakeObjects, read: list[str]
+) -> None:
     put(objects, "2024-01", 103.0)
     assert found(objects) == {"2024-01": {}}
     assert found(objects, sensitivity=Sensitivity(spike=0.1, least_spike=0.001)) == {"2024-01": {"spike": 1}}

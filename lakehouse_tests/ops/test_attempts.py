@@ -1,4 +1,6 @@
-"""What is due is asked for once; what comes to nothing is repeated after growing waits; what changes counts anew."""
+"""What is due is asked for once; what comes to nothing is repeated after growing waits; what changes counts
+anew.
+"""
 
 import json
 from datetime import timedelta
@@ -40,7 +42,12 @@ def test_those_beyond_the_most_keep_their_turn() -> None:
     assert [list(attempts.sift(due, NOW, most=2)) for _ in range(2)] == [["a", "b"], ["c"]]
 
 
-@given(st.lists(st.tuples(st.dictionaries(st.sampled_from("abc"), st.sampled_from("12")), st.integers(0, 48)), max_size=8))
+@given(
+    st.lists(
+        st.tuples(st.dictionaries(st.sampled_from("abc"), st.sampled_from("12")), st.integers(0, 48)),
+        max_size=8,
+    )
+)
 def test_a_cursor_remembers_all_of_it(ticks: list[tuple[dict[str, str], int]]) -> None:
     kept, reread, now = Attempts(), Attempts(), NOW
     for due, hours in ticks:
@@ -51,7 +58,9 @@ def test_a_cursor_remembers_all_of_it(ticks: list[tuple[dict[str, str], int]]) -
 
 def test_a_tick_evaluated_again_makes_the_same_marks() -> None:
     once, again = (Attempts().sift({"x": "a", "y": "b"}, NOW) for _ in range(2))
-    assert {name: attempt.mark for name, attempt in once.items()} == {name: attempt.mark for name, attempt in again.items()}
+    assert {name: attempt.mark for name, attempt in once.items()} == {
+        name: attempt.mark for name, attempt in again.items()
+    }
 
 
 def test_a_cursor_that_is_none_starts_anew() -> None:

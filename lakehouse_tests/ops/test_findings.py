@@ -20,7 +20,9 @@ MARCH = FEBRUARY.shift(1)
 def stored(objects: LakeObjects, cells: dict[Cell, CellFacts], rows: int = 3) -> Ledger:
     """Cells with these facts and so many rows, those of their first minutes."""
     for cell, facts in cells.items():
-        TableStore(objects).put(Candle, cell, CellResult(candles(minutes(f"{cell.date}-01", rows)), {}, facts))
+        TableStore(objects).put(
+            Candle, cell, CellResult(candles(minutes(f"{cell.date}-01", rows)), {}, facts)
+        )
     return ledger(objects, Candle)
 
 
@@ -37,12 +39,20 @@ def test_absence_is_an_error_after_the_grace_and_counted_before(objects: LakeObj
         (False, {"unproven_rows": 2880}),
     ]
     assert said["2024-02-19"].severity == "error"
-    assert [finding.what for finding in said["2024-02-18"].findings] == ["1,440 rows absent in 1 run (unproven), the first from 2024-02-10 00:00"]
+    assert [finding.what for finding in said["2024-02-18"].findings] == [
+        "1,440 rows absent in 1 run (unproven), the first from 2024-02-10 00:00"
+    ]
 
 
 def test_a_halt_is_a_warning_a_conflict_an_error_and_no_listing_nothing(objects: LakeObjects) -> None:
     runs = (gap("not_listed", "2024-02-01"), gap("halt", "2024-02-10", 60), gap("halt", "2024-02-11", 30))
-    cells = stored(objects, {FEBRUARY: CellFacts(gaps=runs), Cell("2024-02", ETH): CellFacts(gaps=(gap("conflict", "2024-02-12", 2),))})
+    cells = stored(
+        objects,
+        {
+            FEBRUARY: CellFacts(gaps=runs),
+            Cell("2024-02", ETH): CellFacts(gaps=(gap("conflict", "2024-02-12", 2),)),
+        },
+    )
     verdict = check_gaps(cells, NOW)
     assert [(finding.cell, finding.severity, finding.what.split(",")[0]) for finding in verdict.findings] == [
         ("2024-02|binance-spot:ETHUSDT", "error", "2 rows absent in 1 run (conflict)"),
@@ -52,7 +62,13 @@ def test_a_halt_is_a_warning_a_conflict_an_error_and_no_listing_nothing(objects:
 
 
 def test_only_disputes_that_no_proof_decided_are_findings(objects: LakeObjects) -> None:
-    cells = stored(objects, {FEBRUARY: CellFacts(conflict_count=1500), MARCH: CellFacts(conflict_count=9, unsettled_count=4, gaps=(gap("conflict", "2024-03-02", 1),))})
+    cells = stored(
+        objects,
+        {
+            FEBRUARY: CellFacts(conflict_count=1500),
+            MARCH: CellFacts(conflict_count=9, unsettled_count=4, gaps=(gap("conflict", "2024-03-02", 1),)),
+        },
+    )
     verdict = check_reconciliation(cells)
     assert [(finding.cell, finding.severity, finding.what) for finding in verdict.findings] == [
         (str(MARCH), "warn", "4 of 9 disputed keys are decided by no proof; 1 of them are not served")
@@ -62,29 +78,58 @@ def test_only_disputes_that_no_proof_decided_are_findings(objects: LakeObjects) 
 
 
 def test_the_newest_row_of_each_market_that_trades_is_held_against_the_clock(objects: LakeObjects) -> None:
-    cells = stored(objects, {FEBRUARY: CellFacts(), MARCH: CellFacts(asked_until=at("2024-03-09")), Cell("2024-01", ETH): CellFacts()})
+    cells = stored(
+        objects,
+        {
+            FEBRUARY: CellFacts(),
+            MARCH: CellFacts(asked_until=at("2024-03-09")),
+            Cell("2024-01", ETH): CellFacts(),
+        },
+    )
     last = at("2024-03-01T00:02")
     for age, severity in ((LATE, None), (LATE + MINUTE, "warn"), (100 * LATE, "warn")):
         verdict = check_freshness(cells, [ETH], last + age)
-        assert (verdict.cells, verdict.passed, verdict.severity if verdict.findings else None) == (1, severity is None, severity)
+        assert (verdict.cells, verdict.passed, verdict.severity if verdict.findings else None) == (
+            1,
+            severity is None,
+            severity,
+        )
     assert verdict.findings[0].cell == str(MARCH)
-    assert verdict.findings[0].what == "the newest row is of 2024-03-01 00:02, 200 days old; sources answered up to 2024-03-09 00:00"
-    assert [finding.cell for finding in check_freshness(cells, [], last).findings] == ["2024-01|binance-spot:ETHUSDT"]
+    assert (
+        verdict.findings[0].what
+        == "the newest row is of 2024-03-01 00:02, 200 days old; sources answered up to 2024-03-09 00:00"
+    )
+    assert [finding.cell for finding in check_freshness(cells, [], last).findings] == [
+        "2024-01|binance-spot:ETHUSDT"
+    ]
 
 
 def test_an_empty_newest_month_does_not_hide_the_newest_row(objects: LakeObjects) -> None:
     stored(objects, {MARCH: CellFacts()}, rows=0)
     cells = stored(objects, {FEBRUARY: CellFacts()})
-    assert [finding.cell for finding in check_freshness(cells, [], at("2024-03-01")).findings] == [str(FEBRUARY)]
+    assert [finding.cell for finding in check_freshness(cells, [], at("2024-03-01")).findings] == [
+        str(FEBRUARY)
+    ]
     empty = {MARCH: cells[MARCH]}
     assert check_freshness(empty, [], at("2024-03-02")).passed, "it may have just begun"
-    assert check_freshness(empty, [], at("2024-03-01") + LATE + timedelta(days=1)).findings[0].what == "it has no row"
+    assert (
+        check_freshness(empty, [], at("2024-03-01") + LATE + timedelta(days=1)).findings[0].what
+        == "it has no row"
+    )
 
 
 def test_anomalies_are_warned_of_and_counted(objects: LakeObjects) -> None:
     cells = stored(objects, {FEBRUARY: CellFacts(), MARCH: CellFacts(), MARCH.shift(1): CellFacts()})
-    verdict = check_anomalies(cells, {FEBRUARY: CellAnomalies("", {"spike": 2, "stale_price": 1}, "2024-02-03 04:05:00+00:00"), MARCH: CellAnomalies("", {})})
-    assert [(finding.cell, finding.severity, finding.what) for finding in verdict.findings] == [(str(FEBRUARY), "warn", "2 spike, 1 stale_price; the first at 2024-02-03 04:05")]
+    verdict = check_anomalies(
+        cells,
+        {
+            FEBRUARY: CellAnomalies("", {"spike": 2, "stale_price": 1}, "2024-02-03 04:05:00+00:00"),
+            MARCH: CellAnomalies("", {}),
+        },
+    )
+    assert [(finding.cell, finding.severity, finding.what) for finding in verdict.findings] == [
+        (str(FEBRUARY), "warn", "2 spike, 1 stale_price; the first at 2024-02-03 04:05")
+    ]
     assert (verdict.cells, verdict.counts) == (2, {"waiting": 1, "spike": 2, "stale_price": 1})
 
 

@@ -24,7 +24,9 @@ ALIEN = Contradiction(at("2024-02-10"), at("2024-02-11"), "api", ("open", "close
 HEALED, UNHEALED = Problem("a.zip", "mismatch", "", "a day"), Problem("b.zip", "corrupt", "")
 
 
-def report(objects: LakeObjects, facts: CellFacts, anomalies: CellAnomalies | None = None, cell: Cell = FEBRUARY) -> list[CellQuality]:
+def report(
+    objects: LakeObjects, facts: CellFacts, anomalies: CellAnomalies | None = None, cell: Cell = FEBRUARY
+) -> list[CellQuality]:
     TableStore(objects).put(Candle, cell, CellResult(candles(minutes(f"{cell.date}-01", 5)), {}, facts))
     return quality_report(ledger(objects, Candle), {cell: anomalies} if anomalies else {}, NOW)
 
@@ -33,31 +35,78 @@ def report(objects: LakeObjects, facts: CellFacts, anomalies: CellAnomalies | No
     ("facts", "anomalies", "state", "reasons"),
     [
         (CellFacts(), None, "good", []),
-        (CellFacts(gaps=(UNLISTED,), conflict_count=4, problems=(HEALED,)), CellAnomalies("", {}), "good", []),
+        (
+            CellFacts(gaps=(UNLISTED,), conflict_count=4, problems=(HEALED,)),
+            CellAnomalies("", {}),
+            "good",
+            [],
+        ),
         (CellFacts(gaps=(PENDING,)), None, "pending", ["1,440 rows absent (pending)"]),
-        (CellFacts(gaps=(HALT, PENDING)), None, "warn", ["60 rows absent (halt)", "1,440 rows absent (pending)"]),
-        (CellFacts(conflict_count=4, unsettled_count=3), None, "warn", ["3 disputed keys that no proof decided"]),
-        (CellFacts(problems=(HEALED, UNHEALED)), None, "warn", ["1 problems with sources that were not healed"]),
-        (CellFacts(), CellAnomalies("", {"spike": 1, "stale_price": 2}), "warn", ["3 candles that look wrong"]),
+        (
+            CellFacts(gaps=(HALT, PENDING)),
+            None,
+            "warn",
+            ["60 rows absent (halt)", "1,440 rows absent (pending)"],
+        ),
+        (
+            CellFacts(conflict_count=4, unsettled_count=3),
+            None,
+            "warn",
+            ["3 disputed keys that no proof decided"],
+        ),
+        (
+            CellFacts(problems=(HEALED, UNHEALED)),
+            None,
+            "warn",
+            ["1 problems with sources that were not healed"],
+        ),
+        (
+            CellFacts(),
+            CellAnomalies("", {"spike": 1, "stale_price": 2}),
+            "warn",
+            ["3 candles that look wrong"],
+        ),
         (
             CellFacts(evidence="contradicted", contradictions=(WRONG,)),
             None,
             "warn",
-            ["1h candles by REST contradict what is served from 2024-02-10 05:00 to 2024-02-10 07:00 in volume"],
+            [
+                "1h candles by REST contradict what is served from 2024-02-10 05:00 to 2024-02-10 07:00 in "
+                "volume"
+            ],
         ),
-        (CellFacts(contradictions=(WRONG,) * 5), None, "warn", [str(WRONG)] * 3 + ["2 further contradictions"]),
+        (
+            CellFacts(contradictions=(WRONG,) * 5),
+            None,
+            "warn",
+            [str(WRONG)] * 3 + ["2 further contradictions"],
+        ),
         (CellFacts(contradictions=(WRONG, ALIEN)), None, "error", [str(ALIEN), str(WRONG)]),
-        (CellFacts(gaps=(HALT, LATE)), None, "error", ["1,440 rows absent (unproven)", "60 rows absent (halt)"]),
-        (CellFacts(gaps=(GapRun("conflict", at("2024-02-10"), at("2024-02-10T00:02"), 2),)), None, "error", ["2 rows absent (conflict)"]),
+        (
+            CellFacts(gaps=(HALT, LATE)),
+            None,
+            "error",
+            ["1,440 rows absent (unproven)", "60 rows absent (halt)"],
+        ),
+        (
+            CellFacts(gaps=(GapRun("conflict", at("2024-02-10"), at("2024-02-10T00:02"), 2),)),
+            None,
+            "error",
+            ["2 rows absent (conflict)"],
+        ),
     ],
 )
-def test_a_cell_is_as_good_as_the_worst_of_it(objects: LakeObjects, facts: CellFacts, anomalies: CellAnomalies | None, state: str, reasons: list[str]) -> None:
+def test_a_cell_is_as_good_as_the_worst_of_it(
+    objects: LakeObjects, facts: CellFacts, anomalies: CellAnomalies | None, state: str, reasons: list[str]
+) -> None:
     (found,) = report(objects, facts, anomalies)
     assert (found.state, [why for _, why in found.reasons]) == (state, reasons)
 
 
 def test_a_record_says_everything_that_is_known(objects: LakeObjects) -> None:
-    facts = CellFacts((UNLISTED, HALT, LATE), 7, "rows_daily", at("2024-03-01"), (HEALED, HEALED, UNHEALED), (), 3)
+    facts = CellFacts(
+        (UNLISTED, HALT, LATE), 7, "rows_daily", at("2024-03-01"), (HEALED, HEALED, UNHEALED), (), 3
+    )
     (found,) = report(objects, facts, CellAnomalies("", {"spike": 2}))
     assert found.to_json() == {
         "market": BTC.key, "month": "2024-02", "state": "error", "rows": 5, "not_listed": 1440, "halt": 60, "conflict": 0, "pending": 0, "unproven": 1440,
@@ -70,12 +119,18 @@ def test_a_record_says_everything_that_is_known(objects: LakeObjects) -> None:
 def test_a_month_between_others_of_which_nothing_is_stored_is_an_error(objects: LakeObjects) -> None:
     report(objects, CellFacts())
     found = report(objects, CellFacts(), cell=FEBRUARY.shift(2))
-    assert [(one.cell.date, one.rows, one.state) for one in found] == [("2024-02", 5, "good"), ("2024-03", None, "error"), ("2024-04", 5, "good")]
+    assert [(one.cell.date, one.rows, one.state) for one in found] == [
+        ("2024-02", 5, "good"),
+        ("2024-03", None, "error"),
+        ("2024-04", 5, "good"),
+    ]
     assert summary(found) == {"good": 2, "pending": 0, "warn": 0, "error": 1}
 
 
 def test_rows_in_quarantine_are_said(objects: LakeObjects) -> None:
-    TableStore(objects).put(Candle, FEBRUARY, CellResult(candles(minutes("2024-02-01", 3), low=[99.0, 500.0, 99.0]), {}))
+    TableStore(objects).put(
+        Candle, FEBRUARY, CellResult(candles(minutes("2024-02-01", 3), low=[99.0, 500.0, 99.0]), {})
+    )
     (found,) = quality_report(ledger(objects, Candle), {}, NOW)
     assert (found.rows, found.rejected, found.state) == (2, 1, "warn")
 
@@ -87,13 +142,21 @@ def test_a_damaged_cell_and_a_month_that_only_bronze_has_are_errors(objects: Lak
         store.put(CandleArchive, cell, CellResult(bronze(minutes(f"{cell.date}-01", 5)), {}))
     for cell in (FEBRUARY, march):
         store.put(Candle, cell, CellResult(candles(minutes(f"{cell.date}-01", 5)), {}))
-    store.put(CandleWitness, FEBRUARY.shift(-4), CellResult(bronze(minutes("2023-10-01", 1)), {}))  # what nothing is made of alone
+    # what nothing is made of alone
+    store.put(CandleWitness, FEBRUARY.shift(-4), CellResult(bronze(minutes("2023-10-01", 1)), {}))
     objects.put(cell_path(Candle, march), (objects.get(cell_path(Candle, march)) or b"")[:200])
 
     def told(*markets: object) -> list[tuple[str, str, list[str]]]:
-        return [(one.cell.date, one.state, [why for _, why in one.reasons]) for one in lake_quality(Lake(objects.root), Candle, markets, NOW)]  # type: ignore[arg-type]
+        return [
+            (one.cell.date, one.state, [why for _, why in one.reasons])
+            for one in lake_quality(Lake(objects.root), Candle, markets, NOW)
+        ]  # type: ignore[arg-type]
 
-    assert told() == [("2024-01", "error", [UNBUILT]), ("2024-02", "good", []), ("2024-03", "error", [DAMAGED])]
+    assert told() == [
+        ("2024-01", "error", [UNBUILT]),
+        ("2024-02", "good", []),
+        ("2024-03", "error", [DAMAGED]),
+    ]
     assert told(BTC) == told()
     with pytest.raises(NothingStoredError, match="BTCUSD_PERP"):
         told(BTC, COIN)

@@ -43,12 +43,16 @@ def build(objects: LakeObjects, zone: str, market: Market = BTC, volume: float =
         rows = store.get(Candle, cell)
         assert rows is not None
         made_of = {"silver/candle@2024-02": rows.record.version}
-        store.put(HOURLY, cell, CellResult(HOURLY.compute({"silver/candle": rows.rows}, cell.window), made_of))
+        store.put(
+            HOURLY, cell, CellResult(HOURLY.compute({"silver/candle": rows.rows}, cell.window), made_of)
+        )
 
 
 @pytest.fixture
 def stale(objects: LakeObjects) -> Lake:
-    """A lake in which the month of one market was uploaded anew, and only silver built again; another market is up to date."""
+    """A lake in which the month of one market was uploaded anew, and only silver built again; another market
+    is up to date.
+    """
     for market in (BTC, ETH):
         for zone in ("bronze", "silver", "gold"):
             build(objects, zone, market)
@@ -66,10 +70,14 @@ def said(read: Callable[[], object]) -> list[str]:
 
 WAYS: dict[str, Callable[[Lake, str], object]] = {
     "scan": lambda lake, table: lake.scan(table).collect(),
-    "scan of a market": lambda lake, table: lake.scan(table, BTC, "2024-02-01", "2024-02-02").select("close").collect(),
+    "scan of a market": lambda lake, table: (
+        lake.scan(table, BTC, "2024-02-01", "2024-02-02").select("close").collect()
+    ),
     "streamed scan": lambda lake, table: lake.scan(table).select("close").collect(engine="streaming"),
     "sql": lambda lake, table: lake.sql(f"SELECT sum(volume) FROM {table.replace('/', '.')}"),
-    "sql of a market": lambda lake, table: lake.sql(f"SELECT sum(volume) FROM {table.replace('/', '.')} WHERE symbol = 'BTCUSDT'"),
+    "sql of a market": lambda lake, table: lake.sql(
+        f"SELECT sum(volume) FROM {table.replace('/', '.')} WHERE symbol = 'BTCUSDT'"
+    ),
 }
 
 
@@ -87,14 +95,20 @@ def test_gold_is_behind_where_its_silver_is_behind_bronze(objects: LakeObjects, 
         build(objects, zone)
     build(objects, "bronze", volume=30.0)
     for table in (Candle, HOURLY):
-        assert said(lambda table=table: WAYS[way](Lake(objects.root), table.name)) == [WORDS.format(table.name, table.name)]
+        assert said(lambda table=table: WAYS[way](Lake(objects.root), table.name)) == [
+            WORDS.format(table.name, table.name)
+        ]
 
 
 def test_candles_are_made_from_what_is_newest_and_tell_where_that_is_behind(stale: Lake) -> None:
-    assert said(lambda: stale.candles(BTC, "2024-02-01", "2024-02-02", "1h")) == [], "resampled from minutes that are up to date"
+    assert said(lambda: stale.candles(BTC, "2024-02-01", "2024-02-02", "1h")) == [], (
+        "resampled from minutes that are up to date"
+    )
     build(stale.objects, "bronze", volume=30.0)
     for interval in ("1m", "1h"):
-        assert said(lambda interval=interval: stale.candles(BTC, "2024-02-01", "2024-02-02", interval)) == [WORDS.format(Candle.name, Candle.name)]
+        assert said(lambda interval=interval: stale.candles(BTC, "2024-02-01", "2024-02-02", interval)) == [
+            WORDS.format(Candle.name, Candle.name)
+        ]
     assert said(lambda: stale.candles(ETH, "2024-02-01", "2024-02-02", "1h")) == []
     assert said(lambda: stale.scan(HOURLY.name, ETH).collect()) == []
 
@@ -108,7 +122,9 @@ def test_a_ledger_by_month_is_behind_where_any_market_is(objects: LakeObjects) -
     lake = Lake(objects.root)
     assert said(lambda: lake.scan(Gap.name).collect()) == []
     build(objects, "bronze", ETH, volume=30.0)
-    assert said(lambda: lake.sql("SELECT count(*) FROM silver.gap")) == [WORDS.format(Gap.name, Gap.name).replace("2024-02|binance-spot:BTCUSDT", "2024-02")]
+    assert said(lambda: lake.sql("SELECT count(*) FROM silver.gap")) == [
+        WORDS.format(Gap.name, Gap.name).replace("2024-02|binance-spot:BTCUSDT", "2024-02")
+    ]
 
 
 def test_an_input_that_is_gone_puts_nothing_behind(stale: Lake) -> None:
@@ -118,11 +134,21 @@ def test_an_input_that_is_gone_puts_nothing_behind(stale: Lake) -> None:
 
 
 def test_the_command_line_says_it_in_the_same_words(stale: Lake, tmp_path: Path) -> None:
-    environment = {"LAKEHOUSE_ROOT": stale.objects.root, "DAGSTER_HOME": str(tmp_path / "home"), "PATH": "", "COLUMNS": "80"}
+    environment = {
+        "LAKEHOUSE_ROOT": stale.objects.root,
+        "DAGSTER_HOME": str(tmp_path / "home"),
+        "PATH": "",
+        "COLUMNS": "80",
+    }
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-c", "from lakehouse.cli.app import main; main()", *words], capture_output=True, text=True, env=environment, check=False, cwd=tmp_path
+            [sys.executable, "-c", "from lakehouse.cli.app import main; main()", *words],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+            cwd=tmp_path,
         )
         assert done.returncode == 0, done.stderr
         return done
@@ -146,11 +172,15 @@ def test_rows_behind_their_inputs_are_those_of_their_inputs_before(stale: Lake) 
     assert isinstance(rows, pl.DataFrame)
 
 
-@pytest.mark.parametrize("body", [b"", b"x" * 500, b"PAR1" + bytes(100) + b"PAR1"], ids=["empty", "text", "no footer"])
+@pytest.mark.parametrize(
+    "body", [b"", b"x" * 500, b"PAR1" + bytes(100) + b"PAR1"], ids=["empty", "text", "no footer"]
+)
 @pytest.mark.parametrize("way", WAYS)
 def test_damaged_facts_of_markets_harm_no_sound_cell(stale: Lake, way: str, body: bytes) -> None:
     stale.objects.put("silver/market/data.parquet", body)
-    assert said(lambda: WAYS[way](stale, HOURLY.name)) == [WORDS.format(HOURLY.name, HOURLY.name)], "what is known without them is still said"
+    assert said(lambda: WAYS[way](stale, HOURLY.name)) == [WORDS.format(HOURLY.name, HOURLY.name)], (
+        "what is known without them is still said"
+    )
     assert stale.candles(ETH, "2024-02-01", "2024-02-02", "1h").height == 24
     with pytest.raises(NotALakeObjectError, match="silver/market"):
         stale.markets()

@@ -1,4 +1,5 @@
-"""As `test_flips`, of every object of a lake that the product built, damaged in place: the store tells nothing of it, neither by tag nor by size.
+"""As `test_flips`, of every object of a lake that the product built, damaged in place: the store tells
+nothing of it, neither by tag nor by size.
 
 `FLIPS` says how many flips there are per object; 40 unless told.
 """
@@ -36,15 +37,31 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LakeServices]:
-    """A lake with rows in every table: of each market three candles have two values; of one REST knows which, of the other nobody."""
+    """A lake with rows in every table: of each market three candles have two values; of one REST knows which,
+    of the other nobody.
+    """
     root = tmp_path_factory.mktemp("built") / "lake"
-    with lab(root, f"conflicting_rows={MONTHLY}", "daily_absent=*", "rest_forgotten=*monthly*ETHUSDT*", markets=(LISTED, OTHER)) as made:
+    with lab(
+        root,
+        f"conflicting_rows={MONTHLY}",
+        "daily_absent=*",
+        "rest_forgotten=*monthly*ETHUSDT*",
+        markets=(LISTED, OTHER),
+    ) as made:
         for table in ("silver/candle", "gold/candle_1h", "gold/vwap", "silver/conflict", "silver/gap"):
             for market in (BTC, ETH):
                 made.build(market=market, table=table)
         lake = lake_at(root, made.sim.url, lambda: NOW)
         search_anomalies(lake.objects, lake.registry.table("silver/candle"), lake.ledger("silver/candle"))
-        save_verification(lake.objects, Verification(NOW, {"silver/candle": 2}, 0, (Damage("silver/candle/gone/data.parquet", '"1"', "it is empty"),)))
+        save_verification(
+            lake.objects,
+            Verification(
+                NOW,
+                {"silver/candle": 2},
+                0,
+                (Damage("silver/candle/gone/data.parquet", '"1"', "it is empty"),),
+            ),
+        )
         yield lake
 
 
@@ -57,13 +74,22 @@ def sql(query: str) -> Read:
 
 
 def filtered(lake: LakeServices, reader: Lake) -> pl.DataFrame:
-    return reader.scan("silver/candle", BTC).filter(pl.col("close") > 100, pl.col("month") == "2024-02").select("close", "symbol").collect(engine="streaming")
+    return (
+        reader.scan("silver/candle", BTC)
+        .filter(pl.col("close") > 100, pl.col("month") == "2024-02")
+        .select("close", "symbol")
+        .collect(engine="streaming")
+    )
 
 
 def refined(lake: LakeServices, reader: Lake) -> pl.DataFrame:
     """The rows of silver, made again of bronze as a build makes them."""
     dataset = lake.registry.dataset("silver/candle")
-    return dataset.refine(bronze_cells({table.name: StoredCells(lake.tables, table) for table in dataset.bronze}, CELL), CELL, known_markets(lake)[BTC]).rows
+    return dataset.refine(
+        bronze_cells({table.name: StoredCells(lake.tables, table) for table in dataset.bronze}, CELL),
+        CELL,
+        known_markets(lake)[BTC],
+    ).rows
 
 
 def hourly(lake: LakeServices, reader: Lake) -> pl.DataFrame:
@@ -79,7 +105,11 @@ def collected(lake: LakeServices, reader: Lake, table: str) -> pl.DataFrame:
     ((_, outcome),) = (gap_cells if table == "silver/gap" else conflict_cells)(lake, [MONTH])
     if isinstance(outcome, Exception):
         raise outcome
-    return lake.registry.table(table).conform(outcome.rows, MONTH) if isinstance(outcome, CellResult) else reader.scan(table).collect().drop("month")
+    return (
+        lake.registry.table(table).conform(outcome.rows, MONTH)
+        if isinstance(outcome, CellResult)
+        else reader.scan(table).collect().drop("month")
+    )
 
 
 def quarantined(lake: LakeServices, reader: Lake) -> pl.DataFrame | None:
@@ -99,13 +129,24 @@ SILVER: dict[str, Read] = {
     "scan": scan("silver/candle"),
     "two columns": scan("silver/candle", "volume", "symbol"),
     "filtered": filtered,
-    "aggregate": sql("SELECT symbol, bit_xor(hash(close)) AS s, count(DISTINCT source) AS n, max(is_misaligned) AS m FROM silver.candle GROUP BY ALL ORDER BY ALL"),
-    "where": sql("SELECT open_time, close FROM silver.candle WHERE symbol = 'BTCUSDT' AND month = '2024-02' AND volume > 1 ORDER BY ALL"),
+    "aggregate": sql(
+        "SELECT symbol, bit_xor(hash(close)) AS s, count(DISTINCT source) AS n, max(is_misaligned) AS m FROM "
+        "silver.candle GROUP BY ALL ORDER BY ALL"
+    ),
+    "where": sql(
+        "SELECT open_time, close FROM silver.candle WHERE symbol = 'BTCUSDT' AND month = '2024-02' AND "
+        "volume > 1 ORDER BY ALL"
+    ),
 }
 BRONZE: dict[str, Read] = {
     f"{way} {name}": read
     for name in ("candle_archive", "candle_api", "candle_witness")
-    for way, read in {"scan": scan(f"bronze/{name}"), "sql": sql(f"SELECT bit_xor(hash(close)) AS s, min(fetched_at) AS f, count(*) AS n FROM bronze.{name}")}.items()
+    for way, read in {
+        "scan": scan(f"bronze/{name}"),
+        "sql": sql(
+            f"SELECT bit_xor(hash(close)) AS s, min(fetched_at) AS f, count(*) AS n FROM bronze.{name}"
+        ),
+    }.items()
 }
 OTHERS: dict[str, Read] = {
     "scan of 1h": scan("gold/candle_1h"),
@@ -116,8 +157,13 @@ OTHERS: dict[str, Read] = {
     "sql of conflicts": sql("SELECT count(*) AS n, min(open_time) AS t FROM silver.conflict"),
     "sql of markets": sql("SELECT * FROM silver.market ORDER BY symbol"),
     "quarantine": quarantined,
-    "anomalies": lambda lake, reader: len(known_anomalies(lake.objects, lake.registry.table("silver/candle"), lake.ledger("silver/candle"))) in (0, 2),
-    "verification": lambda lake, reader: (found := load_verification(lake.objects)) is None or (found.at, len(found.damage)) == (NOW, 1),
+    "anomalies": lambda lake, reader: (
+        len(known_anomalies(lake.objects, lake.registry.table("silver/candle"), lake.ledger("silver/candle")))
+        in (0, 2)
+    ),
+    "verification": lambda lake, reader: (
+        (found := load_verification(lake.objects)) is None or (found.at, len(found.damage)) == (NOW, 1)
+    ),
 }
 COMPUTED: dict[str, Read] = {
     "as of": lambda lake, reader: reader.candles(BTC, *FEBRUARY, as_of="2024-03-10T13:00"),
@@ -156,11 +202,15 @@ def object_of(root: Path, place: str) -> Path:
 
 
 def damages(body: bytes, seed: str) -> Iterator[bytes]:
-    """Bodies of the same size: bits flipped, half of them near the end; then a byte and 4 kB zeroed, two bytes exchanged, in the body and in the footer."""
+    """Bodies of the same size: bits flipped, half of them near the end; then a byte and 4 kB zeroed, two
+    bytes exchanged, in the body and in the footer.
+    """
     draw = random.Random(seed)
     for number in range(FLIPS):
         changed = bytearray(body)
-        changed[draw.randrange(len(body)) if number % 2 else len(body) - 1 - draw.randrange(min(len(body), 4000))] ^= 1 << draw.randrange(8)
+        changed[
+            draw.randrange(len(body)) if number % 2 else len(body) - 1 - draw.randrange(min(len(body), 4000))
+        ] ^= 1 << draw.randrange(8)
         yield bytes(changed)
     for start in (len(body) // 3, max(0, len(body) - 2500)):
         for length in (1, 4096):
@@ -170,7 +220,11 @@ def damages(body: bytes, seed: str) -> Iterator[bytes]:
 
 
 def equal(one: object, other: object) -> bool:
-    return one.equals(other) if isinstance(one, pl.DataFrame) and isinstance(other, pl.DataFrame) else type(one) is type(other) and one == other
+    return (
+        one.equals(other)
+        if isinstance(one, pl.DataFrame) and isinstance(other, pl.DataFrame)
+        else type(one) is type(other) and one == other
+    )
 
 
 def put_in_place(path: Path, body: bytes) -> None:
@@ -187,12 +241,16 @@ def right(built: LakeServices) -> dict[str, object]:
     found = {name: read(built, Lake(built.objects.root)) for name, read in READS.items()}
     for name, rows in found.items():
         assert rows is True if name in ("anomalies", "verification") else isinstance(rows, pl.DataFrame), name
-        assert not isinstance(rows, pl.DataFrame) or rows.height or name == "restatements", f"{name}: of nothing, nothing can be lost"
+        assert not isinstance(rows, pl.DataFrame) or rows.height or name == "restatements", (
+            f"{name}: of nothing, nothing can be lost"
+        )
     return found
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_bit_that_changed_where_it_lies_is_never_a_value(built: LakeServices, right: dict[str, object], place: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bit_that_changed_where_it_lies_is_never_a_value(
+    built: LakeServices, right: dict[str, object], place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = object_of(Path(built.objects.root), place)
     sound = path.read_bytes()
     outcomes: Counter[str] = Counter()
@@ -219,7 +277,12 @@ def test_a_bit_that_changed_where_it_lies_is_never_a_value(built: LakeServices, 
     finally:
         path.write_bytes(sound)
     with capsys.disabled():
-        print(f"\n{place}: {count} damages, {noticed} noticed; reads: {outcomes['right']} right, {outcomes['refused']} refused")
-    assert noticed == (0 if place in CACHES else count), "a cache is only a cache; everything else is refused by who reads all of it"
+        print(
+            f"\n{place}: {count} damages, {noticed} noticed; reads: {outcomes['right']} right, "
+            f"{outcomes['refused']} refused"
+        )
+    assert noticed == (0 if place in CACHES else count), (
+        "a cache is only a cache; everything else is refused by who reads all of it"
+    )
     for name in PLACES[place]:
         assert equal(READS[name](built, Lake(built.objects.root)), right[name]), f"{name}, afterwards"

@@ -60,8 +60,12 @@ def fill(objects: LakeObjects, gold: bool = True) -> None:
             if gold:
                 inputs = {f"silver/candle@{month}": record.version}
                 for table in CANDLES:
-                    store.put(table, cell, CellResult(table.compute({"silver/candle": rows}, cell.window), inputs))
-                store.put(Vwap, cell, CellResult(Vwap.compute({"silver/candle": scaled}, cell.window), inputs))
+                    store.put(
+                        table, cell, CellResult(table.compute({"silver/candle": rows}, cell.window), inputs)
+                    )
+                store.put(
+                    Vwap, cell, CellResult(Vwap.compute({"silver/candle": scaled}, cell.window), inputs)
+                )
     run = GapRun("absent", at("2024-02-01T05:00"), at("2024-02-01T07:00"), 120)
     store.put(Gap, Cell("2024-02"), CellResult(gap_frame([(market, run) for market in MARKETS]), {}))
     store.put(MarketTable, None, CellResult(market_frame([facts(market) for market in MARKETS]), {}))
@@ -82,7 +86,7 @@ def unbuilt(objects: LakeObjects) -> Lake:
     return Lake(objects.root)
 
 
-# --- candles ------------------------------------------------------------------------------------------------------------
+# --- candles --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -107,13 +111,23 @@ def test_minutes_are_those_of_the_half_open_range(lake: Lake, start: str, end: s
 
 @pytest.mark.parametrize("interval", COARSE, ids=str)
 @pytest.mark.parametrize(
-    ("start", "end"), [("2024-01-31", "2024-02-02"), ("2024-01-31T20:00", "2024-02-01T08:00"), ("2024-02-01T00:30", "2024-02-01T01:30"), ("2025-01", "2025-02")]
+    ("start", "end"),
+    [
+        ("2024-01-31", "2024-02-02"),
+        ("2024-01-31T20:00", "2024-02-01T08:00"),
+        ("2024-02-01T00:30", "2024-02-01T01:30"),
+        ("2025-01", "2025-02"),
+    ],
 )
-def test_coarse_candles_are_the_same_from_gold_and_resampled(lake: Lake, unbuilt: Lake, interval: object, start: str, end: str) -> None:
+def test_coarse_candles_are_the_same_from_gold_and_resampled(
+    lake: Lake, unbuilt: Lake, interval: object, start: str, end: str
+) -> None:
     built, made = (one.candles(BTC, start, end, str(interval)) for one in (lake, unbuilt))
     assert made.equals(built)
     assert made.schema == built.schema == REGISTRY.table(f"gold/candle_{interval}").polars_schema()
-    expected = resample(ROWS, interval).filter(pl.col("open_time").is_between(at_text(start), at_text(end), closed="left"))  # type: ignore[arg-type]
+    expected = resample(ROWS, interval).filter(
+        pl.col("open_time").is_between(at_text(start), at_text(end), closed="left")
+    )  # type: ignore[arg-type]
     assert built.select(expected.columns).equals(expected)
 
 
@@ -124,13 +138,17 @@ def at_text(text: str) -> datetime:
 def test_a_bucket_is_whole_though_the_range_begins_within_it(unbuilt: Lake) -> None:
     found = unbuilt.candles(BTC, "2024-02-01T00:00", "2024-02-01T00:20", "1h")
     assert found.select("open_time", "candle_count").rows() == [(at("2024-02-01"), 60)]
-    assert unbuilt.candles(BTC, "2024-02-01T00:10", "2024-02-01T00:20", "1h").height == 0, "labelled by its start"
+    assert unbuilt.candles(BTC, "2024-02-01T00:10", "2024-02-01T00:20", "1h").height == 0, (
+        "labelled by its start"
+    )
 
 
 def test_gold_that_was_made_from_other_minutes_is_not_served(objects: LakeObjects) -> None:
     fill(objects)
     before = Lake(objects.root).candles(BTC, "2024-02", "2024-03", "1d")
-    TableStore(objects).put(Candle, FEBRUARY, CellResult(candles(minutes("2024-02-01", 1440), volume=30.0), {}))
+    TableStore(objects).put(
+        Candle, FEBRUARY, CellResult(candles(minutes("2024-02-01", 1440), volume=30.0), {})
+    )
     after = Lake(objects.root).candles(BTC, "2024-02", "2024-03", "1d")
     assert (before["candle_count"].to_list(), before["volume"].to_list()) == ([1320], [13200.0])
     assert (after["candle_count"].to_list(), after["volume"].to_list()) == ([1440], [43200.0])
@@ -152,7 +170,9 @@ def test_gold_of_some_months_only_is_completed_from_minutes(objects: LakeObjects
         (("binance-spot:BTCUSDT", "2024-01", "2024-02", "2h"), UnknownIntervalError),
     ],
 )
-def test_what_cannot_be_meant_is_refused(lake: Lake, arguments: tuple[str, ...], error: type[Exception]) -> None:
+def test_what_cannot_be_meant_is_refused(
+    lake: Lake, arguments: tuple[str, ...], error: type[Exception]
+) -> None:
     with pytest.raises(error):
         lake.candles(*arguments)
 
@@ -163,21 +183,41 @@ def test_a_market_that_the_lake_does_not_have_is_no_empty_answer(lake: Lake) -> 
             lake.candles("binance-spot:BTCUSTD", "2024-01", "2024-03", **asked)  # type: ignore[arg-type]
 
 
-# --- filled candles and gaps --------------------------------------------------------------------------------------------
+# --- filled candles and gaps ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("interval", INTERVALS, ids=str)
 @pytest.mark.parametrize("how", ["flat", "null"])
-@pytest.mark.parametrize(("start", "end"), [("2024-01", "2024-03"), ("2024-02-01T04:00", "2024-02-01T08:00"), ("2024-02-01T05:59", "2024-02-01T06:31"), ("2025-01", "2025-02")])
-def test_filled_candles_are_the_real_ones_and_a_row_per_slot_without(lake: Lake, interval: Interval, how: str, start: str, end: str) -> None:
-    real, filled = lake.candles(BTC, start, end, str(interval)), lake.candles(BTC, start, end, str(interval), fill=how)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("2024-01", "2024-03"),
+        ("2024-02-01T04:00", "2024-02-01T08:00"),
+        ("2024-02-01T05:59", "2024-02-01T06:31"),
+        ("2025-01", "2025-02"),
+    ],
+)
+def test_filled_candles_are_the_real_ones_and_a_row_per_slot_without(
+    lake: Lake, interval: Interval, how: str, start: str, end: str
+) -> None:
+    real, filled = (
+        lake.candles(BTC, start, end, str(interval)),
+        lake.candles(BTC, start, end, str(interval), fill=how),
+    )  # type: ignore[arg-type]
     assert filled.filter(~pl.col("is_filled")).drop("is_filled").equals(real)
-    slots = (pl.datetime_range(at("2024-01-31"), at("2024-02-02"), interval.delta, closed="left", eager=True)).cast(filled.schema["open_time"])
-    assert filled["open_time"].to_list() == slots.filter((slots >= at_text(start)) & (slots < at_text(end))).to_list(), "from the first candle to the newest one"
+    slots = (
+        pl.datetime_range(at("2024-01-31"), at("2024-02-02"), interval.delta, closed="left", eager=True)
+    ).cast(filled.schema["open_time"])
+    assert (
+        filled["open_time"].to_list()
+        == slots.filter((slots >= at_text(start)) & (slots < at_text(end))).to_list()
+    ), "from the first candle to the newest one"
     added = filled.filter("is_filled")
     assert added.height == filled.height - real.height
     last = ROWS.filter(pl.col("open_time") == at("2024-02-01T04:59"))["close"].item()
-    assert set(added["close"]) <= {last if how == "flat" else None}, "also where the range begins within the gap"
+    assert set(added["close"]) <= {last if how == "flat" else None}, (
+        "also where the range begins within the gap"
+    )
 
 
 def test_a_flat_fill_carries_the_price_out_of_an_earlier_month(objects: LakeObjects) -> None:
@@ -186,7 +226,9 @@ def test_a_flat_fill_carries_the_price_out_of_an_earlier_month(objects: LakeObje
     store.put(Candle, Cell("2024-03", BTC), CellResult(candles(times), {}))
     found = Lake(objects.root).candles(BTC, "2024-03-01", "2024-03-02", fill="flat")
     assert found.height == 15
-    assert found.filter("is_filled").select("open_time", "close").rows() == [(time, ROWS["close"][-1]) for time in minutes("2024-03-01", 10)]
+    assert found.filter("is_filled").select("open_time", "close").rows() == [
+        (time, ROWS["close"][-1]) for time in minutes("2024-03-01", 10)
+    ]
 
 
 def test_a_listing_break_is_not_filled(objects: LakeObjects) -> None:
@@ -221,17 +263,27 @@ def test_gaps_are_told_by_market_and_range_from_what_cells_say(objects: LakeObje
     assert lake.gaps([ETH])["halted_at"].to_list() == [halt.halted_at]
     assert lake.gaps()["gap_class"].to_list() == ["halt", "unproven", "halt"], "by the present clock"
     assert lake.gaps(BTC.key, "2024-01-05T10:30", "2024-02-03T00:10")["slot_count"].to_list() == [30, 10]
-    for asked in ((BTC, "2023-01", "2024-01"), (None, "2030-01", "2030-02"), (COIN,), ([BTC, COIN], "2024-01", "2024-03")):
-        with pytest.raises(NothingStoredError, match=r"Nothing is stored in silver/candle of what was asked for .*Build it first"):
+    for asked in (
+        (BTC, "2023-01", "2024-01"),
+        (None, "2030-01", "2030-02"),
+        (COIN,),
+        ([BTC, COIN], "2024-01", "2024-03"),
+    ):
+        with pytest.raises(
+            NothingStoredError,
+            match=r"Nothing is stored in silver/candle of what was asked for .*Build it first",
+        ):
             lake.gaps(*asked)
-    assert lake.gaps([ETH, BTC], "2024-02-01", "2024-02-02").is_empty(), "one that was not built for some months is no mistake"
+    assert lake.gaps([ETH, BTC], "2024-02-01", "2024-02-02").is_empty(), (
+        "one that was not built for some months is no mistake"
+    )
     assert lake.gaps(BTC, "2024-02-01", now="2024-02-11T13:00")["slot_count"].to_list() == [1440, 1440]
     assert lake.gaps(BTC, end="2024-01-05T10:30", now="2024-02-11T13:00")["slot_count"].to_list() == [30]
     with pytest.raises(NothingStoredError):
         lake.gaps(BTC, "2024-03")
 
 
-# --- scan ---------------------------------------------------------------------------------------------------------------
+# --- scan -----------------------------------------------------------------------------------------
 
 
 def test_a_scan_names_the_market_of_every_row(lake: Lake) -> None:
@@ -244,7 +296,10 @@ def test_a_scan_names_the_market_of_every_row(lake: Lake) -> None:
 
 def test_a_scan_reads_the_files_that_can_hold_what_is_asked_for_and_no_others(objects: LakeObjects) -> None:
     fill(objects, gold=False)
-    paths = {(cell.market, cell.date): Path(objects.uri(record.path)) for cell, record in ledger(objects, Candle).items()}
+    paths = {
+        (cell.market, cell.date): Path(objects.uri(record.path))
+        for cell, record in ledger(objects, Candle).items()
+    }
     for (market, month), path in paths.items():
         if (market, month) != (ETH, "2024-02"):
             body = path.read_bytes()
@@ -253,8 +308,12 @@ def test_a_scan_reads_the_files_that_can_hold_what_is_asked_for_and_no_others(ob
     found = reading.scan("silver/candle", "binance-spot:ETHUSDT", "2024-02-01", "2024-02-01T01:00").collect()
     assert set(found["symbol"]) == {"ETHUSDT"}
     assert found.height == 60
-    with pytest.raises(DamagedObjectError, match=r"symbol=BTCUSDT/month=2024-02.* its rows are not those that were sealed"):
-        reading.scan("silver/candle", ["binance-spot:ETHUSDT", BTC], "2024-02-01", "2024-02-01T01:00").collect()
+    with pytest.raises(
+        DamagedObjectError, match=r"symbol=BTCUSDT/month=2024-02.* its rows are not those that were sealed"
+    ):
+        reading.scan(
+            "silver/candle", ["binance-spot:ETHUSDT", BTC], "2024-02-01", "2024-02-01T01:00"
+        ).collect()
 
 
 @pytest.mark.parametrize(
@@ -278,7 +337,9 @@ def test_a_scan_reads_the_files_that_can_hold_what_is_asked_for_and_no_others(ob
         ("bronze/candle_archive", None, None, None, 0),
     ],
 )
-def test_a_scan_is_narrowed_by_market_and_range(lake: Lake, table: str, markets: object, start: str | None, end: str | None, count: int) -> None:
+def test_a_scan_is_narrowed_by_market_and_range(
+    lake: Lake, table: str, markets: object, start: str | None, end: str | None, count: int
+) -> None:
     found = lake.scan(table, markets, start, end).collect()  # type: ignore[arg-type]
     assert found.height == count
     declared = REGISTRY.table(table)
@@ -288,7 +349,12 @@ def test_a_scan_is_narrowed_by_market_and_range(lake: Lake, table: str, markets:
 
 def test_a_folder_without_a_lake_is_not_taken_for_an_empty_one(objects: LakeObjects) -> None:
     nowhere = Lake(objects.root)
-    for read in (lambda: nowhere.candles(BTC, "2024-01", "2024-02"), lambda: nowhere.scan("candle"), lambda: nowhere.sql("SELECT * FROM silver.candle"), nowhere.markets):
+    for read in (
+        lambda: nowhere.candles(BTC, "2024-01", "2024-02"),
+        lambda: nowhere.scan("candle"),
+        lambda: nowhere.sql("SELECT * FROM silver.candle"),
+        nowhere.markets,
+    ):
         with pytest.raises(NoLakeError, match=r"There is no lake at .*lakehouse build"):
             read()
 
@@ -306,17 +372,35 @@ def test_a_folder_without_a_lake_is_not_taken_for_an_empty_one(objects: LakeObje
     ],
 )
 @pytest.mark.parametrize("interval", ["1m", "1h"])
-def test_an_open_end_is_where_what_is_stored_ends(lake: Lake, unbuilt: Lake, interval: str, start: object, end: object, meant: tuple[str, str]) -> None:
+def test_an_open_end_is_where_what_is_stored_ends(
+    lake: Lake, unbuilt: Lake, interval: str, start: object, end: object, meant: tuple[str, str]
+) -> None:
     for one in (lake, unbuilt):
         assert one.candles(BTC, start, end, interval).equals(one.candles(BTC, *meant, interval))  # type: ignore[arg-type]
-        assert one.candles(BTC, start, end, interval, fill="flat").equals(one.candles(BTC, *meant, interval, fill="flat"))  # type: ignore[arg-type]
+        assert one.candles(BTC, start, end, interval, fill="flat").equals(
+            one.candles(BTC, *meant, interval, fill="flat")
+        )  # type: ignore[arg-type]
         for table in ("candle", "gap"):
             assert one.scan(table, BTC, start, end).collect().equals(one.scan(table, BTC, *meant).collect())  # type: ignore[arg-type]
         assert one.dataset_id("candle", BTC, start, end) == one.dataset_id("candle", BTC, *meant)  # type: ignore[arg-type]
         assert one.conflicts(BTC, start, end).is_empty()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("odd", [float("nan"), float("inf"), 20240101, True, b"2024-01-01", "", " ", "NaT", "10000-01-01", datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        float("nan"),
+        float("inf"),
+        20240101,
+        True,
+        b"2024-01-01",
+        "",
+        " ",
+        "NaT",
+        "10000-01-01",
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
+    ],
+)
 def test_an_end_that_is_no_instant_is_refused_by_every_read(lake: Lake, odd: object) -> None:
     for read in (
         lambda **ends: lake.candles(BTC, **ends),
@@ -335,18 +419,40 @@ def test_an_end_that_is_no_instant_is_refused_by_every_read(lake: Lake, odd: obj
             asked()
 
 
-@pytest.mark.parametrize("odd", [None, "", " ", b"binance-spot:BTCUSDT", 7, "binance-spot:", "binance-spot:BTC\u200bUSDT", "binance-spot:../x", "binance-spot:x."])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        None,
+        "",
+        " ",
+        b"binance-spot:BTCUSDT",
+        7,
+        "binance-spot:",
+        "binance-spot:BTC\u200bUSDT",
+        "binance-spot:../x",
+        "binance-spot:x.",
+    ],
+)
 def test_a_market_that_is_none_is_refused_by_every_read(lake: Lake, odd: object) -> None:
     with pytest.raises(MarketKeyError):
         lake.candles(odd)  # type: ignore[arg-type]
-    for read in (lambda keys: lake.scan("candle", keys), lake.gaps, lake.conflicts, lake.restatements, lambda keys: lake.dataset_id("candle", keys)):
+    for read in (
+        lambda keys: lake.scan("candle", keys),
+        lake.gaps,
+        lake.conflicts,
+        lake.restatements,
+        lambda keys: lake.dataset_id("candle", keys),
+    ):
         with pytest.raises(MarketKeyError):
             read([odd])  # type: ignore[arg-type]
 
 
 def test_all_of_time_costs_no_more_than_what_is_stored(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     named: list[int] = []
-    monkeypatch.setattr("lakehouse.model.timerange.month_text", lambda number: (named.append(number), f"{number // 12:04d}-{number % 12 + 1:02d}")[1])
+    monkeypatch.setattr(
+        "lakehouse.model.timerange.month_text",
+        lambda number: (named.append(number), f"{number // 12:04d}-{number % 12 + 1:02d}")[1],
+    )
     lake.candles(BTC, fill="flat")
     lake.candles(BTC, "0001-01-01", "9999-12-31", "1h")
     lake.gaps(end="9999-12-31")
@@ -384,9 +490,21 @@ def test_a_lake_may_lie_in_any_folder(tmp_path: Path, root: str) -> None:
     objects = LakeObjects(tmp_path / root)
     TableStore(objects).put(Candle, Cell("2024-01", ODD), CellResult(candles(minutes("2024-01-31", 5)), {}))
     found = Lake(tmp_path / root)
-    assert found.scan("candle", [ODD]).collect().columns == [*Candle.names(), "exchange", "market_type", "symbol", "month"]
+    assert found.scan("candle", [ODD]).collect().columns == [
+        *Candle.names(),
+        "exchange",
+        "market_type",
+        "symbol",
+        "month",
+    ]
     assert found.candles(ODD, "2024-01", "2024-02").height == 5
-    assert found.sql("SELECT * FROM silver.candle").columns == [*Candle.names(), "exchange", "market_type", "symbol", "month"]
+    assert found.sql("SELECT * FROM silver.candle").columns == [
+        *Candle.names(),
+        "exchange",
+        "market_type",
+        "symbol",
+        "month",
+    ]
 
 
 def test_tables_are_found_by_name_with_or_without_their_zone(lake: Lake) -> None:
@@ -397,17 +515,25 @@ def test_tables_are_found_by_name_with_or_without_their_zone(lake: Lake) -> None
 
 def test_conflicts_of_what_is_not_stored_are_not_none(lake: Lake) -> None:
     assert lake.conflicts(BTC, "2024-01", "2024-02").is_empty()
-    for asked in (("binance-spot:BTCUSTD",), ([BTC, COIN, "binance-spot:BTCUSTD"], "2024-01", "2024-03"), (None, "2030-01", "2030-02")):
+    for asked in (
+        ("binance-spot:BTCUSTD",),
+        ([BTC, COIN, "binance-spot:BTCUSTD"], "2024-01", "2024-03"),
+        (None, "2030-01", "2030-02"),
+    ):
         with pytest.raises(NothingStoredError):
             lake.conflicts(*asked)  # type: ignore[arg-type]
 
 
-# --- SQL ----------------------------------------------------------------------------------------------------------------
+# --- SQL ------------------------------------------------------------------------------------------
 
 
 def test_sql_sees_what_the_sdk_sees(lake: Lake) -> None:
-    mine = lake.sql("SELECT * FROM silver.candle WHERE symbol = '币安人生USDT' ORDER BY open_time").drop("exchange", "market_type", "symbol", "month")
-    assert mine.with_columns(pl.col(pl.Datetime).dt.convert_time_zone("UTC").cast(pl.Datetime("us", "UTC"))).equals(lake.candles(ODD, "2024-01", "2024-03"))
+    mine = lake.sql("SELECT * FROM silver.candle WHERE symbol = '币安人生USDT' ORDER BY open_time").drop(
+        "exchange", "market_type", "symbol", "month"
+    )
+    assert mine.with_columns(
+        pl.col(pl.Datetime).dt.convert_time_zone("UTC").cast(pl.Datetime("us", "UTC"))
+    ).equals(lake.candles(ODD, "2024-01", "2024-03"))
     joined = lake.sql(
         """
         SELECT c.symbol, count(*) AS n, avg(v.vwap_1d) AS price FROM silver.candle c
@@ -420,14 +546,20 @@ def test_sql_sees_what_the_sdk_sees(lake: Lake) -> None:
 
 
 def test_instants_in_sql_are_utc(lake: Lake) -> None:
-    text = lake.sql("SELECT CAST(min(open_time) AS VARCHAR) AS first, max(open_time) AS last FROM silver.candle")
+    text = lake.sql(
+        "SELECT CAST(min(open_time) AS VARCHAR) AS first, max(open_time) AS last FROM silver.candle"
+    )
     assert text["first"].to_list() == ["2024-01-31 00:00:00+00"]
     assert text["last"].to_list() == [at("2024-02-01T23:59")]
-    assert lake.sql("SELECT count(*) AS n FROM silver.candle WHERE open_time >= TIMESTAMPTZ '2024-02-01'")["n"].to_list() == [4 * 1320]
+    assert lake.sql("SELECT count(*) AS n FROM silver.candle WHERE open_time >= TIMESTAMPTZ '2024-02-01'")[
+        "n"
+    ].to_list() == [4 * 1320]
 
 
 def test_the_difference_of_two_instants_is_a_duration(lake: Lake) -> None:
-    found = lake.sql("SELECT 1 AS one, max(open_time) - min(open_time) AS span, NULL::INTERVAL AS none FROM silver.candle")
+    found = lake.sql(
+        "SELECT 1 AS one, max(open_time) - min(open_time) AS span, NULL::INTERVAL AS none FROM silver.candle"
+    )
     assert found.rows() == [(1, timedelta(days=2, minutes=-1), None)]
     assert found.schema["span"] == pl.Duration("us")
     assert lake.sql("SELECT INTERVAL 1 DAY AS day WHERE false").schema["day"] == pl.Duration("us")
@@ -435,8 +567,15 @@ def test_the_difference_of_two_instants_is_a_duration(lake: Lake) -> None:
 
 
 def test_an_interval_with_months_or_without_end_is_text(lake: Lake) -> None:
-    found = lake.sql("SELECT unnest([INTERVAL 1 YEAR, INTERVAL '1 day 1.5 seconds', NULL]) AS long, INTERVAL 2000000000 DAY AS endless")
-    assert found["long"].to_list() == ["12 months, 0 days, 0.000000 seconds", "0 months, 1 days, 1.500000 seconds", None]
+    found = lake.sql(
+        "SELECT unnest([INTERVAL 1 YEAR, INTERVAL '1 day 1.5 seconds', NULL]) AS long, INTERVAL 2000000000 "
+        "DAY AS endless"
+    )
+    assert found["long"].to_list() == [
+        "12 months, 0 days, 0.000000 seconds",
+        "0 months, 1 days, 1.500000 seconds",
+        None,
+    ]
     assert found["endless"][0] == "0 months, 2000000000 days, 0.000000 seconds"
 
 
@@ -451,11 +590,17 @@ def test_a_view_has_the_same_columns_with_and_without_objects(lake: Lake, object
     ("query", "why"),
     [
         ("SELEC 1", "Parser Error"),
-        ("SELECT * FROM silver.nothing", r"Table with name nothing does not exist!\nKnown tables: silver\.market, .*gold\.vwap\.$"),
+        (
+            "SELECT * FROM silver.nothing",
+            r"Table with name nothing does not exist!\nKnown tables: silver\.market, .*gold\.vwap\.$",
+        ),
         ("SELECT * FROM nowhere.candle", r'schema "nowhere" does not exist\.\nKnown tables: silver\.market'),
         ("SELECT nothing FROM silver.candle", "nothing"),
         ("SELECT CAST(symbol AS INTEGER) FROM silver.candle", "Could not convert"),
-        ("SELECT union_value(a := 1) AS one", r"its column one \(UNION\(a INTEGER\)\) holds a type that is not read \(union\)\. .* CAST"),
+        (
+            "SELECT union_value(a := 1) AS one",
+            r"its column one \(UNION\(a INTEGER\)\) holds a type that is not read \(union\)\. .* CAST",
+        ),
         ("SELECT open, open FROM silver.candle", r"more than once.* a name of its own"),
         ("", ""),
     ],
@@ -471,8 +616,15 @@ def test_a_statement_that_is_refused_says_why(lake: Lake, query: str, why: str) 
 def test_tables_are_shown_and_found_without_their_zone(lake: Lake) -> None:
     shown = lake.sql("SHOW TABLES")["name"].to_list()
     assert sorted(shown) == sorted(table.short_name() for table in lake.registry.tables)
-    assert lake.sql("SELECT count(*) FROM candle").item() == lake.sql("SELECT count(*) FROM silver.candle").item() > 0
-    assert lake.sql("SELECT table_schema || '.' || table_name AS name FROM information_schema.tables WHERE table_name = 'vwap'")["name"].to_list() == ["gold.vwap"]
+    assert (
+        lake.sql("SELECT count(*) FROM candle").item()
+        == lake.sql("SELECT count(*) FROM silver.candle").item()
+        > 0
+    )
+    assert lake.sql(
+        "SELECT table_schema || '.' || table_name AS name FROM information_schema.tables WHERE table_name = "
+        "'vwap'"
+    )["name"].to_list() == ["gold.vwap"]
 
 
 def test_a_statement_without_rows_gives_none(lake: Lake) -> None:
@@ -501,7 +653,9 @@ def test_a_damaged_cell_is_an_error_to_who_asks_for_it_and_to_nobody_else(object
         with pytest.raises(NotALakeObjectError, match="month=2024-02"):
             ask()
     assert not reading.candles(BTC, "2024-01", "2024-02").is_empty()
-    assert reading.scan("candle", markets=[market for market in MARKETS if market != BTC]).collect().height > 0
+    assert (
+        reading.scan("candle", markets=[market for market in MARKETS if market != BTC]).collect().height > 0
+    )
 
 
 def test_what_a_function_of_the_readers_own_raises_is_not_told_as_the_stores(lake: Lake) -> None:

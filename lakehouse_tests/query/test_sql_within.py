@@ -1,4 +1,6 @@
-"""A statement reads the lake and nothing else, unless its author says otherwise: every way out that DuckDB has, tried."""
+"""A statement reads the lake and nothing else, unless its author says otherwise: every way out that DuckDB
+has, tried.
+"""
 
 import json
 import sys
@@ -12,7 +14,14 @@ from lakehouse.cli.app import main
 from lakehouse.datasets.candle import Candle
 from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import MarketKeyError, NotALakeObjectError, SqlBeyondLakeError, SqlError, UnknownTableError, UsageError
+from lakehouse.model.errors import (
+    MarketKeyError,
+    NotALakeObjectError,
+    SqlBeyondLakeError,
+    SqlError,
+    UnknownTableError,
+    UsageError,
+)
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.query.engine import connect, prepare
@@ -92,7 +101,8 @@ READS = [
     "SELECT * FROM read_duckdb('own.db')",
     "SELECT * FROM '.tmp/spilled.csv'",
     "SELECT * FROM read_text('.tmp/spilled')",
-    "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT content FROM read_text(''/etc/passwd'')'))",
+    "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT content FROM "
+    "read_text(''/etc/passwd'')'))",
     "SELECT json_serialize_plan('SELECT content FROM read_text(''/etc/passwd'')') AS plan FROM 'own.csv'",
     "IMPORT DATABASE '.'",
     "SELECT 1 AS one; SELECT content FROM read_text('/etc/passwd')",
@@ -121,9 +131,12 @@ REACHES = [
     "PRAGMA enable_external_access = true",
     "CALL enable_logging(storage := 'file', storage_path := 'out')",
     "SELECT * FROM enable_logging(storage = 'file', storage_path = 'out')",
-    "/* a /* b */ EXPLAIN SELECT 1 AS a -- */ EXPLAIN ANALYZE SELECT * FROM enable_logging(storage='file', storage_path='out')",
-    "-- \rEXPLAIN ANALYZE SELECT (SELECT count(*) FROM enable_logging(storage='file', storage_path='out')) AS\nEXPLAIN FROM silver.candle",
-    "/* /* */ EXPLAIN SELECT 1 */ EXPLAIN ANALYZE SELECT * FROM enable_logging(storage='file', storage_path='out')",
+    "/* a /* b */ EXPLAIN SELECT 1 AS a -- */ EXPLAIN ANALYZE SELECT * FROM enable_logging(storage='file', "
+    "storage_path='out')",
+    "-- \rEXPLAIN ANALYZE SELECT (SELECT count(*) FROM enable_logging(storage='file', storage_path='out')) "
+    "AS\nEXPLAIN FROM silver.candle",
+    "/* /* */ EXPLAIN SELECT 1 */ EXPLAIN ANALYZE SELECT * FROM enable_logging(storage='file', "
+    "storage_path='out')",
     "SELECT * FROM enable_logging()",
     "SELECT write_log('a') AS said",
     "CREATE MACRO m(x) AS TABLE SELECT content FROM read_text(x)",
@@ -165,22 +178,36 @@ OWN_NAMES = [
 
 
 @pytest.mark.parametrize("query", READS + REACHES)
-def test_a_statement_that_does_more_than_read_the_lake_is_refused_and_leaves_nothing(lake: Lake, own: Path, query: str) -> None:
+def test_a_statement_that_does_more_than_read_the_lake_is_refused_and_leaves_nothing(
+    lake: Lake, own: Path, query: str
+) -> None:
     with pytest.raises(SqlBeyondLakeError, match=r"--unrestricted \(in Python: unrestricted=True\)"):
         lake.sql(query)
 
 
-@pytest.mark.parametrize("query", [query for query in READS + REACHES if "enable_logging(stor" not in query])  # the first fence alone holds it: the second ends the process
-def test_the_engine_refuses_by_itself_what_gets_past_the_look_at_the_statement(lake: Lake, own: Path, query: str) -> None:
-    """Two fences, each for itself: nothing of the user's files is read, written or opened where the first is gone."""
+# the first fence alone holds it: the second ends the process
+@pytest.mark.parametrize("query", [query for query in READS + REACHES if "enable_logging(stor" not in query])
+def test_the_engine_refuses_by_itself_what_gets_past_the_look_at_the_statement(
+    lake: Lake, own: Path, query: str
+) -> None:
+    """Two fences, each for itself: nothing of the user's files is read, written or opened where the first is
+    gone.
+    """
     connection, files = connect(lake.objects)
     with connection:
         found = None
         try:
-            found = run(connection, files, query.replace("silver.candle", "(SELECT 'BTCUSDT' AS symbol, 1 AS close)"), unrestricted=True)
+            found = run(
+                connection,
+                files,
+                query.replace("silver.candle", "(SELECT 'BTCUSDT' AS symbol, 1 AS close)"),
+                unrestricted=True,
+            )
         except (SqlError, RuntimeError) as error:
             assert "root:" not in str(error)  # noqa: PT017
-        assert found is None or not any(word in str(found.rows()) for word in ("root:", "weight", "of another"))
+        assert found is None or not any(
+            word in str(found.rows()) for word in ("root:", "weight", "of another")
+        )
 
 
 @pytest.mark.parametrize("name", OWN_NAMES)
@@ -203,14 +230,22 @@ def test_names_of_the_lake_take_no_write_even_unrestricted(lake: Lake, own: Path
     before = lake.objects.get(cell.path)
     for target in ("lake://new.parquet", f"lake://{cell.path}", f"lake://{cell.path}".replace("=", "=%")):
         with pytest.raises((SqlError, NotALakeObjectError)):
-            lake.sql(f"COPY (SELECT 1 AS one FROM silver.candle) TO '{target}' (FORMAT parquet, USE_TMP_FILE false)", unrestricted=True)
+            lake.sql(
+                f"COPY (SELECT 1 AS one FROM silver.candle) TO '{target}' (FORMAT parquet, USE_TMP_FILE "
+                "false)",
+                unrestricted=True,
+            )
     assert lake.objects.get(cell.path) == before
 
 
 def test_who_says_so_joins_files_of_his_own(lake: Lake, own: Path, tmp_path: Path) -> None:
     joined = "SELECT sum(weight)::BIGINT AS weight FROM silver.candle JOIN 'own.csv' USING (symbol)"
     assert lake.sql(joined, unrestricted=True)["weight"].to_list() == [20]
-    assert lake.sql(f"COPY (SELECT close FROM silver.candle) TO '{tmp_path}/out.csv'; SELECT count(*) AS n FROM '{tmp_path}/out.csv'", unrestricted=True)["n"].to_list() == [10]
+    assert lake.sql(
+        f"COPY (SELECT close FROM silver.candle) TO '{tmp_path}/out.csv'; SELECT count(*) AS n FROM "
+        f"'{tmp_path}/out.csv'",
+        unrestricted=True,
+    )["n"].to_list() == [10]
     with pytest.raises(SqlBeyondLakeError):
         lake.sql(joined)
 
@@ -233,10 +268,13 @@ READING = [
     "PIVOT silver.candle ON symbol USING sum(close)",
     "PIVOT silver.candle ON symbol IN ('BTCUSDT') USING sum(close)",
     "UNPIVOT (SELECT 1 AS a, 2 AS b) ON a, b INTO NAME n VALUE v",
-    "WITH a AS (SELECT * FROM silver.candle) SELECT a.close FROM a ASOF JOIN a AS b USING (symbol, open_time)",
+    "WITH a AS (SELECT * FROM silver.candle) SELECT a.close FROM a ASOF JOIN a AS b USING (symbol, "
+    "open_time)",
     "SELECT unnest([1, 2]) AS n; SELECT n FROM range(3) t(n)",
-    "SELECT count(*) AS read_text, 'FROM read_csv(''x'')' AS glob FROM silver.candle WHERE symbol <> 'COPY x TO y'",
-    "SELECT list_transform([1], lambda x: x + 1) AS l, COLUMNS('clo.*') FROM silver.candle QUALIFY row_number() OVER (ORDER BY open_time) < 3",
+    "SELECT count(*) AS read_text, 'FROM read_csv(''x'')' AS glob FROM silver.candle WHERE symbol <> 'COPY x "
+    "TO y'",
+    "SELECT list_transform([1], lambda x: x + 1) AS l, COLUMNS('clo.*') FROM silver.candle QUALIFY "
+    "row_number() OVER (ORDER BY open_time) < 3",
     "SELECT " + " + ".join(["1"] * 50) + " AS many",
     "SELECT * FROM information_schema.tables",
     "SELECT name, value FROM duckdb_settings()",
@@ -250,21 +288,56 @@ def test_whatever_reads_the_lake_is_let_through(lake: Lake, query: str) -> None:
 
 def test_every_function_of_the_engine_that_yields_a_table_is_judged() -> None:
     """Another version of DuckDB brings others: each must be looked at."""
-    found = duckdb.sql("SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type IN ('table', 'pragma', 'table_macro')").fetchall()
+    found = duckdb.sql(
+        "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type IN ('table', 'pragma', "
+        "'table_macro')"
+    ).fetchall()
     assert {name for (name,) in found} | {"write_log"} == WITHIN | BEYOND
     assert not WITHIN & BEYOND
 
 
 def test_every_function_that_yields_a_value_keeps_to_its_arguments() -> None:
-    """None of them is of a kind that reads files or variables; the two that run a text as a statement only plan it, or write a log that nobody has switched on."""
-    names = {name for (name,) in duckdb.sql("SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type NOT IN ('table', 'pragma', 'table_macro')").fetchall()}
-    odd = {name for name in names if any(part in name for part in ("read_", "file", "env", "exec", "load", "write", "serialize_plan", "http", "attach", "secret"))}
+    """None of them is of a kind that reads files or variables; the two that run a text as a statement only
+    plan it, or write a log that nobody has switched on.
+    """
+    names = {
+        name
+        for (name,) in duckdb.sql(
+            "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type NOT IN ('table', "
+            "'pragma', 'table_macro')"
+        ).fetchall()
+    }
+    odd = {
+        name
+        for name in names
+        if any(
+            part in name
+            for part in (
+                "read_",
+                "file",
+                "env",
+                "exec",
+                "load",
+                "write",
+                "serialize_plan",
+                "http",
+                "attach",
+                "secret",
+            )
+        )
+    }
     assert odd == {"parse_filename", "pg_conf_load_time", "write_log", "json_serialize_plan"}
 
 
 def test_sql_tells_no_secret_of_the_environment(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    secrets = {"AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN, "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"}
-    secrets |= dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), f"http://me:{PASSWORD}@127.0.0.1:9")
+    secrets = {
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_SESSION_TOKEN": TOKEN,
+        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+    }
+    secrets |= dict.fromkeys(
+        ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), f"http://me:{PASSWORD}@127.0.0.1:9"
+    )
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
     df = secrets  # noqa: F841  # what a name in a statement would find, were Python's variables looked up
@@ -294,19 +367,32 @@ def test_a_connection_that_dagster_hands_out_reads_the_lake_and_nothing_else(lak
     with DuckDBResource(database=":memory:").get_connection() as connection:
         assert connection.sql("SELECT * FROM 'own.csv'").fetchall(), "the harm there was"
         prepare(connection, lake.objects)
-        for query in ("SELECT * FROM 'own.csv'", "COPY (SELECT 1) TO 'out.csv'", "SET enable_external_access=true", "ATTACH 'own.db'", "LOAD httpfs"):
+        for query in (
+            "SELECT * FROM 'own.csv'",
+            "COPY (SELECT 1) TO 'out.csv'",
+            "SET enable_external_access=true",
+            "ATTACH 'own.db'",
+            "LOAD httpfs",
+        ):
             with pytest.raises(duckdb.Error, match=r"disabled|locked"):
                 connection.execute(query)
 
 
-def test_what_does_not_fit_into_memory_goes_to_a_folder_of_this_users_and_goes_again(lake: Lake, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_into_memory_goes_to_a_folder_of_this_users_and_goes_again(
+    lake: Lake, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(own))
     folder = Path(lake.sql("SELECT current_setting('temp_directory') AS folder")["folder"].item())
     assert folder.parent == own
     assert not folder.exists()
     connection, files = connect(lake.objects, spill=str(own / "spill"))
     with connection:
-        assert run(connection, files, "SELECT current_setting('lock_configuration') AS l, current_setting('enable_external_access') AS e").rows() == [(True, False)]
+        assert run(
+            connection,
+            files,
+            "SELECT current_setting('lock_configuration') AS l, current_setting('enable_external_access') AS "
+            "e",
+        ).rows() == [(True, False)]
         with pytest.raises(SqlBeyondLakeError):
             run(connection, files, f"SELECT * FROM read_text('{own}/spill/*')")
 
@@ -318,31 +404,59 @@ def test_a_statement_is_parsed_behind_the_locks(lake: Lake, own: Path) -> None:
         check_reads(connection, "IMPORT DATABASE '.'")
 
 
-NOT_NAMES = ["/etc/passwd", "../../etc/passwd", "silver/../../landing", "lake://silver/candle", "silver/candle/../market", "silver.candle\0", "", "silver/candle/exchange=binance"]
+NOT_NAMES = [
+    "/etc/passwd",
+    "../../etc/passwd",
+    "silver/../../landing",
+    "lake://silver/candle",
+    "silver/candle/../market",
+    "silver.candle\0",
+    "",
+    "silver/candle/exchange=binance",
+]
 
 
 @pytest.mark.parametrize("name", NOT_NAMES)
 def test_a_table_or_market_that_is_a_path_is_none(lake: Lake, name: str) -> None:
-    for ask in (lake.scan, lake.records, lake.stored, lake.survey, lake.dataset_id, lambda table: lake.restatements(table=table)):
+    for ask in (
+        lake.scan,
+        lake.records,
+        lake.stored,
+        lake.survey,
+        lake.dataset_id,
+        lambda table: lake.restatements(table=table),
+    ):
         with pytest.raises(UnknownTableError):
             ask(name)
     for parts in (("binance", "spot", name), (f"../{name}", "spot", "BTCUSDT"), ("binance", name, "BTCUSDT")):
         with pytest.raises(MarketKeyError):
             Market(*parts)  # type: ignore[arg-type]
     for market in (name, f"binance-spot:{name}"):
-        for read in (lake.candles, lambda market: lake.scan("candle", market), lake.gaps, lake.conflicts, lake.restatements):
+        for read in (
+            lake.candles,
+            lambda market: lake.scan("candle", market),
+            lake.gaps,
+            lake.conflicts,
+            lake.restatements,
+        ):
             with pytest.raises(UsageError) as refused:
                 read(market)
             assert isinstance(refused.value, MarketKeyError) or "Nothing is stored" in str(refused.value)
 
 
-def test_the_command_refuses_and_says_which_word_opens_it(lake: Lake, own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_refuses_and_says_which_word_opens_it(
+    lake: Lake, own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("LAKEHOUSE_ROOT", lake.objects.root)
     monkeypatch.setattr(sys, "argv", ["lakehouse", "sql", "SELECT * FROM 'own.csv'"])
     with pytest.raises(SystemExit, match="2"):
         main()
     assert "--unrestricted" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["lakehouse", "sql", "--json", "--unrestricted", "SELECT weight::INT AS weight FROM 'own.csv'"])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["lakehouse", "sql", "--json", "--unrestricted", "SELECT weight::INT AS weight FROM 'own.csv'"],
+    )
     with pytest.raises(SystemExit, match="0"):
         main()
     assert json.loads(capsys.readouterr().out) == [{"weight": 2}]

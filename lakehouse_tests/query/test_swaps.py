@@ -1,4 +1,6 @@
-"""A sound object in the place of another is named by its path and by what it holds; one of an earlier time is told to be behind."""
+"""A sound object in the place of another is named by its path and by what it holds; one of an earlier time is
+told to be behind.
+"""
 
 import re
 import warnings
@@ -42,7 +44,14 @@ def store_cell(store: TableStore, table: type[Table], cell: Cell, volume: float 
         return store.put(table, cell, CellResult(pl.concat([rows, bad]), made_of)).version
     silver = store.get(Candle, cell)
     assert silver is not None
-    return store.put(table, cell, CellResult(HOURLY.compute({Candle.name: silver.rows}, cell.window), {f"{Candle.name}@{cell.date}": silver.record.version})).version
+    return store.put(
+        table,
+        cell,
+        CellResult(
+            HOURLY.compute({Candle.name: silver.rows}, cell.window),
+            {f"{Candle.name}@{cell.date}": silver.record.version},
+        ),
+    ).version
 
 
 @pytest.fixture
@@ -51,7 +60,10 @@ def store(tmp_path: Path) -> TableStore:
     for cell in (MARCH, OTHER_MONTH, OTHER_MARKET):
         for table in (CandleArchive, Candle, HOURLY):
             store_cell(made, table, cell)
-        runs = [(market, GapRun("absent", cell.window.start, cell.window.start.replace(hour=1), 60)) for market in (BTC, ETH)]
+        runs = [
+            (market, GapRun("absent", cell.window.start, cell.window.start.replace(hour=1), 60))
+            for market in (BTC, ETH)
+        ]
         made.put(Gap, Cell(cell.date), CellResult(gap_frame(runs), {}))
     made.put(MarketTable, None, CellResult(market_frame([facts(BTC), facts(ETH)]), {}))
     return made
@@ -60,14 +72,22 @@ def store(tmp_path: Path) -> TableStore:
 READS: dict[type[Table], dict[str, Callable[[Lake], object]]] = {
     table: {
         "scan": lambda lake, table=table: lake.scan(table.name).collect(),  # type: ignore[misc]
-        "two columns": lambda lake, table=table: lake.scan(table.name).select(table.names()[:2]).collect(engine="streaming"),  # type: ignore[misc]
-        "sql": lambda lake, table=table: lake.sql(f"SELECT count(*) AS n FROM {table.name.replace('/', '.')}"),  # type: ignore[misc]
+        "two columns": lambda lake, table=table: (
+            lake.scan(table.name).select(table.names()[:2]).collect(engine="streaming")
+        ),  # type: ignore[misc]
+        "sql": lambda lake, table=table: lake.sql(
+            f"SELECT count(*) AS n FROM {table.name.replace('/', '.')}"
+        ),  # type: ignore[misc]
         "input": lambda lake, table=table: TableStore(lake.objects).get(table, place_of(table)),  # type: ignore[misc]
         "name": lambda lake, table=table: lake.dataset_id(table.name),  # type: ignore[misc]
     }
     for table in (CandleArchive, Candle, HOURLY, Gap, MarketTable)
 }
-READS[Candle] |= {"candles": lambda lake: lake.candles(*SPAN), "gaps": lambda lake: lake.gaps(BTC), "1h": lambda lake: lake.candles(*SPAN, "1h")}
+READS[Candle] |= {
+    "candles": lambda lake: lake.candles(*SPAN),
+    "gaps": lambda lake: lake.gaps(BTC),
+    "1h": lambda lake: lake.candles(*SPAN, "1h"),
+}
 READS[HOURLY] |= {"1h": lambda lake: lake.candles(*SPAN, "1h")}
 READS[MarketTable] |= {"markets": lambda lake: lake.markets()}
 
@@ -98,7 +118,9 @@ def test_an_object_of_another_place_is_named_by_every_reader(store: TableStore, 
     path = cell_path(table, place_of(table))
     store.objects.put(path, store.objects.get(cell_path(of, cell)) or b"")
     for way, read in READS[table].items():
-        with pytest.raises(DamagedObjectError, match=re.escape(f"{path} is damaged: it holds {cell} of {of.name}")):
+        with pytest.raises(
+            DamagedObjectError, match=re.escape(f"{path} is damaged: it holds {cell} of {of.name}")
+        ):
             pytest.fail(f"{way} read {read(Lake(store.objects.root))}")
 
 
@@ -122,7 +144,9 @@ def test_a_cell_is_no_quarantine_and_quarantine_is_no_cell(store: TableStore) ->
 
 
 @pytest.mark.parametrize("table", [CandleArchive, Candle], ids=lambda table: table.name)
-def test_what_is_made_of_a_cell_that_was_put_back_in_time_is_behind(store: TableStore, table: type[Table]) -> None:
+def test_what_is_made_of_a_cell_that_was_put_back_in_time_is_behind(
+    store: TableStore, table: type[Table]
+) -> None:
     path = cell_path(table, MARCH)
     before = store.objects.get(path) or b""
     for each in (CandleArchive, Candle, HOURLY):

@@ -17,7 +17,20 @@ import requests
 from lakehouse.simulator import Simulator
 
 NOW = datetime(2025, 3, 10, 12, 30, 20, tzinfo=UTC)
-COLUMNS = ["open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "ignore"]
+COLUMNS = [
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "close_time",
+    "quote_volume",
+    "count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+    "ignore",
+]
 _INTEGERS = ("open_time", "close_time", "count", "ignore")
 _NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
@@ -55,7 +68,13 @@ class Client:
         """The rows of a REST answer with exact decimals."""
         answer = self.session.get(f"{self.sim.url}/{api}/klines", params=query, headers=headers, timeout=10)
         assert answer.status_code == 200, answer.text
-        return typed(pl.DataFrame([[str(value) for value in row] for row in answer.json()], schema=dict.fromkeys(COLUMNS, pl.String), orient="row"))
+        return typed(
+            pl.DataFrame(
+                [[str(value) for value in row] for row in answer.json()],
+                schema=dict.fromkeys(COLUMNS, pl.String),
+                orient="row",
+            )
+        )
 
     def page(self, **query: str) -> ElementTree.Element:
         answer = self.session.get(self.sim.archive_url, params=query, timeout=10)
@@ -72,21 +91,38 @@ class Client:
             found += sorted(keys)
             if texts(page, "IsTruncated") == ["false"]:
                 return found
-            cursor = {"continuation-token": texts(page, "NextContinuationToken")[0]} if version == 2 else {"marker": (texts(page, "NextMarker") or [sorted(keys)[-1]])[0]}
+            cursor = (
+                {"continuation-token": texts(page, "NextContinuationToken")[0]}
+                if version == 2
+                else {"marker": (texts(page, "NextMarker") or [sorted(keys)[-1]])[0]}
+            )
 
 
 def texts(page: ElementTree.Element, path: str) -> list[str]:
     """Texts of the elements at a path, the namespace left out."""
-    return [element.text or "" for element in page.findall("/".join(_NAMESPACE + part for part in path.split("/")))]
+    return [
+        element.text or ""
+        for element in page.findall("/".join(_NAMESPACE + part for part in path.split("/")))
+    ]
 
 
 def kline_rows(text: str) -> pl.DataFrame:
     """A kline CSV with exact decimals, its header left out."""
-    return typed(pl.read_csv(io.StringIO(text), has_header=False, new_columns=COLUMNS, skip_rows=int(text.startswith("open_time")), infer_schema=False))
+    return typed(
+        pl.read_csv(
+            io.StringIO(text),
+            has_header=False,
+            new_columns=COLUMNS,
+            skip_rows=int(text.startswith("open_time")),
+            infer_schema=False,
+        )
+    )
 
 
 def typed(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.with_columns(pl.col(name).cast(pl.Int64 if name in _INTEGERS else pl.Decimal(38, 8)) for name in COLUMNS)
+    return frame.with_columns(
+        pl.col(name).cast(pl.Int64 if name in _INTEGERS else pl.Decimal(38, 8)) for name in COLUMNS
+    )
 
 
 def kline_key(path: str, frequency: str, symbol: str, interval: str, date: str) -> str:
@@ -110,7 +146,10 @@ def own_client() -> Iterator[Client]:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of recorded files, where there is one."""
-    folder = Path(os.environ.get("LAKEHOUSE_REAL_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "real_data")
+    folder = Path(
+        os.environ.get("LAKEHOUSE_REAL_DATA")
+        or Path(__file__).resolve().parents[2].parent / "shared" / "real_data"
+    )
     if not folder.is_dir():
         pytest.skip("no recorded files: set LAKEHOUSE_REAL_DATA to their folder")
     return folder

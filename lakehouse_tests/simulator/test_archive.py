@@ -35,29 +35,47 @@ def test_pages_of_any_size_add_up(client: Client, version: int) -> None:
     prefix = "data/spot/monthly/klines/"
     assert client.listing(prefix, version, **{"max-keys": "37"}) == client.listing(prefix, version)
     folders = client.listing(prefix, version, delimiter="/")
-    assert folders == [f"{prefix}{symbol}/" for symbol in ("ADABTC", "BTCUSDT", "ETHUSDT", "SOLUSDT", "XYZUSDT")]
+    assert folders == [
+        f"{prefix}{symbol}/" for symbol in ("ADABTC", "BTCUSDT", "ETHUSDT", "SOLUSDT", "XYZUSDT")
+    ]
     assert client.listing(prefix, version, delimiter="/", **{"max-keys": "2"}) == folders
 
 
 def test_a_page_says_what_it_is(client: Client) -> None:
     page = client.page(prefix=DAILY)
     assert texts(page, "Name") == ["data.binance.vision"]
-    assert (texts(page, "MaxKeys"), texts(page, "IsTruncated"), texts(page, "NextMarker")) == (["1000"], ["true"], [])
+    assert (texts(page, "MaxKeys"), texts(page, "IsTruncated"), texts(page, "NextMarker")) == (
+        ["1000"],
+        ["true"],
+        [],
+    )
     assert len(texts(page, "Contents/Key")) == len(texts(page, "Contents/StorageClass")) == 1000
     folded = client.page(prefix="data/spot/", delimiter="/", **{"max-keys": "1"})
-    assert (texts(folded, "CommonPrefixes/Prefix"), texts(folded, "NextMarker")) == (["data/spot/daily/"], ["data/spot/daily/"])
+    assert (texts(folded, "CommonPrefixes/Prefix"), texts(folded, "NextMarker")) == (
+        ["data/spot/daily/"],
+        ["data/spot/daily/"],
+    )
     assert texts(client.page(prefix="data/spot/daily/typo/"), "Contents/Key") == []
     assert texts(client.page(prefix="data/", **{"max-keys": "0"}), "IsTruncated") == ["false"]
     assert texts(client.page(prefix="data/ü /", **{"encoding-type": "url"}), "Prefix") == ["data/%C3%BC%20/"]
     after = f"{DAILY}BTCUSDT-1m-2025-03-01.zip"
-    assert texts(client.page(prefix=DAILY, **{"list-type": "2", "start-after": after}), "Contents/Key")[0] == f"{after}.CHECKSUM"
+    assert (
+        texts(client.page(prefix=DAILY, **{"list-type": "2", "start-after": after}), "Contents/Key")[0]
+        == f"{after}.CHECKSUM"
+    )
     assert client.session.get(f"{client.sim.archive_url}?max-keys=many").status_code == 400
 
 
 def test_a_listing_states_what_the_object_is(client: Client) -> None:
-    for prefix in ("data/spot/monthly/klines/XYZUSDT/1h/", "data/futures/cm/daily/klines/BTCUSD_PERP/1d/BTCUSD_PERP-1d-2023-0"):
+    for prefix in (
+        "data/spot/monthly/klines/XYZUSDT/1h/",
+        "data/futures/cm/daily/klines/BTCUSD_PERP/1d/BTCUSD_PERP-1d-2023-0",
+    ):
         page = client.page(prefix=prefix, **{"max-keys": "12"})
-        listed = zip(*(texts(page, f"Contents/{name}") for name in ("Key", "Size", "ETag", "LastModified")), strict=True)
+        listed = zip(
+            *(texts(page, f"Contents/{name}") for name in ("Key", "Size", "ETag", "LastModified")),
+            strict=True,
+        )
         for key, size, etag, modified in listed:
             answer, head = client.get(key), client.head(key)
             assert len(answer.content) == int(size) == int(head.headers["Content-Length"])
@@ -69,7 +87,10 @@ def test_files_are_published_the_next_day_and_the_next_month() -> None:
     clock = [datetime(2024, 3, 1, 5, 59, tzinfo=UTC)]
     with Simulator(now=lambda: clock[0]) as sim:
         client = Client(sim)
-        daily, monthly = (kline_key("spot", frequency, "BTCUSDT", "1m", date) for frequency, date in (("daily", "2024-02-29"), ("monthly", "2024-02")))
+        daily, monthly = (
+            kline_key("spot", frequency, "BTCUSDT", "1m", date)
+            for frequency, date in (("daily", "2024-02-29"), ("monthly", "2024-02"))
+        )
 
         def exist() -> list[bool]:
             listed = [key in client.listing(key) for key in (daily, monthly)]
@@ -87,20 +108,31 @@ def test_files_are_published_the_next_day_and_the_next_month() -> None:
 def test_old_checksums_lack_the_newline() -> None:
     market = replace(DEFAULT_MARKETS[0], listed=datetime(2020, 12, 30, tzinfo=UTC))
     with Simulator([market], now=NOW) as sim:
-        old, new = (Client(sim).get(kline_key("spot", "daily", "BTCUSDT", "1d", day) + ".CHECKSUM").text for day in ("2020-12-31", "2021-01-01"))
+        old, new = (
+            Client(sim).get(kline_key("spot", "daily", "BTCUSDT", "1d", day) + ".CHECKSUM").text
+            for day in ("2020-12-31", "2021-01-01")
+        )
     assert old.endswith("  BTCUSDT-1d-2020-12-31.zip")
     assert new.endswith("  BTCUSDT-1d-2021-01-01.zip\n")
 
 
 @pytest.mark.parametrize(
-    ("header", "status", "span"), [("bytes=0-9", 206, slice(0, 10)), ("bytes=100-", 206, slice(100, None)), ("bytes=-7", 206, slice(-7, None)), ("lines=1-2", 200, slice(None))]
+    ("header", "status", "span"),
+    [
+        ("bytes=0-9", 206, slice(0, 10)),
+        ("bytes=100-", 206, slice(100, None)),
+        ("bytes=-7", 206, slice(-7, None)),
+        ("lines=1-2", 200, slice(None)),
+    ],
 )
 def test_ranges(client: Client, header: str, status: int, span: slice) -> None:
     whole = client.get(KEY).content
     answer = client.get(KEY, Range=header)
     assert (answer.status_code, answer.content) == (status, whole[span])
     first, end, _ = span.indices(len(whole))
-    assert answer.headers.get("Content-Range") == (f"bytes {first}-{end - 1}/{len(whole)}" if status == 206 else None)
+    assert answer.headers.get("Content-Range") == (
+        f"bytes {first}-{end - 1}/{len(whole)}" if status == 206 else None
+    )
     assert answer.headers["Accept-Ranges"] == "bytes"
 
 
@@ -145,27 +177,56 @@ def test_years_are_listed_without_generating_anything() -> None:
 
 @pytest.mark.slow
 def test_s5cmd_copies_and_lists(client: Client, tmp_path: Path) -> None:
-    keys = [key for key in client.listing("data/spot/monthly/klines/ETHUSDT/1d/") if "2024" in key] + ["data/spot/absent.zip"]
+    keys = [key for key in client.listing("data/spot/monthly/klines/ETHUSDT/1d/") if "2024" in key] + [
+        "data/spot/absent.zip"
+    ]
     script = tmp_path / "run.txt"
-    script.write_text("".join(f"cp --raw s3://data.binance.vision/{key} {tmp_path / key.rpartition('/')[2]}\n" for key in keys))
-    s5cmd = [str(Path(sys.executable).parent / "s5cmd"), "--no-sign-request", "--endpoint-url", client.sim.url, "--json"]
-    run = subprocess.run([*s5cmd, "run", str(script)], capture_output=True, text=True, check=False, timeout=30)
+    script.write_text(
+        "".join(
+            f"cp --raw s3://data.binance.vision/{key} {tmp_path / key.rpartition('/')[2]}\n" for key in keys
+        )
+    )
+    s5cmd = [
+        str(Path(sys.executable).parent / "s5cmd"),
+        "--no-sign-request",
+        "--endpoint-url",
+        client.sim.url,
+        "--json",
+    ]
+    run = subprocess.run(
+        [*s5cmd, "run", str(script)], capture_output=True, text=True, check=False, timeout=30
+    )
     assert run.returncode != 0
     assert sum(json.loads(line)["success"] for line in run.stdout.splitlines()) == 24
     assert "404" in run.stderr or "NoSuchKey" in run.stderr
     for key in keys[:-1]:
         assert (tmp_path / key.rpartition("/")[2]).read_bytes() == client.get(key).content
-    run = subprocess.run([*s5cmd, "ls", f"s3://data.binance.vision/{DAILY}"], capture_output=True, text=True, check=True, timeout=30)
-    assert [json.loads(line)["key"].rpartition("/")[2] for line in run.stdout.splitlines()] == [key.rpartition("/")[2] for key in client.listing(DAILY)]
+    run = subprocess.run(
+        [*s5cmd, "ls", f"s3://data.binance.vision/{DAILY}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert [json.loads(line)["key"].rpartition("/")[2] for line in run.stdout.splitlines()] == [
+        key.rpartition("/")[2] for key in client.listing(DAILY)
+    ]
 
 
 def test_obstore_lists_and_reads(client: Client) -> None:
     store = S3Store(
-        "data.binance.vision", endpoint=client.sim.url, region="ap-northeast-1", skip_signature=True, virtual_hosted_style_request=False, client_options={"allow_http": True}
+        "data.binance.vision",
+        endpoint=client.sim.url,
+        region="ap-northeast-1",
+        skip_signature=True,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
     )
     keys = client.listing(DAILY)
     assert [item["path"] for page in obstore.list(store, DAILY) for item in page] == keys
-    assert [item["path"] for page in obstore.list(store, DAILY, offset=keys[2000]) for item in page] == keys[2001:]
+    assert [item["path"] for page in obstore.list(store, DAILY, offset=keys[2000]) for item in page] == keys[
+        2001:
+    ]
     folders = obstore.list_with_delimiter(store, "data/futures/um/monthly/klines")["common_prefixes"]
     assert [folder.rpartition("/")[2] for folder in folders] == ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
     body = bytes(obstore.get(store, KEY).bytes())
@@ -180,7 +241,10 @@ def test_obstore_lists_and_reads(client: Client) -> None:
 def test_requests_are_logged_until_forgotten(own_client: Client) -> None:
     own_client.head(KEY)
     own_client.get(KEY)
-    assert own_client.sim.requests == [("HEAD", f"/data.binance.vision/{KEY}"), ("GET", f"/data.binance.vision/{KEY}")]
+    assert own_client.sim.requests == [
+        ("HEAD", f"/data.binance.vision/{KEY}"),
+        ("GET", f"/data.binance.vision/{KEY}"),
+    ]
     own_client.sim.reset_requests()
     assert own_client.sim.requests == []
 

@@ -26,7 +26,9 @@ MONTHS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("path", "symbol", "month", "header", "unit"), MONTHS)
-def test_a_month_holds_every_invariant_of_its_dialect(client: Client, path: str, symbol: str, month: str, header: bool | None, unit: int) -> None:
+def test_a_month_holds_every_invariant_of_its_dialect(
+    client: Client, path: str, symbol: str, month: str, header: bool | None, unit: int
+) -> None:
     key = kline_key(path, "monthly", symbol, "1m", month)
     text = client.csv(key)
     if header is not None:
@@ -42,14 +44,41 @@ def test_a_month_holds_every_invariant_of_its_dialect(client: Client, path: str,
     assert rows.height == days * 1440
     assert (rows["close_time"] == rows["open_time"] + 60 * unit - 1).all()
     assert (rows["low"] > 0).all()
-    assert rows.select((pl.min_horizontal("open", "close") >= pl.col("low")) & (pl.max_horizontal("open", "close") <= pl.col("high"))).to_series().all()
-    assert rows.select((pl.col("taker_buy_volume") <= pl.col("volume")) & (pl.col("taker_buy_quote_volume") <= pl.col("quote_volume"))).to_series().all()
+    assert (
+        rows.select(
+            (pl.min_horizontal("open", "close") >= pl.col("low"))
+            & (pl.max_horizontal("open", "close") <= pl.col("high"))
+        )
+        .to_series()
+        .all()
+    )
+    assert (
+        rows.select(
+            (pl.col("taker_buy_volume") <= pl.col("volume"))
+            & (pl.col("taker_buy_quote_volume") <= pl.col("quote_volume"))
+        )
+        .to_series()
+        .all()
+    )
 
     assert ((rows["count"] == 0) == (rows["volume"] == 0)).all()
-    quiet = rows.with_columns(pl.col("close").shift().alias("previous")).filter(pl.col("count") == 0).drop_nulls()
+    quiet = (
+        rows.with_columns(pl.col("close").shift().alias("previous")).filter(pl.col("count") == 0).drop_nulls()
+    )
     assert 0 < quiet.height < rows.height / 100
-    assert quiet.select(pl.all_horizontal(pl.col("previous") == pl.col(name) for name in ("open", "high", "low", "close"))).to_series().all()
-    assert quiet.select(pl.sum_horizontal("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume").sum()).item() == 0
+    assert (
+        quiet.select(
+            pl.all_horizontal(pl.col("previous") == pl.col(name) for name in ("open", "high", "low", "close"))
+        )
+        .to_series()
+        .all()
+    )
+    assert (
+        quiet.select(
+            pl.sum_horizontal("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume").sum()
+        ).item()
+        == 0
+    )
     assert 0.8 < (rows["open"] == rows["close"].shift()).mean() < 1
 
     traded = rows.filter(pl.col("count") > 0).rows(named=True)
@@ -57,7 +86,9 @@ def test_a_month_holds_every_invariant_of_its_dialect(client: Client, path: str,
     for row in traded[::23]:
         if path == "futures/cm":
             assert row["volume"] % 1 == 0
-            assert row["low"] * row["quote_volume"] <= row["volume"] * size <= row["high"] * row["quote_volume"]
+            assert (
+                row["low"] * row["quote_volume"] <= row["volume"] * size <= row["high"] * row["quote_volume"]
+            )
         else:
             assert row["low"] * row["volume"] <= row["quote_volume"] <= row["high"] * row["volume"]
 
@@ -65,31 +96,54 @@ def test_a_month_holds_every_invariant_of_its_dialect(client: Client, path: str,
 def test_numbers_are_printed_as_each_market_type_prints_them(client: Client) -> None:
     spot = client.csv(kline_key("spot", "daily", "BTCUSDT", "1m", "2023-06-02")).splitlines()[0].split(",")
     assert [len(spot[n].partition(".")[2]) for n in (1, 2, 3, 4, 5, 7, 9, 10)] == [8] * 8
-    linear = client.csv(kline_key("futures/um", "daily", "BTCUSDT", "1m", "2023-06-02")).splitlines()[1].split(",")
+    linear = (
+        client.csv(kline_key("futures/um", "daily", "BTCUSDT", "1m", "2023-06-02")).splitlines()[1].split(",")
+    )
     assert [len(linear[n].partition(".")[2]) for n in (1, 5, 7)] == [1, 3, 4]
-    inverse = client.csv(kline_key("futures/cm", "daily", "BTCUSD_PERP", "1m", "2023-06-02")).splitlines()[1].split(",")
+    inverse = (
+        client.csv(kline_key("futures/cm", "daily", "BTCUSD_PERP", "1m", "2023-06-02"))
+        .splitlines()[1]
+        .split(",")
+    )
     assert "." not in inverse[5] + inverse[9]
     assert len(inverse[7].partition(".")[2]) == 8
 
 
 def test_inverse_files_have_a_header_now_and_then(client: Client) -> None:
-    starts = {client.csv(kline_key("futures/cm", "daily", "BTCUSD_PERP", "1d", f"2023-06-{day:02d}"))[:9] == "open_time" for day in range(1, 15)}
+    starts = {
+        client.csv(kline_key("futures/cm", "daily", "BTCUSD_PERP", "1d", f"2023-06-{day:02d}"))[:9]
+        == "open_time"
+        for day in range(1, 15)
+    }
     assert starts == {True, False}
 
 
-@pytest.mark.parametrize(("path", "api", "symbol"), [("spot", "api/v3", "ETHUSDT"), ("futures/um", "fapi/v1", "BTCUSDT"), ("futures/cm", "dapi/v1", "ETHUSD_PERP")])
+@pytest.mark.parametrize(
+    ("path", "api", "symbol"),
+    [
+        ("spot", "api/v3", "ETHUSDT"),
+        ("futures/um", "fapi/v1", "BTCUSDT"),
+        ("futures/cm", "dapi/v1", "ETHUSD_PERP"),
+    ],
+)
 def test_day_month_and_rest_agree(client: Client, path: str, api: str, symbol: str) -> None:
     month = client.rows(kline_key(path, "monthly", symbol, "1m", "2024-02"))
     for day in ("2024-02-01", "2024-02-29"):
         daily = client.rows(kline_key(path, "daily", symbol, "1m", day))
         start = int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()) * 1000
         assert daily.equals(month.filter(pl.col("open_time").is_between(start, start + 86_399_999)))
-        assert client.klines(api, symbol=symbol, interval="1m", startTime=start, endTime=start + 999 * 60_000, limit=1000).equals(daily[:1000])
+        assert client.klines(
+            api, symbol=symbol, interval="1m", startTime=start, endTime=start + 999 * 60_000, limit=1000
+        ).equals(daily[:1000])
 
 
-@pytest.mark.parametrize(("path", "symbol"), [("spot", "ADABTC"), ("futures/um", "ETHUSDT"), ("futures/cm", "BTCUSD_PERP")])
+@pytest.mark.parametrize(
+    ("path", "symbol"), [("spot", "ADABTC"), ("futures/um", "ETHUSDT"), ("futures/cm", "BTCUSD_PERP")]
+)
 @pytest.mark.parametrize(("interval", "minutes"), [("1h", 60), ("1d", 1440)])
-def test_coarse_candles_are_the_sums_of_their_minutes(client: Client, path: str, symbol: str, interval: str, minutes: int) -> None:
+def test_coarse_candles_are_the_sums_of_their_minutes(
+    client: Client, path: str, symbol: str, interval: str, minutes: int
+) -> None:
     step = minutes * 60_000
     sums = ("volume", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume")
     expected = (
@@ -103,17 +157,32 @@ def test_coarse_candles_are_the_sums_of_their_minutes(client: Client, path: str,
     assert (coarse["close_time"] == coarse["open_time"] + step - 1).all()
 
 
-@pytest.mark.parametrize("market", DEFAULT_MARKETS, ids=lambda market: f"{market.market_type}-{market.symbol}")
+@pytest.mark.parametrize(
+    "market", DEFAULT_MARKETS, ids=lambda market: f"{market.market_type}-{market.symbol}"
+)
 def test_any_cut_of_a_range_gives_the_same_minutes(market: SimulatedMarket) -> None:
     start = minute_of(datetime(2023, 7, 4, 22, 13, tzinfo=UTC))
     whole = minute_candles(market, start, start + 600)
-    assert whole.equals(pl.concat([minute_candles(market, start + cut, end) for cut, end in ((0, start + 1), (1, start + 257), (257, start + 600))]))
+    assert whole.equals(
+        pl.concat(
+            [
+                minute_candles(market, start + cut, end)
+                for cut, end in ((0, start + 1), (1, start + 257), (257, start + 600))
+            ]
+        )
+    )
 
 
 def test_markets_of_one_base_follow_one_path() -> None:
     start = minute_of(datetime(2024, 5, 1, tzinfo=UTC))
-    spot, linear = (next(m for m in DEFAULT_MARKETS if (m.market_type, m.symbol) == (kind, "BTCUSDT")) for kind in ("spot", "linear"))
-    closes = [candles(market, 60, start, start + 40 * 1440)["close"] / 10**market.price_decimals for market in (spot, linear)]
+    spot, linear = (
+        next(m for m in DEFAULT_MARKETS if (m.market_type, m.symbol) == (kind, "BTCUSDT"))
+        for kind in ("spot", "linear")
+    )
+    closes = [
+        candles(market, 60, start, start + 40 * 1440)["close"] / 10**market.price_decimals
+        for market in (spot, linear)
+    ]
     assert 0 < (closes[0] / closes[1] - 1).abs().max() < 0.005
     assert closes[0].max() / closes[0].min() > 1.02
 
@@ -128,7 +197,9 @@ def test_a_market_listed_in_the_middle_of_a_day_begins_there(client: Client) -> 
 
 def test_a_delisted_market_ends(client: Client) -> None:
     assert client.rows(kline_key("spot", "daily", "XYZUSDT", "1m", "2023-10-20")).height == 360
-    assert client.listing("data/spot/monthly/klines/XYZUSDT/1m/")[-1].endswith("XYZUSDT-1m-2023-10.zip.CHECKSUM")
+    assert client.listing("data/spot/monthly/klines/XYZUSDT/1m/")[-1].endswith(
+        "XYZUSDT-1m-2023-10.zip.CHECKSUM"
+    )
     assert client.get(kline_key("spot", "daily", "XYZUSDT", "1m", "2023-10-21")).status_code == 404
 
 

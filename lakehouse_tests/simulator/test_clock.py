@@ -49,4 +49,7 @@ def test_days_pass_while_a_fast_exchange_answers() -> None:
         later = client.listing(folder)
         assert later[: len(first)] == first
         assert len(later) >= len(first) + 6
-        assert client.session.get(f"{sim.url}/api/v3/time", timeout=10).json()["serverTime"] > int((NOW + timedelta(days=3)).timestamp()) * 1000
+        assert (
+            client.session.get(f"{sim.url}/api/v3/time", timeout=10).json()["serverTime"]
+            > int((NOW + timedelta(days=3)).timestamp()) * 1000
+        )

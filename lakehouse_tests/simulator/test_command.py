@@ -15,7 +15,9 @@ from lakehouse.cli.app import main
 from lakehouse.simulator import FAULTS
 
 
-def test_faults_are_listed_with_what_they_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_are_listed_with_what_they_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["lakehouse", "simulate", "--fault", "list"])
     with pytest.raises(SystemExit) as end:
         main()
@@ -27,7 +29,9 @@ def test_faults_are_listed_with_what_they_do(monkeypatch: pytest.MonkeyPatch, ca
 @pytest.mark.slow
 def test_its_clock_runs_as_fast_as_asked(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "lakehouse"), "simulate", "--port", "0", "--speed", "86400"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as process:
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    ) as process:
         assert process.stdout is not None
         url = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
         assert url is not None

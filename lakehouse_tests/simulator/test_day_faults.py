@@ -49,32 +49,56 @@ def month(market: SimulatedMarket = ETH) -> str:
 @cache
 def told(*faults: str, market: SimulatedMarket = ETH) -> dict[str, pl.DataFrame]:
     """What each source tells of the last four days of February 2024."""
-    path, api = {"spot": ("spot", "api/v3"), "linear": ("futures/um", "fapi/v1"), "inverse": ("futures/cm", "dapi/v1")}[market.market_type]
+    path, api = {
+        "spot": ("spot", "api/v3"),
+        "linear": ("futures/um", "fapi/v1"),
+        "inverse": ("futures/cm", "dapi/v1"),
+    }[market.market_type]
     with Simulator([market, LINEAR], now=NOW, faults=faults) as sim:
         client = Client(sim)
         rows = {}
         for interval in ("1m", "1h"):
-            rows[f"monthly {interval}"] = client.rows(kline_key(path, "monthly", market.symbol, interval, "2024-02"))
-            rows[f"daily {interval}"] = pl.concat(client.rows(kline_key(path, "daily", market.symbol, interval, day)) for day in DAYS)
+            rows[f"monthly {interval}"] = client.rows(
+                kline_key(path, "monthly", market.symbol, interval, "2024-02")
+            )
+            rows[f"daily {interval}"] = pl.concat(
+                client.rows(kline_key(path, "daily", market.symbol, interval, day)) for day in DAYS
+            )
             rows[f"rest {interval}"] = paged(client, api, market.symbol, interval, START, START + 4 * DAY - 1)
         return rows
 
 
 def paged(client: Client, api: str, symbol: str, interval: str, start: int, end: int) -> pl.DataFrame:
-    """REST rows of a range, in pages that can hold all of their part of it: inverse endpoints give a page's newest rows."""
+    """REST rows of a range, in pages that can hold all of their part of it: inverse endpoints give a page's
+    newest rows.
+    """
     part = 1000 * (MINUTE if interval == "1m" else HOUR)
-    pages = [client.klines(api, symbol=symbol, interval=interval, startTime=first, endTime=min(first + part, end + 1) - 1, limit=1000) for first in range(start, end + 1, part)]
+    pages = [
+        client.klines(
+            api,
+            symbol=symbol,
+            interval=interval,
+            startTime=first,
+            endTime=min(first + part, end + 1) - 1,
+            limit=1000,
+        )
+        for first in range(start, end + 1, part)
+    ]
     return pl.concat(pages)
 
 
 def summed(minutes: pl.DataFrame) -> pl.DataFrame:
     hours = minutes.group_by((pl.col("open_time") // HOUR * HOUR).alias("hour"), maintain_order=True)
-    return hours.agg(pl.first("open"), pl.max("high"), pl.min("low"), pl.last("close"), pl.sum(*SUMS)).rename({"hour": "open_time"})
+    return hours.agg(pl.first("open"), pl.max("high"), pl.min("low"), pl.last("close"), pl.sum(*SUMS)).rename(
+        {"hour": "open_time"}
+    )
 
 
 def changed(rows: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     """Rows of either that the other has not."""
-    return pl.concat([rows.join(truth, on=rows.columns, how="anti"), truth.join(rows, on=rows.columns, how="anti")])
+    return pl.concat(
+        [rows.join(truth, on=rows.columns, how="anti"), truth.join(rows, on=rows.columns, how="anti")]
+    )
 
 
 def days(rows: pl.DataFrame) -> list[int]:
@@ -95,7 +119,9 @@ def test_without_faults_all_sources_tell_the_same(truth: dict[str, pl.DataFrame]
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_a_fault_shows_on_one_day_in_its_sources_and_nowhere_else(truth: dict[str, pl.DataFrame], name: str) -> None:
+def test_a_fault_shows_on_one_day_in_its_sources_and_nowhere_else(
+    truth: dict[str, pl.DataFrame], name: str
+) -> None:
     rows = told(f"{name}={month()}")
     differences = {view: changed(rows[view], truth[view]) for view in rows}
     assert {view for view, difference in differences.items() if difference.height} == SHOWN[name]
@@ -127,8 +153,13 @@ def test_the_same_faults_befall_the_same_minutes_in_every_run() -> None:
     interval=st.sampled_from([1, 60, 240]),
     cuts=st.lists(st.integers(0, 24), max_size=4),
 )
-def test_any_cut_of_a_range_is_told_alike(names: list[str], pattern: str, source: Source, interval: int, cuts: list[int]) -> None:
-    market, faults = replace(ETH, delisted=LISTED + timedelta(days=3, hours=5, minutes=7)), tuple(Fault(name, pattern) for name in names)
+def test_any_cut_of_a_range_is_told_alike(
+    names: list[str], pattern: str, source: Source, interval: int, cuts: list[int]
+) -> None:
+    market, faults = (
+        replace(ETH, delisted=LISTED + timedelta(days=3, hours=5, minutes=7)),
+        tuple(Fault(name, pattern) for name in names),
+    )
     first = START // MINUTE
 
     def part(start: int, end: int) -> pl.DataFrame:
@@ -141,12 +172,22 @@ def test_any_cut_of_a_range_is_told_alike(names: list[str], pattern: str, source
     assert whole["minute"].is_unique().all()
 
 
-@pytest.mark.parametrize(("market", "year", "unit"), [(ETH, 2024, 1), (INVERSE, 2024, 1), (replace(ETH, listed=datetime(2025, 2, 26, tzinfo=UTC)), 2025, 1000)])
+@pytest.mark.parametrize(
+    ("market", "year", "unit"),
+    [
+        (ETH, 2024, 1),
+        (INVERSE, 2024, 1),
+        (replace(ETH, listed=datetime(2025, 2, 26, tzinfo=UTC)), 2025, 1000),
+    ],
+)
 def test_a_halt(market: SimulatedMarket, year: int, unit: int) -> None:
     path = "spot" if market.market_type == "spot" else "futures/cm"
     with Simulator([market], now=NOW, faults=["halt=*daily*"]) as sim:
         client = Client(sim)
-        minutes, hours = (client.rows(kline_key(path, "monthly", market.symbol, interval, f"{year}-02")) for interval in ("1m", "1h"))
+        minutes, hours = (
+            client.rows(kline_key(path, "monthly", market.symbol, interval, f"{year}-02"))
+            for interval in ("1m", "1h")
+        )
     step = minutes.with_columns(pl.col("open_time").diff().shift(-1).alias("step"))
     length = pl.col("close_time") + 1 - pl.col("open_time")
     halted = step.filter(pl.col("step") != MINUTE * unit)
@@ -154,9 +195,16 @@ def test_a_halt(market: SimulatedMarket, year: int, unit: int) -> None:
     assert step.filter(length != MINUTE * unit).equals(halted)
     assert halted.select(length.is_between(unit * 1000, unit * (MINUTE - 1000))).to_series().all()
     # Of a coarse candle in which trade did not go on, the end is the halt's; any other ends on time.
-    ends = dict(minutes.group_by(pl.col("open_time") // (HOUR * unit) * (HOUR * unit)).agg(pl.max("close_time")).rows())
+    ends = dict(
+        minutes.group_by(pl.col("open_time") // (HOUR * unit) * (HOUR * unit))
+        .agg(pl.max("close_time"))
+        .rows()
+    )
     full = hours["open_time"] + HOUR * unit - 1
-    assert hours["close_time"].to_list() == [ends[start] if ends[start] in halted["close_time"] else end for start, end in zip(hours["open_time"], full, strict=True)]
+    assert hours["close_time"].to_list() == [
+        ends[start] if ends[start] in halted["close_time"] else end
+        for start, end in zip(hours["open_time"], full, strict=True)
+    ]
     assert (hours["close_time"] < full).any()
 
 
@@ -181,12 +229,29 @@ def test_rest_gives_a_misaligned_candle_by_its_own_open_time() -> None:
         client = Client(sim)
         rows = paged(client, "api/v3", "ETHUSDT", "1m", START, START + 4 * DAY - 1)
         opened = rows.filter(pl.col("open_time") % MINUTE != 0)["open_time"][500]
-        for start, end, expected in ((opened, opened, [opened]), (opened + 1, opened + MINUTE - 1, []), (opened - 17_300, opened - 1, [])):
-            assert client.klines("api/v3", symbol="ETHUSDT", interval="1m", startTime=start, endTime=end)["open_time"].to_list() == expected
+        for start, end, expected in (
+            (opened, opened, [opened]),
+            (opened + 1, opened + MINUTE - 1, []),
+            (opened - 17_300, opened - 1, []),
+        ):
+            assert (
+                client.klines("api/v3", symbol="ETHUSDT", interval="1m", startTime=start, endTime=end)[
+                    "open_time"
+                ].to_list()
+                == expected
+            )
 
 
 @pytest.mark.parametrize("market", [ETH, INVERSE], ids=lambda market: market.market_type)
-@pytest.mark.parametrize(("name", "view"), [("differing_row", "monthly 1m"), ("archive_wrong", "daily 1m"), ("rest_revised", "rest 1m"), ("interior_changed", "daily 1m")])
+@pytest.mark.parametrize(
+    ("name", "view"),
+    [
+        ("differing_row", "monthly 1m"),
+        ("archive_wrong", "daily 1m"),
+        ("rest_revised", "rest 1m"),
+        ("interior_changed", "daily 1m"),
+    ],
+)
 def test_a_changed_row_breaks_no_rule_of_rows(market: SimulatedMarket, name: str, view: str) -> None:
     rows, plain = told(f"{name}={month(market)}", market=market)[view], told(market=market)[view]
     (row,) = rows.join(plain, on=rows.columns, how="anti").rows(named=True)
@@ -212,10 +277,24 @@ def test_hole(truth: dict[str, pl.DataFrame]) -> None:
 def test_rest_hole() -> None:
     with Simulator([ETH], now=NOW, faults=["rest_hole=*daily*ETHUSDT-1m-2024-02-27.zip"]) as sim:
         client, day = Client(sim), START + DAY
-        assert client.klines("api/v3", symbol="ETHUSDT", interval="1m", startTime=day, endTime=day + DAY - 1).height == 0
-        assert client.klines("api/v3", symbol="ETHUSDT", interval="1m", startTime=day, limit=1)["open_time"].to_list() == [day + DAY]
-        assert client.klines("api/v3", symbol="ETHUSDT", interval="1m", endTime=day + DAY - 1, limit=2)["open_time"].to_list() == [day - 2 * MINUTE, day - MINUTE]
-        assert client.klines("api/v3", symbol="ETHUSDT", interval="1h", startTime=day, endTime=day + DAY - 1).height == 24
+        assert (
+            client.klines(
+                "api/v3", symbol="ETHUSDT", interval="1m", startTime=day, endTime=day + DAY - 1
+            ).height
+            == 0
+        )
+        assert client.klines("api/v3", symbol="ETHUSDT", interval="1m", startTime=day, limit=1)[
+            "open_time"
+        ].to_list() == [day + DAY]
+        assert client.klines("api/v3", symbol="ETHUSDT", interval="1m", endTime=day + DAY - 1, limit=2)[
+            "open_time"
+        ].to_list() == [day - 2 * MINUTE, day - MINUTE]
+        assert (
+            client.klines(
+                "api/v3", symbol="ETHUSDT", interval="1h", startTime=day, endTime=day + DAY - 1
+            ).height
+            == 24
+        )
         assert client.rows(kline_key("spot", "daily", "ETHUSDT", "1m", "2024-02-27")).height == 1440
         assert sim.faults_hit == {"rest_hole": ["/api/v3/klines"]}
 
@@ -232,10 +311,20 @@ def test_rest_hole() -> None:
         ("*-1h-*", [0, 0]),
     ],
 )
-def test_a_monthly_key_stands_for_a_day_of_the_month_and_a_daily_key_for_its_day(pattern: str, expected: list[int]) -> None:
+def test_a_monthly_key_stands_for_a_day_of_the_month_and_a_daily_key_for_its_day(
+    pattern: str, expected: list[int]
+) -> None:
     with Simulator([ETH], now=NOW, faults=[f"halt={pattern}"]) as sim:
         client = Client(sim)
-        halts = [int((client.rows(kline_key("spot", "monthly", "ETHUSDT", "1m", month))["open_time"].diff() > MINUTE).sum()) for month in ("2024-02", "2024-03")]
+        halts = [
+            int(
+                (
+                    client.rows(kline_key("spot", "monthly", "ETHUSDT", "1m", month))["open_time"].diff()
+                    > MINUTE
+                ).sum()
+            )
+            for month in ("2024-02", "2024-03")
+        ]
     assert halts == expected
 
 
@@ -270,7 +359,9 @@ def test_rows_after_the_end_of_a_market() -> None:
         assert rows[frequency, "1m"][: -extra.height].equals(plain[frequency, "1m"])
         assert extra.height == 30
         assert extra["count"].sum() == 0
-        assert extra.select("open", "high", "low", "close").unique().rows() == [(plain[frequency, "1m"]["close"][-1],) * 4]
+        assert extra.select("open", "high", "low", "close").unique().rows() == [
+            (plain[frequency, "1m"]["close"][-1],) * 4
+        ]
         assert rows[frequency, "1h"].equals(plain[frequency, "1h"])
 
 
@@ -281,7 +372,9 @@ def test_the_open_month_is_struck_before_its_files_are_published() -> None:
         while sim.now < datetime(2024, 3, 1, 0, 1, tzinfo=UTC):
             hour = client.klines("api/v3", symbol="ETHUSDT", interval="1h", limit=1)
             minutes = client.klines("api/v3", symbol="ETHUSDT", interval="1m", startTime=hour["open_time"][0])
-            assert hour.select("open", "high", "low", "close", *SUMS).equals(summed(minutes).drop("open_time"))
+            assert hour.select("open", "high", "low", "close", *SUMS).equals(
+                summed(minutes).drop("open_time")
+            )
             sim.advance(timedelta(minutes=29))
         sim.advance(timedelta(days=2))
         day = client.rows(kline_key("spot", "daily", "ETHUSDT", "1m", DAYS[3]))

@@ -39,7 +39,11 @@ def test_an_unknown_fault_is_refused_with_the_known_ones() -> None:
 @pytest.mark.parametrize("name", sorted(set(FAULTS) - REST_FAULTS))
 def test_without_a_pattern_about_one_in_six_minute_files_is_hit(client: Client, name: str) -> None:
     frequency = "daily" if name == "daily_absent" else "monthly"
-    keys = [key for symbol in (["XYZUSDT"] if frequency == "daily" else ["BTCUSDT", "ETHUSDT", "ADABTC"]) for key in client.listing(f"data/spot/{frequency}/klines/{symbol}/")]
+    keys = [
+        key
+        for symbol in (["XYZUSDT"] if frequency == "daily" else ["BTCUSDT", "ETHUSDT", "ADABTC"])
+        for key in client.listing(f"data/spot/{frequency}/klines/{symbol}/")
+    ]
     fault = Fault(name)
     hit = [key for key in keys if fault.matches(key)]
     minutes = [key for key in keys if "/1m/" in key and key.endswith(".zip")]
@@ -62,7 +66,10 @@ def test_damaged_zip(own_client: Client) -> None:
     assert sha256(damaged.content).hexdigest() == own_client.digest(DAY)
     assert len(damaged.content) == len(whole.content)
     assert damaged.headers["ETag"] != whole.headers["ETag"]
-    with zipfile.ZipFile(io.BytesIO(damaged.content)) as archive, pytest.raises((zipfile.BadZipFile, zlib.error)):
+    with (
+        zipfile.ZipFile(io.BytesIO(damaged.content)) as archive,
+        pytest.raises((zipfile.BadZipFile, zlib.error)),
+    ):
         archive.read(archive.namelist()[0])
 
 
@@ -121,7 +128,9 @@ def test_day_absent(own_client: Client) -> None:
     lacking = own_client.rows(MINUTES)
     gone = whole.join(lacking, on="open_time", how="anti")
     assert (gone.height, lacking.height) == (1440, whole.height - 1440)
-    day = gone.select(pl.from_epoch("open_time", "ms").dt.date().cast(pl.String).unique()).to_series().to_list()
+    day = (
+        gone.select(pl.from_epoch("open_time", "ms").dt.date().cast(pl.String).unique()).to_series().to_list()
+    )
     assert own_client.rows(daily(day[0])).equals(gone)
 
 
@@ -181,11 +190,17 @@ def test_lagging_listing(own_client: Client) -> None:
     before, months = own_client.listing(folder), own_client.listing("data/spot/monthly/klines/ETHUSDT/1m/")
     own_client.sim.add_fault("lagging_listing=*ETHUSDT*")
     hidden = sorted(set(before) - set(own_client.listing(folder, version=2)))
-    assert hidden == [f"{daily(day)}{end}" for day in ("2025-03-07", "2025-03-08", "2025-03-09") for end in ("", ".CHECKSUM")]
+    assert hidden == [
+        f"{daily(day)}{end}"
+        for day in ("2025-03-07", "2025-03-08", "2025-03-09")
+        for end in ("", ".CHECKSUM")
+    ]
     assert own_client.sim.faults_hit == {"lagging_listing": hidden}
     assert [own_client.head(key).status_code for key in hidden] == [200] * 6
     assert own_client.listing("data/spot/monthly/klines/ETHUSDT/1m/") == months
-    assert f"{daily('2025-03-09').replace('ETH', 'BTC')}" in own_client.listing("data/spot/daily/klines/BTCUSDT/1m/")
+    assert f"{daily('2025-03-09').replace('ETH', 'BTC')}" in own_client.listing(
+        "data/spot/daily/klines/BTCUSDT/1m/"
+    )
     own_client.sim.advance(timedelta(days=22))
     assert own_client.listing("data/spot/monthly/klines/ETHUSDT/1m/") == months
     assert own_client.head(kline_key("spot", "monthly", "ETHUSDT", "1m", "2025-03")).status_code == 200
@@ -195,13 +210,21 @@ def test_lagging_listing(own_client: Client) -> None:
 
 def test_rest_forgotten(own_client: Client) -> None:
     own_client.sim.add_fault("rest_forgotten=*spot*/ETHUSDT/*")
-    asked = {api: own_client.session.get(f"{own_client.sim.url}/{api}/klines?symbol=ETHUSDT&interval=1m&limit=1") for api in ("api/v3", "fapi/v1")}
+    asked = {
+        api: own_client.session.get(f"{own_client.sim.url}/{api}/klines?symbol=ETHUSDT&interval=1m&limit=1")
+        for api in ("api/v3", "fapi/v1")
+    }
     assert (asked["api/v3"].status_code, asked["api/v3"].json()["code"]) == (400, -1121)
     assert asked["fapi/v1"].status_code == 200
-    listed = [market["symbol"] for market in own_client.session.get(f"{own_client.sim.url}/api/v3/exchangeInfo").json()["symbols"]]
+    listed = [
+        market["symbol"]
+        for market in own_client.session.get(f"{own_client.sim.url}/api/v3/exchangeInfo").json()["symbols"]
+    ]
     assert listed == ["BTCUSDT", "SOLUSDT", "ADABTC"]
     assert own_client.rows(DAY).height == 1440
-    assert own_client.sim.faults_hit == {"rest_forgotten": [kline_key("spot", "monthly", "ETHUSDT", "1m", "2021-01")]}
+    assert own_client.sim.faults_hit == {
+        "rest_forgotten": [kline_key("spot", "monthly", "ETHUSDT", "1m", "2021-01")]
+    }
 
 
 def test_error_429(own_client: Client) -> None:
@@ -223,9 +246,14 @@ def test_error_429(own_client: Client) -> None:
         ("rest_unavailable", [503] * 4, -1001),
     ],
 )
-def test_faults_of_the_rest_api(own_client: Client, fault: str, statuses: list[int], code: int | None) -> None:
+def test_faults_of_the_rest_api(
+    own_client: Client, fault: str, statuses: list[int], code: int | None
+) -> None:
     own_client.sim.add_fault(fault)
-    answers = [own_client.session.get(f"{own_client.sim.url}/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1") for _ in range(4)]
+    answers = [
+        own_client.session.get(f"{own_client.sim.url}/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1")
+        for _ in range(4)
+    ]
     assert [answer.status_code for answer in answers] == statuses
     assert code is None or answers[0].json()["code"] == code
     assert ("Retry-After" in answers[0].headers) == (fault == "error_418")
@@ -240,7 +268,10 @@ def test_clock_skew(own_client: Client) -> None:
     own_client.sim.add_fault("clock_skew")
     ahead = int((NOW + timedelta(hours=1)).timestamp()) * 1000
     assert own_client.session.get(f"{own_client.sim.url}/api/v3/time").json() == {"serverTime": ahead}
-    assert own_client.klines("api/v3", symbol="BTCUSDT", interval="1m", limit=1)["open_time"][0] == ahead // 60_000 * 60_000
+    assert (
+        own_client.klines("api/v3", symbol="BTCUSDT", interval="1m", limit=1)["open_time"][0]
+        == ahead // 60_000 * 60_000
+    )
 
 
 def test_slow(own_client: Client) -> None:
@@ -264,15 +295,23 @@ def test_a_cache_lists_what_is_new_and_serves_what_was(own_client: Client, fault
     own_client.sim.add_fault(f"{fault}={DAY}")
     held = own_client.get(DAY)
     assert own_client.head(DAY).headers["ETag"] == old[DAY].headers["ETag"] == held.headers["ETag"]
-    assert (held.content, held.headers["Last-Modified"]) == (old[DAY].content, old[DAY].headers["Last-Modified"])
+    assert (held.content, held.headers["Last-Modified"]) == (
+        old[DAY].content,
+        old[DAY].headers["Last-Modified"],
+    )
     new = own_client.get(f"{DAY}.CHECKSUM")
     assert new.headers["ETag"] != old[f"{DAY}.CHECKSUM"].headers["ETag"], "only the zip is held back"
-    assert (own_client.get(DAY).content == held.content, own_client.get(DAY).content == held.content) == (True, fault == "stale")
+    assert (own_client.get(DAY).content == held.content, own_client.get(DAY).content == held.content) == (
+        True,
+        fault == "stale",
+    )
     assert own_client.sim.faults_hit[fault] == [DAY]
     own_client.sim.clear_faults()
     own_client.sim.add_fault(f"reupload={DAY}")
     assert own_client.get(DAY).headers["ETag"] != held.headers["ETag"]
-    assert sha256(own_client.get(DAY).content).hexdigest() == new.text.split()[0], "what is listed is the re-upload"
+    assert sha256(own_client.get(DAY).content).hexdigest() == new.text.split()[0], (
+        "what is listed is the re-upload"
+    )
 
 
 def test_a_cache_may_hold_a_checksum_alone(own_client: Client) -> None:

@@ -38,18 +38,24 @@ def test_real_files_are_served_as_they_are(overlaid: Client, real_data: Path) ->
     answer = overlaid.get(KEY)
     assert answer.content == path.read_bytes()
     assert answer.headers["ETag"] == f'"{md5(answer.content, usedforsecurity=False).hexdigest()}"'
-    assert datetime.strptime(answer.headers["Last-Modified"], "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC).timestamp() == int(path.stat().st_mtime)
+    assert datetime.strptime(answer.headers["Last-Modified"], "%a, %d %b %Y %H:%M:%S GMT").replace(
+        tzinfo=UTC
+    ).timestamp() == int(path.stat().st_mtime)
     assert overlaid.rows(KEY).height == 1440
 
 
 def test_a_market_with_real_klines_has_no_generated_ones(overlaid: Client) -> None:
-    assert overlaid.listing(FOLDER) == [f"{FOLDER}BTCUSDT-1m-2020-01-0{day}.zip{end}" for day in (1, 2) for end in ("", ".CHECKSUM")]
+    assert overlaid.listing(FOLDER) == [
+        f"{FOLDER}BTCUSDT-1m-2020-01-0{day}.zip{end}" for day in (1, 2) for end in ("", ".CHECKSUM")
+    ]
     assert overlaid.listing("data/spot/monthly/klines/BTCUSDT/") == []
     assert overlaid.get(kline_key("spot", "monthly", "BTCUSDT", "1h", "2024-02")).status_code == 404
     assert overlaid.klines("api/v3", symbol="BTCUSDT", interval="1m").height == 0
     assert len(overlaid.listing("data/spot/daily/klines/ETHUSDT/1m/")) > 3000
     assert len(overlaid.listing("data/futures/um/monthly/klines/BTCUSDT/1m/")) == 100
-    assert "data/futures/um/monthly/fundingRate/" in overlaid.listing("data/futures/um/monthly/", delimiter="/")
+    assert "data/futures/um/monthly/fundingRate/" in overlaid.listing(
+        "data/futures/um/monthly/", delimiter="/"
+    )
 
 
 def test_both_versions_list_real_and_generated_keys_in_one_order(real_data: Path) -> None:
@@ -63,9 +69,13 @@ def test_both_versions_list_real_and_generated_keys_in_one_order(real_data: Path
 def test_a_market_that_only_the_folder_knows_is_listed(made: tuple[Client, Path]) -> None:
     client, _ = made
     symbols = client.session.get(f"{client.sim.url}/api/v3/exchangeInfo").json()["symbols"]
-    assert [(market["baseAsset"], market["quoteAsset"]) for market in symbols if market["symbol"] == "NEWUSDT"] == [("NEW", "USDT")]
+    assert [
+        (market["baseAsset"], market["quoteAsset"]) for market in symbols if market["symbol"] == "NEWUSDT"
+    ] == [("NEW", "USDT")]
     assert client.klines("api/v3", symbol="NEWUSDT", interval="1m").height == 0
-    assert client.listing("data/spot/daily/klines/NEWUSDT/") == [kline_key("spot", "daily", "NEWUSDT", "1m", "2024-06-01")]
+    assert client.listing("data/spot/daily/klines/NEWUSDT/") == [
+        kline_key("spot", "daily", "NEWUSDT", "1m", "2024-06-01")
+    ]
 
 
 def test_faults_of_bytes_and_transfers_hit_real_files(overlaid: Client) -> None:
@@ -101,7 +111,9 @@ def secret(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("link", LINKS.values(), ids=LINKS)
-def test_a_folder_with_a_link_is_not_served(tmp_path: Path, secret: Path, link: Callable[[Path, Path], None]) -> None:
+def test_a_folder_with_a_link_is_not_served(
+    tmp_path: Path, secret: Path, link: Callable[[Path, Path], None]
+) -> None:
     folder = tmp_path / "served" / FOLDER
     folder.mkdir(parents=True)
     link(folder, secret)
@@ -141,6 +153,7 @@ def test_no_path_leads_out_of_the_folder(made: tuple[Client, Path], secret: Path
     client, _ = made
     url = urlsplit(client.sim.archive_url)
     connection = HTTPConnection("127.0.0.1", url.port or 0, timeout=10)
-    connection.request("GET", f"{url.path}/{way.format(secret=secret)}")  # as it is: other clients would tidy it up
+    # as it is: other clients would tidy it up
+    connection.request("GET", f"{url.path}/{way.format(secret=secret)}")
     answer = connection.getresponse()
     assert (answer.status, SECRET in answer.read()) == (404, False)

@@ -28,14 +28,21 @@ def aws_endpoint() -> Iterator[str]:
 def aws(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Empty AWS endpoints, named in AWS's own variables."""
     requests.post(f"{aws_endpoint}/moto-api/reset", timeout=10).raise_for_status()
-    for name, value in {"AWS_ENDPOINT_URL": aws_endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}.items():
+    for name, value in {
+        "AWS_ENDPOINT_URL": aws_endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+    }.items():
         monkeypatch.setenv(name, value)
     return aws_endpoint
 
 
 @pytest.fixture(scope="session")
 def one_proxy(aws_endpoint: str) -> Iterator[FaultProxy]:
-    """One address for all tests: Polars keeps a client per address of a bucket, whatever the variables say later."""
+    """One address for all tests: Polars keeps a client per address of a bucket, whatever the variables say
+    later.
+    """
     with FaultProxy(aws_endpoint) as running:
         yield running
 

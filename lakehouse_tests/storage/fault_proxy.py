@@ -1,4 +1,6 @@
-"""A loopback S3 endpoint in front of another one: passes requests on, and on request delays them, refuses them, or is not there at all."""
+"""A loopback S3 endpoint in front of another one: passes requests on, and on request delays them, refuses
+them, or is not there at all.
+"""
 
 import contextlib
 import http.client
@@ -14,7 +16,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 DROP, CUT = 0, 1
 _KEY = re.compile(rb"<Key>([^<]*)</Key>")
-_ENDS_HERE = ("connection", "transfer-encoding", "content-length", "date", "server")  # headers of one connection, not of the answer
+# headers of one connection, not of the answer
+_ENDS_HERE = ("connection", "transfer-encoding", "content-length", "date", "server")
 
 
 @dataclass
@@ -53,7 +56,11 @@ class Fault:
 
     def meets(self, method: str, key: str) -> bool:
         """Whether a request is answered by this fault; counted."""
-        if (self.methods and method not in self.methods) or not key.startswith(self.below) or self.answered == self.times:
+        if (
+            (self.methods and method not in self.methods)
+            or not key.startswith(self.below)
+            or self.answered == self.times
+        ):
             return False
         self.met += 1
         self.answered += self.met % self.every == 0
@@ -84,7 +91,9 @@ def expired() -> Fault:
 
 
 def unknown_key() -> Fault:
-    return Fault(403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
+    return Fault(
+        403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records."
+    )
 
 
 def denied(below: str = "", *methods: str) -> Fault:
@@ -98,7 +107,13 @@ def no_bucket() -> Fault:
 def redirected(region: str) -> Fault:
     """What a bucket of another region answers where it is asked by its name in the path."""
     said = "The bucket you are attempting to access must be addressed using the specified endpoint. Please send all future requests to this endpoint."
-    return Fault(301, "PermanentRedirect", said, headers={"x-amz-bucket-region": region}, fields={"Endpoint": f"s3.{region}.amazonaws.com", "Bucket": "lake"})
+    return Fault(
+        301,
+        "PermanentRedirect",
+        said,
+        headers={"x-amz-bucket-region": region},
+        fields={"Endpoint": f"s3.{region}.amazonaws.com", "Bucket": "lake"},
+    )
 
 
 def signed_for(region: str, expected: str) -> Fault:
@@ -184,7 +199,10 @@ class FaultProxy:
     def answer(self, method: str, target: str, body: bytes) -> Fault | None:
         """The fault that a request meets, counted."""
         parts = urlsplit(target)
-        key = unquote(parts.path).removeprefix(f"/{self.bucket}").lstrip("/") or parse_qs(parts.query).get("prefix", [""])[0]
+        key = (
+            unquote(parts.path).removeprefix(f"/{self.bucket}").lstrip("/")
+            or parse_qs(parts.query).get("prefix", [""])[0]
+        )
         of_many = _KEY.search(body) if parts.query == "delete" else None
         if of_many:
             method, key = "DELETE", of_many[1].decode()
@@ -194,15 +212,20 @@ class FaultProxy:
                 self.faults.insert(0, self._awaited[2])
                 self._awaited = None
             fault = next((fault for fault in self.faults if fault.meets(method, key)), None)
-        if fault is not None and of_many and fault.code == "AccessDenied":  # what is refused of a deletion of many is said of each
-            return replace(fault, status=200, within=f"<DeleteResult><Error><Key>{key}</Key>{{}}</Error></DeleteResult>")
+        # what is refused of a deletion of many is said of each
+        if fault is not None and of_many and fault.code == "AccessDenied":
+            return replace(
+                fault, status=200, within=f"<DeleteResult><Error><Key>{key}</Key>{{}}</Error></DeleteResult>"
+            )
         return fault
 
     def connected(self, connection: socket.socket) -> None:
         with self._lock:
             self._open.add(connection)
 
-    def forward(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def forward(
+        self, handler: BaseHTTPRequestHandler, body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
         """The answer of the endpoint behind."""
         client = http.client.HTTPConnection(self._upstream, timeout=60)
         try:
@@ -213,8 +236,19 @@ class FaultProxy:
             client.putheader("Content-Length", str(len(body)))
             client.endheaders(body)
             answer = client.getresponse()
-            length = [("Content-Length", answer.headers["Content-Length"])] if handler.command == "HEAD" and "Content-Length" in answer.headers else []
-            return answer.status, [*((name, value) for name, value in answer.getheaders() if name.lower() not in _ENDS_HERE), *length], answer.read()
+            length = (
+                [("Content-Length", answer.headers["Content-Length"])]
+                if handler.command == "HEAD" and "Content-Length" in answer.headers
+                else []
+            )
+            return (
+                answer.status,
+                [
+                    *((name, value) for name, value in answer.getheaders() if name.lower() not in _ENDS_HERE),
+                    *length,
+                ],
+                answer.read(),
+            )
         finally:
             client.close()
 
@@ -247,7 +281,11 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                     proxy.forward(self, body)
                 return
             if fault is not None and fault.status != CUT:
-                status, headers, answer = fault.status, [("Content-Type", "application/xml"), *fault.headers.items()], fault.body
+                status, headers, answer = (
+                    fault.status,
+                    [("Content-Type", "application/xml"), *fault.headers.items()],
+                    fault.body,
+                )
             else:
                 status, headers, answer = proxy.forward(self, body)
             self.send_response(status)

@@ -46,4 +46,7 @@ def changed(footer: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 def bomb(rows: int, like: pl.DataFrame) -> pa.Table:
     """So many equal rows of the columns of a cell: next to nothing as Parquet, all of memory when read."""
     one = like.head(1).to_arrow(compat_level=pl.CompatLevel.oldest())
-    return pa.table({name: pa.chunked_array([pa.repeat(one[name][0], rows)]) for name in one.column_names}, schema=one.schema)
+    return pa.table(
+        {name: pa.chunked_array([pa.repeat(one[name][0], rows)]) for name in one.column_names},
+        schema=one.schema,
+    )

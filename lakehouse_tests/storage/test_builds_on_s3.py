@@ -17,8 +17,27 @@ from lakehouse.registry import REGISTRY
 from lakehouse.simulator import Simulator
 from lakehouse.storage.aws import aws_client
 from lakehouse.storage.ledger import survey
-from lakehouse_tests.storage.fault_proxy import Fault, FaultProxy, denied, expired, no_bucket, redirected, slow_down
-from lakehouse_tests.test_end_to_end import BTC, KILLS, LISTED, NOW, QUARTER, Answer, environment, finish, start_build, versions
+from lakehouse_tests.storage.fault_proxy import (
+    Fault,
+    FaultProxy,
+    denied,
+    expired,
+    no_bucket,
+    redirected,
+    slow_down,
+)
+from lakehouse_tests.test_end_to_end import (
+    BTC,
+    KILLS,
+    LISTED,
+    NOW,
+    QUARTER,
+    Answer,
+    environment,
+    finish,
+    start_build,
+    versions,
+)
 
 pytestmark = pytest.mark.slow
 ROOT = "s3://lake/some"
@@ -48,7 +67,9 @@ def env(sim: Simulator, proxy: FaultProxy, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def run(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
     """Runs a command in this process."""
     monkeypatch.chdir(tmp_path)
     for name, value in env.items():
@@ -68,25 +89,45 @@ def run(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
 
 
 def made(root: str | Path) -> Versions:
-    """The versions of all cells; of bronze, whose rows carry when they were fetched, only which cells there are."""
-    return {name: dict.fromkeys(cells, "") if name.startswith("bronze/") else cells for name, cells in versions(root).items()}  # type: ignore[arg-type]
+    """The versions of all cells; of bronze, whose rows carry when they were fetched, only which cells there
+    are.
+    """
+    return {
+        name: dict.fromkeys(cells, "") if name.startswith("bronze/") else cells
+        for name, cells in versions(root).items()
+    }  # type: ignore[arg-type]
 
 
 def strays(root: str) -> list[str]:
     """Objects in a lake that are no part of it."""
     objects = Lake(root).objects
-    foreign = [error.path for table in REGISTRY.tables if table.shape != "single" for error in survey(objects, table)[1]]
-    places = [f"{table.name}/" for table in REGISTRY.tables] + [f"ledger/{table.name}.{kind}" for table in REGISTRY.tables for kind in ("parquet", "anomalies.json")] + ["landing/"]
+    foreign = [
+        error.path
+        for table in REGISTRY.tables
+        if table.shape != "single"
+        for error in survey(objects, table)[1]
+    ]
+    places = (
+        [f"{table.name}/" for table in REGISTRY.tables]
+        + [
+            f"ledger/{table.name}.{kind}"
+            for table in REGISTRY.tables
+            for kind in ("parquet", "anomalies.json")
+        ]
+        + ["landing/"]
+    )
     landed = [found.path for found in objects.list("landing")]
     fetched = {path.rsplit("/", 1)[0] for path in landed}
     assert len(landed) == 2 * len(fetched), "the bytes and one receipt of each file"
     return foreign + [found.path for found in objects.list("") if not found.path.startswith(tuple(places))]
 
 
-# --- kills and company --------------------------------------------------------------------------------------------------
+# --- kills and company ----------------------------------------------------------------------------
 
 
-def test_a_build_on_s3_killed_at_any_instant_ends_as_one_that_was_not(env: dict[str, str], calm: tuple[Versions, float]) -> None:
+def test_a_build_on_s3_killed_at_any_instant_ends_as_one_that_was_not(
+    env: dict[str, str], calm: tuple[Versions, float]
+) -> None:
     expected, whole = calm
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
@@ -112,8 +153,13 @@ def test_a_build_on_s3_killed_at_any_instant_ends_as_one_that_was_not(env: dict[
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["a Dagster home each", "one Dagster home"])
-def test_two_builds_of_the_same_at_once_make_what_one_makes(env: dict[str, str], calm: tuple[Versions, float], tmp_path: Path, shared: bool) -> None:
-    builds = [start_build(env | {"DAGSTER_HOME": str(tmp_path / ("home" if shared else f"home{n}"))}, BUILD) for n in range(2)]
+def test_two_builds_of_the_same_at_once_make_what_one_makes(
+    env: dict[str, str], calm: tuple[Versions, float], tmp_path: Path, shared: bool
+) -> None:
+    builds = [
+        start_build(env | {"DAGSTER_HOME": str(tmp_path / ("home" if shared else f"home{n}"))}, BUILD)
+        for n in range(2)
+    ]
     for build in builds:
         finish(build)
     assert made(ROOT) == calm[0]
@@ -126,10 +172,12 @@ def empty() -> None:
         client.delete_object(Bucket="lake", Key=f"some/{found.path}")
 
 
-# --- what passes --------------------------------------------------------------------------------------------------------
+# --- what passes ----------------------------------------------------------------------------------
 
 
-def test_a_build_outlives_an_outage_of_a_minute(proxy: FaultProxy, env: dict[str, str], calm: tuple[Versions, float]) -> None:
+def test_a_build_outlives_an_outage_of_a_minute(
+    proxy: FaultProxy, env: dict[str, str], calm: tuple[Versions, float]
+) -> None:
     build = start_build(env, BUILD)
     wait_for(proxy, build, "PUT", "some/silver/candle/")
     proxy.down()
@@ -140,7 +188,9 @@ def test_a_build_outlives_an_outage_of_a_minute(proxy: FaultProxy, env: dict[str
     assert made(ROOT) == calm[0]
 
 
-def test_a_build_gets_through_where_every_fifth_request_is_refused_for_now(proxy: FaultProxy, env: dict[str, str], calm: tuple[Versions, float]) -> None:
+def test_a_build_gets_through_where_every_fifth_request_is_refused_for_now(
+    proxy: FaultProxy, env: dict[str, str], calm: tuple[Versions, float]
+) -> None:
     busy = slow_down(every=5)
     with proxy.saying(busy):
         finish(start_build(env, BUILD))
@@ -148,14 +198,20 @@ def test_a_build_gets_through_where_every_fifth_request_is_refused_for_now(proxy
     assert made(ROOT) == calm[0]
 
 
-def test_a_build_gets_through_where_every_request_takes_300_ms(proxy: FaultProxy, run: Run, calm: tuple[Versions, float]) -> None:
+def test_a_build_gets_through_where_every_request_takes_300_ms(
+    proxy: FaultProxy, run: Run, calm: tuple[Versions, float]
+) -> None:
     proxy.delay = 0.3
-    answer = run("build", "bronze/candle_archive", "--markets", BTC, "--from", "2024-03", "--to", "2024-04", "--json")
+    answer = run(
+        "build", "bronze/candle_archive", "--markets", BTC, "--from", "2024-03", "--to", "2024-04", "--json"
+    )
     proxy.delay = 0
     assert answer.code == 0, answer.said
     answer = run(*BUILD)
     assert answer.code == 0, answer.said
-    assert {row["table"]: row["built"] for row in answer.json["tables"]}["bronze/candle_archive"] == len(calm[0]["bronze/candle_archive"]) - 1
+    assert {row["table"]: row["built"] for row in answer.json["tables"]}["bronze/candle_archive"] == len(
+        calm[0]["bronze/candle_archive"]
+    ) - 1
     assert made(ROOT) == calm[0]
 
 
@@ -165,16 +221,21 @@ def wait_for(proxy: FaultProxy, build: subprocess.Popen[bytes], method: str, bel
         time.sleep(0.01)
 
 
-# --- what does not ------------------------------------------------------------------------------------------------------
+# --- what does not --------------------------------------------------------------------------------
 
 STOPS: dict[str, tuple[Fault, str]] = {
-    "expired on the way": (expired(), "ExpiredToken: The provided token has expired. Renew the AWS credentials"),
+    "expired on the way": (
+        expired(),
+        "ExpiredToken: The provided token has expired. Renew the AWS credentials",
+    ),
     "bucket gone on the way": (no_bucket(), "there is no bucket lake. Create it, or correct LAKEHOUSE_ROOT."),
 }
 
 
 @pytest.mark.parametrize("case", STOPS)
-def test_a_build_stops_with_one_line_and_the_next_one_ends_it(proxy: FaultProxy, run: Run, calm: tuple[Versions, float], case: str) -> None:
+def test_a_build_stops_with_one_line_and_the_next_one_ends_it(
+    proxy: FaultProxy, run: Run, calm: tuple[Versions, float], case: str
+) -> None:
     fault, said = STOPS[case]
     proxy.once("PUT", "some/silver/candle/exchange=binance/market_type=spot", fault)
     answer = run(*BUILD)
@@ -193,7 +254,9 @@ def test_a_build_stops_with_one_line_and_the_next_one_ends_it(proxy: FaultProxy,
     assert made(ROOT) == calm[0]
 
 
-def test_a_denied_prefix_fails_its_cells_by_name_and_the_next_build_makes_them(proxy: FaultProxy, run: Run, calm: tuple[Versions, float]) -> None:
+def test_a_denied_prefix_fails_its_cells_by_name_and_the_next_build_makes_them(
+    proxy: FaultProxy, run: Run, calm: tuple[Versions, float]
+) -> None:
     with proxy.saying(denied("some/silver/candle", "PUT")):
         answer = run(*BUILD)
     assert answer.code == 1, answer.said
@@ -208,8 +271,14 @@ def test_a_denied_prefix_fails_its_cells_by_name_and_the_next_build_makes_them(p
     assert made(ROOT) == calm[0]
 
 
-@pytest.mark.parametrize("words", [BUILD, ("status",), ("gaps",), ("sql", "SELECT count(*) FROM silver.candle"), ("markets", "list")], ids=lambda words: " ".join(words[:2]))
-def test_commands_say_in_one_line_what_is_wrong_with_the_store(proxy: FaultProxy, run: Run, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [BUILD, ("status",), ("gaps",), ("sql", "SELECT count(*) FROM silver.candle"), ("markets", "list")],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_commands_say_in_one_line_what_is_wrong_with_the_store(
+    proxy: FaultProxy, run: Run, words: tuple[str, ...]
+) -> None:
     wrong = {
         "Renew the AWS credentials": expired(),
         "Create it, or correct LAKEHOUSE_ROOT": no_bucket(),

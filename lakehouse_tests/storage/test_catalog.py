@@ -1,4 +1,6 @@
-"""The catalog equals the lake after every kind of change, and a sync that finds nothing to do writes nothing."""
+"""The catalog equals the lake after every kind of change, and a sync that finds nothing to do writes
+nothing.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +27,16 @@ pytestmark = pytest.mark.slow
 
 ETH = Market("binance", "linear", "ETHUSDT")
 DATABASE = "test_silver"
-WRITES = ("CreateDatabase", "CreateTable", "UpdateTable", "BatchCreatePartition", "BatchUpdatePartition", "BatchDeletePartition", "DeletePartition", "CreatePartition")
+WRITES = (
+    "CreateDatabase",
+    "CreateTable",
+    "UpdateTable",
+    "BatchCreatePartition",
+    "BatchUpdatePartition",
+    "BatchDeletePartition",
+    "DeletePartition",
+    "CreatePartition",
+)
 
 
 class Calls:
@@ -48,17 +59,28 @@ class Catalogued:
         self.catalog = GlueCatalog("test", objects, self.client, sleep=lambda seconds: None)
 
     def put(self, date: str, market: Market = BTC, table: type[Table] = Candle) -> None:
-        self.store.put(table, Cell(date, market), CellResult(candles(minutes(f"{date}-01", 3)).select(table.names()), {}))
+        self.store.put(
+            table, Cell(date, market), CellResult(candles(minutes(f"{date}-01", 3)).select(table.names()), {})
+        )
 
     def sync(self, table: type[Table] = Candle) -> Any:
         return self.catalog.sync(table, records(self.objects, table))
 
     def registered(self, table: str = "candle", database: str = DATABASE) -> dict[tuple[str, ...], str]:
         pages = self.client.get_paginator("get_partitions").paginate(DatabaseName=database, TableName=table)
-        return {tuple(p["Values"]): p["StorageDescriptor"]["Location"] for page in pages for p in page["Partitions"]}
+        return {
+            tuple(p["Values"]): p["StorageDescriptor"]["Location"]
+            for page in pages
+            for p in page["Partitions"]
+        }
 
     def columns(self) -> list[tuple[str, str]]:
-        return [(c["Name"], c["Type"]) for c in self.client.get_table(DatabaseName=DATABASE, Name="candle")["Table"]["StorageDescriptor"]["Columns"]]
+        return [
+            (c["Name"], c["Type"])
+            for c in self.client.get_table(DatabaseName=DATABASE, Name="candle")["Table"][
+                "StorageDescriptor"
+            ]["Columns"]
+        ]
 
 
 @pytest.fixture
@@ -68,12 +90,17 @@ def lake(objects: LakeObjects, aws: str) -> Iterator[Catalogued]:
 
 def cells_of(lake: Catalogued, *cells: tuple[str, Market]) -> dict[tuple[str, ...], str]:
     return {
-        (m.exchange, m.market_type, m.symbol, date): lake.objects.uri(f"silver/candle/exchange={m.exchange}/market_type={m.market_type}/symbol={m.symbol}/month={date}") + "/"
+        (m.exchange, m.market_type, m.symbol, date): lake.objects.uri(
+            f"silver/candle/exchange={m.exchange}/market_type={m.market_type}/symbol={m.symbol}/month={date}"
+        )
+        + "/"
         for date, m in cells
     }
 
 
-def test_it_equals_the_lake_after_a_first_build_a_new_market_a_new_month_and_a_deleted_cell(lake: Catalogued) -> None:
+def test_it_equals_the_lake_after_a_first_build_a_new_market_a_new_month_and_a_deleted_cell(
+    lake: Catalogued,
+) -> None:
     lake.put("2024-01")
     assert lake.sync().table_change == "created"
     assert lake.registered() == cells_of(lake, ("2024-01", BTC))
@@ -91,8 +118,12 @@ def test_columns_types_and_comments_are_those_of_the_declaration(lake: Catalogue
     lake.put("2024-01")
     lake.sync()
     table = lake.client.get_table(DatabaseName=DATABASE, Name="candle")["Table"]
-    assert [(c["Name"], c["Type"], c["Comment"]) for c in table["StorageDescriptor"]["Columns"]] == [(c["Name"], c["Type"], c["Comment"]) for c in Candle.glue_columns()]
-    assert [(k["Name"], k["Type"]) for k in table["PartitionKeys"]] == [(name, "string") for name in ("exchange", "market_type", "symbol", "month")]
+    assert [(c["Name"], c["Type"], c["Comment"]) for c in table["StorageDescriptor"]["Columns"]] == [
+        (c["Name"], c["Type"], c["Comment"]) for c in Candle.glue_columns()
+    ]
+    assert [(k["Name"], k["Type"]) for k in table["PartitionKeys"]] == [
+        (name, "string") for name in ("exchange", "market_type", "symbol", "month")
+    ]
     assert not {k["Name"] for k in table["PartitionKeys"]} & set(Candle.columns)
     assert table["TableType"] == "EXTERNAL_TABLE"
     assert table["Parameters"]["classification"] == "parquet"
@@ -122,7 +153,10 @@ def test_differences_are_told_and_nothing_is_written(lake: Catalogued) -> None:
     lake.store.delete(Candle, Cell("2024-01", BTC))
     calls = Calls(lake.client)
     told = lake.catalog.differences(Candle, records(lake.objects, Candle))
-    assert ([values[-1] for values in told.added], [values[-1] for values in told.removed]) == (["2024-02"], ["2024-01"])
+    assert ([values[-1] for values in told.added], [values[-1] for values in told.removed]) == (
+        ["2024-02"],
+        ["2024-01"],
+    )
     assert calls.writing == []
     assert lake.registered() == cells_of(lake, ("2024-01", BTC))
 
@@ -161,7 +195,9 @@ def test_a_type_change_is_refused_with_the_reason_and_changes_nothing(lake: Cata
     lake.put("2024-01")
     lake.sync()
     before, calls = lake.columns(), Calls(lake.client)
-    with pytest.raises(ColumnChangeError, match=r"silver/candle\.trade_count is registered as bigint and declared as string"):
+    with pytest.raises(
+        ColumnChangeError, match=r"silver/candle\.trade_count is registered as bigint and declared as string"
+    ):
         lake.sync(NarrowerCandle)
     assert calls.writing == []
     assert lake.columns() == before
@@ -191,15 +227,22 @@ def test_drift_made_by_hand_is_put_right(lake: Catalogued) -> None:
     lake.sync()
     at = {"DatabaseName": DATABASE, "TableName": "candle"}
     lake.client.delete_partition(**at, PartitionValues=["binance", "spot", "BTCUSDT", "2024-01"])
-    found = lake.client.get_partition(**at, PartitionValues=["binance", "spot", "BTCUSDT", "2024-02"])["Partition"]
-    elsewhere = {"Values": found["Values"], "StorageDescriptor": found["StorageDescriptor"] | {"Location": "s3://elsewhere/"}}
+    found = lake.client.get_partition(**at, PartitionValues=["binance", "spot", "BTCUSDT", "2024-02"])[
+        "Partition"
+    ]
+    elsewhere = {
+        "Values": found["Values"],
+        "StorageDescriptor": found["StorageDescriptor"] | {"Location": "s3://elsewhere/"},
+    }
     lake.client.update_partition(**at, PartitionValueList=found["Values"], PartitionInput=elsewhere)
     done = lake.sync()
     assert (len(done.added), len(done.updated)) == (1, 1)
     assert lake.registered() == cells_of(lake, ("2024-01", BTC), ("2024-02", BTC))
 
 
-def test_a_failure_in_the_middle_of_the_batches_leaves_the_rest_to_the_next_sync(lake: Catalogued, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_in_the_middle_of_the_batches_leaves_the_rest_to_the_next_sync(
+    lake: Catalogued, monkeypatch: pytest.MonkeyPatch
+) -> None:
     markets = [Market("binance", "spot", f"COIN{n}USDT") for n in range(130)]
     for market in markets:
         lake.put("2024-01", market)
@@ -208,7 +251,9 @@ def test_a_failure_in_the_middle_of_the_batches_leaves_the_rest_to_the_next_sync
     def breaks(**arguments: Any) -> Any:
         calls.append(len(arguments["PartitionInputList"]))
         if len(calls) == 2:
-            raise lake.client.exceptions.InvalidInputException({"Error": {"Code": "InvalidInputException", "Message": "once"}}, "BatchCreatePartition")
+            raise lake.client.exceptions.InvalidInputException(
+                {"Error": {"Code": "InvalidInputException", "Message": "once"}}, "BatchCreatePartition"
+            )
         return create(**arguments)
 
     monkeypatch.setattr(lake.client, "batch_create_partition", breaks)
@@ -221,7 +266,9 @@ def test_a_failure_in_the_middle_of_the_batches_leaves_the_rest_to_the_next_sync
     assert lake.registered() == cells_of(lake, *(("2024-01", market) for market in markets))
 
 
-def test_entries_that_come_back_in_errors_are_tried_again_while_the_reason_may_pass(lake: Catalogued, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_that_come_back_in_errors_are_tried_again_while_the_reason_may_pass(
+    lake: Catalogued, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lake.put("2024-01")
     lake.put("2024-02")
     create, seen = lake.client.batch_create_partition, []
@@ -231,7 +278,14 @@ def test_entries_that_come_back_in_errors_are_tried_again_while_the_reason_may_p
         seen.append([entry["Values"][-1] for entry in entries])
         if len(seen) == 1:
             create(**(arguments | {"PartitionInputList": entries[1:]}))
-            return {"Errors": [{"PartitionValues": entries[0]["Values"], "ErrorDetail": {"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}}]}
+            return {
+                "Errors": [
+                    {
+                        "PartitionValues": entries[0]["Values"],
+                        "ErrorDetail": {"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"},
+                    }
+                ]
+            }
         return create(**arguments)
 
     monkeypatch.setattr(lake.client, "batch_create_partition", throttles)
@@ -240,7 +294,9 @@ def test_entries_that_come_back_in_errors_are_tried_again_while_the_reason_may_p
     assert lake.registered() == cells_of(lake, ("2024-01", BTC), ("2024-02", BTC))
 
 
-def test_an_entry_that_another_sync_made_first_is_no_failure(lake: Catalogued, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_another_sync_made_first_is_no_failure(
+    lake: Catalogued, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lake.put("2024-01")
     lake.sync()
     monkeypatch.setattr(lake.catalog, "_partitions", lambda report: iter(()))
@@ -251,7 +307,14 @@ def test_an_entry_that_another_sync_made_first_is_no_failure(lake: Catalogued, m
 
 def test_a_lasting_error_names_what_and_why(lake: Catalogued, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.put("2024-01")
-    refusal = {"Errors": [{"PartitionValues": ["binance", "spot", "BTCUSDT", "2024-01"], "ErrorDetail": {"ErrorCode": "InvalidInputException", "ErrorMessage": "no"}}]}
+    refusal = {
+        "Errors": [
+            {
+                "PartitionValues": ["binance", "spot", "BTCUSDT", "2024-01"],
+                "ErrorDetail": {"ErrorCode": "InvalidInputException", "ErrorMessage": "no"},
+            }
+        ]
+    }
     monkeypatch.setattr(lake.client, "batch_create_partition", lambda **_: refusal)
     with pytest.raises(CatalogError, match=r"BTCUSDT.*InvalidInputException: no"):
         lake.sync()

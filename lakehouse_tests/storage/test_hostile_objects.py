@@ -1,4 +1,6 @@
-"""Bytes in a lake that were made to hurt: each is the error of its own object, told before it is inflated, and costs no other cell anything."""
+"""Bytes in a lake that were made to hurt: each is the error of its own object, told before it is inflated,
+and costs no other cell anything.
+"""
 
 import io
 import json
@@ -78,18 +80,42 @@ VALUES: dict[str, list[Any]] = {
     "table": [None, 7, "gold/x"],
     "cell": [None, "2024-02|binance-spot:ETHUSDT"],
     "inputs": [None, [], "a", {"a": 1}, {"a": None}, {"a": ["b"]}],
-    "first_time": [7, "", "x", "2024-02-05", "2024-02-05 00:00:00", "2024-02-05 00:00:00+23:59", "9999-12-31T23:59:59-23:59", [], "2" * 5_000],
+    "first_time": [
+        7,
+        "",
+        "x",
+        "2024-02-05",
+        "2024-02-05 00:00:00",
+        "2024-02-05 00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+        [],
+        "2" * 5_000,
+    ],
     "last_time": [0, {}, "0000-00-00"],
     "code_version": ["1", -1, None, 1.5],
     "reject_count": [[], "x", -1, 1 << 62],
     "facts": [None, [], {}, "x"],
-    "facts.gaps": [None, 7, ["a"], [None], [{}], {"a": 1}, [{"gap_class": "halt", "start": str(NOW), "end": str(NOW), "slot_count": 1}]],
+    "facts.gaps": [
+        None,
+        7,
+        ["a"],
+        [None],
+        [{}],
+        {"a": 1},
+        [{"gap_class": "halt", "start": str(NOW), "end": str(NOW), "slot_count": 1}],
+    ],
     "facts.gaps.0.gap_class": ["gone", None, [], {}],
     "facts.gaps.0.slot_count": ["1", -1, 10**60],
     "facts.conflict_count": ["1", None, 1.0, -1],
     "facts.evidence": ["certain", 7, []],
     "facts.asked_until": ["soon", 7, "2024-02-05"],
-    "facts.problems": [None, [7], [{"subject": "a"}], [{"subject": 1, "kind": "b", "detail": "c"}], [{"evil": "a"}]],
+    "facts.problems": [
+        None,
+        [7],
+        [{"subject": "a"}],
+        [{"subject": 1, "kind": "b", "detail": "c"}],
+        [{"evil": "a"}],
+    ],
     "facts.asked": [[7], [{"start": None}], [{}], None],
     "facts.asked.0.outcome": ["maybe", None],
     "facts.asked.0.end": ["1999-01-01T00:00:00+00:00", None],
@@ -138,14 +164,18 @@ def harm(store: TableStore, objects: LakeObjects, footer: str | bytes, is_sealed
 
 @pytest.mark.parametrize("is_sealed", [True, False], ids=["sealed", "unsealed"])
 @pytest.mark.parametrize("what", TEXTS)
-def test_a_footer_that_is_no_json_damages_its_cell_alone(store: TableStore, objects: LakeObjects, what: str, is_sealed: bool) -> None:
+def test_a_footer_that_is_no_json_damages_its_cell_alone(
+    store: TableStore, objects: LakeObjects, what: str, is_sealed: bool
+) -> None:
     record = put(store)
     text = json.dumps(footer_of(objects.get(record.path) or b""), sort_keys=True)
     harm(store, objects, TEXTS[what](text), is_sealed)
 
 
 @pytest.mark.parametrize("path", VALUES)
-def test_a_footer_with_a_value_of_another_kind_damages_its_cell_alone(store: TableStore, objects: LakeObjects, path: str) -> None:
+def test_a_footer_with_a_value_of_another_kind_damages_its_cell_alone(
+    store: TableStore, objects: LakeObjects, path: str
+) -> None:
     record = put(store)
     footer = footer_of(objects.get(record.path) or b"")
     for value in VALUES[path]:
@@ -162,7 +192,7 @@ def test_status_and_reads_go_on_beside_such_a_cell(store: TableStore, objects: L
         lake.candles(BTC, "2024-02-05", "2024-02-06")
 
 
-# --- what would be inflated ---------------------------------------------------------------------------------------------
+# --- what would be inflated -----------------------------------------------------------------------
 
 
 def peak_of(read: Callable[[], object]) -> float:
@@ -177,7 +207,9 @@ def peak_of(read: Callable[[], object]) -> float:
 
 
 @pytest.mark.parametrize("said", [None, 3])
-def test_rows_beyond_the_slots_of_a_cell_are_never_inflated(store: TableStore, objects: LakeObjects, said: int | None) -> None:
+def test_rows_beyond_the_slots_of_a_cell_are_never_inflated(
+    store: TableStore, objects: LakeObjects, said: int | None
+) -> None:
     """Equal rows: 3 million take some kB."""
     other, record = put(store, ETH), put(store)
     footer = footer_of(objects.get(record.path) or b"")
@@ -187,7 +219,11 @@ def test_rows_beyond_the_slots_of_a_cell_are_never_inflated(store: TableStore, o
     lake = Lake(objects.root)
 
     def read_all() -> None:
-        for read in (lambda: store.get(Candle, FEBRUARY), lambda: decode("x", body, Candle.most_rows()), lambda: lake.scan("silver/candle").collect()):
+        for read in (
+            lambda: store.get(Candle, FEBRUARY),
+            lambda: decode("x", body, Candle.most_rows()),
+            lambda: lake.scan("silver/candle").collect(),
+        ):
             with pytest.raises(NotALakeObjectError):
                 read()
         lake.candles(BTC, "2024-02-05", "2024-02-06")
@@ -197,7 +233,9 @@ def test_rows_beyond_the_slots_of_a_cell_are_never_inflated(store: TableStore, o
     assert lake.candles("binance-spot:ETHUSDT", "2024-02-05", "2024-02-06").height == 3
 
 
-def test_texts_that_inflate_beyond_what_rows_can_have_are_never_inflated(store: TableStore, objects: LakeObjects) -> None:
+def test_texts_that_inflate_beyond_what_rows_can_have_are_never_inflated(
+    store: TableStore, objects: LakeObjects
+) -> None:
     import pyarrow as pa
 
     record = put(store)
@@ -219,7 +257,9 @@ def test_row_groups_and_columns_without_end_are_refused(groups: int, columns: in
         read_footer("x", sink.getvalue())
 
 
-def test_more_rows_than_a_reader_believes_are_not_written(store: TableStore, objects: LakeObjects, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_rows_than_a_reader_believes_are_not_written(
+    store: TableStore, objects: LakeObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Candle, "most_per_minute", 0)
     with pytest.raises(TooManyRowsError, match="3 rows, a cell of this table has 0 at most"):
         put(store)
@@ -241,7 +281,7 @@ def test_an_object_of_absurd_size_is_named_unread(store: TableStore, objects: La
     assert f"{size:,} bytes" in str(error)
 
 
-# --- caches -------------------------------------------------------------------------------------------------------------
+# --- caches ---------------------------------------------------------------------------------------
 
 
 def resealed(cache: pl.DataFrame) -> bytes:
@@ -263,7 +303,9 @@ EDITS: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
 
 @pytest.mark.parametrize("what", EDITS)
 @pytest.mark.parametrize("is_resealed", [True, False])
-def test_a_cache_that_was_edited_under_a_right_etag_is_not_believed(store: TableStore, objects: LakeObjects, what: str, is_resealed: bool) -> None:
+def test_a_cache_that_was_edited_under_a_right_etag_is_not_believed(
+    store: TableStore, objects: LakeObjects, what: str, is_resealed: bool
+) -> None:
     stored = {cell: put(store, cell) for cell in (FEBRUARY, ETH)}
     assert ledger(objects, Candle) == stored
     path = ledger_path(Candle)
@@ -277,7 +319,9 @@ def test_a_cache_that_was_edited_under_a_right_etag_is_not_believed(store: Table
 
 
 def test_a_cache_forged_whole_moves_no_row_to_another_market(store: TableStore, objects: LakeObjects) -> None:
-    """Who knows how entries are sealed can forge one: what rows are told apart by is held against the cell's own footer all the same."""
+    """Who knows how entries are sealed can forge one: what rows are told apart by is held against the cell's
+    own footer all the same.
+    """
     from lakehouse.storage import ledger as module
 
     for number, cell in enumerate((FEBRUARY, ETH)):
@@ -285,9 +329,14 @@ def test_a_cache_forged_whole_moves_no_row_to_another_market(store: TableStore, 
     right = Lake(objects.root).scan("silver/candle").collect()
     cache = parse_cache(ledger_path(Candle), objects.get(ledger_path(Candle)) or b"")
     sizes = {found.path: found.size for found in objects.list("silver/candle")}
-    forged = {path: (etag, sizes[path], footer.replace('"rows": 3', '"rows": 1' if "BTC" in path else '"rows": 5')) for path, (etag, footer) in cache.items()}
+    forged = {
+        path: (etag, sizes[path], footer.replace('"rows": 3', '"rows": 1' if "BTC" in path else '"rows": 5'))
+        for path, (etag, footer) in cache.items()
+    }
     module._save(objects, Candle, forged)
-    assert [record.rows for record in ledger(objects, Candle).values()] == [1, 5], "it is believed of what is only listed"
+    assert [record.rows for record in ledger(objects, Candle).values()] == [1, 5], (
+        "it is believed of what is only listed"
+    )
     assert Lake(objects.root).scan("silver/candle").collect().equals(right)
 
 
@@ -297,12 +346,19 @@ def test_a_cache_that_inflates_without_end_is_a_lost_one(store: TableStore, obje
     cache = pl.read_parquet(io.BytesIO(objects.get(ledger_path(Candle)) or b""))
     huge = pl.concat([cache.with_columns(footer=pl.lit("x" * 1_000_000))] * 100)
     sink = io.BytesIO()
-    huge.write_parquet(sink, compression="zstd", use_pyarrow=True, pyarrow_options={"use_dictionary": False, "store_schema": False})
+    huge.write_parquet(
+        sink,
+        compression="zstd",
+        use_pyarrow=True,
+        pyarrow_options={"use_dictionary": False, "store_schema": False},
+    )
     import pyarrow.parquet as pq
 
     rows = pq.read_table(io.BytesIO(sink.getvalue())).replace_schema_metadata({SEAL_KEY: HOLE})
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, rows.schema.remove_metadata(), compression="zstd", use_dictionary=False) as writer:
+    with pq.ParquetWriter(
+        sink, rows.schema.remove_metadata(), compression="zstd", use_dictionary=False
+    ) as writer:
         writer.write_table(rows.replace_schema_metadata(None))
         writer.add_key_value_metadata({SEAL_KEY: HOLE})
     objects.put(ledger_path(Candle), seal(sink.getvalue()))
@@ -311,12 +367,24 @@ def test_a_cache_that_inflates_without_end_is_a_lost_one(store: TableStore, obje
     assert ledger(objects, Candle) == {FEBRUARY: record}
 
 
-# --- receipts and the record of a verification --------------------------------------------------------------------------
+# --- receipts and the record of a verification ----------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "body",
-    [DEEP, '{"a":' * 900 + "1" + "}" * 900, "9" * 10_000, "NaN", '{"key": "a", "key": "a"}', "", "[]", "null", '"x"', "\ud800", '{"key": "\\ud800"}'],
+    [
+        DEEP,
+        '{"a":' * 900 + "1" + "}" * 900,
+        "9" * 10_000,
+        "NaN",
+        '{"key": "a", "key": "a"}',
+        "",
+        "[]",
+        "null",
+        '"x"',
+        "\ud800",
+        '{"key": "\\ud800"}',
+    ],
     ids=lambda body: ascii(body)[:12],
 )
 def test_what_is_no_receipt_is_none(objects: LakeObjects, body: str) -> None:
@@ -329,8 +397,21 @@ def test_what_is_no_receipt_is_none(objects: LakeObjects, body: str) -> None:
     assert path in {one.path for one in landing.audit().damage}
 
 
-@pytest.mark.parametrize("changes", [{"checked": {"a": "x"}}, {"unsealed": -1}, {"at": "2024-01-01"}, {"damage": [[]]}, {"damage": [{"path": "a"}]}, {"checked": []}, {"at": 7}])
-def test_a_record_of_a_verification_that_says_nonsense_is_none(objects: LakeObjects, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"checked": {"a": "x"}},
+        {"unsealed": -1},
+        {"at": "2024-01-01"},
+        {"damage": [[]]},
+        {"damage": [{"path": "a"}]},
+        {"checked": []},
+        {"at": 7},
+    ],
+)
+def test_a_record_of_a_verification_that_says_nonsense_is_none(
+    objects: LakeObjects, changes: dict[str, Any]
+) -> None:
     said = {"at": NOW.isoformat(), "checked": {"landing": 1}, "unsealed": 0, "damage": []}
     objects.put(VERIFICATION, json.dumps(said | {"seal": json_seal(said)}).encode())
     assert load_verification(objects) is not None

@@ -94,7 +94,9 @@ def test_a_new_version_lies_beside_the_old_one(landing: Landing) -> None:
 
 
 def test_a_version_that_comes_back_is_fetched_anew_and_says_when(landing: Landing) -> None:
-    """Its rows are a statement of their own: with the first receipt's instant they would lose against the version in between."""
+    """Its rows are a statement of their own: with the first receipt's instant they would lose against the
+    version in between.
+    """
     landing.admit(RECEIPT, b"zip")
     landing.admit(later(RECEIPT, 1, state="new:4:new", sha256=SHA2), b"zip2")
     assert find(landing) is None
@@ -110,7 +112,9 @@ def test_a_new_version_is_later_than_the_one_before_it_whatever_the_clock_says(l
     assert (find(landing, "new:4:new"), find(landing)) == (other, None)
 
 
-def test_bytes_that_were_removed_can_be_put_back_under_their_receipt(landing: Landing, objects: LakeObjects) -> None:
+def test_bytes_that_were_removed_can_be_put_back_under_their_receipt(
+    landing: Landing, objects: LakeObjects
+) -> None:
     landing.admit(RECEIPT, b"zip")
     objects.delete(next(found.path for found in objects.list("landing") if found.path.endswith(".zip")))
     assert landing.body(RECEIPT) is None
@@ -118,8 +122,22 @@ def test_bytes_that_were_removed_can_be_put_back_under_their_receipt(landing: La
     assert landing.body(RECEIPT) == b"zip"
 
 
-@pytest.mark.parametrize("damaged", [b"", b'{"key": "x"', b"[]", b'{"key": "x"}', b'{"last_modified": "yesterday", "fetched_at": "today"}', b"\xff", b"[" * 100_000, b"null"])
-def test_what_is_no_receipt_is_none_and_bars_no_file(landing: Landing, objects: LakeObjects, damaged: bytes) -> None:
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b'{"key": "x"',
+        b"[]",
+        b'{"key": "x"}',
+        b'{"last_modified": "yesterday", "fetched_at": "today"}',
+        b"\xff",
+        b"[" * 100_000,
+        b"null",
+    ],
+)
+def test_what_is_no_receipt_is_none_and_bars_no_file(
+    landing: Landing, objects: LakeObjects, damaged: bytes
+) -> None:
     landing.admit(RECEIPT, b"zip")
     path = receipt_path(landing)
     objects.put(path, damaged)
@@ -133,10 +151,12 @@ def test_a_key_that_leads_out_of_its_folder_stays_in_it(landing: Landing, object
     receipt = dataclasses.replace(RECEIPT, key="data/spot/daily/klines/../1m/..-1m-2024-02-05.zip")
     landing.admit(receipt, b"zip")
     assert landing.body(receipt) == b"zip"
-    assert {found.path.rsplit("/", 1)[0] for found in objects.list("")} == {"landing/exchange=binance/data/spot/daily/klines/%2E%2E/1m/..-1m-2024-02-05.zip"}
+    assert {found.path.rsplit("/", 1)[0] for found in objects.list("")} == {
+        "landing/exchange=binance/data/spot/daily/klines/%2E%2E/1m/..-1m-2024-02-05.zip"
+    }
 
 
-# --- bytes that are not those that were stored --------------------------------------------------------------------------
+# --- bytes that are not those that were stored ----------------------------------------------------
 
 
 @pytest.fixture
@@ -145,8 +165,12 @@ def local(tmp_path: Path) -> Landing:
     return Landing(LakeObjects(tmp_path / "local"), "binance")
 
 
-@pytest.mark.parametrize("instead", [b"zip2", b"", b"zi", b"zip" * 1000], ids=["another_sound_one", "emptied", "cut", "longer"])
-def test_a_zip_that_is_not_the_one_it_is_named_by_is_not_there_and_is_put_back(landing: Landing, objects: LakeObjects, instead: bytes) -> None:
+@pytest.mark.parametrize(
+    "instead", [b"zip2", b"", b"zi", b"zip" * 1000], ids=["another_sound_one", "emptied", "cut", "longer"]
+)
+def test_a_zip_that_is_not_the_one_it_is_named_by_is_not_there_and_is_put_back(
+    landing: Landing, objects: LakeObjects, instead: bytes
+) -> None:
     landing.admit(RECEIPT, b"zip")
     path = receipt_path(landing).replace(".json", ".zip")
     etag = objects.put(path, instead)
@@ -209,7 +233,9 @@ def test_any_seal_but_the_right_one_is_a_wrong_one(local: Landing, seal: Any) ->
     assert local.read(path) is None
 
 
-def test_a_receipt_of_an_earlier_release_is_read_unchecked_and_counted(landing: Landing, objects: LakeObjects) -> None:
+def test_a_receipt_of_an_earlier_release_is_read_unchecked_and_counted(
+    landing: Landing, objects: LakeObjects
+) -> None:
     landing.admit(RECEIPT, b"zip")
     path = receipt_path(landing)
     objects.put(path, unsealed(landing, path))
@@ -243,7 +269,9 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_receipt_is_held_to_its_values_though_nothing_seals_it(local: Landing, change: Callable[[dict[str, Any]], Any]) -> None:
+def test_a_receipt_is_held_to_its_values_though_nothing_seals_it(
+    local: Landing, change: Callable[[dict[str, Any]], Any]
+) -> None:
     local.admit(RECEIPT, b"zip")
     path = receipt_path(local)
     local.objects.put(path, json.dumps(change(json.loads(unsealed(local, path)))).encode())
@@ -252,7 +280,7 @@ def test_a_receipt_is_held_to_its_values_though_nothing_seals_it(local: Landing,
     assert local.admit(later(RECEIPT), b"zip") == later(RECEIPT), "it is fetched again"
 
 
-# --- the audit ----------------------------------------------------------------------------------------------------------
+# --- the audit ------------------------------------------------------------------------------------
 
 
 def test_what_was_stored_is_found_sound(landing: Landing) -> None:
@@ -260,15 +288,21 @@ def test_what_was_stored_is_found_sound(landing: Landing) -> None:
     landing.admit(RECEIPT, b"zip")
     landing.admit(later(RECEIPT, 1, state="new:4:new", sha256=SHA2), b"zip2")
     landing.admit(later(RECEIPT, 2), b"zip")
-    landing.admit(dataclasses.replace(RECEIPT, key=OTHER_KEY, sha256=SHA2, outcome="mismatch", message="stale"), b"zip2")
+    landing.admit(
+        dataclasses.replace(RECEIPT, key=OTHER_KEY, sha256=SHA2, outcome="mismatch", message="stale"), b"zip2"
+    )
     found = landing.audit()
     assert (found.checked, found.unsealed, found.damage) == (6, 0, ())
     assert Landing(landing.objects, "bybit").audit().checked == 0
 
 
 @pytest.mark.parametrize("are_swapped", [True, False], ids=["swapped", "copied"])
-def test_receipts_in_the_place_of_others_are_named_and_none_is_used(landing: Landing, objects: LakeObjects, are_swapped: bool) -> None:
-    """The same bytes under two keys, as of days without a trade: the names of the files do not tell them apart."""
+def test_receipts_in_the_place_of_others_are_named_and_none_is_used(
+    landing: Landing, objects: LakeObjects, are_swapped: bool
+) -> None:
+    """The same bytes under two keys, as of days without a trade: the names of the files do not tell them
+    apart.
+    """
     landing.admit(RECEIPT, b"zip")
     landing.admit(dataclasses.replace(RECEIPT, key=OTHER_KEY), b"zip")
     paths = [receipt_path(landing, key) for key in (KEY, OTHER_KEY)]
@@ -283,7 +317,9 @@ def test_receipts_in_the_place_of_others_are_named_and_none_is_used(landing: Lan
     assert all("another one than its path says" in one.why for one in found.damage)
 
 
-def test_a_receipt_copied_over_another_of_its_own_key_is_named(landing: Landing, objects: LakeObjects) -> None:
+def test_a_receipt_copied_over_another_of_its_own_key_is_named(
+    landing: Landing, objects: LakeObjects
+) -> None:
     landing.admit(RECEIPT, b"zip")
     landing.admit(later(RECEIPT, state="new:3:new"), b"zip")
     first, second = sorted(landing.receipts("data")[KEY], key=len)
@@ -293,7 +329,9 @@ def test_a_receipt_copied_over_another_of_its_own_key_is_named(landing: Landing,
     assert "it repeats" in found.why
 
 
-def test_a_zip_that_is_gone_though_a_receipt_stands_for_it_is_named(landing: Landing, objects: LakeObjects) -> None:
+def test_a_zip_that_is_gone_though_a_receipt_stands_for_it_is_named(
+    landing: Landing, objects: LakeObjects
+) -> None:
     landing.admit(RECEIPT, b"zip")
     landing.admit(dataclasses.replace(RECEIPT, key=OTHER_KEY, outcome="corrupt"), b"zip")
     gone = [receipt_path(landing, key).replace(".json", ".zip") for key in (KEY, OTHER_KEY)]
@@ -302,8 +340,12 @@ def test_a_zip_that_is_gone_though_a_receipt_stands_for_it_is_named(landing: Lan
     assert {(found.path, found.etag) for found in landing.audit().damage} == {(path, "") for path in gone}
 
 
-@pytest.mark.parametrize("name", ["notes.txt", f"{SHA}.zip.bak", "zip.json", f"{SHA.upper()}.zip", f"+{SHA}.json"])
-def test_an_object_that_is_neither_zip_nor_receipt_is_named(landing: Landing, objects: LakeObjects, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["notes.txt", f"{SHA}.zip.bak", "zip.json", f"{SHA.upper()}.zip", f"+{SHA}.json"]
+)
+def test_an_object_that_is_neither_zip_nor_receipt_is_named(
+    landing: Landing, objects: LakeObjects, name: str
+) -> None:
     landing.admit(RECEIPT, b"zip")
     path = f"{receipt_path(landing).rsplit('/', 1)[0]}/{name}"
     objects.put(path, b"zip")

@@ -12,10 +12,20 @@ from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.market import MARKET_TYPES, Market, symbol_fault
 from lakehouse.model.table import Table
 from lakehouse.registry import REGISTRY
-from lakehouse.storage.layout import cell_path, landing_key, landing_prefix, ledger_path, parse_cell_path, partition_columns, quarantine_path
+from lakehouse.storage.layout import (
+    cell_path,
+    landing_key,
+    landing_prefix,
+    ledger_path,
+    parse_cell_path,
+    partition_columns,
+    quarantine_path,
+)
 from lakehouse_tests.making import BTC, FEBRUARY
 
-symbols = st.text(st.characters(whitelist_categories=("L",), whitelist_characters="0123456789_-."), min_size=1, max_size=20).filter(lambda text: not symbol_fault(text))
+symbols = st.text(
+    st.characters(whitelist_categories=("L",), whitelist_characters="0123456789_-."), min_size=1, max_size=20
+).filter(lambda text: not symbol_fault(text))
 
 
 class Ticks(Table):
@@ -31,7 +41,9 @@ class Ticks(Table):
 @example("A.B-C_D", "linear", ("2024-02", Candle))
 @example("NULL", "inverse", ("2024-02", Candle))
 @example("2024-01", "spot", ("2024-02-29", Ticks))
-def test_a_cells_path_reads_back_for_any_symbol(symbol: str, market_type: str, window: tuple[str, type[Table]]) -> None:
+def test_a_cells_path_reads_back_for_any_symbol(
+    symbol: str, market_type: str, window: tuple[str, type[Table]]
+) -> None:
     date, table = window
     cell = Cell(date, Market("binance", market_type, symbol))  # type: ignore[arg-type]
     path = cell_path(table, cell)
@@ -43,12 +55,24 @@ def test_a_cells_path_reads_back_for_any_symbol(symbol: str, market_type: str, w
 
 
 def test_paths_are_as_documented() -> None:
-    assert cell_path(Candle, FEBRUARY) == "silver/candle/exchange=binance/market_type=spot/symbol=BTCUSDT/month=2024-02/data.parquet"
+    assert (
+        cell_path(Candle, FEBRUARY)
+        == "silver/candle/exchange=binance/market_type=spot/symbol=BTCUSDT/month=2024-02/data.parquet"
+    )
     assert quarantine_path(Candle, FEBRUARY) == f"quarantine/{cell_path(Candle, FEBRUARY)}"
     assert cell_path(Ticks, Cell("2024-02-29", BTC)).endswith("/symbol=BTCUSDT/date=2024-02-29/data.parquet")
-    assert (cell_path(Gap, Cell("2024-02")), cell_path(MarketTable, None)) == ("silver/gap/month=2024-02/data.parquet", "silver/market/data.parquet")
-    assert (ledger_path(Candle), landing_prefix("binance", "data/x.zip")) == ("ledger/silver/candle.parquet", "landing/exchange=binance/data/x.zip")
-    assert (parse_cell_path(Gap, "silver/gap/month=2024-02/data.parquet"), parse_cell_path(MarketTable, "silver/market/data.parquet")) == (Cell("2024-02"), None)
+    assert (cell_path(Gap, Cell("2024-02")), cell_path(MarketTable, None)) == (
+        "silver/gap/month=2024-02/data.parquet",
+        "silver/market/data.parquet",
+    )
+    assert (ledger_path(Candle), landing_prefix("binance", "data/x.zip")) == (
+        "ledger/silver/candle.parquet",
+        "landing/exchange=binance/data/x.zip",
+    )
+    assert (
+        parse_cell_path(Gap, "silver/gap/month=2024-02/data.parquet"),
+        parse_cell_path(MarketTable, "silver/market/data.parquet"),
+    ) == (Cell("2024-02"), None)
     assert [partition_columns(table) for table in (Candle, Ticks, Gap, MarketTable)] == [
         ["exchange", "market_type", "symbol", "month"],
         ["exchange", "market_type", "symbol", "date"],

@@ -35,17 +35,23 @@ def store(objects: LakeObjects) -> TableStore:
 
 
 def put(store: TableStore, cell: Cell, count: int = 3, known: CellFacts | None = None) -> CellRecord:
-    return store.put(Candle, cell, CellResult(candles(minutes(f"{cell.date}-05", count)), {"a": "1"}, known or CellFacts()))
+    return store.put(
+        Candle, cell, CellResult(candles(minutes(f"{cell.date}-05", count)), {"a": "1"}, known or CellFacts())
+    )
 
 
 def filled(store: TableStore) -> dict[Cell, CellRecord]:
     return {cell: put(store, cell, n) for n, cell in enumerate(CELLS)}
 
 
-def test_it_equals_reality_after_every_put_overwrite_and_delete(store: TableStore, objects: LakeObjects) -> None:
+def test_it_equals_reality_after_every_put_overwrite_and_delete(
+    store: TableStore, objects: LakeObjects
+) -> None:
     assert ledger(objects, Candle) == {}
     stored = filled(store)
-    assert ledger(objects, Candle) == ledger(objects, Candle) == stored, "first from the footers, then from the cache"
+    assert ledger(objects, Candle) == ledger(objects, Candle) == stored, (
+        "first from the footers, then from the cache"
+    )
     stored[CELLS[1]] = put(store, CELLS[1], 9)
     store.delete(Candle, CELLS[0])
     del stored[CELLS[0]]
@@ -55,15 +61,23 @@ def test_it_equals_reality_after_every_put_overwrite_and_delete(store: TableStor
     assert list(ledger(objects, Candle)) == sorted(stored, key=lambda cell: cell.sort_key)
 
 
-def test_an_overwrite_with_equal_rows_is_seen_by_its_new_footer(store: TableStore, objects: LakeObjects) -> None:
+def test_an_overwrite_with_equal_rows_is_seen_by_its_new_footer(
+    store: TableStore, objects: LakeObjects
+) -> None:
     first = put(store, FEBRUARY)
     assert ledger(objects, Candle)[FEBRUARY] == first
     again = put(store, FEBRUARY, known=CellFacts(conflict_count=3))
     assert (ledger(objects, Candle)[FEBRUARY], again.version) == (again, first.version)
 
 
-@pytest.mark.parametrize("cache", [None, b"", b"garbage", b"PAR1", os.urandom(2000), "another"], ids=["lost", "empty", "garbage", "cut", "random", "another"])
-def test_a_cache_that_is_lost_or_garbage_costs_nothing_but_time(store: TableStore, objects: LakeObjects, cache: bytes | str | None) -> None:
+@pytest.mark.parametrize(
+    "cache",
+    [None, b"", b"garbage", b"PAR1", os.urandom(2000), "another"],
+    ids=["lost", "empty", "garbage", "cut", "random", "another"],
+)
+def test_a_cache_that_is_lost_or_garbage_costs_nothing_but_time(
+    store: TableStore, objects: LakeObjects, cache: bytes | str | None
+) -> None:
     stored = filled(store)
     ledger(objects, Candle)
     if cache is None:
@@ -76,7 +90,9 @@ def test_a_cache_that_is_lost_or_garbage_costs_nothing_but_time(store: TableStor
     assert ledger(objects, Candle) == stored
 
 
-def test_a_lying_cache_is_corrected_where_the_object_has_changed(store: TableStore, objects: LakeObjects) -> None:
+def test_a_lying_cache_is_corrected_where_the_object_has_changed(
+    store: TableStore, objects: LakeObjects
+) -> None:
     stored = filled(store)
     ledger(objects, Candle)
     path = objects.uri(ledger_path(Candle))
@@ -87,14 +103,20 @@ def test_a_lying_cache_is_corrected_where_the_object_has_changed(store: TableSto
 
 def test_a_footer_larger_than_one_read_is_read_whole(store: TableStore, objects: LakeObjects) -> None:
     start = minutes("2024-02-05", 1)[0]
-    runs = tuple(GapRun("absent", start + 2 * n * MINUTE, start + (2 * n + 1) * MINUTE, 1) for n in range(1500))
+    runs = tuple(
+        GapRun("absent", start + 2 * n * MINUTE, start + (2 * n + 1) * MINUTE, 1) for n in range(1500)
+    )
     record = put(store, FEBRUARY, known=CellFacts(runs))
     assert record.size > 128 * 1024
     assert ledger(objects, Candle)[FEBRUARY].facts.gaps == runs
 
 
-@pytest.mark.parametrize("body", [b"", b"x", b"PAR1", b"PAR1" + bytes(16) + b"PAR1", b"<html>not found</html>"], ids=len)
-def test_an_object_this_lake_did_not_write_counts_as_absent_and_is_named(store: TableStore, objects: LakeObjects, body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body", [b"", b"x", b"PAR1", b"PAR1" + bytes(16) + b"PAR1", b"<html>not found</html>"], ids=len
+)
+def test_an_object_this_lake_did_not_write_counts_as_absent_and_is_named(
+    store: TableStore, objects: LakeObjects, body: bytes
+) -> None:
     put(store, FEBRUARY)
     path = cell_path(Candle, CELLS[0])
     objects.put(path, body)
@@ -103,13 +125,17 @@ def test_an_object_this_lake_did_not_write_counts_as_absent_and_is_named(store: 
         assert set(stored) == set(ledger(objects, Candle)) == {FEBRUARY}
         assert isinstance(foreign, NotALakeObjectError)
         assert foreign.path == path
-        assert re.fullmatch(f"(?s){path} is not a cell of this lake.*Remove it, or rebuild the cell\\.", str(foreign))
+        assert re.fullmatch(
+            f"(?s){path} is not a cell of this lake.*Remove it, or rebuild the cell\\.", str(foreign)
+        )
     put(store, CELLS[0])
     stored, others = survey(objects, Candle)
     assert (set(stored), others) == ({FEBRUARY, CELLS[0]}, [])
 
 
-def test_a_cell_in_a_wrong_place_is_named_and_other_files_are_ignored(store: TableStore, objects: LakeObjects) -> None:
+def test_a_cell_in_a_wrong_place_is_named_and_other_files_are_ignored(
+    store: TableStore, objects: LakeObjects
+) -> None:
     put(store, FEBRUARY)
     objects.put("silver/candle/readme.txt", b"notes")
     objects.put("silver/candle_notes/data.parquet", b"a folder whose name only begins alike")
@@ -124,10 +150,16 @@ def test_records_of_any_shape(store: TableStore, objects: LakeObjects) -> None:
     assert records(objects, MarketTable) == []
     single = store.put(MarketTable, None, CellResult(market_frame([facts()]), {}))
     gap = store.put(Gap, Cell("2024-02"), CellResult(Gap.empty(), {}))
-    assert (records(objects, MarketTable), records(objects, Gap), records(objects, Candle)) == ([single], [gap], [])
+    assert (records(objects, MarketTable), records(objects, Gap), records(objects, Candle)) == (
+        [single],
+        [gap],
+        [],
+    )
 
 
-def test_a_cell_that_vanishes_while_it_is_listed_is_left_out(store: TableStore, objects: LakeObjects, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_that_vanishes_while_it_is_listed_is_left_out(
+    store: TableStore, objects: LakeObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stored = filled(store)
     listed = list(objects.list("silver/candle"))
     objects.delete(cell_path(Candle, CELLS[3]))
@@ -135,7 +167,7 @@ def test_a_cell_that_vanishes_while_it_is_listed_is_left_out(store: TableStore, 
     assert set(ledger(objects, Candle)) == set(stored) - {CELLS[3]}
 
 
-# --- what is due --------------------------------------------------------------------------------------------------------
+# --- what is due ----------------------------------------------------------------------------------
 
 
 def record(cell: Cell, version: str, known: CellFacts | None = None) -> CellRecord:
@@ -144,13 +176,28 @@ def record(cell: Cell, version: str, known: CellFacts | None = None) -> CellReco
 
 def test_inputs_are_the_versions_of_every_window_looked_back_on() -> None:
     january = Cell("2024-01", BTC)
-    held = {"silver/candle": {january: record(january, "j"), FEBRUARY: record(FEBRUARY, "f"), Cell("2024-02", ETH): record(Cell("2024-02", ETH), "e")}}
-    assert inputs_now(Vwap, FEBRUARY, held, {}) == {"silver/candle@2024-01": "j", "silver/candle@2024-02": "f"}
-    assert inputs_now(Vwap, january, held, {}) == {"silver/candle@2023-12": NONE, "silver/candle@2024-01": "j"}
+    held = {
+        "silver/candle": {
+            january: record(january, "j"),
+            FEBRUARY: record(FEBRUARY, "f"),
+            Cell("2024-02", ETH): record(Cell("2024-02", ETH), "e"),
+        }
+    }
+    assert inputs_now(Vwap, FEBRUARY, held, {}) == {
+        "silver/candle@2024-01": "j",
+        "silver/candle@2024-02": "f",
+    }
+    assert inputs_now(Vwap, january, held, {}) == {
+        "silver/candle@2023-12": NONE,
+        "silver/candle@2024-01": "j",
+    }
     assert inputs_now(CANDLES[0], FEBRUARY, held, {}) == {"silver/candle@2024-02": "f"}
     bronze = NO_BRONZE | {"bronze/candle_archive": {FEBRUARY: record(FEBRUARY, "b")}}
     absent = {"bronze/candle_witness@2024-02": NONE, "bronze/candle_api@2024-02": NONE}
-    assert inputs_now(Candle, FEBRUARY, bronze, {BTC: "m", ETH: "n"}) == absent | {"bronze/candle_archive@2024-02": "b", "silver/market": "m"}
+    assert inputs_now(Candle, FEBRUARY, bronze, {BTC: "m", ETH: "n"}) == absent | {
+        "bronze/candle_archive@2024-02": "b",
+        "silver/market": "m",
+    }
 
 
 def test_a_table_by_month_depends_on_what_footers_say_of_all_markets() -> None:
@@ -158,30 +205,45 @@ def test_a_table_by_month_depends_on_what_footers_say_of_all_markets() -> None:
     held = {"silver/candle": {cell: record(cell, "v") for cell in cells}}
     month = Cell("2024-02")
     before = inputs_now(Gap, month, held, {})
-    assert set(before) == {"silver/candle@2024-02|binance-spot:BTCUSDT", "silver/candle@2024-02|binance-spot:ETHUSDT"}
-    held["silver/candle"][FEBRUARY] = record(FEBRUARY, "v", CellFacts((GapRun("absent", NOW, NOW + MINUTE, 1),)))
+    assert set(before) == {
+        "silver/candle@2024-02|binance-spot:BTCUSDT",
+        "silver/candle@2024-02|binance-spot:ETHUSDT",
+    }
+    held["silver/candle"][FEBRUARY] = record(
+        FEBRUARY, "v", CellFacts((GapRun("absent", NOW, NOW + MINUTE, 1),))
+    )
     assert inputs_now(Gap, month, held, {}) != before, "though no version changed"
 
 
 def test_expected_are_the_cells_whose_own_window_is_stored() -> None:
-    held = {"silver/candle": {cell: record(cell, "v") for cell in (Cell("2024-02", ETH), FEBRUARY, Cell("2023-11", ETH))}}
+    held = {
+        "silver/candle": {
+            cell: record(cell, "v") for cell in (Cell("2024-02", ETH), FEBRUARY, Cell("2023-11", ETH))
+        }
+    }
     assert expected(Vwap, held) == [FEBRUARY, Cell("2023-11", ETH), Cell("2024-02", ETH)]
     assert expected(Gap, held) == [Cell("2023-11"), Cell("2024-02")]
     assert expected(Candle, NO_BRONZE) == []
 
 
 def test_a_cell_is_due_when_absent_made_from_other_inputs_or_by_another_meaning() -> None:
-    stored = dataclasses.replace(record(FEBRUARY, "v"), inputs={"a": "1", "b": NONE}, code_version=Candle.code_version)
+    stored = dataclasses.replace(
+        record(FEBRUARY, "v"), inputs={"a": "1", "b": NONE}, code_version=Candle.code_version
+    )
     assert not is_due(Candle, stored, {"b": NONE, "a": "1"})
     assert is_due(Candle, None, {})
     assert is_due(Candle, stored, {"a": "2", "b": NONE})
     assert is_due(Candle, stored, {"a": "1", "b": "arrived"})
     assert is_due(Candle, stored, {"a": "1"})
-    assert is_due(Candle, dataclasses.replace(stored, code_version=Candle.code_version + 1), {"a": "1", "b": NONE})
+    assert is_due(
+        Candle, dataclasses.replace(stored, code_version=Candle.code_version + 1), {"a": "1", "b": NONE}
+    )
 
 
 def test_what_was_just_built_is_not_due(store: TableStore, objects: LakeObjects) -> None:
-    made = store.put(CandleArchive, FEBRUARY, CellResult(CandleArchive.empty(), {}, CellFacts(asked_until=NOW)))
+    made = store.put(
+        CandleArchive, FEBRUARY, CellResult(CandleArchive.empty(), {}, CellFacts(asked_until=NOW))
+    )
     versions = {
         "bronze/candle_witness@2024-02": NONE,
         "bronze/candle_archive@2024-02": made.version,
@@ -190,8 +252,21 @@ def test_what_was_just_built_is_not_due(store: TableStore, objects: LakeObjects)
     }
     store.put(Candle, FEBRUARY, CellResult(candles(minutes("2024-02-05", 3)), versions))
     held = NO_BRONZE | {"bronze/candle_archive": ledger(objects, CandleArchive)}
-    now = {cell: inputs_now(Candle, cell, held, {BTC: facts().version_for(cell)}) for cell in expected(Candle, held)}
-    assert {cell: is_due(Candle, ledger(objects, Candle).get(cell), inputs) for cell, inputs in now.items()} == {FEBRUARY: False}
-    store.put(CandleArchive, FEBRUARY, CellResult(CandleArchive.empty(), {}, CellFacts(asked_until=NOW + timedelta(days=1))))
+    now = {
+        cell: inputs_now(Candle, cell, held, {BTC: facts().version_for(cell)})
+        for cell in expected(Candle, held)
+    }
+    assert {
+        cell: is_due(Candle, ledger(objects, Candle).get(cell), inputs) for cell, inputs in now.items()
+    } == {FEBRUARY: False}
+    store.put(
+        CandleArchive,
+        FEBRUARY,
+        CellResult(CandleArchive.empty(), {}, CellFacts(asked_until=NOW + timedelta(days=1))),
+    )
     held = NO_BRONZE | {"bronze/candle_archive": ledger(objects, CandleArchive)}
-    assert is_due(Candle, ledger(objects, Candle)[FEBRUARY], inputs_now(Candle, FEBRUARY, held, {BTC: facts().version_for(FEBRUARY)}))
+    assert is_due(
+        Candle,
+        ledger(objects, Candle)[FEBRUARY],
+        inputs_now(Candle, FEBRUARY, held, {BTC: facts().version_for(FEBRUARY)}),
+    )

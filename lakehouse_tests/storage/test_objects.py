@@ -20,7 +20,11 @@ def test_objects_come_back_are_replaced_and_may_be_absent(objects: LakeObjects) 
 
 def test_ranges_are_of_the_version_that_is_named(objects: LakeObjects) -> None:
     etag = objects.put("a", b"0123456789")
-    assert [objects.get_of("a", etag, *where) for where in ((7, 10), (0, 10), (2, 4))] == [b"789", b"0123456789", b"23"]
+    assert [objects.get_of("a", etag, *where) for where in ((7, 10), (0, 10), (2, 4))] == [
+        b"789",
+        b"0123456789",
+        b"23",
+    ]
     newer = objects.put("a", b"abcdefghij")
     for path, tag in (("a", etag), ("absent", etag)):
         with pytest.raises(ChangedMeanwhileError):
@@ -29,8 +33,13 @@ def test_ranges_are_of_the_version_that_is_named(objects: LakeObjects) -> None:
 
 
 def test_listing_is_by_folder_and_says_what_put_said(objects: LakeObjects) -> None:
-    tags = {path: objects.put(path, b"x" * n) for n, path in enumerate(["t/a/1", "t/a/2", "t/b%2F/3", "t_other/4"])}
-    assert {(found.path, found.etag, found.size) for found in objects.list("t")} == {(path, tags[path], n) for n, path in enumerate(tags) if path.startswith("t/")}
+    tags = {
+        path: objects.put(path, b"x" * n)
+        for n, path in enumerate(["t/a/1", "t/a/2", "t/b%2F/3", "t_other/4"])
+    }
+    assert {(found.path, found.etag, found.size) for found in objects.list("t")} == {
+        (path, tags[path], n) for n, path in enumerate(tags) if path.startswith("t/")
+    }
     assert list(objects.list("absent")) == []
 
 

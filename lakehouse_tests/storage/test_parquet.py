@@ -45,7 +45,10 @@ row = st.tuples(
     st.none() | st.integers(-(2**31), 2**31 - 1),
     st.none() | st.text(max_size=5),
     st.none() | st.booleans(),
-    st.none() | st.timedeltas(timedelta(days=-30000), timedelta(days=30000)).map(lambda since: at("2024-02-01") + since),
+    st.none()
+    | st.timedeltas(timedelta(days=-30000), timedelta(days=30000)).map(
+        lambda since: at("2024-02-01") + since
+    ),
 )
 
 
@@ -60,14 +63,22 @@ def test_rows_and_footer_come_back_as_they_went_in(rows: list[tuple[Any, ...]]) 
     back, footer = decode("x", body)
     assert back.equals(frame)
     assert back.schema == frame.schema
-    assert footer == {"rows": len(rows), "nested": {"a": [1, None]}, "version": version, "writer": WRITER, "column_count": len(Every.columns)}
+    assert footer == {
+        "rows": len(rows),
+        "nested": {"a": [1, None]},
+        "version": version,
+        "writer": WRITER,
+        "column_count": len(Every.columns),
+    }
 
 
 @given(st.lists(row, min_size=1, max_size=4, unique_by=lambda values: values[0]), st.data())
 def test_the_version_is_of_the_rows(rows: list[tuple[Any, ...]], data: st.DataObject) -> None:
     frame = every(rows)
     version = encode(Every, frame, {})[1]
-    assert encode(Every, frame.clone(), {"facts": "other", "rows": 9})[1] == version, "the footer is no part of it"
+    assert encode(Every, frame.clone(), {"facts": "other", "rows": 9})[1] == version, (
+        "the footer is no part of it"
+    )
     n = data.draw(st.integers(0, len(rows) - 1))
     changed = data.draw(row.filter(lambda values: repr(values) != repr(rows[n])))
     assert encode(Every, every([*rows[:n], changed, *rows[n + 1 :]]), {})[1] != version
@@ -80,14 +91,20 @@ def test_the_version_covers_the_schema_even_without_rows() -> None:
 
 
 def test_the_version_covers_news_beside_the_rows() -> None:
-    assert encode(Every, Every.empty(), {}, "2024-02-05")[1] != encode(Every, Every.empty(), {}, "2024-02-06")[1]
+    assert (
+        encode(Every, Every.empty(), {}, "2024-02-05")[1] != encode(Every, Every.empty(), {}, "2024-02-06")[1]
+    )
 
 
 def test_the_bytes_of_a_fixed_table_are_pinned() -> None:
-    """Versions compare lakes of one writer. If this fails, pyarrow or the encoding changed, and with it every version of every lake."""
+    """Versions compare lakes of one writer. If this fails, pyarrow or the encoding changed, and with it every
+    version of every lake.
+    """
     assert WRITER == "pyarrow 26.0.1"
     assert encode(Candle, ROWS, {})[1] == "5a4332f18c1c2114b210ca3c3232b3e6"
-    assert encode(CandleArchive, bronze(minutes("2024-02-05", 500)), {})[1] == "0b006fdf542d8a56137a6fd29ee9eac3"
+    assert (
+        encode(CandleArchive, bronze(minutes("2024-02-05", 500)), {})[1] == "0b006fdf542d8a56137a6fd29ee9eac3"
+    )
     assert encode(Candle, Candle.empty(), {})[1] == "0e5a8af5fd84c90b93151a43e95fe809"
 
 
@@ -95,22 +112,33 @@ def test_a_month_of_candles_is_small_and_encoded_as_declared() -> None:
     month = candles(minutes("2024-02-01", 29 * 1440), trade_count=list(range(29 * 1440)))
     body, _ = encode(Candle, month, {})
     metadata = pq.ParquetFile(io.BytesIO(body)).metadata
-    encodings = {metadata.row_group(0).column(n).path_in_schema: metadata.row_group(0).column(n).encodings for n in range(metadata.num_columns)}
-    assert all("DELTA_BINARY_PACKED" in encodings[name] for name in ("open_time", "close_time", "trade_count"))
+    encodings = {
+        metadata.row_group(0).column(n).path_in_schema: metadata.row_group(0).column(n).encodings
+        for n in range(metadata.num_columns)
+    }
+    assert all(
+        "DELTA_BINARY_PACKED" in encodings[name] for name in ("open_time", "close_time", "trade_count")
+    )
     assert any("DICTIONARY" in encoding for encoding in encodings["source"])
     assert metadata.row_group(0).column(0).statistics.has_min_max
     assert len(body) < 2 * month.height
 
 
-@pytest.mark.parametrize("body", [b"", b"x", b"PAR1", b"PAR1" + bytes(20) + b"PAR1", bytes(range(256))], ids=len)
+@pytest.mark.parametrize(
+    "body", [b"", b"x", b"PAR1", b"PAR1" + bytes(20) + b"PAR1", bytes(range(256))], ids=len
+)
 def test_bytes_that_are_no_parquet_are_no_cell(body: bytes) -> None:
-    with pytest.raises(NotALakeObjectError, match="some/path is not a cell of this lake: its footer does not read"):
+    with pytest.raises(
+        NotALakeObjectError, match="some/path is not a cell of this lake: its footer does not read"
+    ):
         read_footer("some/path", body)
 
 
 def test_a_cell_with_damaged_rows_is_no_cell() -> None:
     body, _ = encode(Candle, ROWS, {})
-    with pytest.raises(DamagedObjectError, match="some/path is damaged: its rows are not those that were sealed"):
+    with pytest.raises(
+        DamagedObjectError, match="some/path is damaged: its rows are not those that were sealed"
+    ):
         decode("some/path", body[:4] + bytes(200) + body[204:])
 
 

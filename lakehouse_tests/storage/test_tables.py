@@ -34,8 +34,17 @@ def test_a_cell_reads_back_with_what_it_says_of_itself(store: TableStore) -> Non
     assert stored is not None
     assert stored.rows.equals(candles(TIMES)), "in key order"
     assert (record.rows, record.first_time, record.last_time) == (6, TIMES[0], TIMES[-1])
-    assert (record.facts, record.inputs, record.code_version, record.reject_count) == (known, {"a": "1"}, Candle.code_version, 0)
-    assert (stored.record.version, stored.record.facts, stored.record.size) == (record.version, known, record.size)
+    assert (record.facts, record.inputs, record.code_version, record.reject_count) == (
+        known,
+        {"a": "1"},
+        Candle.code_version,
+        0,
+    )
+    assert (stored.record.version, stored.record.facts, stored.record.size) == (
+        record.version,
+        known,
+        record.size,
+    )
     assert store.get(Candle, Cell("2024-03", BTC)) is None
 
 
@@ -67,21 +76,47 @@ def test_equal_rows_have_one_version_whatever_they_were_made_from(store: TableSt
 
 def test_a_bronze_version_covers_until_when_the_source_was_asked(store: TableStore) -> None:
     """An answer without rows is news: silver turns it into a gap."""
-    versions = [store.put(CandleArchive, FEBRUARY, CellResult(bronze(TIMES), {}, CellFacts(asked_until=at(day)))).version for day in ("2024-02-06", "2024-02-07", "2024-02-06")]
+    versions = [
+        store.put(
+            CandleArchive, FEBRUARY, CellResult(bronze(TIMES), {}, CellFacts(asked_until=at(day)))
+        ).version
+        for day in ("2024-02-06", "2024-02-07", "2024-02-06")
+    ]
     assert versions[0] == versions[2] != versions[1]
-    silver = [store.put(Candle, FEBRUARY, CellResult(candles(TIMES), {}, CellFacts(asked_until=at(day)))).version for day in ("2024-02-06", "2024-02-07")]
+    silver = [
+        store.put(Candle, FEBRUARY, CellResult(candles(TIMES), {}, CellFacts(asked_until=at(day)))).version
+        for day in ("2024-02-06", "2024-02-07")
+    ]
     assert silver[0] == silver[1]
 
 
-def test_rejected_rows_go_to_quarantine_with_their_rule_and_leave_with_their_cell(store: TableStore, objects: LakeObjects) -> None:
+def test_rejected_rows_go_to_quarantine_with_their_rule_and_leave_with_their_cell(
+    store: TableStore, objects: LakeObjects
+) -> None:
     broken = candles(TIMES[:1], close=[None]).with_columns(rule=pl.lit("close_not_null"))
-    record = store.put(Candle, FEBRUARY, CellResult(candles(TIMES[1:], volume=[1.0, -1.0, 1.0, 1.0, 1.0], taker_buy_volume=-2.0, taker_buy_quote_volume=None), {}, rejected=broken))
+    record = store.put(
+        Candle,
+        FEBRUARY,
+        CellResult(
+            candles(
+                TIMES[1:],
+                volume=[1.0, -1.0, 1.0, 1.0, 1.0],
+                taker_buy_volume=-2.0,
+                taker_buy_quote_volume=None,
+            ),
+            {},
+            rejected=broken,
+        ),
+    )
     assert (record.rows, record.reject_count) == (0, 6)
     kept = store.quarantined(Candle, FEBRUARY)
     assert kept is not None
     assert kept.select("open_time", "rule").rows() == [
         (TIMES[0], "close_not_null"),
-        *((time, "volume_at_least_0" if n == 1 else "taker_buy_volume_at_least_0") for n, time in enumerate(TIMES[1:])),
+        *(
+            (time, "volume_at_least_0" if n == 1 else "taker_buy_volume_at_least_0")
+            for n, time in enumerate(TIMES[1:])
+        ),
     ]
     store.put(Candle, FEBRUARY, CellResult(candles(TIMES), {}))
     assert store.quarantined(Candle, FEBRUARY) is None
@@ -93,14 +128,23 @@ def test_rejected_rows_go_to_quarantine_with_their_rule_and_leave_with_their_cel
 
 
 @pytest.mark.parametrize(
-    ("rows", "error"), [(candles(TIMES).drop("volume"), SchemaError), (pl.concat([candles(TIMES), candles(TIMES[:1])]), DuplicateKeyError)], ids=["schema", "key"]
+    ("rows", "error"),
+    [
+        (candles(TIMES).drop("volume"), SchemaError),
+        (pl.concat([candles(TIMES), candles(TIMES[:1])]), DuplicateKeyError),
+    ],
+    ids=["schema", "key"],
 )
-def test_a_refused_frame_leaves_the_stored_cell_as_it_is(store: TableStore, objects: LakeObjects, rows: pl.DataFrame, error: type[Exception]) -> None:
+def test_a_refused_frame_leaves_the_stored_cell_as_it_is(
+    store: TableStore, objects: LakeObjects, rows: pl.DataFrame, error: type[Exception]
+) -> None:
     store.put(Candle, FEBRUARY, CellResult(candles(TIMES, low=200.0), {}))
     before = [objects.get(path) for path in (cell_path(Candle, FEBRUARY), quarantine_path(Candle, FEBRUARY))]
     with pytest.raises(error, match=r"silver/candle 2024-02\|binance-spot:BTCUSDT.*nothing was written"):
         store.put(Candle, FEBRUARY, CellResult(rows, {}))
-    assert [objects.get(path) for path in (cell_path(Candle, FEBRUARY), quarantine_path(Candle, FEBRUARY))] == before
+    assert [
+        objects.get(path) for path in (cell_path(Candle, FEBRUARY), quarantine_path(Candle, FEBRUARY))
+    ] == before
 
 
 def test_a_foreign_object_in_a_cells_place_is_no_cell(store: TableStore, objects: LakeObjects) -> None:
@@ -110,7 +154,7 @@ def test_a_foreign_object_in_a_cells_place_is_no_cell(store: TableStore, objects
     assert store.put(Candle, FEBRUARY, CellResult(candles(TIMES), {})).rows == 6, "it can be replaced"
 
 
-# --- read, change, replace ----------------------------------------------------------------------------------------------
+# --- read, change, replace ------------------------------------------------------------------------
 
 
 def add_minutes(root: str, first: int, count: int) -> None:
@@ -118,13 +162,19 @@ def add_minutes(root: str, first: int, count: int) -> None:
     store = TableStore(LakeObjects(root))
     for n in range(first, first + count):
         row = candles([at("2024-02-05") + n * (TIMES[1] - TIMES[0])])
-        store.update(Candle, FEBRUARY, lambda stored, row=row: CellResult(pl.concat([stored.rows, row]) if stored else row, {}))  # type: ignore[misc]
+        store.update(
+            Candle,
+            FEBRUARY,
+            lambda stored, row=row: CellResult(pl.concat([stored.rows, row]) if stored else row, {}),
+        )  # type: ignore[misc]
 
 
 def test_update_without_a_change_writes_nothing(store: TableStore, objects: LakeObjects) -> None:
     assert store.update(Candle, FEBRUARY, lambda stored: None) is None
     assert objects.get(cell_path(Candle, FEBRUARY)) is None
-    record = store.update(Candle, FEBRUARY, lambda stored: CellResult(candles(TIMES), {}) if stored is None else None)
+    record = store.update(
+        Candle, FEBRUARY, lambda stored: CellResult(candles(TIMES), {}) if stored is None else None
+    )
     assert record is not None
     before = list(objects.list(Candle.name))
     kept = store.update(Candle, FEBRUARY, lambda stored: None)
@@ -135,7 +185,9 @@ def test_update_without_a_change_writes_nothing(store: TableStore, objects: Lake
 def test_an_update_of_a_damaged_cell_begins_anew(store: TableStore, objects: LakeObjects) -> None:
     objects.put(cell_path(Candle, FEBRUARY), b"damaged")
     before: list[StoredCell | None] = []
-    record = store.update(Candle, FEBRUARY, lambda stored: before.append(stored) or CellResult(candles(TIMES), {}))  # type: ignore[func-returns-value]
+    record = store.update(
+        Candle, FEBRUARY, lambda stored: before.append(stored) or CellResult(candles(TIMES), {})
+    )  # type: ignore[func-returns-value]
     assert before == [None]
     assert record is not None
     assert store.get(Candle, FEBRUARY).rows.height == 6  # type: ignore[union-attr]
@@ -160,6 +212,11 @@ def test_threads_that_update_one_cell_lose_nothing(objects: LakeObjects, store: 
 
 def test_processes_that_update_one_cell_lose_nothing(objects: LakeObjects, store: TableStore) -> None:
     code = "import sys; from lakehouse_tests.storage.test_tables import add_minutes; add_minutes(sys.argv[1], int(sys.argv[2]), 15)"
-    started = [subprocess.Popen([sys.executable, "-c", code, objects.root, str(first)], cwd=Path(__file__).parents[2]) for first in (0, 100)]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, objects.root, str(first)], cwd=Path(__file__).parents[2]
+        )
+        for first in (0, 100)
+    ]
     assert [process.wait(60) for process in started] == [0, 0]
     assert store.get(Candle, FEBRUARY).rows.height == 30  # type: ignore[union-attr]

@@ -1,4 +1,6 @@
-"""A cell that is replaced while it is read: every row is wholly of one version, whoever reads it and wherever the lake lies."""
+"""A cell that is replaced while it is read: every row is wholly of one version, whoever reads it and wherever
+the lake lies.
+"""
 
 import contextlib
 import itertools
@@ -23,7 +25,8 @@ from lakehouse_tests.making import BTC, candles, minutes
 
 REPLACEMENTS = 100  # of each of two cells
 COUNT = 3000
-NO_TAKERS = {"taker_buy_volume": 0.0, "taker_buy_quote_volume": 0.0}  # else a row rule takes the rows of some versions away
+# else a row rule takes the rows of some versions away
+NO_TAKERS = {"taker_buy_volume": 0.0, "taker_buy_quote_volume": 0.0}
 CELLS = [Cell(month, BTC) for month in ("2024-02", "2024-03")]
 SPAN = ("2024-02", "2024-04")
 
@@ -31,7 +34,14 @@ SPAN = ("2024-02", "2024-04")
 def rows(cell: Cell, version: int) -> pl.DataFrame:
     """Rows of which every column tells the version; no version has another layout than the others."""
     price = 100.0 + version
-    values = {"open": price, "high": price, "low": price, "close": price, "volume": 2 * price, "quote_volume": 3 * price}
+    values = {
+        "open": price,
+        "high": price,
+        "low": price,
+        "close": price,
+        "volume": 2 * price,
+        "quote_volume": 3 * price,
+    }
     return candles(minutes(f"{cell.date}-01", COUNT), **values, **NO_TAKERS)
 
 
@@ -39,14 +49,20 @@ def is_whole(found: pl.DataFrame) -> bool:
     """Whether all rows are there, and their columns agree on the version, row by row."""
     assert found.height in (COUNT, COUNT * len(CELLS)), "of no row, nothing can be torn"
     price = pl.col("open") if "open" in found.columns else pl.col("volume") / 2
-    agree = [pl.col(name) == price * factor for name, factor in {"close": 1, "volume": 2, "quote_volume": 3}.items() if name in found.columns]
+    agree = [
+        pl.col(name) == price * factor
+        for name, factor in {"close": 1, "volume": 2, "quote_volume": 3}.items()
+        if name in found.columns
+    ]
     return bool(found.select(pl.all_horizontal(agree).all()).item())
 
 
 READERS: dict[str, Callable[[Lake, TableStore], pl.DataFrame]] = {
     "candles": lambda lake, store: lake.candles(BTC, *SPAN),
     "scan": lambda lake, store: lake.scan("silver/candle", BTC).collect(),
-    "scan of some columns": lambda lake, store: lake.scan("silver/candle").select("volume", "close", "month").collect(),
+    "scan of some columns": lambda lake, store: (
+        lake.scan("silver/candle").select("volume", "close", "month").collect()
+    ),
     "sql": lambda lake, store: lake.sql("SELECT open, close, volume, quote_volume FROM silver.candle"),
     "input of a build": lambda lake, store: store.get(Candle, CELLS[0]).rows,  # type: ignore[union-attr]
 }
@@ -72,7 +88,9 @@ def replacing(objects: LakeObjects) -> Iterator[threading.Event]:
 
 
 @pytest.mark.slow
-def test_no_reader_sees_a_row_of_two_versions(objects: LakeObjects, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_reader_sees_a_row_of_two_versions(
+    objects: LakeObjects, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = TableStore(objects)
     for cell in CELLS:
         store.put(Candle, cell, CellResult(rows(cell, 0), {}))
@@ -91,7 +109,9 @@ def test_no_reader_sees_a_row_of_two_versions(objects: LakeObjects, capsys: pyte
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_cell_that_is_replaced_between_two_requests_is_read_whole(objects: LakeObjects, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_that_is_replaced_between_two_requests_is_read_whole(
+    objects: LakeObjects, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The object is another one right before each of the first reads of its bytes."""
     store, version = TableStore(objects), iter(range(1, 4))
     for cell in CELLS:
@@ -105,7 +125,9 @@ def test_a_cell_that_is_replaced_between_two_requests_is_read_whole(objects: Lak
             cell = next(cell for cell in CELLS if cell.date in path)
             aside.put(Candle, cell, CellResult(rows(cell, number), {}))
 
-    monkeypatch.setattr(LakeObjects, "get_of", lambda self, path, *where: (replaced(path), get_of(self, path, *where))[1])
+    monkeypatch.setattr(
+        LakeObjects, "get_of", lambda self, path, *where: (replaced(path), get_of(self, path, *where))[1]
+    )
     monkeypatch.setattr(LakeObjects, "get", lambda self, path: (replaced(path), get(self, path))[1])
     try:
         found = READERS[name](Lake(objects.root), store)
@@ -121,18 +143,30 @@ def large_rows(cell: Cell, version: int) -> pl.DataFrame:
     """As `rows`, of values that do not compress."""
     draw = random.Random(version)
     volume = [8.0 + draw.random() for _ in range(LARGE)]
-    return candles(minutes(f"{cell.date}-01", LARGE), open=100.0 + version / 10, volume=volume, quote_volume=[2 * one for one in volume], **NO_TAKERS)
+    return candles(
+        minutes(f"{cell.date}-01", LARGE),
+        open=100.0 + version / 10,
+        volume=volume,
+        quote_volume=[2 * one for one in volume],
+        **NO_TAKERS,
+    )
 
 
 SINGLE = "SELECT count(*) AS n, count(DISTINCT open) AS versions, sum((quote_volume <> 2 * volume)::INT) AS torn FROM silver.candle"
 TWICE = "SELECT count(*) AS n, 1 AS versions, sum((a.open <> b.open OR a.volume <> b.volume)::INT) AS torn FROM silver.candle a JOIN silver.candle b USING (open_time)"
-AGGREGATES = pl.len().alias("n"), pl.col("open").n_unique().alias("versions"), (pl.col("quote_volume") != 2 * pl.col("volume")).sum().alias("torn")
+AGGREGATES = (
+    pl.len().alias("n"),
+    pl.col("open").n_unique().alias("versions"),
+    (pl.col("quote_volume") != 2 * pl.col("volume")).sum().alias("torn"),
+)
 LARGE_READERS: dict[str, Callable[[Lake], pl.DataFrame]] = {
     "sql": lambda lake: lake.sql(SINGLE),
     "sql that reads a cell twice": lambda lake: lake.sql(TWICE),
     "sql of a part": lambda lake: lake.sql(f"{SINGLE} WHERE symbol = 'BTCUSDT' AND volume > 0"),
     "scan": lambda lake: lake.scan("silver/candle").select(AGGREGATES).collect(),
-    "streamed scan": lambda lake: lake.scan("silver/candle").filter(pl.col("volume") > 0).select(AGGREGATES).collect(engine="streaming"),
+    "streamed scan": lambda lake: (
+        lake.scan("silver/candle").filter(pl.col("volume") > 0).select(AGGREGATES).collect(engine="streaming")
+    ),
     "candles": lambda lake: lake.candles(BTC, *SPAN).select(AGGREGATES),
 }
 
@@ -140,9 +174,13 @@ LARGE_READERS: dict[str, Callable[[Lake], pl.DataFrame]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 2, 3])
 @pytest.mark.parametrize("name", LARGE_READERS)
-def test_a_large_cell_that_is_replaced_before_any_of_its_requests_is_read_whole(objects: LakeObjects, name: str, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_cell_that_is_replaced_before_any_of_its_requests_is_read_whole(
+    objects: LakeObjects, name: str, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     aside = TableStore(LakeObjects(objects.root))
-    sizes = {aside.put(Candle, CELLS[0], CellResult(large_rows(CELLS[0], version), {})).size for version in (1, 0)}
+    sizes = {
+        aside.put(Candle, CELLS[0], CellResult(large_rows(CELLS[0], version), {})).size for version in (1, 0)
+    }
     assert min(sizes) > 100_000
     Lake(objects.root).stored("silver/candle")
     requests = list[str]()
@@ -155,7 +193,11 @@ def test_a_large_cell_that_is_replaced_before_any_of_its_requests_is_read_whole(
 
     for name_of_read in ("get_of", "get_tagged", *(["get"] if objects.is_local else [])):
         read = getattr(LakeObjects, name_of_read)
-        monkeypatch.setattr(LakeObjects, name_of_read, lambda self, path, *where, read=read: (asked(path), read(self, path, *where))[1])
+        monkeypatch.setattr(
+            LakeObjects,
+            name_of_read,
+            lambda self, path, *where, read=read: (asked(path), read(self, path, *where))[1],
+        )
     assert LARGE_READERS[name](Lake(objects.root)).rows() == [(LARGE, 1, 0)]
     if name.startswith("sql"):
         assert len(requests) > 1, "its footer, then its rows; or its footer in vain, then all of it"
@@ -163,7 +205,9 @@ def test_a_large_cell_that_is_replaced_before_any_of_its_requests_is_read_whole(
 
 @pytest.mark.slow
 def test_sql_gets_through_beside_a_writer_that_never_rests(objects: LakeObjects) -> None:
-    """A statement that meets a replaced cell before it has had any of it takes the new one: whole-table SQL need not wait for the end of a rebuild."""
+    """A statement that meets a replaced cell before it has had any of it takes the new one: whole-table SQL
+    need not wait for the end of a rebuild.
+    """
     versions = {cell: [large_rows(cell, version) for version in range(4)] for cell in CELLS}
     store, done = TableStore(LakeObjects(objects.root)), threading.Event()
     for cell in CELLS:
@@ -182,7 +226,9 @@ def test_sql_gets_through_beside_a_writer_that_never_rests(objects: LakeObjects)
     try:
         for _ in range(10):
             with contextlib.suppress(ReplacedMeanwhileError):
-                found = Lake(objects.root).sql(SINGLE.replace("count(*)", "month, count(*)") + " GROUP BY month")
+                found = Lake(objects.root).sql(
+                    SINGLE.replace("count(*)", "month, count(*)") + " GROUP BY month"
+                )
                 assert sorted(found.rows()) == [(cell.date, LARGE, 1, 0) for cell in CELLS]
                 answered += 1
     finally:
@@ -191,13 +237,25 @@ def test_sql_gets_through_beside_a_writer_that_never_rests(objects: LakeObjects)
     assert answered > 0
 
 
-def test_a_cell_that_gains_a_column_while_sql_runs_is_read_with_it(objects: LakeObjects, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The statement's view was made for the columns of the old object; the newer one is not read through it."""
+def test_a_cell_that_gains_a_column_while_sql_runs_is_read_with_it(
+    objects: LakeObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The statement's view was made for the columns of the old object; the newer one is not read through
+    it.
+    """
     names = Candle.names()
-    before = type("Before", (Table,), {"name": Candle.name, "key": Candle.key, **{name: Candle.columns[name] for name in names[:-1]}})
+    before = type(
+        "Before",
+        (Table,),
+        {"name": Candle.name, "key": Candle.key, **{name: Candle.columns[name] for name in names[:-1]}},
+    )
     before.columns = {name: Candle.columns[name] for name in names[:-1]}
     before.most_rows = Candle.most_rows
-    store, run, found = TableStore(objects), lake_module.run, candles(minutes("2024-02-01", 50), is_misaligned=True)
+    store, run, found = (
+        TableStore(objects),
+        lake_module.run,
+        candles(minutes("2024-02-01", 50), is_misaligned=True),
+    )
     for cell in CELLS:
         store.put(before, cell, CellResult(found.select(names[:-1]), {}))
 

@@ -25,7 +25,9 @@ scales = st.sampled_from([2.0**-40, 0.00001234, 0.1, 1.0, 3.7, 60_000.0, 2.0**30
 
 def wave(seed: int, n: int) -> float:
     """A draw from a standard normal distribution, the same for the same seed and number."""
-    first, second = (((seed + 1) * 2654435761 + (2 * n + k) * 40503 * 65537) * 2246822519 % 2**32 / 2**32 for k in (1, 2))
+    first, second = (
+        ((seed + 1) * 2654435761 + (2 * n + k) * 40503 * 65537) * 2246822519 % 2**32 / 2**32 for k in (1, 2)
+    )
     return math.sqrt(-2 * math.log(first + 1e-12)) * math.cos(2 * math.pi * second)
 
 
@@ -40,7 +42,14 @@ def walk(seed: int, step: float = 0.001, price: float = 100.0) -> list[float]:
 def market(closes: list[float], volumes: list[float] | float = 10.0) -> pl.DataFrame:
     """Candles that open where the one before closed and go no further than that."""
     opens = [closes[0], *closes[:-1]]
-    return candles(TIMES, open=opens, close=closes, high=list(map(max, opens, closes)), low=list(map(min, opens, closes)), volume=volumes)
+    return candles(
+        TIMES,
+        open=opens,
+        close=closes,
+        high=list(map(max, opens, closes)),
+        low=list(map(min, opens, closes)),
+        volume=volumes,
+    )
 
 
 def kinds(rows: pl.DataFrame) -> dict[str, int]:
@@ -48,14 +57,19 @@ def kinds(rows: pl.DataFrame) -> dict[str, int]:
 
 
 def replaced(rows: pl.DataFrame, n: int, **values: float) -> pl.DataFrame:
-    return rows.with_columns(pl.when(pl.int_range(pl.len()) == n).then(value).otherwise(name).alias(name) for name, value in values.items())
+    return rows.with_columns(
+        pl.when(pl.int_range(pl.len()) == n).then(value).otherwise(name).alias(name)
+        for name, value in values.items()
+    )
 
 
-# --- spikes -------------------------------------------------------------------------------------------------------------
+# --- spikes ---------------------------------------------------------------------------------------
 
 
 @given(seeds, st.integers(1, SIZE - 2), st.sampled_from([-0.5, -0.05, 0.05, 0.5, 9.0]), st.booleans(), scales)
-def test_a_planted_spike_is_found_at_its_instant_and_nothing_else_is(seed: int, n: int, size: float, is_wick: bool, scale: float) -> None:
+def test_a_planted_spike_is_found_at_its_instant_and_nothing_else_is(
+    seed: int, n: int, size: float, is_wick: bool, scale: float
+) -> None:
     """A bad print that the close keeps, or one within its candle."""
     closes = [price * scale for price in walk(seed)]
     bad = closes[n] * (1 + size)
@@ -108,7 +122,7 @@ def test_scaling_all_prices_changes_nothing(seed: int, scale: float) -> None:
         assert ((again[name] / (found[name] * factor) - 1).abs() <= rounding).all(), name
 
 
-# --- stale prices -------------------------------------------------------------------------------------------------------
+# --- stale prices ---------------------------------------------------------------------------------
 
 
 @given(seeds, st.integers(61, 250))
@@ -127,14 +141,18 @@ def test_quiet_minutes_are_not_stale(seed: int, count: int) -> None:
 
 
 def test_a_stop_is_held_against_what_the_market_usually_does() -> None:
-    """Four hours and more without a trade: in a busy market that is no habit, in one that trades every half hour it is."""
+    """Four hours and more without a trade: in a busy market that is no habit, in one that trades every half
+    hour it is.
+    """
     closes, volumes = walk(1), [10.0] * SIZE
     closes[100:400], volumes[101:400] = [closes[100]] * 300, [0.0] * 299
     assert kinds(market(closes, volumes)) == {"stale_price": 1}
     rare = [100 + n // 30 * 0.1 for n in range(SIZE)]
     assert kinds(market(rare, [10.0 if n % 30 == 0 else 0.0 for n in range(SIZE)])) == {}
     rare[100:420] = [rare[100]] * 320
-    assert kinds(market(rare, [10.0 if n % 30 == 0 and not 100 <= n < 420 else 0.0 for n in range(SIZE)])) == {}
+    assert (
+        kinds(market(rare, [10.0 if n % 30 == 0 and not 100 <= n < 420 else 0.0 for n in range(SIZE)])) == {}
+    )
 
 
 def test_a_market_that_always_stands_still_is_not_stale() -> None:
@@ -144,7 +162,7 @@ def test_a_market_that_always_stands_still_is_not_stale() -> None:
     assert kinds(market(closes)) == {}
 
 
-# --- volumes ------------------------------------------------------------------------------------------------------------
+# --- volumes --------------------------------------------------------------------------------------
 
 
 @given(seeds, st.integers(0, SIZE - 1), st.sampled_from([1e-8, 1.0, 1e9]))
@@ -163,7 +181,7 @@ def test_volumes_that_are_all_alike_have_no_deviation_and_still_an_outlier() -> 
     assert find_anomalies(market(walk(3), volumes))["open_time"].to_list() == [TIMES[60]]
 
 
-# --- all of it ----------------------------------------------------------------------------------------------------------
+# --- all of it ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
@@ -178,23 +196,40 @@ def test_a_market_that_never_trades_is_judged_by_nothing() -> None:
 
 def test_absent_candles_are_no_anomaly_and_hide_none() -> None:
     rows = replaced(market(walk(5)), 300, high=150.0)
-    assert find_anomalies(rows.filter(~pl.col("open_time").is_between(TIMES[310], TIMES[450])))["open_time"].to_list() == [TIMES[300]]
+    assert find_anomalies(rows.filter(~pl.col("open_time").is_between(TIMES[310], TIMES[450])))[
+        "open_time"
+    ].to_list() == [TIMES[300]]
 
 
 def recorded(folder: Path) -> dict[str, pl.DataFrame]:
-    """1m candles as exchanges publish them: months of three USD-M markets' files, thirty days of Bybit, single days of spot."""
-    found = {path.name[:-7]: parse_klines(path.name, gzip.decompress(path.read_bytes()), "linear") for path in sorted((folder / "isda_um_1m").glob("*.gz"))}
+    """1m candles as exchanges publish them: months of three USD-M markets' files, thirty days of Bybit,
+    single days of spot.
+    """
+    found = {
+        path.name[:-7]: parse_klines(path.name, gzip.decompress(path.read_bytes()), "linear")
+        for path in sorted((folder / "isda_um_1m").glob("*.gz"))
+    }
     for symbol in ("BTCUSDT", "DOGEUSDT"):
-        raw = pl.read_csv(gzip.decompress((folder / "bybit_linear_rest" / f"{symbol}_1m.csv.gz").read_bytes()))
-        opened = pl.col("timestamp").str.to_datetime("%Y-%m-%d %H:%M:%S%:z", time_unit="us").alias("open_time")
-        found[f"bybit {symbol}"] = raw.select(opened, *(pl.col(name).cast(pl.Float64) for name in ("open", "high", "low", "close", "volume")))
+        raw = pl.read_csv(
+            gzip.decompress((folder / "bybit_linear_rest" / f"{symbol}_1m.csv.gz").read_bytes())
+        )
+        opened = (
+            pl.col("timestamp").str.to_datetime("%Y-%m-%d %H:%M:%S%:z", time_unit="us").alias("open_time")
+        )
+        found[f"bybit {symbol}"] = raw.select(
+            opened, *(pl.col(name).cast(pl.Float64) for name in ("open", "high", "low", "close", "volume"))
+        )
     for path in sorted((folder / "binance_archive/data/spot/daily/klines/BTCUSDT/1m").glob("*.zip")):
         found[path.stem] = parse_klines(path.name, extract_csv(path.name, path.read_bytes()), "spot")
-    found["ADABTC"] = parse_klines("ADABTC", (folder / "nautilus_trader/ADABTC-1m-2021-11-27.csv").read_bytes(), "spot")
+    found["ADABTC"] = parse_klines(
+        "ADABTC", (folder / "nautilus_trader/ADABTC-1m-2021-11-27.csv").read_bytes(), "spot"
+    )
     return {name: rows.sort("open_time") for name, rows in found.items()}
 
 
-def test_real_months_raise_nothing_a_few_flags_when_asked_sharply_and_a_planted_print(real_data: Path) -> None:
+def test_real_months_raise_nothing_a_few_flags_when_asked_sharply_and_a_planted_print(
+    real_data: Path,
+) -> None:
     sharp = Sensitivity(spike=3, least_spike=0.002, stale=5, least_stale=5, volume=5)
     counts = {}
     for name, rows in recorded(real_data).items():
@@ -203,7 +238,9 @@ def test_real_months_raise_nothing_a_few_flags_when_asked_sharply_and_a_planted_
         counts[name] = tuple(flags[kind] for kind in KINDS)
         n = rows.height // 2
         planted = replaced(rows, n, low=rows["low"][n] * 0.97)
-        assert find_anomalies(planted).select("open_time", "kind").rows() == [(rows["open_time"][n], "spike")], name
+        assert find_anomalies(planted).select("open_time", "kind").rows() == [
+            (rows["open_time"][n], "spike")
+        ], name
     assert counts == {
         "LTCUSDT-1m-2026-02": (1, 1, 14),
         "NEARUSDT-1m-2024-02": (1, 2, 13),

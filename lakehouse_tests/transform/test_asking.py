@@ -23,7 +23,10 @@ def asked(first: int, end: int, outcome: str = "rows", when: datetime = NOW, tri
     return Asked(START + first * MINUTE, START + end * MINUTE, when, outcome, tries=tries)  # type: ignore[arg-type]
 
 
-ranges = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)).map(lambda part: span(part[0], part[0] + part[1])), max_size=5)
+ranges = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(1, 30)).map(lambda part: span(part[0], part[0] + part[1])),
+    max_size=5,
+)
 
 
 def minutes(spans: list[TimeRange]) -> set[datetime]:
@@ -37,7 +40,18 @@ def test_ranges_less_others_hold_what_is_in_no_other(wanted: list[TimeRange], ta
     assert left == merged(left)
 
 
-@pytest.mark.parametrize(("tries", "pause"), [(0, HOUR), (1, HOUR), (2, 2 * HOUR), (5, 16 * HOUR), (8, 128 * HOUR), (9, timedelta(days=7)), (400, timedelta(days=7))])
+@pytest.mark.parametrize(
+    ("tries", "pause"),
+    [
+        (0, HOUR),
+        (1, HOUR),
+        (2, 2 * HOUR),
+        (5, 16 * HOUR),
+        (8, 128 * HOUR),
+        (9, timedelta(days=7)),
+        (400, timedelta(days=7)),
+    ],
+)
 def test_what_was_asked_in_vain_rests_ever_longer_up_to_a_week(tries: int, pause: timedelta) -> None:
     assert again_at(asked(0, 1, "short", tries=tries)) == NOW + pause
 
@@ -60,7 +74,9 @@ def test_what_could_not_be_used_is_no_answer_and_rests_all_the_same() -> None:
 
 def test_a_refused_question_rests_as_long_as_it_is_remembered() -> None:
     assert to_ask([span(0, 60)], [asked(0, 60, "refused")], NOW) == []
-    assert to_ask([span(0, 60)], [asked(0, 60, "unreachable")], NOW) == [span(0, 60)], "silence is asked again at once"
+    assert to_ask([span(0, 60)], [asked(0, 60, "unreachable")], NOW) == [span(0, 60)], (
+        "silence is asked again at once"
+    )
 
 
 def test_tries_grow_with_every_vain_asking_and_are_forgotten_when_it_is_over() -> None:
@@ -69,8 +85,13 @@ def test_tries_grow_with_every_vain_asking_and_are_forgotten_when_it_is_over() -
     judged = left_open(first, [span(20, 30)], [])
     assert judged == first, "judged again without being asked, nothing changes"
     later = NOW + HOUR
-    second = left_open(with_answers(first, [asked(20, 30, when=later)]), [span(20, 30)], [asked(20, 30, when=later)])
-    assert [(part.outcome, part.at, part.tries) for part in second] == [("rows", later, 0), ("short", later, 2)]
+    second = left_open(
+        with_answers(first, [asked(20, 30, when=later)]), [span(20, 30)], [asked(20, 30, when=later)]
+    )
+    assert [(part.outcome, part.at, part.tries) for part in second] == [
+        ("rows", later, 0),
+        ("short", later, 2),
+    ]
     assert left_open(second, [], [asked(20, 30, when=later)]) == (asked(0, 60, when=later),)
 
 
@@ -82,11 +103,19 @@ def test_what_no_answer_covers_stays_open_until_one_does() -> None:
     told = [asked(0, 20), asked(20, 21, "short"), asked(21, 60)]
     once = left_open(told, [], told)
     assert once == (asked(0, 20), asked(20, 21, "short", tries=1), asked(21, 60))
-    assert left_open(with_answers(once, [asked(20, 21, when=NOW + HOUR)]), [], [asked(20, 21, when=NOW + HOUR)])[1].outcome == "rows"
+    assert (
+        left_open(with_answers(once, [asked(20, 21, when=NOW + HOUR)]), [], [asked(20, 21, when=NOW + HOUR)])[
+            1
+        ].outcome
+        == "rows"
+    )
 
 
 def test_what_is_open_is_in_no_version_and_survives_being_stored() -> None:
-    plain, open_ = CellFacts(asked=(asked(0, 60),)), CellFacts(asked=(asked(0, 60), asked(20, 30, "short", tries=3)))
+    plain, open_ = (
+        CellFacts(asked=(asked(0, 60),)),
+        CellFacts(asked=(asked(0, 60), asked(20, 30, "short", tries=3))),
+    )
     assert (open_.answers(), open_.digest()) == (plain.answers(), plain.digest())
     assert CellFacts.from_json(open_.to_json()) == open_
     earlier = plain.to_json()

@@ -21,7 +21,12 @@ SHORT = Problem(f"monthly.zip on {DAY}", "short", "", "", DAY)
 
 
 def healer(
-    problem: Problem, rows: pl.DataFrame = MONTHLY, gaps: tuple[GapRun, ...] = (), doubts: tuple[str, ...] = (), unsettled: tuple[str, ...] = (), **held: pl.DataFrame
+    problem: Problem,
+    rows: pl.DataFrame = MONTHLY,
+    gaps: tuple[GapRun, ...] = (),
+    doubts: tuple[str, ...] = (),
+    unsettled: tuple[str, ...] = (),
+    **held: pl.DataFrame,
 ) -> str:
     sources = held or {"monthly": MONTHLY}
     (judged,) = judge_problems([problem], Served(rows, sources, KEY, gaps, LIFE, doubts, unsettled))
@@ -39,8 +44,15 @@ def test_what_is_still_in_doubt_disputed_or_absent_is_not_healed_whoever_was_sai
     assert healer(said, DAILY, **everything) == "daily.zip"
     assert healer(said, DAILY, doubts=(DAY,), **everything) == ""
     assert healer(said, DAILY, unsettled=(DAY,), **everything) == ""
-    assert healer(said, DAILY, (run("absent"),), **everything) == healer(said, DAILY, (run("conflict"),), **everything) == ""
-    assert healer(said, DAILY, (run("absent", day="2024-02-07"),), doubts=("2024-02-06",), **everything) == "daily.zip", "other days are others' matter"
+    assert (
+        healer(said, DAILY, (run("absent"),), **everything)
+        == healer(said, DAILY, (run("conflict"),), **everything)
+        == ""
+    )
+    assert (
+        healer(said, DAILY, (run("absent", day="2024-02-07"),), doubts=("2024-02-06",), **everything)
+        == "daily.zip"
+    ), "other days are others' matter"
 
 
 def test_the_healer_is_whose_rows_replaced_the_bad_ones() -> None:
@@ -52,7 +64,9 @@ def test_the_healer_is_whose_rows_replaced_the_bad_ones() -> None:
     assert healer(SHORT, API, (run("halt"),), **lost, api=API) == "REST API: rows and a proven halt"
     assert healer(SHORT, MONTHLY, (run("halt", 200),)) == "REST API: a proven halt"
     assert healer(SHORT, MONTHLY, (run("not_listed", 200),)) == "REST API: a proven break of the listing"
-    assert healer(SHORT, MONTHLY, (GapRun("not_listed", at("2024-01-01"), LIFE[0], 1),)) == "", "before the listing nothing is expected, and nothing proven"
+    assert healer(SHORT, MONTHLY, (GapRun("not_listed", at("2024-01-01"), LIFE[0], 1),)) == "", (
+        "before the listing nothing is expected, and nothing proven"
+    )
 
 
 def test_rows_that_nobody_replaced_are_healed_only_by_who_states_them_too() -> None:
@@ -68,13 +82,19 @@ def test_what_a_witness_found_is_not_healed_before_it_has_spoken_again() -> None
     found = Problem(SHORT.subject, "witness", "", "daily.zip", DAY)
     served = Served(DAILY, {"daily": DAILY}, KEY, (), LIFE, (), ())
     assert [problem.healed_by for problem in judge_problems([found], served)] == ["daily.zip"]
-    assert [problem.healed_by for problem in judge_problems([found], replace(served, is_witnessed=False))] == [""]
+    assert [
+        problem.healed_by for problem in judge_problems([found], replace(served, is_witnessed=False))
+    ] == [""]
 
 
 def test_a_problem_of_a_whole_month_is_healed_if_all_of_it_is() -> None:
     whole = Problem("monthly.zip", "mismatch", "", "29 daily files")
     assert healer(whole, DAILY, daily=DAILY) == "29 daily files"
-    assert healer(whole, DAILY, (run("absent", day="2024-02-20"),), daily=DAILY) == healer(whole, DAILY, doubts=("2024-02-09",), daily=DAILY) == ""
+    assert (
+        healer(whole, DAILY, (run("absent", day="2024-02-20"),), daily=DAILY)
+        == healer(whole, DAILY, doubts=("2024-02-09",), daily=DAILY)
+        == ""
+    )
 
 
 @pytest.mark.parametrize("kind", ["duplicates", "unreachable", "refused", "unusable", "foreign"])
@@ -98,21 +118,28 @@ def test_explained_slots_are_those_of_proven_runs_in_the_life() -> None:
     assert found == [at(DAY) + n * MINUTE for n in (20, 21, 22, 50, 51)]
 
 
-# --- contradictions ------------------------------------------------------------------------------------------------------
+# --- contradictions -------------------------------------------------------------------------------
 
 
 def test_hours_that_say_otherwise_are_told_as_runs_with_their_columns() -> None:
     hours = resample(bronze(minutes(DAY, 300)), Interval.parse("1h"))
     rows = bronze(minutes(DAY, 300), volume=[10.0] * 60 + [11.0] * 120 + [10.0] * 120)
     found = find_contradictions(judge(rows, hours), at("2024-02-06"), (), ())
-    assert [(one.start, one.end, one.columns, one.is_wholesale) for one in found] == [(at("2024-02-05T01:00"), at("2024-02-05T03:00"), ("volume",), False)]
-    assert find_contradictions(judge(rows, hours), at("2024-02-05T02:00"), (), ())[0].end == at("2024-02-05T02:00"), "later rows were asked of nobody"
+    assert [(one.start, one.end, one.columns, one.is_wholesale) for one in found] == [
+        (at("2024-02-05T01:00"), at("2024-02-05T03:00"), ("volume",), False)
+    ]
+    assert find_contradictions(judge(rows, hours), at("2024-02-05T02:00"), (), ())[0].end == at(
+        "2024-02-05T02:00"
+    ), "later rows were asked of nobody"
     assert find_contradictions(None, at("2024-02-06"), (), ()) == ()
 
 
 def test_most_hours_of_a_day_with_other_prices_look_like_another_market() -> None:
     other = {"open": 50.0, "high": 51.0, "low": 49.0, "close": 50.5}
-    hours, rows = resample(bronze(minutes(DAY, 300), **other), Interval.parse("1h")), bronze(minutes(DAY, 300))
+    hours, rows = (
+        resample(bronze(minutes(DAY, 300), **other), Interval.parse("1h")),
+        bronze(minutes(DAY, 300)),
+    )
     (found,) = find_contradictions(judge(rows, hours), at("2024-02-06"), (), ())
     assert (found.is_wholesale, found.end - found.start) == (True, 300 * MINUTE)
     assert "another market's" in str(found)

@@ -1,4 +1,6 @@
-"""Bronze keeps every value ever seen: the newest statement of a source is served, earlier ones can be told."""
+"""Bronze keeps every value ever seen: the newest statement of a source is served, earlier ones can be
+told.
+"""
 
 from datetime import timedelta
 
@@ -14,22 +16,41 @@ from lakehouse_tests.making import MINUTE, NOW, at, bronze
 KEY = ("open_time",)
 START = at("2024-02-05")
 COVERS = TimeRange(START, START + timedelta(days=1))
-# What one file says: for some minutes one value, or two variants; None stands for a value that is not published.
+# What one file says: for some minutes one value, or two variants; None stands for a value that is not
+# published.
 Statement = dict[int, tuple[float | None, ...]]
 values = st.sampled_from([None, 100.5, 101.0, 101.5])
-statements = st.dictionaries(st.integers(0, 3), st.lists(values, min_size=1, max_size=2, unique=True).map(tuple), min_size=1, max_size=4)
+statements = st.dictionaries(
+    st.integers(0, 3),
+    st.lists(values, min_size=1, max_size=2, unique=True).map(tuple),
+    min_size=1,
+    max_size=4,
+)
 
 
 def file(statement: Statement, number: int, source: str = "daily", sha: str | None = None) -> pl.DataFrame:
     stated = [
-        bronze([START + minute * MINUTE], source, NOW + timedelta(hours=number), sha or f"sha{number}", close=value) for minute, variants in statement.items() for value in variants
+        bronze(
+            [START + minute * MINUTE],
+            source,
+            NOW + timedelta(hours=number),
+            sha or f"sha{number}",
+            close=value,
+        )
+        for minute, variants in statement.items()
+        for value in variants
     ]
     return pl.concat(stated)
 
 
 def told(history: pl.DataFrame, source: str = "daily") -> dict[int, set[float | None]]:
     found: dict[int, set[float | None]] = {}
-    for minute, close in newest(history, KEY).filter(source=source).select((pl.col("open_time") - START).dt.total_minutes(), "close").iter_rows():
+    for minute, close in (
+        newest(history, KEY)
+        .filter(source=source)
+        .select((pl.col("open_time") - START).dt.total_minutes(), "close")
+        .iter_rows()
+    ):
         found.setdefault(minute, set()).add(close)
     return found
 
@@ -46,8 +67,12 @@ def test_the_newest_statement_is_served_and_every_earlier_one_can_be_told(files:
         history = append_news(history, file(statement, number), KEY, COVERS)
         assert told(history) == meant(statement)
         for before, earlier in enumerate(files[: number + 1]):
-            assert told(history.filter(pl.col("fetched_at") <= NOW + timedelta(hours=before))) == meant(earlier)
-    assert CandleArchive.split(CandleArchive.conform(history, None))[1].height == 0, "a history is a valid bronze cell"
+            assert told(history.filter(pl.col("fetched_at") <= NOW + timedelta(hours=before))) == meant(
+                earlier
+            )
+    assert CandleArchive.split(CandleArchive.conform(history, None))[1].height == 0, (
+        "a history is a valid bronze cell"
+    )
 
 
 @settings(max_examples=20)
@@ -58,13 +83,20 @@ def test_a_statement_that_says_nothing_new_adds_nothing(files: list[Statement]) 
         history = append_news(history, file(statement, number), KEY, COVERS)
     again = append_news(history, file(files[-1], 90), KEY, COVERS)
     assert again.equals(history)
-    shuffled = append_news(history.sample(fraction=1, shuffle=True, seed=1), file(files[-1], 90).sample(fraction=1, shuffle=True, seed=2), KEY, COVERS)
+    shuffled = append_news(
+        history.sample(fraction=1, shuffle=True, seed=1),
+        file(files[-1], 90).sample(fraction=1, shuffle=True, seed=2),
+        KEY,
+        COVERS,
+    )
     assert shuffled.height == history.height
 
 
 @given(statements, statements, statements)
 def test_sources_are_told_apart(one: Statement, other: Statement, later: Statement) -> None:
-    history = append_news(append_news(CandleArchive.empty(), file(one, 0), KEY, COVERS), file(other, 1, "monthly"), KEY, COVERS)
+    history = append_news(
+        append_news(CandleArchive.empty(), file(one, 0), KEY, COVERS), file(other, 1, "monthly"), KEY, COVERS
+    )
     history = append_news(history, file(later, 2), KEY, COVERS)
     assert (told(history), told(history, "monthly")) == (meant(later), meant(other))
 
@@ -81,7 +113,9 @@ def test_a_key_that_a_file_no_longer_has_gets_one_tombstone_without_values() -> 
     history = append_news(CandleArchive.empty(), file({0: (101.0, 101.5), 1: (101.0,)}, 0), KEY, COVERS)
     history = append_news(history, file({1: (101.0,)}, 1, sha="b"), KEY, COVERS)
     tomb = history.filter("is_removed")
-    assert tomb.select("open_time", "source", "source_sha256", "fetched_at", "close", "volume").rows() == [(START, "daily", "b", NOW + timedelta(hours=1), None, None)]
+    assert tomb.select("open_time", "source", "source_sha256", "fetched_at", "close", "volume").rows() == [
+        (START, "daily", "b", NOW + timedelta(hours=1), None, None)
+    ]
     assert append_news(history, file({1: (101.0,)}, 2), KEY, COVERS).equals(history), "said once is enough"
 
 
@@ -99,7 +133,12 @@ def test_two_variants_in_one_file_stay_two_until_the_file_settles_them() -> None
 
 def test_the_same_file_read_again_by_a_better_parser_replaces_its_rows() -> None:
     """One file's two readings are not two values of one source: the first was a mistake of ours."""
-    history = append_news(append_news(CandleArchive.empty(), file({0: (100.5,), 1: (101.0,)}, 0, "monthly"), KEY, COVERS), file({0: (100.5,), 1: (101.0,)}, 0), KEY, COVERS)
+    history = append_news(
+        append_news(CandleArchive.empty(), file({0: (100.5,), 1: (101.0,)}, 0, "monthly"), KEY, COVERS),
+        file({0: (100.5,), 1: (101.0,)}, 0),
+        KEY,
+        COVERS,
+    )
     history = append_news(history, file({0: (101.5,), 1: (101.0,)}, 0), KEY, COVERS)
     assert (told(history), told(history, "monthly")) == ({0: {101.5}, 1: {101.0}}, {0: {100.5}, 1: {101.0}})
     assert history.height == 4
@@ -121,7 +160,7 @@ def test_an_empty_file_says_nothing() -> None:
     assert newest(history.clear(), KEY).height == 0
 
 
-# --- restatements ---------------------------------------------------------------------------------------------------------
+# --- restatements ---------------------------------------------------------------------------------
 
 
 def replaced(history: pl.DataFrame) -> list[tuple[object, ...]]:
@@ -148,7 +187,9 @@ def test_restatements_lead_from_every_statement_to_the_next(files: list[Statemen
                 last[minute] = (said, number)
     found = replaced(history.sample(fraction=1, shuffle=True, seed=1))
     assert [(minute, hour_before, hour) for minute, _, _, _, _, hour_before, hour in found] == sorted(
-        (minute, since, number) for minute, since, number, gone, come in expected for _ in range(max(len(gone), len(come)))
+        (minute, since, number)
+        for minute, since, number, gone, come in expected
+        for _ in range(max(len(gone), len(come)))
     )
     for minute, since, number, gone, come in expected:
         rows = [row for row in found if (row[0], *row[5:]) == (minute, since, number)]
@@ -157,15 +198,28 @@ def test_restatements_lead_from_every_statement_to_the_next(files: list[Statemen
 
 
 def test_a_restatement_names_both_files_and_every_value() -> None:
-    history = append_news(file({0: (101.0,), 1: (101.0,)}, 0, "monthly"), file({0: (101.5,), 1: (101.0,)}, 1, "monthly"), KEY, COVERS)
+    history = append_news(
+        file({0: (101.0,), 1: (101.0,)}, 0, "monthly"),
+        file({0: (101.5,), 1: (101.0,)}, 1, "monthly"),
+        KEY,
+        COVERS,
+    )
     (told,) = restatements(history, KEY).to_dicts()
-    assert (told["change"], told["close_before"], told["close_after"], told["open_before"], told["open_after"]) == ("changed", 101.0, 101.5, 100.0, 100.0)
+    assert (
+        told["change"],
+        told["close_before"],
+        told["close_after"],
+        told["open_before"],
+        told["open_after"],
+    ) == ("changed", 101.0, 101.5, 100.0, 100.0)
     assert (told["source_file_before"], told["source_file_after"]) == ("monthly.zip", "monthly.zip")
 
 
 def test_what_goes_and_what_comes_back_is_told_as_such() -> None:
     history = CandleArchive.empty()
-    for number, statement in enumerate([{0: (101.0,), 1: (100.5,)}, {1: (100.5,)}, {0: (101.0,), 1: (100.5, 101.5)}]):
+    for number, statement in enumerate(
+        [{0: (101.0,), 1: (100.5,)}, {1: (100.5,)}, {0: (101.0,), 1: (100.5, 101.5)}]
+    ):
         history = append_news(history, file(statement, number), KEY, COVERS)
     assert replaced(history) == [
         (0, "daily", "removed", 101.0, None, 0, 1),
@@ -175,6 +229,8 @@ def test_what_goes_and_what_comes_back_is_told_as_such() -> None:
 
 
 def test_two_sources_that_disagree_restate_nothing() -> None:
-    history = append_news(file({0: (101.0,)}, 0, "monthly"), file({0: (101.5,), 1: (100.5, 101.0)}, 1), KEY, COVERS)
+    history = append_news(
+        file({0: (101.0,)}, 0, "monthly"), file({0: (101.5,), 1: (100.5, 101.0)}, 1), KEY, COVERS
+    )
     assert replaced(history) == []
     assert restatements(history.clear(), KEY).height == 0

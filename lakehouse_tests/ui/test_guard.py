@@ -1,4 +1,6 @@
-"""The guard around Dagster's own webserver, in this process: the attack as it was made, first without the guard, then against it."""
+"""The guard around Dagster's own webserver, in this process: the attack as it was made, first without the
+guard, then against it.
+"""
 
 import json
 import os
@@ -31,7 +33,10 @@ CHANGE = 'mutation { setConcurrencyLimit(concurrencyKey: "evil", limit: 9) }'
 
 @pytest.fixture(scope="module")
 def context() -> Iterator[WorkspaceProcessContext]:
-    with dg.instance_for_test() as instance, WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as found:
+    with (
+        dg.instance_for_test() as instance,
+        WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as found,
+    ):
         yield found
 
 
@@ -59,20 +64,44 @@ BODY = json.dumps({"query": CHANGE}).encode()
 ATTACKS = {
     "by GET": BY_GET,
     "by GET under a foreign Host": ("GET", BY_GET[1], [("Host", "evil.example")], b""),
-    "by an image of a page": ("GET", BY_GET[1], [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")], b""),
-    "by a query string of a POST": ("POST", BY_GET[1], [("Content-Type", "application/x-www-form-urlencoded")], b""),
+    "by an image of a page": (
+        "GET",
+        BY_GET[1],
+        [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")],
+        b"",
+    ),
+    "by a query string of a POST": (
+        "POST",
+        BY_GET[1],
+        [("Content-Type", "application/x-www-form-urlencoded")],
+        b"",
+    ),
     "by a form of text": ("POST", f"/graphql?query={quote(CHANGE)}", [("Content-Type", "text/plain")], BODY),
-    "by a form that says JSON": ("POST", "/graphql", [("Content-Type", "text/plain; x=application/json")], BODY),
+    "by a form that says JSON": (
+        "POST",
+        "/graphql",
+        [("Content-Type", "text/plain; x=application/json")],
+        BODY,
+    ),
     "as bare GraphQL": ("POST", "/graphql", [("Content-Type", "application/graphql")], CHANGE.encode()),
     "from a foreign page after a preflight": ("POST", "/graphql", [JSON, ("Origin", FOREIGN)], BODY),
-    "from another port": ("POST", "/graphql", [JSON, ("Origin", f"http://127.0.0.1:{PORT + 1}"), ("Sec-Fetch-Site", "same-site")], BODY),
+    "from another port": (
+        "POST",
+        "/graphql",
+        [JSON, ("Origin", f"http://127.0.0.1:{PORT + 1}"), ("Sec-Fetch-Site", "same-site")],
+        BODY,
+    ),
 }
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
-def test_what_changes_dagster_without_the_guard_is_refused_with_it(bare: Any, app: Any, limits: Any, attack: tuple[str, str, list[tuple[str, str]], bytes]) -> None:
+def test_what_changes_dagster_without_the_guard_is_refused_with_it(
+    bare: Any, app: Any, limits: Any, attack: tuple[str, str, list[tuple[str, str]], bytes]
+) -> None:
     method, address, headers, body = attack
-    assert (ask(app, method, address, [*headers, BEARER], body).status, limits()) in [(status, set()) for status in (400, 403, 405, 415)]
+    assert (ask(app, method, address, [*headers, BEARER], body).status, limits()) in [
+        (status, set()) for status in (400, 403, 405, 415)
+    ]
     assert (ask(bare, method, address, headers, body).status, limits()) == (200, {"evil"})
 
 
@@ -84,8 +113,13 @@ def test_what_the_ui_sends_is_answered(app: Any, limits: Any) -> None:
 
 def test_a_websocket_is_accepted_from_the_ui_and_from_no_other_page(bare: Any, app: Any) -> None:
     ours, foreign = ("Origin", f"http://{HOST}"), ("Origin", FOREIGN)
-    assert [ask(bare, "GET", "/graphql", [one], kind="websocket").status for one in (ours, foreign)] == [101, 101]
-    assert [ask(app, "GET", "/graphql", [one, BEARER], kind="websocket").status for one in (ours, foreign)] == [101, 403]
+    assert [ask(bare, "GET", "/graphql", [one], kind="websocket").status for one in (ours, foreign)] == [
+        101,
+        101,
+    ]
+    assert [
+        ask(app, "GET", "/graphql", [one, BEARER], kind="websocket").status for one in (ours, foreign)
+    ] == [101, 403]
     assert ask(app, "GET", "/graphql", [ours], kind="websocket").status == 403  # without the token
 
 
@@ -95,20 +129,39 @@ def test_no_page_of_dagster_s_can_be_framed_or_held_by_another(app: Any) -> None
     policies = answer.header("content-security-policy")
     assert any("frame-ancestors 'self'" in policy for policy in policies)
     assert any("script-src" in policy for policy in policies)  # Dagster's own stands beside it
-    for name, value in {"x-frame-options": "SAMEORIGIN", "cross-origin-resource-policy": "same-origin", "cross-origin-opener-policy": "same-origin"}.items():
+    for name, value in {
+        "x-frame-options": "SAMEORIGIN",
+        "cross-origin-resource-policy": "same-origin",
+        "cross-origin-opener-policy": "same-origin",
+    }.items():
         assert answer.header(name) == [value]
-    assert ask(app, "GET", "/", [("Host", "evil.example")]).header("cross-origin-resource-policy") == ["same-origin"]
+    assert ask(app, "GET", "/", [("Host", "evil.example")]).header("cross-origin-resource-policy") == [
+        "same-origin"
+    ]
 
 
 def test_every_route_of_dagster_s_that_answers_with_data_is_known_as_such(bare: Any) -> None:
-    names = {route.path.split("/")[1] for route in bare.routes if getattr(route, "name", None) not in ("root_static",) and not str(getattr(route, "name", "")).endswith("_static")}
+    names = {
+        route.path.split("/")[1]
+        for route in bare.routes
+        if getattr(route, "name", None) not in ("root_static",)
+        and not str(getattr(route, "name", "")).endswith("_static")
+    }
     data = {name for name in names if name and not name.startswith(("{", "report_"))}
     assert data == set(DATA)
-    assert {name for name in names if name.startswith("report_")} == {"report_asset_materialization", "report_asset_check", "report_asset_observation"}
+    assert {name for name in names if name.startswith("report_")} == {
+        "report_asset_materialization",
+        "report_asset_check",
+        "report_asset_observation",
+    }
 
 
 def test_a_browser_shows_the_token_once_and_gets_a_cookie_for_it(app: Any) -> None:
-    assert (ask(app, "GET", "/").status, ask(app, "GET", "/?token=wrong").status, ask(app, "GET", f"/?token={TOKEN}&token=x").status) == (401, 401, 401)
+    assert (
+        ask(app, "GET", "/").status,
+        ask(app, "GET", "/?token=wrong").status,
+        ask(app, "GET", f"/?token={TOKEN}&token=x").status,
+    ) == (401, 401, 401)
     answer = ask(app, "GET", f"/runs?{urlencode({'view': 'all', 'token': TOKEN})}")
     assert (answer.status, answer.header("content-type")) == (200, ["text/html; charset=utf-8"])
     assert 'content="0;url=/runs?view=all"' in answer.text
@@ -119,7 +172,12 @@ def test_a_browser_shows_the_token_once_and_gets_a_cookie_for_it(app: Any) -> No
     assert TOKEN not in cookie
     assert ask(app, "GET", "/runs", [("Cookie", value)]).status == 200
     assert 'content="0;url=/evil.example/"' in ask(app, "GET", f"//evil.example/?token={TOKEN}").text
-    assert "<" not in ask(app, "GET", f"/%22%3E%3Cscript%3E?token={TOKEN}&a=%22%3E%3Cscript%3E").text.split("url=")[1].split('">')[0]
+    assert (
+        "<"
+        not in ask(app, "GET", f"/%22%3E%3Cscript%3E?token={TOKEN}&a=%22%3E%3Cscript%3E")
+        .text.split("url=")[1]
+        .split('">')[0]
+    )
 
 
 def test_a_link_from_elsewhere_is_loaded_once_more_and_then_brings_the_cookie(app: Any) -> None:
@@ -138,7 +196,11 @@ def test_a_token_with_a_plus_may_be_pasted_into_an_address(bare: Any) -> None:
 
 def test_the_token_is_asked_for_by_every_route(app: Any, bare: Any) -> None:
     for route in bare.routes:
-        path = route.path.replace("{path:path}", "x").replace("{run_id:str}", "x").replace("{asset_key:path}", "x")
+        path = (
+            route.path.replace("{path:path}", "x")
+            .replace("{run_id:str}", "x")
+            .replace("{asset_key:path}", "x")
+        )
         for method, headers in (("GET", []), ("POST", [JSON])):
             assert ask(app, method, path, headers).status == 401, (method, path)
 
@@ -159,7 +221,9 @@ def listener() -> Iterator[socket.socket]:
 @contextmanager
 def connected(listener: socket.socket, words: Sequence[str], **who: Any) -> Iterator[socket.socket]:
     """Our end of a connection that another process makes and holds."""
-    with subprocess.Popen([*words, str(listener.getsockname()[1])], stdin=subprocess.PIPE, cwd="/", **who) as other:
+    with subprocess.Popen(
+        [*words, str(listener.getsockname()[1])], stdin=subprocess.PIPE, cwd="/", **who
+    ) as other:
         client, _ = listener.accept()
         with client:
             yield client
@@ -210,7 +274,10 @@ class TestOtherUsersOfTheMachine:
         found: list[int] = []
         ends = [socket.create_connection(listener.getsockname()) for _ in range(8)]
         clients = [listener.accept()[0] for _ in ends]
-        threads = [threading.Thread(target=lambda client=client: found.append(served(listener, client))) for client in clients]
+        threads = [
+            threading.Thread(target=lambda client=client: found.append(served(listener, client)))
+            for client in clients
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
