@@ -90,12 +90,12 @@ def floor(url: str, folder: str, count: int) -> dict[str, int]:
 def core(url: str, folder: str, count: int) -> dict[str, int]:
     """The bronze step as the asset runs it, without Dagster."""
     from lakehouse.datasets.candle import CANDLE
-    from lakehouse.exchanges.archive import ArchiveClient
     from lakehouse.exchanges.binance import Binance
-    from lakehouse.exchanges.ingest import ingest
-    from lakehouse.exchanges.listing import list_market
     from lakehouse.model.cell import Cell
     from lakehouse.model.market import Market
+    from lakehouse.sources.files.ingest import ingest
+    from lakehouse.sources.files.listing import list_market
+    from lakehouse.sources.files.transport import ArchiveClient
     from lakehouse.storage.ledger import ledger
     from lakehouse.storage.objects import LakeObjects
     from lakehouse.storage.tables import TableStore

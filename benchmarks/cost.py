@@ -21,12 +21,12 @@ from unittest.mock import patch
 
 from lakehouse.cli.building import Builder
 from lakehouse.cli.instance import open_instance
-from lakehouse.exchanges.rest import RestClient
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.opening import open_lake
 from lakehouse.pipeline import steps
 from lakehouse.settings import Settings
+from lakehouse.sources.rest.client import RestClient
 from lakehouse.transform import doubt, reconcile
 
 COINS, SPAN = ("A", "B", "C", "D", "E"), ("2024-01-01", "2025-01-01")

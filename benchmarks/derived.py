@@ -21,15 +21,15 @@ from benchmarks.bronze import MARKET, months
 from lakehouse.datasets.candle import CANDLE, Candle, CandleArchive
 from lakehouse.datasets.dataset import BronzeCell
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.exchanges.archive import ArchiveClient
 from lakehouse.exchanges.binance import Binance
-from lakehouse.exchanges.ingest import ingest
-from lakehouse.exchanges.listing import list_market
 from lakehouse.features import FEATURES
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.model.timerange import TimeRange, month_range
+from lakehouse.sources.files.ingest import ingest
+from lakehouse.sources.files.listing import list_market
+from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
 

@@ -20,8 +20,6 @@ from dagster import JobDefinition
 from lakehouse.cli.building import Builder
 from lakehouse.cli.instance import open_instance
 from lakehouse.defs.io_manager import LakeIOManager
-from lakehouse.exchanges import reader
-from lakehouse.exchanges.archive import Batch
 from lakehouse.exchanges.binance import Binance
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
@@ -29,6 +27,8 @@ from lakehouse.opening import open_lake
 from lakehouse.query.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
+from lakehouse.sources.files import reader
+from lakehouse.sources.files.transport import Batch
 from lakehouse.storage import tables
 from lakehouse.storage.objects import LakeObjects
 

@@ -20,12 +20,12 @@ import polars as pl
 
 from benchmarks.bronze import MARKET, months
 from lakehouse.datasets.candle import CandleArchive, doubt
-from lakehouse.exchanges.archive import ArchiveClient, Batch
 from lakehouse.exchanges.binance import Binance
-from lakehouse.exchanges.zips import extract_csv
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.table import UTC_TIME
+from lakehouse.sources.files.transport import ArchiveClient, Batch
+from lakehouse.sources.files.zips import extract_csv
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.parquet import encode
 from lakehouse.transform.history import append_news

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from lakehouse.exchanges import EXCHANGES
-from lakehouse.exchanges.clock import ExchangeClock
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.settings import Settings
+from lakehouse.sources.rest.clock import ExchangeClock
 from lakehouse.storage.catalog import GlueCatalog
 from lakehouse.storage.objects import LakeObjects
 

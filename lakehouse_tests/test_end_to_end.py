@@ -100,7 +100,7 @@ def run(
 ) -> Run:
     """Runs a command of an installation of its own."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("lakehouse.exchanges.archive._TRIES", 1)
+    monkeypatch.setattr("lakehouse.sources.files.transport._TRIES", 1)
     for name, value in environment(folder, sim.url).items():
         monkeypatch.setenv(name, value)
 
@@ -253,7 +253,7 @@ def test_doctor_says_what_is_right_and_what_is_not(
     assert well.code == 0, well.said
     assert {row["state"] for row in well.json} <= {"ok", "empty"}
     assert not (folder / "lake").exists(), "a mistyped root is none to keep"
-    monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
+    monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
     monkeypatch.setenv("LAKEHOUSE_BINANCE_REST_URL", CLOSED)
     monkeypatch.setenv("LAKEHOUSE_BINANCE_ARCHIVE_URL", f"{sim.url}/nowhere")
     (folder / "file").touch()

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from lakehouse.exchanges.ingest import outside_life
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import ClockBehindError, LakehouseError, NothingInRangeError, UsageError
 from lakehouse.model.market import Market
@@ -26,6 +25,7 @@ from lakehouse.pipeline.steps import (
     known_markets,
     refresh_markets,
 )
+from lakehouse.sources.files.ingest import outside_life
 from lakehouse.storage.ledger import expected
 
 Due = tuple[list[Cell], list[Cell]]

@@ -9,7 +9,6 @@ import polars as pl
 
 from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
 from lakehouse.cli.planning import TableBuild
-from lakehouse.exchanges.archive import ArchiveClient, s5cmd_path
 from lakehouse.model.errors import BehindInputsWarning, LakehouseError, NotALakeObjectError
 from lakehouse.model.table import Table
 from lakehouse.opening import open_lake
@@ -19,6 +18,7 @@ from lakehouse.query.behind import cells_behind
 from lakehouse.query.lake import Lake
 from lakehouse.registry import Registry
 from lakehouse.settings import Settings
+from lakehouse.sources.files.transport import ArchiveClient, s5cmd_path
 from lakehouse.storage.ledger import expected, ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord

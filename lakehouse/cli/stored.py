@@ -14,7 +14,6 @@ from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
 from lakehouse.cli.planning import touched
 from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.io_manager import cell_event
-from lakehouse.exchanges.ingest import reingest
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import ForeignJsonError, LakehouseError, NotALakeObjectError
 from lakehouse.model.foreign_json import read_own_json
@@ -24,6 +23,7 @@ from lakehouse.model.words import count_of
 from lakehouse.ops.stored import Audit, Meant, audit_lake
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.pipeline.steps import known_markets, witness_of
+from lakehouse.sources.files.ingest import reingest
 from lakehouse.storage.layout import ledger_path, parse_cell_path, set_aside_path
 from lakehouse.storage.ledger import ledger, parse_cache
 from lakehouse.storage.parquet import read_footer

@@ -12,9 +12,8 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
+from lakehouse.exchanges.api import Refusal, RestApi, RestCall
 from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo
-from lakehouse.exchanges.paging import PageRules
-from lakehouse.exchanges.rest_api import Refusal, RestApi, RestCall
 from lakehouse.model.errors import (
     ArchiveFileError,
     CsvEmptyError,
@@ -29,6 +28,7 @@ from lakehouse.model.market import Market, MarketType, symbol_fault
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.text import plain
 from lakehouse.model.words import count_of
+from lakehouse.sources.rest.paging import PageRules
 
 ARCHIVE_URL = "https://s3-ap-northeast-1.amazonaws.com"
 REST_URLS: dict[MarketType, str] = {
@@ -152,7 +152,7 @@ class Binance(Exchange):
 
     def ask_info(self, market_type: MarketType) -> ExchangeInfo:
         # a fifth of a second that reading files never needs
-        from lakehouse.exchanges.bounded import rest_bounds, session
+        from lakehouse.sources.rest.bounded import rest_bounds, session
 
         url = f"{self._rest_base(market_type)}/exchangeInfo"
         with session(rest_bounds) as asking:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
 
-from lakehouse.exchanges.rest_api import RestApi
+from lakehouse.exchanges.api import RestApi
 from lakehouse.model.errors import AddressCredentialsError, RestUnreachableError
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.secrets import carries_credentials
@@ -17,7 +17,7 @@ from lakehouse.model.timerange import TimeRange, day_range, month_range
 from lakehouse.transform.gaps import GRACE
 
 if TYPE_CHECKING:
-    from lakehouse.exchanges.rest import RestClient
+    from lakehouse.sources.rest.client import RestClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Exchange(ABC):
         Raises:
             RestUnreachableError: As `rest_api`.
         """
-        from lakehouse.exchanges.rest import RestClient  # reading files needs none
+        from lakehouse.sources.rest.client import RestClient  # reading files needs none
 
         api = self.rest_api(market_type)
         with self._lock:

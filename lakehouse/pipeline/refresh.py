@@ -12,8 +12,6 @@ from itertools import chain
 
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.exchanges.ingest import outside_life
-from lakehouse.exchanges.listing import MarketListing
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import FetchError, ListingUnreachableError
 from lakehouse.model.market import Market
@@ -31,6 +29,8 @@ from lakehouse.pipeline.steps import (
     witness_behind,
     witness_wanted,
 )
+from lakehouse.sources.files.ingest import outside_life
+from lakehouse.sources.files.listing import MarketListing
 from lakehouse.storage.ledger import expected
 
 WINDOW = timedelta(days=45)

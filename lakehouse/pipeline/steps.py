@@ -13,20 +13,7 @@ from lakehouse.datasets.conflict import Conflict, conflict_frame
 from lakehouse.datasets.dataset import ApiTable, BronzeCell, Dataset
 from lakehouse.datasets.gap import Gap, gap_frame
 from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market, market_frame
-from lakehouse.exchanges.archive import ArchiveClient
-from lakehouse.exchanges.asking import (
-    HOUR,
-    Answers,
-    Question,
-    api_questions,
-    ask,
-    witness_is_due,
-    witness_range,
-)
-from lakehouse.exchanges.discovery import discover
 from lakehouse.exchanges.exchange import Exchange
-from lakehouse.exchanges.ingest import ingest, outside_life
-from lakehouse.exchanges.listing import MarketListing, list_market
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
     ClockBehindError,
@@ -46,6 +33,19 @@ from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 from lakehouse.pipeline.outcome import Outcome, StoredCells, each
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.sources.files.ingest import ingest, outside_life
+from lakehouse.sources.files.listing import MarketListing, list_market
+from lakehouse.sources.files.transport import ArchiveClient
+from lakehouse.sources.markets import discover
+from lakehouse.sources.rest.asking import (
+    HOUR,
+    Answers,
+    Question,
+    api_questions,
+    ask,
+    witness_is_due,
+    witness_range,
+)
 from lakehouse.storage.ledger import Ledger, damaged_cells, inputs_now, is_due, survey
 from lakehouse.storage.tables import CellRecord, StoredCell
 

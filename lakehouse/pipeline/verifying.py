@@ -8,9 +8,7 @@ from datetime import datetime
 import polars as pl
 
 from lakehouse.datasets.dataset import Dataset
-from lakehouse.exchanges.asking import Answers, Question, ask, witness_range
 from lakehouse.exchanges.exchange import Exchange
-from lakehouse.exchanges.rest import RestClient
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NothingStoredError
 from lakehouse.model.interval import MINUTE
@@ -19,6 +17,8 @@ from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.pipeline.steps import judged, judged_by, known_markets
+from lakehouse.sources.rest.asking import Answers, Question, ask, witness_range
+from lakehouse.sources.rest.client import RestClient
 from lakehouse.storage.ledger import damaged_cells, require_stored, survey
 from lakehouse.storage.tables import CellRecord, StoredCell
 from lakehouse.transform.asking import unanswered, with_answers

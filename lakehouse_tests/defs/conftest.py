@@ -80,7 +80,7 @@ def sim(exchange: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simula
     """The exchange, for a test to add faults to. A file it refuses is asked for once more, not five times
     over a minute.
     """
-    monkeypatch.setattr("lakehouse.exchanges.archive._TRIES", 1)
+    monkeypatch.setattr("lakehouse.sources.files.transport._TRIES", 1)
     exchange.reset_requests()
     yield exchange
     exchange.clear_faults()

@@ -14,7 +14,6 @@ import pytest
 from lakehouse.definitions import build_definitions
 from lakehouse.defs.partitions import MARKETS, cells_between, range_tags, to_key
 from lakehouse.defs.sensors import Refresh, refresh_sensors
-from lakehouse.exchanges.clock import ExchangeClock
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import RestUnreachableError
 from lakehouse.model.market import Market
@@ -26,6 +25,7 @@ from lakehouse.pipeline.refresh import Round, archive_published, candles_closed,
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
+from lakehouse.sources.rest.clock import ExchangeClock
 
 from .conftest import ADA, API, BRONZE, BTC, ETH, SILVER, SOL, WITNESS, Shell, asked, lake_at, listed
 
@@ -108,7 +108,7 @@ def test_a_week_of_absence_is_one_cell_of_one_table(built: tuple[Simulator, Path
 def test_an_archive_out_of_reach_is_said_and_stops_no_rest(
     built: tuple[Simulator, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse.exchanges.archive._TRIES", 1)
+    monkeypatch.setattr("lakehouse.sources.files.transport._TRIES", 1)
     sim, root = built
     settings = Settings(
         root=str(root), start="2024-05", binance_archive_url="http://127.0.0.1:9", binance_rest_url=sim.url
@@ -222,7 +222,7 @@ def test_listed_markets_join_only_where_a_glob_says_so(
 def test_an_exchange_out_of_reach_is_a_reason_to_skip(
     tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
+    monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
     instance.add_dynamic_partitions(str(MARKETS.name), [BTC.key])
     lake = open_lake(
         Settings(
@@ -249,7 +249,7 @@ def test_the_ends_of_a_rectangle_tell_its_cells() -> None:
 
 
 def test_the_lake_can_live_in_its_exchanges_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lakehouse.exchanges.clock._KEPT_SECONDS", -1.0)
+    monkeypatch.setattr("lakehouse.sources.rest.clock._KEPT_SECONDS", -1.0)
     with Simulator(markets=(), now=NOW) as sim:
         clock = open_lake(Settings(binance_rest_url=sim.url, clock="exchange")).clock
         assert isinstance(clock, ExchangeClock)
@@ -257,11 +257,11 @@ def test_the_lake_can_live_in_its_exchanges_time(monkeypatch: pytest.MonkeyPatch
         sim.advance(timedelta(days=400))
         assert NOW + timedelta(days=400) <= clock() < NOW + timedelta(days=400) + HOUR
         sim.add_fault("rest_unavailable")
-        monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
+        monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
         assert clock() >= NOW + timedelta(days=400)
 
 
 def test_a_time_that_was_never_told_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
+    monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
     with pytest.raises(RestUnreachableError):
         open_lake(Settings(binance_rest_url="http://127.0.0.1:9", clock="exchange")).clock()

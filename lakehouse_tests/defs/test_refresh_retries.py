@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from lakehouse.exchanges.listing import MarketListing
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import ListingUnreachableError
 from lakehouse.model.market import Market
@@ -26,6 +25,7 @@ from lakehouse.pipeline.refresh import Busy, Round, Tick, archive_published, can
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.pipeline.steps import bronze_due, list_archive, refresh_markets
 from lakehouse.simulator import Simulator
+from lakehouse.sources.files.listing import MarketListing
 from lakehouse.storage.objects import LakeObjects
 
 from .conftest import API, BRONZE, BTC, ETH, SILVER, WITNESS, Shell, asked, lake_at, listed
@@ -46,7 +46,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Simulator,
         Simulator(markets=[listed(BTC, datetime(2024, 4, 29, tzinfo=UTC))], now=NOW) as sim,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr("lakehouse.exchanges.archive._TRIES", 1)
+        patch.setattr("lakehouse.sources.files.transport._TRIES", 1)
         root = tmp_path_factory.mktemp("built") / "lake"
         sim.add_fault("stale_checksum=*monthly*BTCUSDT-1m-2024-04.zip")
         sim.add_fault("daily_absent=*daily*BTCUSDT-1m-2024-04*")

@@ -67,7 +67,7 @@ def running() -> Iterator[Simulator]:
 @pytest.fixture
 def sim(running: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     """One exchange whose time passes, for a test to add faults to."""
-    monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
+    monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
     running.reset_requests()
     yield running
     running.clear_faults()

@@ -18,8 +18,8 @@ from lakehouse.opening import open_lake
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.pipeline.verifying import ask_in_full, change_by, note_failure, plan
 from lakehouse.settings import Settings
-from lakehouse_tests.exchanges.canned import Answer, Canned, canned
 from lakehouse_tests.making import BTC, NOW, facts
+from lakehouse_tests.sources.canned import Answer, Canned, canned
 
 AAA, ODD, ZZZ = (Market("binance", "spot", symbol) for symbol in ("AAA", "ODD", "ZZZ"))
 LINEAR = Market("binance", "linear", "BTCUSDT")
@@ -33,8 +33,8 @@ MONTHS = [f"2023-{month:02}" for month in range(1, 13)]
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Canned]:
-    monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
-    monkeypatch.setattr("lakehouse.exchanges.asking._SILENT_SECONDS", 0.0)
+    monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
+    monkeypatch.setattr("lakehouse.sources.rest.asking._SILENT_SECONDS", 0.0)
     with canned() as listening:
         yield listening
 

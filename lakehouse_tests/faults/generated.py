@@ -560,7 +560,7 @@ def bench(stand: Stand, root: Path) -> Iterator[Bench]:
 
     ledger = "lakehouse.storage.ledger"
     with (
-        patch("lakehouse.exchanges.rest.RestClient", Waits(stand.advance).client),
+        patch("lakehouse.sources.rest.client.RestClient", Waits(stand.advance).client),
         patch(f"{ledger}._save", save),
         patch(f"{ledger}._load", lambda objects, table: cache.get(table.name, {})),
     ):

@@ -17,7 +17,6 @@ import polars as pl
 
 from lakehouse.cli.building import Builder
 from lakehouse.cli.planning import TableBuild
-from lakehouse.exchanges.rest import RestClient
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts
@@ -28,6 +27,7 @@ from lakehouse.pipeline.steps import bronze_due, derived_due, input_ledgers
 from lakehouse.query.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket, Simulator
+from lakehouse.sources.rest.client import RestClient
 from lakehouse.storage.ledger import expected
 from lakehouse_tests.making import at
 
@@ -250,8 +250,8 @@ def equipped(waits: Waits) -> Iterator[tuple[dg.DagsterInstance, Waits]]:
     """Runs that are forgotten, and clients that lose no time."""
     with (
         dg.DagsterInstance.ephemeral() as instance,
-        patch("lakehouse.exchanges.rest.RestClient", waits.client),
-        patch("lakehouse.exchanges.archive._TRIES", 1),
+        patch("lakehouse.sources.rest.client.RestClient", waits.client),
+        patch("lakehouse.sources.files.transport._TRIES", 1),
     ):
         yield instance, waits
 

@@ -14,12 +14,7 @@ import polars as pl
 from hypothesis import strategies as st
 
 from lakehouse.datasets.candle import CANDLE, Candle, CandleArchive
-from lakehouse.exchanges.archive import Answer, ArchiveClient, Listed
 from lakehouse.exchanges.binance import Binance
-from lakehouse.exchanges.ingest import ingest
-from lakehouse.exchanges.listing import MarketListing, landed_files, list_market, listing_from_landing
-from lakehouse.exchanges.reader import ArchiveReader
-from lakehouse.exchanges.rest import RestClient
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, NoSourceError, NotALakeObjectError
 from lakehouse.model.interval import MINUTE as ONE_MINUTE
@@ -27,15 +22,20 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult, GapRun, Problem
 from lakehouse.model.timerange import TimeRange
 from lakehouse.query.lake import Lake
+from lakehouse.sources.files.ingest import ingest
+from lakehouse.sources.files.listing import MarketListing, landed_files, list_market, listing_from_landing
+from lakehouse.sources.files.reader import ArchiveReader
+from lakehouse.sources.files.transport import Answer, ArchiveClient, Listed
+from lakehouse.sources.rest.client import RestClient
 from lakehouse.storage.landing import Landing, Receipt
 from lakehouse.storage.layout import ledger_path
 from lakehouse.storage.ledger import ledger, survey
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.seal import HOLE, SEAL_KEY, json_seal, seal
 from lakehouse.storage.tables import TableStore
-from lakehouse_tests.exchanges.canned import INFO, Canned, canned, milliseconds, row
 from lakehouse_tests.fuzz.drawing import LINES, checksums, csvs, damaged, json_like, listings, zips
 from lakehouse_tests.making import BTC, FEBRUARY, MINUTE, NOW, candles, facts, minutes, text, zipped
+from lakehouse_tests.sources.canned import INFO, Canned, canned, milliseconds, row
 from lakehouse_tests.storage.hostile import footer_of, with_footer
 
 KEY = Binance("http://x").archive_key(CandleArchive.name, BTC, "2024-02")

@@ -23,9 +23,9 @@ LONGEST = 20.0  # seconds that one example may take on a busy machine
 def fuzz(kind: str, count: int, root: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """The outcomes of so many examples."""
     outcomes: Counter[str] = Counter()
-    monkeypatch.setattr("lakehouse.exchanges.rest._TRIES", 1)
+    monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
     monkeypatch.setattr(
-        "lakehouse.exchanges.reader.ArchiveReader._fetch",
+        "lakehouse.sources.files.reader.ArchiveReader._fetch",
         lambda self, keys, by_http=False: Served(self._exchange, self._table, self._landing, self._clock),
     )
     with driver(kind, root) as driven:

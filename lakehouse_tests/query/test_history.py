@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from lakehouse.datasets.candle import CANDLE, Candle, CandleApi, CandleArchive, CandleWitness
 from lakehouse.datasets.dataset import BronzeCell
 from lakehouse.datasets.market import MarketTable, market_frame
-from lakehouse.exchanges.asking import HOUR, Answers
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
     BeforeFirstReceiptError,
@@ -27,6 +26,7 @@ from lakehouse.model.errors import (
 from lakehouse.model.interval import MINUTE as ONE_MINUTE
 from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.query.lake import Lake
+from lakehouse.sources.rest.asking import HOUR, Answers
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import StoredCell, TableStore
 from lakehouse.transform.history import append_news, restatements

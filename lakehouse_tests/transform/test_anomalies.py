@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.exchanges.binance import parse_klines
-from lakehouse.exchanges.zips import extract_csv
+from lakehouse.sources.files.zips import extract_csv
 from lakehouse.transform.anomalies import KINDS, SCHEMA, Sensitivity, find_anomalies
 from lakehouse_tests.making import candles, minutes
 

@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 
 from lakehouse.exchanges.binance import parse_klines
-from lakehouse.exchanges.zips import extract_csv
 from lakehouse.model.result import Asked, GapRun
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange
+from lakehouse.sources.files.zips import extract_csv
 from lakehouse.transform.doubt import days_in_doubt
 from lakehouse.transform.gaps import find_gaps
 from lakehouse.transform.reconcile import evidence, reconcile

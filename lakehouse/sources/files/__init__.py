@@ -1,0 +1,1 @@
+"""Archives: listing and fetching files, verifying and parsing them, and the bronze cells made from them."""
