@@ -1,16 +1,15 @@
-"""What a client needs to know of a REST API: its address and its dialect."""
+"""What a client needs to know of a REST API: its address and its dialect, in values that do no I/O."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
 
 import polars as pl
 
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market
-from lakehouse.sources.rest.paging import PageRules
 
 Refusal = Literal["throttled", "busy", "unknown_symbol", "refused", "foreign"]
 """What an error code means: too much is asked; the API cannot answer now; it does not know the market; it
@@ -31,6 +30,97 @@ class RestCall:
     method: str
     params: Mapping[str, str | int]
     weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class InfoCall:
+    """The request for the description of all markets of a type.
+
+    Attributes:
+        url: Address of the endpoint.
+        params: The query.
+    """
+
+    url: str
+    params: Mapping[str, str]
+
+
+# what the round trip of a request is worth in weight: the cheapest pages by weight alone are twice as many
+_A_REQUEST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PageRules:
+    """What an API lets one request have.
+
+    Attributes:
+        sizes: Most rows of a request, with its weight, one for every step of the price.
+        reach: Longest range of a request; None if there is no such limit.
+        finds_next: A request with a start alone is answered with the candles after it, however far off the
+            first is.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    reach: timedelta | None = None
+    finds_next: bool = True
+
+    def limit(self, slots: int) -> int:
+        """Rows to ask for when so many are still wanted: least cost in all, then smallest page. A month of
+        hours is one request, a month of minutes 45.
+        """
+
+        def price(size: tuple[int, int]) -> tuple[int, int]:
+            return -(-slots // size[0]) * (size[1] + _A_REQUEST), size[0]
+
+        return min(self.sizes, key=price)[0]
+
+    def requests(self, slots: int) -> int:
+        """How many requests so many candles take, where none is absent."""
+        return -(-slots // self.limit(slots))
+
+    def weight(self, limit: int) -> int:
+        """What a request for at most `limit` rows costs."""
+        return next(weight for rows, weight in sorted(self.sizes) if limit <= rows)
+
+
+@dataclass(frozen=True, slots=True)
+class MarketInfo:
+    """An exchange's own description of a market, or what its symbol states.
+
+    Attributes:
+        base: Base currency; None where nobody stated it.
+        quote: Quote currency; None where nobody stated it.
+        settle: Settlement currency; None for spot, and where nobody stated it.
+        contract_size: Quote value of one contract (inverse), else None.
+        ends: When trading ends by the contract, also if that is far ahead.
+        trades: Whether the exchange says that it is being traded now.
+    """
+
+    base: str | None
+    quote: str | None
+    settle: str | None
+    contract_size: float | None
+    ends: datetime | None = None
+    trades: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeInfo:
+    """An exchange's description of all its markets of one type.
+
+    Attributes:
+        markets: What it says, by symbol.
+        skipped: Why an entry could not be read, by symbol; under the empty text, of those whose symbol is
+            none.
+    """
+
+    markets: Mapping[str, MarketInfo]
+    skipped: Mapping[str, str]
+
+    @property
+    def symbols(self) -> set[str]:
+        """Every symbol that is listed, also where its facts could not be read."""
+        return {*self.markets, *self.skipped} - {""}
 
 
 class RestApi(ABC):
@@ -74,6 +164,18 @@ class RestApi(ABC):
     def read_budget(self, answer: Any) -> int | None:
         """The weight that may be used per minute, from the answer; None if it names none that can be
         meant.
+        """
+
+    @abstractmethod
+    def info_call(self) -> InfoCall:
+        """Asks for the description of all markets."""
+
+    @abstractmethod
+    def read_info(self, answer: Any) -> ExchangeInfo:
+        """The description of all markets from the answer.
+
+        Raises:
+            ValueError, KeyError, TypeError, OverflowError: The answer is none.
         """
 
     @abstractmethod

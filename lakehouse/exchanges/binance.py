@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
-from lakehouse.exchanges.api import Refusal, RestApi, RestCall
-from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo
+from lakehouse.exchanges.api import ExchangeInfo, InfoCall, MarketInfo, PageRules, Refusal, RestApi, RestCall
+from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.errors import (
     ArchiveFileError,
     CsvEmptyError,
@@ -22,13 +22,11 @@ from lakehouse.model.errors import (
     CsvParseError,
     CsvTooLongError,
 )
-from lakehouse.model.foreign_json import read_json
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType, symbol_fault
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.text import plain
 from lakehouse.model.words import count_of
-from lakehouse.sources.rest.paging import PageRules
 
 ARCHIVE_URL = "https://s3-ap-northeast-1.amazonaws.com"
 REST_URLS: dict[MarketType, str] = {
@@ -150,22 +148,6 @@ class Binance(Exchange):
             found["base"], "USD", found["base"], 100.0 if found["base"] == "BTC" else 10.0, ends
         )
 
-    def ask_info(self, market_type: MarketType) -> ExchangeInfo:
-        # a fifth of a second that reading files never needs
-        from lakehouse.sources.rest.bounded import rest_bounds, session
-
-        url = f"{self._rest_base(market_type)}/exchangeInfo"
-        with session(rest_bounds) as asking:
-            # its errors are OSErrors
-            answer = asking.get(
-                url, timeout=(5, 30), params={"showPermissionSets": "false"} if market_type == "spot" else {}
-            )
-        answer.raise_for_status()
-        try:
-            return read_exchange_info(market_type, read_json(answer.content, half_characters=True)["symbols"])
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise OSError(f"{url} did not answer with an exchangeInfo: {plain(repr(error))}") from error
-
 
 class BinanceRest(RestApi):
     """One of Binance's three REST APIs.
@@ -208,6 +190,14 @@ class BinanceRest(RestApi):
                 most = limit.get("limit", "")  # ccxt makes numbers text
                 return int(most) if _is_whole(most) and int(most) > 0 else None
         return None
+
+    def info_call(self) -> InfoCall:
+        # the permission sets are most of the body
+        params = {"showPermissionSets": "false"} if self.market_type == "spot" else {}
+        return InfoCall(f"{self.url}/exchangeInfo", params)
+
+    def read_info(self, answer: Any) -> ExchangeInfo:
+        return read_exchange_info(self.market_type, answer["symbols"])
 
     def candles_call(
         self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int

@@ -9,6 +9,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import UnknownExchangeError
 from lakehouse.model.market import Market
 from lakehouse.registry import REGISTRY, Registry
+from lakehouse.sources.rest.clients import RestClients
 from lakehouse.storage.catalog import GlueCatalog
 from lakehouse.storage.ledger import Ledger, ledger
 from lakehouse.storage.objects import LakeObjects
@@ -34,6 +35,7 @@ class LakeServices:
         catalog: Where tables are registered, if anywhere.
         clock: Tells the current instant.
         progress: Told of every cell: table, cell, and `built`, `unchanged`, `nothing` or `failed`.
+        clients: Clients of the exchanges' REST APIs.
     """
 
     objects: LakeObjects
@@ -43,6 +45,10 @@ class LakeServices:
     catalog: GlueCatalog | None = None
     clock: Callable[[], datetime] = utc_now
     progress: Progress = field(default=lambda table, cell, outcome: None)
+    clients: RestClients = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clients = RestClients(*self.exchanges.values())
 
     @property
     def tables(self) -> TableStore:

@@ -26,7 +26,7 @@ from lakehouse.model.errors import (
     UnknownExchangeError,
 )
 from lakehouse.model.feature import Feature
-from lakehouse.model.interval import MINUTE, Interval
+from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult
 from lakehouse.model.table import Table
@@ -81,7 +81,12 @@ def refresh_markets(
             failed |= dict.fromkeys(members, UnknownExchangeError(name, lake.exchanges))
             continue
         learned, refused = discover(
-            lake.exchanges[name], lake.registry.datasets[0].archive.name, members, lake.objects, lake.clock
+            lake.exchanges[name],
+            lake.registry.datasets[0].archive.name,
+            members,
+            lake.objects,
+            lake.clients,
+            lake.clock,
         )
         found, failed = found | learned, failed | refused
     changed = False
@@ -148,8 +153,9 @@ def list_archive(
                 if listing is not None
             }
         listings |= found
-        exchange.note_files(
-            file.last_modified for listing in found.values() for file in listing.files.values()
+        lake.clients.note_files(
+            exchange.name,
+            (file.last_modified for listing in found.values() for file in listing.files.values()),
         )
     return listings
 
@@ -173,10 +179,10 @@ def begun_elsewhere(lake: LakeServices, cells: Iterable[Cell]) -> dict[Cell, Clo
     ):
         members = list(group)
         try:
-            lake.exchanges[name].rest(market_type).now()
+            lake.clients.of_api(name, market_type).now()
         except RestUnreachableError:
             list_archive(lake, lake.registry.datasets[0].archive.name, members)
-        told = lake.exchanges[name].told_time()
+        told = lake.clients.told_time(name)
         if told and told - now > _BEHIND:
             found |= {
                 cell: ClockBehindError(now, name, told, "So this month was not built.")
@@ -190,7 +196,7 @@ def clock_note(lake: LakeServices, exchange: Exchange) -> str | None:
     """That this machine's clock is behind an exchange's, as far as that has said its time; what has happened
     there since is not asked for.
     """
-    told, now = exchange.told_time(), lake.clock()
+    told, now = lake.clients.told_time(exchange.name), lake.clock()
     return (
         str(ClockBehindError(now, exchange.name, told, "What came after that was not asked for."))
         if told and told - now > _BEHIND
@@ -401,7 +407,7 @@ def rest_cells(
             for cell, span in _witness_wanted(lake, dataset, cells, stored, known, finer).items()
         }
         yield from ((cell, stored.get(cell)) for cell in cells if cell not in questions)
-        for cell, answers in _asked(lake, table, questions, HOUR):
+        for cell, answers in ask(table, lake.clients, questions, HOUR, lake.clock):
             yield (
                 cell,
                 replace(answers, revised_at=finer[cell].facts.revised_at if cell in finer else None).change,
@@ -422,23 +428,15 @@ def rest_cells(
     settled = [cell for cell, questions in wanted.items() if not questions]
     for cell, answers in chain(
         ((cell, Answers(table, MINUTE, [], [], [])) for cell in settled),
-        _asked(lake, table, {cell: asked for cell, asked in wanted.items() if asked}, MINUTE),
+        ask(
+            table,
+            lake.clients,
+            {cell: asked for cell, asked in wanted.items() if asked},
+            MINUTE,
+            lake.clock,
+        ),
     ):
         yield cell, judged(lake, dataset, cell, judges(cell), answers).change
-
-
-def _asked(
-    lake: LakeServices, table: type[ApiTable], wanted: Mapping[Cell, list[Question]], interval: Interval
-) -> Iterator[tuple[Cell, Answers]]:
-    """What REST APIs answer, exchange by exchange."""
-    for exchange, markets in _by_exchange(lake, (cell.own_market for cell in wanted)):
-        yield from ask(
-            table,
-            exchange,
-            {cell: questions for cell, questions in wanted.items() if cell.market in markets},
-            interval,
-            lake.clock,
-        )
 
 
 def judged(

@@ -8,7 +8,6 @@ from datetime import datetime
 import polars as pl
 
 from lakehouse.datasets.dataset import Dataset
-from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NothingStoredError
 from lakehouse.model.interval import MINUTE
@@ -165,19 +164,17 @@ def ask_in_full(
     An API that is down for several cells in succession is left alone, as is a market of which several in
     succession are not answered; neither stops the others.
     """
-    by_api: dict[RestClient, tuple[Exchange, dict[Cell, TimeRange]]] = {}
+    by_api: dict[RestClient, dict[Cell, TimeRange]] = {}
     for cell, whole in wanted.items():
-        exchange = lake.exchange(cell.own_market)
-        by_api.setdefault(exchange.rest(cell.own_market.market_type), (exchange, {}))[1][cell] = whole
-    for client, (exchange, ranges) in by_api.items():
+        by_api.setdefault(lake.clients.of(cell.own_market), {})[cell] = whole
+    for client, ranges in by_api.items():
         with client.sparing(SPARE):
-            yield from _ask_api(lake, dataset, exchange, client, ranges)
+            yield from _ask_api(lake, dataset, client, ranges)
 
 
 def _ask_api(
     lake: LakeServices,
     dataset: Dataset,
-    exchange: Exchange,
     client: RestClient,
     wanted: Mapping[Cell, TimeRange],
 ) -> Iterator[tuple[Cell, Answers]]:
@@ -188,7 +185,7 @@ def _ask_api(
         batch = [cell for cell in cells[start : start + _BATCH] if failures[cell.own_market] < _GIVE_UP]
         for cell, answers in ask(
             dataset.api,
-            exchange,
+            lake.clients,
             {cell: [Question(wanted[cell], before=True, after=True)] for cell in batch},
             MINUTE,
             lake.clock,
@@ -253,4 +250,4 @@ def change_by(answers: Answers, witness: StoredCell | None) -> Callable[[StoredC
 
 def clients(lake: LakeServices, cells: Collection[Cell]) -> set[RestClient]:
     """The clients that are asked about cells."""
-    return {lake.exchange(market).rest(market.market_type) for market in {cell.own_market for cell in cells}}
+    return {lake.clients.of(market) for market in {cell.own_market for cell in cells}}

@@ -171,7 +171,7 @@ def test_a_change_that_no_total_tells_is_found_and_mended(shell: Shell) -> None:
     assert (silent.facts.evidence, silent.facts.conflict_count, silent.facts.problems) == ("totals", 0, ()), (
         "a build stays silent"
     )
-    truth = shell.lake.exchanges["binance"].rest("spot").candles(BTC, MINUTE, JANUARY.window).rows
+    truth = shell.lake.clients.of_api("binance", "spot").candles(BTC, MINUTE, JANUARY.window).rows
     values = truth.columns[:11]
     built = shell.reader.candles(BTC, "2024-01", "2024-02")
     assert built.select(values).join(truth, on=values, how="anti", nulls_equal=True).height == 1

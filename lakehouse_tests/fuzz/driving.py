@@ -27,6 +27,7 @@ from lakehouse.sources.files.listing import MarketListing, landed_files, list_ma
 from lakehouse.sources.files.reader import ArchiveReader
 from lakehouse.sources.files.transport import Answer, ArchiveClient, Listed
 from lakehouse.sources.rest.client import RestClient
+from lakehouse.sources.rest.describing import describe
 from lakehouse.storage.landing import Landing, Receipt
 from lakehouse.storage.layout import ledger_path
 from lakehouse.storage.ledger import ledger, survey
@@ -280,7 +281,7 @@ class Rest(Driver):
         self.api.answers[endpoint] = lambda query: (status, body)
         if endpoint == "exchangeInfo":
             try:
-                info = Binance(None, self.api.url).ask_info("spot")
+                info = describe(Binance(None, self.api.url).rest_api("spot"))
                 Market("binance", "spot", next(iter(info.symbols), "X"))
             except OSError:
                 return "no exchangeInfo"

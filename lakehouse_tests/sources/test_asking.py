@@ -20,6 +20,7 @@ from lakehouse.sources.rest.asking import (
     witness_is_due,
     witness_range,
 )
+from lakehouse.sources.rest.clients import RestClients
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord, TableStore
 from lakehouse.transform.asking import was_asked_after, with_answers
@@ -36,11 +37,11 @@ def test_an_api_that_refuses_or_is_down_is_not_asked_about_every_cell(
 ) -> None:
     monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
     with Simulator(now=NOW, faults=(fault,)) as sim:
-        exchange = Binance(sim.url, sim.url)
+        clients = RestClients(Binance(sim.url, sim.url))
         answers = dict(
-            ask(CandleWitness, exchange, {cell: [Question(cell.window)] for cell in CELLS}, HOUR, lambda: NOW)
+            ask(CandleWitness, clients, {cell: [Question(cell.window)] for cell in CELLS}, HOUR, lambda: NOW)
         )
-        asked = exchange.rest("spot").stats.requests
+        asked = clients.of(BTC).stats.requests
     assert list(answers) == CELLS
     assert [[asking.outcome for asking in answer.failed] for answer in answers.values()] == [
         ["unreachable"]

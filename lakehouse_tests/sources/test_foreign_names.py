@@ -23,6 +23,7 @@ from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
 from lakehouse.sources.files.listing import list_market
 from lakehouse.sources.files.transport import ArchiveClient, Batch
+from lakehouse.sources.rest.describing import describe
 from lakehouse.storage.layout import cell_path, landing_prefix
 from lakehouse.storage.ledger import survey
 from lakehouse.storage.objects import LakeObjects
@@ -251,7 +252,7 @@ def test_a_folder_of_real_files_with_such_names_lists_the_others(tmp_path: Path)
         path.parent.mkdir(parents=True)
         path.write_bytes(b"")
     with serve(folder) as sim:
-        assert Binance(sim.url, sim.url).ask_info("spot").symbols == {"BTCUSDT", "币安人生USDT"}
+        assert describe(Binance(sim.url, sim.url).rest_api("spot")).symbols == {"BTCUSDT", "币安人生USDT"}
 
 
 @pytest.mark.parametrize(

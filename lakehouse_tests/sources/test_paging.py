@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.exchanges.api import PageRules
 from lakehouse.model.interval import COARSE, MINUTE, Interval
 from lakehouse.model.timerange import TimeRange
-from lakehouse.sources.rest.paging import PageRules, first_candle, floor_to, pages
+from lakehouse.sources.rest.paging import first_candle, floor_to, pages
 from lakehouse_tests.making import at, minutes, series
 
 START = at("2024-02-01")

@@ -27,6 +27,7 @@ from lakehouse.model.result import Asked
 from lakehouse.model.timerange import TimeRange
 from lakehouse.simulator import Simulator
 from lakehouse.sources.rest.client import RestAnswer, RestClient, RestStats
+from lakehouse.sources.rest.clients import RestClients
 from lakehouse_tests.conftest import CLOSED
 from lakehouse_tests.making import BTC, COIN, MICRO, NOW, at
 
@@ -371,24 +372,23 @@ def test_what_others_use_counts(asking: Asking) -> None:
 
 
 def test_threads_share_one_client_and_what_it_knows(asking: Asking) -> None:
-    assert asking.exchange.rest("spot") is asking.exchange.rest("spot")
-    assert asking.exchange.rest("spot") is not asking.exchange.rest("linear")
+    clients = RestClients(asking.exchange)
+    assert clients.of(BTC) is clients.of_api("binance", "spot")
+    assert clients.of(BTC) is not clients.of(LINEAR)
     markets = [
         Market("binance", "spot", symbol) for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "ADABTC")
     ] * 2
     with ThreadPoolExecutor(4) as pool:
-        answers = list(
-            pool.map(lambda market: asking.exchange.rest("spot").candles(market, MINUTE, DAY), markets)
-        )
+        answers = list(pool.map(lambda market: clients.of(market).candles(market, MINUTE, DAY), markets))
     for market, answer in zip(markets, answers, strict=True):
         assert answer.rows.equals(archived(asking.sim, market, "2024-04-01"))
     asked = [path for path in asking.paths() if not path.endswith(".zip")]
     assert (asked.count("time"), asked.count("exchangeInfo"), asked.count("klines")) == (1, 1, 16)
-    assert asking.exchange.rest("spot").stats == RestStats(18, 21 + 16 * 2)
+    assert clients.of(BTC).stats == RestStats(18, 21 + 16 * 2)
 
 
 def test_ccxt_is_loaded_by_who_asks_only() -> None:
-    program = "import sys; from lakehouse.exchanges import EXCHANGES; EXCHANGES[0]().rest('spot'); print('ccxt' in sys.modules)"
+    program = "import sys; from lakehouse.exchanges import EXCHANGES; from lakehouse.sources.rest.clients import RestClients; RestClients(EXCHANGES[0]()).of_api('binance', 'spot'); print('ccxt' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
         == "False\n"

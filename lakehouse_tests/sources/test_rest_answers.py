@@ -24,6 +24,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.sources.rest.asking import HOUR, Question, ask
 from lakehouse.sources.rest.client import RestAnswer, RestClient
+from lakehouse.sources.rest.clients import RestClients
 from lakehouse.storage.tables import CellRecord, StoredCell
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, NOW, at, minutes
 
@@ -149,7 +150,9 @@ def test_a_question_that_is_refused_stands_in_the_record_and_leaves_the_others_a
         (400, {"code": -1100, "msg": "Illegal"}) if query["symbol"] == "ODD" else (200, [])
     )
     questions = {Cell("2024-02", market): [Question(FEBRUARY.window)] for market in (odd, BTC)}
-    (_, refused), (_, good) = ask(CandleWitness, Binance(None, api.url), questions, HOUR, lambda: NOW)
+    (_, refused), (_, good) = ask(
+        CandleWitness, RestClients(Binance(None, api.url)), questions, HOUR, lambda: NOW
+    )
     assert ([asked.outcome for asked in refused.failed], [problem.kind for problem in refused.problems]) == (
         ["refused"],
         ["refused"],
@@ -179,7 +182,11 @@ def test_a_captive_portal_leaves_nothing_for_ever(api: Canned, monkeypatch: pyte
     monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
     api.says("klines", PORTAL)
     ((_, answers),) = ask(
-        CandleApi, Binance(None, api.url), {FEBRUARY: [Question(FEBRUARY.window)]}, MINUTE, lambda: NOW
+        CandleApi,
+        RestClients(Binance(None, api.url)),
+        {FEBRUARY: [Question(FEBRUARY.window)]},
+        MINUTE,
+        lambda: NOW,
     )
     assert ([asked.outcome for asked in answers.failed], answers.told) == (["unreachable"], [])
     assert "log in" in answers.problems[0].detail
@@ -238,7 +245,7 @@ def test_rows_before_and_behind_one_that_cannot_be_used_are_all_kept(
     stored: StoredCell | None = None
     for _ in range(2):
         ((_, answers),) = ask(
-            CandleApi, Binance(None, api.url), {FEBRUARY: [Question(SPAN)]}, MINUTE, lambda: NOW
+            CandleApi, RestClients(Binance(None, api.url)), {FEBRUARY: [Question(SPAN)]}, MINUTE, lambda: NOW
         )
         result = answers.change(stored)
         assert sorted(opens(result.rows)) == without(*bad)
@@ -334,7 +341,7 @@ def test_rows_that_repeat_another_are_left_out_and_counted(api: Canned) -> None:
     assert (answer.duplicate_count, answer.unusable) == (3, ())
     assert answer.rows.equals(whole)
     ((_, answers),) = ask(
-        CandleApi, Binance(None, api.url), {FEBRUARY: [Question(SPAN)]}, MINUTE, lambda: NOW
+        CandleApi, RestClients(Binance(None, api.url)), {FEBRUARY: [Question(SPAN)]}, MINUTE, lambda: NOW
     )
     assert [(problem.kind, problem.healed_by) for problem in answers.problems] == [
         ("duplicates", "one of each was kept")
@@ -424,7 +431,11 @@ def test_a_time_that_cannot_be_is_told_and_nothing_is_cut_by_it(api: Canned, sai
         asking.candles(BTC, MINUTE, SPAN)
     assert "klines" not in api.asked
     ((_, answers),) = ask(
-        CandleApi, Binance(None, api.url), {FEBRUARY: [Question(FEBRUARY.window)]}, MINUTE, lambda: NOW
+        CandleApi,
+        RestClients(Binance(None, api.url)),
+        {FEBRUARY: [Question(FEBRUARY.window)]},
+        MINUTE,
+        lambda: NOW,
     )
     assert [asked.outcome for asked in answers.failed] == ["unreachable"]
 
@@ -440,7 +451,11 @@ def test_a_machine_ahead_of_the_exchange_waits_with_what_has_not_begun_there(
         Question(TimeRange(NOW + ahead, NOW + 2 * ahead), before=True, after=True),
     )
     ((_, answers),) = ask(
-        CandleApi, Binance(None, api.url), {FEBRUARY: [begun, tomorrow]}, MINUTE, lambda: NOW + 2 * ahead
+        CandleApi,
+        RestClients(Binance(None, api.url)),
+        {FEBRUARY: [begun, tomorrow]},
+        MINUTE,
+        lambda: NOW + 2 * ahead,
     )
     assert [(asked.start, asked.end) for _, asked in answers.told] == [(begun.span.start, NOW)]
     assert (answers.failed, answers.problems) == ([], [])

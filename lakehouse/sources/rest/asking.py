@@ -17,7 +17,6 @@ import polars as pl
 
 from lakehouse.datasets.dataset import ApiTable
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import RestQuestionError, RestUnreachableError, UnknownSymbolError
 from lakehouse.model.interval import MINUTE, Interval
@@ -25,7 +24,8 @@ from lakehouse.model.result import Asked, CellFacts, CellResult, Problem
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.model.words import count_of
-from lakehouse.sources.rest.client import RestAnswer
+from lakehouse.sources.rest.client import RestAnswer, RestClient
+from lakehouse.sources.rest.clients import RestClients
 from lakehouse.storage.tables import CellRecord, StoredCell
 from lakehouse.transform.asking import again_at, left_open, to_ask, was_asked_after, with_answers, without
 from lakehouse.transform.gaps import LISTING_BREAK
@@ -239,7 +239,7 @@ class Answers:
 
 def ask(
     table: type[ApiTable],
-    exchange: Exchange,
+    clients: RestClients,
     wanted: Mapping[Cell, list[Question]],
     interval: Interval,
     clock: Callable[[], datetime],
@@ -248,7 +248,7 @@ def ask(
 
     Args:
         table: The bronze table.
-        exchange: Whose API.
+        clients: Clients of the REST APIs.
         wanted: What to ask, by cell.
         interval: Length of the candles.
         clock: Tells the current instant; stamps what was not answered.
@@ -257,7 +257,9 @@ def ask(
     silent: _Silent = {}
 
     def submit(item: tuple[Cell, list[Question]]) -> tuple[Cell, Future[Answers]]:
-        return item[0], pool.submit(_ask_cell, table, exchange, *item, interval, clock, silent)
+        return item[0], pool.submit(
+            _ask_cell, table, clients.of(item[0].own_market), *item, interval, clock, silent
+        )
 
     try:
         running = [submit(item) for item in islice(todo, 2 * _AT_ONCE)]
@@ -275,7 +277,7 @@ _Silent = dict[str, tuple[float, RestUnreachableError]]
 
 def _ask_cell(
     table: type[ApiTable],
-    exchange: Exchange,
+    client: RestClient,
     cell: Cell,
     questions: list[Question],
     interval: Interval,
@@ -285,7 +287,6 @@ def _ask_cell(
     told: list[tuple[pl.DataFrame, Asked]] = []
     failed: list[Asked] = []
     problems: list[Problem] = []
-    client = exchange.rest(cell.own_market.market_type)
     for question in questions:
         span = question.span
         try:

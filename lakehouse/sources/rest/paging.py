@@ -7,57 +7,22 @@ leads on to the next candle, however far that is.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
+from lakehouse.exchanges.api import PageRules
 from lakehouse.model.interval import Interval
 from lakehouse.model.timerange import TimeRange
 
 _DAY = Interval.parse("1d")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
-_A_REQUEST = 3  # what its round trip is worth in weight: the cheapest pages by weight alone are twice as many
 
 AskPage = Callable[[Interval, datetime | None, datetime | None, int], pl.DataFrame]
 """Asks for candles of an interval that open from a start (inclusive) to an end (exclusive), at most so many:
 rows with `open_time`, in its order.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class PageRules:
-    """What an API lets one request have.
-
-    Attributes:
-        sizes: Most rows of a request, with its weight, one for every step of the price.
-        reach: Longest range of a request; None if there is no such limit.
-        finds_next: A request with a start alone is answered with the candles after it, however far off the
-            first is.
-    """
-
-    sizes: tuple[tuple[int, int], ...]
-    reach: timedelta | None = None
-    finds_next: bool = True
-
-    def limit(self, slots: int) -> int:
-        """Rows to ask for when so many are still wanted: least cost in all, then smallest page. A month of
-        hours is one request, a month of minutes 45.
-        """
-
-        def price(size: tuple[int, int]) -> tuple[int, int]:
-            return -(-slots // size[0]) * (size[1] + _A_REQUEST), size[0]
-
-        return min(self.sizes, key=price)[0]
-
-    def requests(self, slots: int) -> int:
-        """How many requests so many candles take, where none is absent."""
-        return -(-slots // self.limit(slots))
-
-    def weight(self, limit: int) -> int:
-        """What a request for at most `limit` rows costs."""
-        return next(weight for rows, weight in sorted(self.sizes) if limit <= rows)
 
 
 def floor_to(instant: datetime, interval: Interval) -> datetime:
