@@ -380,6 +380,7 @@ LIMITS: dict[str, Any] = {
     "absent": {"symbols": []}, "empty": {"rateLimits": []}, "null": {"rateLimits": None}, "a map": {"rateLimits": {}}, "texts": {"rateLimits": ["REQUEST_WEIGHT"]},
     "zero": {"rateLimits": [WEIGHT | {"limit": 0}]}, "negative": {"rateLimits": [WEIGHT | {"limit": -1}]}, "text": {"rateLimits": [WEIGHT | {"limit": "lots"}]},
     "null limit": {"rateLimits": [WEIGHT | {"limit": None}]}, "of five minutes": {"rateLimits": [WEIGHT | {"intervalNum": 5}]}, "a list": [], "half": {"rateLimits": [WEIGHT | {"limit": 0.5}]},
+    "beyond its bounds": b'{"symbols":[' + b"0," * 1_000_001 + b"0]}",
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from lakehouse.model.errors import (
     ArchiveFileError,
     ForeignJsonError,
     RestBannedError,
+    RestBoundsError,
     RestQuestionError,
     RestRefusedError,
     RestUnreachableError,
@@ -390,7 +391,7 @@ class RestClient:
             said = _root(error)
             if beyond_bounds(error):  # four times as much would be no better
                 self._is_up = False
-                raise self._unreachable(plain(said)) from error
+                raise self._unreachable(plain(said), RestBoundsError) from error
         if exchange.heard is None:
             return _Reply(None, {}, None, said, is_json=False)
         status, headers, body = exchange.heard
@@ -414,8 +415,8 @@ class RestClient:
     def _learn_budget(self) -> None:
         try:
             budget = self._read(self.api.budget_call(), self.api.read_budget)
-        except RestQuestionError:
-            budget = None
+        except (RestQuestionError, RestBoundsError):  # an exchangeInfo has more in it than the budget
+            budget, self._is_up = None, True
         if budget is None:
             budget = self.api.default_budget
             _log.warning(
@@ -494,8 +495,10 @@ class RestClient:
         # For people to read, who look at their own clock; nothing is decided by it.
         return RestBannedError(self.api.url, datetime.now(UTC) + timedelta(seconds=seconds))
 
-    def _unreachable(self, why: str) -> RestUnreachableError:
-        return RestUnreachableError(
+    def _unreachable(
+        self, why: str, kind: type[RestUnreachableError] = RestUnreachableError
+    ) -> RestUnreachableError:
+        return kind(
             self.api.url,
             why,
             f"Check the network and {self.api.setting}. What is stored stays; run the same again.",
