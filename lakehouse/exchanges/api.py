@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 
 import polars as pl
 
-from lakehouse.model.interval import Interval
-from lakehouse.model.market import Market
+from lakehouse.model.market import Market, MarketType
+from lakehouse.model.timerange import TimeRange
 
 Refusal = Literal["throttled", "busy", "unknown_symbol", "refused", "foreign"]
 """What an error code means: too much is asked; the API cannot answer now; it does not know the market; it
@@ -123,6 +123,57 @@ class ExchangeInfo:
         return {*self.markets, *self.skipped} - {""}
 
 
+class Pages(ABC):
+    """What a REST API answers of one bronze table, page by page.
+
+    Attributes:
+        step: Length of the slots that rows lie in, one a slot where none is absent; None for rows that space
+            themselves.
+        coarser: The same in longer steps, to find where rows go on behind a long hole; None if there is none.
+        final: When a row can change no more, as an expression over its columns; None for rows that never do.
+    """
+
+    step: timedelta | None = None
+    coarser: "Pages | None" = None
+    final: pl.Expr | None = None
+
+    @property
+    def slot(self) -> timedelta:
+        """What one row stands for: its slot, or an instant."""
+        return self.step or timedelta(microseconds=1)
+
+    def requests(self, market_type: MarketType, span: TimeRange) -> int:
+        """How many requests a range takes, where no row is absent; of rows that space themselves, at least."""
+        slots = -((span.start - span.end) // self.step) if self.step else 1
+        return self.rules(market_type).requests(slots)
+
+    @abstractmethod
+    def rules(self, market_type: MarketType) -> PageRules:
+        """What one request may have."""
+
+    @abstractmethod
+    def call(self, market: Market, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
+        """Asks for rows whose time lies in `[start, end)`: with an end alone for the newest.
+
+        Args:
+            market: Whose rows.
+            start: First instant; None for no bound.
+            end: Instant behind the last; None for no bound.
+            limit: Most rows.
+        """
+
+    @abstractmethod
+    def read(self, market: Market, answer: Any) -> pl.DataFrame:
+        """The columns of the table that are not lineage from an answer, which may hold no row.
+
+        Of a row that cannot be used, such as one with a value that is no finite number, all columns but its
+        time are null.
+
+        Raises:
+            ArchiveFileError, ValueError: The answer is no list of rows, or not even their times can be read.
+        """
+
+
 class RestApi(ABC):
     """Address and dialect of the REST API of one market type.
 
@@ -133,7 +184,6 @@ class RestApi(ABC):
         weight_header: Response header with the weight used in this minute.
         url: Base of the API.
         ccxt_urls: The same as ccxt names it.
-        rules: What one request for candles may have.
         default_budget: The weight per minute that its documentation names, for where the API does not say.
         began: Before this instant the exchange had no candle, and its clock cannot have shown it.
     """
@@ -144,7 +194,6 @@ class RestApi(ABC):
     weight_header: ClassVar[str]
     url: str
     ccxt_urls: Mapping[str, str]
-    rules: PageRules
     default_budget: int
     began: ClassVar[datetime]
 
@@ -176,23 +225,6 @@ class RestApi(ABC):
 
         Raises:
             ValueError, KeyError, TypeError, OverflowError: The answer is none.
-        """
-
-    @abstractmethod
-    def candles_call(
-        self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int
-    ) -> RestCall:
-        """Asks for candles that open in `[start, end)`: with an end alone for the newest."""
-
-    @abstractmethod
-    def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
-        """The value columns of `bronze/candle_archive` from the answer, which may hold no row.
-
-        Of a row that cannot be used, such as one with a value that is no finite number, all columns but
-        `open_time` are null.
-
-        Raises:
-            ArchiveFileError, ValueError: The answer is no list of rows, or not even their times can be read.
         """
 
     @abstractmethod

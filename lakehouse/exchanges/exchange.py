@@ -1,12 +1,13 @@
 """What every exchange module provides."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import ClassVar
 
 import polars as pl
 
-from lakehouse.exchanges.api import MarketInfo, RestApi
+from lakehouse.exchanges.api import MarketInfo, Pages, RestApi
 from lakehouse.model.errors import AddressCredentialsError, RestUnreachableError
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.secrets import carries_credentials
@@ -22,7 +23,8 @@ class Exchange(ABC):
         archive_home: The S3 endpoint that serves its archive.
         bucket: S3 bucket of the archive.
         grace: How long after its day a file may still be missing without being absent.
-        has_rest: Whether it has a REST API that is known here; without one the archive is the only source.
+        pages: What its REST API answers, by the name of the bronze table; without any the archive is the only
+            source.
 
     Args:
         archive_url: S3 endpoint that serves `bucket`; None for the exchange's own.
@@ -36,7 +38,7 @@ class Exchange(ABC):
     archive_home: ClassVar[str]
     bucket: ClassVar[str]
     grace: ClassVar[timedelta] = GRACE
-    has_rest: ClassVar[bool] = False
+    pages: ClassVar[Mapping[str, Pages]] = {}
 
     def __init__(self, archive_url: str | None = None, rest_url: str | None = None) -> None:
         for name, address in (("archive_url", archive_url), ("rest_url", rest_url)):
@@ -44,6 +46,11 @@ class Exchange(ABC):
                 raise AddressCredentialsError(name)
         self.archive_url = (archive_url or self.archive_home).rstrip("/")
         self.rest_url = rest_url.rstrip("/") if rest_url else None
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether it has a REST API that is known here."""
+        return bool(self.pages)
 
     @abstractmethod
     def archive_prefix(self, table: str, market: Market, frequency: str) -> str:

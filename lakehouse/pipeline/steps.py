@@ -26,7 +26,6 @@ from lakehouse.model.errors import (
     UnknownExchangeError,
 )
 from lakehouse.model.feature import Feature
-from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult
 from lakehouse.model.table import Table
@@ -38,7 +37,6 @@ from lakehouse.sources.files.listing import MarketListing, list_market
 from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.sources.markets import discover
 from lakehouse.sources.rest.asking import (
-    HOUR,
     Answers,
     Question,
     api_questions,
@@ -312,13 +310,10 @@ def _bronze_cell(stored: StoredCell | None) -> BronzeCell | None:
     return BronzeCell(stored.rows, stored.record.version, stored.record.facts) if stored else None
 
 
-def _with_rest(lake: LakeServices, cells: Iterable[Cell]) -> Iterator[Cell]:
-    """The cells of exchanges that have a REST API."""
-    return (
-        cell
-        for cell in cells
-        if cell.own_market.exchange in lake.exchanges and lake.exchanges[cell.own_market.exchange].has_rest
-    )
+def _with_rest(lake: LakeServices, table: type[Table], cells: Iterable[Cell]) -> Iterator[Cell]:
+    """The cells of exchanges whose REST API answers about a table."""
+    answering = {name for name, exchange in lake.exchanges.items() if table.name in exchange.pages}
+    return (cell for cell in cells if cell.own_market.exchange in answering)
 
 
 def witness_wanted(
@@ -345,7 +340,7 @@ def _witness_wanted(
     assert dataset.witness is not None, "asked of a dataset that has one"
     now = lake.clock()
     wanted = {}
-    for cell in _with_rest(lake, cells):
+    for cell in _with_rest(lake, dataset.witness, cells):
         record, market = stored.get(cell), known.get(cell.own_market)
         span = witness_range(cell, market, now)
         finer = asked[cell].facts if cell in asked else CellFacts()
@@ -371,20 +366,27 @@ def api_wanted(
     now, archive = lake.clock(), lake.ledger(dataset.archive.name)
     judges = judged_by(lake, dataset)
     wanted = {}
-    for cell in _with_rest(lake, cells):
+    for cell in _with_rest(lake, dataset.api, cells):
         record = stored.get(cell)
-        questions = api_questions(cell, archive.get(cell), record, known.get(cell.own_market), now)
+        questions = api_questions(
+            cell, archive.get(cell), record, known.get(cell.own_market), now, _slot(lake, dataset.api, cell)
+        )
         if (
             questions
             or is_outdated(dataset.api, record)
             or (
                 record
                 and dict(record.inputs) != judges(cell)
-                and any(asking.is_of_candles for asking in record.facts.asked)
+                and any(asking.is_of_rows for asking in record.facts.asked)
             )
         ):
             wanted[cell] = questions
     return wanted
+
+
+def _slot(lake: LakeServices, table: type[Table], cell: Cell) -> timedelta:
+    """What one row of a bronze table made from REST stands for, by the cell's exchange."""
+    return lake.clients.pages_of(cell.own_market, table.name).slot
 
 
 def judged_by(lake: LakeServices, dataset: Dataset) -> Callable[[Cell], dict[str, str]]:
@@ -407,10 +409,14 @@ def rest_cells(
             for cell, span in _witness_wanted(lake, dataset, cells, stored, known, finer).items()
         }
         yield from ((cell, stored.get(cell)) for cell in cells if cell not in questions)
-        for cell, answers in ask(table, lake.clients, questions, HOUR, lake.clock):
+        for cell, answers in ask(table, lake.clients, questions, lake.clock):
             yield (
                 cell,
-                replace(answers, revised_at=finer[cell].facts.revised_at if cell in finer else None).change,
+                replace(
+                    answers,
+                    is_witness=True,
+                    revised_at=finer[cell].facts.revised_at if cell in finer else None,
+                ).change,
             )
         return
     wanted = api_wanted(lake, dataset, cells, stored, known)
@@ -418,21 +424,25 @@ def rest_cells(
     yield from ((cell, stored.get(cell)) for cell in cells if cell not in wanted)
     for cell in wanted:  # what was answered may be open again by what is stored of the others now
         if (record := stored.get(cell)) and dict(record.inputs) != judges(cell):
-            changed = judged(lake, dataset, cell, judges(cell), Answers(table, MINUTE, [], [], [])).change(
+            changed = judged(lake, dataset, cell, judges(cell), Answers(table, [], [], [])).change(
                 lake.tables.get(table, cell)
             )
             record = replace(record, facts=changed.facts)
             wanted[cell] = api_questions(
-                cell, archive.get(cell), record, known.get(cell.own_market), lake.clock()
+                cell,
+                archive.get(cell),
+                record,
+                known.get(cell.own_market),
+                lake.clock(),
+                _slot(lake, table, cell),
             )
     settled = [cell for cell, questions in wanted.items() if not questions]
     for cell, answers in chain(
-        ((cell, Answers(table, MINUTE, [], [], [])) for cell in settled),
+        ((cell, Answers(table, [], [], [])) for cell in settled),
         ask(
             table,
             lake.clients,
             {cell: asked for cell, asked in wanted.items() if asked},
-            MINUTE,
             lake.clock,
         ),
     ):

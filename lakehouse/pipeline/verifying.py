@@ -10,7 +10,6 @@ import polars as pl
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NothingStoredError
-from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
@@ -103,7 +102,9 @@ def plan(
     for cell, record in stored.items():
         exchange = lake.exchanges.get(cell.own_market.exchange)
         whole = (
-            witness_range(cell, facts.get(cell.own_market), now) if exchange and exchange.has_rest else None
+            witness_range(cell, facts.get(cell.own_market), now)
+            if exchange and dataset.api.name in exchange.pages
+            else None
         )
         if whole is None:
             continue
@@ -115,8 +116,8 @@ def plan(
     found.sort(key=lambda entry: (entry[0] is not None, entry[0] or now))
     wanted, requests, next_requests = {}, 0, 0
     for _, cell, whole in found:
-        rules = lake.exchange(cell.own_market).rest_api(cell.own_market.market_type).rules
-        cost = rules.requests(-((whole.start - whole.end) // MINUTE.delta)) + _BRACKET
+        pages = lake.clients.pages_of(cell.own_market, dataset.api.name)
+        cost = pages.requests(cell.own_market.market_type, whole) + _BRACKET
         if requests + cost > budget:
             next_requests = cost
             break
@@ -187,7 +188,6 @@ def _ask_api(
             dataset.api,
             lake.clients,
             {cell: [Question(wanted[cell], before=True, after=True)] for cell in batch},
-            MINUTE,
             lake.clock,
         ):
             yield cell, judged(lake, dataset, cell, judges(cell), answers)

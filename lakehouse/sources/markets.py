@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
+from lakehouse.datasets.candle import CandleApi
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.api import ExchangeInfo, MarketInfo
 from lakehouse.exchanges.exchange import Exchange, period_range
@@ -21,7 +22,6 @@ from lakehouse.model.errors import (
     UnknownMarketError,
     UnknownSymbolError,
 )
-from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market, MarketType, symbol_fault
 from lakehouse.model.timerange import TimeRange
 from lakehouse.sources.files.listing import ListedFiles, MarketListing
@@ -29,6 +29,7 @@ from lakehouse.sources.files.reader import ArchiveReader
 from lakehouse.sources.files.transport import ArchiveClient, Listed
 from lakehouse.sources.rest.clients import RestClients
 from lakehouse.sources.rest.describing import describe
+from lakehouse.sources.rest.rows import RowReader
 from lakehouse.storage.landing import Landing
 from lakehouse.storage.objects import LakeObjects
 
@@ -192,7 +193,12 @@ def _first_by_rest(clients: RestClients, market: Market, window: TimeRange) -> d
     does not say, so that nothing is ruled out on the file's account.
     """
     try:
-        return clients.of(market).first_open(market, MINUTE, window) or window.start
+        return (
+            RowReader(clients.of(market), CandleApi, clients.pages_of(market, CandleApi.name), market).first(
+                window
+            )
+            or window.start
+        )
     except (RestUnreachableError, RestQuestionError, UnknownSymbolError):
         return window.start
 

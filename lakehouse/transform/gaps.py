@@ -93,7 +93,7 @@ def find_gaps(
     if not missing.height:
         return ()
     api = api_times if api_times is not None else times.clear()
-    answered = [asking for asking in asked if asking.is_of_candles]
+    answered = [asking for asking in asked if asking.is_of_rows]
     outside = pl.lit(False)
     if listed is not None:
         outside = outside | (pl.col("slot") + step <= listed)

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse.exchanges.binance import Binance, parse_klines
+from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.binance.klines import parse_klines
 from lakehouse.model.errors import (
     CsvTooLongError,
     FetchError,
@@ -49,6 +50,7 @@ from lakehouse_tests.hostile_server import (
     sends_on,
 )
 from lakehouse_tests.making import BTC, HEADER, NOW, ArchiveFolder, klines, text, zipped
+from lakehouse_tests.sources.canned import candles_by
 
 from .conftest import Reading, serve
 
@@ -363,7 +365,7 @@ def test_a_rest_answer_beyond_its_bounds_is_left_and_told(
     server.acts = [("/time", told_time), ("exchangeInfo", says(b'{"symbols":[]}', **JSON)), ("klines", act)]
     began, api = time.monotonic(), asking(server)
     with pytest.raises(RestUnreachableError, match=why) as told:
-        api.candles(BTC, MINUTE, SPAN)
+        candles_by(api, BTC, MINUTE, SPAN)
     assert time.monotonic() - began < 6
     assert str(told.value).isprintable()
     assert len([path for path in server.asked if "klines" in path]) == 1, (

@@ -13,7 +13,8 @@ import pytest
 
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.api import ExchangeInfo, MarketInfo, RestApi
-from lakehouse.exchanges.binance import Binance, read_exchange_info
+from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.binance.markets import read_exchange_info
 from lakehouse.model.errors import FetchError, UnknownMarketError
 from lakehouse.model.market import Market, MarketType
 from lakehouse.simulator import SimulatedMarket, Simulator

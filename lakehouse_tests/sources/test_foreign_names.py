@@ -11,7 +11,8 @@ import pytest
 from lakehouse.datasets.candle import Candle, CandleArchive
 from lakehouse.datasets.market import MarketTable, facts_by_market, market_frame
 from lakehouse.defs.partitions import MARKETS, cells_between, parse_keys
-from lakehouse.exchanges.binance import Binance, read_exchange_info
+from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.binance.markets import read_exchange_info
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import FetchError, LakehouseError, MarketKeyError, NotALakeObjectError, StoreError
 from lakehouse.model.market import LONGEST_SYMBOL, Market, symbol_fault

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from lakehouse.exchanges.api import Pages
 from lakehouse.exchanges.exchange import Exchange
-from lakehouse.model.errors import UnknownExchangeError
+from lakehouse.model.errors import RestUnreachableError, UnknownExchangeError
 from lakehouse.model.market import Market, MarketType
 
 if TYPE_CHECKING:
@@ -45,13 +46,29 @@ class RestClients:
         """
         from lakehouse.sources.rest.client import RestClient  # reading files needs none
 
-        if exchange not in self._exchanges:
-            raise UnknownExchangeError(exchange, self._exchanges)
+        own = self._exchange(exchange)
         with self._lock:
             if (exchange, market_type) not in self._clients:
-                api = self._exchanges[exchange].rest_api(market_type)
-                self._clients[exchange, market_type] = RestClient(api)
+                self._clients[exchange, market_type] = RestClient(own.rest_api(market_type))
             return self._clients[exchange, market_type]
+
+    def pages_of(self, market: Market, table: str) -> Pages:
+        """What a market's REST API answers of a bronze table.
+
+        Raises:
+            UnknownExchangeError: As `of`.
+            RestUnreachableError: The exchange's API has nothing of the table.
+        """
+        exchange = self._exchange(market.exchange)
+        if table not in exchange.pages:
+            why, do = f"it has nothing of {table}", "The other sources of the table are all there are."
+            raise RestUnreachableError(f"{exchange.name} ({market.market_type})", why, do)
+        return exchange.pages[table]
+
+    def _exchange(self, name: str) -> Exchange:
+        if name not in self._exchanges:
+            raise UnknownExchangeError(name, self._exchanges)
+        return self._exchanges[name]
 
     def told_time(self, exchange: str) -> datetime | None:
         """An exchange's time, as far as it has told: reckoned from what its REST APIs last said, or that of
