@@ -41,6 +41,7 @@ class Pair(Table):
 
     name = "gold/pair"
     key = ("id",)
+    time = ""
 
     id = Column(pl.Int64, "Which")
     low = Column(pl.Float64, "Lower", at_least=0)
