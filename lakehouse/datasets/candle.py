@@ -44,6 +44,7 @@ class PublishedCandle(Table):
     every published 1m value tried).
     """
 
+    time = "open_time"
     most_per_minute = 16  # both families of files, and what they and REST restate
 
     open_time = Column(UTC_TIME, "Start of the candle", "UTC")
@@ -127,6 +128,7 @@ class CandleColumns(Table):
     """The value columns that candles of every interval have."""
 
     key = ("open_time",)
+    time = "open_time"
     most_per_minute = 4  # two rows may share a slot where an exchange was off its grid
 
     open_time = Column(UTC_TIME, "Start of the candle, which covers [open_time, open_time + interval)", "UTC")

@@ -116,6 +116,7 @@ class MarketTable(Table):
 
     name = "silver/market"
     key = ("exchange", "market_type", "symbol")
+    time = ""
     shape = "single"
     code_version = 2  # what was guessed is null, and a stated end caps a life
 

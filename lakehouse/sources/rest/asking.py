@@ -212,10 +212,10 @@ class Answers:
 
     def change(self, stored: StoredCell | None) -> CellResult:
         """The cell with these answers added to what is stored of it."""
-        key = (self.table.key[0],)  # what an API restates is a row of one instant
         history = stored.rows.select(self.table.names()) if stored else self.table.empty()
+        key = self.table.identity()
         for rows, asked in self.told:
-            history = append_news(history, rows, key, TimeRange(asked.start, asked.end))
+            history = append_news(history, rows, key, self.table.time, TimeRange(asked.start, asked.end))
         earlier = stored.record.facts if stored else CellFacts()
         revised = [
             at
@@ -297,7 +297,7 @@ def _ask_cell(
             answer = RowReader(client, table, pages, market).read(span, question.before, question.after)
             told += [
                 (_with_lineage(table, answer.rows, part, client.api.url), part)
-                for part in _usable(answer, table.key[0], pages.slot)
+                for part in _usable(answer, table.time, pages.slot)
             ]
             if answer.unusable:
                 failed += [
@@ -356,7 +356,7 @@ def _with_lineage(table: type[ApiTable], answered: pl.DataFrame, part: Asked, ur
     """The rows of a part of an answer. Each part has a hash of its own: a history takes rows of one hash and
     instant for one reading, and keeps the last.
     """
-    rows = answered.filter(pl.col(table.key[0]).is_between(part.start, part.end, closed="left"))
+    rows = answered.filter(pl.col(table.time).is_between(part.start, part.end, closed="left"))
     return rows.with_columns(
         source=pl.lit("api"),
         source_file=pl.lit(url),

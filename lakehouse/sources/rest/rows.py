@@ -47,7 +47,7 @@ class RowReader:
 
     def __init__(self, client: RestClient, table: type[Table], answers: Pages, market: Market) -> None:
         self._client, self._answers, self._market = client, answers, market
-        self._time = table.key[0]
+        self._time = table.time
         self._useless: set[datetime] = set()
 
     def read(self, span: TimeRange, before: bool = False, after: bool = False) -> RestAnswer:
