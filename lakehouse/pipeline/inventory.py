@@ -126,7 +126,7 @@ class Inventory:
         for exchange, markets in by_exchange(self.lake, spans):
             if table not in exchange.files:
                 continue
-            client = ArchiveClient(exchange.archive_url, exchange.bucket)
+            client = ArchiveClient.of(exchange)
 
             def ask_for(
                 market: Market, exchange: Exchange = exchange, client: ArchiveClient = client
