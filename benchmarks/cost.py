@@ -24,7 +24,7 @@ from lakehouse.cli.instance import open_instance
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.opening import open_lake
-from lakehouse.pipeline import steps
+from lakehouse.pipeline import pages
 from lakehouse.settings import Settings
 from lakehouse.sources.rest.client import RestClient
 from lakehouse.transform import doubt, reconcile
@@ -57,7 +57,7 @@ def damaged() -> list[str]:
 def counted() -> Iterator[dict[str, float]]:
     """Count bytes of REST answers, and CPU by part, while a build runs."""
     seen: dict[str, float] = defaultdict(float)
-    send, ask, judge = RestClient._send, steps.ask, reconcile.judge
+    send, ask, judge = RestClient._send, pages.ask, reconcile.judge
 
     def sent(client: RestClient, call: Any) -> Any:
         reply = send(client, call)
@@ -82,7 +82,7 @@ def counted() -> Iterator[dict[str, float]]:
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(RestClient, "_send", sent))
-        stack.enter_context(patch.object(steps, "ask", asked))
+        stack.enter_context(patch.object(pages, "ask", asked))
         for module in (doubt, reconcile):
             stack.enter_context(patch.object(module, "judge", timed("judging", judge)))
         yield seen

@@ -5,15 +5,14 @@ and those that fetch it.
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from lakehouse.defs.assets import market_asset, table_asset
 from lakehouse.defs.automation import automation_sensor
-from lakehouse.defs.bronze import bronze_assets, market_asset
 from lakehouse.defs.catalog import catalog_asset
 from lakehouse.defs.checks import checks_of
-from lakehouse.defs.gold import feature_asset
 from lakehouse.defs.io_manager import LakeIOManager
 from lakehouse.defs.sensors import Refresh, refresh_sensors
-from lakehouse.defs.silver import conflict_asset, gap_asset, silver_asset
 from lakehouse.opening import open_lake
+from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.privacy import keep_private
 from lakehouse.settings import Settings
@@ -27,14 +26,7 @@ def build_definitions(lake: LakeServices, refresh: Refresh | None = None) -> dg.
         refresh: How it is kept current; by default by sensors that wait to be switched on.
     """
     registry = lake.registry
-    assets = [market_asset(lake)]
-    for dataset in registry.datasets:
-        assets += [*bronze_assets(dataset, lake), silver_asset(dataset, lake)]
-    assets += [
-        gap_asset(lake),
-        conflict_asset(lake),
-        *(feature_asset(feature, lake) for feature in registry.features),
-    ]
+    assets = [market_asset(lake), *(table_asset(recipe, lake) for recipe in recipes(registry).values())]
     if lake.catalog is not None:
         assets += [catalog_asset(table, lake) for table in registry.tables if table.zone() != "bronze"]
     return dg.Definitions(

@@ -9,10 +9,10 @@ from types import MappingProxyType
 import dagster as dg
 
 from lakehouse.cli.collecting import work_begins
-from lakehouse.cli.planning import Due, Plan, TableBuild, due_cells
+from lakehouse.cli.planning import Meant, Plan, TableBuild, meant
 from lakehouse.datasets.market import MarketTable
 from lakehouse.definitions import build_definitions
-from lakehouse.defs.bronze import market_event
+from lakehouse.defs.assets import market_event
 from lakehouse.defs.catalog import catalog_key
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, range_tags
@@ -21,8 +21,9 @@ from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.findings import families
+from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import derived_due
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 Announce = Callable[[str, int], None]
@@ -90,31 +91,28 @@ class Builder:
     def build_cells(
         self,
         tables: Iterable[type[Table]],
-        cells: list[Cell],
-        known: Mapping[type[Table], Due] = MappingProxyType({}),
+        months: list[Cell],
+        known: Mapping[type[Table], Meant] = MappingProxyType({}),
     ) -> list[TableBuild]:
-        """As `build`, of given cells of markets that are in the universe.
+        """As `build`, of given months of markets that are in the universe.
 
         Args:
             tables: What to build.
-            cells: Which cells.
+            months: Which months.
             known: What is due, where that was asked just now: of tables upstream, until the first that has
                 something to build.
         """
-        upstream = self._lake.registry.upstream(tables)
+        upstream = [table for table in self._lake.registry.upstream(tables) if table.shape != "single"]
         reports: dict[type[Table], TableBuild] = {}
-        for declared in upstream:
-            if declared.shape != "single":
-                reports[declared] = self._run(
-                    declared, *(known.get(declared) or due_cells(self._lake, declared, cells))
-                )
-                if reports[declared].failed:
-                    # where the store itself is what failed, say so once instead of for every cell
-                    self._lake.objects.check_writable()
-        registered = self._register(
-            [MarketTable, *(declared for declared in upstream if declared.zone() != "bronze")]
-        )
-        self._run_checks([declared for declared, report in reports.items() if report.built or report.failed])
+        for together in in_rounds(upstream):
+            has = Inventory(self._lake, dict.fromkeys(cell.own_market for cell in months))
+            cells = {table: known.get(table) or meant(has, table, months) for table in together}
+            reports |= self._run(cells)
+            if any(reports[table].failed for table in together):
+                # where the store itself is what failed, say so once instead of for every cell
+                self._lake.objects.check_writable()
+        registered = self._register([MarketTable, *(table for table in upstream if table.zone() != "bronze")])
+        self._run_checks([table for table, report in reports.items() if report.built or report.failed])
         return [*reports.values(), *registered]
 
     def build_derived(self, cells: Mapping[type[Table], list[Cell]]) -> list[TableBuild]:
@@ -124,41 +122,57 @@ class Builder:
         Args:
             cells: Cells by table, upstream first.
         """
-        reports = {}
+        reports: dict[type[Table], TableBuild] = {}
         markets = dict.fromkeys(cell.market.key for some in cells.values() for cell in some if cell.market)
         self._instance.add_dynamic_partitions(str(MARKETS.name), list(markets))  # this home may be a new one
-        for table, some in cells.items():
-            reports[table] = self._run(
-                table, some, derived_due(self._lake, table, some, self._lake.ledger(table.name))
-            )
+        for together in in_rounds(cells):
+            has, due = Inventory(self._lake), dict[type[Table], Meant]()
+            for table in together:
+                some = cells[table]
+                due[table] = some, recipes(self._lake.registry)[table].due(has, some).among(some)
+            reports |= self._run(due)
         registered = self._register(list(cells))
         self._run_checks(list(cells))
         return [*reports.values(), *registered]
 
-    def _run(self, table: type[Table], cells: list[Cell], due: list[Cell]) -> TableBuild:
-        """Build the cells of a table that are due, of those that were meant."""
-        report, started = TableBuild(table.name), time.monotonic()
-        waiting = set(due)
-        report.current = [cell for cell in cells if cell not in waiting]
-        self._announce(table.name, len(due))
-        if due:
-            work_begins()
-        before, self._lake.progress = self._lake.progress, _recording(report, self._lake.progress)
+    def _run(self, cells: Mapping[type[Table], Meant]) -> dict[type[Table], TableBuild]:
+        """Build the cells that are due of tables that do not depend on each other; tables of which the same
+        cells are due share their runs.
+
+        Args:
+            cells: By table, the cells that were meant and those of them that are due.
+        """
+        reports = {table: TableBuild(table.name) for table in cells}
+        alike: dict[tuple[Cell, ...], list[type[Table]]] = {}
+        for table, (covered, due) in cells.items():
+            waiting = set(due)
+            reports[table].current = [cell for cell in covered if cell not in waiting]
+            alike.setdefault(tuple(due), []).append(table)
+        for together, tables in alike.items():
+            for table in tables:
+                self._announce(table.name, len(together))
+            if together:
+                work_begins()
+                self._run_alike(together, {table: reports[table] for table in tables})
+        return reports
+
+    def _run_alike(self, due: Iterable[Cell], reports: Mapping[type[Table], TableBuild]) -> None:
+        recording = _Recording(reports, self._lake.progress)
+        before, self._lake.progress = self._lake.progress, recording
         try:
             for tags, covered in range_tags(due, self._instance.get_dynamic_partitions(str(MARKETS.name))):
                 result = self._job.execute_in_process(
                     instance=self._instance,
-                    asset_selection=[asset_key(table)],
+                    asset_selection=[asset_key(table) for table in reports],
                     tags=tags,
                     run_config=_QUIET,
                     raise_on_error=False,
                 )
-                if not result.success:
-                    report.failed |= _failures(result, covered, report)
+                for table, report in reports.items() if not result.success else ():
+                    report.failed |= _failures(result, table, covered, report)
         finally:
             self._lake.progress = before
-        report.seconds = time.monotonic() - started
-        return report
+        recording.end()
 
     def _register(self, tables: Iterable[type[Table]]) -> list[TableBuild]:
         """Sync the catalog entries of tables, if there is a catalog."""
@@ -172,7 +186,7 @@ class Builder:
                 raise_on_error=False,
             )
             if not result.success:
-                report.failed = {table.name: _why(result)}
+                report.failed = {table.name: _why(result, catalog_key(table))}
             report.seconds = time.monotonic() - started
             reports.append(report)
         return reports
@@ -184,40 +198,81 @@ class Builder:
             checks.execute_in_process(instance=self._instance, run_config=_QUIET, raise_on_error=False)
 
 
-def _recording(
-    report: TableBuild, further: Callable[[str, Cell, str], None]
-) -> Callable[[str, Cell, str], None]:
-    into = {"built": report.built, "unchanged": report.current, "nothing": report.nothing}
+def in_rounds(tables: Iterable[type[Table]]) -> list[list[type[Table]]]:
+    """Tables, upstream first, in rounds: none depends on another of its round."""
+    rounds: list[list[type[Table]]] = []
+    for table in tables:
+        if not rounds or any(other.name in table.inputs for other in rounds[-1]):
+            rounds.append([])
+        rounds[-1].append(table)
+    return rounds
 
-    def progress(table: str, cell: Cell, outcome: str) -> None:
+
+class _Recording:
+    """Takes note of what becomes of each cell of a run, and of the time each table takes of it.
+
+    Args:
+        reports: By table; filled in.
+        further: Told of each cell as well.
+    """
+
+    def __init__(
+        self, reports: Mapping[type[Table], TableBuild], further: Callable[[str, Cell, str], None]
+    ) -> None:
+        self._reports = {table.name: report for table, report in reports.items()}
+        self._further = further
+        self._table, self._since = next(iter(self._reports)), time.monotonic()
+
+    def __call__(self, table: str, cell: Cell, outcome: str) -> None:
+        if table != self._table:
+            self._table = table
+        report = self._reports[table]
+        self._spend(report)
+        into = {"built": report.built, "unchanged": report.current, "nothing": report.nothing}
         if outcome in into:
             into[outcome].append(cell)
-        further(table, cell, outcome)
+        self._further(table, cell, outcome)
 
-    return progress
+    def end(self) -> None:
+        """The run is over: what is left of its time is that of the table that came last."""
+        self._spend(self._reports[self._table])
+
+    def _spend(self, report: TableBuild) -> None:
+        now = time.monotonic()
+        report.seconds, self._since = report.seconds + now - self._since, now
 
 
-def _failures(result: dg.ExecuteInProcessResult, covered: list[Cell], report: TableBuild) -> dict[str, str]:
-    """Cells of a failed run with the reason each gave; where the step itself broke, all that it had not
-    finished.
+def _failures(
+    result: dg.ExecuteInProcessResult, table: type[Table], covered: list[Cell], report: TableBuild
+) -> dict[str, str]:
+    """Cells of a table that failed in a run, with the reason each gave; where the step itself broke, all that
+    it had not finished.
+
+    Args:
+        result: The run.
+        table: The table.
+        covered: The run's cells.
+        report: What the table has finished.
     """
     done = {*report.built, *report.current, *report.nothing}
     reasons: dict[str, str] = {}
-    for event in result.all_events:
-        if event.is_step_failure and event.step_failure_data.user_failure_data:
+    for event in _failed_steps(result, asset_key(table)):
+        if event.step_failure_data.user_failure_data:
             cells = event.step_failure_data.user_failure_data.metadata.get("cells")
-            reasons |= (
-                cells.value
-                if isinstance(cells, dg.JsonMetadataValue) and isinstance(cells.value, dict)
-                else {}
-            )
-    return {str(cell): reasons.get(str(cell), _why(result)) for cell in covered if cell not in done}
+            if isinstance(cells, dg.JsonMetadataValue) and isinstance(cells.value, dict):
+                reasons |= cells.value
+    unfinished = [cell for cell in covered if cell not in done]
+    return {str(cell): reasons.get(str(cell), _why(result, asset_key(table))) for cell in unfinished}
 
 
-def _why(result: dg.ExecuteInProcessResult) -> str:
-    """The first line of what broke a step."""
-    for event in result.all_events:
-        if event.is_step_failure and event.step_failure_data.error:
-            error = event.step_failure_data.error
+def _failed_steps(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> list[dg.DagsterEvent]:
+    step = key.to_python_identifier()
+    return [event for event in result.all_events if event.is_step_failure and event.step_key == step]
+
+
+def _why(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> str:
+    """The first line of what broke the step of an asset."""
+    for event in _failed_steps(result, key):
+        if error := event.step_failure_data.error:
             return (error.cause.message if error.cause else error.message).strip().split("\n", 1)[0]
     return "the run failed; see its log in the UI"

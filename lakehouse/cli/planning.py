@@ -15,20 +15,14 @@ from lakehouse.model.errors import ClockBehindError, LakehouseError, NothingInRa
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import FIRST, LAST, TimeRange, parse_instant
+from lakehouse.pipeline.clocks import begun_elsewhere, clock_note
+from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.markets import refresh_markets
+from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import (
-    begun_elsewhere,
-    bronze_due,
-    clock_note,
-    derived_due,
-    input_ledgers,
-    known_markets,
-    refresh_markets,
-)
-from lakehouse.sources.files.ingest import outside_life
-from lakehouse.storage.ledger import expected
+from lakehouse.pipeline.windows import is_alive
 
-Due = tuple[list[Cell], list[Cell]]
+Meant = tuple[list[Cell], list[Cell]]
 """The cells of a table that a request covers, and those of them that must be built."""
 
 
@@ -68,6 +62,7 @@ class Plan:
         markets: Each once.
         record: That of `silver/market`; None if there is none.
         changed: Whether something new is known of a market.
+        has: What the lake has, as it was when the plan was made.
         due: What is due, of the tables that were asked about by now.
 
     Raises:
@@ -76,30 +71,30 @@ class Plan:
     """
 
     def __init__(self, lake: LakeServices, markets: Iterable[Market], span: TimeRange | None = None) -> None:
-        self._lake = lake
         self._span = span or TimeRange(FIRST, LAST)
         self.markets = list(dict.fromkeys(markets))
         self.record, self.changed, failed = refresh_markets(lake, self.markets)
         for error in failed.values():
             if isinstance(error, UsageError):
                 raise error
-        self.due: dict[type[Table], Due] = {}
+        self.has = Inventory(lake, self.markets)
+        self.due: dict[type[Table], Meant] = {}
 
     @cached_property
     def cells(self) -> tuple[list[Cell], Mapping[Cell, ClockBehindError]]:
-        """The cells that have begun, and why not of those that have begun at the exchange alone.
+        """The months that have begun, and why not of those that have begun at the exchange alone.
 
         Raises:
             NothingInRangeError: No market was listed in any part of the range.
             ClockBehindError: By this machine's clock no part of the range has begun, at the exchange one has.
         """
-        known, first, now = known_markets(self._lake), parse_instant(self._lake.start), self._lake.clock()
-        ahead = self._span.overlap(first, LAST)
+        lake, known = self.has.lake, self.has.known
+        ahead = self._span.overlap(parse_instant(lake.start), LAST)
         months = ahead.months() if ahead else ()
         cells = [Cell(month, market) for market in self.markets for month in months]
-        living = [cell for cell in cells if not outside_life(cell, known.get(cell.own_market))]
-        alive = [cell for cell in living if cell.window.start <= now]
-        early = begun_elsewhere(self._lake, [cell for cell in living if cell.window.start > now])
+        living = [cell for cell in cells if is_alive(cell, known)]
+        alive = [cell for cell in living if cell.window.start <= self.has.now]
+        early = begun_elsewhere(self.has, [cell for cell in living if cell.window.start > self.has.now])
         if not alive:
             for error in early.values():
                 raise error
@@ -108,7 +103,7 @@ class Plan:
                 for market in self.markets
                 if (facts := known.get(market))
             }
-            raise NothingInRangeError(self._span.start, self._span.end, lives, self._lake.start)
+            raise NothingInRangeError(self._span.start, self._span.end, lives, lake.start)
         return alive, early
 
     def current(self, tables: Iterable[type[Table]]) -> list[TableBuild] | None:
@@ -116,11 +111,11 @@ class Plan:
         reports = []
         with contextlib.suppress(LakehouseError):  # whoever builds meets it again, and says so
             cells, early = self.cells
-            for table in self._lake.registry.upstream(tables) if not early else ():
+            for table in self.has.lake.registry.upstream(tables) if not early else ():
                 if table.shape == "single":
                     continue
                 started = time.monotonic()
-                self.due[table] = covered, due = due_cells(self._lake, table, cells)
+                self.due[table] = covered, due = meant(self.has, table, cells)
                 if due:
                     return None
                 reports.append(TableBuild(table.name, current=covered, seconds=time.monotonic() - started))
@@ -134,18 +129,23 @@ class Plan:
             report.failed |= {str(cell): str(error) for cell, error in early.items()}
             exchanges = dict.fromkeys(cell.own_market.exchange for cell in cells)
             report.notes += [
-                note for name in exchanges if (note := clock_note(self._lake, self._lake.exchanges[name]))
+                note for name in exchanges if (note := clock_note(self.has, self.has.lake.exchanges[name]))
             ]
         return reports
 
 
-def due_cells(lake: LakeServices, table: type[Table], requested: list[Cell]) -> Due:
-    """The cells of a table that a request covers, and those of them that must be built."""
-    for dataset in lake.registry.datasets:
-        if table in dataset.bronze:
-            return requested, bronze_due(lake, dataset, table, requested)
-    cells = touched(table, expected(table, input_ledgers(lake, table)), requested)
-    return cells, derived_due(lake, table, cells, lake.ledger(table.name))
+def meant(has: Inventory, table: type[Table], months: list[Cell]) -> Meant:
+    """The cells of a table that a request for some months covers, and those of them that must be built.
+
+    Args:
+        has: What the lake has.
+        table: The table.
+        months: The months that are asked for, of each market.
+    """
+    recipe = recipes(has.lake.registry)[table]
+    covered = recipe.covered(has, months)
+    recipe.look(has, covered)
+    return covered, recipe.due(has, covered).among(covered)
 
 
 def are_partitions(home: Path, markets: Iterable[Market]) -> bool:
@@ -169,22 +169,3 @@ def are_partitions(home: Path, markets: Iterable[Market]) -> bool:
             ).fetchall()
         return {market.key for market in markets} <= {key for (key,) in found}
     return False
-
-
-def touched(table: type[Table], cells: Iterable[Cell], sources: Iterable[Cell]) -> list[Cell]:
-    """Those of a table's cells that are of the windows of some sources, or look back on them."""
-    wanted = {(cell.date, cell.market) for cell in sources}
-    dates, markets, reach = (
-        {date for date, _ in wanted},
-        {market for _, market in wanted},
-        max(table.inputs.values(), default=0),
-    )
-
-    def is_touched(cell: Cell) -> bool:
-        if cell.market is None:
-            return cell.date in dates
-        return cell.market in markets and any(
-            ((cell.shift(-back) if back else cell).date, cell.market) in wanted for back in range(reach + 1)
-        )
-
-    return [cell for cell in cells if is_touched(cell)]

@@ -12,14 +12,15 @@ from lakehouse.cli.planning import TableBuild
 from lakehouse.model.errors import BehindInputsWarning, LakehouseError, NotALakeObjectError
 from lakehouse.model.table import Table
 from lakehouse.opening import open_lake
+from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import derived_due, input_ledgers
 from lakehouse.query.behind import cells_behind
 from lakehouse.query.lake import Lake
 from lakehouse.registry import Registry
 from lakehouse.settings import Settings
 from lakehouse.sources.files.transport import ArchiveClient, s5cmd_path
-from lakehouse.storage.ledger import expected, ledger
+from lakehouse.storage.ledger import ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord
 from lakehouse.storage.verification import Verification, named
@@ -119,21 +120,15 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
 
     Bronze is due only against a listing, which this does not ask for: `lakehouse build` does.
     """
-    reader, rows = Lake(lake.objects.root, lake.registry), []
+    reader, has, rows = Lake(lake.objects.root, lake.registry), Inventory(lake), []
     for table in lake.registry.tables:
         records, damaged = _readable(reader, table)
         times = [time for record in records for time in (record.first_time, record.last_time) if time]
         due: int | None = None
         behind: list[str] = []
         if table.inputs and table.zone() != "bronze":
-            due = len(
-                derived_due(
-                    lake,
-                    table,
-                    expected(table, input_ledgers(lake, table)),
-                    {record.key: record for record in records},
-                )
-            )
+            recipe = recipes(lake.registry)[table]
+            due = len(recipe.due(has, recipe.expected(has)).reasons)
             behind = [str(cell) for cell in cells_behind(lake.objects, lake.registry, table, records)]
         rows.append(
             {

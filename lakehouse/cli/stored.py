@@ -11,7 +11,6 @@ import dagster as dg
 
 from lakehouse.cli.building import Builder
 from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
-from lakehouse.cli.planning import touched
 from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.io_manager import cell_event
 from lakehouse.model.cell import Cell
@@ -21,8 +20,9 @@ from lakehouse.model.result import CellFacts
 from lakehouse.model.table import Table
 from lakehouse.model.words import count_of
 from lakehouse.ops.stored import Audit, Meant, audit_lake
+from lakehouse.pipeline.derived import touched
+from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import known_markets, witness_of
 from lakehouse.sources.files.ingest import reingest
 from lakehouse.storage.layout import ledger_path, parse_cell_path, set_aside_path
 from lakehouse.storage.ledger import ledger, parse_cache
@@ -220,14 +220,14 @@ def _mend_bronze(
     try:
         footer = _own_footer(lake, one, footers)
         asked_until = CellFacts.from_json(footer["facts"]).asked_until if footer else None
-        market, exchange = known_markets(lake).get(cell.own_market), lake.exchange(cell.own_market)
+        has, exchange = Inventory(lake), lake.exchange(cell.own_market)
         change = reingest(
             dataset,
             exchange,
             cell,
-            market,
+            has.known.get(cell.own_market),
             lake.objects,
-            witness_of(lake, dataset, cell),
+            has.witness(dataset, cell),
             asked_until,
             footer["inputs"] if footer else None,
         )

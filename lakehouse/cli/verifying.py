@@ -22,9 +22,9 @@ from lakehouse.model.result import Asked
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
 from lakehouse.ops.quality import DAMAGED
-from lakehouse.pipeline.outcome import StoredCells
+from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import bronze_cells, known_markets
 from lakehouse.pipeline.verifying import ask_in_full, change_by, clients, note_failure, plan
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.history import restatements
@@ -167,7 +167,7 @@ def _look_at(
     assert dataset.api is not None, "candles have one"
     assert dataset.conflicts is not None, "candles tell theirs"
     key, (before, now) = list(dataset.silver.key), silver
-    parts = bronze_cells({table.name: StoredCells(lake.tables, table) for table in dataset.bronze}, cell)
+    parts = Inventory(lake).bronze(dataset, cell)
     restated = restatements(parts[dataset.api.name].rows, key).filter(
         pl.col("fetched_at_after").is_in([asked.at for asked in answers])
     )

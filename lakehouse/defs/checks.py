@@ -15,8 +15,8 @@ from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.table import Table
 from lakehouse.ops import findings
 from lakehouse.ops.anomalies import search_anomalies
+from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import known_markets
 from lakehouse.query.engine import prepare
 from lakehouse.storage.ledger import records, survey
 from lakehouse.storage.verification import known_damage

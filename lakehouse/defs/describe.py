@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.defs.automation import ON_CHANGE
+from lakehouse.defs.automation import ON_CHANGE, ON_UPDATE
 from lakehouse.defs.partitions import partitions_of
 from lakehouse.model.table import Table
 from lakehouse.pipeline.services import LakeServices
@@ -47,6 +47,15 @@ def _declared_in(table: type[Table]) -> dg.CodeReferencesMetadataValue:
     return dg.CodeReferencesMetadataValue(code_references=[file])
 
 
+def _condition(table: type[Table]) -> dg.AutomationCondition[dg.AssetKey] | None:
+    """When a table is requested by what it is made from. One of all markets reads footers, whose news are not
+    all in data versions: any update of an input counts.
+    """
+    if not table.inputs:
+        return None
+    return ON_UPDATE if table.shape == "months" else ON_CHANGE
+
+
 def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
     """Arguments of `dagster.asset` that follow from a declaration.
 
@@ -72,6 +81,6 @@ def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
         "code_version": str(table.code_version),
         "partitions_def": partitions,
         "backfill_policy": dg.BackfillPolicy.single_run() if partitions else None,
-        "automation_condition": ON_CHANGE if table.inputs else None,
+        "automation_condition": _condition(table),
         "config_schema": {},  # a run says which cells, and nothing else
     }

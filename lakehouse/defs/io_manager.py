@@ -11,11 +11,11 @@ from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import to_key
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, StoreError
-from lakehouse.model.result import NONE, CellResult, Problem
+from lakehouse.model.result import NONE, Problem
 from lakehouse.model.table import Table
-from lakehouse.pipeline.outcome import Outcome, StoredCells
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.storage.tables import CellRecord
+from lakehouse.storage.outcome import Failed, Outcome, settle
+from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
 
 
 def cells_output(
@@ -28,8 +28,28 @@ def cells_output(
     test holds it to exactly one event per cell.
     """
     return dg.Output(
-        chain(malformed.items(), cells), metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
+        chain(((key, Failed(error)) for key, error in malformed.items()), cells),
+        metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True},
     )
+
+
+class StoredCells:
+    """A table as an input of an asset: its cells are read when asked for, so one that is missing fails only
+    who needs it.
+
+    Args:
+        store: The lake's cells.
+        table: The table.
+    """
+
+    def __init__(self, store: TableStore, table: type[Table]) -> None:
+        self._store = store
+        self._table = table
+        self.name = table.name
+
+    def get(self, cell: Cell) -> StoredCell | None:
+        """A cell, or None if it is not stored."""
+        return self._store.get(self._table, cell)
 
 
 class LakeIOManager(dg.IOManager):
@@ -54,18 +74,19 @@ class LakeIOManager(dg.IOManager):
         count = 0
         for cell, outcome in obj:
             count += 1
-            if isinstance(cell, str):
-                failed[cell] = str(outcome)
+            if isinstance(cell, str):  # a partition key that names no cell
+                assert isinstance(outcome, Failed), "nothing else can become of it"
+                failed[cell] = str(outcome.error)
                 continue
             try:
-                record, said = self._settle(table, cell, outcome)
+                record, said = settle(self._lake.tables, table, cell, outcome)
             except LakehouseError as error:
-                record, said, outcome = None, "failed", error
-            if isinstance(outcome, StoreError) and outcome.everywhere:
-                raise outcome
-            if isinstance(outcome, Exception):
-                failed[str(cell)] = str(outcome)
-                context.log.error(f"{cell}: {outcome}")
+                record, said, outcome = None, "failed", Failed(error)
+            if isinstance(outcome, Failed):
+                if isinstance(outcome.error, StoreError) and outcome.error.everywhere:
+                    raise outcome.error
+                failed[str(cell)] = str(outcome.error)
+                context.log.error(f"{cell}: {outcome.error}")
             else:
                 context.log_event(cell_event(self._lake, table, cell, record))
             self._lake.progress(table.name, cell, said)
@@ -81,17 +102,6 @@ class LakeIOManager(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> StoredCells:
         """The upstream table, cell by cell."""
         return StoredCells(self._lake.tables, self._lake.registry.table("/".join(context.asset_key.path)))
-
-    def _settle(self, table: type[Table], cell: Cell, outcome: Outcome) -> tuple[CellRecord | None, str]:
-        if isinstance(outcome, Exception):
-            return None, "failed"
-        if outcome is None:
-            return None, "nothing"
-        if isinstance(outcome, CellRecord):
-            return outcome, "unchanged"
-        if isinstance(outcome, CellResult):
-            return self._lake.tables.put(table, cell, outcome), "built"
-        return self._lake.tables.update(table, cell, outcome), "built"
 
 
 def cell_event(

@@ -35,19 +35,26 @@ def partitions_of(table: type[Table], start: str) -> dg.PartitionsDefinition | N
     )
 
 
-def lookback_mapping(lookback: int) -> dg.PartitionMapping | None:
-    """How a cell maps to the cells of an input that it looks back on; None for the cell alone."""
+def dependency(table: type[Table], upstream: type[Table]) -> dg.AssetDep:
+    """The edge between a table and one it is made from.
+
+    A cell maps to the cells that it looks back on. Where both tables have the same windows and a cell looks
+    at its own alone, Dagster's default says that already.
+    """
+    lookback = table.inputs[upstream.name]
+    key = upstream.name.split("/")
     if not lookback:
-        return None
+        return dg.AssetDep(key)
     windows = dg.TimeWindowPartitionMapping(
         start_offset=-lookback, allow_nonexistent_upstream_partitions=True
     )
-    return dg.MultiPartitionMapping(
+    mapping = dg.MultiPartitionMapping(
         {
             "date": dg.DimensionPartitionMapping("date", windows),
             "symbol": dg.DimensionPartitionMapping("symbol", dg.IdentityPartitionMapping()),
         }
     )
+    return dg.AssetDep(key, partition_mapping=mapping)
 
 
 def to_cell(key: str) -> Cell:

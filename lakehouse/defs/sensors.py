@@ -27,8 +27,8 @@ from lakehouse.model.market import MARKET_TYPES, Market
 from lakehouse.model.table import Table
 from lakehouse.ops.attempts import Attempt, Attempts, read_cursor
 from lakehouse.pipeline import refresh
+from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import known_markets
 
 _UNDER_WAY = [DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
 _SHOWN = 20

@@ -15,8 +15,10 @@ from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
+from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.markets import known_markets
+from lakehouse.pipeline.pages import FromRows
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import judged, judged_by, known_markets
 from lakehouse.sources.rest.asking import Answers, Question, ask, witness_range
 from lakehouse.sources.rest.client import RestClient
 from lakehouse.storage.ledger import damaged_cells, require_stored, survey
@@ -183,7 +185,8 @@ def _ask_api(
 ) -> Iterator[tuple[Cell, Answers]]:
     """As `ask_in_full`, of the cells of one API."""
     assert dataset.api is not None, "asked of a dataset that has one"
-    cells, outages, failures, judges = list(wanted), 0, Counter[Market](), judged_by(lake, dataset)
+    cells, outages, failures = list(wanted), 0, Counter[Market]()
+    recipe, has = FromRows(dataset, dataset.api), Inventory(lake, (cell.own_market for cell in cells))
     for start in range(0, len(cells), _BATCH):
         batch = [cell for cell in cells[start : start + _BATCH] if failures[cell.own_market] < _GIVE_UP]
         for cell, answers in ask(
@@ -193,7 +196,7 @@ def _ask_api(
             MINUTE,
             lake.clock,
         ):
-            yield cell, judged(lake, dataset, cell, judges(cell), answers)
+            yield cell, recipe.judged(has, cell, answers)
             failures[cell.own_market] = failures[cell.own_market] + 1 if not answers.is_whole else 0
             outages = outages + 1 if not answers.is_whole and not client.is_up else 0
             if outages == _GIVE_UP:

@@ -12,8 +12,8 @@ from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import CellResult
 from lakehouse.ops import anomalies, findings
+from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import known_markets
 from lakehouse.simulator import Simulator
 from lakehouse.transform.anomalies import find_anomalies
 from lakehouse_tests.making import at

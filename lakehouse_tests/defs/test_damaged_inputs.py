@@ -12,10 +12,11 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import DamagedObjectError, LakehouseError
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult, GapRun
-from lakehouse.pipeline.outcome import Outcome
+from lakehouse.pipeline.by_month import FromDisputes, FromFooters
+from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import conflict_cells, gap_cells
 from lakehouse.storage.layout import cell_path
+from lakehouse.storage.outcome import Built, Failed
 from lakehouse_tests.conftest import CLOSED
 from lakehouse_tests.faults.lab import lake_at
 from lakehouse_tests.making import BTC, FEBRUARY, NOW, candles, minutes
@@ -40,9 +41,10 @@ def lake(tmp_path: Path) -> LakeServices:
     return made
 
 
-def made_of(lake: LakeServices, cell: Cell = MONTH) -> Outcome:
-    ((_, outcome),) = gap_cells(lake, [cell])
-    return outcome
+def made_of(lake: LakeServices, cell: Cell = MONTH) -> CellResult | Exception:
+    ((_, outcome),) = FromFooters().make(Inventory(lake), [cell])
+    assert isinstance(outcome, Built | Failed)
+    return outcome.result if isinstance(outcome, Built) else outcome.error
 
 
 @pytest.mark.parametrize(
@@ -89,5 +91,6 @@ def test_disputes_of_a_month_are_not_collected_without_a_damaged_cell(lake: Lake
     body = bytearray(lake.objects.get(cell_path(Candle, FEBRUARY)) or b"")
     body[-100] ^= 1
     lake.objects.put(cell_path(Candle, FEBRUARY), bytes(body))
-    ((_, outcome),) = conflict_cells(lake, [MONTH])
-    assert isinstance(outcome, DamagedObjectError)
+    ((_, outcome),) = FromDisputes().make(Inventory(lake), [MONTH])
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, DamagedObjectError)

@@ -11,7 +11,7 @@ from lakehouse.datasets.market import MarketFacts, MarketTable, market_frame
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.opening import open_lake
-from lakehouse.pipeline.steps import known_markets, refresh_markets
+from lakehouse.pipeline.markets import known_markets, refresh_markets
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
 from lakehouse_tests.conftest import CLOSED

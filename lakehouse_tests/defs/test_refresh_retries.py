@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
+from lakehouse.cli.planning import meant
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import ListingUnreachableError
 from lakehouse.model.market import Market
@@ -21,17 +22,18 @@ from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.attempts import Attempts
 from lakehouse.pipeline import refresh
+from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.markets import refresh_markets
 from lakehouse.pipeline.refresh import Busy, Round, Tick, archive_published, candles_closed, failed_cells
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import bronze_due, list_archive, refresh_markets
 from lakehouse.simulator import Simulator
-from lakehouse.sources.files.listing import MarketListing
 from lakehouse.storage.objects import LakeObjects
 
 from .conftest import API, BRONZE, BTC, ETH, SILVER, WITNESS, Shell, asked, lake_at, listed
 
 pytestmark = pytest.mark.slow
 
+list_files = Inventory.list_files
 NOW = datetime(2024, 6, 15, 12, 5, tzinfo=UTC)
 APRIL, MAY, JUNE = (Cell(month, BTC) for month in ("2024-04", "2024-05", "2024-06"))
 HOUR = timedelta(hours=1)
@@ -118,9 +120,8 @@ def test_archive_cells_of_an_older_meaning_are_asked_for_after_those_with_anothe
     first, second = (failed_cells(lake, [BTC], {}, attempts) for _ in range(2))
     assert BRONZE not in asked(first)
     assert list(second.wanted[table]) == [APRIL, MAY, JUNE]
-    (dataset,) = lake.registry.datasets
     # a build is of the same mind
-    assert set(bronze_due(lake, dataset, table, [APRIL, MAY, JUNE])) == {APRIL, MAY, JUNE}
+    assert set(meant(Inventory(lake), table, [APRIL, MAY, JUNE])[1]) == {APRIL, MAY, JUNE}
 
 
 def test_a_tick_reads_the_market_facts_once_however_many_markets_there_are(
@@ -232,12 +233,12 @@ def test_a_tick_without_time_for_all_markets_begins_with_others_every_hour(
             """Which markets a tick lists that has time for four of them."""
             found: set[Market] = set()
 
-            def list_some(lake: LakeServices, table: str, cells: list[Cell]) -> dict[Market, MarketListing]:
+            def list_some(has: Inventory, table: str, cells: list[Cell]) -> None:
                 found.update(cell.own_market for cell in cells)
-                return list_archive(lake, table, cells)
+                list_files(has, table, cells)
 
             with monkeypatch.context() as patch:
-                patch.setattr(refresh, "list_archive", list_some)
+                patch.setattr(Inventory, "list_files", list_some)
                 patch.setattr(refresh, "_AT_ONCE", 4)
                 patch.setattr(refresh, "_SECONDS", 1)
                 patch.setattr(refresh, "time", SimpleNamespace(monotonic=count().__next__))
@@ -259,11 +260,11 @@ def test_a_market_that_cannot_be_listed_holds_up_nobody_and_no_round(
     bad: list[Market] = []
     seen: set[Market] = set()
 
-    def list_most(lake: LakeServices, table: str, cells: list[Cell]) -> dict[Market, MarketListing]:
+    def list_most(has: Inventory, table: str, cells: list[Cell]) -> None:
         if any(cell.market in bad for cell in cells):
             raise ListingUnreachableError("http://archive", table, "403")
         seen.update(cell.own_market for cell in cells)
-        return list_archive(lake, table, cells)
+        list_files(has, table, cells)
 
     with Simulator(
         markets=[listed(market, datetime(2024, 4, 29, tzinfo=UTC)) for market in markets], now=NOW
@@ -273,7 +274,7 @@ def test_a_market_that_cannot_be_listed_holds_up_nobody_and_no_round(
         witness = lake.registry.table(WITNESS)
         for market in markets:
             lake.tables.put(witness, Cell("2024-05", market), CellResult(witness.empty(), {}))
-        monkeypatch.setattr(refresh, "list_archive", list_most)
+        monkeypatch.setattr(Inventory, "list_files", list_most)
         monkeypatch.setattr(refresh, "_AT_ONCE", 4)
         for bad[:] in ([markets[0]], [markets[-1]], [markets[1], markets[4]], [markets[0], markets[-1]]):
             progress = Round()

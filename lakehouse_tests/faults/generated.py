@@ -16,29 +16,20 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
-from lakehouse.defs.io_manager import LakeIOManager
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.opening import open_lake
-from lakehouse.pipeline.outcome import Outcome, StoredCells
+from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.markets import refresh_markets
+from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import (
-    archive_cells,
-    bronze_due,
-    conflict_cells,
-    derived_due,
-    input_ledgers,
-    refresh_markets,
-    rest_cells,
-    silver_cells,
-)
 from lakehouse.pipeline.verifying import ask_in_full, change_by, plan
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket
-from lakehouse.storage.ledger import expected
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.outcome import Failed, settle
 from lakehouse_tests.faults.lab import Waits
 from lakehouse_tests.faults.oracle import Known, judge, look
 from lakehouse_tests.faults.told import (
@@ -503,38 +494,18 @@ class Bench:
         self._tables([Cell(MONTH, market)], TABLES)
 
     def _tables(self, cells: list[Cell], names: tuple[str, ...]) -> None:
-        lake, manager, dataset = (
-            self.lake,
-            LakeIOManager(self.lake),
-            self.lake.registry.dataset("silver/candle"),
-        )
+        lake = self.lake
         for name in names:
-            table = lake.registry.table(name)
-            outcomes: Iterator[tuple[Cell, Outcome]]
-            if table in dataset.bronze:
-                due = bronze_due(lake, dataset, table, cells)
-                outcomes = (
-                    archive_cells(lake, dataset, due, {})
-                    if table is dataset.archive
-                    else rest_cells(lake, dataset, table, due)
-                )  # type: ignore[arg-type]
-            else:
-                due = derived_due(lake, table, expected(table, input_ledgers(lake, table)), lake.ledger(name))
-                if table is dataset.silver:
-                    outcomes = silver_cells(
-                        lake,
-                        dataset,
-                        due,
-                        {each.name: StoredCells(lake.tables, each) for each in dataset.bronze},
-                    )
-                else:
-                    outcomes = conflict_cells(lake, due)
-            for cell, outcome in outcomes:
-                if isinstance(outcome, Exception):
-                    self.failed[f"{name} {cell}"] = outcome
+            table, has = lake.registry.table(name), Inventory(lake)
+            recipe = recipes(lake.registry)[table]
+            covered = recipe.covered(has, cells)
+            recipe.look(has, covered)
+            for cell, outcome in recipe.make(has, recipe.due(has, covered).among(covered)):
+                if isinstance(outcome, Failed):
+                    self.failed[f"{name} {cell}"] = outcome.error
                     continue
                 try:
-                    manager._settle(table, cell, outcome)
+                    settle(lake.tables, table, cell, outcome)
                 except LakehouseError as error:
                     self.failed[f"{name} {cell}"] = error
 

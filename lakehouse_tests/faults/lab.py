@@ -16,19 +16,19 @@ import dagster as dg
 import polars as pl
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.planning import TableBuild
+from lakehouse.cli.planning import TableBuild, meant
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts
 from lakehouse.model.timerange import TimeRange
 from lakehouse.opening import open_lake
+from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import bronze_due, derived_due, input_ledgers
 from lakehouse.query.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.sources.rest.client import RestClient
-from lakehouse.storage.ledger import expected
 from lakehouse_tests.making import at
 
 NOW = at("2024-03-10T12:30:20")
@@ -156,22 +156,9 @@ class LakeLab:
     def due(self) -> list[str]:
         """What the next build of the stored cells would compute."""
         cells = list(self.lake.ledger("bronze/candle_archive"))
-        (dataset,) = self.lake.registry.datasets
-        found = [(table, bronze_due(self.lake, dataset, table, cells)) for table in dataset.bronze]
-        derived = [table for table in self.lake.registry.tables if table.inputs and table.zone() == "silver"]
-        found += [
-            (
-                table,
-                derived_due(
-                    self.lake,
-                    table,
-                    expected(table, input_ledgers(self.lake, table)),
-                    self.lake.ledger(table.name),
-                ),
-            )
-            for table in derived
-        ]
-        return [f"{table.name} {cell}" for table, due in found for cell in due]
+        tables = [table for table in recipes(self.lake.registry) if table.zone() != "gold"]
+        has = Inventory(self.lake)
+        return [f"{table.name} {cell}" for table in tables for cell in meant(has, table, cells)[1]]
 
     def bronze_inputs(self, cell: Cell) -> list[str]:
         """The periods of the files that the archive's cell was made from."""

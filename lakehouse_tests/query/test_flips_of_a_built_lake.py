@@ -16,12 +16,12 @@ import pytest
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
 from lakehouse.model.market import Market
-from lakehouse.model.result import CellResult
 from lakehouse.ops.anomalies import known_anomalies, search_anomalies
-from lakehouse.pipeline.outcome import StoredCells
+from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import bronze_cells, conflict_cells, gap_cells, known_markets
 from lakehouse.query.lake import Lake
+from lakehouse.storage.outcome import Built, Failed
 from lakehouse.storage.verification import Damage, Verification, load_verification, save_verification
 from lakehouse_tests.faults.generated import OTHER
 from lakehouse_tests.faults.lab import BTC, FEBRUARY, LISTED, NOW, lab, lake_at
@@ -85,29 +85,27 @@ def filtered(lake: LakeServices, reader: Lake) -> pl.DataFrame:
 def refined(lake: LakeServices, reader: Lake) -> pl.DataFrame:
     """The rows of silver, made again of bronze as a build makes them."""
     dataset = lake.registry.dataset("silver/candle")
-    return dataset.refine(
-        bronze_cells({table.name: StoredCells(lake.tables, table) for table in dataset.bronze}, CELL),
-        CELL,
-        known_markets(lake)[BTC],
-    ).rows
+    has = Inventory(lake)
+    return dataset.refine(has.bronze(dataset, CELL), CELL, has.known[BTC]).rows
 
 
 def hourly(lake: LakeServices, reader: Lake) -> pl.DataFrame:
     """The rows of gold, made again of silver as a build makes them."""
     feature = next(one for one in lake.registry.features if one.name == "gold/candle_1h")
-    stored = StoredCells(lake.tables, lake.registry.table("silver/candle")).get(CELL)
+    stored = lake.tables.get(lake.registry.table("silver/candle"), CELL)
     assert stored is not None
     return feature.compute({"silver/candle": stored.rows}, CELL.window)
 
 
 def collected(lake: LakeServices, reader: Lake, table: str) -> pl.DataFrame:
     """The rows of a month's object, made again where they are due, else those that are stored."""
-    ((_, outcome),) = (gap_cells if table == "silver/gap" else conflict_cells)(lake, [MONTH])
-    if isinstance(outcome, Exception):
-        raise outcome
+    declared = lake.registry.table(table)
+    ((_, outcome),) = recipes(lake.registry)[declared].make(Inventory(lake), [MONTH])
+    if isinstance(outcome, Failed):
+        raise outcome.error
     return (
-        lake.registry.table(table).conform(outcome.rows, MONTH)
-        if isinstance(outcome, CellResult)
+        declared.conform(outcome.result.rows, MONTH)
+        if isinstance(outcome, Built)
         else reader.scan(table).collect().drop("month")
     )
 

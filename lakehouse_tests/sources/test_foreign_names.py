@@ -13,11 +13,12 @@ from lakehouse.datasets.market import MarketTable, facts_by_market, market_frame
 from lakehouse.defs.partitions import MARKETS, cells_between, parse_keys
 from lakehouse.exchanges.binance import Binance, read_exchange_info
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import FetchError, LakehouseError, MarketKeyError, NotALakeObjectError, StoreError
+from lakehouse.model.errors import FetchError, MarketKeyError, NotALakeObjectError, StoreError
 from lakehouse.model.market import LONGEST_SYMBOL, Market, symbol_fault
 from lakehouse.model.result import CellResult
 from lakehouse.opening import open_lake
-from lakehouse.pipeline.steps import archive_cells, list_archive
+from lakehouse.pipeline.files import FromFiles
+from lakehouse.pipeline.inventory import Inventory
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
@@ -26,6 +27,7 @@ from lakehouse.sources.files.transport import ArchiveClient, Batch
 from lakehouse.storage.layout import cell_path, landing_prefix
 from lakehouse.storage.ledger import survey
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.outcome import Failed
 from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import BTC, FEBRUARY, ArchiveFolder, candles, facts, klines, minutes, text
 
@@ -330,12 +332,14 @@ def test_a_market_that_the_store_cannot_be_asked_about_fails_alone(
     )
     lake.exchanges = {"binance": Odd(exchange.url, "http://127.0.0.1:9")}
     odd = Cell("2024-02", Market("binance", "spot", "ODD"))
-    refused: dict[Market, LakehouseError] = {}
-    assert set(list_archive(lake, CandleArchive.name, [odd, FEBRUARY], refused)) == {BTC}
-    assert set(refused) == {odd.market}
-    outcomes = dict(archive_cells(lake, REGISTRY.datasets[0], [odd, FEBRUARY], {}))
-    assert isinstance(outcomes[odd], FetchError)
-    assert not isinstance(outcomes[FEBRUARY], Exception)
+    has = Inventory(lake)
+    has.list_files(CandleArchive.name, [odd, FEBRUARY])
+    assert set(has.listings[CandleArchive.name]) == {BTC}
+    assert set(has.unlisted[CandleArchive.name]) == {odd.market}
+    outcomes = dict(FromFiles(REGISTRY.datasets[0]).make(Inventory(lake), [odd, FEBRUARY]))
+    assert isinstance(outcomes[odd], Failed)
+    assert isinstance(outcomes[odd].error, FetchError)
+    assert not isinstance(outcomes[FEBRUARY], Failed)
     with pytest.raises(FetchError):
         list_market(
             ArchiveClient(exchange.url, Binance.bucket),

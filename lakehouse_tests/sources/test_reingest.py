@@ -16,7 +16,7 @@ from lakehouse.exchanges.binance import Binance
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, NoSourceError, NotInLandingError
 from lakehouse.model.result import CellResult
-from lakehouse.pipeline.steps import known_markets
+from lakehouse.pipeline.markets import known_markets
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.sources.files.ingest import reingest
 from lakehouse.sources.files.listing import landed_files, listing_from_landing

@@ -1,19 +1,37 @@
-"""Assets of what exchanges publish."""
+"""The assets: one factory for every table with cells, and `silver/market`, which asks about the universe."""
 
 from typing import Any
 
 import dagster as dg
 
-from lakehouse.datasets.dataset import ApiTable, Dataset
 from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.describe import asset_arguments, asset_key
 from lakehouse.defs.io_manager import cells_output
-from lakehouse.defs.partitions import MARKETS, cells_of, parse_keys
-from lakehouse.model.errors import LakehouseError, UsageError
-from lakehouse.model.market import Market
+from lakehouse.defs.partitions import MARKETS, cells_of, dependency, parse_keys
+from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.markets import refresh_markets
+from lakehouse.pipeline.recipe import Recipe
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.pipeline.steps import archive_cells, known_markets, refresh_markets, rest_cells
 from lakehouse.storage.tables import CellRecord
+
+
+def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
+    """The asset of a table with cells. Its recipe reads what it needs of the lake, so nothing is loaded."""
+    deps = [dependency(recipe.table, lake.registry.table(name)) for name in recipe.table.inputs]
+
+    @dg.asset(**asset_arguments(recipe.table, lake), deps=deps)
+    def table(  # type: ignore[no-untyped-def]
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]
+    ):
+        cells, malformed = cells_of(context)
+        has = Inventory(
+            lake,
+            (cell.market for cell in cells if cell.market),
+            lambda market, record: context.log_event(market_event(lake, record)),
+        )
+        return cells_output(recipe.make(has, cells), malformed)
+
+    return table
 
 
 def market_asset(lake: LakeServices) -> dg.AssetsDefinition:
@@ -66,49 +84,3 @@ def market_event(lake: LakeServices, record: CellRecord) -> dg.AssetMaterializat
     return dg.AssetMaterialization(
         asset_key(MarketTable), tags={"dagster/data_version": record.version}, metadata=metadata
     )
-
-
-def bronze_assets(dataset: Dataset, lake: LakeServices) -> list[dg.AssetsDefinition]:
-    """The bronze tables of a dataset, upstream first."""
-    return [
-        rest_asset(dataset, table, lake) if issubclass(table, ApiTable) else archive_asset(dataset, lake)
-        for table in dataset.bronze
-    ]
-
-
-def rest_asset(dataset: Dataset, table: type[ApiTable], lake: LakeServices) -> dg.AssetsDefinition:
-    """A bronze table made from answers of a REST API. It reads ledgers, not rows: what is upstream decides
-    what is asked.
-    """
-
-    @dg.asset(**asset_arguments(table, lake), deps=[asset_key(name) for name in table.inputs])
-    def rest(  # type: ignore[no-untyped-def]
-        context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]
-    ):
-        cells, malformed = cells_of(context)
-        return cells_output(rest_cells(lake, dataset, table, cells), malformed)
-
-    return rest
-
-
-def archive_asset(dataset: Dataset, lake: LakeServices) -> dg.AssetsDefinition:
-    """A bronze table made from archive files."""
-
-    @dg.asset(
-        **asset_arguments(dataset.archive, lake), deps=[asset_key(name) for name in dataset.archive.inputs]
-    )
-    def archive(  # type: ignore[no-untyped-def]
-        context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]
-    ):
-        cells, malformed = cells_of(context)
-        unknown = {cell.own_market for cell in cells} - set(known_markets(lake))
-        refused: dict[Market, LakehouseError] = {}
-        if unknown:  # added in the UI, where nobody asked about them yet
-            record, changed, failed = refresh_markets(lake, unknown)
-            # out of reach is for the cells themselves to find
-            refused = {market: error for market, error in failed.items() if isinstance(error, UsageError)}
-            if record and changed:
-                context.log_event(market_event(lake, record))
-        return cells_output(archive_cells(lake, dataset, cells, refused), malformed)
-
-    return archive

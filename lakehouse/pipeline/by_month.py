@@ -1,0 +1,91 @@
+"""Silver tables of one object per month for all markets, collected from what cells say of themselves."""
+
+import contextlib
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import polars as pl
+
+from lakehouse.datasets.conflict import Conflict, conflict_frame
+from lakehouse.datasets.dataset import Dataset
+from lakehouse.datasets.gap import Gap, gap_frame
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import InputMissingError, MarketFactsMissingError, NotALakeObjectError
+from lakehouse.model.market import Market
+from lakehouse.model.result import CellResult
+from lakehouse.model.table import Table
+from lakehouse.pipeline.derived import Derived
+from lakehouse.pipeline.inventory import Inventory, inputs_by_date
+from lakehouse.storage.ledger import Ledger, damaged_cells, inputs_now
+from lakehouse.storage.outcome import Built, Nothing, Outcome
+
+
+class ByMonth(Derived):
+    """Cells of all markets of a month; none without a cell that is damaged, for the others alone would say
+    that there is nothing to tell of it.
+    """
+
+    def inputs(self, has: Inventory, cell: Cell) -> Mapping[str, str]:
+        return inputs_now(self.table, cell, inputs_by_date(has, self.table, cell.date), {})
+
+    def compute(self, has: Inventory, cell: Cell) -> Outcome:
+        for name in self.table.inputs:
+            for error in has.survey(name)[1]:
+                if cell.date in (damaged.date for damaged in _cell_of(has.lake.registry.table(name), error)):
+                    raise error
+        ledgers = inputs_by_date(has, self.table, cell.date)
+        if not any(ledgers.values()):
+            return Nothing()
+        return Built(CellResult(self.collect(has, ledgers), inputs_now(self.table, cell, ledgers, {})))
+
+    @abstractmethod
+    def collect(self, has: Inventory, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
+        """The rows of a month, from the records of its cells by table."""
+
+
+class FromFooters(ByMonth):
+    """`silver/gap`: what cells say of the rows they lack."""
+
+    def __init__(self) -> None:
+        super().__init__(Gap)
+
+    def collect(self, has: Inventory, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
+        return gap_frame(
+            (cell.own_market, run)
+            for stored in ledgers.values()
+            for cell, record in stored.items()
+            for run in record.facts.gaps
+        )
+
+
+class FromDisputes(ByMonth):
+    """`silver/conflict`: footers say which cells have disputes, and the bronze of these is read again."""
+
+    def __init__(self) -> None:
+        super().__init__(Conflict)
+
+    def collect(self, has: Inventory, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
+        return conflict_frame(
+            self._disputes(has, dataset, cell)
+            for dataset in has.lake.registry.datasets
+            for cell, record in ledgers.get(dataset.silver.name, {}).items()
+            if record.facts.conflict_count
+        )
+
+    @staticmethod
+    def _disputes(has: Inventory, dataset: Dataset, cell: Cell) -> tuple[Market, str, pl.DataFrame]:
+        bronze = has.bronze(dataset, cell)
+        if not bronze:
+            raise InputMissingError(dataset.archive.name, str(cell))
+        assert dataset.conflicts is not None, "only such a dataset counts disputes"
+        if cell.own_market not in has.known:
+            raise MarketFactsMissingError(cell.own_market.key)
+        rows = dataset.conflicts(bronze, cell, has.known[cell.own_market])
+        return cell.own_market, dataset.silver.name, rows
+
+
+def _cell_of(table: type[Table], error: NotALakeObjectError) -> list[Cell]:
+    """The cell in whose place an object lies that does not read, if it is one's."""
+    with contextlib.suppress(NotALakeObjectError):
+        return damaged_cells(table, [error])
+    return []

@@ -1,0 +1,144 @@
+"""Silver and gold tables, which are computed from stored cells of other tables."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+
+import polars as pl
+
+from lakehouse.datasets.dataset import Dataset
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import InputMissingError, MarketFactsMissingError
+from lakehouse.model.feature import Feature
+from lakehouse.model.market import Market
+from lakehouse.model.result import NONE, CellResult
+from lakehouse.model.table import Table
+from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.recipe import Due, Recipe
+from lakehouse.pipeline.windows import is_alive
+from lakehouse.storage.ledger import expected, inputs_now, is_due
+from lakehouse.storage.outcome import Built, Nothing, Outcome, each, kept
+
+
+class Derived(Recipe):
+    """Cells that are due where they are absent or made from other inputs than today's."""
+
+    def __init__(self, table: type[Table]) -> None:
+        self.table = table
+
+    def expected(self, has: Inventory) -> list[Cell]:
+        cells = expected(self.table, has.ledgers(self.table))
+        return [
+            cell for cell in cells if has.markets is None or cell.market is None or cell.market in has.markets
+        ]
+
+    def covered(self, has: Inventory, requested: list[Cell]) -> list[Cell]:
+        return touched(self.table, expected(self.table, has.ledgers(self.table)), requested)
+
+    def due(self, has: Inventory, cells: Iterable[Cell]) -> Due:
+        """The cells that are absent, or made from other inputs than today's, with these."""
+        stored = has.ledger(self.table.name)
+        today = {cell: self.inputs(has, cell) for cell in cells}
+        return Due(
+            {
+                cell: sorted(inputs.items())
+                for cell, inputs in today.items()
+                if is_due(self.table, stored.get(cell), inputs)
+            }
+        )
+
+    def make(self, has: Inventory, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
+        due, stored = self.due(has, cells).reasons, has.ledger(self.table.name)
+        return each(cells, lambda cell: self.compute(has, cell) if cell in due else kept(stored.get(cell)))
+
+    def inputs(self, has: Inventory, cell: Cell) -> Mapping[str, str]:
+        """The versions that a cell would be made from now."""
+        return inputs_now(self.table, cell, has.ledgers(self.table), {})
+
+    @abstractmethod
+    def compute(self, has: Inventory, cell: Cell) -> Outcome:
+        """Compute a cell that is due.
+
+        Raises:
+            LakehouseError: It cannot be computed; the others go on.
+        """
+
+
+class Refined(Derived):
+    """A silver table: one truth out of a dataset's bronze cells.
+
+    Args:
+        dataset: Whose silver table.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset.silver)
+        self.dataset = dataset
+
+    def inputs(self, has: Inventory, cell: Cell) -> Mapping[str, str]:
+        market = has.known.get(cell.own_market)
+        facts: Mapping[Market, str] = {market.market: market.version_for(cell)} if market else {}
+        return inputs_now(self.table, cell, has.ledgers(self.table), facts)
+
+    def compute(self, has: Inventory, cell: Cell) -> Outcome:
+        bronze = has.bronze(self.dataset, cell)
+        if not any(self.table.is_made_by(name, part.rows.height) for name, part in bronze.items()):
+            return absent(has, cell, self.dataset.archive.name)
+        if cell.own_market not in has.known:
+            raise MarketFactsMissingError(cell.own_market.key)
+        return Built(self.dataset.refine(bronze, cell, has.known[cell.own_market]))
+
+
+class Computed(Derived):
+    """A gold table: a feature of its inputs over the cell's window and its lookback.
+
+    Args:
+        feature: The table.
+    """
+
+    def __init__(self, feature: type[Feature]) -> None:
+        super().__init__(feature)
+        self.feature = feature
+
+    def compute(self, has: Inventory, cell: Cell) -> Outcome:
+        frames: dict[str, pl.DataFrame] = {}
+        versions: dict[str, str] = {}
+        for name, lookback in self.feature.inputs.items():
+            table = has.lake.registry.table(name)
+            read = {back: has.read(table, cell.shift(-back)) for back in range(lookback, -1, -1)}
+            if read[0] is None and any(read.values()):
+                return Nothing()  # asked for because of a month it looks back on: its turn comes with its own
+            if read[0] is None:
+                return absent(has, cell, name)
+            frames[name] = pl.concat([stored.rows for stored in read.values() if stored])
+            versions |= {
+                f"{name}@{cell.shift(-back).date}": stored.record.version if stored else NONE
+                for back, stored in read.items()
+            }
+        return Built(CellResult(self.feature.compute(frames, cell.window), versions))
+
+
+def absent(has: Inventory, cell: Cell, source: str) -> Nothing:
+    """What becomes of a cell whose input is not stored: nothing outside the market's life, or while its
+    window is open.
+
+    Raises:
+        InputMissingError: The input should be there.
+    """
+    if not is_alive(cell, has.known) or cell.window.end > has.now:
+        return Nothing()  # of the open window nothing may be published yet
+    raise InputMissingError(source, str(cell))
+
+
+def touched(table: type[Table], cells: Iterable[Cell], sources: Iterable[Cell]) -> list[Cell]:
+    """Those of a table's cells that are of the windows of some sources, or look back on them."""
+    wanted = {(cell.date, cell.market) for cell in sources}
+    dates, markets = {date for date, _ in wanted}, {market for _, market in wanted}
+    reach = range(max(table.inputs.values(), default=0) + 1)
+
+    def is_touched(cell: Cell) -> bool:
+        if cell.market is None:
+            return cell.date in dates
+        earlier = ((cell.shift(-back) if back else cell).date for back in reach)
+        return cell.market in markets and any((date, cell.market) in wanted for date in earlier)
+
+    return [cell for cell in cells if is_touched(cell)]

@@ -1,0 +1,136 @@
+"""Bronze tables that are made from archive files."""
+
+from collections.abc import Iterable, Iterator
+
+from lakehouse.datasets.dataset import Dataset
+from lakehouse.datasets.market import MarketTable
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import LakehouseError, UsageError
+from lakehouse.model.market import Market
+from lakehouse.model.result import NONE
+from lakehouse.pipeline.inventory import Inventory, by_exchange
+from lakehouse.pipeline.markets import refresh_markets
+from lakehouse.pipeline.recipe import Due, Recipe
+from lakehouse.pipeline.windows import closed_months, in_grain
+from lakehouse.sources.files.ingest import ingest
+from lakehouse.sources.files.listing import MarketListing
+from lakehouse.storage.outcome import Change, Failed, Nothing, Outcome, kept
+
+
+class FromFiles(Recipe):
+    """Cells read from archive files, and judged by the dataset's witness.
+
+    Args:
+        dataset: Whose archive table.
+    """
+
+    asks_outside = True
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.table = dataset.archive
+
+    def look(self, has: Inventory, cells: Iterable[Cell]) -> None:
+        has.list_files(self.table.name, cells)
+
+    def expected(self, has: Inventory) -> list[Cell]:
+        stored = [
+            cell for cell in has.ledger(self.table.name) if has.markets is None or cell.market in has.markets
+        ]
+        return list(dict.fromkeys([*in_grain(self.table, closed_months(has, self.dataset), has), *stored]))
+
+    def covered(self, has: Inventory, requested: list[Cell]) -> list[Cell]:
+        return in_grain(self.table, requested, has)
+
+    def due(self, has: Inventory, cells: Iterable[Cell]) -> Due:
+        """Cells whose files or witness are not those they were made from.
+
+        Where nothing was listed, only the lake itself is asked: what is absent, judged by another witness, or
+        written by another meaning of the table.
+        """
+        stored = has.ledger(self.table.name)
+        reasons: dict[Cell, object] = {}
+        untold: dict[Cell, LakehouseError | None] = {}
+        outdated: dict[Cell, object] = {}
+        is_listed = self.table.name in has.listings
+        for cell in cells:
+            listing = has.listings[self.table.name].get(cell.own_market) if is_listed else None
+            if is_listed and listing is None:
+                untold[cell] = has.unlisted[self.table.name].get(cell.own_market)
+            if listing is not None and listing.is_due(cell, stored.get(cell)):
+                reasons[cell] = files_of(listing, cell)
+            elif not is_listed and cell not in stored:
+                reasons[cell] = "absent"
+            elif (witness := self._judged_by_another(has, cell)) is not None:
+                reasons[cell] = witness
+            elif self.is_outdated(has, cell):
+                outdated[cell] = (
+                    f"made by code version {stored[cell].code_version}, not {self.table.code_version}"
+                )
+        return Due(reasons | outdated, untold)  # there may be very many outdated ones: last
+
+    def published(self, has: Inventory, cells: Iterable[Cell]) -> dict[Cell, str]:
+        """Those of some cells, of markets that were listed, whose files are not those they were made from."""
+        stored, listings = has.ledger(self.table.name), has.listings.get(self.table.name, {})
+        return {
+            cell: files_of(listing, cell)
+            for cell in cells
+            if (listing := listings[cell.own_market]).is_due(cell, stored.get(cell))
+        }
+
+    def _judged_by_another(self, has: Inventory, cell: Cell) -> str | None:
+        """The version of the witness that a stored cell is to be judged by, where it was judged by another."""
+        stored, witness = has.ledger(self.table.name).get(cell), self.dataset.witness
+        if stored is None or witness is None:
+            return None
+        said = has.ledger(witness.name).get(cell)
+        version = said.version if said else NONE
+        return version if stored.inputs.get(f"{witness.name}@{cell.date}", NONE) != version else None
+
+    def make(self, has: Inventory, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
+        refused = self._learn(has, {cell.own_market for cell in cells} - has.known.keys())
+        yield from ((cell, Failed(refused[cell.own_market])) for cell in cells if cell.own_market in refused)
+        asked = [cell for cell in cells if cell.own_market not in refused]
+        self.look(has, asked)
+        due, stored = self.due(has, asked), has.ledger(self.table.name)
+        for cell in asked:
+            if error := due.untold.get(cell):
+                yield cell, Failed(error)
+            elif cell not in due.reasons:
+                yield cell, kept(stored.get(cell))
+        to_read = [cell for cell in asked if cell in due.reasons and cell not in due.untold]
+        for exchange, markets in by_exchange(has.lake, (cell.own_market for cell in to_read)):
+            for cell, read in ingest(
+                self.dataset,
+                exchange,
+                [cell for cell in to_read if cell.market in markets],
+                has.listings[self.table.name],
+                has.known,
+                stored,
+                has.lake.objects,
+                has.lake.clock,
+                lambda cell: has.witness(self.dataset, cell),
+            ):
+                if read is None:
+                    yield cell, Nothing()
+                else:
+                    yield cell, Failed(read) if isinstance(read, LakehouseError) else Change(read)
+
+    @staticmethod
+    def _learn(has: Inventory, unknown: set[Market]) -> dict[Market, LakehouseError]:
+        """Ask about markets that nobody asked about yet, such as those added in the UI; those that no
+        exchange lists, with the reason. What is out of reach is for the cells themselves to find.
+        """
+        if not unknown:
+            return {}
+        record, changed, failed = refresh_markets(has.lake, unknown)
+        has.forget(MarketTable.name)
+        if record and changed:
+            has.wrote(MarketTable, record)
+        return {market: error for market, error in failed.items() if isinstance(error, UsageError)}
+
+
+def files_of(listing: MarketListing, cell: Cell) -> str:
+    """The files that a cell is to be made from, as text: why it is due."""
+    states = {period: listing.state(period) for period in (cell.date, *listing.days(cell))}
+    return f"{states} until {listing.asked_until(cell)}"

@@ -1,0 +1,170 @@
+"""What a step, a tick or a command reads of the lake, once."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import groupby
+
+from lakehouse.datasets.dataset import BronzeCell, Dataset
+from lakehouse.datasets.market import MarketFacts, MarketTable
+from lakehouse.exchanges.exchange import Exchange
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import FetchError, LakehouseError
+from lakehouse.model.market import Market
+from lakehouse.model.table import Table
+from lakehouse.model.timerange import TimeRange
+from lakehouse.pipeline.markets import known_markets
+from lakehouse.pipeline.services import LakeServices
+from lakehouse.sources.files.listing import MarketListing, list_market
+from lakehouse.sources.files.transport import ArchiveClient
+from lakehouse.storage.ledger import Ledger, Survey, survey
+from lakehouse.storage.tables import CellRecord, StoredCell
+
+_LISTED_AT_ONCE = 8
+
+
+class Inventory:
+    """One look at the lake: ledgers, market facts and the time are read when first asked for, and stay.
+
+    An inventory lives for one step, tick or command. Where a command writes a table, `forget` has it read
+    again.
+
+    Args:
+        lake: The lake.
+        markets: The markets that matter; None for all.
+        wrote: Told of a cell of another table that a step had to write first.
+
+    Attributes:
+        lake: The lake.
+        markets: The markets that matter; None for all.
+        now: The instant of the look.
+        listings: What archives have, by bronze table and market, of what was listed.
+        unlisted: Why a market could not be listed, by bronze table and market.
+    """
+
+    def __init__(
+        self,
+        lake: LakeServices,
+        markets: Iterable[Market] | None = None,
+        wrote: Callable[[type[Table], CellRecord], None] = lambda table, record: None,
+    ) -> None:
+        self.lake = lake
+        self.markets: Collection[Market] | None = None if markets is None else dict.fromkeys(markets)
+        self.now = lake.clock()
+        self.wrote = wrote
+        self.listings: dict[str, dict[Market, MarketListing]] = {}
+        self.unlisted: dict[str, dict[Market, LakehouseError]] = {}
+        self._surveys: dict[str, Survey] = {}
+        self._by_date: dict[str, dict[str, dict[Cell, CellRecord]]] = {}
+
+    # --- what is stored ---------------------------------------------------------------------------
+
+    @cached_property
+    def known(self) -> dict[Market, MarketFacts]:
+        """Every market that `silver/market` has."""
+        return known_markets(self.lake)
+
+    def survey(self, table: str) -> Survey:
+        """The stored cells of a table, and the objects in its folder that are none."""
+        if table not in self._surveys:
+            self._surveys[table] = survey(self.lake.objects, self.lake.registry.table(table))
+        return self._surveys[table]
+
+    def ledger(self, table: str) -> Ledger:
+        """The stored cells of a table."""
+        return self.survey(table)[0]
+
+    def ledgers(self, table: type[Table]) -> dict[str, Ledger]:
+        """The ledgers of a table's inputs, by name."""
+        return {name: self.ledger(name) for name in table.inputs}
+
+    def of_date(self, table: str, date: str) -> Ledger:
+        """The stored cells of one window of a table, of all markets."""
+        if table not in self._by_date:
+            parted = self._by_date[table] = {}
+            for cell, record in self.ledger(table).items():
+                parted.setdefault(cell.date, {})[cell] = record
+        return self._by_date[table].get(date, {})
+
+    def read(self, table: type[Table], cell: Cell) -> StoredCell | None:
+        """A stored cell with its rows; None if there is none."""
+        return self.lake.tables.get(table, cell)
+
+    def bronze(self, dataset: Dataset, cell: Cell) -> dict[str, BronzeCell]:
+        """The bronze cells that a silver cell is made from, by table name."""
+        read = {table.name: self.read(table, cell) for table in dataset.bronze}
+        return {name: bronze_cell(stored) for name, stored in read.items() if stored}
+
+    def witness(self, dataset: Dataset, cell: Cell) -> BronzeCell | None:
+        """The stored cell of a dataset's witness; None if there is none."""
+        stored = self.read(dataset.witness, cell) if dataset.witness else None
+        return bronze_cell(stored) if stored else None
+
+    def forget(self, table: str) -> None:
+        """Have a table read again that was written since."""
+        self._surveys.pop(table, None)
+        self._by_date.pop(table, None)
+        if table == MarketTable.name:
+            self.__dict__.pop("known", None)
+
+    # --- what archives have -----------------------------------------------------------------------
+
+    def list_files(self, table: str, cells: Iterable[Cell]) -> None:
+        """List what archives have for the markets and months of some cells; a market that alone cannot be
+        listed is noted as `unlisted`.
+
+        Raises:
+            ListingUnreachableError: An archive does not answer.
+        """
+        spans: dict[Market, TimeRange] = {}
+        for cell in cells:
+            market, span = cell.own_market, cell.window
+            known = spans.get(market, span)
+            spans[market] = TimeRange(min(known.start, span.start), max(known.end, span.end))
+        listings = self.listings.setdefault(table, {})
+        unlisted = self.unlisted.setdefault(table, {})
+        for exchange, markets in by_exchange(self.lake, spans):
+            client = ArchiveClient(exchange.archive_url, exchange.bucket)
+
+            def ask_for(
+                market: Market, exchange: Exchange = exchange, client: ArchiveClient = client
+            ) -> MarketListing | FetchError:
+                try:
+                    return list_market(client, exchange, table, market, spans[market], self.lake.clock())
+                except FetchError as error:  # of this market's own folder
+                    return error
+
+            with ThreadPoolExecutor(_LISTED_AT_ONCE) as pool:  # the time is the network's
+                for market, found in zip(markets, pool.map(ask_for, markets), strict=True):
+                    if isinstance(found, FetchError):
+                        unlisted[market] = found
+                    else:
+                        listings[market] = found
+            exchange.note_files(
+                file.last_modified
+                for market in markets
+                if market in listings
+                for file in listings[market].files.values()
+            )
+
+
+def bronze_cell(stored: StoredCell) -> BronzeCell:
+    """A stored bronze cell as silver reads it."""
+    return BronzeCell(stored.rows, stored.record.version, stored.record.facts)
+
+
+def by_exchange(lake: LakeServices, markets: Iterable[Market]) -> Iterable[tuple[Exchange, list[Market]]]:
+    """Markets by the exchange they belong to.
+
+    Raises:
+        UnknownExchangeError: One belongs to none that is supported.
+    """
+    ordered = sorted(dict.fromkeys(markets), key=lambda market: market.exchange)
+    for _, group in groupby(ordered, key=lambda market: market.exchange):
+        members = list(group)
+        yield lake.exchange(members[0]), members
+
+
+def inputs_by_date(has: Inventory, table: type[Table], date: str) -> Mapping[str, Ledger]:
+    """What a table by month reads of its inputs' ledgers."""
+    return {name: has.of_date(name, date) for name in table.inputs}

@@ -1,0 +1,164 @@
+"""Bronze tables that are made from answers of REST APIs: the witness, and the rows the archive leaves open."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from lakehouse.datasets.dataset import ApiTable, BronzeCell, Dataset
+from lakehouse.model.cell import Cell
+from lakehouse.model.interval import MINUTE, Interval
+from lakehouse.model.result import CellFacts, CellResult
+from lakehouse.model.timerange import TimeRange
+from lakehouse.pipeline.inventory import Inventory, by_exchange
+from lakehouse.pipeline.recipe import Due, Recipe
+from lakehouse.pipeline.windows import closed_months, in_grain
+from lakehouse.sources.rest.asking import (
+    HOUR,
+    Answers,
+    Question,
+    api_questions,
+    ask,
+    witness_is_due,
+    witness_range,
+)
+from lakehouse.storage.ledger import inputs_now
+from lakehouse.storage.outcome import Change, Outcome, kept
+from lakehouse.storage.tables import CellRecord
+
+
+class FromPages(Recipe):
+    """Cells made of what REST was asked for and answered. Ledgers, not rows, decide what is asked.
+
+    Args:
+        dataset: Whose table.
+        table: The table.
+    """
+
+    def __init__(self, dataset: Dataset, table: type[ApiTable]) -> None:
+        self.dataset = dataset
+        self.table: type[ApiTable] = table
+
+    def expected(self, has: Inventory) -> list[Cell]:
+        return in_grain(self.table, closed_months(has, self.dataset), has)
+
+    def covered(self, has: Inventory, requested: list[Cell]) -> list[Cell]:
+        return in_grain(self.table, requested, has)
+
+    def _answered(
+        self, has: Inventory, wanted: Mapping[Cell, list[Question]], interval: Interval
+    ) -> Iterator[tuple[Cell, Answers]]:
+        """What REST APIs answer, exchange by exchange."""
+        for exchange, markets in by_exchange(has.lake, (cell.own_market for cell in wanted)):
+            questions = {cell: asked for cell, asked in wanted.items() if cell.market in markets}
+            yield from ask(self.table, exchange, questions, interval, has.lake.clock)
+
+
+def with_rest(has: Inventory, cells: Iterable[Cell]) -> Iterator[Cell]:
+    """The cells of exchanges that have a REST API."""
+    exchanges = has.lake.exchanges
+    for cell in cells:
+        if (name := cell.own_market.exchange) in exchanges and exchanges[name].has_rest:
+            yield cell
+
+
+class FromWitness(FromPages):
+    """Cells of the witness: an independent statement that rows are checked against."""
+
+    def due(self, has: Inventory, cells: Iterable[Cell]) -> Due:
+        """The witnesses that have to be asked for, with the range that can be."""
+        wanted: dict[Cell, TimeRange] = {}
+        stored = has.ledger(self.table.name)
+        for cell in with_rest(has, cells):
+            record, market = stored.get(cell), has.known.get(cell.own_market)
+            finer = self._finer(has, cell)
+            span = witness_range(cell, market, has.now)
+            if span and (
+                self.is_outdated(has, cell)
+                or witness_is_due(cell, record, market, has.now, finer.revised_at, finer.asked)
+            ):
+                wanted[cell] = span
+        return Due(wanted)
+
+    def make(self, has: Inventory, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
+        due, stored = self.due(has, cells).reasons, has.ledger(self.table.name)
+        yield from ((cell, kept(stored.get(cell))) for cell in cells if cell not in due)
+        questions = {cell: [Question(span)] for cell, span in due.items() if isinstance(span, TimeRange)}
+        for cell, answers in self._answered(has, questions, HOUR):
+            yield cell, Change(replace(answers, revised_at=self._finer(has, cell).revised_at).change)
+
+    def _finer(self, has: Inventory, cell: Cell) -> CellFacts:
+        """What the finer rows by REST say of themselves."""
+        asked = has.ledger(self.dataset.api.name).get(cell) if self.dataset.api else None
+        return asked.facts if asked else CellFacts()
+
+
+class FromRows(FromPages):
+    """Cells of rows by REST: what the archive leaves in doubt, and the hours behind its last day. Answers are
+    judged by what is stored of the witness and the archive.
+    """
+
+    def due(self, has: Inventory, cells: Iterable[Cell]) -> Due:
+        """What REST has still to be asked for, by cell; nothing of a cell whose answers have to be judged
+        anew alone.
+        """
+        wanted: dict[Cell, list[Question]] = {}
+        stored = has.ledger(self.table.name)
+        for cell in with_rest(has, cells):
+            record = stored.get(cell)
+            questions = self._questions(has, cell, record)
+            if questions or self.is_outdated(has, cell) or self._judged_by_others(has, cell, record):
+                wanted[cell] = questions
+        return Due(wanted)
+
+    def make(self, has: Inventory, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
+        due, stored = self.due(has, cells).reasons, has.ledger(self.table.name)
+        yield from ((cell, kept(stored.get(cell))) for cell in cells if cell not in due)
+        wanted = {cell: self._judged_anew(has, cell, questions) for cell, questions in due.items()}
+        for cell in (cell for cell, questions in wanted.items() if not questions):
+            nothing_new = Answers(self.table, MINUTE, [], [], [])
+            yield cell, Change(self.judged(has, cell, nothing_new).change)
+        asked = {cell: questions for cell, questions in wanted.items() if questions}
+        for cell, answers in self._answered(has, asked, MINUTE):
+            yield cell, Change(self.judged(has, cell, answers).change)
+
+    def judged(self, has: Inventory, cell: Cell, answers: Answers) -> Answers:
+        """Answers that are held against what is stored of the witness and the archive.
+
+        Args:
+            has: What the lake has.
+            cell: The cell.
+            answers: What was answered about it.
+        """
+
+        def contradicted(result: CellResult) -> list[TimeRange]:
+            others = has.bronze(self.dataset, cell)
+            own = {self.table.name: BronzeCell(result.rows, "", result.facts)}
+            return self.dataset.contradicted(others | own)
+
+        return replace(answers, contradicted=contradicted, inputs=self._judges(has, cell))
+
+    def _judges(self, has: Inventory, cell: Cell) -> dict[str, str]:
+        """The versions of what answers are held against, as they are now."""
+        return inputs_now(self.table, cell, has.ledgers(self.table), {})
+
+    def _judged_by_others(self, has: Inventory, cell: Cell, record: CellRecord | None) -> bool:
+        """Whether answers about candles were judged by other cells than today's."""
+        return (
+            record is not None
+            and dict(record.inputs) != self._judges(has, cell)
+            and any(asking.is_of_candles for asking in record.facts.asked)
+        )
+
+    def _questions(self, has: Inventory, cell: Cell, record: CellRecord | None) -> list[Question]:
+        archive, market = has.ledger(self.dataset.archive.name).get(cell), has.known.get(cell.own_market)
+        return api_questions(cell, archive, record, market, has.now)
+
+    def _judged_anew(self, has: Inventory, cell: Cell, questions: object) -> list[Question]:
+        """The questions about a cell, once its answers were judged by what is stored of the others now: what
+        was answered may be open again.
+        """
+        record = has.ledger(self.table.name).get(cell)
+        if record and dict(record.inputs) != self._judges(has, cell):
+            nothing_new = Answers(self.table, MINUTE, [], [], [])
+            changed = self.judged(has, cell, nothing_new).change(has.read(self.table, cell))
+            return self._questions(has, cell, replace(record, facts=changed.facts))
+        return questions if isinstance(questions, list) else []

@@ -1,0 +1,92 @@
+"""What becomes of a cell in a step, and how that is stored."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import polars as pl
+
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import LakehouseError
+from lakehouse.model.result import CellResult
+from lakehouse.model.table import Table
+from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A cell was computed and is to be stored."""
+
+    result: CellResult
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A cell is up to date as it is stored."""
+
+    record: CellRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A stored cell is to be read, changed and replaced while no other process does; None changes nothing."""
+
+    apply: Callable[[StoredCell | None], CellResult | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """There is nothing to store: the market was not listed, or there is nothing yet to make the cell from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A cell could not be made; the others go on."""
+
+    error: Exception
+
+
+Outcome = Built | Kept | Change | Nothing | Failed
+
+
+def kept(record: CellRecord | None) -> Kept | Nothing:
+    """The outcome of a cell that is not due: what is stored of it, if anything."""
+    return Kept(record) if record else Nothing()
+
+
+def each(cells: Iterable[Cell], compute: Callable[[Cell], Outcome]) -> Iterator[tuple[Cell, Outcome]]:
+    """Compute cells one by one; a cell that fails is reported with its error and the others go on."""
+    for cell in cells:
+        try:
+            yield cell, compute(cell)
+        except (LakehouseError, pl.exceptions.PolarsError) as error:
+            yield cell, Failed(error)
+
+
+def settle(
+    tables: TableStore, table: type[Table], cell: Cell | None, outcome: Outcome
+) -> tuple[CellRecord | None, str]:
+    """Store what became of a cell.
+
+    Args:
+        tables: The lake's cells.
+        table: The cell's table.
+        cell: The cell; None of a table of one object.
+        outcome: What became of it.
+
+    Returns:
+        The record of what is stored afterwards, and what was done: `built`, `unchanged`, `nothing`, `failed`.
+
+    Raises:
+        LakehouseError: The cell cannot be stored.
+    """
+    match outcome:
+        case Built(result):
+            return tables.put(table, cell, result), "built"
+        case Change(apply):
+            return tables.update(table, cell, apply), "built"
+        case Kept(record):
+            return record, "unchanged"
+        case Nothing():
+            return None, "nothing"
+        case Failed():
+            return None, "failed"
