@@ -1,6 +1,6 @@
 """The page of all tables, generated from their declarations."""
 
-from lakehouse.model.table import Table
+from lakehouse.model.table import Column, Table
 from lakehouse.registry import Registry
 from lakehouse.storage.layout import partition_columns
 
@@ -14,6 +14,10 @@ Partition columns are in the path, not in the file.
 def tables_page(registry: Registry) -> str:
     """The page as Markdown."""
     return "\n".join([_HEAD, *(_section(table) for table in registry.tables)])
+
+
+def _bounds(column: Column) -> list[str]:
+    return [", ".join(column.constraints)] if column.constraints else []
 
 
 def _section(table: type[Table]) -> str:
@@ -30,7 +34,7 @@ def _section(table: type[Table]) -> str:
         facts.append(f"made from {', '.join(sources)}")
     rows = [
         f"| `{name}` | {table.sql_type(name)} | {column.unit} | "
-        f"{column.description}{' (nullable)' if column.nullable else ''}{'; ' + ', '.join(column.constraints) if column.constraints else ''} |"
+        f"{'; '.join([column.description + ' (nullable)' * column.nullable, *_bounds(column)])} |"
         for name, column in table.columns.items()
     ]
     rules = [f"- `{rule.name}`: {rule.description}" for rule in table.row_rules]

@@ -79,7 +79,7 @@ class FromFiles(Recipe):
         }
 
     def _judged_by_another(self, has: Inventory, cell: Cell) -> str | None:
-        """The version of the witness that a stored cell is to be judged by, where it was judged by another."""
+        """The version of the witness by which a stored cell is to be judged, if it was judged by another."""
         stored, witness = has.ledger(self.table.name).get(cell), self.dataset.witness
         if stored is None or witness is None:
             return None
