@@ -34,4 +34,6 @@ def open_lake(
     catalog = GlueCatalog(settings.glue_database, objects) if settings.glue_database else None
     if settings.clock == "exchange":
         more = {"clock": ExchangeClock(exchanges["binance"])} | more
+    if settings.workers:
+        more = {"workers": settings.workers} | more
     return LakeServices(objects, exchanges, registry, settings.start, catalog, **more)
