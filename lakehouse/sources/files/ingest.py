@@ -48,14 +48,6 @@ _OF_CONTENT = (
 )
 
 
-def outside_life(cell: Cell, facts: MarketFacts | None) -> bool:
-    """Whether a market was not listed in any part of a cell."""
-    return facts is not None and (
-        cell.window.end <= facts.listed
-        or (facts.delisted is not None and cell.window.start >= facts.delisted)
-    )
-
-
 def ingest(
     dataset: Dataset,
     exchange: Exchange,
@@ -101,7 +93,8 @@ def ingest(
             listing = listings[cell.own_market]
             known = facts.get(cell.own_market)
             if not listing.primary(cell) and (
-                outside_life(cell, known) or cell.window.start >= listing.asked_until(cell)
+                (known is not None and not known.life.overlaps(cell.window))
+                or cell.window.start >= listing.asked_until(cell)
             ):
                 yield cell, None
                 continue
@@ -268,15 +261,7 @@ def _read_cell(
         for day in doubts:
             read(day)
     else:
-        alive = [
-            day
-            for day in cell.window.days()
-            if market is None
-            or (
-                day_range(day).end > market.listed
-                and (market.delisted is None or day_range(day).start < market.delisted)
-            )
-        ]
+        alive = [day for day in cell.window.days() if market is None or market.life.overlaps(day_range(day))]
         days = sorted({*listing.days(cell), *alive}) if cell.date in listing.files else listing.days(cell)
         reader.prefetch((listing, day) for day in days if day in listing.files)
         complete = None not in [read(day) for day in days]
