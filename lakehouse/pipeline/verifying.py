@@ -30,7 +30,6 @@ from lakehouse.transform.witness import judge
 SPARE = 0.4
 """The share of a minute's budget up to which requests are made that can wait."""
 
-_KEY = ("open_time",)
 _BRACKET = 2  # requests for the candles on both sides of a range
 _GIVE_UP = 3  # cells in succession that were not answered: of an API that is down, or of one market
 _BATCH = 16  # cells asked about before markets that are given up are left out
@@ -233,7 +232,7 @@ def change_by(answers: Answers, witness: StoredCell | None) -> Callable[[StoredC
     revised these: they are to be fetched again.
     """
     rows = pl.concat([rows for rows, _ in answers.told])
-    stated = newest(witness.rows, _KEY).drop(LINEAGE) if witness else None
+    stated = newest(witness.rows, answers.table.identity()).drop(LINEAGE) if witness else None
     contradicts = (
         rows.height > 0
         and stated is not None

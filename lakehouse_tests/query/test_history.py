@@ -77,7 +77,9 @@ def told(source: Source, variants: tuple[int, int, int], fetched: datetime) -> p
 
 
 def with_file(rows: pl.DataFrame, stored: StoredCell | None) -> CellResult:
-    history = append_news(stored.rows if stored else CandleArchive.empty(), rows, Candle.key, FEBRUARY.window)
+    history = append_news(
+        stored.rows if stored else CandleArchive.empty(), rows, Candle.key, Candle.time, FEBRUARY.window
+    )
     return CellResult(
         history,
         {},

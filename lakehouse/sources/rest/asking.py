@@ -32,7 +32,6 @@ from lakehouse.transform.gaps import LISTING_BREAK
 from lakehouse.transform.history import append_news, restatements, revised_at
 
 HOUR = Interval.parse("1h")
-_KEY = ("open_time",)
 _AT_ONCE = 4  # requests under way: the wait is the network's, the budget is the client's
 _UNKNOWN_FOR = timedelta(days=1)
 # an API that is down or refuses is asked again for other cells: at every one, thousands would wait for it, or
@@ -211,15 +210,16 @@ class Answers:
     def change(self, stored: StoredCell | None) -> CellResult:
         """The cell with these answers added to what is stored of it."""
         history = stored.rows.select(self.table.names()) if stored else self.table.empty()
+        key = self.table.identity()
         for rows, asked in self.told:
-            history = append_news(history, rows, _KEY, TimeRange(asked.start, asked.end))
+            history = append_news(history, rows, key, self.table.time, TimeRange(asked.start, asked.end))
         earlier = stored.record.facts if stored else CellFacts()
         is_fine = self.interval == MINUTE
         revised = [
             at
             for at in (
                 earlier.revised_at,
-                revised_at(history, _KEY) if is_fine else self.revised_at if self.told else None,
+                revised_at(history, key) if is_fine else self.revised_at if self.told else None,
             )
             if at
         ]
@@ -228,7 +228,7 @@ class Answers:
             asked=with_answers(earlier.asked, fresh),
             problems=tuple(self.problems) if fresh else earlier.problems,
             revised_at=max(revised, default=None),
-            restatement_count=restatements(history, _KEY).height,
+            restatement_count=restatements(history, key).height,
             answered_at=() if is_fine else (*earlier.answered_at, *(asked.at for _, asked in self.told)),
         )
         result = CellResult(history, self.inputs, facts)
@@ -295,7 +295,7 @@ def _ask_cell(
             answer = client.candles(cell.own_market, interval, span, question.before, question.after)
             told += [
                 (_with_lineage(table, answer.rows, part, client.api.url), part)
-                for part in _usable(answer, interval)
+                for part in _usable(table, answer, interval)
             ]
             if answer.unusable:
                 failed += [
@@ -336,13 +336,13 @@ def _ask_cell(
     return Answers(table, interval, told, failed, problems)
 
 
-def _usable(answer: RestAnswer, interval: Interval) -> Iterator[Asked]:
+def _usable(table: type[ApiTable], answer: RestAnswer, interval: Interval) -> Iterator[Asked]:
     """What was answered, less the slots whose rows could not be read: of these nothing was said."""
     unusable = [TimeRange(start, start + interval.delta) for start in answer.unusable]
     told = answer.asked
     parts = without([told.span], unusable) if told.start < told.end else []
     for part in parts:
-        has_rows = answer.rows["open_time"].is_between(part.start, part.end, closed="left").any()
+        has_rows = answer.rows[table.time].is_between(part.start, part.end, closed="left").any()
         before, after = (
             told.before if part.start == told.start else None,
             told.after if part.end == told.end else None,
@@ -354,7 +354,7 @@ def _with_lineage(table: type[ApiTable], answered: pl.DataFrame, part: Asked, ur
     """The rows of a part of an answer. Each part has a hash of its own: a history takes rows of one hash and
     instant for one reading, and keeps the last.
     """
-    rows = answered.filter(pl.col("open_time").is_between(part.start, part.end, closed="left"))
+    rows = answered.filter(pl.col(table.time).is_between(part.start, part.end, closed="left"))
     return rows.with_columns(
         source=pl.lit("api"),
         source_file=pl.lit(url),
