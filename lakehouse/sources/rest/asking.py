@@ -61,7 +61,7 @@ def witness_is_due(
 ) -> bool:
     """Whether the witness of a cell has to be asked for.
 
-    It has if it covers less than it could, was out of reach, is older than a revision of finer candles, or
+    It has if it covers less than it could, was out of reach, is older than a restatement of finer candles, or
     contradicts finer candles that are about to be asked for again: either of the two may have been wrong.
 
     Args:
