@@ -38,7 +38,12 @@ def refresh_markets(
             failed |= dict.fromkeys(members, UnknownExchangeError(name, lake.exchanges))
             continue
         learned, refused = discover(
-            lake.exchanges[name], lake.registry.datasets[0].archive.name, members, lake.objects, lake.clock
+            lake.exchanges[name],
+            lake.registry.datasets[0].archive.name,
+            members,
+            lake.objects,
+            lake.clients,
+            lake.clock,
         )
         found, failed = found | learned, failed | refused
     changed = False

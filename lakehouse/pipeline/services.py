@@ -10,6 +10,7 @@ from lakehouse.model.errors import UnknownExchangeError
 from lakehouse.model.market import Market
 from lakehouse.pipeline.workers import worker_count
 from lakehouse.registry import REGISTRY, Registry
+from lakehouse.sources.rest.clients import RestClients
 from lakehouse.storage.catalog import GlueCatalog
 from lakehouse.storage.ledger import Ledger, ledger
 from lakehouse.storage.objects import LakeObjects
@@ -36,6 +37,7 @@ class LakeServices:
         clock: Tells the current instant.
         workers: Cells that are computed at once.
         progress: Told of every cell: table, cell, and `built`, `unchanged`, `nothing` or `failed`.
+        clients: Clients of the exchanges' REST APIs.
     """
 
     objects: LakeObjects
@@ -46,6 +48,10 @@ class LakeServices:
     clock: Callable[[], datetime] = utc_now
     workers: int = field(default_factory=worker_count)
     progress: Progress = field(default=lambda table, cell, outcome: None)
+    clients: RestClients = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clients = RestClients(*self.exchanges.values())
 
     @property
     def tables(self) -> TableStore:
