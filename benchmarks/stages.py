@@ -78,7 +78,7 @@ def measure(url: str, folder: str) -> None:
         "  the same with zipfile": by_zipfile,
         "parse and check CSV": lambda: exchange.parse(CandleArchive.name, cell.own_market, key, csv),
         "lineage, history": lambda: append_news(
-            CandleArchive.empty(), lineage(), ("open_time",), cell.window
+            CandleArchive.empty(), lineage(), ("open_time",), "open_time", cell.window
         ),
         "days in doubt (row rules, slots)": lambda: doubt(rows, cell, None),
         "schema, order, row rules at the boundary": lambda: CandleArchive.split(

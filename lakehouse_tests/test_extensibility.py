@@ -20,10 +20,11 @@ from lakehouse.datasets.dataset import ArchiveTable, BronzeCells, Dataset, input
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.definitions import build_definitions
 from lakehouse.defs.describe import asset_key
-from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo
+from lakehouse.exchanges.exchange import Exchange, MarketInfo
 from lakehouse.model.cell import Cell
 from lakehouse.model.feature import Feature
-from lakehouse.model.market import Market, MarketType
+from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
 from lakehouse.model.timerange import TimeRange
@@ -48,6 +49,7 @@ class QuoteArchive(ArchiveTable):
 
     name = "bronze/quote_archive"
     key = ("open_time", "source", "fetched_at", "source_sha256")
+    time = "open_time"
 
     open_time = Column(UTC_TIME, "Minute of the quote", "UTC")
     bid = Column(pl.Float64, "Best bid", "quote", nullable=True)
@@ -59,6 +61,7 @@ class Quote(Table):
 
     name = "silver/quote"
     key = ("open_time",)
+    time = "open_time"
     inputs = {"bronze/quote_archive": 0}
     row_rules = (Rule("not_crossed", pl.col("bid") < pl.col("ask"), "the bid is below the ask"),)
 
@@ -85,6 +88,7 @@ class DailyRange(Feature):
 
     name = "gold/daily_range"
     key = ("open_time",)
+    time = "open_time"
     inputs = {"silver/candle": 1, "silver/quote": 0}
 
     open_time = Column(UTC_TIME, "The day", "UTC")
@@ -119,7 +123,7 @@ class Kiosk(Exchange):
         return f"data/kiosk/{table.split('/')[1]}/{frequency}/{market.symbol}/"
 
     def archive_key(self, table: str, market: Market, period: str) -> str:
-        return f"{self.archive_prefix(table, market, 'monthly' if len(period) == 7 else 'daily')}{market.symbol}-{period}.zip"
+        return f"{self.archive_prefix(table, market, 'monthly' if Period.parse(period).kind == 'month' else 'daily')}{market.symbol}-{period}.zip"
 
     def archive_period(self, key: str) -> str | None:
         found = re.fullmatch(r".*-(\d{4}-\d{2}(?:-\d{2})?)\.zip", key)
@@ -154,9 +158,6 @@ class Kiosk(Exchange):
 
     def infer_info(self, market: Market) -> MarketInfo:
         return MarketInfo("COIN", "USD", None, None)
-
-    def ask_info(self, market_type: MarketType) -> ExchangeInfo:
-        raise OSError("it has no API")
 
 
 def publish(folder: Path, exchange: Exchange, table: str, month: str, first: datetime, minutes: int) -> None:

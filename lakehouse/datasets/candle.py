@@ -18,6 +18,7 @@ from lakehouse.datasets.dataset import (
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
 from lakehouse.model.interval import MINUTE
+from lakehouse.model.life import UNKNOWN
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
 from lakehouse.model.timerange import TimeRange, day_range
@@ -44,6 +45,7 @@ class PublishedCandle(Table):
     every published 1m value tried).
     """
 
+    time = "open_time"
     most_per_minute = 16  # both families of files, and what they and REST restate
 
     open_time = Column(UTC_TIME, "Start of the candle", "UTC")
@@ -127,6 +129,7 @@ class CandleColumns(Table):
     """The value columns that candles of every interval have."""
 
     key = ("open_time",)
+    time = "open_time"
     most_per_minute = 4  # two rows may share a slot where an exchange was off its grid
 
     open_time = Column(UTC_TIME, "Start of the candle, which covers [open_time, open_time + interval)", "UTC")
@@ -264,8 +267,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         cell.window,
         MINUTE.delta,
         asked_until,
-        market.listed,
-        market.delisted,
+        market.life,
         settled.unserved.filter(rule=TWO_VALUES)["open_time"],
         asked,
         sources["api"]["open_time"] if "api" in sources else None,
@@ -278,17 +280,18 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     problems = tuple(problem for part in bronze.values() for problem in part.facts.problems)
     if problems:
         explained, confirmed = (
-            explained_slots(gaps, MINUTE.delta, market.listed, market.delisted),
+            explained_slots(gaps, MINUTE.delta, market.life),
             confirmed_times(served, sources, _KEY, judged),
         )
         found = doubt(
             served, cell, market, bronze.get(CandleWitness.name) if witness else None, explained, confirmed
         )
         doubts = [day for day in found if day_range(day).end <= asked_until]
-        life = (market.listed, market.delisted)
         problems = judge_problems(
             problems,
-            Served(served, sources, _KEY, gaps, life, doubts, _unsettled_days(settled), judged is not None),
+            Served(
+                served, sources, _KEY, gaps, market.life, doubts, _unsettled_days(settled), judged is not None
+            ),
         )
     facts = CellFacts(
         gaps=gaps,
@@ -331,10 +334,10 @@ def _witness(bronze: BronzeCells) -> _Witness | None:
     witness, api = bronze.get(CandleWitness.name), bronze.get(CandleApi.name)
     if witness is None or not was_asked_after(witness.facts, api.facts.revised_at if api else None):
         return None
-    answered = tuple(asking.span for asking in witness.facts.asked if asking.is_of_candles)
+    answered = tuple(asking.span for asking in witness.facts.asked if asking.is_of_rows)
     if not answered and not witness.rows.height:
         return None
-    said_at = max((asking.at for asking in witness.facts.asked if asking.is_of_candles), default=None)
+    said_at = max((asking.at for asking in witness.facts.asked if asking.is_of_rows), default=None)
     return _Witness(newest(witness.rows, _KEY).drop(LINEAGE), answered, said_at)
 
 
@@ -358,7 +361,7 @@ def _reconciled(
         [
             Answered(asking.span, asking.at)
             for asking in bronze[CandleApi.name].facts.asked
-            if asking.is_of_candles
+            if asking.is_of_rows
         ]
         if CandleApi.name in bronze
         else []
@@ -400,7 +403,7 @@ def contradicted(bronze: BronzeCells) -> list[TimeRange]:
         part
         for span in merged(wrong)
         for asking in asked
-        if asking.is_of_candles and (part := span.overlap(asking.start, asking.end))
+        if asking.is_of_rows and (part := span.overlap(asking.start, asking.end))
     ]
 
 
@@ -441,7 +444,6 @@ def doubt(
     ).select(Candle.names())
     unlikely = judged.select(pl.col("open_time").filter(_UNLIKELY))["open_time"]
     broken = Candle.split(judged)[1]["open_time"].append(unlikely)
-    listed, delisted = (market.listed, market.delisted) if market else (None, None)
     said = _witness({CandleWitness.name: witness}) if witness else None
     stated, answered = (said.rows, said.answered) if said else (None, ())
     return days_in_doubt(
@@ -449,8 +451,7 @@ def doubt(
         cell.window,
         MINUTE.delta,
         broken,
-        listed,
-        delisted,
+        market.life if market else UNKNOWN,
         stated,
         answered=answered,
         explained=explained,

@@ -50,6 +50,11 @@ class BronzeTable(Table):
     fetched_at = Column(UTC_TIME, "When that was fetched", "UTC")
     is_removed = Column(pl.Boolean, "The source no longer has this key: the values are null")
 
+    @classmethod
+    def identity(cls) -> tuple[str, ...]:
+        """The columns that say what a row states values of: the key of the silver table."""
+        return (cls.time,)
+
 
 class ArchiveTable(BronzeTable):
     """Base of bronze tables made from archive files."""

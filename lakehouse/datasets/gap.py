@@ -21,6 +21,7 @@ class Gap(Table):
 
     name = "silver/gap"
     key = ("exchange", "market_type", "symbol", "start_time")
+    time = "start_time"
     shape = "months"
     inputs = {"silver/candle": 0}
     code_version = 3

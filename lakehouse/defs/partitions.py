@@ -8,6 +8,7 @@ import dagster as dg
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, MarketKeyError
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 
@@ -122,7 +123,7 @@ def range_tags(cells: Iterable[Cell], order: Sequence[str]) -> list[tuple[dict[s
             spans.setdefault((first, last), []).append(date)
     runs = []
     for (first, last), dates in sorted(spans.items()):
-        numbered = {_number(date): date for date in dates}
+        numbered = {Period.parse(date).number: date for date in dates}
         for start, end in _runs(sorted(numbered)):
             covered = [
                 Cell(numbered[number], markets[index])
@@ -156,16 +157,10 @@ def cells_between(first: str, last: str, order: Sequence[str]) -> list[Cell]:
         return []
     windows = TimeRange(Cell(start).window.start, Cell(end).window.end)
     return [
-        Cell(date, market)
-        for date in (windows.months() if len(start) == 7 else windows.days())
+        Cell(period.text, market)
+        for period in Period.covering(windows, Cell(start).grain)
         for market in markets
     ]
-
-
-def _number(date: str) -> int:
-    """A number that is consecutive for consecutive windows."""
-    start = Cell(date).window.start
-    return start.year * 12 + start.month if len(date) == 7 else start.toordinal()
 
 
 def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:

@@ -25,6 +25,7 @@ class Vwap(Feature):
     name = "gold/vwap"
     most_per_minute = 4
     key = ("open_time",)
+    time = "open_time"
     inputs = {"silver/candle": 1}
 
     open_time = Column(UTC_TIME, "Start of the 1m candle that ends the windows", "UTC")

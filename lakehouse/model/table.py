@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 import pyarrow as pa
 
-from lakehouse.model.cell import Cell, Grain
+from lakehouse.model.cell import Cell
 from lakehouse.model.errors import DuplicateKeyError, SchemaError
 from lakehouse.model.market import MARKET_TYPES, MarketType
+from lakehouse.model.period import PeriodKind
 
 UTC_TIME = pl.Datetime("us", "UTC")
 Dtype = pl.DataType | type[pl.DataType]
@@ -89,6 +90,7 @@ class Table:
     Attributes:
         name: `zone/table`; also asset key, folder, view and Glue table.
         key: Columns that identify a row within a cell; rows are sorted by them.
+        time: The column that places a row in its window; empty for a table of a single object, which has none.
         shape: `cells` (one object per window and market), `months` (one per window, all markets in it) or
             `single` (one object).
         grain: Length of the windows.
@@ -104,8 +106,9 @@ class Table:
 
     name: ClassVar[str]
     key: ClassVar[tuple[str, ...]]
+    time: ClassVar[str]
     shape: ClassVar[Literal["cells", "months", "single"]] = "cells"
-    grain: ClassVar[Grain] = "month"
+    grain: ClassVar[PeriodKind] = "month"
     market_types: ClassVar[tuple[MarketType, ...]] = MARKET_TYPES
     inputs: ClassVar[Mapping[str, int]] = {}
     witnesses: ClassVar[frozenset[str]] = frozenset()

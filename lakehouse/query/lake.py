@@ -112,9 +112,12 @@ class Lake:
             StoreError: The lake's store does not answer, or refuses.
         """
         span, wanted, length = TimeRange.parse(start, end), _market(market), Interval.parse(interval)
+        candle = self.registry.table("silver/candle")
         if fill is None:
             found = _within(
-                self._candles(wanted, span, length, parse_instant(as_of) if as_of is not None else None), span
+                self._candles(wanted, span, length, parse_instant(as_of) if as_of is not None else None),
+                candle.time,
+                span,
             )
             if found.is_empty():
                 self._require_market(wanted)
@@ -124,7 +127,7 @@ class Lake:
         if fill not in FILLS:
             raise UnknownFillError(fill, FILLS)
         self._require_market(wanted)
-        stored = self._of_market(self.registry.table("silver/candle"), wanted).values()
+        stored = self._of_market(candle, wanted).values()
         breaks = [
             TimeRange(run.start, run.end)
             for record in stored
@@ -144,7 +147,7 @@ class Lake:
             if times
             else None
         )
-        return _within(fill_candles(rows, length, known, fill, breaks), span)
+        return _within(fill_candles(rows, length, known, fill, breaks), candle.time, span)
 
     def gaps(
         self,
@@ -313,7 +316,7 @@ class Lake:
         dataset, wanted, span = self.registry.dataset(table), _markets(markets), _span(start, end)
         found = restated(self.objects, dataset, self._named(dataset.restated, wanted, span))
         return (
-            found.filter(pl.col(dataset.silver.key[0]).is_between(span.start, span.end, closed="left"))
+            found.filter(pl.col(dataset.silver.time).is_between(span.start, span.end, closed="left"))
             if span
             else found
         )
@@ -492,12 +495,11 @@ class Lake:
         )
         if markets is not None and table.shape != "cells" and "symbol" in table.columns:
             rows = rows.filter(MARKET_KEY.is_in([market.key for market in markets]))
-        time = _time_column(table)
-        if span is None or time is None:
+        if span is None or not table.time:
             return rows
         if "end_time" in table.columns:  # a row that covers a range of its own is found by any part of it
-            return rows.filter(pl.col(time) < span.end, pl.col("end_time") > span.start)
-        return rows.filter(pl.col(time).is_between(span.start, span.end, closed="left"))
+            return rows.filter(pl.col(table.time) < span.end, pl.col("end_time") > span.start)
+        return rows.filter(pl.col(table.time).is_between(span.start, span.end, closed="left"))
 
 
 def _refuse(
@@ -512,12 +514,12 @@ def _refuse(
             raise error
 
 
-def _within(rows: pl.DataFrame, span: TimeRange) -> pl.DataFrame:
-    """Rows that open in a range; they are in order, and most often all of them do."""
-    times = rows["open_time"]
+def _within(rows: pl.DataFrame, time: str, span: TimeRange) -> pl.DataFrame:
+    """Rows whose time lies in a range; they are in order, and most often all of them do."""
+    times = rows[time]
     if rows.height and times[0] >= span.start and times[-1] < span.end:
         return rows
-    return rows.filter(pl.col("open_time").is_between(span.start, span.end, closed="left"))
+    return rows.filter(pl.col(time).is_between(span.start, span.end, closed="left"))
 
 
 def _asks(markets: Collection[Market] | None, span: TimeRange | None) -> Callable[[Cell], bool]:
@@ -541,7 +543,3 @@ def _markets(markets: Iterable[str | Market] | str | Market | None) -> list[Mark
 def _market(market: str | Market) -> Market:
     # one that was not parsed is not checked yet
     return Market.parse(market.key if isinstance(market, Market) else market)
-
-
-def _time_column(table: type[Table]) -> str | None:
-    return next((name for name in table.key if name.endswith("_time")), None)

@@ -104,7 +104,7 @@ def restatements(history: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
 
 
 def append_news(
-    history: pl.DataFrame, fresh: pl.DataFrame, key: Sequence[str], covers: TimeRange
+    history: pl.DataFrame, fresh: pl.DataFrame, key: Sequence[str], time: str, covers: TimeRange
 ) -> pl.DataFrame:
     """Add to a history what a freshly read file says differently from it.
 
@@ -115,7 +115,8 @@ def append_news(
     Args:
         history: Bronze rows so far, possibly none.
         fresh: All rows of one file, exact duplicates removed, with lineage columns.
-        key: The key columns; the first is the time.
+        key: The key columns.
+        time: The column that places a row in time.
         covers: The period the file speaks about: a key outside it is not removed by its absence.
 
     Returns:
@@ -129,7 +130,7 @@ def append_news(
     history = history.filter(~pl.all_horizontal(pl.col(name) == value for name, value in reading.items()))
     covered = history.filter(
         (pl.col("source") == reading["source"])
-        & pl.col(key[0]).is_between(covers.start, covers.end, closed="left")
+        & pl.col(time).is_between(covers.start, covers.end, closed="left")
     )
     if not covered.height:
         return pl.concat([history, fresh])

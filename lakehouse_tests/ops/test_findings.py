@@ -6,8 +6,16 @@ from lakehouse.datasets.candle import Candle
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult, GapRun
+from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.anomalies import CellAnomalies
-from lakehouse.ops.findings import LATE, check_anomalies, check_freshness, check_gaps, check_reconciliation
+from lakehouse.ops.findings import (
+    LATE,
+    check_anomalies,
+    check_freshness,
+    check_gaps,
+    check_reconciliation,
+    holes,
+)
 from lakehouse.storage.ledger import Ledger, ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
@@ -28,6 +36,18 @@ def stored(objects: LakeObjects, cells: dict[Cell, CellFacts], rows: int = 3) ->
 
 def gap(gap_class: str, day: str, count: int = 1440) -> GapRun:
     return GapRun(gap_class, at(day), at(day) + count * MINUTE, count)  # type: ignore[arg-type]
+
+
+def test_only_days_that_are_absent_are_holes_of_a_complete_run_of_days() -> None:
+    days = [
+        Cell(day, market)
+        for market in (BTC, ETH)
+        for day in TimeRange.parse("2024-02-10", "2024-04-01").days()
+    ]
+    assert (len(days), holes(days)) == (2 * 51, [])
+    absent = [Cell("2024-02-29", ETH), Cell("2024-03-01", ETH), Cell("2024-03-20", ETH)]
+    assert holes([day for day in days if day not in absent]) == absent
+    assert holes(days[:-1]) == []
 
 
 def test_absence_is_an_error_after_the_grace_and_counted_before(objects: LakeObjects) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 import polars as pl
 import pyarrow as pa
 
-from lakehouse.datasets.dataset import BronzeCell, Dataset
+from lakehouse.datasets.dataset import ArchiveTable, BronzeCell, Dataset
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.exchange import Exchange, period_range
 from lakehouse.model.cell import Cell
@@ -36,7 +36,6 @@ from lakehouse.transform.doubt import Doubt
 from lakehouse.transform.history import append_news, newest, restatements
 
 Change = Callable[[StoredCell | None], CellResult]
-_KEY = ("open_time",)
 # What libraries raise, or panic with, on values they cannot hold or decode: it is about the bytes of one
 # cell, and the next one has others. A mistake in our own code (a TypeError, a KeyError) is not among them: it
 # would befall every cell, and ends the run with its trace.
@@ -47,14 +46,6 @@ _OF_CONTENT = (
     OverflowError,
     UnicodeError,
 )
-
-
-def outside_life(cell: Cell, facts: MarketFacts | None) -> bool:
-    """Whether a market was not listed in any part of a cell."""
-    return facts is not None and (
-        cell.window.end <= facts.listed
-        or (facts.delisted is not None and cell.window.start >= facts.delisted)
-    )
 
 
 def ingest(
@@ -102,7 +93,8 @@ def ingest(
             listing = listings[cell.own_market]
             known = facts.get(cell.own_market)
             if not listing.primary(cell) and (
-                outside_life(cell, known) or cell.window.start >= listing.asked_until(cell)
+                (known is not None and not known.life.overlaps(cell.window))
+                or cell.window.start >= listing.asked_until(cell)
             ):
                 yield cell, None
                 continue
@@ -269,15 +261,7 @@ def _read_cell(
         for day in doubts:
             read(day)
     else:
-        alive = [
-            day
-            for day in cell.window.days()
-            if market is None
-            or (
-                day_range(day).end > market.listed
-                and (market.delisted is None or day_range(day).start < market.delisted)
-            )
-        ]
+        alive = [day for day in cell.window.days() if market is None or market.life.overlaps(day_range(day))]
         days = sorted({*listing.days(cell), *alive}) if cell.date in listing.files else listing.days(cell)
         reader.prefetch((listing, day) for day in days if day in listing.files)
         complete = None not in [read(day) for day in days]
@@ -322,15 +306,17 @@ def _read_cell(
         history, lost = (
             (pl.concat([empty, stored.rows], how="diagonal_relaxed").select(empty.columns), [])
             if stored
-            else _restored(empty, reader, listing, inputs, files)
+            else _restored(dataset.archive, reader, listing, inputs, files)
         )
         for period, file in files.items():
-            history = _with_news(history, file, period)
+            history = _with_news(dataset.archive, history, file, period)
         return CellResult(
             history,
             inputs,
             replace(
-                facts, problems=(*facts.problems, *lost), restatement_count=restatements(history, _KEY).height
+                facts,
+                problems=(*facts.problems, *lost),
+                restatement_count=restatements(history, dataset.archive.identity()).height,
             ),
         )
 
@@ -338,7 +324,7 @@ def _read_cell(
 
 
 def _restored(
-    empty: pl.DataFrame,
+    table: type[ArchiveTable],
     reader: ArchiveReader,
     listing: MarketListing,
     periods: Iterable[str],
@@ -357,10 +343,10 @@ def _restored(
         if "/" not in period
         for receipt, rows in reader.versions(listing, period, before(period))
     ]
-    history, lost = empty, []
+    history, lost = table.empty(), []
     for period, receipt, rows in sorted(versions, key=lambda version: version[1].fetched_at):
         if rows is not None:
-            history = _with_news(history, rows, period)
+            history = _with_news(table, history, rows, period)
         else:
             lost.append(
                 Problem(
@@ -373,12 +359,16 @@ def _restored(
     return history, lost
 
 
-def _with_news(history: pl.DataFrame, file: ArchiveRows, period: str) -> pl.DataFrame:
+def _with_news(
+    table: type[ArchiveTable], history: pl.DataFrame, file: ArchiveRows, period: str
+) -> pl.DataFrame:
     covers = period_range(period)
     rows = (
-        file.frame.select(history.columns) if file.frame.height else _removals(history, file, period, covers)
+        file.frame.select(history.columns)
+        if file.frame.height
+        else _removals(table, history, file, period, covers)
     )
-    return append_news(history, rows, _KEY, covers)
+    return append_news(history, rows, table.identity(), table.time, covers)
 
 
 def _left_in_doubt(
@@ -393,7 +383,7 @@ def _left_in_doubt(
     """Days that the archive leaves open: in doubt with the daily files in place of their part of the month,
     or disputed by files of which no proof prefers one.
     """
-    month = files.get(cell.date)
+    month, time = files.get(cell.date), dataset.archive.time
     if not files or (month is not None and not doubts):
         return ()
     days = [day for day in files if day != cell.date]
@@ -404,16 +394,18 @@ def _left_in_doubt(
         else frozenset[str]()
     )
     if month is not None:
-        parts.append(month.frame.filter(~pl.col("open_time").dt.strftime("%Y-%m-%d").is_in(days)))
-    left = dataset.days_in_doubt(pl.concat(parts).sort("open_time"), cell, market, witness)
+        parts.append(month.frame.filter(~pl.col(time).dt.strftime("%Y-%m-%d").is_in(days)))
+    left = dataset.days_in_doubt(pl.concat(parts).sort(time), cell, market, witness)
     return tuple(day for day in sorted({*left, *unsettled}) if day_range(day).end <= asked_until)
 
 
-def _removals(history: pl.DataFrame, file: ArchiveRows, period: str, covers: TimeRange) -> pl.DataFrame:
+def _removals(
+    table: type[ArchiveTable], history: pl.DataFrame, file: ArchiveRows, period: str, covers: TimeRange
+) -> pl.DataFrame:
     """What a file without rows says: that its source no longer has what it had of its period."""
     source = source_of(period)
-    had = newest(history.filter(source=source), _KEY).filter(
-        pl.col("open_time").is_between(covers.start, covers.end, closed="left")
+    had = newest(history.filter(source=source), table.identity()).filter(
+        pl.col(table.time).is_between(covers.start, covers.end, closed="left")
     )
     lineage = {
         "source": source,
@@ -422,7 +414,7 @@ def _removals(history: pl.DataFrame, file: ArchiveRows, period: str, covers: Tim
         "is_removed": True,
     }
     gone = (
-        had.select(_KEY)
+        had.select(table.identity())
         .unique()
         .with_columns(
             pl.lit(file.receipt.fetched_at).cast(UTC_TIME).alias("fetched_at"),
