@@ -34,6 +34,8 @@ def open_lake(
         }
     objects = LakeObjects(settings.root)
     catalog = GlueCatalog(settings.glue_database, objects) if settings.glue_database else None
+    if settings.workers:
+        more = {"workers": settings.workers} | more
     lake = LakeServices(objects, exchanges, registry, settings.start, catalog, **more)
     if settings.clock == "exchange" and "clock" not in more:
         asked = next(own for own in exchanges.values() if own.has_rest)

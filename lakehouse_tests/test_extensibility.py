@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 
 from lakehouse.cli.building import Builder
+from lakehouse.datasets.candle import Candle
 from lakehouse.datasets.dataset import ArchiveTable, BronzeCells, Dataset, input_versions
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.definitions import build_definitions
@@ -23,6 +24,7 @@ from lakehouse.defs.describe import asset_key
 from lakehouse.exchanges.exchange import Exchange, Files, MarketInfo
 from lakehouse.model.cell import Cell
 from lakehouse.model.feature import Feature
+from lakehouse.model.input import Input
 from lakehouse.model.market import Market
 from lakehouse.model.period import Period, PeriodKind
 from lakehouse.model.result import CellFacts, CellResult
@@ -62,7 +64,7 @@ class Quote(Table):
     name = "silver/quote"
     key = ("open_time",)
     time = "open_time"
-    inputs = {"bronze/quote_archive": 0}
+    inputs = (Input(QuoteArchive, role="archive"),)
     row_rules = (Rule("not_crossed", pl.col("bid") < pl.col("ask"), "the bid is below the ask"),)
 
     open_time = Column(UTC_TIME, "Minute of the quote", "UTC")
@@ -78,7 +80,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     )
 
 
-QUOTE = Dataset(Quote, QuoteArchive, refine, lambda rows, cell, market, witness: {})
+QUOTE = Dataset(Quote, refine, lambda rows, cell, market, witness: {})
 
 # --- a feature ------------------------------------------------------------------------------------
 
@@ -89,7 +91,7 @@ class DailyRange(Feature):
     name = "gold/daily_range"
     key = ("open_time",)
     time = "open_time"
-    inputs = {"silver/candle": 1, "silver/quote": 0}
+    inputs = (Input(Candle, lookback=timedelta(days=1)), Input(Quote))
 
     open_time = Column(UTC_TIME, "The day", "UTC")
     range = Column(pl.Float64, "High less low", "quote", at_least=0)
@@ -206,7 +208,7 @@ def test_a_table_appears_wherever_tables_are_shown(lake: LakeServices, name: str
     table = lake.registry.table(name)
     graph = build_definitions(lake).resolve_asset_graph()
     node = graph.get(asset_key(name))
-    assert {parent.to_user_string() for parent in node.parent_keys} == set(table.inputs)
+    assert {parent.to_user_string() for parent in node.parent_keys} == set(table.input_names())
     assert {column.name for column in node.metadata["dagster/column_schema"].columns} == set(table.names())
     assert dg.AssetCheckKey(asset_key(name), "schema") in graph.asset_check_keys
     assert (dg.AssetCheckKey(asset_key(name), "gaps") in graph.asset_check_keys) == (table.zone() == "silver")

@@ -17,7 +17,9 @@ from lakehouse.datasets.dataset import (
 )
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
+from lakehouse.model.input import Input
 from lakehouse.model.interval import MINUTE
+from lakehouse.model.life import UNKNOWN
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
 from lakehouse.model.timerange import TimeRange, day_range
@@ -73,6 +75,16 @@ class PublishedCandle(Table):
     )
 
 
+class CandleWitness(ApiTable, PublishedCandle):
+    """1h candles by REST, every value ever seen: an independent statement that 1m rows are checked against.
+
+    Whole days only, so a month that is still open changes once a day. One request a month.
+    """
+
+    name = "bronze/candle_witness"
+    key = ("open_time", "source", "fetched_at", "source_sha256")
+
+
 class CandleArchive(ArchiveTable, PublishedCandle):
     """1m candles as the archive's monthly and daily files publish them, every value ever seen, with the file
     each row came from.
@@ -98,18 +110,8 @@ class CandleArchive(ArchiveTable, PublishedCandle):
         ),
         *("quote_volume", "taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts"),
     )
-    inputs = {"bronze/candle_witness": 0}
+    inputs = (Input(CandleWitness, required=False),)
     code_version = 3
-
-
-class CandleWitness(ApiTable, PublishedCandle):
-    """1h candles by REST, every value ever seen: an independent statement that 1m rows are checked against.
-
-    Whole days only, so a month that is still open changes once a day. One request a month.
-    """
-
-    name = "bronze/candle_witness"
-    key = ("open_time", "source", "fetched_at", "source_sha256")
 
 
 class CandleApi(ApiTable, PublishedCandle):
@@ -121,7 +123,7 @@ class CandleApi(ApiTable, PublishedCandle):
 
     name = "bronze/candle_api"
     key = ("open_time", "source", "fetched_at", "source_sha256")
-    inputs = {"bronze/candle_witness": 0, "bronze/candle_archive": 0}
+    inputs = (Input(CandleWitness, required=False), Input(CandleArchive, required=False))
 
 
 class CandleColumns(Table):
@@ -190,9 +192,11 @@ class Candle(CandleColumns):
     """
 
     name = "silver/candle"
-    inputs = {"bronze/candle_witness": 0, "bronze/candle_archive": 0, "bronze/candle_api": 0}
-    witnesses = frozenset({"bronze/candle_witness"})
-    stand_ins = frozenset({"bronze/candle_api"})
+    inputs = (
+        Input(CandleWitness, role="witness"),
+        Input(CandleArchive, role="archive"),
+        Input(CandleApi, role="api"),
+    )
     code_version = 4
 
     source = Column(pl.String, "archive or api: the kind of source the row stands in")
@@ -266,8 +270,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         cell.window,
         MINUTE.delta,
         asked_until,
-        market.listed,
-        market.delisted,
+        market.life,
         settled.unserved.filter(rule=TWO_VALUES)["open_time"],
         asked,
         sources["api"]["open_time"] if "api" in sources else None,
@@ -280,17 +283,18 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     problems = tuple(problem for part in bronze.values() for problem in part.facts.problems)
     if problems:
         explained, confirmed = (
-            explained_slots(gaps, MINUTE.delta, market.listed, market.delisted),
+            explained_slots(gaps, MINUTE.delta, market.life),
             confirmed_times(served, sources, _KEY, judged),
         )
         found = doubt(
             served, cell, market, bronze.get(CandleWitness.name) if witness else None, explained, confirmed
         )
         doubts = [day for day in found if day_range(day).end <= asked_until]
-        life = (market.listed, market.delisted)
         problems = judge_problems(
             problems,
-            Served(served, sources, _KEY, gaps, life, doubts, _unsettled_days(settled), judged is not None),
+            Served(
+                served, sources, _KEY, gaps, market.life, doubts, _unsettled_days(settled), judged is not None
+            ),
         )
     facts = CellFacts(
         gaps=gaps,
@@ -443,7 +447,6 @@ def doubt(
     ).select(Candle.names())
     unlikely = judged.select(pl.col("open_time").filter(_UNLIKELY))["open_time"]
     broken = Candle.split(judged)[1]["open_time"].append(unlikely)
-    listed, delisted = (market.listed, market.delisted) if market else (None, None)
     said = _witness({CandleWitness.name: witness}) if witness else None
     stated, answered = (said.rows, said.answered) if said else (None, ())
     return days_in_doubt(
@@ -451,8 +454,7 @@ def doubt(
         cell.window,
         MINUTE.delta,
         broken,
-        listed,
-        delisted,
+        market.life if market else UNKNOWN,
         stated,
         answered=answered,
         explained=explained,
@@ -476,6 +478,4 @@ def _unsettled_days(settled: Reconciled) -> frozenset[str]:
     return frozenset(settled.conflicts.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
 
 
-CANDLE = Dataset(
-    Candle, CandleArchive, refine, doubt, CandleWitness, CandleApi, conflicts, unsettled, contradicted
-)
+CANDLE = Dataset(Candle, refine, doubt, conflicts, unsettled, contradicted)

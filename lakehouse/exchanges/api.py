@@ -129,7 +129,7 @@ class Pages(ABC):
     Attributes:
         step: Length of the slots that rows lie in, one a slot where none is absent; None for rows that space
             themselves.
-        coarser: The same in longer steps, to find where rows go on behind a long hole; None if there is none.
+        coarser: The same in longer steps, to find where rows go on behind a long gap; None if there is none.
         final: When a row can change no more, as an expression over its columns; None for rows that never do.
     """
 

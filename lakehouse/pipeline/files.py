@@ -12,6 +12,7 @@ from lakehouse.pipeline.inventory import Inventory, by_exchange
 from lakehouse.pipeline.markets import refresh_markets
 from lakehouse.pipeline.recipe import Due, Recipe
 from lakehouse.pipeline.windows import closed_months, in_grain
+from lakehouse.pipeline.workers import ahead
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing
 from lakehouse.storage.outcome import Change, Failed, Nothing, Outcome, kept
@@ -84,7 +85,7 @@ class FromFiles(Recipe):
         }
 
     def _judged_by_another(self, has: Inventory, cell: Cell) -> str | None:
-        """The version of the witness that a stored cell is to be judged by, where it was judged by another."""
+        """The version of the witness by which a stored cell is to be judged, if it was judged by another."""
         stored, witness = has.ledger(self.table.name).get(cell), self.dataset.witness
         if stored is None or witness is None:
             return None
@@ -105,7 +106,7 @@ class FromFiles(Recipe):
                 yield cell, kept(stored.get(cell))
         to_read = [cell for cell in asked if cell in due.reasons and cell not in due.untold]
         for exchange, markets in by_exchange(has.lake, (cell.own_market for cell in to_read)):
-            for cell, read in ingest(
+            reading = ingest(
                 self.dataset,
                 exchange,
                 [cell for cell in to_read if cell.market in markets],
@@ -115,7 +116,8 @@ class FromFiles(Recipe):
                 has.lake.objects,
                 has.lake.clock,
                 lambda cell: has.witness(self.dataset, cell),
-            ):
+            )
+            for cell, read in ahead(reading, has.lake.workers):
                 if read is None:
                     yield cell, Nothing()
                 else:

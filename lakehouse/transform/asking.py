@@ -126,7 +126,7 @@ def with_answers(asked: Sequence[Asked], fresh: Sequence[Asked]) -> tuple[Asked,
 
 
 def was_asked_after(witness: CellFacts, revised_at: datetime | None) -> bool:
-    """Whether a witness was asked after the last revision of finer candles; if not, it says nothing of them.
+    """Whether a witness was asked after the last restatement of finer candles; if not, it is silent on them.
 
     Told by what both cells state as part of their version, so that who reads them learns when it changes.
     """

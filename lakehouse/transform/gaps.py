@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from lakehouse.model.life import UNKNOWN, Life
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, GapRun, ToldClass
 from lakehouse.model.table import UTC_TIME
@@ -51,8 +52,7 @@ def find_gaps(
     window: TimeRange,
     step: timedelta,
     asked_until: datetime,
-    listed: datetime | None = None,
-    delisted: datetime | None = None,
+    life: Life = UNKNOWN,
     disputed: pl.Series | None = None,
     asked: Sequence[Asked] = (),
     api_times: pl.Series | None = None,
@@ -73,8 +73,7 @@ def find_gaps(
         window: The cell's window.
         step: Length of a slot.
         asked_until: Only slots before this instant are expected: nobody was asked about later ones.
-        listed: Slots before the one that holds this instant are `not_listed`.
-        delisted: Slots from this instant on are `not_listed`.
+        life: Slots before the one that holds the listing, and those from the delisting on, are `not_listed`.
         disputed: Times of keys for which no value could be served; their slots are `conflict`.
         asked: What a REST API was asked for; what it did not answer proves nothing.
         api_times: `open_time` of every row it answered with, served or not.
@@ -94,13 +93,8 @@ def find_gaps(
         return ()
     api = api_times if api_times is not None else times.clear()
     answered = [asking for asking in asked if asking.is_of_rows]
-    outside = pl.lit(False)
-    if listed is not None:
-        outside = outside | (pl.col("slot") + step <= listed)
-    if delisted is not None:
-        outside = outside | (pl.col("slot") >= delisted)
     classed = missing.with_columns(
-        pl.when(outside)
+        pl.when(life.outside(pl.col("slot"), pl.col("slot") + step))
         .then(pl.lit("not_listed"))
         .when(_among(disputed if disputed is not None else times.clear(), step))
         .then(pl.lit("conflict"))

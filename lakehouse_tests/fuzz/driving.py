@@ -418,12 +418,12 @@ class Receipts(Driver):
             except (ValueError, TypeError, RecursionError):
                 body = drawn
         landing.objects.put(f"{folder}/{hashlib.sha256(zipped_csv).hexdigest()}.json", body)
-        audit = landing.audit()
+        inspection = landing.inspect()
         exchange = Binance("http://127.0.0.1:9")
         landed = landed_files(landing, exchange, CandleArchive.name, BTC)
         listing = listing_from_landing(exchange, CandleArchive.name, BTC, landed.receipts, NOW)
         if not listing.files:
-            return f"unsound, {len(audit.damage)} damaged"
+            return f"unsound, {len(inspection.damage)} damaged"
         with ArchiveReader(exchange, CandleArchive, landing, lambda: NOW, offline=True) as reader:
             return f"{reader.read(listing.file('2024-02')).frame.height} rows"
 

@@ -8,6 +8,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.model.life import Life
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, GapRun
 from lakehouse.model.timerange import TimeRange
@@ -88,8 +89,7 @@ def test_covered_slots_and_gaps_part_the_expected_slots(
         WINDOW,
         MINUTE,
         asked_until,
-        listed,
-        delisted,
+        Life(listed, delisted),
         disputed,
         asked,
         series(api),
@@ -107,8 +107,7 @@ def test_covered_slots_and_gaps_part_the_expected_slots(
         WINDOW,
         MINUTE,
         asked_until,
-        listed,
-        delisted,
+        Life(listed, delisted),
         disputed,
         asked,
         series(api),

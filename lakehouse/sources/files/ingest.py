@@ -49,14 +49,6 @@ _OF_CONTENT = (
 )
 
 
-def outside_life(cell: Cell, facts: MarketFacts | None) -> bool:
-    """Whether a market was not listed in any part of a cell."""
-    return facts is not None and (
-        cell.window.end <= facts.listed
-        or (facts.delisted is not None and cell.window.start >= facts.delisted)
-    )
-
-
 def ingest(
     dataset: Dataset,
     exchange: Exchange,
@@ -100,7 +92,8 @@ def ingest(
             listing = listings[cell.own_market]
             known = facts.get(cell.own_market)
             if not listing.primary(cell) and (
-                outside_life(cell, known) or cell.window.start >= listing.asked_until(cell)
+                (known is not None and not known.life.overlaps(cell.window))
+                or cell.window.start >= listing.asked_until(cell)
             ):
                 yield cell, None
                 continue
@@ -333,14 +326,8 @@ def _read_instead(reading: _Reading, market: MarketFacts | None) -> None:
 
 def _days_alive(cell: Cell, market: MarketFacts | None) -> list[str]:
     """The days of a longer cell on which its market was listed."""
-    days = [day_range(day) for day in cell.window.days() if day != cell.date]
-    alive = [
-        day
-        for day in days
-        if market is None
-        or (day.end > market.listed and (market.delisted is None or day.start < market.delisted))
-    ]
-    return [f"{day.start:%Y-%m-%d}" for day in alive]
+    days = [day for day in cell.window.days() if day != cell.date]
+    return [day for day in days if market is None or market.life.overlaps(day_range(day))]
 
 
 def _tell_of_doubts(reading: _Reading, doubts: Mapping[str, Doubt], left: Collection[str]) -> None:
