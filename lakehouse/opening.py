@@ -32,6 +32,9 @@ def open_lake(
         exchanges = {exchange.name: exchange(*elsewhere.get(exchange.name, ())) for exchange in EXCHANGES}
     objects = LakeObjects(settings.root)
     catalog = GlueCatalog(settings.glue_database, objects) if settings.glue_database else None
-    if settings.clock == "exchange":
-        more = {"clock": ExchangeClock(exchanges["binance"])} | more
-    return LakeServices(objects, exchanges, registry, settings.start, catalog, **more)
+    if settings.workers:
+        more = {"workers": settings.workers} | more
+    lake = LakeServices(objects, exchanges, registry, settings.start, catalog, **more)
+    if settings.clock == "exchange" and "clock" not in more:
+        lake.clock = ExchangeClock(lake.clients.of_api("binance", "spot"))
+    return lake

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
         candles_every: Seconds between two looks for closed candles.
         add_markets: Globs over market keys; what an exchange newly lists and one of them matches joins the
             universe.
+        workers: Cells that a step computes at once; 0 for one per core, as memory allows.
         dagster_home: Where Dagster keeps its instance.
         ui_token: What a stranger must bring to the UI; none where only its own user comes in.
     """
@@ -53,6 +54,7 @@ class Settings(BaseSettings):
     refresh: bool = False
     candles_every: int = Field(default=3600, ge=1)
     add_markets: Annotated[tuple[str, ...], NoDecode] = ()
+    workers: int = Field(default=0, ge=0)
     dagster_home: Path = Field(
         default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME")
     )
@@ -142,6 +144,7 @@ class Settings(BaseSettings):
                 "clock",
                 "refresh",
                 "candles_every",
+                "workers",
             )
         }
         home = {

@@ -21,11 +21,11 @@ from lakehouse.datasets.dataset import ArchiveTable, BronzeCells, Dataset, input
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.definitions import build_definitions
 from lakehouse.defs.describe import asset_key
-from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo
+from lakehouse.exchanges.exchange import Exchange, MarketInfo
 from lakehouse.model.cell import Cell
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import Input
-from lakehouse.model.market import Market, MarketType
+from lakehouse.model.market import Market
 from lakehouse.model.period import Period
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
@@ -160,9 +160,6 @@ class Kiosk(Exchange):
 
     def infer_info(self, market: Market) -> MarketInfo:
         return MarketInfo("COIN", "USD", None, None)
-
-    def ask_info(self, market_type: MarketType) -> ExchangeInfo:
-        raise OSError("it has no API")
 
 
 def publish(folder: Path, exchange: Exchange, table: str, month: str, first: datetime, minutes: int) -> None:

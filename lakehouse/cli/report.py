@@ -216,7 +216,7 @@ def doctor_rows(settings: Settings) -> list[dict[str, str]]:
             attempt(
                 f"{name} REST",
                 exchange.rest_url or "the exchange's own hosts",
-                lambda exchange=exchange: exchange.rest("spot").ask_time(),  # type: ignore[misc]
+                lambda name=name: lake.clients.of_api(name, "spot").ask_time(),  # type: ignore[misc]
             )
     attempt(
         "DAGSTER_HOME",

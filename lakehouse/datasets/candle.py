@@ -337,10 +337,10 @@ def _witness(bronze: BronzeCells) -> _Witness | None:
     witness, api = bronze.get(CandleWitness.name), bronze.get(CandleApi.name)
     if witness is None or not was_asked_after(witness.facts, api.facts.revised_at if api else None):
         return None
-    answered = tuple(asking.span for asking in witness.facts.asked if asking.is_of_candles)
+    answered = tuple(asking.span for asking in witness.facts.asked if asking.is_of_rows)
     if not answered and not witness.rows.height:
         return None
-    said_at = max((asking.at for asking in witness.facts.asked if asking.is_of_candles), default=None)
+    said_at = max((asking.at for asking in witness.facts.asked if asking.is_of_rows), default=None)
     return _Witness(newest(witness.rows, _KEY).drop(LINEAGE), answered, said_at)
 
 
@@ -364,7 +364,7 @@ def _reconciled(
         [
             Answered(asking.span, asking.at)
             for asking in bronze[CandleApi.name].facts.asked
-            if asking.is_of_candles
+            if asking.is_of_rows
         ]
         if CandleApi.name in bronze
         else []
@@ -406,7 +406,7 @@ def contradicted(bronze: BronzeCells) -> list[TimeRange]:
         part
         for span in merged(wrong)
         for asking in asked
-        if asking.is_of_candles and (part := span.overlap(asking.start, asking.end))
+        if asking.is_of_rows and (part := span.overlap(asking.start, asking.end))
     ]
 
 

@@ -29,6 +29,7 @@ from lakehouse.ops.attempts import Attempt, Attempts, read_cursor
 from lakehouse.pipeline import refresh
 from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.sources.rest.describing import describe
 
 _UNDER_WAY = [DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
 _SHOWN = 20
@@ -243,7 +244,7 @@ def _listed(lake: LakeServices, warn: Callable[[str], object]) -> dict[str, list
     for exchange in lake.exchanges.values():
         for market_type in MARKET_TYPES if exchange.has_rest else ():
             try:
-                info = exchange.ask_info(market_type)
+                info = describe(exchange.rest_api(market_type))
             except OSError:
                 continue
             if why := info.skipped.get(""):

@@ -513,6 +513,10 @@ class RestUnreachableError(LakehouseError):
         self.url, self.why = url, hide(plain(why, 500))
 
 
+class RestBoundsError(RestUnreachableError):
+    """A REST API whose answer is larger or slower than any that it can mean."""
+
+
 class RestBannedError(RestUnreachableError):
     """A REST API that has banned this address for asking too much.
 

@@ -69,14 +69,14 @@ class Asked:
     tries: int = 0
 
     @property
-    def is_of_candles(self) -> bool:
-        """Whether it says which candles there are."""
+    def is_of_rows(self) -> bool:
+        """Whether it says which rows there are."""
         return self.outcome in ("rows", "empty")
 
     @property
     def is_answer(self) -> bool:
         """Whether the question was answered, be it that the market is unknown."""
-        return self.is_of_candles or self.outcome == "unknown"
+        return self.is_of_rows or self.outcome == "unknown"
 
     @property
     def span(self) -> TimeRange:

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 
 import polars as pl
 
@@ -17,9 +18,9 @@ from lakehouse.model.table import Table
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.recipe import Due, Recipe
 from lakehouse.pipeline.windows import is_alive
-from lakehouse.storage import outcome
+from lakehouse.pipeline.workers import in_order
 from lakehouse.storage.ledger import expected, inputs_now, is_due
-from lakehouse.storage.outcome import Built, Nothing, Outcome, kept
+from lakehouse.storage.outcome import Built, Nothing, Outcome, attempt, kept
 
 
 class Derived(Recipe):
@@ -51,9 +52,11 @@ class Derived(Recipe):
 
     def make(self, has: Inventory, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
         due, stored = self.due(has, cells).reasons, has.ledger(self.table.name)
-        return outcome.each(
-            cells, lambda cell: self.compute(has, cell) if cell in due else kept(stored.get(cell))
-        )
+
+        def made(cell: Cell) -> Outcome:
+            return self.compute(has, cell) if cell in due else kept(stored.get(cell))
+
+        return in_order(cells, partial(attempt, made), has.lake.workers)
 
     def inputs(self, has: Inventory, cell: Cell) -> Mapping[str, str]:
         """The versions that a cell would be made from now."""

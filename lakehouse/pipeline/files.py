@@ -12,6 +12,7 @@ from lakehouse.pipeline.inventory import Inventory, by_exchange
 from lakehouse.pipeline.markets import refresh_markets
 from lakehouse.pipeline.recipe import Due, Recipe
 from lakehouse.pipeline.windows import closed_months, in_grain
+from lakehouse.pipeline.workers import ahead
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing
 from lakehouse.storage.outcome import Change, Failed, Nothing, Outcome, kept
@@ -100,7 +101,7 @@ class FromFiles(Recipe):
                 yield cell, kept(stored.get(cell))
         to_read = [cell for cell in asked if cell in due.reasons and cell not in due.untold]
         for exchange, markets in by_exchange(has.lake, (cell.own_market for cell in to_read)):
-            for cell, read in ingest(
+            reading = ingest(
                 self.dataset,
                 exchange,
                 [cell for cell in to_read if cell.market in markets],
@@ -110,7 +111,8 @@ class FromFiles(Recipe):
                 has.lake.objects,
                 has.lake.clock,
                 lambda cell: has.witness(self.dataset, cell),
-            ):
+            )
+            for cell, read in ahead(reading, has.lake.workers):
                 if read is None:
                     yield cell, Nothing()
                 else:

@@ -141,12 +141,13 @@ class Inventory:
                         unlisted[market] = found
                     else:
                         listings[market] = found
-            exchange.note_files(
+            modified = (
                 file.last_modified
                 for market in markets
                 if market in listings
                 for file in listings[market].files.values()
             )
+            self.lake.clients.note_files(exchange.name, modified)
 
 
 def bronze_cell(stored: StoredCell) -> BronzeCell:

@@ -8,10 +8,8 @@ from datetime import datetime
 import polars as pl
 
 from lakehouse.datasets.dataset import Dataset
-from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NothingStoredError
-from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
@@ -105,7 +103,9 @@ def plan(
     for cell, record in stored.items():
         exchange = lake.exchanges.get(cell.own_market.exchange)
         whole = (
-            witness_range(cell, facts.get(cell.own_market), now) if exchange and exchange.has_rest else None
+            witness_range(cell, facts.get(cell.own_market), now)
+            if exchange and dataset.api.name in exchange.pages
+            else None
         )
         if whole is None:
             continue
@@ -117,8 +117,8 @@ def plan(
     found.sort(key=lambda entry: (entry[0] is not None, entry[0] or now))
     wanted, requests, next_requests = {}, 0, 0
     for _, cell, whole in found:
-        rules = lake.exchange(cell.own_market).rest_api(cell.own_market.market_type).rules
-        cost = rules.requests(-((whole.start - whole.end) // MINUTE.delta)) + _BRACKET
+        pages = lake.clients.pages_of(cell.own_market, dataset.api.name)
+        cost = pages.requests(cell.own_market.market_type, whole) + _BRACKET
         if requests + cost > budget:
             next_requests = cost
             break
@@ -166,19 +166,17 @@ def ask_in_full(
     An API that is down for several cells in succession is left alone, as is a market of which several in
     succession are not answered; neither stops the others.
     """
-    by_api: dict[RestClient, tuple[Exchange, dict[Cell, TimeRange]]] = {}
+    by_api: dict[RestClient, dict[Cell, TimeRange]] = {}
     for cell, whole in wanted.items():
-        exchange = lake.exchange(cell.own_market)
-        by_api.setdefault(exchange.rest(cell.own_market.market_type), (exchange, {}))[1][cell] = whole
-    for client, (exchange, ranges) in by_api.items():
+        by_api.setdefault(lake.clients.of(cell.own_market), {})[cell] = whole
+    for client, ranges in by_api.items():
         with client.sparing(SPARE):
-            yield from _ask_api(lake, dataset, exchange, client, ranges)
+            yield from _ask_api(lake, dataset, client, ranges)
 
 
 def _ask_api(
     lake: LakeServices,
     dataset: Dataset,
-    exchange: Exchange,
     client: RestClient,
     wanted: Mapping[Cell, TimeRange],
 ) -> Iterator[tuple[Cell, Answers]]:
@@ -190,9 +188,8 @@ def _ask_api(
         batch = [cell for cell in cells[start : start + _BATCH] if failures[cell.own_market] < _GIVE_UP]
         for cell, answers in ask(
             dataset.api,
-            exchange,
+            lake.clients,
             {cell: [Question(wanted[cell], before=True, after=True)] for cell in batch},
-            MINUTE,
             lake.clock,
         ):
             yield cell, recipe.judged(has, cell, answers)
@@ -255,4 +252,4 @@ def change_by(answers: Answers, witness: StoredCell | None) -> Callable[[StoredC
 
 def clients(lake: LakeServices, cells: Collection[Cell]) -> set[RestClient]:
     """The clients that are asked about cells."""
-    return {lake.exchange(market).rest(market.market_type) for market in {cell.own_market for cell in cells}}
+    return {lake.clients.of(market) for market in {cell.own_market for cell in cells}}

@@ -8,8 +8,10 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
+from lakehouse.datasets.candle import CandleApi
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo, period_range
+from lakehouse.exchanges.api import ExchangeInfo, MarketInfo
+from lakehouse.exchanges.exchange import Exchange, period_range
 from lakehouse.model.errors import (
     ArchiveFileError,
     FetchError,
@@ -20,12 +22,14 @@ from lakehouse.model.errors import (
     UnknownMarketError,
     UnknownSymbolError,
 )
-from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market, MarketType, symbol_fault
 from lakehouse.model.timerange import TimeRange
 from lakehouse.sources.files.listing import ListedFiles, MarketListing
 from lakehouse.sources.files.reader import ArchiveReader
 from lakehouse.sources.files.transport import ArchiveClient, Listed
+from lakehouse.sources.rest.clients import RestClients
+from lakehouse.sources.rest.describing import describe
+from lakehouse.sources.rest.rows import RowReader
 from lakehouse.storage.landing import Landing
 from lakehouse.storage.objects import LakeObjects
 
@@ -40,6 +44,7 @@ def discover(
     table: str,
     markets: Iterable[Market],
     objects: LakeObjects,
+    clients: RestClients,
     clock: Callable[[], datetime],
 ) -> tuple[dict[Market, MarketFacts], dict[Market, LakehouseError]]:
     """Find out about markets of one exchange.
@@ -62,7 +67,11 @@ def discover(
         for market in markets:
             try:
                 found[market] = _facts(
-                    exchange, reader, _all_files(client, exchange, table, market, clock()), *info.of(market)
+                    exchange,
+                    clients,
+                    reader,
+                    _all_files(client, exchange, table, market, clock()),
+                    *info.of(market),
                 )
             except (UnknownMarketError, FetchError) as error:
                 failed[market] = error
@@ -70,11 +79,16 @@ def discover(
 
 
 def _facts(
-    exchange: Exchange, reader: ArchiveReader, listing: MarketListing, origin: str, described: MarketInfo
+    exchange: Exchange,
+    clients: RestClients,
+    reader: ArchiveReader,
+    listing: MarketListing,
+    origin: str,
+    described: MarketInfo,
 ) -> MarketFacts:
     newest, first = (
         max(period_range(period).end for period in listing.files),
-        _first_instant(exchange, reader, listing),
+        _first_instant(clients, reader, listing),
     )
     # What is published after an end that was stated is no trade; one before the first row was not meant for
     # this listing. Until it comes, an end may be moved.
@@ -105,8 +119,8 @@ class _InfoCache:
     def of(self, market: Market) -> tuple[str, MarketInfo]:
         if market.market_type not in self._known:
             try:
-                self._known[market.market_type] = self._exchange.ask_info(market.market_type)
-            except OSError:
+                self._known[market.market_type] = describe(self._exchange.rest_api(market.market_type))
+            except (OSError, RestUnreachableError):
                 self._known[market.market_type] = ExchangeInfo({}, {})  # the row will say `derived`
         info = self._known[market.market_type]
         if why := info.skipped.get(market.symbol):
@@ -159,7 +173,7 @@ def _all_files(
     return found.listing(at)
 
 
-def _first_instant(exchange: Exchange, reader: ArchiveReader, listing: MarketListing) -> datetime:
+def _first_instant(clients: RestClients, reader: ArchiveReader, listing: MarketListing) -> datetime:
     """Open time of the first published row: the earlier of what the first month and the first day say."""
     firsts = [min(periods, key=lambda period: period_range(period).start) for periods in _by_length(listing)]
     earliest = min(period_range(period).start for period in firsts)
@@ -169,17 +183,22 @@ def _first_instant(exchange: Exchange, reader: ArchiveReader, listing: MarketLis
         if earliest not in found:
             found.append(
                 _read_edge(reader, listing, period, first=True)
-                or _first_by_rest(exchange, listing.market, period_range(period))
+                or _first_by_rest(clients, listing.market, period_range(period))
             )
     return min(found)
 
 
-def _first_by_rest(exchange: Exchange, market: Market, window: TimeRange) -> datetime:
+def _first_by_rest(clients: RestClients, market: Market, window: TimeRange) -> datetime:
     """When the first candle opens in the period of a file that cannot be read; the start of it where REST
     does not say, so that nothing is ruled out on the file's account.
     """
     try:
-        return exchange.rest(market.market_type).first_open(market, MINUTE, window) or window.start
+        return (
+            RowReader(clients.of(market), CandleApi, clients.pages_of(market, CandleApi.name), market).first(
+                window
+            )
+            or window.start
+        )
     except (RestUnreachableError, RestQuestionError, UnknownSymbolError):
         return window.start
 

@@ -134,3 +134,6 @@ def set_aside_path(path: str) -> str:
 
 VERIFICATION = "ledger/verification.json"
 """The object that says what the last verification of stored bytes found."""
+
+MARKETS_ASKED = "ledger/markets_asked.json"
+"""The object that remembers when exchanges were last asked about markets."""

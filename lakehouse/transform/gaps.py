@@ -92,7 +92,7 @@ def find_gaps(
     if not missing.height:
         return ()
     api = api_times if api_times is not None else times.clear()
-    answered = [asking for asking in asked if asking.is_of_candles]
+    answered = [asking for asking in asked if asking.is_of_rows]
     classed = missing.with_columns(
         pl.when(life.outside(pl.col("slot"), pl.col("slot") + step))
         .then(pl.lit("not_listed"))

@@ -261,6 +261,6 @@ def test_appending_a_column_makes_no_old_cell_damaged(tmp_path: Path) -> None:
     assert lake.sql(
         "SELECT note, count(*) AS n FROM silver.candle WHERE symbol = 'BTCUSDT' GROUP BY ALL ORDER BY note"
     ).rows() == [("new", 720), (None, 720)]
-    from lakehouse.ops.stored import audit_lake
+    from lakehouse.ops.stored import inspect_lake
 
-    assert audit_lake(lake.objects, lake.registry, []).damage == []
+    assert inspect_lake(lake.objects, lake.registry, []).damage == []

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse.exchanges.binance import Binance, parse_klines
+from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.binance.klines import parse_klines
 from lakehouse.model.errors import (
     CsvTooLongError,
     FetchError,
@@ -32,6 +33,7 @@ from lakehouse.sources.files.transport import ArchiveClient, Batch
 from lakehouse.sources.rest import bounded
 from lakehouse.sources.rest.bounded import BoundError, Bounds, beyond_bounds, session
 from lakehouse.sources.rest.client import RestClient
+from lakehouse.sources.rest.describing import describe
 from lakehouse_tests.hostile_server import (
     ENTRY,
     HEAD,
@@ -48,6 +50,7 @@ from lakehouse_tests.hostile_server import (
     sends_on,
 )
 from lakehouse_tests.making import BTC, HEADER, NOW, ArchiveFolder, klines, text, zipped
+from lakehouse_tests.sources.canned import candles_by
 
 from .conftest import Reading, serve
 
@@ -362,7 +365,7 @@ def test_a_rest_answer_beyond_its_bounds_is_left_and_told(
     server.acts = [("/time", told_time), ("exchangeInfo", says(b'{"symbols":[]}', **JSON)), ("klines", act)]
     began, api = time.monotonic(), asking(server)
     with pytest.raises(RestUnreachableError, match=why) as told:
-        api.candles(BTC, MINUTE, SPAN)
+        candles_by(api, BTC, MINUTE, SPAN)
     assert time.monotonic() - began < 6
     assert str(told.value).isprintable()
     assert len([path for path in server.asked if "klines" in path]) == 1, (
@@ -374,7 +377,7 @@ def test_a_rest_answer_beyond_its_bounds_is_left_and_told(
 def test_a_description_of_all_markets_is_bounded_too(server: Hostile, name: str) -> None:
     server.acts = [("exchangeInfo", ANSWERS[name][0])]
     with pytest.raises(OSError, match=r"more than|encoded as") as told:
-        Binance(None, server.url).ask_info("spot")
+        describe(Binance(None, server.url).rest_api("spot"))
     assert beyond_bounds(told.value)
 
 
@@ -435,7 +438,7 @@ WAYS: dict[str, Callable[[str], object]] = {
     "listing": list_it,
     "file": fetch_it,
     "rest": ask_rest,
-    "info": lambda url: Binance(None, url).ask_info("spot"),
+    "info": lambda url: describe(Binance(None, url).rest_api("spot")),
 }
 
 
@@ -552,7 +555,7 @@ for name in sys.argv[2:]:
         {"page": lambda: list(ArchiveClient(base, "bucket").objects("data/")),
          "file": lambda: fetch(f"{name}.zip"),
          "csv": lambda: Binance().parse("bronze/candle_archive", Market.parse("binance-spot:BTCUSDT"), "k/a.zip", extract_csv("k/a.zip", urlopen(base).read())),
-         "info": lambda: Binance(None, base).ask_info("spot"),
+         "info": lambda: describe(Binance(None, base).rest_api("spot")),
          "rest": lambda: RestClient(Binance(None, base).rest_api("spot"), sleep=lambda s: None).ask_time()}[name.split("-")[0]]()
         said = "taken"
     except (LakehouseError, OSError) as error:

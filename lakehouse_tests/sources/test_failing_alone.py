@@ -20,6 +20,7 @@ from lakehouse.model.market import Market
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing
 from lakehouse.sources.markets import discover
+from lakehouse.sources.rest.clients import RestClients
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.history import newest, restatements
 from lakehouse_tests.making import (
@@ -242,7 +243,12 @@ def test_of_a_market_whose_one_file_has_no_rows_nothing_is_ruled_out(
     folder.put(period, NOTHING)
     with serve(folder) as sim:
         found, failed = discover(
-            Binance(sim.url, "http://127.0.0.1:9"), BRONZE, [BTC], reading.objects, lambda: NOW
+            Binance(sim.url, "http://127.0.0.1:9"),
+            BRONZE,
+            [BTC],
+            reading.objects,
+            RestClients(Binance(sim.url, "http://127.0.0.1:9")),
+            lambda: NOW,
         )
     end = at("2022-03-01") if period == "2022-02" else at(period) + timedelta(days=1)
     assert failed == {}

@@ -11,7 +11,8 @@ import pytest
 from lakehouse.datasets.candle import Candle, CandleArchive
 from lakehouse.datasets.market import MarketTable, facts_by_market, market_frame
 from lakehouse.defs.partitions import MARKETS, cells_between, parse_keys
-from lakehouse.exchanges.binance import Binance, read_exchange_info
+from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.binance.markets import read_exchange_info
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import FetchError, MarketKeyError, NotALakeObjectError, StoreError
 from lakehouse.model.market import LONGEST_SYMBOL, Market, symbol_fault
@@ -24,6 +25,7 @@ from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
 from lakehouse.sources.files.listing import list_market
 from lakehouse.sources.files.transport import ArchiveClient, Batch
+from lakehouse.sources.rest.describing import describe
 from lakehouse.storage.layout import cell_path, landing_prefix
 from lakehouse.storage.ledger import survey
 from lakehouse.storage.objects import LakeObjects
@@ -253,7 +255,7 @@ def test_a_folder_of_real_files_with_such_names_lists_the_others(tmp_path: Path)
         path.parent.mkdir(parents=True)
         path.write_bytes(b"")
     with serve(folder) as sim:
-        assert Binance(sim.url, sim.url).ask_info("spot").symbols == {"BTCUSDT", "币安人生USDT"}
+        assert describe(Binance(sim.url, sim.url).rest_api("spot")).symbols == {"BTCUSDT", "币安人生USDT"}
 
 
 @pytest.mark.parametrize(

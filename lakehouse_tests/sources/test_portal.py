@@ -22,6 +22,7 @@ from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import list_market
 from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.sources.markets import discover
+from lakehouse.sources.rest.clients import RestClients
 from lakehouse.storage.tables import CellRecord
 from lakehouse_tests.making import BTC, FEBRUARY, NOW, ArchiveFolder, facts, klines, text, zipped
 
@@ -251,6 +252,7 @@ def test_a_market_is_not_unknown_because_a_page_answered(behind: Behind) -> None
             BRONZE,
             [BTC],
             behind.reading.objects,
+            RestClients(Binance(behind.portal.url, "http://127.0.0.1:9")),
             lambda: NOW,
         )
 

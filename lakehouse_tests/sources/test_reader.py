@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.exchanges.binance import parse_klines
+from lakehouse.exchanges.binance.klines import parse_klines
 from lakehouse.model.errors import (
     ArchiveFileError,
     ChecksumFormatError,

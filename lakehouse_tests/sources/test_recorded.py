@@ -10,7 +10,8 @@ import pytest
 
 from lakehouse.datasets.candle import Candle, CandleArchive, doubt, refine
 from lakehouse.datasets.dataset import BronzeCell
-from lakehouse.exchanges.binance import Binance, parse_klines
+from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.binance.klines import parse_klines
 from lakehouse.model.cell import Cell
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lakehouse.exchanges.binance import parse_klines
+from lakehouse.exchanges.binance.klines import parse_klines
 from lakehouse.model.result import Asked, GapRun
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange
