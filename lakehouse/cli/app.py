@@ -41,7 +41,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
     rich_markup_mode="markdown",
-    help="A crypto market-data lakehouse: exchange archives to Parquet to SQL, every row proven or said to be absent.",
+    help="A crypto market-data lakehouse: exchange archives to Parquet to SQL, every row proven or said to "
+    "be absent.",
 )
 markets_app = typer.Typer(no_args_is_help=True, help="The universe: which markets the lake holds.")
 app.add_typer(markets_app, name="markets")
@@ -499,7 +500,8 @@ def simulate(
     speed: Annotated[
         float,
         typer.Option(
-            help="How many times faster than real time its clock runs, from now on; 86400 makes a second a day.",
+            help="How many times faster than real time its clock runs, from now on; 86400 makes a second a "
+            "day.",
             min=0,
         ),
     ] = 1,

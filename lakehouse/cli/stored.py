@@ -29,7 +29,10 @@ from lakehouse.storage.ledger import ledger, parse_cache
 from lakehouse.storage.parquet import read_footer
 from lakehouse.storage.verification import Damage, Verification, load_verification, save_verification
 
-REST_LOST = "what REST answered is kept nowhere else; it was moved to {}. The next `lakehouse build` asks again what is in doubt, `lakehouse verify` all of it"
+REST_LOST = (
+    "what REST answered is kept nowhere else; it was moved to {}. The next `lakehouse build` asks again what "
+    "is in doubt, `lakehouse verify` all of it"
+)
 LANDING_LOST = "it was moved to {}; the next build that needs the file fetches it again"
 
 
@@ -304,8 +307,8 @@ def print_stored(report: StoredReport, was_repaired: bool, as_json: bool) -> Non
     print_table("Stored objects", ["what", "checked"], list(report.inspection.checked.items()))
     if report.inspection.unsealed:
         out.print(
-            f"{count_of(report.inspection.unsealed, 'object')} of an earlier release without a seal: their bytes "
-            "prove nothing. A rebuild seals them.",
+            f"{count_of(report.inspection.unsealed, 'object')} of an earlier release without a seal: their "
+            "bytes prove nothing. A rebuild seals them.",
             highlight=False,
         )
     for one in damage[: SHOWN * 5]:

@@ -56,7 +56,8 @@ def market_asset(lake: LakeServices) -> dg.AssetsDefinition:
             if record:
                 context.log_event(market_event(lake, record))
             named = {key: str(error) for key, error in (malformed | refused).items()}
-            said = f"Nothing was found of {len(named)} markets, the others are stored: {'; '.join(named.values())}"
+            why = "; ".join(named.values())
+            said = f"Nothing was found of {len(named)} markets, the others are stored: {why}"
             raise dg.Failure(said, metadata={"markets": dg.MetadataValue.json(named)}, allow_retries=False)
         assert record is not None, "either is there, by the first of these conditions"
         event = market_event(lake, record)

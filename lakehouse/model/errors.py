@@ -36,7 +36,10 @@ class MarketKeyError(UsageError):
     """
 
     def __init__(self, key: object, market_types: Iterable[str], why: str = "") -> None:
-        expected = f"Expected exchange-market_type:SYMBOL with market type one of {', '.join(market_types)}, such as binance-spot:BTCUSDT."
+        expected = (
+            f"Expected exchange-market_type:SYMBOL with market type one of {', '.join(market_types)}, such "
+            "as binance-spot:BTCUSDT."
+        )
         super().__init__(
             f"{ascii(key) if len(ascii(key)) <= 200 else ascii(key)[:200] + '…'} is not a market "
             f"key{f': {why}' if why else ''}. {expected}"

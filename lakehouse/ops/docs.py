@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from lakehouse.model.table import Table
+from lakehouse.model.table import Column, Table
 from lakehouse.model.words import count_of
 from lakehouse.registry import Registry
 from lakehouse.storage.layout import partition_columns
@@ -17,6 +17,10 @@ Partition columns are in the path, not in the file.
 def tables_page(registry: Registry) -> str:
     """The page as Markdown."""
     return "\n".join([_HEAD, *(_section(table) for table in registry.tables)])
+
+
+def _bounds(column: Column) -> list[str]:
+    return [", ".join(column.constraints)] if column.constraints else []
 
 
 def _words(lookback: timedelta) -> str:
@@ -38,7 +42,7 @@ def _section(table: type[Table]) -> str:
         facts.append(f"made from {', '.join(sources)}")
     rows = [
         f"| `{name}` | {table.sql_type(name)} | {column.unit} | "
-        f"{column.description}{' (nullable)' if column.nullable else ''}{'; ' + ', '.join(column.constraints) if column.constraints else ''} |"
+        f"{'; '.join([column.description + ' (nullable)' * column.nullable, *_bounds(column)])} |"
         for name, column in table.columns.items()
     ]
     rules = [f"- `{rule.name}`: {rule.description}" for rule in table.row_rules]

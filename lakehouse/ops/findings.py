@@ -75,7 +75,8 @@ class Verdict:
 def families(table: type[Table]) -> dict[str, str]:
     """The rule families of a table, with what each says."""
     said = {
-        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object is known to be damaged (`lakehouse verify --stored` looks at all their bytes)."
+        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object is "
+        "known to be damaged (`lakehouse verify --stored` looks at all their bytes)."
     }
     if table.zone() == "silver" and table.shape == "cells":
         said["gaps"] = (
@@ -166,7 +167,10 @@ def check_gaps(stored: Ledger, now: datetime) -> Verdict:
             rows = sum(run.slot_count for run in of_class)
             counts[f"{gap_class}_rows"] += rows
             if gap_class in GAP_SEVERITY:
-                what = f"{count_of(rows, 'row')} absent in {count_of(len(of_class), 'run')} ({gap_class}), the first from {min(run.start for run in of_class):%Y-%m-%d %H:%M}"
+                what = (
+                    f"{count_of(rows, 'row')} absent in {count_of(len(of_class), 'run')} ({gap_class}), the "
+                    f"first from {min(run.start for run in of_class):%Y-%m-%d %H:%M}"
+                )
                 findings.append(Finding(str(cell), GAP_SEVERITY[gap_class], what))
     findings += [
         Finding(
@@ -330,8 +334,11 @@ def check_resample(
         connection,
         files,
         f"""
-        SELECT coalesce(c.cell, m.cell) AS cell, c.n AS coarse, m.n AS fine, c.cell IS NOT NULL AND m.cell IS NOT NULL AND c.n = m.n AND c.high = m.high AND c.low = m.low AND {same} AS is_equal
-        FROM ({_totals(view_name(table), "sum(candle_count)")}) c FULL JOIN ({_totals(view_name(source), "count(*)")}) m USING (cell)
+        SELECT coalesce(c.cell, m.cell) AS cell, c.n AS coarse, m.n AS fine,
+               c.cell IS NOT NULL AND m.cell IS NOT NULL
+               AND c.n = m.n AND c.high = m.high AND c.low = m.low AND {same} AS is_equal
+        FROM ({_totals(view_name(table), "sum(candle_count)")}) c
+        FULL JOIN ({_totals(view_name(source), "count(*)")}) m USING (cell)
         """,
     ).rows()
     findings = [
@@ -348,7 +355,8 @@ _SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy
 def _totals(view: str, count: str) -> str:
     sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
     cell = "month || '|' || exchange || '-' || market_type || ':' || symbol"
-    return f"SELECT {cell} AS cell, {count} AS n, max(high) AS high, min(low) AS low, {sums} FROM {view} GROUP BY ALL"
+    chosen = f"{cell} AS cell, {count} AS n, max(high) AS high, min(low) AS low, {sums}"
+    return f"SELECT {chosen} FROM {view} GROUP BY ALL"
 
 
 def _is_resampled(table: type[Table]) -> bool:

@@ -54,7 +54,7 @@ class FromFiles(Recipe):
         untold: dict[Cell, LakehouseError | None] = {}
         outdated: dict[Cell, object] = {}
         is_listed = self.table.name in has.listings
-        for cell in cells:
+        for cell in self._published(has, cells):
             listing = has.listings[self.table.name].get(cell.own_market) if is_listed else None
             if is_listed and listing is None:
                 untold[cell] = has.unlisted[self.table.name].get(cell.own_market)
@@ -70,6 +70,11 @@ class FromFiles(Recipe):
                 )
         return Due(reasons | outdated, untold)  # there may be very many outdated ones: last
 
+    def _published(self, has: Inventory, cells: Iterable[Cell]) -> Iterator[Cell]:
+        """The cells of exchanges whose archive has files of the table."""
+        publishing = {name for name, own in has.lake.exchanges.items() if self.table.name in own.files}
+        return (cell for cell in cells if cell.own_market.exchange in publishing)
+
     def published(self, has: Inventory, cells: Iterable[Cell]) -> dict[Cell, str]:
         """Those of some cells, of markets that were listed, whose files are not those they were made from."""
         stored, listings = has.ledger(self.table.name), has.listings.get(self.table.name, {})
@@ -80,7 +85,7 @@ class FromFiles(Recipe):
         }
 
     def _judged_by_another(self, has: Inventory, cell: Cell) -> str | None:
-        """The version of the witness that a stored cell is to be judged by, where it was judged by another."""
+        """The version of the witness by which a stored cell is to be judged, if it was judged by another."""
         stored, witness = has.ledger(self.table.name).get(cell), self.dataset.witness
         if stored is None or witness is None:
             return None

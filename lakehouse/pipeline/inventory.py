@@ -125,6 +125,8 @@ class Inventory:
         listings = self.listings.setdefault(table, {})
         unlisted = self.unlisted.setdefault(table, {})
         for exchange, markets in by_exchange(self.lake, spans):
+            if table not in exchange.files:
+                continue
             client = ArchiveClient(exchange.archive_url, exchange.bucket)
 
             def ask_for(

@@ -1,4 +1,4 @@
-"""Bronze tables that are made from answers of REST APIs: the witness, and the rows the archive leaves open."""
+"""Bronze tables that are made from answers of REST APIs: the witness, and rows the archive leaves open."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace

@@ -35,7 +35,8 @@ class KlineFolder:
     @property
     def prefix(self) -> str:
         """The part of the keys that its files share, ending in a slash."""
-        return f"data/{ARCHIVE_PATHS[self.market.market_type]}/{self.frequency}/klines/{self.market.symbol}/{self.interval}/"
+        place = f"data/{ARCHIVE_PATHS[self.market.market_type]}/{self.frequency}/klines"
+        return f"{place}/{self.market.symbol}/{self.interval}/"
 
     def file(self, period: str) -> "KlineFile":
         """The file of a day or month."""

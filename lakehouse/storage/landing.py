@@ -79,7 +79,7 @@ class LandingInspection:
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """An object as an inspection saw it; `why` is empty where it is sound, `receipt` None where it is none."""
+    """An object as an inspection saw it; `why` is empty of a sound one, `receipt` None where it is none."""
 
     path: str
     etag: str
