@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lakehouse.exchanges.api import Refusal, RestApi, RestCall
-from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo
+from lakehouse.exchanges.api import ExchangeInfo, Refusal, RestApi, RestCall
+from lakehouse.exchanges.exchange import Exchange, MarketInfo
 from lakehouse.model.errors import UnknownMarketError
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market, MarketType

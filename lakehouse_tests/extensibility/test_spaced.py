@@ -14,6 +14,7 @@ from lakehouse.datasets.dataset import ApiTable, ArchiveTable, BronzeCells, Data
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.api import Refusal, RestApi, RestCall
 from lakehouse.model.cell import Cell
+from lakehouse.model.input import Input
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.result import CellFacts, CellResult
@@ -46,6 +47,7 @@ class FundingArchive(ArchiveTable):
 
     name = "bronze/funding_archive"
     key = ("funding_time", "source", "fetched_at", "source_sha256")
+    time = "funding_time"
 
     funding_time = Column(UTC_TIME, "When it is paid", "UTC")
     rate = Column(pl.Float64, "Paid by longs to shorts, of the value", nullable=True)
@@ -56,7 +58,8 @@ class FundingApi(ApiTable):
 
     name = "bronze/funding_api"
     key = ("funding_time", "source", "fetched_at", "source_sha256")
-    inputs = {"bronze/funding_archive": 0}
+    time = "funding_time"
+    inputs = (Input(FundingArchive, required=False),)
 
     funding_time = Column(UTC_TIME, "When it is paid", "UTC")
     rate = Column(pl.Float64, "Paid by longs to shorts, of the value", nullable=True)
@@ -67,22 +70,24 @@ class Funding(Table):
 
     name = "silver/funding"
     key = ("funding_time",)
-    inputs = {"bronze/funding_archive": 0, "bronze/funding_api": 0}
-    stand_ins = frozenset({"bronze/funding_api"})
+    time = "funding_time"
+    inputs = (Input(FundingArchive, role="archive"), Input(FundingApi, role="api"))
 
     funding_time = Column(UTC_TIME, "When it is paid", "UTC")
     rate = Column(pl.Float64, "Paid by longs to shorts, of the value")
 
 
 def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
-    parts = [bronze[name].rows.select(FundingArchive.names()) for name in Funding.inputs if name in bronze]
+    parts = [
+        bronze[name].rows.select(FundingArchive.names()) for name in Funding.input_names() if name in bronze
+    ]
     rows = newest(pl.concat(parts), Funding.key).unique(Funding.key, keep="first", maintain_order=True)
     return CellResult(
         rows.select(Funding.names()), input_versions(Funding, bronze, cell, market), CellFacts()
     )
 
 
-FUNDING = Dataset(Funding, FundingArchive, refine, lambda rows, cell, market, witness: {}, api=FundingApi)
+FUNDING = Dataset(Funding, refine, lambda rows, cell, market, witness: {})
 
 
 class Payer(RestApi):
