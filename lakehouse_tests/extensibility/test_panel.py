@@ -26,6 +26,7 @@ class Breadth(Feature):
 
     name = "gold/breadth"
     key = ("day_time",)
+    time = "day_time"
     shape = "months"
     inputs = {"silver/candle": 0}
 

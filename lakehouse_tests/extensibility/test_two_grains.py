@@ -23,6 +23,7 @@ class Spread(Feature):
 
     name = "gold/spread"
     key = ("day_time",)
+    time = "day_time"
     grain = "day"
     inputs = {"silver/day_quote": 1, "silver/candle": 0}
 
