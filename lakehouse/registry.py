@@ -88,11 +88,11 @@ class Registry:
         needed = {table.name for table in tables}
         for candidate in reversed(self.tables):
             if candidate.name in needed:
-                needed |= set(candidate.inputs)
+                needed |= set(candidate.input_names())
         needed |= {
             candidate.name
             for candidate in self.tables
-            if candidate.shape == "months" and needed.issuperset(candidate.inputs)
+            if candidate.shape == "months" and needed.issuperset(candidate.input_names())
         }
         return [candidate for candidate in self.tables if candidate.name in needed]
 

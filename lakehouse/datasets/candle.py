@@ -17,6 +17,7 @@ from lakehouse.datasets.dataset import (
 )
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
+from lakehouse.model.input import Input
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.life import UNKNOWN
 from lakehouse.model.result import CellFacts, CellResult
@@ -74,6 +75,16 @@ class PublishedCandle(Table):
     )
 
 
+class CandleWitness(ApiTable, PublishedCandle):
+    """1h candles by REST, every value ever seen: an independent statement that 1m rows are checked against.
+
+    Whole days only, so a month that is still open changes once a day. One request a month.
+    """
+
+    name = "bronze/candle_witness"
+    key = ("open_time", "source", "fetched_at", "source_sha256")
+
+
 class CandleArchive(ArchiveTable, PublishedCandle):
     """1m candles as the archive's monthly and daily files publish them, every value ever seen, with the file
     each row came from.
@@ -99,18 +110,8 @@ class CandleArchive(ArchiveTable, PublishedCandle):
         ),
         *("quote_volume", "taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts"),
     )
-    inputs = {"bronze/candle_witness": 0}
+    inputs = (Input(CandleWitness, required=False),)
     code_version = 3
-
-
-class CandleWitness(ApiTable, PublishedCandle):
-    """1h candles by REST, every value ever seen: an independent statement that 1m rows are checked against.
-
-    Whole days only, so a month that is still open changes once a day. One request a month.
-    """
-
-    name = "bronze/candle_witness"
-    key = ("open_time", "source", "fetched_at", "source_sha256")
 
 
 class CandleApi(ApiTable, PublishedCandle):
@@ -122,7 +123,7 @@ class CandleApi(ApiTable, PublishedCandle):
 
     name = "bronze/candle_api"
     key = ("open_time", "source", "fetched_at", "source_sha256")
-    inputs = {"bronze/candle_witness": 0, "bronze/candle_archive": 0}
+    inputs = (Input(CandleWitness, required=False), Input(CandleArchive, required=False))
 
 
 class CandleColumns(Table):
@@ -191,9 +192,11 @@ class Candle(CandleColumns):
     """
 
     name = "silver/candle"
-    inputs = {"bronze/candle_witness": 0, "bronze/candle_archive": 0, "bronze/candle_api": 0}
-    witnesses = frozenset({"bronze/candle_witness"})
-    stand_ins = frozenset({"bronze/candle_api"})
+    inputs = (
+        Input(CandleWitness, role="witness"),
+        Input(CandleArchive, role="archive"),
+        Input(CandleApi, role="api"),
+    )
     code_version = 4
 
     source = Column(pl.String, "archive or api: the kind of source the row stands in")
@@ -475,6 +478,4 @@ def _unsettled_days(settled: Reconciled) -> frozenset[str]:
     return frozenset(settled.conflicts.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
 
 
-CANDLE = Dataset(
-    Candle, CandleArchive, refine, doubt, CandleWitness, CandleApi, conflicts, unsettled, contradicted
-)
+CANDLE = Dataset(Candle, refine, doubt, conflicts, unsettled, contradicted)

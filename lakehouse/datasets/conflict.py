@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from lakehouse.datasets.candle import PublishedCandle
+from lakehouse.datasets.candle import Candle, PublishedCandle
+from lakehouse.model.input import Input
 from lakehouse.model.market import Market
 from lakehouse.model.table import UTC_TIME, Column, Table
 
@@ -40,7 +41,7 @@ class Conflict(PublishedCandle, _Whose):
     name = "silver/conflict"
     key = ("exchange", "market_type", "symbol", "table_name", "open_time", "variant")
     shape = "months"
-    inputs = {"silver/candle": 0}
+    inputs = (Input(Candle),)
     code_version = 2
 
     variant = Column(pl.Int64, "Number of the value among those of its candle", "count", above=0)

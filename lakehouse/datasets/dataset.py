@@ -10,6 +10,7 @@ import polars as pl
 
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
+from lakehouse.model.input import Role
 from lakehouse.model.result import NONE, CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.model.timerange import TimeRange
@@ -69,14 +70,10 @@ class Dataset:
     """A silver table with the bronze tables below it.
 
     Attributes:
-        silver: The silver table's declaration; its `inputs` name the bronze tables.
-        archive: The bronze table made from archive files.
+        silver: The silver table's declaration; its `inputs` are the bronze tables, each with its role.
         refine: One silver cell from the bronze cells and the market's facts; pure.
         days_in_doubt: Days of rows of `archive` that another source should be asked about, with reasons,
             given the witness's cell; pure.
-        witness: The bronze table of an independent statement, used to check rows; None if there is none.
-        api: The bronze table of rows by REST, for the open tail and what the archive leaves in doubt; None if
-            there is none.
         conflicts: Every variant of every disputed key of a cell, as rows of `silver/conflict` without the
             market's columns; pure.
         unsettled: Days on which files of the archive disagree and no proof decides, given all their rows and
@@ -86,11 +83,8 @@ class Dataset:
     """
 
     silver: type[Table]
-    archive: type[ArchiveTable]
     refine: Callable[[BronzeCells, Cell, MarketFacts], CellResult]
     days_in_doubt: FindDoubts
-    witness: type[ApiTable] | None = None
-    api: type[ApiTable] | None = None
     conflicts: Callable[[BronzeCells, Cell, MarketFacts], pl.DataFrame] | None = None
     unsettled: Callable[[pl.DataFrame, BronzeCell | None], frozenset[str]] = lambda rows, witness: frozenset()
     contradicted: Callable[[BronzeCells], list[TimeRange]] = lambda bronze: []
@@ -103,7 +97,32 @@ class Dataset:
     @property
     def bronze(self) -> tuple[type[BronzeTable], ...]:
         """The bronze tables, upstream first."""
-        return tuple(table for table in (self.witness, self.archive, self.api) if table is not None)
+        return tuple(each.table for each in self.silver.inputs if issubclass(each.table, BronzeTable))
+
+    @property
+    def archive(self) -> type[ArchiveTable]:
+        """The bronze table made from archive files."""
+        found = self._of("archive")
+        assert found is not None, f"{self.silver.name} has no input with the role archive"
+        assert issubclass(found, ArchiveTable), f"{found.name} is no ArchiveTable"
+        return found
+
+    @property
+    def api(self) -> type[ApiTable] | None:
+        """The bronze table of rows by REST, for the open tail and what the archive leaves in doubt; None if
+        there is none.
+        """
+        found = self._of("api")
+        return found if found is not None and issubclass(found, ApiTable) else None
+
+    @property
+    def witness(self) -> type[ApiTable] | None:
+        """The bronze table of an independent statement, used to check rows; None if there is none."""
+        found = self._of("witness")
+        return found if found is not None and issubclass(found, ApiTable) else None
+
+    def _of(self, role: Role) -> type[Table] | None:
+        return next((each.table for each in self.silver.inputs if each.role == role), None)
 
     @property
     def restated(self) -> tuple[type[BronzeTable], ...]:
@@ -140,6 +159,7 @@ def input_versions(
 ) -> dict[str, str]:
     """What a silver cell records as its inputs."""
     versions = {
-        f"{name}@{cell.date}": bronze[name].version if name in bronze else NONE for name in table.inputs
+        f"{name}@{cell.date}": bronze[name].version if name in bronze else NONE
+        for name in table.input_names()
     }
     return versions | {"silver/market": market.version_for(cell)}

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from lakehouse.datasets.candle import Candle
+from lakehouse.model.input import Input
 from lakehouse.model.market import Market
 from lakehouse.model.result import GapRun
 from lakehouse.model.table import UTC_TIME, Column, Table
@@ -23,7 +25,7 @@ class Gap(Table):
     key = ("exchange", "market_type", "symbol", "start_time")
     time = "start_time"
     shape = "months"
-    inputs = {"silver/candle": 0}
+    inputs = (Input(Candle),)
     code_version = 3
 
     exchange = Column(pl.String, "ccxt id of the exchange")

@@ -17,7 +17,7 @@ from lakehouse.storage.tables import CellRecord
 
 def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
     """The asset of a table with cells. Its recipe reads what it needs of the lake, so nothing is loaded."""
-    deps = [dependency(recipe.table, lake.registry.table(name)) for name in recipe.table.inputs]
+    deps = [dependency(recipe.table, each) for each in recipe.table.inputs]
 
     @dg.asset(**asset_arguments(recipe.table, lake), deps=deps)
     def table(  # type: ignore[no-untyped-def]

@@ -1,12 +1,14 @@
 """Partitions and cells: the only module that builds or parses a partition key."""
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from itertools import groupby
 
 import dagster as dg
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, MarketKeyError
+from lakehouse.model.input import Input
 from lakehouse.model.market import Market
 from lakehouse.model.period import Period
 from lakehouse.model.table import Table
@@ -36,19 +38,21 @@ def partitions_of(table: type[Table], start: str) -> dg.PartitionsDefinition | N
     )
 
 
-def dependency(table: type[Table], upstream: type[Table]) -> dg.AssetDep:
+_SHORTEST = {"month": timedelta(days=28), "day": timedelta(days=1)}
+
+
+def dependency(table: type[Table], upstream: Input) -> dg.AssetDep:
     """The edge between a table and one it is made from.
 
     A cell maps to the cells that it looks back on. Where both tables have the same windows and a cell looks
     at its own alone, Dagster's default says that already.
     """
-    lookback = table.inputs[upstream.name]
     key = upstream.name.split("/")
-    if not lookback:
+    if not upstream.lookback and table.grain == upstream.table.grain:
         return dg.AssetDep(key)
-    windows = dg.TimeWindowPartitionMapping(
-        start_offset=-lookback, allow_nonexistent_upstream_partitions=True
-    )
+    # Dagster counts in windows of the table, also where the input's are of another length
+    earlier = -(-upstream.lookback // _SHORTEST[table.grain])
+    windows = dg.TimeWindowPartitionMapping(start_offset=-earlier, allow_nonexistent_upstream_partitions=True)
     mapping = dg.MultiPartitionMapping(
         {
             "date": dg.DimensionPartitionMapping("date", windows),

@@ -10,9 +10,49 @@ import polars as pl
 from lakehouse.exchanges.api import MarketInfo, Pages, RestApi
 from lakehouse.model.errors import AddressCredentialsError, RestUnreachableError
 from lakehouse.model.market import Market, MarketType
+from lakehouse.model.period import Period, PeriodKind
 from lakehouse.model.secrets import carries_credentials
-from lakehouse.model.timerange import TimeRange, day_range, month_range
 from lakehouse.transform.gaps import GRACE
+
+
+class Files(ABC):
+    """What an archive publishes of one bronze table.
+
+    Attributes:
+        kinds: Kinds of periods that there are files for, the longest first.
+        until: When what a row says ends, as an expression over its columns; None for rows that say something of
+            an instant.
+    """
+
+    kinds: tuple[PeriodKind, ...] = ("month", "day")
+    until: pl.Expr | None = None
+
+    @abstractmethod
+    def prefix(self, market: Market, kind: PeriodKind) -> str:
+        """Key prefix of a market's files for periods of a kind. Ends with `/`."""
+
+    @abstractmethod
+    def key(self, market: Market, period: Period) -> str:
+        """Key of one file."""
+
+    @abstractmethod
+    def period_text(self, key: str) -> str | None:
+        """The period in a file's key, as it stands there: perhaps one that no calendar has; None if the key
+        is no archive file's (a checksum's, say).
+        """
+
+    @abstractmethod
+    def parse(self, market: Market, key: str, csv: bytes) -> pl.DataFrame:
+        """Parse one file into the columns of the table that are not lineage.
+
+        Args:
+            market: Whose file.
+            key: Its key, for messages.
+            csv: Its content.
+
+        Raises:
+            ArchiveFileError: The content cannot be trusted; the class says why.
+        """
 
 
 class Exchange(ABC):
@@ -20,9 +60,10 @@ class Exchange(ABC):
 
     Attributes:
         name: ccxt id.
-        archive_home: The S3 endpoint that serves its archive.
-        bucket: S3 bucket of the archive.
+        archive_home: The S3 endpoint that serves its archive; empty where it has none.
+        bucket: S3 bucket of the archive; empty where it has none.
         grace: How long after its day a file may still be missing without being absent.
+        files: What its archive publishes, by the name of the bronze table.
         pages: What its REST API answers, by the name of the bronze table; without any the archive is the only
             source.
 
@@ -35,9 +76,10 @@ class Exchange(ABC):
     """
 
     name: ClassVar[str]
-    archive_home: ClassVar[str]
-    bucket: ClassVar[str]
+    archive_home: ClassVar[str] = ""
+    bucket: ClassVar[str] = ""
     grace: ClassVar[timedelta] = GRACE
+    files: ClassVar[Mapping[str, Files]] = {}
     pages: ClassVar[Mapping[str, Pages]] = {}
 
     def __init__(self, archive_url: str | None = None, rest_url: str | None = None) -> None:
@@ -51,28 +93,6 @@ class Exchange(ABC):
     def has_rest(self) -> bool:
         """Whether it has a REST API that is known here."""
         return bool(self.pages)
-
-    @abstractmethod
-    def archive_prefix(self, table: str, market: Market, frequency: str) -> str:
-        """Key prefix of a market's files for a bronze table; `frequency` is `monthly` or `daily`. Ends with
-        `/`.
-        """
-
-    @abstractmethod
-    def archive_key(self, table: str, market: Market, period: str) -> str:
-        """Key of one file; `period` is `YYYY-MM` or `YYYY-MM-DD`."""
-
-    @abstractmethod
-    def archive_period(self, key: str) -> str | None:
-        """The period in a file's key, or None if it is no archive file (a checksum, say)."""
-
-    @abstractmethod
-    def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
-        """Parse one file into the columns of a bronze table that are not lineage.
-
-        Raises:
-            ArchiveFileError: The content cannot be trusted; the class says why.
-        """
 
     def rest_api(self, market_type: MarketType) -> RestApi:
         """Address and dialect of a market type's REST API.
@@ -89,8 +109,3 @@ class Exchange(ABC):
         """What a market's symbol states by the exchange's own rules; what it does not state is None, never
         guessed.
         """
-
-
-def period_range(period: str) -> TimeRange:
-    """The range that a file's period stands for."""
-    return month_range(period) if len(period) == 7 else day_range(period)

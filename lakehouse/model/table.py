@@ -1,6 +1,6 @@
 """What a table is: declared once as a class, projected to every schema that another part needs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cache
 from inspect import cleandoc
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import DuplicateKeyError, SchemaError
+from lakehouse.model.input import Input
 from lakehouse.model.market import MARKET_TYPES, MarketType
 from lakehouse.model.period import PeriodKind
 
@@ -95,9 +96,7 @@ class Table:
             `single` (one object).
         grain: Length of the windows.
         market_types: The market types that have this table.
-        inputs: Tables it is made from, with the number of earlier windows it looks back on.
-        witnesses: Those of them that only check rows: alone they make no cell.
-        stand_ins: Those that make a cell without the others only where they have rows.
+        inputs: What it is made from.
         code_version: Raised when the meaning of the table changes; cells built by an older one become due.
         most_per_minute: Rows that a minute of a cell's window can have, versions and sources included; None
             where that is not known.
@@ -110,9 +109,7 @@ class Table:
     shape: ClassVar[Literal["cells", "months", "single"]] = "cells"
     grain: ClassVar[PeriodKind] = "month"
     market_types: ClassVar[tuple[MarketType, ...]] = MARKET_TYPES
-    inputs: ClassVar[Mapping[str, int]] = {}
-    witnesses: ClassVar[frozenset[str]] = frozenset()
-    stand_ins: ClassVar[frozenset[str]] = frozenset()
+    inputs: ClassVar[tuple[Input, ...]] = ()
     code_version: ClassVar[int] = 1
     most_per_minute: ClassVar[int | None] = None
     row_rules: ClassVar[tuple[Rule, ...]] = ()
@@ -145,14 +142,14 @@ class Table:
         return list(cls.columns)
 
     @classmethod
+    def input_names(cls) -> list[str]:
+        """The names of the tables it is made from."""
+        return [each.name for each in cls.inputs]
+
+    @classmethod
     def description(cls) -> str:
         """The class's docstring, up to its sections."""
         return cleandoc(cls.__doc__ or "").split("\n\nAttributes:")[0]
-
-    @classmethod
-    def is_made_by(cls, name: str, row_count: int) -> bool:
-        """Whether a cell of an input makes a cell of this table where no other input has one."""
-        return name not in cls.witnesses and (row_count > 0 or name not in cls.stand_ins)
 
     @classmethod
     def most_rows(cls) -> int:

@@ -1,6 +1,9 @@
 """The page of all tables, generated from their declarations."""
 
+from datetime import timedelta
+
 from lakehouse.model.table import Column, Table
+from lakehouse.model.words import count_of
 from lakehouse.registry import Registry
 from lakehouse.storage.layout import partition_columns
 
@@ -20,6 +23,11 @@ def _bounds(column: Column) -> list[str]:
     return [", ".join(column.constraints)] if column.constraints else []
 
 
+def _words(lookback: timedelta) -> str:
+    days, rest = divmod(lookback, timedelta(days=1))
+    return " ".join([*([count_of(days, "day")] if days else []), *([str(rest)] if rest else [])])
+
+
 def _section(table: type[Table]) -> str:
     facts = [
         f"Key: `{', '.join(table.key)}`",
@@ -28,8 +36,8 @@ def _section(table: type[Table]) -> str:
     ]
     if table.inputs:
         sources = [
-            f"`{name}`" + (f" (and {back} earlier {table.grain})" if back else "")
-            for name, back in table.inputs.items()
+            f"`{each.name}`" + (f" (and {_words(each.lookback)} before)" if each.lookback else "")
+            for each in table.inputs
         ]
         facts.append(f"made from {', '.join(sources)}")
     rows = [

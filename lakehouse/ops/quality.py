@@ -135,7 +135,7 @@ def lake_quality(
     every, foreign = lake.survey(table.name)
     damaged, buildable = (
         damaged_cells(table, foreign),
-        expected(table, {name: lake.stored(name) for name in table.inputs}),
+        expected(table, {name: lake.stored(name) for name in table.input_names()}),
     )
     require_stored(table.name, [*every, *damaged, *buildable], markets, None)
 

@@ -11,6 +11,7 @@ from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.gap import Gap, gap_frame
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import InputMissingError, MarketFactsMissingError, NotALakeObjectError
+from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.model.table import Table
@@ -29,9 +30,12 @@ class ByMonth(Derived):
         return inputs_now(self.table, cell, inputs_by_date(has, self.table, cell.date), {})
 
     def compute(self, has: Inventory, cell: Cell) -> Outcome:
-        for name in self.table.inputs:
-            for error in has.survey(name)[1]:
-                if cell.date in (damaged.date for damaged in _cell_of(has.lake.registry.table(name), error)):
+        for each in self.table.inputs:
+            dates = touched_dates(cell.date, each.table.grain)
+            for error in has.survey(each.name)[1]:
+                if any(
+                    damaged.date in dates for damaged in _cell_of(has.lake.registry.table(each.name), error)
+                ):
                     raise error
         ledgers = inputs_by_date(has, self.table, cell.date)
         if not any(ledgers.values()):

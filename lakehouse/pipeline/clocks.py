@@ -34,7 +34,8 @@ def begun_elsewhere(has: Inventory, cells: Iterable[Cell]) -> dict[Cell, ClockBe
         except RestUnreachableError:
             # listings of months that have not begun are of no use to whoever reads cells: another look
             aside = Inventory(has.lake, has.markets)
-            aside.list_files(has.lake.registry.datasets[0].archive.name, members)
+            for dataset in has.lake.registry.datasets:
+                aside.list_files(dataset.archive.name, members)
         told = has.lake.clients.told_time(name)
         if told and told - has.now > _BEHIND:
             error = ClockBehindError(has.now, name, told, "So this month was not built.")

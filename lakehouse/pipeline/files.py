@@ -54,7 +54,7 @@ class FromFiles(Recipe):
         untold: dict[Cell, LakehouseError | None] = {}
         outdated: dict[Cell, object] = {}
         is_listed = self.table.name in has.listings
-        for cell in cells:
+        for cell in self._published(has, cells):
             listing = has.listings[self.table.name].get(cell.own_market) if is_listed else None
             if is_listed and listing is None:
                 untold[cell] = has.unlisted[self.table.name].get(cell.own_market)
@@ -69,6 +69,11 @@ class FromFiles(Recipe):
                     f"made by code version {stored[cell].code_version}, not {self.table.code_version}"
                 )
         return Due(reasons | outdated, untold)  # there may be very many outdated ones: last
+
+    def _published(self, has: Inventory, cells: Iterable[Cell]) -> Iterator[Cell]:
+        """The cells of exchanges whose archive has files of the table."""
+        publishing = {name for name, own in has.lake.exchanges.items() if self.table.name in own.files}
+        return (cell for cell in cells if cell.own_market.exchange in publishing)
 
     def published(self, has: Inventory, cells: Iterable[Cell]) -> dict[Cell, str]:
         """Those of some cells, of markets that were listed, whose files are not those they were made from."""

@@ -10,6 +10,7 @@ from lakehouse.datasets.market import MarketFacts, MarketTable
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import FetchError, LakehouseError
+from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
@@ -76,7 +77,7 @@ class Inventory:
 
     def ledgers(self, table: type[Table]) -> dict[str, Ledger]:
         """The ledgers of a table's inputs, by name."""
-        return {name: self.ledger(name) for name in table.inputs}
+        return {name: self.ledger(name) for name in table.input_names()}
 
     def of_date(self, table: str, date: str) -> Ledger:
         """The stored cells of one window of a table, of all markets."""
@@ -124,6 +125,8 @@ class Inventory:
         listings = self.listings.setdefault(table, {})
         unlisted = self.unlisted.setdefault(table, {})
         for exchange, markets in by_exchange(self.lake, spans):
+            if table not in exchange.files:
+                continue
             client = ArchiveClient(exchange.archive_url, exchange.bucket)
 
             def ask_for(
@@ -168,4 +171,11 @@ def by_exchange(lake: LakeServices, markets: Iterable[Market]) -> Iterable[tuple
 
 def inputs_by_date(has: Inventory, table: type[Table], date: str) -> Mapping[str, Ledger]:
     """What a table by month reads of its inputs' ledgers."""
-    return {name: has.of_date(name, date) for name in table.inputs}
+    return {
+        each.name: {
+            cell: record
+            for of_input in touched_dates(date, each.table.grain)
+            for cell, record in has.of_date(each.name, of_input).items()
+        }
+        for each in table.inputs
+    }

@@ -49,7 +49,7 @@ def refresh_markets(
             continue
         learned, refused = discover(
             lake.exchanges[name],
-            lake.registry.datasets[0].archive.name,
+            lake.registry.datasets,
             members,
             lake.objects,
             lake.clients,

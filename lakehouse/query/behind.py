@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NotALakeObjectError
+from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
@@ -66,17 +67,15 @@ def cells_behind(
         return inputs_now(of, cell, ledgers, own)
 
     def _sources(of: type[Table], cell: Cell) -> list[tuple[type[Table], Cell]]:
-        made = [
-            (registry.table(name), back)
-            for name, lookback in of.inputs.items()
-            for back in range(lookback + 1)
-        ]
-        made = [(source, back) for source, back in made if source.zone() != "bronze"]
+        made = [each for each in of.inputs if each.table.zone() != "bronze"]
         if of.shape == "months":
             return [
-                (source, key) for source, _ in made for key in ledgers[source.name] if key.date == cell.date
+                (registry.table(each.name), key)
+                for each in made
+                for key in ledgers[each.name]
+                if key.date in touched_dates(cell.date, each.table.grain)
             ]
-        return [(source, cell.shift(-back) if back else cell) for source, back in made]
+        return [(registry.table(each.name), source) for each in made for source in each.cells(cell)]
 
     ledgers[table.name] = cells
     return [cell for cell in sorted(cells, key=lambda cell: cell.sort_key) if is_behind(table, cell)]
@@ -131,13 +130,11 @@ def _wanted(registry: Registry, table: type[Table], cells: Collection[Cell]) -> 
         if declared.name not in wanted:
             continue
         asked = wanted[declared.name]
-        for name, lookback in declared.inputs.items():
+        for each in declared.inputs:
             if asked is None or declared.shape == "months":
-                wanted[name] = None
-            elif (so_far := wanted.setdefault(name, set())) is not None:
-                so_far |= {
-                    cell.shift(-back) if back else cell for cell in asked for back in range(lookback + 1)
-                }
+                wanted[each.name] = None
+            elif (so_far := wanted.setdefault(each.name, set())) is not None:
+                so_far |= {source for cell in asked for source in each.cells(cell)}
     del wanted[table.name]
     return wanted
 

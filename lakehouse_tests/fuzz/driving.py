@@ -20,6 +20,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, NoSourceError, NotALakeObjectError
 from lakehouse.model.interval import MINUTE as ONE_MINUTE
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.result import CellFacts, CellResult, GapRun, Problem
 from lakehouse.model.timerange import TimeRange
 from lakehouse.query.lake import Lake
@@ -41,7 +42,7 @@ from lakehouse_tests.making import BTC, FEBRUARY, MINUTE, NOW, candles, facts, m
 from lakehouse_tests.sources.canned import INFO, Canned, canned, milliseconds, row
 from lakehouse_tests.storage.hostile import footer_of, with_footer
 
-KEY = Binance("http://x").archive_key(CandleArchive.name, BTC, "2024-02")
+KEY = Binance("http://x").files[CandleArchive.name].key(BTC, Period.parse("2024-02"))
 NAME = KEY.rsplit("/", 1)[-1]
 CSV_NAME = NAME.replace(".zip", ".csv")
 REFUSALS = (
@@ -423,8 +424,8 @@ class Receipts(Driver):
         listing = listing_from_landing(exchange, CandleArchive.name, BTC, landed.receipts, NOW)
         if not listing.files:
             return f"unsound, {len(inspection.damage)} damaged"
-        with ArchiveReader(exchange, CandleArchive.name, landing, lambda: NOW, offline=True) as reader:
-            return f"{reader.read(listing, '2024-02').frame.height} rows"
+        with ArchiveReader(exchange, CandleArchive, landing, lambda: NOW, offline=True) as reader:
+            return f"{reader.read(listing.file('2024-02')).frame.height} rows"
 
 
 @contextmanager

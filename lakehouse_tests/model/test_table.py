@@ -154,7 +154,7 @@ def test_every_table_says_what_it_is(table: type[Table]) -> None:
     assert set(table.key) <= set(table.names())
     assert table.description()
     assert "Attributes:" not in table.description()
-    assert set(table.inputs) <= set(REGISTRY.by_name)
+    assert set(table.input_names()) <= set(REGISTRY.by_name)
     names = [rule.name for rule in table.rules()]
     assert len(names) == len(set(names))
     assert all(rule.description for rule in table.rules())

@@ -270,7 +270,7 @@ def test_a_file_that_is_listed_as_too_large_is_not_even_asked_for(
                 ListedTooLargeError, match=r"BTCUSDT-1m-2024-02.zip is listed with 10,000,000 bytes"
             ),
         ):
-            reader.read(listing, "2024-02")
+            reader.read(listing.file("2024-02"))
         assert not [path for _, path in sim.requests if path.endswith("2024-02.zip")]
         record = reading.ingest(sim)
     assert record is not None
@@ -554,7 +554,7 @@ for name in sys.argv[2:]:
     try:
         {"page": lambda: list(ArchiveClient(base, "bucket").objects("data/")),
          "file": lambda: fetch(f"{name}.zip"),
-         "csv": lambda: Binance().parse("bronze/candle_archive", Market.parse("binance-spot:BTCUSDT"), "k/a.zip", extract_csv("k/a.zip", urlopen(base).read())),
+         "csv": lambda: Binance().files["bronze/candle_archive"].parse(Market.parse("binance-spot:BTCUSDT"), "k/a.zip", extract_csv("k/a.zip", urlopen(base).read())),
          "info": lambda: describe(Binance(None, base).rest_api("spot")),
          "rest": lambda: RestClient(Binance(None, base).rest_api("spot"), sleep=lambda s: None).ask_time()}[name.split("-")[0]]()
         said = "taken"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lakehouse.datasets.candle import CANDLE
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.api import ExchangeInfo, MarketInfo, RestApi
 from lakehouse.exchanges.binance import Binance
@@ -27,13 +28,13 @@ from lakehouse_tests.conftest import CLOSED
 from lakehouse_tests.making import BTC, COIN, NOW, ArchiveFolder, at, klines, text
 
 from .canned import PORTAL, canned, milliseconds
-from .conftest import BRONZE, fetched, serve
+from .conftest import fetched, serve
 
 
 def found(sim: Simulator, objects: LakeObjects, *markets: Market, rest: bool = True) -> list[MarketFacts]:
     known, failed = discover(
         Binance(sim.url, sim.url if rest else CLOSED),
-        BRONZE,
+        [CANDLE],
         markets,
         objects,
         RestClients(Binance(sim.url, sim.url if rest else CLOSED)),
@@ -74,7 +75,7 @@ def test_a_market_nobody_lists_is_refused_with_similar_names_and_the_others_are_
     typo, lower, nobody = (Market("binance", "spot", symbol) for symbol in ("BTCUSTD", "btcusdt", "qqq"))
     known, failed = discover(
         Binance(exchange.url, exchange.url),
-        BRONZE,
+        [CANDLE],
         [typo, BTC, lower, nobody],
         objects,
         RestClients(Binance(exchange.url, exchange.url)),
@@ -101,7 +102,7 @@ def test_a_market_whose_file_is_out_of_reach_fails_alone(
         sim.add_fault("unavailable=*BTCUSDT-1m-2024-04-05.zip")
         known, failed = discover(
             Binance(sim.url, CLOSED),
-            BRONZE,
+            [CANDLE],
             [BTC, COIN],
             objects,
             RestClients(Binance(sim.url, CLOSED)),
@@ -382,7 +383,7 @@ def life(
         )
         known, failed = discover(
             Binance(sim.url, api.url),
-            BRONZE,
+            [CANDLE],
             [market],
             objects,
             RestClients(Binance(sim.url, api.url)),

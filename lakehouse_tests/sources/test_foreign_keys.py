@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 
+from lakehouse.datasets.candle import CANDLE
 from lakehouse.exchanges.binance import Binance
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import UnknownMarketError
@@ -246,7 +247,7 @@ def test_foreign_keys_tell_nothing_of_a_markets_life(
     with serve(folder) as sim:
         found, failed = discover(
             Binance(sim.url, CLOSED),
-            BRONZE,
+            [CANDLE],
             [BTC, COIN],
             reading.objects,
             RestClients(Binance(sim.url, CLOSED)),
@@ -263,7 +264,7 @@ def test_a_market_of_which_only_foreign_keys_are_listed_is_unknown(
     with serve(folder) as sim:
         found, failed = discover(
             Binance(sim.url, CLOSED),
-            BRONZE,
+            [CANDLE],
             [BTC],
             reading.objects,
             RestClients(Binance(sim.url, CLOSED)),
@@ -280,7 +281,7 @@ def test_an_unknown_market_beside_a_folder_that_could_be_no_path_fails_alone(
     with serve(folder) as sim:
         found, failed = discover(
             Binance(sim.url, CLOSED),
-            BRONZE,
+            [CANDLE],
             [ETH, BTC],
             reading.objects,
             RestClients(Binance(sim.url, CLOSED)),

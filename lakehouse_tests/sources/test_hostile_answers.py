@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from lakehouse.datasets.candle import CandleApi
+from lakehouse.datasets.candle import CANDLE, CandleApi
 from lakehouse.definitions import build_definitions
 from lakehouse.defs.sensors import Refresh, refresh_sensors
 from lakehouse.exchanges.binance import Binance
@@ -33,7 +33,6 @@ from lakehouse.storage.objects import LakeObjects
 from lakehouse_tests.making import BTC, FEBRUARY, NOW, minutes
 
 from .canned import INFO, Canned, candles_by, canned, milliseconds, row
-from .conftest import BRONZE
 
 pytestmark = pytest.mark.slow
 
@@ -207,7 +206,7 @@ def test_a_hostile_exchange_info_leaves_what_archive_and_symbol_say(
         describe(Binance(None, api.url).rest_api("spot"))
     found, failed = discover(
         Binance(exchange.url, api.url),
-        BRONZE,
+        [CANDLE],
         [BTC],
         objects,
         RestClients(Binance(exchange.url, api.url)),

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 
@@ -126,6 +127,17 @@ def test_a_hole_of_months_costs_a_few_requests(rules: PageRules, most: int) -> N
     server = Server(rules, [*minutes("2023-01-01T10:00", 200), *minutes("2024-05-05T05:05", 200)])
     assert server.read(TimeRange.parse("2023-01-01", "2024-05-06")) == server.opens
     assert server.asked <= most
+
+
+@given(slots, spans, st.sampled_from([OLDEST_FIRST, NEWEST_FIRST]))
+def test_rows_that_space_themselves_come_once_whichever_end_an_api_answers_with(
+    indexes: set[int], span: TimeRange, rules: PageRules
+) -> None:
+    server = Server(rules, [START + index * MINUTE.delta for index in indexes])
+    paged = replace(server.paged(), step=None, coarser=None)
+    inside = [time for time in server.opens if span.start <= time < span.end]
+    assert sorted(time for page in pages(paged, span) for time in page["open_time"]) == inside
+    assert first_time(paged, span) == (inside[0] if inside else None)
 
 
 def test_a_page_that_ends_with_the_range_is_the_last_request() -> None:

@@ -249,7 +249,7 @@ def test_a_market_is_not_unknown_because_a_page_answered(behind: Behind) -> None
     ):
         discover(
             Binance(behind.portal.url, "http://127.0.0.1:9"),
-            BRONZE,
+            [CANDLE],
             [BTC],
             behind.reading.objects,
             RestClients(Binance(behind.portal.url, "http://127.0.0.1:9")),

@@ -24,6 +24,7 @@ from lakehouse.exchanges.binance.klines import KlinePages
 from lakehouse.model.errors import RestBannedError, RestRefusedError, RestUnreachableError, UnknownSymbolError
 from lakehouse.model.interval import COARSE, MINUTE, Interval
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.result import Asked
 from lakehouse.model.timerange import TimeRange
 from lakehouse.simulator import Simulator
@@ -91,9 +92,11 @@ def asking() -> Iterator[Asking]:
 
 def archived(sim: Simulator, market: Market, day: str) -> pl.DataFrame:
     """A daily file of the same exchange, parsed."""
-    key = Binance().archive_key(CandleArchive.name, market, day)
+    key = Binance().files[CandleArchive.name].key(market, Period.parse(day))
     with zipfile.ZipFile(io.BytesIO(requests.get(f"{sim.archive_url}/{key}", timeout=10).content)) as archive:
-        return Binance().parse(CandleArchive.name, market, key, archive.read(archive.namelist()[0]))
+        return (
+            Binance().files["bronze/candle_archive"].parse(market, key, archive.read(archive.namelist()[0]))
+        )
 
 
 # --- rows -----------------------------------------------------------------------------------------

@@ -4,16 +4,13 @@ Belongs here: all that is Binance's alone. No other folder of readers knows `um`
 Does not: what two exchanges have in common: stated it is in `exchanges`, done in `sources`.
 """
 
-import re
 from datetime import UTC, datetime
 from typing import Any
 
-import polars as pl
-
 from lakehouse.exchanges.api import ExchangeInfo, InfoCall, MarketInfo, Refusal, RestApi, RestCall
-from lakehouse.exchanges.binance.klines import KlinePages, parse_klines
+from lakehouse.exchanges.binance.klines import KlineFiles, KlinePages
 from lakehouse.exchanges.binance.markets import info_of_symbol, read_exchange_info
-from lakehouse.exchanges.binance.words import CCXT_URLS, FOLDERS, is_whole, rest_call
+from lakehouse.exchanges.binance.words import CCXT_URLS, is_whole, rest_call
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType
@@ -38,9 +35,7 @@ _REFUSALS: dict[int, Refusal] = {
     **dict.fromkeys(_BUSY, "busy"),
     **dict.fromkeys(_UNKNOWN, "unknown_symbol"),
 }
-_HOUR = Interval.parse("1h")
-_TYPES = {"bronze/candle_archive": ("klines", MINUTE.name)}
-_PERIOD = re.compile(r".*-([0-9]{4}-[0-9]{2}(?:-[0-9]{2})?)\.zip")
+_HOUR = Interval.parse("1h")  # of the witness
 
 
 class Binance(Exchange):
@@ -49,27 +44,11 @@ class Binance(Exchange):
     name = "binance"
     archive_home = ARCHIVE_URL
     bucket = "data.binance.vision"
+    files = {"bronze/candle_archive": KlineFiles(MINUTE)}
     pages = {
         "bronze/candle_api": KlinePages(MINUTE),
         "bronze/candle_witness": KlinePages(_HOUR),
     }
-
-    def archive_prefix(self, table: str, market: Market, frequency: str) -> str:
-        kind, interval = _TYPES[table]
-        return f"data/{FOLDERS[market.market_type]}/{frequency}/{kind}/{market.symbol}/{interval}/"
-
-    def archive_key(self, table: str, market: Market, period: str) -> str:
-        frequency = "monthly" if len(period) == 7 else "daily"
-        return (
-            f"{self.archive_prefix(table, market, frequency)}{market.symbol}-{_TYPES[table][1]}-{period}.zip"
-        )
-
-    def archive_period(self, key: str) -> str | None:
-        found = _PERIOD.fullmatch(key)
-        return found[1] if found else None
-
-    def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
-        return parse_klines(key, csv, market.market_type)
 
     def rest_api(self, market_type: MarketType) -> "BinanceRest":
         return BinanceRest(market_type, self._rest_base(market_type))

@@ -12,7 +12,16 @@ import polars as pl
 import polars.selectors as cs
 
 from lakehouse.exchanges.api import PageRules, Pages, RestCall
-from lakehouse.exchanges.binance.words import LATEST, is_number, is_whole, rest_call
+from lakehouse.exchanges.binance.words import (
+    FOLDERS,
+    FREQUENCIES,
+    LATEST,
+    is_number,
+    is_whole,
+    period_text,
+    rest_call,
+)
+from lakehouse.exchanges.exchange import Files
 from lakehouse.model.errors import (
     ArchiveFileError,
     CsvEmptyError,
@@ -23,6 +32,7 @@ from lakehouse.model.errors import (
 )
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market, MarketType
+from lakehouse.model.period import Period, PeriodKind
 from lakehouse.model.table import UTC_TIME
 
 _FUTURES_SIZES = ((99, 1), (499, 2), (1000, 5), (1500, 10))
@@ -67,6 +77,31 @@ _INVERSE_NAMES = {
     "taker_buy_volume": "taker_buy_contracts",
     "taker_buy_quote_volume": "taker_buy_volume",
 }
+
+
+class KlineFiles(Files):
+    """Candles as the archive publishes them.
+
+    Args:
+        interval: Length of the candles.
+    """
+
+    def __init__(self, interval: Interval) -> None:
+        self._interval = interval.name
+        self.until = pl.col("close_time") + _MICRO
+
+    def prefix(self, market: Market, kind: PeriodKind) -> str:
+        folder = FOLDERS[market.market_type]
+        return f"data/{folder}/{FREQUENCIES[kind]}/klines/{market.symbol}/{self._interval}/"
+
+    def key(self, market: Market, period: Period) -> str:
+        return f"{self.prefix(market, period.kind)}{market.symbol}-{self._interval}-{period}.zip"
+
+    def period_text(self, key: str) -> str | None:
+        return period_text(key)
+
+    def parse(self, market: Market, key: str, csv: bytes) -> pl.DataFrame:
+        return parse_klines(key, csv, market.market_type)
 
 
 class KlinePages(Pages):

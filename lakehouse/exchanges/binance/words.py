@@ -8,9 +8,12 @@ from typing import Any
 
 from lakehouse.exchanges.api import RestCall
 from lakehouse.model.market import MarketType
+from lakehouse.model.period import PeriodKind
 
 FOLDERS: Mapping[MarketType, str] = {"spot": "spot", "linear": "futures/um", "inverse": "futures/cm"}
 """Folders of the archive below `data/`."""
+FREQUENCIES: Mapping[PeriodKind, str] = {"month": "monthly", "day": "daily"}
+"""Folders of the archive by the length of their files."""
 CCXT_URLS: Mapping[MarketType, str] = {"spot": "public", "linear": "fapiPublic", "inverse": "dapiPublic"}
 """The APIs as ccxt names them."""
 FIRST_CONTRACT = datetime(2019, 9, 1, tzinfo=UTC)
@@ -18,6 +21,15 @@ FIRST_CONTRACT = datetime(2019, 9, 1, tzinfo=UTC)
 LATEST = 10**17
 """Microseconds of the latest time: far more is nanoseconds, or no time at all."""
 _NUMBER, _WHOLE = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?", re.ASCII), re.compile(r"\d{1,18}", re.ASCII)
+
+
+_PERIOD = re.compile(r".*-([0-9]{4}-[0-9]{2}(?:-[0-9]{2})?)\.zip")
+
+
+def period_text(key: str) -> str | None:
+    """The period in the key of an archive file; None if it is none."""
+    found = _PERIOD.fullmatch(key)
+    return found[1] if found else None
 
 
 def rest_call(market_type: MarketType, endpoint: str, weight: int, **params: str | int) -> RestCall:

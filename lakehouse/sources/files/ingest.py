@@ -3,7 +3,7 @@ published, damaged or in doubt.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lakehouse.datasets.dataset import ArchiveTable, BronzeCell, Dataset
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.exchanges.exchange import Exchange, period_range
+from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
     ArchiveFileError,
@@ -22,12 +22,13 @@ from lakehouse.model.errors import (
     NotInLandingError,
 )
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.result import NONE, CellFacts, CellResult, Problem
 from lakehouse.model.table import UTC_TIME
-from lakehouse.model.timerange import TimeRange, day_range
+from lakehouse.model.timerange import day_range
 from lakehouse.model.words import count_of
-from lakehouse.sources.files.listing import MarketListing, landed_files, listing_from_landing
-from lakehouse.sources.files.reader import ArchiveReader, ArchiveRows, source_of
+from lakehouse.sources.files.listing import ArchiveFile, MarketListing, landed_files, listing_from_landing
+from lakehouse.sources.files.reader import SOURCES, ArchiveReader, ArchiveRows
 from lakehouse.storage.landing import Landing, Receipt
 from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.objects import LakeObjects
@@ -83,11 +84,9 @@ def ingest(
     """
     wanted = list(cells)
     landing = Landing(objects, exchange.name)
-    with ArchiveReader(exchange, dataset.archive.name, landing, clock) as reader:
+    with ArchiveReader(exchange, dataset.archive, landing, clock) as reader:
         reader.prefetch(
-            (listings[cell.own_market], period)
-            for cell in wanted
-            for period in _surely_needed(reader, listings[cell.own_market], cell)
+            file for cell in wanted for file in _surely_needed(reader, listings[cell.own_market], cell)
         )
         for cell in wanted:
             listing = listings[cell.own_market]
@@ -175,17 +174,17 @@ def reingest(
             )
         if not known:
             raise NotInLandingError(
-                exchange.archive_key(table, own, cell.date),
+                exchange.files[table].key(own, cell.period),
                 "landing has neither it nor a daily file of its month",
             )
     for period, state in known.items():
         if listing.state(period) != state:
             raise NotInLandingError(
-                exchange.archive_key(table, own, period),
+                exchange.files[table].key(own, Period.parse(period)),
                 "the newest version in landing is not the one that the cell was made from",
             )
     with (
-        ArchiveReader(exchange, table, landing, lambda: listing.listed_at, offline=True) as reader,
+        ArchiveReader(exchange, dataset.archive, landing, lambda: listing.listed_at, offline=True) as reader,
         _failing_alone(cell),
     ):
         return _read_cell(dataset, reader, listing, cell, market, known, witness)
@@ -200,16 +199,58 @@ def _failing_alone(cell: Cell, place: str = "") -> Iterator[None]:
         raise CellUnreadableError(str(cell), place or "it", error) from error
 
 
-def _surely_needed(reader: ArchiveReader, listing: MarketListing, cell: Cell) -> list[str]:
-    """Periods that will be read whatever is in them: the primary ones, and the dailies of a month already
-    known to be damaged.
+def _surely_needed(reader: ArchiveReader, listing: MarketListing, cell: Cell) -> list[ArchiveFile]:
+    """Files that will be read whatever is in them: the primary ones, and the dailies of a month already known
+    to be damaged.
     """
     periods = listing.primary(cell)
     if periods == [cell.date]:
-        receipt = reader.receipt(listing, cell.date)
+        receipt = reader.receipt(listing.file(cell.date))
         if receipt is not None and receipt.outcome != "ok":
-            return listing.days(cell)
-    return periods
+            periods = listing.days(cell)
+    return [listing.file(period) for period in periods]
+
+
+class _Reading:
+    """What is read of the files of one cell, and what is to be said of them.
+
+    Args:
+        reader: Reads them.
+        listing: What is listed.
+        cell: The cell.
+    """
+
+    def __init__(self, reader: ArchiveReader, listing: MarketListing, cell: Cell) -> None:
+        self.reader, self.listing, self.cell = reader, listing, cell
+        self.files: dict[str, ArchiveRows] = {}
+        self.inputs: dict[str, str] = {}
+        self.problems: list[Problem] = []
+
+    def prefetch(self, periods: Iterable[str]) -> None:
+        """Start to fetch the files of periods, where they are listed."""
+        self.reader.prefetch(self.listing.file(period) for period in periods if period in self.listing.files)
+
+    def read(self, period: str) -> ArchiveRows | None:
+        """Read the file of a period; None where it is not listed, or cannot be used."""
+        self.inputs[period] = self.listing.state(period)
+        if self.inputs[period] == NONE:
+            return None
+        file, day, rows = self.listing.file(period), period if period != self.cell.date else "", None
+        try:
+            with _failing_alone(self.cell, file.key):
+                rows = self.reader.read(file)
+        except ArchiveFileError as error:
+            detail = str(error).removeprefix(f"{error.key}: ")
+            self.problems.append(Problem(error.key, error.outcome, detail, day=day))
+        self.inputs[period] = self.reader.state(file)
+        self.problems += self.reader.notes(file, day)
+        if rows is None:
+            return None
+        if rows.duplicate_count:
+            detail = f"{rows.duplicate_count} rows repeat another row exactly"
+            self.problems.append(Problem(rows.receipt.key, "duplicates", detail, "one of each was kept"))
+        self.files[period] = rows
+        return rows
 
 
 def _read_cell(
@@ -221,132 +262,148 @@ def _read_cell(
     earlier: Mapping[str, str],
     witness: BronzeCell | None,
 ) -> Change:
-    files: dict[str, ArchiveRows] = {}
-    problems: list[Problem] = []
-    inputs: dict[str, str] = {}
+    """Read the files of a cell: its own file with the days of it that are in doubt, or the days in its place.
 
-    def read(period: str) -> ArchiveRows | None:
-        inputs[period] = listing.state(period)
-        if inputs[period] == NONE:
-            return None
-        day, rows = period if period != cell.date else "", None
-        try:
-            with _failing_alone(cell, listing.files[period].key):
-                rows = reader.read(listing, period)
-        except ArchiveFileError as error:
-            problems.append(
-                Problem(error.key, error.outcome, str(error).removeprefix(f"{error.key}: "), day=day)
-            )
-        inputs[period] = reader.state(listing, period)
-        problems.extend(reader.notes(listing, period, day))
-        if rows is None:
-            return None
-        if rows.duplicate_count:
-            problems.append(
-                Problem(
-                    rows.receipt.key,
-                    "duplicates",
-                    f"{rows.duplicate_count} rows repeat another row exactly",
-                    "one of each was kept",
-                )
-            )
-        files[period] = rows
-        return rows
+    Args:
+        dataset: What to make.
+        reader: Reads files.
+        listing: What is listed.
+        cell: The cell.
+        market: What is known of its market.
+        earlier: The inputs that the stored cell was made from.
+        witness: The stored cell of the dataset's witness.
 
-    month = read(cell.date) if cell.date in listing.files else None
+    Raises:
+        NoSourceError: There are files, and none can be used.
+    """
+    reading = _Reading(reader, listing, cell)
+    whole = reading.read(cell.date) if cell.date in listing.files else None
     doubts: Mapping[str, Doubt] = {}
-    if month is not None:
-        doubts = dataset.days_in_doubt(month.frame, cell, market, witness)
-        reader.prefetch((listing, day) for day in doubts if day in listing.files)
-        for day in doubts:
-            read(day)
+    if whole is not None:
+        doubts = dataset.days_in_doubt(whole.frame, cell, market, witness)
+        _read_days(reading, doubts)
     else:
-        alive = [day for day in cell.window.days() if market is None or market.life.overlaps(day_range(day))]
-        days = sorted({*listing.days(cell), *alive}) if cell.date in listing.files else listing.days(cell)
-        reader.prefetch((listing, day) for day in days if day in listing.files)
-        complete = None not in [read(day) for day in days]
-        if cell.date in listing.files and files:
-            damaged = next(
-                index
-                for index, problem in enumerate(problems)
-                if problem.subject == listing.files[cell.date].key
-            )
-            healed_by = (
-                f"{len(files)} daily files" if complete else f"{len(files)} of {len(days)} daily files"
-            )
-            problems[damaged] = Problem(
-                problems[damaged].subject, problems[damaged].kind, problems[damaged].detail, healed_by
-            )
-    left = _left_in_doubt(dataset, cell, market, witness, files, doubts, listing.asked_until(cell))
+        _read_instead(reading, market)
+    left = _left_in_doubt(dataset, cell, market, witness, reading.files, doubts, listing.asked_until(cell))
+    _tell_of_doubts(reading, doubts, left)
+    _read_changed(reading, earlier)
+    if not reading.files and reading.problems:
+        raise NoSourceError(
+            str(cell), [f"{problem.subject}: {problem.detail}" for problem in reading.problems]
+        )
+    _tell_of_foreign(reading)
+    if dataset.witness is not None:
+        reading.inputs[f"{dataset.witness.name}@{cell.date}"] = witness.version if witness else NONE
+    return _change(dataset, reading, left)
+
+
+def _read_days(reading: _Reading, days: Collection[str]) -> bool:
+    """Read daily files; whether every one of these days has one that can be used."""
+    reading.prefetch(days)
+    return None not in [reading.read(day) for day in days]
+
+
+def _read_instead(reading: _Reading, market: MarketFacts | None) -> None:
+    """Read the daily files in place of a cell's own file that is not listed, or cannot be used. In place of
+    one that cannot, every day of the market's life is looked for.
+    """
+    cell, listing, damaged = reading.cell, reading.listing, len(reading.problems)
+    if cell.date not in listing.files:
+        _read_days(reading, listing.days(cell))
+        return
+    days = sorted({*listing.days(cell), *_days_alive(cell, market)})
+    is_complete = _read_days(reading, days)
+    if reading.files:
+        healed_by = (
+            f"{len(days)} daily files"
+            if is_complete
+            else (f"{len(reading.files)} of {len(days)} daily files")
+        )
+        own = listing.files[cell.date].key
+        first = next(index for index in range(damaged) if reading.problems[index].subject == own)
+        reading.problems[first] = replace(reading.problems[first], healed_by=healed_by, day="")
+
+
+def _days_alive(cell: Cell, market: MarketFacts | None) -> list[str]:
+    """The days of a longer cell on which its market was listed."""
+    days = [day for day in cell.window.days() if day != cell.date]
+    return [day for day in days if market is None or market.life.overlaps(day_range(day))]
+
+
+def _tell_of_doubts(reading: _Reading, doubts: Mapping[str, Doubt], left: Collection[str]) -> None:
+    """Name the days that were in doubt, and the daily files that settled them."""
     for day, (kind, reason) in doubts.items():
-        healed_by = files[day].receipt.key if day in files and day not in left else ""
-        problems.append(Problem(f"{listing.files[cell.date].key} on {day}", kind, reason, healed_by, day))
-    # read once, in doubt or before the month came: what it says now counts
+        healed_by = reading.files[day].receipt.key if day in reading.files and day not in left else ""
+        subject = f"{reading.listing.files[reading.cell.date].key} on {day}"
+        reading.problems.append(Problem(subject, kind, reason, healed_by, day))
+
+
+def _read_changed(reading: _Reading, earlier: Mapping[str, str]) -> None:
+    """Read the files again that the stored cell was made from, as they were in doubt or came before the
+    month, where they have changed: what they say now counts.
+    """
     for period, state in earlier.items():
         if "/" in period:
             continue  # another table's version
-        if period not in inputs and (now := listing.state(period)) != state and now != NONE:
-            read(period)
-        inputs.setdefault(period, listing.state(period))
-    if not files and problems:
-        raise NoSourceError(str(cell), [f"{problem.subject}: {problem.detail}" for problem in problems])
-    if foreign := listing.foreign_to(cell):
+        if period not in reading.inputs and (now := reading.listing.state(period)) != state and now != NONE:
+            reading.read(period)
+        reading.inputs.setdefault(period, reading.listing.state(period))
+
+
+def _tell_of_foreign(reading: _Reading) -> None:
+    """Name the keys in the market's folders that are no file of it."""
+    if foreign := reading.listing.foreign_to(reading.cell):
         shown = ", ".join(key.rsplit("/", 1)[-1] for key in foreign[:3]) + (" …" if len(foreign) > 3 else "")
         found = (
             f"{count_of(len(foreign), 'key')} in the folders of this market that no file of it has: {shown}"
         )
-        problems.append(Problem(foreign[0], "foreign", found, "left out"))
-    if dataset.witness is not None:
-        inputs[f"{dataset.witness.name}@{cell.date}"] = witness.version if witness else NONE
-    facts = CellFacts(asked_until=listing.asked_until(cell), problems=tuple(problems), doubts=left)
+        reading.problems.append(Problem(foreign[0], "foreign", found, "left out"))
+
+
+def _change(dataset: Dataset, reading: _Reading, left: tuple[str, ...]) -> Change:
+    """The change that what was read makes to the stored cell."""
+    table, cell = dataset.archive, reading.cell
+    asked_until, problems = reading.listing.asked_until(cell), tuple(reading.problems)
 
     @_failing_alone(cell)
     def change(stored: StoredCell | None) -> CellResult:
-        empty = dataset.archive.empty()
+        empty = table.empty()
         history, lost = (
             (pl.concat([empty, stored.rows], how="diagonal_relaxed").select(empty.columns), [])
             if stored
-            else _restored(dataset.archive, reader, listing, inputs, files)
+            else _restored(table, reading)
         )
-        for period, file in files.items():
-            history = _with_news(dataset.archive, history, file, period)
-        return CellResult(
-            history,
-            inputs,
-            replace(
-                facts,
-                problems=(*facts.problems, *lost),
-                restatement_count=restatements(history, dataset.archive.identity()).height,
-            ),
+        for period, file in reading.files.items():
+            history = _with_news(table, history, file, Period.parse(period))
+        facts = CellFacts(
+            asked_until=asked_until,
+            problems=(*problems, *lost),
+            doubts=left,
+            restatement_count=restatements(history, table.identity()).height,
         )
+        return CellResult(history, reading.inputs, facts)
 
     return change
 
 
-def _restored(
-    table: type[ArchiveTable],
-    reader: ArchiveReader,
-    listing: MarketListing,
-    periods: Iterable[str],
-    files: Mapping[str, ArchiveRows],
-) -> tuple[pl.DataFrame, list[Problem]]:
+def _restored(table: type[ArchiveTable], reading: _Reading) -> tuple[pl.DataFrame, list[Problem]]:
     """The history of a cell that is not stored, or no longer, as landing tells it: the versions of its files
     before those that are read now, in the order they came.
     """
 
     def before(period: str) -> Receipt | None:
-        return files[period].receipt if period in files else None
+        return reading.files[period].receipt if period in reading.files else None
 
     versions = [
         (period, receipt, rows)
-        for period in periods
+        for period in reading.inputs
         if "/" not in period
-        for receipt, rows in reader.versions(listing, period, before(period))
+        for receipt, rows in reading.reader.versions(reading.listing.file(period), before(period))
     ]
     history, lost = table.empty(), []
     for period, receipt, rows in sorted(versions, key=lambda version: version[1].fetched_at):
         if rows is not None:
-            history = _with_news(table, history, rows, period)
+            history = _with_news(table, history, rows, Period.parse(period))
         else:
             lost.append(
                 Problem(
@@ -360,15 +417,12 @@ def _restored(
 
 
 def _with_news(
-    table: type[ArchiveTable], history: pl.DataFrame, file: ArchiveRows, period: str
+    table: type[ArchiveTable], history: pl.DataFrame, file: ArchiveRows, period: Period
 ) -> pl.DataFrame:
-    covers = period_range(period)
     rows = (
-        file.frame.select(history.columns)
-        if file.frame.height
-        else _removals(table, history, file, period, covers)
+        file.frame.select(history.columns) if file.frame.height else _removals(table, history, file, period)
     )
-    return append_news(history, rows, table.identity(), table.time, covers)
+    return append_news(history, rows, table.identity(), table.time, period.window)
 
 
 def _left_in_doubt(
@@ -400,10 +454,10 @@ def _left_in_doubt(
 
 
 def _removals(
-    table: type[ArchiveTable], history: pl.DataFrame, file: ArchiveRows, period: str, covers: TimeRange
+    table: type[ArchiveTable], history: pl.DataFrame, file: ArchiveRows, period: Period
 ) -> pl.DataFrame:
     """What a file without rows says: that its source no longer has what it had of its period."""
-    source = source_of(period)
+    source, covers = SOURCES[period.kind], period.window
     had = newest(history.filter(source=source), table.identity()).filter(
         pl.col(table.time).is_between(covers.start, covers.end, closed="left")
     )

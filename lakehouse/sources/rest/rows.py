@@ -105,6 +105,17 @@ class RowReader:
         self._client.now()
         return first_time(self._paged(self._answers), span)
 
+    def last(self, before: datetime) -> datetime | None:
+        """When the newest row before an instant ends; None if there is none.
+
+        Raises:
+            UnknownSymbolError, RestQuestionError, RestUnreachableError: As `read`.
+        """
+        self._client.now()
+        newest = self._paged(self._answers).ask(None, before, 1)
+        times = _instants(newest, self._time)
+        return max(times) + self._answers.slot if times else None
+
     def _paged(self, answers: Pages) -> Paged:
         return Paged(
             lambda start, end, limit: self._page(answers, start, end, limit),
