@@ -75,8 +75,8 @@ class Verdict:
 def families(table: type[Table]) -> dict[str, str]:
     """The rule families of a table, with what each says."""
     said = {
-        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object is "
-        "known to be damaged (`lakehouse verify --stored` looks at all their bytes)."
+        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object "
+        "is known to be damaged (`lakehouse verify --stored` looks at all their bytes)."
     }
     if table.zone() == "silver" and table.shape == "cells":
         said["gaps"] = (
