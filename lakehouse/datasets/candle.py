@@ -35,7 +35,9 @@ from lakehouse.transform.reconcile import Reconciled, evidence, reconcile
 from lakehouse.transform.witness import HOUR, confirmed_hours, judge
 
 _LAST = pl.duration(microseconds=1)
-_KEY = ("open_time",)
+# Who is believed where nothing is proven: the finer archive file was re-published more often than the monthly
+# one.
+PRECEDENCE = ("daily", "api", "monthly")
 
 
 class PublishedCandle(Table):
@@ -284,7 +286,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     if problems:
         explained, confirmed = (
             explained_slots(gaps, MINUTE.delta, market.life),
-            confirmed_times(served, sources, _KEY, judged),
+            confirmed_times(served, sources, Candle.key, judged),
         )
         found = doubt(
             served, cell, market, bronze.get(CandleWitness.name) if witness else None, explained, confirmed
@@ -293,13 +295,20 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         problems = judge_problems(
             problems,
             Served(
-                served, sources, _KEY, gaps, market.life, doubts, _unsettled_days(settled), judged is not None
+                served,
+                sources,
+                Candle.key,
+                gaps,
+                market.life,
+                doubts,
+                _unsettled_days(settled),
+                judged is not None,
             ),
         )
     facts = CellFacts(
         gaps=gaps,
         conflict_count=settled.conflict_count,
-        evidence=evidence(served, sources, _KEY, judged, bool(contradictions)),
+        evidence=evidence(served, sources, Candle.key, judged, bool(contradictions)),
         asked_until=asked_until,
         problems=problems,
         unsettled_count=settled.unsettled_count,
@@ -341,13 +350,15 @@ def _witness(bronze: BronzeCells) -> _Witness | None:
     if not answered and not witness.rows.height:
         return None
     said_at = max((asking.at for asking in witness.facts.asked if asking.is_of_rows), default=None)
-    return _Witness(newest(witness.rows, _KEY).drop(LINEAGE), answered, said_at)
+    return _Witness(newest(witness.rows, Candle.key).drop(LINEAGE), answered, said_at)
 
 
 def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:
     """The newest rows of every source."""
     parts = [
-        newest(bronze[name].rows, _KEY) for name in (CandleArchive.name, CandleApi.name) if name in bronze
+        newest(bronze[name].rows, Candle.key)
+        for name in (CandleArchive.name, CandleApi.name)
+        if name in bronze
     ]
     found = {
         str(name): frame
@@ -370,7 +381,16 @@ def _reconciled(
         else []
     )
     rows, answered, said_at = witness if witness else (None, (), None)
-    return reconcile(sources, _KEY, rows, is_sound=_IS_SOUND, answered=answered, asked=asked, said_at=said_at)
+    return reconcile(
+        sources,
+        Candle.key,
+        rows,
+        is_sound=_IS_SOUND,
+        answered=answered,
+        asked=asked,
+        said_at=said_at,
+        precedence=PRECEDENCE,
+    )
 
 
 def _differing(settled: Reconciled) -> list[str]:
@@ -378,9 +398,9 @@ def _differing(settled: Reconciled) -> list[str]:
     candles.
     """
     alien = settled.conflicts.filter(rule=WHOLESALE)
-    values = [name for name in PublishedCandle.names() if name not in _KEY]
-    counts = alien.group_by(_KEY).agg(pl.col(values).n_unique()).select(pl.col(values).max())
-    return [name for name in values if alien.height and counts[name].item() > 1] or list(_KEY)
+    values = [name for name in PublishedCandle.names() if name not in Candle.key]
+    counts = alien.group_by(Candle.key).agg(pl.col(values).n_unique()).select(pl.col(values).max())
+    return [name for name in values if alien.height and counts[name].item() > 1] or list(Candle.key)
 
 
 def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFrame:
@@ -478,4 +498,12 @@ def _unsettled_days(settled: Reconciled) -> frozenset[str]:
     return frozenset(settled.conflicts.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
 
 
-CANDLE = Dataset(Candle, refine, doubt, conflicts, unsettled, contradicted)
+CANDLE = Dataset(
+    Candle,
+    refine,
+    doubt,
+    conflicts,
+    unsettled,
+    contradicted,
+    evidence=("contradicted", "unconfirmed", "totals", "rows_daily", "rows_api"),
+)

@@ -11,7 +11,7 @@ import polars as pl
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
 from lakehouse.model.input import Role
-from lakehouse.model.result import NONE, CellFacts, CellResult
+from lakehouse.model.result import NONE, CellFacts, CellResult, Evidence
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.doubt import Doubt
@@ -80,6 +80,7 @@ class Dataset:
             the witness's cell; pure.
         contradicted: Ranges that the API answered and that contradict the witness, or the archive wholesale,
             all the same; pure.
+        evidence: How well the rows of a silver cell can be proven, worst first; empty where cells do not say.
     """
 
     silver: type[Table]
@@ -88,6 +89,7 @@ class Dataset:
     conflicts: Callable[[BronzeCells, Cell, MarketFacts], pl.DataFrame] | None = None
     unsettled: Callable[[pl.DataFrame, BronzeCell | None], frozenset[str]] = lambda rows, witness: frozenset()
     contradicted: Callable[[BronzeCells], list[TimeRange]] = lambda bronze: []
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def tables(self) -> tuple[type[Table], ...]:

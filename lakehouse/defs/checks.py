@@ -78,7 +78,7 @@ def _rules(
         "schema": lambda: findings.check_schema(table, stored.values(), foreign, beside),
         "gaps": lambda: findings.check_gaps(stored, lake.clock()),
         "reconciliation": lambda: findings.check_reconciliation(stored),
-        "evidence": lambda: findings.check_evidence(stored),
+        "evidence": lambda: findings.check_evidence(stored, lake.registry.dataset(table.name).evidence),
         "freshness": lambda: findings.check_freshness(
             stored, [market for market, facts in known_markets(lake).items() if facts.delisted], lake.clock()
         ),

@@ -143,7 +143,7 @@ class Pages(ABC):
         return self.step or timedelta(microseconds=1)
 
     def requests(self, market_type: MarketType, span: TimeRange) -> int:
-        """How many requests a range takes, where no row is absent; of rows that space themselves, at least."""
+        """How many requests a range takes if no row is absent; at least, of rows that space themselves."""
         slots = -((span.start - span.end) // self.step) if self.step else 1
         return self.rules(market_type).requests(slots)
 

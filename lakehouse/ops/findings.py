@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal, get_args
+from typing import Literal
 
 import duckdb
 
@@ -75,8 +75,8 @@ class Verdict:
 def families(table: type[Table]) -> dict[str, str]:
     """The rule families of a table, with what each says."""
     said = {
-        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object is "
-        "known to be damaged (`lakehouse verify --stored` looks at all their bytes)."
+        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object "
+        "is known to be damaged (`lakehouse verify --stored` looks at all their bytes)."
     }
     if table.zone() == "silver" and table.shape == "cells":
         said["gaps"] = (
@@ -221,11 +221,15 @@ def check_reconciliation(stored: Ledger) -> Verdict:
     return Verdict(len(stored), _sorted(findings), counts)
 
 
-def check_evidence(stored: Ledger) -> Verdict:
+def check_evidence(stored: Ledger, levels: Iterable[Evidence]) -> Verdict:
     """Cells with rows that something contradicts, with hours and columns; how many cells are proven how well
     is counted.
+
+    Args:
+        stored: The table's ledger.
+        levels: The levels that the dataset has, worst first.
     """
-    findings, counts = [], Counter({f"{level}_cells": 0 for level in get_args(Evidence)})
+    findings, counts = [], Counter({f"{level}_cells": 0 for level in levels})
     for cell, record in stored.items():
         if record.facts.evidence:
             counts[f"{record.facts.evidence}_cells"] += 1

@@ -6,8 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lakehouse.datasets.candle import Candle
 from lakehouse.model.cell import Cell
 from lakehouse.model.feature import Feature
+from lakehouse.model.input import Input
 from lakehouse.model.market import Market
 from lakehouse.model.table import UTC_TIME, Column
 from lakehouse.model.timerange import TimeRange
@@ -26,8 +28,9 @@ class Breadth(Feature):
 
     name = "gold/breadth"
     key = ("day_time",)
+    time = "day_time"
     shape = "months"
-    inputs = {"silver/candle": 0}
+    inputs = (Input(Candle),)
 
     day_time = Column(UTC_TIME, "The day", "UTC")
     markets = Column(pl.Int64, "Markets with candles", "count", above=0)

@@ -12,15 +12,14 @@ import pytest
 
 from lakehouse.datasets.dataset import ApiTable, ArchiveTable, BronzeCells, Dataset, input_versions
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.exchanges.api import Refusal, RestApi, RestCall
+from lakehouse.exchanges.api import ExchangeInfo, InfoCall, PageRules, Pages, Refusal, RestApi, RestCall
 from lakehouse.model.cell import Cell
-from lakehouse.model.interval import Interval
+from lakehouse.model.input import Input
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.lake import Lake
-from lakehouse.sources.rest.paging import PageRules
 from lakehouse.transform.history import newest
 from lakehouse_tests.extensibility.toys import (
     answering,
@@ -46,6 +45,7 @@ class FundingArchive(ArchiveTable):
 
     name = "bronze/funding_archive"
     key = ("funding_time", "source", "fetched_at", "source_sha256")
+    time = "funding_time"
 
     funding_time = Column(UTC_TIME, "When it is paid", "UTC")
     rate = Column(pl.Float64, "Paid by longs to shorts, of the value", nullable=True)
@@ -56,7 +56,8 @@ class FundingApi(ApiTable):
 
     name = "bronze/funding_api"
     key = ("funding_time", "source", "fetched_at", "source_sha256")
-    inputs = {"bronze/funding_archive": 0}
+    time = "funding_time"
+    inputs = (Input(FundingArchive, required=False),)
 
     funding_time = Column(UTC_TIME, "When it is paid", "UTC")
     rate = Column(pl.Float64, "Paid by longs to shorts, of the value", nullable=True)
@@ -67,29 +68,51 @@ class Funding(Table):
 
     name = "silver/funding"
     key = ("funding_time",)
-    inputs = {"bronze/funding_archive": 0, "bronze/funding_api": 0}
-    stand_ins = frozenset({"bronze/funding_api"})
+    time = "funding_time"
+    inputs = (Input(FundingArchive, role="archive"), Input(FundingApi, role="api"))
 
     funding_time = Column(UTC_TIME, "When it is paid", "UTC")
     rate = Column(pl.Float64, "Paid by longs to shorts, of the value")
 
 
 def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
-    parts = [bronze[name].rows.select(FundingArchive.names()) for name in Funding.inputs if name in bronze]
+    parts = [
+        bronze[name].rows.select(FundingArchive.names()) for name in Funding.input_names() if name in bronze
+    ]
     rows = newest(pl.concat(parts), Funding.key).unique(Funding.key, keep="first", maintain_order=True)
     return CellResult(
         rows.select(Funding.names()), input_versions(Funding, bronze, cell, market), CellFacts()
     )
 
 
-FUNDING = Dataset(Funding, FundingArchive, refine, lambda rows, cell, market, witness: {}, api=FundingApi)
+FUNDING = Dataset(Funding, refine, lambda rows, cell, market, witness: {})
+
+
+class FundingPages(Pages):
+    """Funding rates as the API answers them."""
+
+    def rules(self, market_type: MarketType) -> PageRules:
+        return PageRules(((1000, 1),))
+
+    def call(self, market: Market, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
+        bounds = {"startTime": milliseconds(start)} if start else {}
+        bounds |= {"endTime": milliseconds(end) - 1} if end else {}
+        return RestCall("fapiPublicGetFundingRate", {"symbol": market.symbol, "limit": limit, **bounds}, 1)
+
+    def read(self, market: Market, answer: Any) -> pl.DataFrame:
+        return pl.DataFrame(
+            {
+                "funding_time": [from_milliseconds(row["fundingTime"]) for row in answer],
+                "rate": [float(row["fundingRate"]) for row in answer],
+            },
+            schema={"funding_time": UTC_TIME, "rate": pl.Float64},
+        )
 
 
 class Payer(RestApi):
-    """Answers with funding rates."""
+    """Where the API is, and its clock."""
 
     exchange, setting, moving_hint, weight_header = "binance", "LAKEHOUSE_PAYER_REST_URL", "", "X-Weight"
-    rules = PageRules(((1000, 1),))
     default_budget = 1000
     began = at("2020-01-01")
 
@@ -109,21 +132,11 @@ class Payer(RestApi):
     def read_budget(self, answer: Any) -> int | None:
         return self.default_budget
 
-    def candles_call(
-        self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int
-    ) -> RestCall:
-        bounds = {"startTime": milliseconds(start)} if start else {}
-        bounds |= {"endTime": milliseconds(end) - 1} if end else {}
-        return RestCall("fapiPublicGetFundingRate", {"symbol": symbol, "limit": limit, **bounds}, 1)
+    def info_call(self) -> InfoCall:
+        return InfoCall(f"{self.url}/time", {})
 
-    def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
-        return pl.DataFrame(
-            {
-                "funding_time": [from_milliseconds(row["fundingTime"]) for row in answer],
-                "rate": [float(row["fundingRate"]) for row in answer],
-            },
-            schema={"funding_time": UTC_TIME, "rate": pl.Float64},
-        )
+    def read_info(self, answer: Any) -> ExchangeInfo:
+        return ExchangeInfo({}, {})
 
     def refusal(self, code: int) -> Refusal:
         return "refused"
@@ -133,7 +146,7 @@ class Bourse(Kiosk):
     """Publishes months of funding rates."""
 
     name = "bourse"
-    has_rest = True
+    pages = {FundingApi.name: FundingPages()}
 
     def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
         if table != "bronze/funding_archive":

@@ -3,17 +3,28 @@ there are any.
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from lakehouse.datasets.candle import Candle
 from lakehouse.model.feature import Feature
+from lakehouse.model.input import Input
 from lakehouse.model.table import UTC_TIME, Column
 from lakehouse.model.timerange import TimeRange
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.lake import Lake
-from lakehouse_tests.extensibility.test_days import DAY_QUOTE, DAYS, MARKET, NOW, Stall, publish_days
+from lakehouse_tests.extensibility.test_days import (
+    DAY_QUOTE,
+    DAYS,
+    MARKET,
+    NOW,
+    DayQuote,
+    Stall,
+    publish_days,
+)
 from lakehouse_tests.extensibility.toys import build, put, require_shown, seconds, toy_lake
 from lakehouse_tests.making import at, minutes
 
@@ -23,8 +34,9 @@ class Spread(Feature):
 
     name = "gold/spread"
     key = ("day_time",)
+    time = "day_time"
     grain = "day"
-    inputs = {"silver/day_quote": 1, "silver/candle": 0}
+    inputs = (Input(DayQuote, lookback=timedelta(days=1)), Input(Candle, required=False))
 
     day_time = Column(UTC_TIME, "The day", "UTC")
     spread = Column(pl.Float64, "Mean of ask less bid", "quote", above=0)

@@ -1,4 +1,8 @@
-"""Binance: archive keys, CSV dialects, exchangeInfo and REST. The only folder that knows `um`, `cm` and `kline`."""
+"""Binance: archive keys, CSV dialects, exchangeInfo and REST.
+
+Belongs here: all that is Binance's alone. No other folder of readers knows `um`, `cm` or `kline`.
+Does not: what two exchanges have in common: stated it is in `exchanges`, done in `sources`.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
