@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 import polars as pl
 
 from lakehouse.datasets.dataset import (
+    REFINED,
     ApiTable,
     ArchiveTable,
     BronzeCell,
@@ -16,7 +17,9 @@ from lakehouse.datasets.dataset import (
     input_versions,
 )
 from lakehouse.datasets.market import MarketFacts
+from lakehouse.model.cadence import Grid
 from lakehouse.model.cell import Cell
+from lakehouse.model.check import Check
 from lakehouse.model.input import Input
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.life import UNKNOWN
@@ -194,6 +197,8 @@ class Candle(CandleColumns):
     """
 
     name = "silver/candle"
+    cadence: ClassVar[Grid] = Grid(MINUTE.delta)
+    checks = (*REFINED, Check("anomalies"))
     inputs = (
         Input(CandleWitness, role="witness"),
         Input(CandleArchive, role="archive"),
@@ -266,11 +271,11 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     asked_until = cell.window.clip(
         max([*ends, *(asking.end for asking in asked if asking.is_answer)], default=cell.window.start)
     )
-    is_whole = good.height * MINUTE.delta >= asked_until - cell.window.start
+    is_whole = good.height * Candle.cadence.step >= asked_until - cell.window.start
     gaps = find_gaps(
         good["open_time"],
         cell.window,
-        MINUTE.delta,
+        Candle.cadence.step,
         asked_until,
         market.life,
         settled.unserved.filter(rule=TWO_VALUES)["open_time"],
@@ -285,7 +290,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     problems = tuple(problem for part in bronze.values() for problem in part.facts.problems)
     if problems:
         explained, confirmed = (
-            explained_slots(gaps, MINUTE.delta, market.life),
+            explained_slots(gaps, Candle.cadence.step, market.life),
             confirmed_times(served, sources, Candle.key, judged),
         )
         found = doubt(
@@ -472,7 +477,7 @@ def doubt(
     return days_in_doubt(
         rows,
         cell.window,
-        MINUTE.delta,
+        Candle.cadence.step,
         broken,
         market.life if market else UNKNOWN,
         stated,

@@ -4,12 +4,13 @@ file to doubt.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
+from lakehouse.model.check import SCHEMA, Check
 from lakehouse.model.input import Role
 from lakehouse.model.result import NONE, CellFacts, CellResult, Evidence
 from lakehouse.model.table import UTC_TIME, Column, Table
@@ -32,6 +33,15 @@ class BronzeCell:
     version: str
     facts: CellFacts
 
+
+REFINED = (
+    SCHEMA,
+    Check("gaps"),
+    Check("reconciliation"),
+    Check("evidence"),
+    Check("freshness", {"late": timedelta(days=2)}),
+)
+"""What a silver table is held to that is refined from several sources, and has a cadence."""
 
 BronzeCells = Mapping[str, BronzeCell]
 """The bronze cells of one window and market, by table name; a table without that cell is left out."""

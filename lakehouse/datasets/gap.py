@@ -1,10 +1,10 @@
 """`silver/gap`: every expected candle that is absent, and why."""
 
 from collections.abc import Iterable
+from functools import cache
 
 import polars as pl
 
-from lakehouse.datasets.candle import Candle
 from lakehouse.model.input import Input
 from lakehouse.model.market import Market
 from lakehouse.model.result import GapRun
@@ -14,7 +14,7 @@ from lakehouse.model.table import UTC_TIME, Column, Table
 class Gap(Table):
     """Runs of expected 1m candles that are absent, of all markets, one object per month.
 
-    Collected from what each candle cell says about itself. Classes: `not_listed` (before listing or after
+    Collected from what each cell of a table with a cadence says about itself. Classes: `not_listed` (before listing or after
     delisting), `halt` (proven: REST was asked, has the candles on both sides and none between, and each hour
     of the witness equals the rows that are there), `conflict` (one source has two values, none is served; see
     `silver/conflict`), `absent` (no source that was asked has a row that can be served). The open tail that
@@ -25,7 +25,6 @@ class Gap(Table):
     key = ("exchange", "market_type", "symbol", "start_time")
     time = "start_time"
     shape = "months"
-    inputs = (Input(Candle),)
     code_version = 3
 
     exchange = Column(pl.String, "ccxt id of the exchange")
@@ -41,6 +40,19 @@ class Gap(Table):
         "UTC",
         nullable=True,
     )
+
+
+@cache
+def gap_table(silver: tuple[type[Table], ...]) -> type[Gap]:
+    """The gaps of some silver tables; the same class for the same tables."""
+
+    class Gaps(Gap):
+        __doc__ = Gap.__doc__
+
+        inputs = tuple(map(Input, silver))
+
+    Gaps.__name__ = Gaps.__qualname__ = Gap.__name__
+    return Gaps
 
 
 def gap_frame(runs: Iterable[tuple[Market, GapRun]]) -> pl.DataFrame:

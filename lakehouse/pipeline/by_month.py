@@ -8,7 +8,7 @@ import polars as pl
 
 from lakehouse.datasets.conflict import Conflict, conflict_frame
 from lakehouse.datasets.dataset import Dataset
-from lakehouse.datasets.gap import Gap, gap_frame
+from lakehouse.datasets.gap import gap_frame
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import InputMissingError, MarketFactsMissingError, NotALakeObjectError
 from lakehouse.model.input import touched_dates
@@ -49,9 +49,6 @@ class ByMonth(Derived):
 
 class FromFooters(ByMonth):
     """`silver/gap`: what cells say of the rows they lack."""
-
-    def __init__(self) -> None:
-        super().__init__(Gap)
 
     def collect(self, has: Inventory, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
         return gap_frame(
