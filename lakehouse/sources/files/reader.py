@@ -135,7 +135,8 @@ class ArchiveReader:
         if served == file.state:
             return []
         why = (
-            f"listed is version {file.state}, what is served is no newer than {served}: a cache in between may "
+            f"listed is version {file.state}, what is served is no newer than {served}: a cache in between "
+            "may "
             "hold it for a while, the next build asks again"
         )
         return [Problem(file.key, "stale", why, day=day)]

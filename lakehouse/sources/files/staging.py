@@ -1,4 +1,6 @@
-"""Folders in which fetched files lie until they are read: each held by a lock, and gone with whoever held it."""
+"""Folders in which fetched files lie until they are read: each held by a lock, and gone with whoever held
+it.
+"""
 
 import contextlib
 import fcntl
