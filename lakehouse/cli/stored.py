@@ -191,9 +191,9 @@ def _earlier_footers(lake: LakeServices) -> dict[str, dict[str, Any]]:
             cached = parse_cache(ledger_path(table), body) if body is not None else {}
         except NotALakeObjectError:
             continue  # it is among what is damaged
-        for path, (_, footer) in cached.items():
+        for path, entry in cached.items():
             with contextlib.suppress(ForeignJsonError):
-                found[path] = read_own_json(footer)
+                found[path] = {"inputs": read_own_json(entry.inputs), "facts": read_own_json(entry.facts)}
     return found
 
 

@@ -26,7 +26,7 @@ def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
         cells, malformed = cells_of(context)
         has = Inventory(
             lake,
-            (cell.market for cell in cells if cell.market),
+            [cell.market for cell in cells if cell.market] or None,
             lambda market, record: context.log_event(market_event(lake, record)),
         )
         return cells_output(recipe.make(has, cells), malformed)

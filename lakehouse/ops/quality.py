@@ -132,20 +132,11 @@ def lake_quality(
         NothingStoredError: A market that is named has no cell.
         NotALakeObjectError: An object lies where no cell does.
     """
-    every, foreign = lake.survey(table.name)
-    damaged, buildable = (
-        damaged_cells(table, foreign),
-        expected(table, {name: lake.stored(name) for name in table.input_names()}),
-    )
-    require_stored(table.name, [*every, *damaged, *buildable], markets, None)
-
-    def asked(cells: Iterable[Cell]) -> list[Cell]:
-        return [cell for cell in cells if not markets or cell.market in markets]
-
-    stored = {cell: every[cell] for cell in asked(every)}
-    return quality_report(
-        stored, known_anomalies(lake.objects, table, stored), now, asked(damaged), asked(buildable)
-    )
+    stored, foreign = lake.survey(table.name, markets or None)
+    damaged = damaged_cells(table, foreign)
+    buildable = expected(table, {name: lake.survey(name, markets or None)[0] for name in table.input_names()})
+    require_stored(table.name, [*stored, *damaged, *buildable], markets, None)
+    return quality_report(stored, known_anomalies(lake.objects, table, stored), now, damaged, buildable)
 
 
 def quality_report(

@@ -2,7 +2,6 @@
 declaration.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from lakehouse.model.table import Table
 from lakehouse.registry import Registry
 from lakehouse.storage.landing import Landing
 from lakehouse.storage.layout import FILE, ledger_path, parse_cell_path, quarantine_path, table_prefix
-from lakehouse.storage.ledger import parse_cache
+from lakehouse.storage.ledger import Entry, parse_cache
 from lakehouse.storage.objects import LakeObjects, StoredObject
 from lakehouse.storage.parquet import check_version, decode
 from lakehouse.storage.seal import check
@@ -49,7 +48,7 @@ class _Look:
     stored: StoredObject
     is_sealed: bool = True
     record: CellRecord | None = None
-    footer: str = ""
+    entry: Entry | None = None
     damage: Damage | None = None
 
 
@@ -104,7 +103,7 @@ def _inspect_table(
             check_cell(table, record, body, rows)
             if record.reject_count:
                 _check_quarantine(objects, table, record)
-            return _Look(stored, is_sealed, record, json.dumps(footer))
+            return _Look(stored, is_sealed, record, Entry.of(record, footer))
         except NotALakeObjectError as error:
             return _Look(stored, damage=Damage(stored.path, stored.etag, error.why))
 
@@ -119,14 +118,14 @@ def _inspect_table(
         for stored in objects.list(table_prefix(table))
         if stored.path.endswith(f"/{FILE}") and is_asked(stored)
     ]
-    footers: dict[str, tuple[str, str]] = {}
+    entries: dict[str, Entry] = {}
     for one in _each(look, listed):
         found.checked[table.name] += 1
         found.unsealed += not one.is_sealed
         if one.damage:
             found.damage.append(one.damage)
-        if one.record:
-            footers[one.stored.path] = one.stored.etag, one.footer
+        if one.record and one.entry:
+            entries[one.stored.path] = one.entry
             found.checked["quarantine"] += one.record.reject_count > 0
             kept = quarantined.get(quarantine_path(table, one.record.cell))
             if kept and not one.record.reject_count:
@@ -138,7 +137,7 @@ def _inspect_table(
                     )
                 )
         progress(table.name)
-    _inspect_ledger(objects, table, footers, found)
+    _inspect_ledger(objects, table, entries, found)
 
 
 def check_cell(table: type[Table], record: CellRecord, body: bytes, rows: pl.DataFrame) -> None:
@@ -203,7 +202,7 @@ def _check_quarantine(objects: LakeObjects, table: type[Table], record: CellReco
 
 
 def _inspect_ledger(
-    objects: LakeObjects, table: type[Table], footers: Mapping[str, tuple[str, str]], found: Inspection
+    objects: LakeObjects, table: type[Table], entries: Mapping[str, Entry], found: Inspection
 ) -> None:
     """The cache of a table's footers, held against the footers of objects as they are now."""
     path = ledger_path(table)
@@ -216,8 +215,8 @@ def _inspect_ledger(
         cached = parse_cache(path, body)
         wrong = [
             cell
-            for cell, entry in footers.items()
-            if cached.get(cell, ("", ""))[0] == entry[0] and cached[cell] != entry
+            for cell, entry in entries.items()
+            if cell in cached and cached[cell].etag == entry.etag and cached[cell] != entry
         ]
         if wrong:
             raise DamagedObjectError(path, f"it says something else of {wrong[0]} than that says itself")

@@ -32,7 +32,7 @@ class ByMonth(Derived):
     def compute(self, has: Inventory, cell: Cell) -> Outcome:
         for each in self.table.inputs:
             dates = touched_dates(cell.date, each.table.grain)
-            for error in has.survey(each.name)[1]:
+            for error in has.whole(each.name)[1]:
                 if any(
                     damaged.date in dates for damaged in _cell_of(has.lake.registry.table(each.name), error)
                 ):

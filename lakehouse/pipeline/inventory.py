@@ -32,7 +32,7 @@ class Inventory:
 
     Args:
         lake: The lake.
-        markets: The markets that matter; None for all.
+        markets: The markets that matter, whose cells alone are surveyed; None for all.
         wrote: Told of a cell of another table that a step had to write first.
 
     Attributes:
@@ -56,7 +56,8 @@ class Inventory:
         self.listings: dict[str, dict[Market, MarketListing]] = {}
         self.unlisted: dict[str, dict[Market, LakehouseError]] = {}
         self._surveys: dict[str, Survey] = {}
-        self._by_date: dict[str, dict[str, dict[Cell, CellRecord]]] = {}
+        self._whole: dict[str, Survey] = {}
+        self._by_date: dict[str, dict[str, list[Cell]]] = {}
 
     # --- what is stored ---------------------------------------------------------------------------
 
@@ -66,10 +67,21 @@ class Inventory:
         return known_markets(self.lake)
 
     def survey(self, table: str) -> Survey:
-        """The stored cells of a table, and the objects in its folder that are none."""
+        """The stored cells of a table of the markets that matter, and the objects in their folders that are
+        none.
+        """
         if table not in self._surveys:
-            self._surveys[table] = survey(self.lake.objects, self.lake.registry.table(table))
+            declared = self.lake.registry.table(table)
+            self._surveys[table] = survey(self.lake.objects, declared, self.markets)
         return self._surveys[table]
+
+    def whole(self, table: str) -> Survey:
+        """As `survey`, of all markets: what a table of one object for all of them is made from."""
+        if self.markets is None:
+            return self.survey(table)
+        if table not in self._whole:
+            self._whole[table] = survey(self.lake.objects, self.lake.registry.table(table))
+        return self._whole[table]
 
     def ledger(self, table: str) -> Ledger:
         """The stored cells of a table."""
@@ -81,11 +93,12 @@ class Inventory:
 
     def of_date(self, table: str, date: str) -> Ledger:
         """The stored cells of one window of a table, of all markets."""
+        stored = self.whole(table)[0]
         if table not in self._by_date:
-            parted = self._by_date[table] = {}
-            for cell, record in self.ledger(table).items():
-                parted.setdefault(cell.date, {})[cell] = record
-        return self._by_date[table].get(date, {})
+            parted = self._by_date[table] = dict[str, list[Cell]]()
+            for cell in stored:
+                parted.setdefault(cell.date, []).append(cell)
+        return {cell: stored[cell] for cell in self._by_date[table].get(date, ())}
 
     def read(self, table: type[Table], cell: Cell) -> StoredCell | None:
         """A stored cell with its rows; None if there is none."""
@@ -104,6 +117,7 @@ class Inventory:
     def forget(self, table: str) -> None:
         """Have a table read again that was written since."""
         self._surveys.pop(table, None)
+        self._whole.pop(table, None)
         self._by_date.pop(table, None)
         if table == MarketTable.name:
             self.__dict__.pop("known", None)

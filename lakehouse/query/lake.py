@@ -32,6 +32,7 @@ from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.layout import market_prefix, parse_cell_path
 from lakehouse.storage.ledger import (
+    Ledger,
     Survey,
     cells_of_market,
     damaged_cells,
@@ -242,7 +243,7 @@ class Lake:
             connection, files = connect(self.objects, zones, spill, unrestricted)
             with connection:
                 for table in mentioned(query, self.registry.tables):
-                    create_view(connection, files, table, self._readable(table, lambda cell: True))
+                    create_view(connection, files, table, self._readable(table))
                 found = run(connection, files, query, self.registry.tables, unrestricted)
         for table, read in files.read():
             self._tell(table, read)
@@ -279,14 +280,11 @@ class Lake:
             self.registry.table("silver/candle"),
             _span(start, end),
         )
-        stored, foreign = self.survey(judged.name)
-        require_stored(
-            judged.name,
-            [*stored, *damaged_cells(judged, foreign)],
-            _markets(markets),
-            span.months() if span else None,
-        )
-        return self.collect(self.scan(table.name, markets, start, end).select(table.names())).sort(table.key)
+        wanted = _markets(markets)
+        stored, foreign = self.survey(judged.name, wanted)
+        known = [*stored, *damaged_cells(judged, foreign)]
+        require_stored(judged.name, known, wanted, span.months() if span else None)
+        return self.collect(self.scan(table.name, wanted, start, end).select(table.names())).sort(table.key)
 
     def restatements(
         self,
@@ -349,7 +347,7 @@ class Lake:
         records = (
             [record for _, record in self._named([declared], wanted, span)]
             if by_market
-            else self._readable(declared, _asks(wanted, span))
+            else self._readable(declared, wanted, span)
         )
         if not records:
             raise NothingStoredError(declared.name, [market.key for market in wanted or ()])
@@ -374,22 +372,27 @@ class Lake:
         """The stored cells of a table with cells."""
         return {record.key: record for record in self.records(table)}
 
-    def survey(self, table: str) -> Survey:
-        """The stored cells of a table with cells, and an error per object in its folder that is damaged or
-        none of its cells.
+    def survey(self, table: str, markets: Collection[Market] | None = None) -> Survey:
+        """The stored cells of a table with cells, of some markets or all, and an error per object in its
+        folder, or theirs, that is damaged or none of its cells.
         """
         if self.objects.is_local:
             self.objects.require_lake()  # before a folder is made of a mistyped root
-        found = survey(self.objects, self.registry.table(table))
+        found = survey(self.objects, self.registry.table(table), markets)
         if not self.objects.is_local and not any(found):
             self.objects.require_lake()  # a request more, where there is nothing
         return found
 
-    def _readable(self, table: type[Table], asked: Callable[[Cell], bool]) -> list[CellRecord]:
-        """The objects that hold what is asked for; a damaged one among them is an error, not fewer rows."""
+    def _readable(
+        self, table: type[Table], markets: Collection[Market] | None = None, span: TimeRange | None = None
+    ) -> list[CellRecord]:
+        """The objects that can hold rows of some markets and a range; a damaged one among them is an error,
+        not fewer rows.
+        """
         if table.shape == "single":
             return self.records(table.name)
-        stored, foreign = self.survey(table.name)
+        asked = _asks(markets, span)
+        stored, foreign = self.survey(table.name, markets)
         _refuse(table, foreign, asked)
         return [record for cell, record in stored.items() if asked(cell)]
 
@@ -401,7 +404,7 @@ class Lake:
         """
         asked, names, known, found = _asks(markets, span), [], list[Cell](), list[tuple[str, CellRecord]]()
         for table in tables:
-            stored, foreign = self.survey(table.name)
+            stored, foreign = self.survey(table.name, markets)
             _refuse(table, foreign, asked)
             names.append(table.name)
             known += [*stored, *damaged_cells(table, foreign)]
@@ -442,9 +445,7 @@ class Lake:
             return self._rows(coarse, market, span)
         return resample(self._rows(fine, market, span), interval).select(coarse.names())
 
-    def _of_market(
-        self, table: type[Table], market: Market, span: TimeRange | None = None
-    ) -> dict[Cell, CellRecord]:
+    def _of_market(self, table: type[Table], market: Market, span: TimeRange | None = None) -> Ledger:
         """As `_readable`, of one market and the months of a range, or of all, in order of time."""
         self.objects.require_lake()
         stored, foreign = survey_market(self.objects, table, market, (span or _ALWAYS).months())
@@ -490,9 +491,7 @@ class Lake:
         self, name: str, markets: list[Market] | None, span: TimeRange | None, with_path: bool = False
     ) -> pl.LazyFrame:
         table = self.registry.table(name)
-        rows = scan_cells(
-            self.objects, table, self._readable(table, _asks(markets, span)), with_path, self._tell
-        )
+        rows = scan_cells(self.objects, table, self._readable(table, markets, span), with_path, self._tell)
         if markets is not None and table.shape != "cells" and "symbol" in table.columns:
             rows = rows.filter(MARKET_KEY.is_in([market.key for market in markets]))
         if span is None or not table.time:

@@ -65,6 +65,9 @@ def parse_cell_path(table: type[Table], path: str) -> Cell | None:
     Raises:
         NotALakeObjectError: The path is not one that `cell_path` makes.
     """
+    of_market = table.shape == "cells" and path.startswith(table.name)
+    if of_market and (known := _plain_cell(path[len(table.name) :], table.grain)) is not None:
+        return known
     parts = dict(part.split("=", 1) for part in path.split("/") if "=" in part)
     try:
         market = (
@@ -86,6 +89,28 @@ def parse_cell_path(table: type[Table], path: str) -> Cell | None:
     if cell_path(table, cell) != path:
         raise NotALakeObjectError(path, f"expected {cell_path(table, cell)}")
     return cell
+
+
+@lru_cache(maxsize=1 << 17)  # tables have the same cells
+def _plain_cell(path: str, grain: PeriodKind) -> Cell | None:
+    """The cell of a market that an object behind a table's name belongs to; None where that is to be looked at
+    more closely.
+    """
+    try:
+        _, exchange, market_type, symbol, window, _ = path.split("/")
+        market = _market_of(exchange, market_type, symbol)
+        cell = Cell(window.partition("=")[2], market)
+        _require_window(cell.date, grain)
+    except (ValueError, MarketKeyError, TimeFormatError):
+        return None
+    return cell if "/".join(["", *_folders(cell), FILE]) == path else None
+
+
+@lru_cache(maxsize=1 << 13)
+def _market_of(exchange: str, market_type: str, symbol: str) -> Market:
+    """The market of three folders, which is one object for all its cells."""
+    values = (folder.partition("=")[2] for folder in (exchange, market_type, symbol))
+    return Market(*map(unquote, values))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=4096)

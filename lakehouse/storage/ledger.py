@@ -3,9 +3,10 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple, overload
 
 import polars as pl
 from isal.isal_zlib import crc32
@@ -14,12 +15,10 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
     DamagedObjectError,
     ForeignFolderError,
-    ForeignJsonError,
     NotALakeObjectError,
     NothingStoredError,
     StoreError,
 )
-from lakehouse.model.foreign_json import read_own_json
 from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
 from lakehouse.model.period import Period
@@ -34,61 +33,210 @@ from lakehouse.storage.verification import known_damage
 
 _TAIL = 16 * 1024
 _AT_ONCE = 32  # requests in flight: on S3 they wait, they do not compute
-_CACHE = {"path": pl.String, "etag": pl.String, "size": pl.Int64, "footer": pl.String, "seal": pl.Int64}
+_GROUP = 2048  # entries of a cache that are read together: those of one market are in one or two groups
 _LARGEST_FOOTER = 32 << 20
 _LARGEST_OBJECT = 1 << 30
 _RATIO = 256  # that a large cache may inflate to: footers repeat, but each holds hashes of its own
 _ALWAYS_READ = 64 << 20  # bytes
+NARROW = 16
+"""Markets whose folders are listed one by one; of more, the whole table is."""
+
 Ledger = Mapping[Cell, CellRecord]
 
 
-def ledger(objects: LakeObjects, table: type[Table]) -> dict[Cell, CellRecord]:
+class Entry(NamedTuple):
+    """What a ledger keeps of a cell's footer and object; times, inputs and facts as the footer has them.
+
+    Attributes:
+        path: Where the object lies.
+        etag: The store's tag of the object.
+        size: Bytes.
+        version: As in `CellRecord`, and so on.
+        rows: Row count.
+        code_version: The declaration's number when the cell was made.
+        column_count: How many columns the file has.
+        reject_count: Rows in quarantine.
+        first_time: Smallest time, as text.
+        last_time: Largest time, as text.
+        inputs: JSON.
+        facts: JSON.
+    """
+
+    path: str
+    etag: str
+    size: int
+    version: str
+    rows: int
+    code_version: int
+    column_count: int
+    reject_count: int
+    first_time: str | None
+    last_time: str | None
+    inputs: str
+    facts: str
+
+    @classmethod
+    def of(cls, record: CellRecord, footer: Mapping[str, Any]) -> "Entry":
+        """The entry of a record that was made from a footer."""
+        return cls(
+            record.path,
+            record.etag,
+            record.size,
+            record.version,
+            record.rows,
+            record.code_version,
+            record.column_count,
+            record.reject_count,
+            footer["first_time"],
+            footer["last_time"],
+            json.dumps(footer["inputs"]),
+            json.dumps(footer["facts"]),
+        )
+
+    def record(self, cell: Cell | None) -> CellRecord:
+        """The record of the cell; times, inputs and facts are read when they are asked for."""
+        return CellRecord.kept(
+            dict(zip(_READY, self, strict=False), cell=cell), dict(zip(_TOLD, self[8:], strict=True))
+        )
+
+
+_READY, _TOLD = Entry._fields[:8], Entry._fields[8:]
+_NUMBERS = ("size", "rows", "code_version", "column_count", "reject_count")
+_CACHE = {name: pl.Int64 if name in _NUMBERS else pl.String for name in Entry._fields} | {"seal": pl.Int64}
+
+
+class CellLedger(Ledger):
+    """The stored cells of a table in order of market and time; a record is made when it is asked for.
+
+    Args:
+        entries: What is kept of each cell.
+    """
+
+    def __init__(self, entries: Mapping[Cell, Entry]) -> None:
+        self._entries = {cell: entries[cell] for cell in sorted(entries, key=lambda cell: cell.sort_key)}
+        self._made: dict[Cell, CellRecord] = {}
+
+    @property
+    def entries(self) -> Mapping[Cell, Entry]:
+        """What is kept of each cell: for who counts, and needs no records."""
+        return self._entries
+
+    def __getitem__(self, cell: Cell) -> CellRecord:
+        made = self._made.get(cell)
+        if made is None:
+            made = self._made[cell] = self._entries[cell].record(cell)
+        return made
+
+    @overload
+    def get(self, cell: Cell, /) -> CellRecord | None: ...
+    @overload
+    def get(self, cell: Cell, /, default: Any) -> Any: ...
+    def get(self, cell: Cell, /, default: Any = None) -> Any:
+        """The record of a cell, if it is stored."""
+        return self[cell] if cell in self._entries else default
+
+    def __contains__(self, cell: object) -> bool:
+        return cell in self._entries
+
+    def __iter__(self) -> Iterator[Cell]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def keys(self) -> KeysView[Cell]:
+        """The cells."""
+        return self._entries.keys()
+
+
+def ledger(objects: LakeObjects, table: type[Table], markets: Collection[Market] | None = None) -> Ledger:
     """Every stored cell of a table. An object that is no cell of this lake counts as absent; `survey` names
     it.
+
+    Args:
+        objects: The lake's objects.
+        table: The table.
+        markets: As for `survey`.
     """
-    return survey(objects, table)[0]
+    return survey(objects, table, markets)[0]
 
 
-Survey = tuple[dict[Cell, CellRecord], list[NotALakeObjectError]]
+Survey = tuple[Ledger, list[NotALakeObjectError]]
 
 
-def survey(objects: LakeObjects, table: type[Table]) -> Survey:
+def survey(objects: LakeObjects, table: type[Table], markets: Collection[Market] | None = None) -> Survey:
     """Every stored cell of a table, and the objects in its folder that are none: damaged, or put there by
     others.
 
-    Right by construction: the store is listed, cached footers are used where the object's etag is unchanged,
-    all others are read. Losing the cache costs time once.
+    Right by construction: the store is listed, cached entries are used where the object's etag is unchanged,
+    the footers of all others are read. Losing the cache costs time once.
+
+    Args:
+        objects: The lake's objects.
+        table: The table.
+        markets: The markets whose cells are wanted, None for all: of a few, only their folders are listed.
+            A table whose objects hold all markets is surveyed whole.
     """
-    listed, cached, damage = _at_once(
+    if markets is None or table.shape != "cells":
+        return _survey(objects, table, None)
+    if len(markets) > NARROW:
+        stored, foreign = _survey(objects, table, None)
+        wanted = set(markets)
+        return (
+            CellLedger({cell: entry for cell, entry in stored.entries.items() if cell.market in wanted}),
+            [error for error in foreign if _may_be_of(table, error, wanted)],
+        )
+    return _survey(objects, table, [market_prefix(table, market) for market in dict.fromkeys(markets)])
+
+
+def _may_be_of(table: type[Table], error: NotALakeObjectError, markets: Collection[Market]) -> bool:
+    try:
+        cell = parse_cell_path(table, error.path)
+    except NotALakeObjectError:
+        return True
+    return cell is None or cell.market in markets
+
+
+def _survey(
+    objects: LakeObjects, table: type[Table], folders: list[str] | None
+) -> tuple[CellLedger, list[NotALakeObjectError]]:
+    """As `survey`, of the whole table or of some folders of markets.
+
+    Only a survey of the whole table renews the cache: it alone knows what else belongs there.
+    """
+    cached, damage, *listed = _at_once(
         objects,
-        lambda: list(_listed(objects, table_prefix(table))),
-        lambda: _load(objects, table),
+        lambda: _load(objects, table, folders),
         lambda: known_damage(objects),
+        *(
+            lambda folder=folder: list(_listed(objects, folder))  # type: ignore[misc]
+            for folder in ([table_prefix(table)] if folders is None else folders)
+        ),
     )
-    found = {path: (etag, size) for path, etag, size in listed}
-    footers = {
-        path: cached[path][1]
-        for path, (etag, _) in found.items()
-        if path in cached and cached[path][0] == etag
-    }
-    unread = [path for path in found if path not in footers]
-    new = {path: found[path] for path in unread}
-    read, foreign = _read_footers(objects, table, new)
-    found |= new
-    footers |= read
-    if footers.keys() != cached.keys() or read:
+    found = {path: (etag, size) for path, etag, size in chain.from_iterable(listed)}
+    most, entries, unread = table.most_rows(), dict[str, Entry](), dict[str, tuple[str, int]]()
+    for path, (etag, size) in found.items():
+        entry = cached.get(path)
+        if entry is not None and entry.etag == etag and entry.rows <= most:
+            entries[path] = entry
+        else:
+            unread[path] = etag, size
+    read, foreign = _read_entries(objects, table, unread)
+    entries |= read
+    if folders is None and (read or entries.keys() != cached.keys()):
         with contextlib.suppress(StoreError):  # who may only read reads without it
-            _save(objects, table, {path: (*found[path], footer) for path, footer in footers.items()})
-    sound = {
-        path: footer
-        for path, footer in footers.items()
-        if path not in damage or damage[path].etag != found[path][0]
-    }
-    stored, misplaced = _records(table, found, sound)
-    foreign += [
-        DamagedObjectError(path, damage[path].why) for path in footers if path not in sound
-    ] + misplaced
-    return stored, sorted(foreign, key=str)
+            _save(objects, table, entries)
+    stored: dict[Cell, Entry] = {}
+    for path, entry in entries.items():
+        if path in damage and damage[path].etag == entry.etag:
+            foreign.append(DamagedObjectError(path, damage[path].why))
+            continue
+        try:
+            if (cell := parse_cell_path(table, path)) is not None:
+                stored[cell] = entry
+        except NotALakeObjectError as error:
+            foreign.append(error)
+    return CellLedger(stored), sorted(foreign, key=str)
 
 
 def _at_once(objects: LakeObjects, *reads: Callable[[], Any]) -> list[Any]:
@@ -142,15 +290,15 @@ def require_stored(
 def survey_market(
     objects: LakeObjects, table: type[Table], market: Market, months: Collection[str]
 ) -> Survey:
-    """As `survey`, of one market's cells in some months: one listing and their footers, however large the
-    table is.
+    """As `survey`, of one market's cells in some months: one listing and their footers, without the cache,
+    which holds all of the table.
     """
-    found = {
-        stored.path: (stored.etag, stored.size) for stored in cells_of_market(objects, table, market, months)
-    }
-    footers, foreign = _read_footers(objects, table, found)
-    stored, misplaced = _records(table, found, footers)
-    return stored, foreign + misplaced
+    listed = cells_of_market(objects, table, market, months)
+    entries, foreign = _read_entries(
+        objects, table, {stored.path: (stored.etag, stored.size) for stored in listed}
+    )
+    cells = {parse_cell_path(table, path): entry for path, entry in entries.items()}
+    return CellLedger({cell: entry for cell, entry in cells.items() if cell is not None}), foreign
 
 
 def cells_of_market(
@@ -169,57 +317,37 @@ def cells_of_market(
     )
 
 
-def _read_footers(
-    objects: LakeObjects, table: type[Table], found: dict[str, tuple[str, int]]
-) -> tuple[dict[str, str], list[NotALakeObjectError]]:
-    """Footers by path, read in parallel, and what is no cell of the table; an object that is gone again is in
-    neither.
+def _read_entries(
+    objects: LakeObjects, table: type[Table], listed: Mapping[str, tuple[str, int]]
+) -> tuple[dict[str, Entry], list[NotALakeObjectError]]:
+    """Entries by path, from footers that are read in parallel, and what is no cell of the table or another
+    cell than its path says; an object that is gone again is in neither.
 
-    Of an object that was replaced since it was listed, etag and size in `found` become those of what is there
-    now.
+    Of an object that was replaced since it was listed, the entry has what is there now.
     """
     foreign: list[NotALakeObjectError] = []
 
-    def read(path: str) -> str:
+    def read(path: str) -> Entry | None:
         try:
-            parse_cell_path(table, path)
+            cell = parse_cell_path(table, path)
             etag, size, footer = _read_tail(objects, path, *listed[path])
+            return _entry(table, cell, path, etag, size, footer) if footer is not None else None
         except NotALakeObjectError as error:
             foreign.append(error)
-            return ""
-        found[path] = etag, size
-        return footer
+            return None
 
-    listed = dict(found)
     if not listed:
         return {}, []
     with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(listed))) as pool:
-        footers = dict(zip(listed, pool.map(read, listed), strict=True))
-    return {path: footer for path, footer in footers.items() if footer}, sorted(foreign, key=str)
+        entries = dict(zip(listed, pool.map(read, listed), strict=True))
+    return {path: entry for path, entry in entries.items() if entry is not None}, sorted(foreign, key=str)
 
 
-def _records(
-    table: type[Table], found: Mapping[str, tuple[str, int]], footers: Mapping[str, str]
-) -> tuple[dict[Cell, CellRecord], list[NotALakeObjectError]]:
-    """Records by cell, in order, and what is another cell than its path says."""
-    stored, misplaced = [], []
-    for path, footer in footers.items():
-        try:
-            stored.append(_record(table, parse_cell_path(table, path), path, *found[path], footer))
-        except NotALakeObjectError as error:
-            misplaced.append(error)
-    return {
-        record.key: record for record in sorted(stored, key=lambda record: record.key.sort_key)
-    }, misplaced
-
-
-def _record(
-    table: type[Table], cell: Cell | None, path: str, etag: str, size: int, footer: str
-) -> CellRecord:
-    try:
-        return CellRecord.from_footer(table, cell, path, etag, size, read_own_json(footer))
-    except ForeignJsonError as error:
-        raise NotALakeObjectError(path, f"the facts in its footer do not read ({error.why})") from None
+def _entry(
+    table: type[Table], cell: Cell | None, path: str, etag: str, size: int, footer: Mapping[str, Any]
+) -> Entry:
+    """The entry of a footer that says what a footer should."""
+    return Entry.of(CellRecord.from_footer(table, cell, path, etag, size, footer), footer)
 
 
 def _listed(objects: LakeObjects, prefix: str) -> Iterable[tuple[str, str, int]]:
@@ -228,9 +356,11 @@ def _listed(objects: LakeObjects, prefix: str) -> Iterable[tuple[str, str, int]]
             yield found.path, found.etag, found.size
 
 
-def _read_tail(objects: LakeObjects, path: str, etag: str, size: int) -> tuple[str, int, str]:
-    """Etag and size of an object, and its footer as JSON text, all of one version; the text is empty if the
-    object is gone again.
+def _read_tail(
+    objects: LakeObjects, path: str, etag: str, size: int
+) -> tuple[str, int, Mapping[str, Any] | None]:
+    """Etag and size of an object, and its footer, all of one version; no footer if the object is gone
+    again.
     """
     length = min(_TAIL, size)
     if size > _LARGEST_OBJECT:
@@ -241,63 +371,75 @@ def _read_tail(objects: LakeObjects, path: str, etag: str, size: int) -> tuple[s
         while size:
             tail = objects.get_of(path, etag, size - length, size)
             if not len(tail) < (needed := footer_size(tail)) <= size:
-                return etag, size, json.dumps(read_footer(path, tail))
+                return etag, size, read_footer(path, tail)
             if needed > _LARGEST_FOOTER:
                 raise NotALakeObjectError(path, f"its footer has {needed:,} bytes")
             length = needed
     except ChangedMeanwhileError:
         pass  # replaced since it was listed: whatever is there now is read whole
     held = objects.get_tagged(path)
-    return (held[1], len(held[0]), json.dumps(read_footer(path, held[0]))) if held else (etag, size, "")
+    return (held[1], len(held[0]), read_footer(path, held[0])) if held else (etag, size, None)
 
 
-def _load(objects: LakeObjects, table: type[Table]) -> dict[str, tuple[str, str]]:
+def _load(
+    objects: LakeObjects, table: type[Table], folders: Collection[str] | None = None
+) -> dict[str, Entry]:
     body = objects.get(ledger_path(table))
     try:
-        return parse_cache(ledger_path(table), body) if body is not None else {}
+        return parse_cache(ledger_path(table), body, folders) if body is not None else {}
     except NotALakeObjectError:
         return {}  # a cache is only a cache
 
 
-def parse_cache(path: str, body: bytes) -> dict[str, tuple[str, str]]:
-    """Etags and footers by path, as a ledger object caches them; nothing if an earlier release wrote it.
+def parse_cache(path: str, body: bytes, folders: Collection[str] | None = None) -> dict[str, Entry]:
+    """Entries by path, as a ledger object caches them; none if an earlier release wrote it.
+
+    Args:
+        path: For messages.
+        body: The object.
+        folders: The folders whose entries are wanted; None for all.
+
+    Returns:
+        Entries by path, each held against its seal.
 
     Raises:
-        NotALakeObjectError: It is not as it was written.
+        NotALakeObjectError: The object is not as it was written.
     """
     if not check(path, body):
         return {}  # nothing says that it is as it was written
     require_small(path, body, max(_ALWAYS_READ, _RATIO * len(body)))
     with reading(path):
-        cache = pl.read_parquet(io.BytesIO(body))
-    if cache.schema != pl.Schema(_CACHE):
-        return {}
-    if odd := next(
-        (
-            cell
-            for cell, etag, size, footer, sealed in cache.iter_rows()
-            if sealed != _seal_of(cell, etag, size, footer)
-        ),
-        None,
-    ):
-        raise DamagedObjectError(path, f"its entry of {odd!a:.200} is not the one that was sealed")
-    return {cell: (etag, footer) for cell, etag, footer in cache.select("path", "etag", "footer").iter_rows()}
+        cache = pl.scan_parquet(io.BytesIO(body), glob=False, hive_partitioning=False)
+        if cache.collect_schema() != pl.Schema(_CACHE):
+            return {}
+        if folders is not None:
+            # what begins with a folder and a slash; 0 comes behind the slash
+            within = [pl.col("path").is_between(f"{name}/", f"{name}0", closed="left") for name in folders]
+            cache = cache.filter(pl.any_horizontal(pl.lit(False), *within))
+        rows = cache.collect().rows()
+    entries = {}
+    for row in rows:
+        said = row[:-1]
+        if row[-1] != _seal_of(said):
+            raise DamagedObjectError(path, f"its entry of {said[0]!a:.200} is not the one that was sealed")
+        entries[said[0]] = Entry._make(said)
+    return entries
 
 
-def _seal_of(path: str, etag: str, size: int, footer: str) -> int:
-    """The seal of an entry: its footer is that of this object in this version. Who edits one by itself, and
+def _seal_of(entry: tuple[Any, ...]) -> int:
+    """The seal of an entry: what it says is of that object in this version. Who edits one by itself, and
     seals the whole again, is not believed.
     """
-    return int(crc32(f"{path}\0{etag}\0{size}\0{footer}".encode("utf-8", "replace")))
+    return int(crc32(repr(entry).encode("utf-8", "replace")))
 
 
-def _save(objects: LakeObjects, table: type[Table], entries: Mapping[str, tuple[str, int, str]]) -> None:
+def _save(objects: LakeObjects, table: type[Table], entries: Mapping[str, Entry]) -> None:
     sink = io.BytesIO()
     pl.DataFrame(
-        [(path, *entry, _seal_of(path, *entry)) for path, entry in entries.items()],
+        [(*entry, _seal_of(tuple(entry))) for _, entry in sorted(entries.items())],
         schema=_CACHE,
         orient="row",
-    ).write_parquet(sink, compression="zstd", metadata={SEAL_KEY: HOLE})
+    ).write_parquet(sink, compression="zstd", row_group_size=_GROUP, metadata={SEAL_KEY: HOLE})
     objects.put(ledger_path(table), seal(sink.getvalue()))
 
 
@@ -376,4 +518,8 @@ def records(objects: LakeObjects, table: type[Table]) -> list[CellRecord]:
         (path, *_read_tail(objects, path, etag, size))
         for path, etag, size in _listed(objects, table_prefix(table))
     ]
-    return [_record(table, None, path, etag, size, footer) for path, etag, size, footer in read if footer]
+    return [
+        CellRecord.from_footer(table, None, path, etag, size, footer)
+        for path, etag, size, footer in read
+        if footer is not None
+    ]

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import DamagedObjectError, NotALakeObjectError, TooManyRowsError
+from lakehouse.model.foreign_json import read_own_json
 from lakehouse.model.result import CellFacts, CellResult, read_count, read_instant, read_text
 from lakehouse.model.table import Column, Table
 from lakehouse.storage.layout import cell_path, quarantine_path
@@ -16,9 +17,11 @@ from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.parquet import decode, encode, read_footer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CellRecord:
     """What a cell's footer and its object say, without its rows.
+
+    A record that a ledger kept reads times, inputs and facts from its text when they are asked for.
 
     Attributes:
         cell: The cell; None for a table of a single object.
@@ -57,6 +60,33 @@ class CellRecord:
         if self.cell is None:
             raise TypeError(f"{self.path} is the object of a table without cells")
         return self.cell
+
+    @classmethod
+    def kept(cls, known: Mapping[str, Any], said: Mapping[str, str | None]) -> "CellRecord":
+        """A record of a cell whose footer was read before.
+
+        Args:
+            known: Fields that are ready.
+            said: The others as text, as the footer has them, inputs and facts as JSON.
+        """
+        record = object.__new__(cls)
+        record.__dict__.update(known, _said=said)
+        return record
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """A field that was not read yet."""
+            if (said := self.__dict__.get("_said")) is None or name not in said:
+                raise AttributeError(f"a CellRecord has no {name}")
+            try:
+                value = _READ[name](said[name]) if said[name] is not None else None
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise NotALakeObjectError(
+                    self.path, f"its {name} as a ledger kept them do not read ({error})"
+                ) from None
+            self.__dict__[name] = value
+            return value
 
     @classmethod
     def from_footer(
@@ -99,6 +129,14 @@ class CellRecord:
                 "most",
             )
         return record
+
+
+_READ: Mapping[str, Callable[[str], Any]] = {
+    "first_time": read_instant,
+    "last_time": read_instant,
+    "inputs": read_own_json,
+    "facts": lambda text: CellFacts.from_json(read_own_json(text)),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ lakehouse_tests.faults.generated SEED …` runs some alone and prints what they 
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
@@ -28,6 +28,7 @@ from lakehouse.pipeline.services import LakeServices
 from lakehouse.pipeline.verifying import ask_in_full, change_by, plan
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket
+from lakehouse.storage.ledger import Entry
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.outcome import Failed, settle
 from lakehouse_tests.faults.lab import Waits
@@ -523,16 +524,21 @@ def bench(stand: Stand, root: Path) -> Iterator[Bench]:
     """A bench whose client never waits, and whose ledgers keep their cache in memory: a third of a small
     build is reading it from disk.
     """
-    cache = dict[str, dict[str, tuple[str, str]]]()
+    cache = dict[str, dict[str, Entry]]()
 
-    def save(objects: LakeObjects, table: type[Table], entries: Mapping[str, tuple[str, int, str]]) -> None:
-        cache[table.name] = {path: (etag, footer) for path, (etag, _, footer) in entries.items()}
+    def save(objects: LakeObjects, table: type[Table], entries: Mapping[str, Entry]) -> None:
+        cache[table.name] = dict(entries)
+
+    def load(
+        objects: LakeObjects, table: type[Table], folders: Collection[str] | None = None
+    ) -> dict[str, Entry]:
+        return cache.get(table.name, {})
 
     ledger = "lakehouse.storage.ledger"
     with (
         patch("lakehouse.sources.rest.client.RestClient", Waits(stand.advance).client),
         patch(f"{ledger}._save", save),
-        patch(f"{ledger}._load", lambda objects, table: cache.get(table.name, {})),
+        patch(f"{ledger}._load", load),
     ):
         yield Bench(stand, root)
 

@@ -378,7 +378,7 @@ class Caches(Footers):
         if how == "footer":
             sink = io.BytesIO()
             cache = pl.read_parquet(io.BytesIO(self.objects.get(ledger_path(Candle)) or b""))
-            cache.with_columns(footer=pl.lit(drawn.decode("utf-8", "replace"))).write_parquet(
+            cache.with_columns(facts=pl.lit(drawn.decode("utf-8", "replace"))).write_parquet(
                 sink, metadata={SEAL_KEY: HOLE}
             )
             body = sink.getvalue()

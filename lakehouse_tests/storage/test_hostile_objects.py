@@ -291,12 +291,14 @@ def resealed(cache: pl.DataFrame) -> bytes:
 
 
 EDITS: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
-    "rows": lambda cache: cache.with_columns(pl.col("footer").str.replace('"rows": 3', '"rows": 2')),
-    "evidence": lambda cache: cache.with_columns(pl.col("footer").str.replace("totals", "rows_api")),
-    "another cell's": lambda cache: cache.with_columns(pl.col("footer").reverse(), pl.col("seal").reverse()),
+    "rows": lambda cache: cache.with_columns(rows=pl.lit(2, pl.Int64)),
+    "version": lambda cache: cache.with_columns(version=pl.lit("0" * 32)),
+    "inputs": lambda cache: cache.with_columns(inputs=pl.lit('{"a": "2"}')),
+    "evidence": lambda cache: cache.with_columns(pl.col("facts").str.replace("totals", "rows_api")),
+    "another cell's": lambda cache: cache.with_columns(pl.exclude("path", "etag", "size").reverse()),
     "two swapped": lambda cache: cache.with_columns(pl.col("path").reverse()),
-    "no JSON": lambda cache: cache.with_columns(footer=pl.lit("{")),
-    "deep": lambda cache: cache.with_columns(footer=pl.lit(DEEP)),
+    "no JSON": lambda cache: cache.with_columns(facts=pl.lit("{")),
+    "deep": lambda cache: cache.with_columns(facts=pl.lit(DEEP)),
     "the etag of an earlier version": lambda cache: cache.with_columns(size=pl.col("size") + 1),
 }
 
@@ -328,11 +330,7 @@ def test_a_cache_forged_whole_moves_no_row_to_another_market(store: TableStore, 
         store.put(Candle, cell, CellResult(candles(minutes("2024-02-05", 3), close=101.0 + number), {}))
     right = Lake(objects.root).scan("silver/candle").collect()
     cache = parse_cache(ledger_path(Candle), objects.get(ledger_path(Candle)) or b"")
-    sizes = {found.path: found.size for found in objects.list("silver/candle")}
-    forged = {
-        path: (etag, sizes[path], footer.replace('"rows": 3', '"rows": 1' if "BTC" in path else '"rows": 5'))
-        for path, (etag, footer) in cache.items()
-    }
+    forged = {path: entry._replace(rows=1 if "BTC" in path else 5) for path, entry in cache.items()}
     module._save(objects, Candle, forged)
     assert [record.rows for record in ledger(objects, Candle).values()] == [1, 5], (
         "it is believed of what is only listed"
@@ -344,7 +342,7 @@ def test_a_cache_that_inflates_without_end_is_a_lost_one(store: TableStore, obje
     record = put(store)
     ledger(objects, Candle)
     cache = pl.read_parquet(io.BytesIO(objects.get(ledger_path(Candle)) or b""))
-    huge = pl.concat([cache.with_columns(footer=pl.lit("x" * 1_000_000))] * 100)
+    huge = pl.concat([cache.with_columns(facts=pl.lit("x" * 1_000_000))] * 100)
     sink = io.BytesIO()
     huge.write_parquet(
         sink,

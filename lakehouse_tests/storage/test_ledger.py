@@ -19,8 +19,8 @@ from lakehouse.model.input import Input
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult, GapRun
 from lakehouse.registry import REGISTRY
-from lakehouse.storage.layout import cell_path, ledger_path
-from lakehouse.storage.ledger import expected, inputs_now, is_due, ledger, records, survey
+from lakehouse.storage.layout import cell_path, ledger_path, market_prefix
+from lakehouse.storage.ledger import NARROW, expected, inputs_now, is_due, ledger, records, survey
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord, TableStore
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, MINUTE, NOW, at, candles, facts, minutes
@@ -98,7 +98,7 @@ def test_a_lying_cache_is_corrected_where_the_object_has_changed(
     stored = filled(store)
     ledger(objects, Candle)
     path = objects.uri(ledger_path(Candle))
-    stale = pl.read_parquet(path).with_columns(pl.lit("other").alias("etag"), pl.lit("{}").alias("footer"))
+    stale = pl.read_parquet(path).with_columns(pl.lit("other").alias("etag"), pl.lit("{}").alias("facts"))
     stale.write_parquet(path)
     assert ledger(objects, Candle) == stored
 
@@ -146,6 +146,64 @@ def test_a_cell_in_a_wrong_place_is_named_and_other_files_are_ignored(
     stored, (foreign,) = survey(objects, Candle)
     assert set(stored) == {FEBRUARY}
     assert "has no 'exchange'" in str(foreign)
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_of_named_markets_only_their_folders_are_listed_and_the_rest_of_the_cache_stays(
+    store: TableStore, objects: LakeObjects, monkeypatch: pytest.MonkeyPatch, is_cached: bool
+) -> None:
+    stored = filled(store)
+    if is_cached:
+        ledger(objects, Candle)
+    cache, listed = objects.get(ledger_path(Candle)), list[str]()
+    listing = objects.list
+    monkeypatch.setattr(objects, "list", lambda prefix: listed.append(prefix) or listing(prefix))
+    for markets in ([BTC], [ODD, ETH], [ETH, ETH], []):
+        assert ledger(objects, Candle, markets) == {
+            cell: record for cell, record in stored.items() if cell.market in markets
+        }
+    assert listed == [market_prefix(Candle, market) for market in (BTC, ODD, ETH, ETH)]
+    assert objects.get(ledger_path(Candle)) == cache
+    changed = put(store, CELLS[1], 9)
+    objects.put(cell_path(Candle, CELLS[0]), b"damaged")
+    found, (foreign,) = survey(objects, Candle, [BTC])
+    assert (found, foreign.path) == ({CELLS[1]: changed}, cell_path(Candle, CELLS[0]))
+    assert survey(objects, Candle, [ETH])[1] == []
+    assert ledger(objects, Candle) == {cell: put for cell, put in stored.items() if cell != CELLS[0]} | {
+        CELLS[1]: changed
+    }
+
+
+def test_of_many_named_markets_the_table_is_listed_once_and_theirs_come_out(
+    store: TableStore, objects: LakeObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, listed = filled(store), list[str]()
+    objects.put(cell_path(Candle, CELLS[2]), b"damaged")
+    listing = objects.list
+    monkeypatch.setattr(objects, "list", lambda prefix: listed.append(prefix) or listing(prefix))
+    many = [BTC, *(Market("binance", "spot", f"X{number}") for number in range(NARROW))]
+    assert survey(objects, Candle, many) == (
+        {cell: record for cell, record in stored.items() if cell.market == BTC},
+        [],
+    )
+    (damaged,) = survey(objects, Candle, [ETH, *many])[1]
+    assert damaged.path == cell_path(Candle, CELLS[2])
+    assert listed == ["silver/candle"] * 2
+
+
+def test_a_record_out_of_the_cache_is_that_of_its_footer_in_every_field(
+    store: TableStore, objects: LakeObjects
+) -> None:
+    start = minutes("2024-02-05", 1)[0]
+    known = CellFacts((GapRun("halt", start, start + MINUTE, 1, start),), 1, "totals", start)
+    fresh = put(store, FEBRUARY, known=known)
+    ledger(objects, Candle)
+    kept = ledger(objects, Candle)[FEBRUARY]
+    for name in (field.name for field in dataclasses.fields(CellRecord)):
+        assert getattr(kept, name) == getattr(fresh, name), name
+    assert dataclasses.replace(kept, etag="e") == dataclasses.replace(fresh, etag="e")
+    with pytest.raises(AttributeError, match="no colour"):
+        kept.colour  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_records_of_any_shape(store: TableStore, objects: LakeObjects) -> None:
