@@ -2,11 +2,11 @@
 
     python -m benchmarks.scale [--markets 400] [--months 80] [--before WORKTREE] [--keep FOLDER] [--only NAME]
 
-The lake is made in about a minute: one small cell of each table is written by the lake's own writer, and copied
-with its footer renewed (cell, times, inputs, version, seal), so that nothing is due. The archive is a simulated
-one in a process of its own. Each measurement is a process of its own too: wall time of what it names without the
-import of the lake, or of a whole command; memory is the process's peak. With `--before`, every measurement is
-made of the code in another worktree as well, with the ledger caches that code wrote.
+The lake is made in about a minute: one small cell of each table is written by the lake's own writer, and
+copied with its footer renewed (cell, times, inputs, version, seal), so that nothing is due. The archive is a
+simulated one in a process of its own. Each measurement is a process of its own too: wall time of what it
+names without the import of the lake, or of a whole command; memory is the process's peak. With `--before`,
+every measurement is made of the code in another worktree as well, with the ledger caches that code wrote.
 """
 
 import argparse
