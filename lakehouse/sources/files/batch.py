@@ -1,8 +1,8 @@
 """Fetching archive files: one failed file is one failed file, never a failed batch.
 
-One s5cmd process per batch opens many connections and retries; where that binary is absent, or cannot speak to
-the endpoint at all, and for a few files, plain HTTP in threads does the same. Nothing that answers is trusted to
-end: bytes and seconds are bounded, and no redirect leads to another host.
+One s5cmd process per batch opens many connections and retries; where that binary is absent, or cannot speak
+to the endpoint at all, and for a few files, plain HTTP in threads does the same. Nothing that answers is
+trusted to end: bytes and seconds are bounded, and no redirect leads to another host.
 """
 
 import contextlib
