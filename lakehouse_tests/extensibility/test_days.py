@@ -14,6 +14,7 @@ from lakehouse.defs.partitions import partitions_of, range_tags
 from lakehouse.model.cell import Cell
 from lakehouse.model.input import Input
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
 from lakehouse.ops.findings import holes
@@ -23,7 +24,7 @@ from lakehouse.transform.gaps import find_gaps
 from lakehouse.transform.history import newest
 from lakehouse_tests.extensibility.toys import build, put, require_shown, seconds, toy_lake
 from lakehouse_tests.making import at, minutes
-from lakehouse_tests.test_extensibility import COINS, Kiosk
+from lakehouse_tests.test_extensibility import COINS, Kiosk, KioskFiles
 
 NOW = at("2024-02-20T12:00")
 DAYS = ("2024-01-31", "2024-02-01", "2024-02-02")
@@ -72,17 +73,22 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
 DAY_QUOTE = Dataset(DayQuote, refine, lambda rows, cell, market, witness: {})
 
 
-class Stall(Kiosk):
-    """Publishes days of quotes."""
+class DayQuoteFiles(KioskFiles):
+    """Days of quotes."""
 
-    name = "stall"
+    kinds = ("day",)
 
-    def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
-        if table != DayQuoteArchive.name:
-            return super().parse(table, market, key, csv)
+    def parse(self, market: Market, key: str, csv: bytes) -> pl.DataFrame:
         raw = pl.read_csv(csv, has_header=False, new_columns=["quote_time", "price"])
         time = (pl.col("quote_time") * 1_000_000).cast(UTC_TIME)
         return raw.select(time, bid=pl.col("price") - 0.5, ask=pl.col("price") + 0.5)
+
+
+class Stall(Kiosk):
+    """Publishes them beside what a kiosk does."""
+
+    name = "stall"
+    files = {**Kiosk.files, DayQuoteArchive.name: DayQuoteFiles(DayQuoteArchive.name)}
 
 
 def publish_days(folder: Path, market: Market = MARKET) -> None:
@@ -93,7 +99,7 @@ def publish_days(folder: Path, market: Market = MARKET) -> None:
             for n, time in enumerate(minutes(day, 1440))
             if time != at("2024-02-01T06:00")
         ]
-        put(folder, Stall("-").archive_key(DayQuoteArchive.name, market, day), lines)
+        put(folder, Stall.files[DayQuoteArchive.name].key(market, Period.parse(day)), lines)
 
 
 @pytest.fixture

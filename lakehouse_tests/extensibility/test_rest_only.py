@@ -116,24 +116,10 @@ class Counter(Exchange):
     """Has a REST API and nothing else."""
 
     name = "counter"
-    archive_home = ""
-    bucket = ""
     pages = {
         "bronze/candle_api": CounterPages(MINUTE),
         "bronze/candle_witness": CounterPages(Interval.parse("1h")),
     }
-
-    def archive_prefix(self, table: str, market: Market, frequency: str) -> str:
-        raise OSError("it has no archive")
-
-    def archive_key(self, table: str, market: Market, period: str) -> str:
-        raise OSError("it has no archive")
-
-    def archive_period(self, key: str) -> str | None:
-        raise OSError("it has no archive")
-
-    def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
-        raise OSError("it has no archive")
 
     def infer_info(self, market: Market) -> MarketInfo:
         return MarketInfo("COIN", "USD", "USD", None)

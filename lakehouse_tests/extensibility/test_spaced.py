@@ -16,6 +16,7 @@ from lakehouse.exchanges.api import ExchangeInfo, InfoCall, PageRules, Pages, Re
 from lakehouse.model.cell import Cell
 from lakehouse.model.input import Input
 from lakehouse.model.market import Market, MarketType
+from lakehouse.model.period import Period
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.pipeline.services import LakeServices
@@ -32,7 +33,7 @@ from lakehouse_tests.extensibility.toys import (
     toy_lake,
 )
 from lakehouse_tests.making import at
-from lakehouse_tests.test_extensibility import COINS, Kiosk
+from lakehouse_tests.test_extensibility import COINS, Kiosk, KioskFiles
 
 NOW = at("2024-02-03T13:30")
 EIGHT, FOUR = timedelta(hours=8), timedelta(hours=4)
@@ -142,17 +143,22 @@ class Payer(RestApi):
         return "refused"
 
 
-class Bourse(Kiosk):
-    """Publishes months of funding rates."""
+class FundingFiles(KioskFiles):
+    """Months of funding rates."""
 
-    name = "bourse"
-    pages = {FundingApi.name: FundingPages()}
+    kinds = ("month",)
 
-    def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
-        if table != "bronze/funding_archive":
-            return super().parse(table, market, key, csv)
+    def parse(self, market: Market, key: str, csv: bytes) -> pl.DataFrame:
         raw = pl.read_csv(csv, has_header=False, new_columns=["funding_time", "rate"])
         return raw.with_columns((pl.col("funding_time") * 1_000_000).cast(UTC_TIME))
+
+
+class Bourse(Kiosk):
+    """Publishes them, and answers with them."""
+
+    name = "bourse"
+    files = {**Kiosk.files, FundingArchive.name: FundingFiles(FundingArchive.name)}
+    pages = {FundingApi.name: FundingPages()}
 
     def rest_api(self, market_type: MarketType) -> RestApi:
         assert self.rest_url is not None
@@ -174,7 +180,7 @@ def rates(query: Mapping[str, str]) -> list[dict[str, object]]:
 def lake(tmp_path: Path) -> Iterator[LakeServices]:
     """A lake beside an archive with January, and an API that has February as well."""
     january = [f"{seconds(time)},0.0001" for time in TIMES if time < at("2024-02-01")]
-    put(tmp_path, Bourse("-").archive_key(FundingArchive.name, MARKET, "2024-01"), january)
+    put(tmp_path, Bourse.files[FundingArchive.name].key(MARKET, Period.parse("2024-01")), january)
     api = {"/time": lambda query: {"serverTime": milliseconds(NOW)}, "/fundingRate": rates}
     with answering(api) as url, toy_lake(tmp_path, Bourse, NOW, (FUNDING,), rest_url=url) as opened:
         yield opened

@@ -12,6 +12,7 @@ import pytest
 from lakehouse.datasets.candle import Candle
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import Input
+from lakehouse.model.period import Period
 from lakehouse.model.table import UTC_TIME, Column
 from lakehouse.model.timerange import TimeRange
 from lakehouse.pipeline.services import LakeServices
@@ -62,7 +63,7 @@ def lake(tmp_path: Path) -> Iterator[LakeServices]:
     """A lake beside an archive with three days of quotes, and candles of February alone."""
     publish_days(tmp_path)
     candles = [f"{seconds(time)},{100 + n}" for n, time in enumerate(minutes("2024-02-01", 2880))]
-    put(tmp_path, Stall("-").archive_key("bronze/candle_archive", MARKET, "2024-02"), candles)
+    put(tmp_path, Stall.files["bronze/candle_archive"].key(MARKET, Period.parse("2024-02")), candles)
     with toy_lake(tmp_path, Stall, NOW, (DAY_QUOTE,), (Spread,)) as opened:
         yield opened
 
@@ -106,7 +107,7 @@ def test_a_month_of_the_optional_input_that_comes_later_makes_its_days_due(
 ) -> None:
     before = build(lake, "gold/spread", [MARKET], "2024-01-31", "2024-02-03")["gold/spread"]
     candles = [f"{seconds(time)},{100 + n}" for n, time in enumerate(minutes("2024-01-31", 1440))]
-    put(tmp_path, Stall("-").archive_key("bronze/candle_archive", MARKET, "2024-01"), candles)
+    put(tmp_path, Stall.files["bronze/candle_archive"].key(MARKET, Period.parse("2024-01")), candles)
     after = build(lake, "gold/spread", [MARKET], "2024-01-31", "2024-02-03")["gold/spread"]
     assert {key for key, version in after.items() if before[key] != version} == {"2024-01-31|stall-spot:COIN"}
     prices = Lake(lake.objects.root, lake.registry).sql("SELECT price FROM gold.spread ORDER BY day_time")

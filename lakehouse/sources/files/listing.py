@@ -64,7 +64,7 @@ class MarketListing:
 
     def foreign_to(self, cell: Cell) -> list[str]:
         """The foreign keys that a cell tells of."""
-        return [key for key, month in self.foreign.items() if month == cell.date[:7]]
+        return [key for key, month in self.foreign.items() if month == cell.period.month.text]
 
     def asked_until(self, cell: Cell) -> datetime:
         """Until when the archive has answered for a cell: the end of its newest file, or a grace period
@@ -196,7 +196,8 @@ def list_market(
 
 def _first_of_days(span: TimeRange, listed: Collection[str], made_from: Collection[str]) -> Period | None:
     """The first month of a range that daily files decide about; None if there is none."""
-    of_days = {month for period in made_from if (month := period[:7]) != period}
+    periods = [Period.parse(text) for text in made_from if "/" not in text]  # else another table's version
+    of_days = {period.month.text for period in periods if period.kind == "day"}
     return next(
         (Period.parse(month) for month in span.months() if month not in listed or month in of_days), None
     )

@@ -258,7 +258,8 @@ def _read_page(answer: bytes) -> _Page:
         raise ValueError("it brings a document type of its own, or is no UTF-8")
     if answer.count(b"<") > _MOST_TAGS or answer.count(b'"') + answer.count(b"'") > _MOST_QUOTES:
         raise ValueError("it has more elements or quotes than a page can have")
-    root = ElementTree.fromstring(answer, ElementTree.XMLParser(encoding="utf-8"))  # noqa: S314  # bounded above, without a DTD, in one encoding
+    # bounded above, without a DTD, in one encoding
+    root = ElementTree.fromstring(answer, ElementTree.XMLParser(encoding="utf-8"))  # noqa: S314
     if root.tag.rpartition("}")[2] != "ListBucketResult":
         raise ValueError(f"its root is {root.tag}")
     objects = [

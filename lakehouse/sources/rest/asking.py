@@ -267,7 +267,9 @@ def ask(
             cell, answered = running.pop(0)
             yield cell, answered.result()
             running += [submit(item) for item in islice(todo, 1)]
-    finally:  # where this is given up in the middle, garbage collection may end it, anywhere: it must not wait for threads there
+    finally:
+        # where this is given up in the middle, garbage collection may end it, anywhere: it must not wait for
+        # threads there
         pool.shutdown(wait=False, cancel_futures=True)
 
 

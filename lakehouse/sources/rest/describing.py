@@ -1,4 +1,4 @@
-"""Asking an exchange for its description of all its markets: one request, outside the budget of candles."""
+"""Asking an exchange for its description of all its markets: one request, outside the budget of rows."""
 
 from lakehouse.exchanges.api import ExchangeInfo, RestApi
 from lakehouse.model.foreign_json import read_json
@@ -15,7 +15,7 @@ def describe(api: RestApi) -> ExchangeInfo:
     from lakehouse.sources.rest.bounded import rest_bounds, session
 
     call = api.info_call()
-    with session(rest_bounds) as asking:
+    with session(rest_bounds(call.url)) as asking:
         # its errors are OSErrors
         answer = asking.get(call.url, timeout=(5, 30), params=dict(call.params))
     answer.raise_for_status()

@@ -101,7 +101,8 @@ def first_time(paged: Paged, span: TimeRange) -> datetime | None:
     if paged.rules.finds_next:
         found = [page] if (page := paged.ask(span.start, None, 1)).height else []
     elif paged.step:
-        found = [page] if (page := next(pages(paged, span), None)) is not None else []  # type: ignore[assignment]
+        begins = next(pages(paged, span), None)
+        found = [begins] if begins is not None else []
     else:
         found = list(pages(paged, span))
     first = min((_ends(paged, page)[0] for page in found), default=span.end)

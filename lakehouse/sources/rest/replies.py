@@ -143,5 +143,5 @@ def connect(api: RestApi) -> Any:
             "urls": {"api": dict(api.ccxt_urls)},
         }
     )
-    made.session = session(rest_bounds, connections=1)
+    made.session = session(rest_bounds(api.info_call().url), connections=1)
     return made
