@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lakehouse.datasets import DATASETS
-from lakehouse.datasets.conflict import Conflict
+from lakehouse.datasets.conflict import conflict_table
 from lakehouse.datasets.dataset import Dataset
-from lakehouse.datasets.gap import Gap
+from lakehouse.datasets.gap import Gap, gap_table
 from lakehouse.datasets.market import MarketTable
 from lakehouse.features import FEATURES
 from lakehouse.model.errors import UnknownTableError
@@ -32,10 +32,20 @@ class Registry:
         return (
             MarketTable,
             *(table for dataset in self.datasets for table in dataset.tables),
-            Gap,
-            Conflict,
+            self.gap,
+            *map(conflict_table, self.disputed),
             *self.features,
         )
+
+    @property
+    def gap(self) -> type[Gap]:
+        """`silver/gap`, made from the silver tables of all datasets."""
+        return gap_table(tuple(dataset.silver for dataset in self.datasets))
+
+    @property
+    def disputed(self) -> tuple[Dataset, ...]:
+        """The datasets that tell of disputes: each has a conflict table."""
+        return tuple(dataset for dataset in self.datasets if dataset.conflicts is not None)
 
     @property
     def by_name(self) -> Mapping[str, type[Table]]:
@@ -92,7 +102,9 @@ class Registry:
         needed |= {
             candidate.name
             for candidate in self.tables
-            if candidate.shape == "months" and needed.issuperset(candidate.input_names())
+            if candidate.shape == "months"
+            and candidate.zone() == "silver"
+            and not needed.isdisjoint(candidate.input_names())
         }
         return [candidate for candidate in self.tables if candidate.name in needed]
 

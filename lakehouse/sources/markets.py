@@ -1,5 +1,5 @@
-"""What is known of a market: asked from the exchange where it answers, else derived from what is published of it
-and its symbol.
+"""What is known of a market: asked from the exchange where it answers, else derived from what is published of
+it and its symbol.
 """
 
 import contextlib

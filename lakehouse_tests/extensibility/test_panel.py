@@ -6,9 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lakehouse.datasets.candle import Candle
 from lakehouse.model.cell import Cell
 from lakehouse.model.feature import Feature
+from lakehouse.model.input import Input
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.table import UTC_TIME, Column
 from lakehouse.model.timerange import TimeRange
 from lakehouse.pipeline.services import LakeServices
@@ -28,7 +31,7 @@ class Breadth(Feature):
     key = ("day_time",)
     time = "day_time"
     shape = "months"
-    inputs = {"silver/candle": 0}
+    inputs = (Input(Candle),)
 
     day_time = Column(UTC_TIME, "The day", "UTC")
     markets = Column(pl.Int64, "Markets with candles", "count", above=0)
@@ -52,7 +55,7 @@ class Breadth(Feature):
 def publish(folder: Path, market: Market, step: int) -> None:
     """Two days of candles whose price goes up or down by a step a minute."""
     lines = [f"{seconds(time)},{5000 + n * step}" for n, time in enumerate(minutes("2024-02-01", 2880))]
-    put(folder, Kiosk("-").archive_key("bronze/candle_archive", market, "2024-02"), lines)
+    put(folder, Kiosk.files["bronze/candle_archive"].key(market, Period.parse("2024-02")), lines)
 
 
 @pytest.fixture

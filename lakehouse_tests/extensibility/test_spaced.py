@@ -14,7 +14,9 @@ from lakehouse.datasets.dataset import ApiTable, ArchiveTable, BronzeCells, Data
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.api import ExchangeInfo, InfoCall, PageRules, Pages, Refusal, RestApi, RestCall
 from lakehouse.model.cell import Cell
+from lakehouse.model.input import Input
 from lakehouse.model.market import Market, MarketType
+from lakehouse.model.period import Period
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.pipeline.services import LakeServices
@@ -31,7 +33,7 @@ from lakehouse_tests.extensibility.toys import (
     toy_lake,
 )
 from lakehouse_tests.making import at
-from lakehouse_tests.test_extensibility import COINS, Kiosk
+from lakehouse_tests.test_extensibility import COINS, Kiosk, KioskFiles
 
 NOW = at("2024-02-03T13:30")
 EIGHT, FOUR = timedelta(hours=8), timedelta(hours=4)
@@ -56,7 +58,7 @@ class FundingApi(ApiTable):
     name = "bronze/funding_api"
     key = ("funding_time", "source", "fetched_at", "source_sha256")
     time = "funding_time"
-    inputs = {"bronze/funding_archive": 0}
+    inputs = (Input(FundingArchive),)
 
     funding_time = Column(UTC_TIME, "When it is paid", "UTC")
     rate = Column(pl.Float64, "Paid by longs to shorts, of the value", nullable=True)
@@ -68,22 +70,23 @@ class Funding(Table):
     name = "silver/funding"
     key = ("funding_time",)
     time = "funding_time"
-    inputs = {"bronze/funding_archive": 0, "bronze/funding_api": 0}
-    stand_ins = frozenset({"bronze/funding_api"})
+    inputs = (Input(FundingArchive, role="archive"), Input(FundingApi, role="api"))
 
     funding_time = Column(UTC_TIME, "When it is paid", "UTC")
     rate = Column(pl.Float64, "Paid by longs to shorts, of the value")
 
 
 def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
-    parts = [bronze[name].rows.select(FundingArchive.names()) for name in Funding.inputs if name in bronze]
+    parts = [
+        bronze[name].rows.select(FundingArchive.names()) for name in Funding.input_names() if name in bronze
+    ]
     rows = newest(pl.concat(parts), Funding.key).unique(Funding.key, keep="first", maintain_order=True)
     return CellResult(
         rows.select(Funding.names()), input_versions(Funding, bronze, cell, market), CellFacts()
     )
 
 
-FUNDING = Dataset(Funding, FundingArchive, refine, lambda rows, cell, market, witness: {}, api=FundingApi)
+FUNDING = Dataset(Funding, refine, lambda rows, cell, market, witness: {})
 
 
 class FundingPages(Pages):
@@ -140,17 +143,22 @@ class Payer(RestApi):
         return "refused"
 
 
-class Bourse(Kiosk):
-    """Publishes months of funding rates."""
+class FundingFiles(KioskFiles):
+    """Months of funding rates."""
 
-    name = "bourse"
-    pages = {FundingApi.name: FundingPages()}
+    kinds = ("month",)
 
-    def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
-        if table != "bronze/funding_archive":
-            return super().parse(table, market, key, csv)
+    def parse(self, market: Market, key: str, csv: bytes) -> pl.DataFrame:
         raw = pl.read_csv(csv, has_header=False, new_columns=["funding_time", "rate"])
         return raw.with_columns((pl.col("funding_time") * 1_000_000).cast(UTC_TIME))
+
+
+class Bourse(Kiosk):
+    """Publishes months of funding rates, and answers with them."""
+
+    name = "bourse"
+    files = {FundingArchive.name: FundingFiles(FundingArchive.name)}
+    pages = {FundingApi.name: FundingPages()}
 
     def rest_api(self, market_type: MarketType) -> RestApi:
         assert self.rest_url is not None
@@ -172,7 +180,7 @@ def rates(query: Mapping[str, str]) -> list[dict[str, object]]:
 def lake(tmp_path: Path) -> Iterator[LakeServices]:
     """A lake beside an archive with January, and an API that has February as well."""
     january = [f"{seconds(time)},0.0001" for time in TIMES if time < at("2024-02-01")]
-    put(tmp_path, Bourse("-").archive_key(FundingArchive.name, MARKET, "2024-01"), january)
+    put(tmp_path, Bourse.files[FundingArchive.name].key(MARKET, Period.parse("2024-01")), january)
     api = {"/time": lambda query: {"serverTime": milliseconds(NOW)}, "/fundingRate": rates}
     with answering(api) as url, toy_lake(tmp_path, Bourse, NOW, (FUNDING,), rest_url=url) as opened:
         yield opened
@@ -186,11 +194,6 @@ def test_a_table_with_a_time_of_its_own_appears_wherever_tables_are_shown(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="files and pages are placed by `open_time`, REST is asked for candles alone, and a market's life "
-    "is read off the files of the first dataset",
-)
 def test_it_builds_from_months_and_rest_whatever_its_steps(lake: LakeServices) -> None:
     versions = build(lake, "silver/funding", [MARKET], "2024-01", "2024-03")
     stored = lake.ledger("silver/funding")

@@ -3,17 +3,29 @@ there are any.
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from lakehouse.datasets.candle import Candle
 from lakehouse.model.feature import Feature
+from lakehouse.model.input import Input
+from lakehouse.model.period import Period
 from lakehouse.model.table import UTC_TIME, Column
 from lakehouse.model.timerange import TimeRange
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.lake import Lake
-from lakehouse_tests.extensibility.test_days import DAY_QUOTE, DAYS, MARKET, NOW, Stall, publish_days
+from lakehouse_tests.extensibility.test_days import (
+    DAY_QUOTE,
+    DAYS,
+    MARKET,
+    NOW,
+    DayQuote,
+    Stall,
+    publish_days,
+)
 from lakehouse_tests.extensibility.toys import build, put, require_shown, seconds, toy_lake
 from lakehouse_tests.making import at, minutes
 
@@ -25,7 +37,7 @@ class Spread(Feature):
     key = ("day_time",)
     time = "day_time"
     grain = "day"
-    inputs = {"silver/day_quote": 1, "silver/candle": 0}
+    inputs = (Input(DayQuote, lookback=timedelta(days=1)), Input(Candle, required=False))
 
     day_time = Column(UTC_TIME, "The day", "UTC")
     spread = Column(pl.Float64, "Mean of ask less bid", "quote", above=0)
@@ -51,7 +63,7 @@ def lake(tmp_path: Path) -> Iterator[LakeServices]:
     """A lake beside an archive with three days of quotes, and candles of February alone."""
     publish_days(tmp_path)
     candles = [f"{seconds(time)},{100 + n}" for n, time in enumerate(minutes("2024-02-01", 2880))]
-    put(tmp_path, Stall("-").archive_key("bronze/candle_archive", MARKET, "2024-02"), candles)
+    put(tmp_path, Stall.files["bronze/candle_archive"].key(MARKET, Period.parse("2024-02")), candles)
     with toy_lake(tmp_path, Stall, NOW, (DAY_QUOTE,), (Spread,)) as opened:
         yield opened
 
@@ -61,10 +73,6 @@ def test_a_feature_of_two_grains_appears_wherever_tables_are_shown(lake: LakeSer
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="inputs are looked back on in months, all are required, and all have cells of the same windows",
-)
 def test_it_builds_from_days_and_months_with_and_without_the_optional_input(lake: LakeServices) -> None:
     versions = build(lake, "gold/spread", [MARKET], "2024-01-31", "2024-02-03")
     stored = lake.ledger("gold/spread")
@@ -87,16 +95,14 @@ def test_it_builds_from_days_and_months_with_and_without_the_optional_input(lake
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True, reason="inputs of another grain than the table's are looked for in cells of its own"
-)
 def test_a_month_of_the_optional_input_that_comes_later_makes_its_days_due(
     tmp_path: Path, lake: LakeServices
 ) -> None:
     before = build(lake, "gold/spread", [MARKET], "2024-01-31", "2024-02-03")["gold/spread"]
     candles = [f"{seconds(time)},{100 + n}" for n, time in enumerate(minutes("2024-01-31", 1440))]
-    put(tmp_path, Stall("-").archive_key("bronze/candle_archive", MARKET, "2024-01"), candles)
-    after = build(lake, "gold/spread", [MARKET], "2024-01-31", "2024-02-03")["gold/spread"]
+    put(tmp_path, Stall.files["bronze/candle_archive"].key(MARKET, Period.parse("2024-01")), candles)
+    with toy_lake(tmp_path, Stall, NOW, (DAY_QUOTE,), (Spread,)) as again:  # a simulator lists files once
+        after = build(again, "gold/spread", [MARKET], "2024-01-31", "2024-02-03")["gold/spread"]
     assert {key for key, version in after.items() if before[key] != version} == {"2024-01-31|stall-spot:COIN"}
     prices = Lake(lake.objects.root, lake.registry).sql("SELECT price FROM gold.spread ORDER BY day_time")
     assert prices["price"].to_list() == [1539.0, 1539.0, 2979.0]

@@ -182,7 +182,7 @@ def require_shown(lake: LakeServices, name: str, partitions: list[str]) -> None:
     table = lake.registry.table(name)
     graph = build_definitions(lake).resolve_asset_graph()
     node = graph.get(asset_key(name))
-    assert {parent.to_user_string() for parent in node.parent_keys} == set(table.inputs)
+    assert {parent.to_user_string() for parent in node.parent_keys} == set(table.input_names())
     assert {column.name for column in node.metadata["dagster/column_schema"].columns} == set(table.names())
     assert dg.AssetCheckKey(asset_key(name), "schema") in graph.asset_check_keys
     assert f"## {name}\n" in tables_page(lake.registry)
