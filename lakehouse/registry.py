@@ -39,8 +39,9 @@ class Registry:
 
     @property
     def gap(self) -> type[Gap]:
-        """`silver/gap`, made from the silver tables of all datasets."""
-        return gap_table(tuple(dataset.silver for dataset in self.datasets))
+        """`silver/gap`, made from every silver table with a cadence."""
+        silver = (dataset.silver for dataset in self.datasets)
+        return gap_table(tuple(table for table in silver if table.cadence is not None))
 
     @property
     def disputed(self) -> tuple[Dataset, ...]:
@@ -92,8 +93,8 @@ class Registry:
         return [table for table in self.tables if table.zone() == name] or [self.table(name)]
 
     def upstream(self, tables: Iterable[type[Table]]) -> list[type[Table]]:
-        """Some tables, everything they are made from, and the ledgers by month of all these; upstream
-        first.
+        """Some tables, everything they are made from, and the silver ledgers by month that tell of any of
+        these; upstream first.
         """
         needed = {table.name for table in tables}
         for candidate in reversed(self.tables):

@@ -17,7 +17,7 @@ import pytest
 
 from lakehouse.cli.building import Builder
 from lakehouse.datasets.candle import Candle
-from lakehouse.datasets.dataset import ArchiveTable, BronzeCells, Dataset, input_versions
+from lakehouse.datasets.dataset import REFINED, ArchiveTable, BronzeCells, Dataset, input_versions
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.definitions import build_definitions
 from lakehouse.defs.describe import asset_key
@@ -65,6 +65,7 @@ class Quote(Table):
     key = ("open_time",)
     time = "open_time"
     inputs = (Input(QuoteArchive, role="archive"),)
+    checks = REFINED
     row_rules = (Rule("not_crossed", pl.col("bid") < pl.col("ask"), "the bid is below the ask"),)
 
     open_time = Column(UTC_TIME, "Minute of the quote", "UTC")

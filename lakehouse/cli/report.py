@@ -19,7 +19,8 @@ from lakehouse.query.behind import cells_behind
 from lakehouse.query.lake import Lake
 from lakehouse.registry import Registry
 from lakehouse.settings import Settings
-from lakehouse.sources.files.transport import ArchiveClient, s5cmd_path
+from lakehouse.sources.files.batch import s5cmd_path
+from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.storage.ledger import ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord
@@ -207,16 +208,17 @@ def doctor_rows(settings: Settings) -> list[dict[str, str]]:
     )
     attempt("LAKEHOUSE_ROOT", f"{settings.root} is writable", lake.objects.check_writable)
     for name, exchange in lake.exchanges.items():
-        attempt(
-            f"{name} archive",
-            exchange.archive_url,
-            lambda exchange=exchange: ArchiveClient(exchange.archive_url, exchange.bucket).folders("data/"),  # type: ignore[misc]
-        )
+        if exchange.files:
+            attempt(
+                f"{name} archive",
+                exchange.archive_url,
+                lambda exchange=exchange: ArchiveClient.of(exchange).folders("data/"),  # type: ignore[misc]
+            )
         if exchange.has_rest:  # asked as builds ask it, whose errors say what to do
             attempt(
                 f"{name} REST",
                 exchange.rest_url or "the exchange's own hosts",
-                lambda name=name: lake.clients.of_api(name, "spot").ask_time(),  # type: ignore[misc]
+                lambda name=name: lake.clients.of_api(name, lake.exchanges[name].rest_types[0]).ask_time(),  # type: ignore[misc]
             )
     attempt(
         "DAGSTER_HOME",

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 import polars as pl
 
 from lakehouse.datasets.dataset import (
+    REFINED,
     ApiTable,
     ArchiveTable,
     BronzeCell,
@@ -16,7 +17,9 @@ from lakehouse.datasets.dataset import (
     input_versions,
 )
 from lakehouse.datasets.market import MarketFacts
+from lakehouse.model.cadence import Grid
 from lakehouse.model.cell import Cell
+from lakehouse.model.check import Check
 from lakehouse.model.input import Input
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.life import UNKNOWN
@@ -35,7 +38,9 @@ from lakehouse.transform.reconcile import Reconciled, evidence, reconcile
 from lakehouse.transform.witness import HOUR, confirmed_hours, judge
 
 _LAST = pl.duration(microseconds=1)
-_KEY = ("open_time",)
+# Who is believed where nothing is proven: the finer archive file was re-published more often than the monthly
+# one.
+PRECEDENCE = ("daily", "api", "monthly")
 
 
 class PublishedCandle(Table):
@@ -192,6 +197,8 @@ class Candle(CandleColumns):
     """
 
     name = "silver/candle"
+    cadence: ClassVar[Grid] = Grid(MINUTE.delta)
+    checks = (*REFINED, Check("anomalies"))
     inputs = (
         Input(CandleWitness, role="witness"),
         Input(CandleArchive, role="archive"),
@@ -264,11 +271,11 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     asked_until = cell.window.clip(
         max([*ends, *(asking.end for asking in asked if asking.is_answer)], default=cell.window.start)
     )
-    is_whole = good.height * MINUTE.delta >= asked_until - cell.window.start
+    is_whole = good.height * Candle.cadence.step >= asked_until - cell.window.start
     gaps = find_gaps(
         good["open_time"],
         cell.window,
-        MINUTE.delta,
+        Candle.cadence.step,
         asked_until,
         market.life,
         settled.unserved.filter(rule=TWO_VALUES)["open_time"],
@@ -283,8 +290,8 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     problems = tuple(problem for part in bronze.values() for problem in part.facts.problems)
     if problems:
         explained, confirmed = (
-            explained_slots(gaps, MINUTE.delta, market.life),
-            confirmed_times(served, sources, _KEY, judged),
+            explained_slots(gaps, Candle.cadence.step, market.life),
+            confirmed_times(served, sources, Candle.key, judged),
         )
         found = doubt(
             served, cell, market, bronze.get(CandleWitness.name) if witness else None, explained, confirmed
@@ -293,13 +300,20 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         problems = judge_problems(
             problems,
             Served(
-                served, sources, _KEY, gaps, market.life, doubts, _unsettled_days(settled), judged is not None
+                served,
+                sources,
+                Candle.key,
+                gaps,
+                market.life,
+                doubts,
+                _unsettled_days(settled),
+                judged is not None,
             ),
         )
     facts = CellFacts(
         gaps=gaps,
         conflict_count=settled.conflict_count,
-        evidence=evidence(served, sources, _KEY, judged, bool(contradictions)),
+        evidence=evidence(served, sources, Candle.key, judged, bool(contradictions)),
         asked_until=asked_until,
         problems=problems,
         unsettled_count=settled.unsettled_count,
@@ -341,13 +355,15 @@ def _witness(bronze: BronzeCells) -> _Witness | None:
     if not answered and not witness.rows.height:
         return None
     said_at = max((asking.at for asking in witness.facts.asked if asking.is_of_rows), default=None)
-    return _Witness(newest(witness.rows, _KEY).drop(LINEAGE), answered, said_at)
+    return _Witness(newest(witness.rows, Candle.key).drop(LINEAGE), answered, said_at)
 
 
 def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:
     """The newest rows of every source."""
     parts = [
-        newest(bronze[name].rows, _KEY) for name in (CandleArchive.name, CandleApi.name) if name in bronze
+        newest(bronze[name].rows, Candle.key)
+        for name in (CandleArchive.name, CandleApi.name)
+        if name in bronze
     ]
     found = {
         str(name): frame
@@ -370,7 +386,16 @@ def _reconciled(
         else []
     )
     rows, answered, said_at = witness if witness else (None, (), None)
-    return reconcile(sources, _KEY, rows, is_sound=_IS_SOUND, answered=answered, asked=asked, said_at=said_at)
+    return reconcile(
+        sources,
+        Candle.key,
+        rows,
+        is_sound=_IS_SOUND,
+        answered=answered,
+        asked=asked,
+        said_at=said_at,
+        precedence=PRECEDENCE,
+    )
 
 
 def _differing(settled: Reconciled) -> list[str]:
@@ -378,9 +403,9 @@ def _differing(settled: Reconciled) -> list[str]:
     candles.
     """
     alien = settled.conflicts.filter(rule=WHOLESALE)
-    values = [name for name in PublishedCandle.names() if name not in _KEY]
-    counts = alien.group_by(_KEY).agg(pl.col(values).n_unique()).select(pl.col(values).max())
-    return [name for name in values if alien.height and counts[name].item() > 1] or list(_KEY)
+    values = [name for name in PublishedCandle.names() if name not in Candle.key]
+    counts = alien.group_by(Candle.key).agg(pl.col(values).n_unique()).select(pl.col(values).max())
+    return [name for name in values if alien.height and counts[name].item() > 1] or list(Candle.key)
 
 
 def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFrame:
@@ -452,7 +477,7 @@ def doubt(
     return days_in_doubt(
         rows,
         cell.window,
-        MINUTE.delta,
+        Candle.cadence.step,
         broken,
         market.life if market else UNKNOWN,
         stated,
@@ -478,4 +503,12 @@ def _unsettled_days(settled: Reconciled) -> frozenset[str]:
     return frozenset(settled.conflicts.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
 
 
-CANDLE = Dataset(Candle, refine, doubt, conflicts, unsettled, contradicted)
+CANDLE = Dataset(
+    Candle,
+    refine,
+    doubt,
+    conflicts,
+    unsettled,
+    contradicted,
+    evidence=("contradicted", "unconfirmed", "totals", "rows_daily", "rows_api"),
+)

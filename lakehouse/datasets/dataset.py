@@ -4,14 +4,15 @@ file to doubt.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
+from lakehouse.model.check import SCHEMA, Check
 from lakehouse.model.input import Role
-from lakehouse.model.result import NONE, CellFacts, CellResult
+from lakehouse.model.result import NONE, CellFacts, CellResult, Evidence
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.doubt import Doubt
@@ -32,6 +33,15 @@ class BronzeCell:
     version: str
     facts: CellFacts
 
+
+REFINED = (
+    SCHEMA,
+    Check("gaps"),
+    Check("reconciliation"),
+    Check("evidence"),
+    Check("freshness", {"late": timedelta(days=2)}),
+)
+"""What a silver table is held to that is refined from several sources, and has a cadence."""
 
 BronzeCells = Mapping[str, BronzeCell]
 """The bronze cells of one window and market, by table name; a table without that cell is left out."""
@@ -80,6 +90,7 @@ class Dataset:
             the witness's cell; pure.
         contradicted: Ranges that the API answered and that contradict the witness, or the archive wholesale,
             all the same; pure.
+        evidence: How well the rows of a silver cell can be proven, worst first; empty where cells do not say.
     """
 
     silver: type[Table]
@@ -88,6 +99,7 @@ class Dataset:
     conflicts: Callable[[BronzeCells, Cell, MarketFacts], pl.DataFrame] | None = None
     unsettled: Callable[[pl.DataFrame, BronzeCell | None], frozenset[str]] = lambda rows, witness: frozenset()
     contradicted: Callable[[BronzeCells], list[TimeRange]] = lambda bronze: []
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def tables(self) -> tuple[type[Table], ...]:

@@ -5,7 +5,6 @@ from functools import cache
 
 import polars as pl
 
-from lakehouse.datasets.candle import Candle
 from lakehouse.model.input import Input
 from lakehouse.model.market import Market
 from lakehouse.model.result import GapRun
@@ -15,18 +14,17 @@ from lakehouse.model.table import UTC_TIME, Column, Table
 class Gap(Table):
     """Runs of expected rows that are absent, such as 1m candles, of all markets, one object per month.
 
-    Collected from what each silver cell says about itself. Classes: `not_listed` (before listing or after
-    delisting), `halt` (proven: REST was asked, has the candles on both sides and none between, and each hour
-    of the witness equals the rows that are there), `conflict` (one source has two values, none is served; see
-    `silver/conflict`), `absent` (no source that was asked has a row that can be served). The open tail that
-    nobody was asked about yet is not in it.
+    Collected from what each cell of a table with a cadence says about itself. Classes: `not_listed` (before
+    listing or after delisting), `halt` (proven: REST was asked, has the candles on both sides and none
+    between, and each hour of the witness equals the rows that are there), `conflict` (one source has two
+    values, none is served; see `silver/conflict`), `absent` (no source that was asked has a row that can be
+    served). The open tail that nobody was asked about yet is not in it.
     """
 
     name = "silver/gap"
     key = ("exchange", "market_type", "symbol", "start_time", "table_name")
     time = "start_time"
     shape = "months"
-    inputs = (Input(Candle),)
     code_version = 4
 
     exchange = Column(pl.String, "ccxt id of the exchange")
@@ -48,9 +46,15 @@ class Gap(Table):
 
 @cache
 def gap_table(silver: tuple[type[Table], ...]) -> type[Gap]:
-    """`silver/gap` of some silver tables: the same table, made from their cells."""
-    inputs = tuple(map(Input, silver))
-    return Gap if inputs == Gap.inputs else type("Gap", (Gap,), {"__doc__": Gap.__doc__, "inputs": inputs})
+    """The gaps of some silver tables; the same class for the same tables."""
+
+    class Gaps(Gap):
+        __doc__ = Gap.__doc__
+
+        inputs = tuple(map(Input, silver))
+
+    Gaps.__name__ = Gaps.__qualname__ = Gap.__name__
+    return Gaps
 
 
 def gap_frame(runs: Iterable[tuple[Market, str, GapRun]]) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from lakehouse.datasets.candle import Candle, CandleColumns
+from lakehouse.model.check import SCHEMA, Check
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import Input
 from lakehouse.model.interval import COARSE, Interval
@@ -26,6 +27,7 @@ def candle_table(interval: Interval) -> type[Feature]:
 
         name = f"gold/candle_{interval}"
         inputs = (Input(Candle),)
+        checks = (SCHEMA, Check("resample", {"of": Candle}))
 
         candle_count = Column(
             pl.Int32, f"1m candles in the bucket, {interval.minutes} when complete", "count", above=0

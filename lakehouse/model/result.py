@@ -15,7 +15,8 @@ from lakehouse.model.timerange import TimeRange
 GapClass = Literal["not_listed", "halt", "conflict", "absent"]
 # what a reader is told by a clock: see `transform.gaps.told`
 ToldClass = Literal["not_listed", "halt", "conflict", "pending", "unproven"]
-Evidence = Literal["contradicted", "unconfirmed", "totals", "rows_daily", "rows_api"]  # worst first
+Evidence = Literal["contradicted", "unconfirmed", "totals", "rows_daily", "rows_api"]
+"""Every level that some dataset knows; which ones a dataset has, and in which order, it says itself."""
 AskedOutcome = Literal["rows", "empty", "unknown", "refused", "short", "unreachable"]
 _MOST_SAID = 2_000
 NONE = "none"  # the version of an input that is legally absent

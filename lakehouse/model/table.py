@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 import pyarrow as pa
 
+from lakehouse.model.cadence import Cadence
 from lakehouse.model.cell import Cell
+from lakehouse.model.check import SCHEMA, Check
 from lakehouse.model.errors import DuplicateKeyError, SchemaError
 from lakehouse.model.input import Input
 from lakehouse.model.market import MARKET_TYPES, MarketType
@@ -97,6 +99,8 @@ class Table:
         grain: Length of the windows.
         market_types: The market types that have this table.
         inputs: What it is made from.
+        cadence: When a row is expected; None where nobody can tell.
+        checks: The rule families that the whole table is held to.
         code_version: Raised when the meaning of the table changes; cells built by an older one become due.
         most_per_minute: Rows that a minute of a cell's window can have, versions and sources included; None
             where that is not known.
@@ -110,6 +114,8 @@ class Table:
     grain: ClassVar[PeriodKind] = "month"
     market_types: ClassVar[tuple[MarketType, ...]] = MARKET_TYPES
     inputs: ClassVar[tuple[Input, ...]] = ()
+    cadence: ClassVar[Cadence | None] = None
+    checks: ClassVar[tuple[Check, ...]] = (SCHEMA,)
     code_version: ClassVar[int] = 1
     most_per_minute: ClassVar[int | None] = None
     row_rules: ClassVar[tuple[Rule, ...]] = ()

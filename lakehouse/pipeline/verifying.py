@@ -74,7 +74,7 @@ def plan(
         markets: Which markets; all if there is none.
         span: Which months; all if None.
         budget: Requests to make at most.
-        again: Also ask about cells that are `rows_api` or were asked for in full before.
+        again: Also ask about cells that are proven best or were asked for in full before.
 
     Raises:
         NothingStoredError: Nothing is stored of what is asked for, or of one of the markets.
@@ -110,7 +110,7 @@ def plan(
         if whole is None:
             continue
         told_at = _answered_at(whole, asked.get(cell))
-        if again or (told_at is None and record.facts.evidence != "rows_api"):
+        if again or (told_at is None and record.facts.evidence != dataset.evidence[-1]):
             found.append((told_at or _tried_at(whole, asked.get(cell)), cell, whole))
     found.sort(key=lambda entry: entry[1].own_market)
     found.sort(key=lambda entry: entry[1].date, reverse=True)

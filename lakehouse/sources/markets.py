@@ -55,9 +55,9 @@ def discover(
     """Find out about markets of one exchange.
 
     A market's life is what any dataset says of it: its archive files, or, of a dataset without files of the
-    market, the rows of its REST API. One exchangeInfo request per market type, listings per market and dataset,
-    and the first published files (of a market that has ended, the last ones too). A market whose entry in
-    exchangeInfo cannot be read is named in a warning, and is known by its rows and symbol alone.
+    market, the rows of its REST API. One exchangeInfo request per market type, listings per market and
+    dataset, and the first published files (of a market that has ended, the last ones too). A market whose
+    entry in exchangeInfo cannot be read is named in a warning, and is known by its rows and symbol alone.
 
     Args:
         exchange: The exchange.
@@ -173,7 +173,7 @@ def _unknown(exchange: Exchange, searches: Sequence["_Search"], market: Market) 
     """That nothing is published of a market, with markets that have similar names."""
     folders = sorted(folder for search in searches if (folder := search.folder(market)))
     similar: set[str] = set()
-    client = ArchiveClient(exchange.archive_url, exchange.bucket)
+    client = ArchiveClient.of(exchange)
     for folder in folders:
         # a hint, and no reason to fail the markets that are known
         with contextlib.suppress(ListingUnreachableError, FetchError):
@@ -206,7 +206,7 @@ class _Search:
     ) -> None:
         self._exchange, self._dataset, self._clients, self._clock = exchange, dataset, clients, clock
         self._files = exchange.files.get(dataset.archive.name)
-        self._client = ArchiveClient(exchange.archive_url, exchange.bucket)
+        self._client = ArchiveClient.of(exchange)
         by_rest = [table for table in (dataset.api, dataset.witness) if table is not None]
         self._by_rest = next((table for table in by_rest if table.name in exchange.pages), None)
         if self._files is not None:
@@ -226,8 +226,8 @@ class _Search:
         return self._in_files(listing) if listing and listing.files else self._by_api(market)
 
     def _listing(self, market: Market) -> MarketListing | None:
-        """All files for long periods, the first short ones and the newest short ones: enough to know both ends
-        of a market's life; None if there is no archive.
+        """All files for long periods, the first short ones and the newest short ones: enough to know both
+        ends of a market's life; None if there is no archive.
         """
         if self._files is None:
             return None
@@ -278,7 +278,9 @@ class _Search:
         return RowReader(self._clients.of(market), self._by_rest, pages, market)
 
     def _first_instant(self, listing: MarketListing) -> datetime:
-        """Time of the first published row: the earlier of what the first long and the first short file say."""
+        """Time of the first published row: the earlier of what the first long and the first short file
+        say.
+        """
         firsts = [min(files, key=lambda file: file.period.window.start) for files in self._by_kind(listing)]
         earliest = min(file.period.window.start for file in firsts)
         found: list[datetime] = []

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import polars as pl
 
+from lakehouse.model.cadence import Grid
 from lakehouse.model.life import UNKNOWN, Life
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.model.words import count_of
-from lakehouse.transform.gaps import expected_slots, slots_of
 from lakehouse.transform.witness import HOUR, judge
 
 _MICRO = timedelta(microseconds=1)
@@ -73,10 +73,10 @@ def days_in_doubt(
     if (life.listed is None or life.listed <= window.start) and not (
         broken.len() or odd.len() or disagreeing
     ):
-        complete = expected_slots(window, step)
+        complete = Grid(step).slots(window)
         if rows.height == complete.len() and (rows["open_time"] == complete).all():
             return {}
-    days = rows.select(slots_of(rows["open_time"], step).alias("slot"), "open_time").group_by(
+    days = rows.select(Grid(step).slots_of(rows["open_time"]).alias("slot"), "open_time").group_by(
         pl.col("slot").dt.strftime("%Y-%m-%d").alias("day")
     )
     # two rows may share a slot

@@ -5,9 +5,9 @@ from typing import Literal, get_args
 
 import polars as pl
 
+from lakehouse.model.cadence import Grid
 from lakehouse.model.interval import Interval
 from lakehouse.model.timerange import TimeRange
-from lakehouse.transform.gaps import expected_slots, slots_of
 from lakehouse.transform.resample import SUMS
 
 Fill = Literal["flat", "null"]
@@ -44,15 +44,10 @@ def fill_candles(
     real = candles.with_columns(is_filled=pl.lit(False))
     if window is None:
         return real
-    first, end = slots_of(
-        pl.Series([window.start, window.end], dtype=candles.schema["open_time"]), interval.delta
-    )
-    slots = expected_slots(
-        TimeRange(first, end if end == window.end else end + interval.delta), interval.delta
-    ).to_frame("open_time")
-    absent = slots.filter(
-        ~pl.col("open_time").is_in(slots_of(candles["open_time"], interval.delta).unique().implode())
-    )
+    grid, times = Grid(interval.delta), candles["open_time"]
+    first, end = grid.slots_of(pl.Series([window.start, window.end], dtype=times.dtype))
+    whole = TimeRange(first, end if end == window.end else end + interval.delta)
+    absent = grid.absent(times, whole).to_frame("open_time")
     for gone in breaks:
         absent = absent.filter(
             (pl.col("open_time") >= gone.end) | (pl.col("open_time") + interval.delta <= gone.start)

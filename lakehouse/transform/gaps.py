@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from lakehouse.model.cadence import Grid
 from lakehouse.model.life import UNKNOWN, Life
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, GapRun, ToldClass
@@ -29,22 +30,6 @@ _TOLD: dict[str, Any] = {
 }
 _TOLD |= {"gap_class": pl.String, "asked_at": UTC_TIME, "halted_at": UTC_TIME}
 _FOREVER = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
-
-
-def slots_of(times: pl.Series, step: timedelta) -> pl.Series:
-    """The slot each instant falls in: its floor. A misaligned row covers the slot it opens in and keeps its
-    own time.
-    """
-    return times.dt.truncate(step)
-
-
-def expected_slots(window: TimeRange, step: timedelta) -> pl.Series:
-    """Every slot of a window, in order."""
-    return (
-        pl.datetime_range(window.start, window.end, step, closed="left", time_unit="us", eager=True)
-        .cast(UTC_TIME)
-        .alias("slot")
-    )
 
 
 def find_gaps(
@@ -87,13 +72,12 @@ def find_gaps(
         `asked_until`, each exactly once.
     """
     end = window.clip(asked_until)
-    slots = expected_slots(window, step).to_frame().filter(pl.col("slot") < end)
-    missing = slots.filter(~_among(times, step))
-    if not missing.height:
+    absent = Grid(step).absent(times, TimeRange(window.start, end)) if end > window.start else times.clear()
+    if not absent.len():
         return ()
     api = api_times if api_times is not None else times.clear()
     answered = [asking for asking in asked if asking.is_of_rows]
-    classed = missing.with_columns(
+    classed = absent.to_frame().with_columns(
         pl.when(life.outside(pl.col("slot"), pl.col("slot") + step))
         .then(pl.lit("not_listed"))
         .when(_among(disputed if disputed is not None else times.clear(), step))
@@ -166,7 +150,7 @@ def _is_listing_break(halt: GapRun, known: pl.Series) -> bool:
 
 def _among(times: pl.Series, step: timedelta) -> pl.Expr:
     """Whether one of the instants falls in the slot."""
-    return pl.col("slot").is_in(slots_of(times, step).unique().implode())
+    return pl.col("slot").is_in(Grid(step).slots_of(times).unique().implode())
 
 
 def _lies_in(asking: Asked, step: timedelta) -> pl.Expr:
@@ -194,7 +178,7 @@ def _stops(times: pl.Series, truncated: pl.DataFrame | None, step: timedelta) ->
         return {}
     last = (
         times.to_frame("open_time")
-        .group_by(slots_of(times, step).alias("slot"))
+        .group_by(Grid(step).slots_of(times).alias("slot"))
         .agg(pl.col("open_time").max())
     )
     found = truncated.join(last, on="open_time").select(

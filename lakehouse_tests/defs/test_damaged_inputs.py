@@ -42,7 +42,7 @@ def lake(tmp_path: Path) -> LakeServices:
 
 
 def made_of(lake: LakeServices, cell: Cell = MONTH) -> CellResult | Exception:
-    ((_, outcome),) = FromFooters(Gap).make(Inventory(lake), [cell])
+    ((_, outcome),) = FromFooters(lake.registry.gap).make(Inventory(lake), [cell])
     assert isinstance(outcome, Built | Failed)
     return outcome.result if isinstance(outcome, Built) else outcome.error
 

@@ -11,6 +11,7 @@ import pytest
 from lakehouse.datasets.dataset import ArchiveTable, BronzeCells, Dataset, input_versions
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.defs.partitions import partitions_of, range_tags
+from lakehouse.model.cadence import Grid
 from lakehouse.model.cell import Cell
 from lakehouse.model.input import Input
 from lakehouse.model.market import Market
@@ -53,6 +54,7 @@ class DayQuote(Table):
     time = "quote_time"
     grain = "day"
     inputs = (Input(DayQuoteArchive, role="archive"),)
+    cadence = Grid(timedelta(minutes=1))
     row_rules = (Rule("not_crossed", pl.col("bid") < pl.col("ask"), "the bid is below the ask"),)
 
     quote_time = Column(UTC_TIME, "Minute of the quote", "UTC")

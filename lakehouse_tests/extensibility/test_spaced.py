@@ -58,7 +58,7 @@ class FundingApi(ApiTable):
     name = "bronze/funding_api"
     key = ("funding_time", "source", "fetched_at", "source_sha256")
     time = "funding_time"
-    inputs = (Input(FundingArchive),)
+    inputs = (Input(FundingArchive, required=False),)
 
     funding_time = Column(UTC_TIME, "When it is paid", "UTC")
     rate = Column(pl.Float64, "Paid by longs to shorts, of the value", nullable=True)

@@ -9,7 +9,6 @@ from lakehouse.model.result import CellFacts, CellResult, GapRun
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.anomalies import CellAnomalies
 from lakehouse.ops.findings import (
-    LATE,
     check_anomalies,
     check_freshness,
     check_gaps,
@@ -23,6 +22,7 @@ from lakehouse_tests.making import BTC, FEBRUARY, MINUTE, NOW, at, candles, minu
 
 ETH = Market("binance", "spot", "ETHUSDT")
 MARCH = FEBRUARY.shift(1)
+LATE = timedelta(days=2)
 
 
 def stored(objects: LakeObjects, cells: dict[Cell, CellFacts], rows: int = 3) -> Ledger:
@@ -108,7 +108,7 @@ def test_the_newest_row_of_each_market_that_trades_is_held_against_the_clock(obj
     )
     last = at("2024-03-01T00:02")
     for age, severity in ((LATE, None), (LATE + MINUTE, "warn"), (100 * LATE, "warn")):
-        verdict = check_freshness(cells, [ETH], last + age)
+        verdict = check_freshness(cells, [ETH], last + age, LATE)
         assert (verdict.cells, verdict.passed, verdict.severity if verdict.findings else None) == (
             1,
             severity is None,
@@ -119,7 +119,7 @@ def test_the_newest_row_of_each_market_that_trades_is_held_against_the_clock(obj
         verdict.findings[0].what
         == "the newest row is of 2024-03-01 00:02, 200 days old; sources answered up to 2024-03-09 00:00"
     )
-    assert [finding.cell for finding in check_freshness(cells, [], last).findings] == [
+    assert [finding.cell for finding in check_freshness(cells, [], last, LATE).findings] == [
         "2024-01|binance-spot:ETHUSDT"
     ]
 
@@ -127,13 +127,13 @@ def test_the_newest_row_of_each_market_that_trades_is_held_against_the_clock(obj
 def test_an_empty_newest_month_does_not_hide_the_newest_row(objects: LakeObjects) -> None:
     stored(objects, {MARCH: CellFacts()}, rows=0)
     cells = stored(objects, {FEBRUARY: CellFacts()})
-    assert [finding.cell for finding in check_freshness(cells, [], at("2024-03-01")).findings] == [
+    assert [finding.cell for finding in check_freshness(cells, [], at("2024-03-01"), LATE).findings] == [
         str(FEBRUARY)
     ]
     empty = {MARCH: cells[MARCH]}
-    assert check_freshness(empty, [], at("2024-03-02")).passed, "it may have just begun"
+    assert check_freshness(empty, [], at("2024-03-02"), LATE).passed, "it may have just begun"
     assert (
-        check_freshness(empty, [], at("2024-03-01") + LATE + timedelta(days=1)).findings[0].what
+        check_freshness(empty, [], at("2024-03-01") + LATE + timedelta(days=1), LATE).findings[0].what
         == "it has no row"
     )
 
@@ -155,5 +155,5 @@ def test_anomalies_are_warned_of_and_counted(objects: LakeObjects) -> None:
 
 def test_markets_are_told_apart(objects: LakeObjects) -> None:
     cells = stored(objects, {FEBRUARY: CellFacts(), Cell("2024-02", ETH): CellFacts()})
-    late = check_freshness(cells, [], NOW)
+    late = check_freshness(cells, [], NOW, LATE)
     assert {finding.cell for finding in late.findings} == {f"2024-02|{market}" for market in (BTC, ETH)}

@@ -18,6 +18,7 @@ from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.input import Input
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult, GapRun
+from lakehouse.registry import REGISTRY
 from lakehouse.storage.layout import cell_path, ledger_path
 from lakehouse.storage.ledger import expected, inputs_now, is_due, ledger, records, survey
 from lakehouse.storage.objects import LakeObjects
@@ -205,7 +206,7 @@ def test_a_table_by_month_depends_on_what_footers_say_of_all_markets() -> None:
     cells = [FEBRUARY, Cell("2024-02", ETH), Cell("2024-01", ETH)]
     held = {"silver/candle": {cell: record(cell, "v") for cell in cells}}
     month = Cell("2024-02")
-    before = inputs_now(Gap, month, held, {})
+    before = inputs_now(REGISTRY.gap, month, held, {})
     assert set(before) == {
         "silver/candle@2024-02|binance-spot:BTCUSDT",
         "silver/candle@2024-02|binance-spot:ETHUSDT",
@@ -213,7 +214,7 @@ def test_a_table_by_month_depends_on_what_footers_say_of_all_markets() -> None:
     held["silver/candle"][FEBRUARY] = record(
         FEBRUARY, "v", CellFacts((GapRun("absent", NOW, NOW + MINUTE, 1),))
     )
-    assert inputs_now(Gap, month, held, {}) != before, "though no version changed"
+    assert inputs_now(REGISTRY.gap, month, held, {}) != before, "though no version changed"
 
 
 def test_expected_are_the_cells_whose_own_window_is_stored() -> None:
@@ -223,7 +224,7 @@ def test_expected_are_the_cells_whose_own_window_is_stored() -> None:
         }
     }
     assert expected(Vwap, held) == [FEBRUARY, Cell("2023-11", ETH), Cell("2024-02", ETH)]
-    assert expected(Gap, held) == [Cell("2023-11"), Cell("2024-02")]
+    assert expected(REGISTRY.gap, held) == [Cell("2023-11"), Cell("2024-02")]
     assert expected(Candle, NO_BRONZE) == []
 
 

@@ -12,6 +12,7 @@ from lakehouse.exchanges.binance.klines import KlineFiles, KlinePages
 from lakehouse.exchanges.binance.markets import info_of_symbol, read_exchange_info
 from lakehouse.exchanges.binance.words import CCXT_URLS, is_whole, rest_call
 from lakehouse.exchanges.exchange import Exchange
+from lakehouse.model.addresses import address_setting
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType
 
@@ -69,7 +70,7 @@ class BinanceRest(RestApi):
     """
 
     exchange = Binance.name
-    setting = "LAKEHOUSE_BINANCE_REST_URL"
+    setting = address_setting(Binance.name, "rest")
     moving_hint = "for spot, https://data-api.binance.vision has market data for every region"
     weight_header = "X-MBX-USED-WEIGHT-1M"
     began = datetime(2017, 7, 1, tzinfo=UTC)

@@ -13,11 +13,11 @@ from lakehouse.model.market import Market
 from lakehouse.model.period import Period
 from lakehouse.model.result import NONE
 from lakehouse.model.timerange import LAST, TimeRange
+from lakehouse.sources.files.batch import CHECKSUM
 from lakehouse.sources.files.transport import ArchiveClient, Listed
 from lakehouse.storage.landing import Landing, Receipt
 from lakehouse.storage.tables import CellRecord
 
-_CHECKSUM = ".CHECKSUM"
 _STATE = re.compile(r".*:[0-9]+:[^:]*")  # as `MarketListing.state` makes it
 _LOOK_AHEAD = timedelta(days=10)  # a file after the range shows that the range itself was due for publication
 
@@ -153,9 +153,26 @@ def version_state(etag: str, size: int, checksum: str | None) -> str:
 
 
 def list_market(
-    client: ArchiveClient, exchange: Exchange, table: str, market: Market, span: TimeRange, at: datetime
+    client: ArchiveClient,
+    exchange: Exchange,
+    table: str,
+    market: Market,
+    span: TimeRange,
+    at: datetime,
+    made_from: Collection[str] | None = None,
 ) -> MarketListing:
     """Ask the archive which files of a market touch a range of time.
+
+    Args:
+        client: Asks the archive.
+        exchange: Whose archive.
+        table: Name of the bronze table.
+        market: The market.
+        span: The range.
+        at: The current instant.
+        made_from: Periods that the stored cells were made from. Where they are given, daily files are listed
+            only from the first month on of which no monthly file, or a stored cell, leaves anything to a
+            daily one: enough to tell which cells are due, and not to make them.
 
     Raises:
         ListingUnreachableError: The archive does not answer.
@@ -163,13 +180,26 @@ def list_market(
     files, found = exchange.files[table], ListedFiles(exchange, table, market, span.months()[-1])
     until = span.end + _LOOK_AHEAD
     for kind in files.kinds:
-        first_key = files.key(market, Period.of(Period.of(span.start, "month").window.start, kind))
+        first: Period | None = Period.of(span.start, "month")
+        if kind == "day" and made_from is not None and "month" in files.kinds:
+            first = _first_of_days(span, found.files, made_from)
+        if first is None:
+            continue
+        first_key = files.key(market, Period.of(first.window.start, kind))
         for listed in client.objects(files.prefix(market, kind), after=first_key[:-1]):
             own = found.period_of(listed)
             if own and own.window.start >= until:
                 break  # the order of foreign keys says nothing
             found.take(listed, own)
     return found.listing(at)
+
+
+def _first_of_days(span: TimeRange, listed: Collection[str], made_from: Collection[str]) -> Period | None:
+    """The first month of a range that daily files decide about; None if there is none."""
+    of_days = {month for period in made_from if (month := period[:7]) != period}
+    return next(
+        (Period.parse(month) for month in span.months() if month not in listed or month in of_days), None
+    )
 
 
 class ListedFiles:
@@ -194,18 +224,18 @@ class ListedFiles:
 
     def period_of(self, listed: Listed) -> Period | None:
         """The period of a file or CHECKSUM of the market; None for a foreign key."""
-        key = listed.key.removesuffix(_CHECKSUM)
+        key = listed.key.removesuffix(CHECKSUM)
         period = period_of(self._files, key)
         return period if period and key == self._files.key(self._market, period) else None
 
     def take(self, listed: Listed, own: Period | None) -> None:
         """Keep a listed object under what `period_of` said of it."""
         if own is not None:
-            (self.checksums if listed.key.endswith(_CHECKSUM) else self.files)[own.text] = listed
+            (self.checksums if listed.key.endswith(CHECKSUM) else self.files)[own.text] = listed
         elif not any(
             self._files.prefix(self._market, kind).startswith(listed.key) for kind in self._files.kinds
         ):  # such an object marks the folder
-            key = listed.key.removesuffix(_CHECKSUM)
+            key = listed.key.removesuffix(CHECKSUM)
             named = _real((self._files.period_text(key) or "")[:7])
             self.foreign[key] = named.text if named else self._month
 
@@ -281,9 +311,7 @@ def _as_listed(receipt: Receipt) -> list[Listed]:
     files = [Listed(receipt.key, etag, int(size), receipt.last_modified)]
     if beside != NONE:
         files.append(
-            Listed(
-                f"{receipt.key}{_CHECKSUM}", beside, len(receipt.published_checksum), receipt.last_modified
-            )
+            Listed(f"{receipt.key}{CHECKSUM}", beside, len(receipt.published_checksum), receipt.last_modified)
         )
     return files
 
