@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lakehouse.datasets import DATASETS
-from lakehouse.datasets.conflict import Conflict
+from lakehouse.datasets.conflict import conflict_table
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.gap import Gap, gap_table
 from lakehouse.datasets.market import MarketTable
@@ -33,7 +33,7 @@ class Registry:
             MarketTable,
             *(table for dataset in self.datasets for table in dataset.tables),
             self.gap,
-            Conflict,
+            *map(conflict_table, self.disputed),
             *self.features,
         )
 
@@ -42,6 +42,11 @@ class Registry:
         """`silver/gap`, made from every silver table with a cadence."""
         silver = (dataset.silver for dataset in self.datasets)
         return gap_table(tuple(table for table in silver if table.cadence is not None))
+
+    @property
+    def disputed(self) -> tuple[Dataset, ...]:
+        """The datasets that tell of disputes: each has a conflict table."""
+        return tuple(dataset for dataset in self.datasets if dataset.conflicts is not None)
 
     @property
     def by_name(self) -> Mapping[str, type[Table]]:

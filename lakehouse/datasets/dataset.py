@@ -84,7 +84,7 @@ class Dataset:
         refine: One silver cell from the bronze cells and the market's facts; pure.
         days_in_doubt: Days of rows of `archive` that another source should be asked about, with reasons,
             given the witness's cell; pure.
-        conflicts: Every variant of every disputed key of a cell, as rows of `silver/conflict` without the
+        conflicts: Every variant of every disputed key of a cell, as rows of its conflict table without the
             market's columns; pure.
         unsettled: Days on which files of the archive disagree and no proof decides, given all their rows and
             the witness's cell; pure.

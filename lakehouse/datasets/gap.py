@@ -1,4 +1,4 @@
-"""`silver/gap`: every expected candle that is absent, and why."""
+"""`silver/gap`: every expected row that is absent, of every dataset, and why."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -12,7 +12,7 @@ from lakehouse.model.table import UTC_TIME, Column, Table
 
 
 class Gap(Table):
-    """Runs of expected 1m candles that are absent, of all markets, one object per month.
+    """Runs of expected rows that are absent, such as 1m candles, of all markets, one object per month.
 
     Collected from what each cell of a table with a cadence says about itself. Classes: `not_listed` (before
     listing or after delisting), `halt` (proven: REST was asked, has the candles on both sides and none
@@ -22,17 +22,17 @@ class Gap(Table):
     """
 
     name = "silver/gap"
-    key = ("exchange", "market_type", "symbol", "start_time")
+    key = ("exchange", "market_type", "symbol", "start_time", "table_name")
     time = "start_time"
     shape = "months"
-    code_version = 3
+    code_version = 4
 
     exchange = Column(pl.String, "ccxt id of the exchange")
     market_type = Column(pl.String, "spot, linear or inverse")
     symbol = Column(pl.String, "The exchange's own symbol")
-    start_time = Column(UTC_TIME, "Open time of the first absent candle", "UTC")
-    end_time = Column(UTC_TIME, "End of the last absent candle, exclusive", "UTC")
-    slot_count = Column(pl.Int64, "Absent 1m candles in the run", "count", above=0)
+    start_time = Column(UTC_TIME, "Time of the first absent row", "UTC")
+    end_time = Column(UTC_TIME, "End of the last absent row, exclusive", "UTC")
+    slot_count = Column(pl.Int64, "Absent rows in the run", "count", above=0)
     gap_class = Column(pl.String, "not_listed, halt, conflict or absent")
     halted_at = Column(
         UTC_TIME,
@@ -40,6 +40,8 @@ class Gap(Table):
         "UTC",
         nullable=True,
     )
+    # appended: catalogs and cells of earlier releases have the columns before it
+    table_name = Column(pl.String, "The silver table whose rows are absent")
 
 
 @cache
@@ -55,8 +57,15 @@ def gap_table(silver: tuple[type[Table], ...]) -> type[Gap]:
     return Gaps
 
 
-def gap_frame(runs: Iterable[tuple[Market, GapRun]]) -> pl.DataFrame:
-    """Gap runs of many markets as a frame of `silver/gap`."""
+def gap_frame(runs: Iterable[tuple[Market, str, GapRun]]) -> pl.DataFrame:
+    """Gap runs as a frame of `silver/gap`.
+
+    Args:
+        runs: Market, silver table and run.
+
+    Returns:
+        A row per run.
+    """
     rows = [
         {
             "exchange": m.exchange,
@@ -67,7 +76,8 @@ def gap_frame(runs: Iterable[tuple[Market, GapRun]]) -> pl.DataFrame:
             "slot_count": run.slot_count,
             "gap_class": run.gap_class,
             "halted_at": run.halted_at,
+            "table_name": table,
         }
-        for m, run in runs
+        for m, table, run in runs
     ]
     return pl.DataFrame(rows, schema=Gap.polars_schema())

@@ -50,6 +50,9 @@ def dependency(table: type[Table], upstream: Input) -> dg.AssetDep:
     key = upstream.name.split("/")
     if not upstream.lookback and table.grain == upstream.table.grain:
         return dg.AssetDep(key)
+    if table.shape != upstream.table.shape:
+        # no mapping of Dagster's leads from days of markets to a month of all: the recipe decides what is due
+        return dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping())
     # Dagster counts in windows of the table, also where the input's are of another length
     earlier = -(-upstream.lookback // _SHORTEST[table.grain])
     windows = dg.TimeWindowPartitionMapping(start_offset=-earlier, allow_nonexistent_upstream_partitions=True)

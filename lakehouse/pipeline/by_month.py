@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lakehouse.datasets.conflict import Conflict, conflict_frame
+from lakehouse.datasets.conflict import conflict_frame, conflict_table
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.gap import gap_frame
 from lakehouse.model.cell import Cell
@@ -52,25 +52,32 @@ class FromFooters(ByMonth):
 
     def collect(self, has: Inventory, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
         return gap_frame(
-            (cell.own_market, run)
-            for stored in ledgers.values()
+            (cell.own_market, name, run)
+            for name, stored in ledgers.items()
             for cell, record in stored.items()
             for run in record.facts.gaps
         )
 
 
 class FromDisputes(ByMonth):
-    """`silver/conflict`: footers say which cells have disputes, and the bronze of these is read again."""
+    """A conflict table: footers say which cells have disputes, and the bronze of these is read again.
 
-    def __init__(self) -> None:
-        super().__init__(Conflict)
+    Args:
+        dataset: Whose conflict table.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(conflict_table(dataset))
+        self.dataset = dataset
 
     def collect(self, has: Inventory, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
         return conflict_frame(
-            self._disputes(has, dataset, cell)
-            for dataset in has.lake.registry.datasets
-            for cell, record in ledgers.get(dataset.silver.name, {}).items()
-            if record.facts.conflict_count
+            (
+                self._disputes(has, self.dataset, cell)
+                for cell, record in ledgers[self.dataset.silver.name].items()
+                if record.facts.conflict_count
+            ),
+            self.table,
         )
 
     @staticmethod

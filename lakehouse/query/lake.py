@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from lakehouse.datasets.conflict import conflict_table
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
@@ -156,14 +157,16 @@ class Lake:
         start: Instant | None = None,
         end: Instant | None = None,
         now: Instant | None = None,
+        table: str = "silver/candle",
     ) -> pl.DataFrame:
-        """Every expected 1m candle that is absent, and why, as the cells themselves say.
+        """Every expected row that is absent, such as a 1m candle, and why, as the cells themselves say.
 
         Args:
             markets: Market keys, one or several; all if left out.
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound. Runs are cut to the range.
             now: The instant that tells `pending` from `unproven`; the present if left out.
+            table: The silver table whose rows are meant.
 
         Returns:
             A row per run, in order of market and time: `exchange`, `market_type`, `symbol`, `start_time`,
@@ -174,10 +177,11 @@ class Lake:
 
         Raises:
             NoLakeError, NotALakeObjectError: As for `scan`.
-            NothingStoredError: Of a market that is named, or in the whole range, no candle is stored.
+            UnknownTableError: There is no such silver table.
+            NothingStoredError: Of a market that is named, or in the whole range, nothing is stored.
         """
         wanted, span = _markets(markets), _span(start, end)
-        found = self._named([self.registry.table("silver/candle")], wanted, span)
+        found = self._named([self.registry.dataset(table).silver], wanted, span)
         return told_frame(
             ((record.key.own_market, record.facts.gaps) for _, record in found),
             parse_instant(now) if now is not None else datetime.now(UTC),
@@ -258,33 +262,33 @@ class Lake:
         markets: str | Market | Iterable[str | Market] | None = None,
         start: Instant | None = None,
         end: Instant | None = None,
+        table: str = "silver/candle",
     ) -> pl.DataFrame:
-        """Every value of every candle on which sources disagreed, with the rule that chose one:
-        `silver/conflict`.
+        """Every value of every row, such as a candle, on which sources disagreed, with the rule that chose
+        one: `silver/conflict`, or another dataset's conflict table.
 
         Args:
             markets: Market keys, one or several; all if left out.
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound.
+            table: The silver table whose rows are meant.
 
         Returns:
             A row per value, in the order of the key.
 
         Raises:
             MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
+            UnknownTableError: There is no such silver table, or it has no conflict table.
             NothingStoredError: As for `gaps`.
             StoreError: The lake's store does not answer, or refuses.
         """
-        table, judged, span = (
-            self.registry.table("silver/conflict"),
-            self.registry.table("silver/candle"),
-            _span(start, end),
-        )
-        wanted = _markets(markets)
+        dataset, span, wanted = self.registry.dataset(table), _span(start, end), _markets(markets)
+        judged, disputes = dataset.silver, conflict_table(dataset)
         stored, foreign = self.survey(judged.name, wanted)
         known = [*stored, *damaged_cells(judged, foreign)]
         require_stored(judged.name, known, wanted, span.months() if span else None)
-        return self.collect(self.scan(table.name, wanted, start, end).select(table.names())).sort(table.key)
+        found = self.scan(disputes.name, wanted, start, end).select(disputes.names())
+        return self.collect(found).sort(disputes.key)
 
     def restatements(
         self,

@@ -64,7 +64,10 @@ def test_gaps_of_many_markets_make_one_valid_frame() -> None:
         GapRun("absent", at("2024-02-05"), at("2024-02-05T00:10"), 10),
         GapRun("conflict", at("2024-02-07"), at("2024-02-07T00:01"), 1),
     )
-    frame = Gap.conform(gap_frame([(COIN, run), (BTC, other), (BTC, run)]), Cell("2024-02"))
+    frame = Gap.conform(
+        gap_frame([(market, "silver/candle", of) for market, of in ((COIN, run), (BTC, other), (BTC, run))]),
+        Cell("2024-02"),
+    )
     assert Gap.split(frame)[1].height == 0
     assert frame.select("market_type", "symbol", "start_time", "slot_count", "gap_class").rows() == [
         ("inverse", "BTCUSD_PERP", at("2024-02-05"), 10, "absent"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.datasets.candle import Candle
+from lakehouse.datasets.candle import CANDLE, Candle
 from lakehouse.datasets.gap import Gap
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import DamagedObjectError, LakehouseError
@@ -91,6 +91,6 @@ def test_disputes_of_a_month_are_not_collected_without_a_damaged_cell(lake: Lake
     body = bytearray(lake.objects.get(cell_path(Candle, FEBRUARY)) or b"")
     body[-100] ^= 1
     lake.objects.put(cell_path(Candle, FEBRUARY), bytes(body))
-    ((_, outcome),) = FromDisputes().make(Inventory(lake), [MONTH])
+    ((_, outcome),) = FromDisputes(CANDLE).make(Inventory(lake), [MONTH])
     assert isinstance(outcome, Failed)
     assert isinstance(outcome.error, DamagedObjectError)

@@ -154,10 +154,10 @@ class FundingFiles(KioskFiles):
 
 
 class Bourse(Kiosk):
-    """Publishes them, and answers with them."""
+    """Publishes months of funding rates, and answers with them."""
 
     name = "bourse"
-    files = {**Kiosk.files, FundingArchive.name: FundingFiles(FundingArchive.name)}
+    files = {FundingArchive.name: FundingFiles(FundingArchive.name)}
     pages = {FundingApi.name: FundingPages()}
 
     def rest_api(self, market_type: MarketType) -> RestApi:
@@ -194,11 +194,6 @@ def test_a_table_with_a_time_of_its_own_appears_wherever_tables_are_shown(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="files and pages are placed by `open_time`, REST is asked for candles alone, and a market's life "
-    "is read off the files of the first dataset",
-)
 def test_it_builds_from_months_and_rest_whatever_its_steps(lake: LakeServices) -> None:
     versions = build(lake, "silver/funding", [MARKET], "2024-01", "2024-03")
     stored = lake.ledger("silver/funding")

@@ -57,7 +57,11 @@ def store_all(root: Path) -> None:
         inputs = {"silver/candle@2024-02": made.version}
         store.put(HOURLY, cell, CellResult(HOURLY.compute({"silver/candle": rows}, cell.window), inputs))
         store.put(Vwap, cell, CellResult(Vwap.compute({"silver/candle": rows}, cell.window), {}))
-    store.put(Gap, Cell("2024-02"), CellResult(gap_frame([(market, run) for market in (BTC, ETH)]), {}))
+    store.put(
+        Gap,
+        Cell("2024-02"),
+        CellResult(gap_frame([(market, "silver/candle", run) for market in (BTC, ETH)]), {}),
+    )
 
 
 @pytest.fixture(scope="module")
