@@ -52,8 +52,8 @@ QUESTION = f"""
 SELECT market_type || ' ' || symbol AS market, count(*) AS hours,
        date_diff('minute', TIMESTAMPTZ '{SPAN[0]}', TIMESTAMPTZ '{SPAN[1]}') - sum(candle_count)
            AS minutes_absent,
-       round(min(low), 2) AS low, round(max(high), 2) AS high, round(sum(quote_volume) / sum(volume), 2) AS vwap,
-       sum(trade_count)::BIGINT AS trades
+       round(min(low), 2) AS low, round(max(high), 2) AS high,
+       round(sum(quote_volume) / sum(volume), 2) AS vwap, sum(trade_count)::BIGINT AS trades
 FROM gold.candle_1h GROUP BY ALL ORDER BY market
 """
 

@@ -147,8 +147,7 @@ def meant(has: Inventory, table: type[Table], months: list[Cell]) -> Meant:
     """
     recipe = recipes(has.lake.registry)[table]
     covered = recipe.covered(has, months)
-    recipe.look(has, covered)
-    return covered, recipe.due(has, covered).among(covered)
+    return covered, recipe.told(has, covered).among(covered)
 
 
 def are_partitions(home: Path, markets: Iterable[Market]) -> bool:

@@ -143,7 +143,7 @@ class Dataset:
 
     def as_of(self, bronze: BronzeCells, instant: datetime) -> BronzeCells:
         """What was known of bronze cells at an instant: rows fetched by then, what REST APIs had answered,
-        and what they had revised.
+        and what they had restated.
 
         Files that were asked for, and found absent or unusable, are those of today: they say nothing of rows.
         """
@@ -159,7 +159,7 @@ class Dataset:
                 for at in (*part.facts.answered_at, rows["fetched_at"].max())
                 if isinstance(at, datetime) and at <= instant
             ]
-            # what was asked then was asked after all that had been revised
+            # what was asked then was asked after all that had been restated
             revised = max(earlier, default=None)
             if not asked:  # asked again since, and answers that overlap are kept as one
                 asked = tuple(replace(asking, at=revised) for asking in part.facts.asked if revised)

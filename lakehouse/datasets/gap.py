@@ -14,11 +14,11 @@ from lakehouse.model.table import UTC_TIME, Column, Table
 class Gap(Table):
     """Runs of expected 1m candles that are absent, of all markets, one object per month.
 
-    Collected from what each cell of a table with a cadence says about itself. Classes: `not_listed` (before listing or after
-    delisting), `halt` (proven: REST was asked, has the candles on both sides and none between, and each hour
-    of the witness equals the rows that are there), `conflict` (one source has two values, none is served; see
-    `silver/conflict`), `absent` (no source that was asked has a row that can be served). The open tail that
-    nobody was asked about yet is not in it.
+    Collected from what each cell of a table with a cadence says about itself. Classes: `not_listed` (before
+    listing or after delisting), `halt` (proven: REST was asked, has the candles on both sides and none
+    between, and each hour of the witness equals the rows that are there), `conflict` (one source has two
+    values, none is served; see `silver/conflict`), `absent` (no source that was asked has a row that can be
+    served). The open tail that nobody was asked about yet is not in it.
     """
 
     name = "silver/gap"

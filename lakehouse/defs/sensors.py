@@ -23,7 +23,7 @@ from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, cells_between, parse_keys, range_tags
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
-from lakehouse.model.market import MARKET_TYPES, Market
+from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.ops.attempts import Attempt, Attempts, read_cursor
 from lakehouse.pipeline import refresh
@@ -242,7 +242,7 @@ def _listed(lake: LakeServices, warn: Callable[[str], object]) -> dict[str, list
     """
     found = {}
     for exchange in lake.exchanges.values():
-        for market_type in MARKET_TYPES if exchange.has_rest else ():
+        for market_type in exchange.rest_types if exchange.has_rest else ():
             try:
                 info = describe(exchange.rest_api(market_type))
             except OSError:

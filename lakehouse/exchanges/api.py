@@ -129,7 +129,7 @@ class Pages(ABC):
     Attributes:
         step: Length of the slots that rows lie in, one a slot where none is absent; None for rows that space
             themselves.
-        coarser: The same in longer steps, to find where rows go on behind a long hole; None if there is none.
+        coarser: The same in longer steps, to find where rows go on behind a long gap; None if there is none.
         final: When a row can change no more, as an expression over its columns; None for rows that never do.
     """
 
@@ -143,7 +143,7 @@ class Pages(ABC):
         return self.step or timedelta(microseconds=1)
 
     def requests(self, market_type: MarketType, span: TimeRange) -> int:
-        """How many requests a range takes, where no row is absent; of rows that space themselves, at least."""
+        """How many requests a range takes if no row is absent; at least, of rows that space themselves."""
         slots = -((span.start - span.end) // self.step) if self.step else 1
         return self.rules(market_type).requests(slots)
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from lakehouse.exchanges.api import MarketInfo, Pages, RestApi
 from lakehouse.model.errors import AddressCredentialsError, RestUnreachableError
-from lakehouse.model.market import Market, MarketType
+from lakehouse.model.market import MARKET_TYPES, Market, MarketType
 from lakehouse.model.period import Period, PeriodKind
 from lakehouse.model.secrets import carries_credentials
 from lakehouse.transform.gaps import GRACE
@@ -62,6 +62,7 @@ class Exchange(ABC):
         name: ccxt id.
         archive_home: The S3 endpoint that serves its archive; empty where it has none.
         bucket: S3 bucket of the archive; empty where it has none.
+        rest_types: Market types that have a REST API, the one to ask for the time first.
         grace: How long after its day a file may still be missing without being absent.
         files: What its archive publishes, by the name of the bronze table.
         pages: What its REST API answers, by the name of the bronze table; without any the archive is the only
@@ -81,6 +82,7 @@ class Exchange(ABC):
     grace: ClassVar[timedelta] = GRACE
     files: ClassVar[Mapping[str, Files]] = {}
     pages: ClassVar[Mapping[str, Pages]] = {}
+    rest_types: ClassVar[tuple[MarketType, ...]] = MARKET_TYPES
 
     def __init__(self, archive_url: str | None = None, rest_url: str | None = None) -> None:
         for name, address in (("archive_url", archive_url), ("rest_url", rest_url)):

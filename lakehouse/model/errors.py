@@ -449,10 +449,10 @@ class ColumnChangeError(LakehouseError):
 class ListingUnreachableError(LakehouseError):
     """An archive whose listing does not answer."""
 
-    def __init__(self, url: str, prefix: str, why: str) -> None:
+    def __init__(self, url: str, prefix: str, why: str, setting: str = "the archive's address") -> None:
         super().__init__(
             f"The archive listing of {plain(prefix)} at {url} does not answer: {plain(why, 500)}. Check the "
-            "network and LAKEHOUSE_BINANCE_ARCHIVE_URL, then run the same again."
+            f"network and {setting}, then run the same again."
         )
 
 

@@ -93,7 +93,7 @@ class Table:
     Attributes:
         name: `zone/table`; also asset key, folder, view and Glue table.
         key: Columns that identify a row within a cell; rows are sorted by them.
-        time: The column that places a row in its window; empty for a table of a single object, which has none.
+        time: The column that places a row in its window; empty for a table of a single object.
         shape: `cells` (one object per window and market), `months` (one per window, all markets in it) or
             `single` (one object).
         grain: Length of the windows.

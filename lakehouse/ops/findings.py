@@ -78,8 +78,8 @@ def families(table: type[Table]) -> dict[str, str]:
 def _says(check: Check) -> str:
     late = check.parameters.get("late", timedelta())
     said: dict[Family, str] = {
-        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object is "
-        "known to be damaged (`lakehouse verify --stored` looks at all their bytes).",
+        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object "
+        "is known to be damaged (`lakehouse verify --stored` looks at all their bytes).",
         "gaps": (
             f"Every expected row is there. Absent rows are an error once their day is {GRACE.days} days old, "
             "and so are rows not served because sources disagree; a proven halt is a "

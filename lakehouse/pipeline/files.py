@@ -1,6 +1,7 @@
 """Bronze tables that are made from archive files."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, groupby
 
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketTable
@@ -17,6 +18,8 @@ from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing
 from lakehouse.storage.outcome import Change, Failed, Nothing, Outcome, kept
 
+_AT_ONCE = 32  # markets whose listings are held at once while it is only told what is due
+
 
 class FromFiles(Recipe):
     """Cells read from archive files, and judged by the dataset's witness.
@@ -32,7 +35,19 @@ class FromFiles(Recipe):
         self.table = dataset.archive
 
     def look(self, has: Inventory, cells: Iterable[Cell]) -> None:
-        has.list_files(self.table.name, cells)
+        has.list_files(self.table.name, cells, is_enough_to_tell=True)
+
+    def told(self, has: Inventory, cells: list[Cell]) -> Due:
+        reasons: dict[Cell, object] = {}
+        untold: dict[Cell, LakehouseError | None] = {}
+        ordered = sorted(cells, key=lambda cell: cell.own_market)
+        by_market = [list(group) for _, group in groupby(ordered, key=lambda cell: cell.own_market)]
+        for start in range(0, len(by_market), _AT_ONCE):  # the listings of all markets take much memory
+            due = super().told(has, list(chain.from_iterable(by_market[start : start + _AT_ONCE])))
+            reasons.update(due.reasons)
+            untold.update(due.untold)
+            del has.listings[self.table.name], has.unlisted[self.table.name]
+        return Due(reasons, untold)
 
     def expected(self, has: Inventory) -> list[Cell]:
         stored = [
@@ -97,7 +112,7 @@ class FromFiles(Recipe):
         refused = self._learn(has, {cell.own_market for cell in cells} - has.known.keys())
         yield from ((cell, Failed(refused[cell.own_market])) for cell in cells if cell.own_market in refused)
         asked = [cell for cell in cells if cell.own_market not in refused]
-        self.look(has, asked)
+        has.list_files(self.table.name, asked)
         due, stored = self.due(has, asked), has.ledger(self.table.name)
         for cell in asked:
             if error := due.untold.get(cell):

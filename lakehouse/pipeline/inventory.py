@@ -110,30 +110,47 @@ class Inventory:
 
     # --- what archives have -----------------------------------------------------------------------
 
-    def list_files(self, table: str, cells: Iterable[Cell]) -> None:
+    def list_files(self, table: str, cells: Iterable[Cell], is_enough_to_tell: bool = False) -> None:
         """List what archives have for the markets and months of some cells; a market that alone cannot be
         listed is noted as `unlisted`.
+
+        Args:
+            table: The bronze table.
+            cells: Which cells.
+            is_enough_to_tell: List only what tells which cells are due, and not all that they are made of.
 
         Raises:
             ListingUnreachableError: An archive does not answer.
         """
         spans: dict[Market, TimeRange] = {}
+        made_from: dict[Market, set[str]] = {}
+        stored = self.ledger(table) if is_enough_to_tell else {}
         for cell in cells:
             market, span = cell.own_market, cell.window
             known = spans.get(market, span)
             spans[market] = TimeRange(min(known.start, span.start), max(known.end, span.end))
+            if is_enough_to_tell:
+                made_from.setdefault(market, set()).update(stored[cell].inputs if cell in stored else ())
         listings = self.listings.setdefault(table, {})
         unlisted = self.unlisted.setdefault(table, {})
         for exchange, markets in by_exchange(self.lake, spans):
             if table not in exchange.files:
                 continue
-            client = ArchiveClient(exchange.archive_url, exchange.bucket)
+            client = ArchiveClient.of(exchange)
 
             def ask_for(
                 market: Market, exchange: Exchange = exchange, client: ArchiveClient = client
             ) -> MarketListing | FetchError:
                 try:
-                    return list_market(client, exchange, table, market, spans[market], self.lake.clock())
+                    return list_market(
+                        client,
+                        exchange,
+                        table,
+                        market,
+                        spans[market],
+                        self.lake.clock(),
+                        made_from.get(market),
+                    )
                 except FetchError as error:  # of this market's own folder
                     return error
 

@@ -17,6 +17,7 @@ Made = TypeVar("Made")
 
 _MOST = 8
 _A_CELL = 384 << 20  # bytes that a month of minutes takes at most while it is refined, inputs and all
+_PATIENCE = 5.0  # seconds for a producer to put away what it has open, once nobody wants more
 _AHEAD = 2  # items that a producer is ahead of its consumer
 
 
@@ -56,8 +57,8 @@ def in_order(
         while under_way:
             first, future = under_way.popleft()
             yield first, future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    finally:  # where this is given up, garbage collection may end it, in a worker too: none must wait for itself
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def ahead(items: Iterator[Item], workers: int) -> Iterator[Item]:
@@ -90,6 +91,8 @@ def ahead(items: Iterator[Item], workers: int) -> Iterator[Item]:
             put(False, None)
         except BaseException as error:  # raised by whoever consumes
             put(False, error)
+        finally:
+            getattr(items, "close", lambda: None)()
 
     thread = threading.Thread(target=produce, name="lakehouse-ahead", daemon=True)
     thread.start()
@@ -104,5 +107,5 @@ def ahead(items: Iterator[Item], workers: int) -> Iterator[Item]:
                 return
     finally:
         is_over.set()
-        thread.join()
-        getattr(items, "close", lambda: None)()
+        if threading.current_thread() is not thread:  # as where garbage collection ends this in there
+            thread.join(timeout=_PATIENCE)

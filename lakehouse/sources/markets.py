@@ -173,7 +173,7 @@ def _unknown(exchange: Exchange, searches: Sequence["_Search"], market: Market) 
     """That nothing is published of a market, with markets that have similar names."""
     folders = sorted(folder for search in searches if (folder := search.folder(market)))
     similar: set[str] = set()
-    client = ArchiveClient(exchange.archive_url, exchange.bucket)
+    client = ArchiveClient.of(exchange)
     for folder in folders:
         # a hint, and no reason to fail the markets that are known
         with contextlib.suppress(ListingUnreachableError, FetchError):
@@ -206,7 +206,7 @@ class _Search:
     ) -> None:
         self._exchange, self._dataset, self._clients, self._clock = exchange, dataset, clients, clock
         self._files = exchange.files.get(dataset.archive.name)
-        self._client = ArchiveClient(exchange.archive_url, exchange.bucket)
+        self._client = ArchiveClient.of(exchange)
         by_rest = [table for table in (dataset.api, dataset.witness) if table is not None]
         self._by_rest = next((table for table in by_rest if table.name in exchange.pages), None)
         if self._files is not None:

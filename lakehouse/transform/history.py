@@ -42,8 +42,8 @@ def revised_at(history: pl.DataFrame, key: Sequence[str]) -> datetime | None:
     """When a source last said something else of a key than before, in the history of one source that states a
     key once.
     """
-    again: datetime | None = history.filter(history.select(key).is_duplicated())["fetched_at"].max()  # type: ignore[assignment]
-    return again
+    again = history.filter(history.select(key).is_duplicated())
+    return again["fetched_at"].max()  # type: ignore[return-value]
 
 
 def restatements(history: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:

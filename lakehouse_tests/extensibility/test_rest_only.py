@@ -10,15 +10,23 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lakehouse.exchanges.api import ExchangeInfo, Refusal, RestApi, RestCall
-from lakehouse.exchanges.exchange import Exchange, MarketInfo
+from lakehouse.exchanges.api import (
+    ExchangeInfo,
+    InfoCall,
+    MarketInfo,
+    PageRules,
+    Pages,
+    Refusal,
+    RestApi,
+    RestCall,
+)
+from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.errors import UnknownMarketError
-from lakehouse.model.interval import Interval
+from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.table import UTC_TIME
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.lake import Lake
-from lakehouse.sources.rest.paging import PageRules
 from lakehouse_tests.extensibility.toys import (
     Answer,
     answering,
@@ -35,11 +43,45 @@ MOST = 200  # rows of an answer, so that a day takes several
 WHY = "an exchange without archive files cannot be declared, nor is a market found where no file of it is"
 
 
+class CounterPages(Pages):
+    """Candles of one length: rows newest first, below `result`."""
+
+    final = pl.col("close_time") + timedelta(microseconds=1)
+
+    def __init__(self, interval: Interval) -> None:
+        self.step = interval.delta
+
+    def rules(self, market_type: MarketType) -> PageRules:
+        return PageRules(((MOST, 1),), finds_next=False)
+
+    def call(self, market: Market, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
+        bounds = {"start": milliseconds(start)} if start else {}
+        bounds |= {"end": milliseconds(end) - 1} if end else {}
+        length = self.slot // timedelta(minutes=1)
+        query = {"category": "linear", "symbol": market.symbol, "interval": length, "limit": limit}
+        return RestCall("publicGetV5MarketKline", query | bounds, 1)
+
+    def read(self, market: Market, answer: Any) -> pl.DataFrame:
+        rows = answer["result"]["list"] if answer else []
+        numbers = {
+            name: [float(row[place]) for row in rows]
+            for place, name in enumerate(("open", "high", "low", "close", "volume", "quote_volume"), 1)
+        }
+        unpublished = ("taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts")
+        return pl.DataFrame(
+            {"open_time": [from_milliseconds(row[0]) for row in rows], **numbers},
+            schema={"open_time": UTC_TIME, **dict.fromkeys(numbers, pl.Float64)},
+        ).with_columns(
+            close_time=pl.col("open_time") + self.slot - timedelta(microseconds=1),
+            trade_count=pl.lit(None, pl.Int64),
+            **dict.fromkeys(unpublished, pl.lit(None, pl.Float64)),
+        )
+
+
 class CounterApi(RestApi):
-    """The dialect: rows newest first, below `result`; an error is a `retCode` other than 0."""
+    """Where the API is, its clock, and its errors: a `retCode` other than 0."""
 
     exchange, setting, moving_hint, weight_header = "bybit", "LAKEHOUSE_COUNTER_REST_URL", "", "X-Weight"
-    rules = PageRules(((MOST, 1),), finds_next=False)
     default_budget = 1000
     began = at("2020-01-01")
 
@@ -59,33 +101,12 @@ class CounterApi(RestApi):
     def read_budget(self, answer: Any) -> int | None:
         return self.default_budget
 
-    def candles_call(
-        self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int
-    ) -> RestCall:
-        bounds = {"start": milliseconds(start)} if start else {}
-        bounds |= {"end": milliseconds(end) - 1} if end else {}
-        query = {"category": "linear", "symbol": symbol, "interval": interval.minutes, "limit": limit}
-        return RestCall("publicGetV5MarketKline", query | bounds, 1)
+    def info_call(self) -> InfoCall:
+        return InfoCall(f"{self.url}/v5/market/instruments-info", {"category": "linear"})
 
-    def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
-        rows = answer["result"]["list"] if answer else []
-        opens = [from_milliseconds(row[0]) for row in rows]
-        numbers = {
-            name: [float(row[place]) for row in rows]
-            for place, name in enumerate(("open", "high", "low", "close", "volume", "quote_volume"), 1)
-        }
-        absent = dict.fromkeys(
-            ("taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts"),
-            pl.lit(None, pl.Float64),
-        )
-        return pl.DataFrame(
-            {"open_time": opens, **numbers},
-            schema={"open_time": UTC_TIME, **dict.fromkeys(numbers, pl.Float64)},
-        ).with_columns(
-            close_time=pl.col("open_time") + timedelta(minutes=1) - timedelta(microseconds=1),
-            trade_count=pl.lit(None, pl.Int64),
-            **absent,
-        )
+    def read_info(self, answer: Any) -> ExchangeInfo:
+        symbols = [entry["symbol"] for entry in answer["result"]["list"]]
+        return ExchangeInfo(dict.fromkeys(symbols, MarketInfo("COIN", "USD", "USD", None)), {})
 
     def refusal(self, code: int) -> Refusal:
         return "unknown_symbol" if code == 10001 else "busy"
@@ -97,7 +118,10 @@ class Counter(Exchange):
     name = "counter"
     archive_home = ""
     bucket = ""
-    has_rest = True
+    pages = {
+        "bronze/candle_api": CounterPages(MINUTE),
+        "bronze/candle_witness": CounterPages(Interval.parse("1h")),
+    }
 
     def archive_prefix(self, table: str, market: Market, frequency: str) -> str:
         raise OSError("it has no archive")
@@ -113,9 +137,6 @@ class Counter(Exchange):
 
     def infer_info(self, market: Market) -> MarketInfo:
         return MarketInfo("COIN", "USD", "USD", None)
-
-    def ask_info(self, market_type: MarketType) -> ExchangeInfo:
-        return ExchangeInfo({"COIN": MarketInfo("COIN", "USD", "USD", None)}, {})
 
     def rest_api(self, market_type: MarketType) -> RestApi:
         assert self.rest_url is not None
@@ -141,6 +162,7 @@ def served(kline: Answer) -> dict[str, Answer]:
     return {
         "/market/time": lambda query: {"retCode": 0, "time": milliseconds(NOW), "result": {}},
         "/market/kline": kline,
+        "/market/instruments-info": lambda query: {"retCode": 0, "result": {"list": [{"symbol": "COIN"}]}},
     }
 
 

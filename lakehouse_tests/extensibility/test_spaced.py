@@ -12,16 +12,14 @@ import pytest
 
 from lakehouse.datasets.dataset import ApiTable, ArchiveTable, BronzeCells, Dataset, input_versions
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.exchanges.api import Refusal, RestApi, RestCall
+from lakehouse.exchanges.api import ExchangeInfo, InfoCall, PageRules, Pages, Refusal, RestApi, RestCall
 from lakehouse.model.cell import Cell
 from lakehouse.model.input import Input
-from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.lake import Lake
-from lakehouse.sources.rest.paging import PageRules
 from lakehouse.transform.history import newest
 from lakehouse_tests.extensibility.toys import (
     answering,
@@ -90,11 +88,31 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
 FUNDING = Dataset(Funding, refine, lambda rows, cell, market, witness: {})
 
 
+class FundingPages(Pages):
+    """Funding rates as the API answers them."""
+
+    def rules(self, market_type: MarketType) -> PageRules:
+        return PageRules(((1000, 1),))
+
+    def call(self, market: Market, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
+        bounds = {"startTime": milliseconds(start)} if start else {}
+        bounds |= {"endTime": milliseconds(end) - 1} if end else {}
+        return RestCall("fapiPublicGetFundingRate", {"symbol": market.symbol, "limit": limit, **bounds}, 1)
+
+    def read(self, market: Market, answer: Any) -> pl.DataFrame:
+        return pl.DataFrame(
+            {
+                "funding_time": [from_milliseconds(row["fundingTime"]) for row in answer],
+                "rate": [float(row["fundingRate"]) for row in answer],
+            },
+            schema={"funding_time": UTC_TIME, "rate": pl.Float64},
+        )
+
+
 class Payer(RestApi):
-    """Answers with funding rates."""
+    """Where the API is, and its clock."""
 
     exchange, setting, moving_hint, weight_header = "binance", "LAKEHOUSE_PAYER_REST_URL", "", "X-Weight"
-    rules = PageRules(((1000, 1),))
     default_budget = 1000
     began = at("2020-01-01")
 
@@ -114,21 +132,11 @@ class Payer(RestApi):
     def read_budget(self, answer: Any) -> int | None:
         return self.default_budget
 
-    def candles_call(
-        self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int
-    ) -> RestCall:
-        bounds = {"startTime": milliseconds(start)} if start else {}
-        bounds |= {"endTime": milliseconds(end) - 1} if end else {}
-        return RestCall("fapiPublicGetFundingRate", {"symbol": symbol, "limit": limit, **bounds}, 1)
+    def info_call(self) -> InfoCall:
+        return InfoCall(f"{self.url}/time", {})
 
-    def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
-        return pl.DataFrame(
-            {
-                "funding_time": [from_milliseconds(row["fundingTime"]) for row in answer],
-                "rate": [float(row["fundingRate"]) for row in answer],
-            },
-            schema={"funding_time": UTC_TIME, "rate": pl.Float64},
-        )
+    def read_info(self, answer: Any) -> ExchangeInfo:
+        return ExchangeInfo({}, {})
 
     def refusal(self, code: int) -> Refusal:
         return "refused"
@@ -138,7 +146,7 @@ class Bourse(Kiosk):
     """Publishes months of funding rates."""
 
     name = "bourse"
-    has_rest = True
+    pages = {FundingApi.name: FundingPages()}
 
     def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
         if table != "bronze/funding_archive":

@@ -118,7 +118,7 @@ def test_an_archive_out_of_reach_says_where_it_was_looked_for(
             ListingUnreachableError,
             match=f"The archive listing of {DAILY} at {url} does not answer: .*LAKEHOUSE_BINANCE_ARCHIVE_URL",
         ):
-            ask(ArchiveClient(url, Binance.bucket))  # type: ignore[operator]
+            ask(ArchiveClient.of(Binance(url)))  # type: ignore[operator]
     assert issubclass(ListingUnreachableError, LakehouseError)
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.datasets.candle import CANDLE, CandleApi, PublishedCandle
+from lakehouse.datasets.candle import CANDLE, Candle, CandleApi, PublishedCandle
 from lakehouse.datasets.dataset import ArchiveTable, Dataset
 from lakehouse.exchanges.binance import Binance
 from lakehouse.exchanges.binance.klines import KlineFiles
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import UnknownMarketError
+from lakehouse.model.input import Input
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market
 from lakehouse.model.period import Period
@@ -43,7 +44,14 @@ class HourArchive(ArchiveTable, PublishedCandle):
     key = ("open_time", "source", "fetched_at")
 
 
-HOURS: Dataset = replace(CANDLE, archive=HourArchive, api=None, witness=None)
+class HourCandle(Candle):
+    """1h candles."""
+
+    name = "silver/hour"
+    inputs = (Input(HourArchive, role="archive"),)
+
+
+HOURS: Dataset = replace(CANDLE, silver=HourCandle)
 
 
 class WithHours(Binance):

@@ -1,4 +1,8 @@
-"""Binance: archive keys, CSV dialects, exchangeInfo and REST. The only folder that knows `um`, `cm` and `kline`."""
+"""Binance: archive keys, CSV dialects, exchangeInfo and REST.
+
+Belongs here: all that is Binance's alone. No other folder of readers knows `um`, `cm` or `kline`.
+Does not: what two exchanges have in common: stated it is in `exchanges`, done in `sources`.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +12,7 @@ from lakehouse.exchanges.binance.klines import KlineFiles, KlinePages
 from lakehouse.exchanges.binance.markets import info_of_symbol, read_exchange_info
 from lakehouse.exchanges.binance.words import CCXT_URLS, is_whole, rest_call
 from lakehouse.exchanges.exchange import Exchange
+from lakehouse.model.addresses import address_setting
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType
 
@@ -65,7 +70,7 @@ class BinanceRest(RestApi):
     """
 
     exchange = Binance.name
-    setting = "LAKEHOUSE_BINANCE_REST_URL"
+    setting = address_setting(Binance.name, "rest")
     moving_hint = "for spot, https://data-api.binance.vision has market data for every region"
     weight_header = "X-MBX-USED-WEIGHT-1M"
     began = datetime(2017, 7, 1, tzinfo=UTC)

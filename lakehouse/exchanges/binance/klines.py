@@ -1,5 +1,5 @@
-"""Binance's klines: the CSV of its archive and the answers of its REST APIs, as the columns of the bronze tables
-of candles.
+"""Binance's klines: the CSV of its archive and the answers of its REST APIs, as the columns of the bronze
+tables of candles.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What the names of Binance are built from, and what its numbers look like: `um`, `cm`, endpoints and values."""
+"""What Binance's names are built from, and what its numbers look like: `um`, `cm`, endpoints and values."""
 
 import math
 import re

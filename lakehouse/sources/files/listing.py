@@ -153,9 +153,26 @@ def version_state(etag: str, size: int, checksum: str | None) -> str:
 
 
 def list_market(
-    client: ArchiveClient, exchange: Exchange, table: str, market: Market, span: TimeRange, at: datetime
+    client: ArchiveClient,
+    exchange: Exchange,
+    table: str,
+    market: Market,
+    span: TimeRange,
+    at: datetime,
+    made_from: Collection[str] | None = None,
 ) -> MarketListing:
     """Ask the archive which files of a market touch a range of time.
+
+    Args:
+        client: Asks the archive.
+        exchange: Whose archive.
+        table: Name of the bronze table.
+        market: The market.
+        span: The range.
+        at: The current instant.
+        made_from: Periods that the stored cells were made from. Where they are given, daily files are listed
+            only from the first month on of which no monthly file, or a stored cell, leaves anything to a
+            daily one: enough to tell which cells are due, and not to make them.
 
     Raises:
         ListingUnreachableError: The archive does not answer.
@@ -163,13 +180,26 @@ def list_market(
     files, found = exchange.files[table], ListedFiles(exchange, table, market, span.months()[-1])
     until = span.end + _LOOK_AHEAD
     for kind in files.kinds:
-        first_key = files.key(market, Period.of(Period.of(span.start, "month").window.start, kind))
+        first: Period | None = Period.of(span.start, "month")
+        if kind == "day" and made_from is not None and "month" in files.kinds:
+            first = _first_of_days(span, found.files, made_from)
+        if first is None:
+            continue
+        first_key = files.key(market, Period.of(first.window.start, kind))
         for listed in client.objects(files.prefix(market, kind), after=first_key[:-1]):
             own = found.period_of(listed)
             if own and own.window.start >= until:
                 break  # the order of foreign keys says nothing
             found.take(listed, own)
     return found.listing(at)
+
+
+def _first_of_days(span: TimeRange, listed: Collection[str], made_from: Collection[str]) -> Period | None:
+    """The first month of a range that daily files decide about; None if there is none."""
+    of_days = {month for period in made_from if (month := period[:7]) != period}
+    return next(
+        (Period.parse(month) for month in span.months() if month not in listed or month in of_days), None
+    )
 
 
 class ListedFiles:

@@ -96,7 +96,7 @@ class ArchiveReader:
         self._landing = landing
         self._clock = clock
         self._offline = offline
-        self._client = ArchiveClient(exchange.archive_url, exchange.bucket)
+        self._client = ArchiveClient.of(exchange)
         self._receipts: dict[str, dict[str, list[str]]] = {}
         self._standing: dict[str, Receipt] = {}  # what stands for a key in this run
         self._batches: list[Batch] = []

@@ -33,6 +33,8 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
+from lakehouse.exchanges.exchange import Exchange
+from lakehouse.model.addresses import address_setting
 from lakehouse.model.errors import FetchError, ForeignJsonError, ListingBoundsError, ListingUnreachableError
 from lakehouse.model.foreign_json import read_json
 from lakehouse.model.text import plain
@@ -97,13 +99,22 @@ class ArchiveClient:
     Args:
         url: S3 endpoint, without the bucket.
         bucket: Bucket name.
+        setting: The setting that moves the endpoint, for messages.
         workers: Connections used at once.
     """
 
-    def __init__(self, url: str, bucket: str, workers: int = 32) -> None:
+    def __init__(
+        self, url: str, bucket: str, setting: str = "the archive's address", workers: int = 32
+    ) -> None:
         self.url = url.rstrip("/")
         self.bucket = bucket
+        self.setting = setting
         self.workers = workers
+
+    @classmethod
+    def of(cls, exchange: Exchange) -> "ArchiveClient":
+        """The client of an exchange's archive."""
+        return cls(exchange.archive_url, exchange.bucket, address_setting(exchange.name, "archive"))
 
     def objects(self, prefix: str, after: str = "") -> Iterator[Listed]:
         """Objects below a prefix, page by page in key order.
@@ -188,7 +199,10 @@ class ArchiveClient:
         ) as error:  # the first is what the XML parser raises
             said = plain(" ".join(answer[:120].decode("utf-8", "replace").split()))
             raise ListingUnreachableError(
-                self.url, prefix, f"what it answered is no listing ({plain(error)}), it begins {said!r}"
+                self.url,
+                prefix,
+                f"what it answered is no listing ({plain(error)}), it begins {said!r}",
+                self.setting,
             ) from error
 
     def _ask(self, prefix: str, url: str) -> bytes:
@@ -210,7 +224,7 @@ class ArchiveClient:
             if pause is None or is_final:
                 break
             time.sleep(pause)
-        raise ListingUnreachableError(self.url, prefix, why)
+        raise ListingUnreachableError(self.url, prefix, why, self.setting)
 
     @cached_property
     def _session(self) -> "requests.Session":

@@ -1,5 +1,5 @@
-"""One client for each REST API and market type of a lake's exchanges, and what they and the archives told of the
-time there.
+"""One client for each REST API and market type of a lake's exchanges, and what they and the archives told of
+the time there.
 """
 
 import threading

@@ -1,5 +1,5 @@
-"""A range of rows as REST pages: which requests to make, whatever lies between the rows. Pure but for the function
-that asks.
+"""A range of rows as REST pages: which requests to make, whatever lies between the rows. Pure but for the
+function that asks.
 
 Each page covers at most as many slots as it may hold rows, so it does not matter whether an API answers too
 long a range with its oldest rows or with its newest. A page is believed for its own range only: an empty one
@@ -20,8 +20,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
 
 AskPage = Callable[[datetime | None, datetime | None, int], pl.DataFrame]
-"""Asks for rows whose time lies from a start (inclusive) to an end (exclusive), at most so many, in the order of the
-API.
+"""Asks for rows whose time lies from a start (inclusive) to an end (exclusive), at most so many, in the order
+of the API.
 """
 
 

@@ -1,7 +1,7 @@
 """What comes back from a REST API: requests sent through ccxt, and their replies as they came.
 
-ccxt carries the addresses and the HTTP session; what it digests is left alone (see the ADR): bodies are read as
-the exchange wrote them, and its status codes and headers decide what happens next.
+ccxt carries the addresses and the HTTP session; what it digests is left alone (see the ADR): bodies are read
+as the exchange wrote them, and its status codes and headers decide what happens next.
 """
 
 import re
