@@ -25,7 +25,8 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.period import Period
 from lakehouse.model.table import UTC_TIME
-from lakehouse.sources.files.transport import ArchiveClient, Batch
+from lakehouse.sources.files.batch import Batch
+from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.sources.files.zips import extract_csv
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.parquet import encode

@@ -19,7 +19,8 @@ from lakehouse.query.behind import cells_behind
 from lakehouse.query.lake import Lake
 from lakehouse.registry import Registry
 from lakehouse.settings import Settings
-from lakehouse.sources.files.transport import ArchiveClient, s5cmd_path
+from lakehouse.sources.files.batch import s5cmd_path
+from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.storage.ledger import ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord

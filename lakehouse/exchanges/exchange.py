@@ -20,8 +20,8 @@ class Files(ABC):
 
     Attributes:
         kinds: Kinds of periods that there are files for, the longest first.
-        until: When what a row says ends, as an expression over its columns; None for rows that say something of
-            an instant.
+        until: When what a row says ends, as an expression over its columns; None for rows that say something
+            of an instant.
     """
 
     kinds: tuple[PeriodKind, ...] = ("month", "day")

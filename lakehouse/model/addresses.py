@@ -7,5 +7,7 @@ AddressKind = Literal["archive", "rest"]
 
 
 def address_setting(exchange: str, kind: AddressKind) -> str:
-    """The setting that moves an address of an exchange: `LAKEHOUSE_<EXCHANGE>_ARCHIVE_URL` or `…_REST_URL`."""
+    """The setting that moves an address of an exchange: `LAKEHOUSE_<EXCHANGE>_ARCHIVE_URL` or
+    `…_REST_URL`.
+    """
     return f"LAKEHOUSE_{exchange.upper()}_{kind.upper()}_URL"

@@ -1,5 +1,5 @@
-"""What is known of a market: asked from the exchange where it answers, else derived from what is published of it
-and its symbol.
+"""What is known of a market: asked from the exchange where it answers, else derived from what is published of
+it and its symbol.
 """
 
 import contextlib
@@ -55,9 +55,9 @@ def discover(
     """Find out about markets of one exchange.
 
     A market's life is what any dataset says of it: its archive files, or, of a dataset without files of the
-    market, the rows of its REST API. One exchangeInfo request per market type, listings per market and dataset,
-    and the first published files (of a market that has ended, the last ones too). A market whose entry in
-    exchangeInfo cannot be read is named in a warning, and is known by its rows and symbol alone.
+    market, the rows of its REST API. One exchangeInfo request per market type, listings per market and
+    dataset, and the first published files (of a market that has ended, the last ones too). A market whose
+    entry in exchangeInfo cannot be read is named in a warning, and is known by its rows and symbol alone.
 
     Args:
         exchange: The exchange.
@@ -226,8 +226,8 @@ class _Search:
         return self._in_files(listing) if listing and listing.files else self._by_api(market)
 
     def _listing(self, market: Market) -> MarketListing | None:
-        """All files for long periods, the first short ones and the newest short ones: enough to know both ends
-        of a market's life; None if there is no archive.
+        """All files for long periods, the first short ones and the newest short ones: enough to know both
+        ends of a market's life; None if there is no archive.
         """
         if self._files is None:
             return None
@@ -278,7 +278,9 @@ class _Search:
         return RowReader(self._clients.of(market), self._by_rest, pages, market)
 
     def _first_instant(self, listing: MarketListing) -> datetime:
-        """Time of the first published row: the earlier of what the first long and the first short file say."""
+        """Time of the first published row: the earlier of what the first long and the first short file
+        say.
+        """
         firsts = [min(files, key=lambda file: file.period.window.start) for files in self._by_kind(listing)]
         earliest = min(file.period.window.start for file in firsts)
         found: list[datetime] = []

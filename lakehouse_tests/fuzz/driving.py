@@ -24,10 +24,11 @@ from lakehouse.model.period import Period
 from lakehouse.model.result import CellFacts, CellResult, GapRun, Problem
 from lakehouse.model.timerange import TimeRange
 from lakehouse.query.lake import Lake
+from lakehouse.sources.files.batch import Answer
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing, landed_files, list_market, listing_from_landing
 from lakehouse.sources.files.reader import ArchiveReader
-from lakehouse.sources.files.transport import Answer, ArchiveClient, Listed
+from lakehouse.sources.files.transport import ArchiveClient, Listed
 from lakehouse.sources.rest.client import RestClient
 from lakehouse.sources.rest.describing import describe
 from lakehouse.sources.rest.rows import RowReader
@@ -102,8 +103,8 @@ class Driver:
         return LakeObjects(self.root)
 
 
-class Served(ArchiveReader):
-    """A reader whose transport has arrived at its answers."""
+class Served:
+    """A batch that has arrived."""
 
     answers: Mapping[str, Answer]
 

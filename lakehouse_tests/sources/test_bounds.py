@@ -29,7 +29,8 @@ from lakehouse.model.errors import (
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.timerange import TimeRange
 from lakehouse.sources.files import transport
-from lakehouse.sources.files.transport import ArchiveClient, Batch
+from lakehouse.sources.files.batch import Batch
+from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.sources.rest import bounded
 from lakehouse.sources.rest.bounded import BoundError, Bounds, beyond_bounds, session
 from lakehouse.sources.rest.client import RestClient
@@ -211,9 +212,9 @@ def test_a_body_far_beyond_what_was_listed_fills_no_disk_and_is_one_error(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(transport, "_TRIES", 1)
     if way == "s5cmd_without_a_limit":
-        monkeypatch.delattr(transport.resource, "prlimit")
+        monkeypatch.delattr("lakehouse.sources.files.batch.resource.prlimit")
     if way != "http":
-        monkeypatch.setattr(transport, "_FEW", 0)
+        monkeypatch.setattr("lakehouse.sources.files.batch._FEW", 0)
     server.acts = [("hostile", ENDLESS[name]), ("sound", small)]
     keys = ["data/hostile.zip", "data/sound1.zip", "data/sound2.zip"]
     with Batch(ArchiveClient(server.url, "bucket"), keys, sizes=dict.fromkeys(keys, 100)) as batch:
@@ -241,9 +242,9 @@ def test_what_is_not_like_its_listing_is_not_taken_into_memory(server: Hostile) 
 def test_a_file_that_comes_drop_by_drop_is_given_up(
     server: Hostile, hurried: None, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr(transport, "_STALLED_AFTER", 1.0)
+    monkeypatch.setattr("lakehouse.sources.files.batch._STALLED_AFTER", 1.0)
     if way == "s5cmd":
-        monkeypatch.setattr(transport, "_FEW", 0)
+        monkeypatch.setattr("lakehouse.sources.files.batch._FEW", 0)
     server.acts = [("hostile", drop), ("sound", small)]
     began = time.monotonic()
     with Batch(ArchiveClient(server.url, "bucket"), ["data/hostile.zip", "data/sound.zip"]) as batch:
@@ -538,7 +539,8 @@ MEASURED = """
 import re, sys, time
 from pathlib import Path
 import polars
-from lakehouse.sources.files.transport import ArchiveClient, Batch
+from lakehouse.sources.files.transport import ArchiveClient
+from lakehouse.sources.files.batch import Batch
 from lakehouse.exchanges.binance import Binance
 from lakehouse.sources.rest.client import RestClient
 from lakehouse.model.errors import LakehouseError

@@ -95,7 +95,7 @@ def test_a_market_whose_file_is_out_of_reach_fails_alone(
     objects: LakeObjects, folder: ArchiveFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "_TRIES", 1)
-    monkeypatch.setattr(transport, "s5cmd_path", lambda: None)
+    monkeypatch.setattr("lakehouse.sources.files.batch.s5cmd_path", lambda: None)
     for market in (BTC, COIN):
         folder.put("2024-04-05", text(klines("2024-04-05", 1440)), market)
     with serve(folder) as sim:

@@ -26,8 +26,9 @@ from lakehouse.pipeline.inventory import Inventory
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
+from lakehouse.sources.files.batch import Batch
 from lakehouse.sources.files.listing import list_market
-from lakehouse.sources.files.transport import ArchiveClient, Batch
+from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.sources.rest.describing import describe
 from lakehouse.storage.layout import cell_path, landing_prefix
 from lakehouse.storage.ledger import survey

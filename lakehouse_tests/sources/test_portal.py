@@ -17,7 +17,6 @@ from lakehouse.datasets.candle import CANDLE, CandleArchive
 from lakehouse.exchanges.binance import Binance
 from lakehouse.model.errors import FetchError, ListingUnreachableError, NotTheFileError
 from lakehouse.simulator import Simulator
-from lakehouse.sources.files import transport
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import list_market
 from lakehouse.sources.files.transport import ArchiveClient
@@ -137,7 +136,7 @@ def test_a_page_in_place_of_a_file_fails_its_cell_and_leaves_nothing(
     behind: Behind, monkeypatch: pytest.MonkeyPatch, what: str, expected: str, way: str
 ) -> None:
     if way == "s5cmd":
-        monkeypatch.setattr(transport, "_FEW", 0)
+        monkeypatch.setattr("lakehouse.sources.files.batch._FEW", 0)
     behind.portal.page_for = what
     with pytest.raises(
         NotTheFileError,

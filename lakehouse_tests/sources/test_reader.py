@@ -28,7 +28,7 @@ from lakehouse.model.errors import (
     ZipTooLargeError,
 )
 from lakehouse.model.period import Period
-from lakehouse.sources.files.reader import check_period, verify_checksum
+from lakehouse.sources.files.proofs import check_period, verify_checksum
 from lakehouse.sources.files.zips import extract_csv
 from lakehouse_tests.making import HEADER, klines, text, zipped
 

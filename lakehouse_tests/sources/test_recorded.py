@@ -19,7 +19,7 @@ from lakehouse.model.period import Period
 from lakehouse.model.result import CellFacts
 from lakehouse.model.table import UTC_TIME
 from lakehouse.simulator import Simulator
-from lakehouse.sources.files.reader import check_period, verify_checksum
+from lakehouse.sources.files.proofs import check_period, verify_checksum
 from lakehouse.sources.files.zips import extract_csv
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.transform.resample import resample

@@ -13,11 +13,11 @@ from lakehouse.model.market import Market
 from lakehouse.model.period import Period
 from lakehouse.model.result import NONE
 from lakehouse.model.timerange import LAST, TimeRange
+from lakehouse.sources.files.batch import CHECKSUM
 from lakehouse.sources.files.transport import ArchiveClient, Listed
 from lakehouse.storage.landing import Landing, Receipt
 from lakehouse.storage.tables import CellRecord
 
-_CHECKSUM = ".CHECKSUM"
 _STATE = re.compile(r".*:[0-9]+:[^:]*")  # as `MarketListing.state` makes it
 _LOOK_AHEAD = timedelta(days=10)  # a file after the range shows that the range itself was due for publication
 
@@ -224,18 +224,18 @@ class ListedFiles:
 
     def period_of(self, listed: Listed) -> Period | None:
         """The period of a file or CHECKSUM of the market; None for a foreign key."""
-        key = listed.key.removesuffix(_CHECKSUM)
+        key = listed.key.removesuffix(CHECKSUM)
         period = period_of(self._files, key)
         return period if period and key == self._files.key(self._market, period) else None
 
     def take(self, listed: Listed, own: Period | None) -> None:
         """Keep a listed object under what `period_of` said of it."""
         if own is not None:
-            (self.checksums if listed.key.endswith(_CHECKSUM) else self.files)[own.text] = listed
+            (self.checksums if listed.key.endswith(CHECKSUM) else self.files)[own.text] = listed
         elif not any(
             self._files.prefix(self._market, kind).startswith(listed.key) for kind in self._files.kinds
         ):  # such an object marks the folder
-            key = listed.key.removesuffix(_CHECKSUM)
+            key = listed.key.removesuffix(CHECKSUM)
             named = _real((self._files.period_text(key) or "")[:7])
             self.foreign[key] = named.text if named else self._month
 
@@ -311,9 +311,7 @@ def _as_listed(receipt: Receipt) -> list[Listed]:
     files = [Listed(receipt.key, etag, int(size), receipt.last_modified)]
     if beside != NONE:
         files.append(
-            Listed(
-                f"{receipt.key}{_CHECKSUM}", beside, len(receipt.published_checksum), receipt.last_modified
-            )
+            Listed(f"{receipt.key}{CHECKSUM}", beside, len(receipt.published_checksum), receipt.last_modified)
         )
     return files
 

@@ -4,7 +4,6 @@ in landing.
 
 import contextlib
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,28 +13,29 @@ import polars as pl
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.errors import (
     ArchiveFileError,
-    ChecksumFormatError,
-    ChecksumMismatchError,
-    ChecksumMissingError,
-    ChecksumNameError,
     ListedTooLargeError,
     NotInLandingError,
-    NotTheFileError,
     OtherVersionError,
-    RowsOutsidePeriodError,
 )
-from lakehouse.model.period import Period, PeriodKind
+from lakehouse.model.period import PeriodKind
 from lakehouse.model.result import Problem
 from lakehouse.model.table import UTC_TIME, Table
+from lakehouse.sources.files.batch import MOST_CHECKSUM, MOST_ZIPPED, Answer, Batch
 from lakehouse.sources.files.listing import ArchiveFile, version_state
-from lakehouse.sources.files.transport import MOST_CHECKSUM, MOST_ZIPPED, Answer, ArchiveClient, Batch, Listed
+from lakehouse.sources.files.proofs import (
+    check_period,
+    checksum_of,
+    is_listed_version,
+    require_file,
+    verify_checksum,
+    vouches,
+)
+from lakehouse.sources.files.transport import ArchiveClient, Listed
 from lakehouse.sources.files.zips import extract_csv
 from lakehouse.storage.landing import Landing, Outcome, Receipt
 
 _ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")  # with a member, and without one
 _UNTOLD = "untold"  # in place of an ETag that did not come with an answer: no listed version has it
-# of text that ends in no space: so it takes one pass, whatever the text
-_CHECKSUM_LINE = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(\S.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,8 @@ class ArchiveReader:
         if served == file.state:
             return []
         why = (
-            f"listed is version {file.state}, what is served is no newer than {served}: a cache in between may "
+            f"listed is version {file.state}, what is served is no newer than {served}: a cache in between "
+            "may "
             "hold it for a while, the next build asks again"
         )
         return [Problem(file.key, "stale", why, day=day)]
@@ -209,18 +210,18 @@ class ArchiveReader:
         beside = batch.wait(checksum.key) if checksum else Answer(b"", "")
         published, sha256 = beside.body.decode("utf-8", "replace"), _sha256(answer)
         is_untold = answer.etag is None  # by the way that does not tell ETags
-        vouched = is_untold and checksum is not None and _vouches(checksum, beside, listed, answer, sha256)
-        if is_untold and not vouched and not _is_listed(listed, answer):
+        vouched = is_untold and checksum is not None and vouches(checksum, beside, listed, answer, sha256)
+        if is_untold and not vouched and not is_listed_version(listed, answer):
             # once more, by the way that tells which version it is
             answer = self._fetch([listed], by_http=True).wait(file.key)
             sha256 = _sha256(answer)
-        is_listed = vouched or _is_listed(listed, answer)
+        is_listed = vouched or is_listed_version(listed, answer)
         is_zip = answer.body.startswith(_ZIP_BEGINS) or published.lower().startswith(sha256)
-        _require_file(listed, answer, is_listed, is_zip, "a zip")
+        require_file(listed, answer, is_listed, is_zip, "a zip")
         etag_beside = None
         if checksum:
-            is_its, is_line = _is_listed(checksum, beside), _checksum(published) is not None
-            _require_file(checksum, beside, is_its, is_line, "a line of digest and name")
+            is_its, is_line = is_listed_version(checksum, beside), checksum_of(published) is not None
+            require_file(checksum, beside, is_its, is_line, "a line of digest and name")
             etag_beside = checksum.etag if is_its else beside.etag or _UNTOLD
         etag = listed.etag if is_listed else answer.etag or _UNTOLD
         return _Fetched(
@@ -334,100 +335,8 @@ def _too_large(file: ArchiveFile) -> tuple[str, int, int] | None:
     return None
 
 
-def _checksum(text: str) -> tuple[str, str] | None:
-    """Digest and name that a CHECKSUM states; None if it is none."""
-    found = _CHECKSUM_LINE.fullmatch(text.rstrip())
-    return (found[1].lower(), found[2]) if found else None
-
-
-def _is_listed(listed: Listed, answer: Answer) -> bool:
-    """Whether an answer is of the listed version: by its ETag, or by its MD5, which is the ETag of what was
-    uploaded in one part and not encrypted.
-    """
-    return (
-        answer.etag == listed.etag
-        or hashlib.md5(answer.body, usedforsecurity=False).hexdigest() == listed.etag
-    )
-
-
-def _vouches(checksum: Listed, beside: Answer, file: Listed, answer: Answer, sha256: str) -> bool:
-    """Whether a CHECKSUM proves that an answer is the listed zip: it is the listed one itself, no older
-    than the zip, and names their hash.
-    """
-    found = _checksum(beside.body.decode("utf-8", "replace"))
-    names = found is not None and found[0] == sha256 and len(answer.body) == file.size
-    return names and beside.etag == checksum.etag and checksum.last_modified >= file.last_modified
-
-
-def _require_file(listed: Listed, answer: Answer, is_listed: bool, is_like_it: bool, kind: str) -> None:
-    """Refuse bytes that can be no version of a file.
-
-    Those of another version have an ETag of their own and are of the kind. Without one they must have the
-    listed size too. Bytes of the listed version that are not of the kind are refused unless their MD5 proves
-    them.
-
-    Raises:
-        NotTheFileError: As said.
-    """
-    has_size = len(answer.body) == listed.size
-    is_proven = (
-        hashlib.md5(answer.body, usedforsecurity=False).hexdigest() == listed.etag
-        if not is_like_it
-        else False
-    )
-    if not (has_size or (answer.etag and not is_listed)) or not (is_like_it or is_proven):
-        raise NotTheFileError(listed.key, f"{kind} of {listed.size:,} bytes", answer.body)
-
-
 def _recorded(receipt: Receipt) -> ArchiveFileError:
     """The error a receipt recorded, without fetching the file again."""
     error = ArchiveFileError(receipt.key, receipt.message.removeprefix(f"{receipt.key}: "))
     error.outcome = receipt.outcome
     return error
-
-
-def verify_checksum(key: str, published: str | None, sha256: str) -> None:
-    """Compare a file's hash and name with its CHECKSUM.
-
-    Args:
-        key: The file's key.
-        published: Text of the CHECKSUM file, or None if there is none.
-        sha256: Hash of the bytes received.
-
-    Raises:
-        ChecksumMissingError: There is none.
-        ChecksumFormatError: It is not one line of digest and name.
-        ChecksumNameError: It names another file.
-        ChecksumMismatchError: The digest differs.
-    """
-    if published is None:
-        raise ChecksumMissingError(key)
-    found = _checksum(published)
-    if found is None:
-        raise ChecksumFormatError(key, published)
-    digest, names = found
-    name = key.rsplit("/", 1)[-1]
-    if names != name:
-        raise ChecksumNameError(key, name, names)
-    if digest != sha256:
-        raise ChecksumMismatchError(key, digest, sha256)
-
-
-def check_period(key: str, period: Period, frame: pl.DataFrame, time: str) -> None:
-    """Refuse a file with rows outside the period in its name.
-
-    Args:
-        key: The file's key, for messages.
-        period: Its period.
-        frame: Its rows.
-        time: The column that places a row.
-
-    Raises:
-        RowsOutsidePeriodError: There are such rows.
-    """
-    if not frame.height:
-        return
-    window, times = period.window, frame[time]
-    if times.min() < window.start or times.max() >= window.end:  # type: ignore[operator]
-        outside = times.filter(~times.is_between(window.start, window.end, closed="left"))
-        raise RowsOutsidePeriodError(key, period.text, outside.len(), str(outside[0]))

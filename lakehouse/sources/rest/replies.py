@@ -46,7 +46,8 @@ class Reply:
             flags=re.DOTALL | re.IGNORECASE,
         )
         return (
-            f"HTTP {self.status} with a web page in place of JSON ({plain(' '.join(page.split()), _SAID)!r}): "
+            f"HTTP {self.status} with a web page in place of JSON "
+            f"({plain(' '.join(page.split()), _SAID)!r}): "
             "something between here and the API answers for it"
         )
 
