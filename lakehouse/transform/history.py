@@ -5,9 +5,10 @@ from datetime import datetime
 
 import polars as pl
 
+from lakehouse.model.lineage import Lineage
 from lakehouse.model.timerange import TimeRange
 
-LINEAGE = ("source", "source_file", "source_sha256", "fetched_at", "is_removed")
+LINEAGE = tuple(Lineage.columns)
 
 # tells sets apart, in order; the hash breaks ties
 _STAMP = pl.concat_str(pl.col("fetched_at").dt.epoch("us").cast(pl.String).str.zfill(20), "source_sha256")
