@@ -347,7 +347,7 @@ class _Witness(NamedTuple):
 
 
 def _witness(bronze: BronzeCells) -> _Witness | None:
-    """The witness; none where it answered nothing, or the API has revised a candle since it was asked."""
+    """The witness; none where it answered nothing, or the API has restated a candle since it was asked."""
     witness, api = bronze.get(CandleWitness.name), bronze.get(CandleApi.name)
     if witness is None or not was_asked_after(witness.facts, api.facts.revised_at if api else None):
         return None

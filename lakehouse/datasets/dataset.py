@@ -12,8 +12,9 @@ from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
 from lakehouse.model.check import SCHEMA, Check
 from lakehouse.model.input import Role
+from lakehouse.model.lineage import Lineage
 from lakehouse.model.result import NONE, CellFacts, CellResult, Evidence
-from lakehouse.model.table import UTC_TIME, Column, Table
+from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.doubt import Doubt
 from lakehouse.transform.history import known_at, revised_at
@@ -48,18 +49,12 @@ BronzeCells = Mapping[str, BronzeCell]
 FindDoubts = Callable[[pl.DataFrame, Cell, MarketFacts | None, BronzeCell | None], Mapping[str, Doubt]]
 
 
-class BronzeTable(Table):
+class BronzeTable(Lineage):
     """Base of bronze tables: the lineage that every row carries.
 
     A row is one value one source had for a key. What the source says differently later is added beside it,
     never over it.
     """
-
-    source = Column(pl.String, "Kind of source: monthly, daily or api")
-    source_file = Column(pl.String, "Archive key of the file the row was read from, or address of the API")
-    source_sha256 = Column(pl.String, "sha256 of that file, or of the rows of that answer")
-    fetched_at = Column(UTC_TIME, "When that was fetched", "UTC")
-    is_removed = Column(pl.Boolean, "The source no longer has this key: the values are null")
 
     @classmethod
     def identity(cls) -> tuple[str, ...]:
@@ -143,7 +138,7 @@ class Dataset:
 
     def as_of(self, bronze: BronzeCells, instant: datetime) -> BronzeCells:
         """What was known of bronze cells at an instant: rows fetched by then, what REST APIs had answered,
-        and what they had revised.
+        and what they had restated.
 
         Files that were asked for, and found absent or unusable, are those of today: they say nothing of rows.
         """
@@ -159,7 +154,7 @@ class Dataset:
                 for at in (*part.facts.answered_at, rows["fetched_at"].max())
                 if isinstance(at, datetime) and at <= instant
             ]
-            # what was asked then was asked after all that had been revised
+            # what was asked then was asked after all that had been restated
             revised = max(earlier, default=None)
             if not asked:  # asked again since, and answers that overlap are kept as one
                 asked = tuple(replace(asking, at=revised) for asking in part.facts.asked if revised)

@@ -22,6 +22,7 @@ from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.tables import CellRecord
 from lakehouse.storage.verification import Damage
 from lakehouse.transform.gaps import GRACE, told
+from lakehouse.transform.resample import SUMS
 
 Severity = Literal["warn", "error"]
 BY_CLOCK = ("gaps", "freshness")  # families whose verdict changes as time passes
@@ -78,8 +79,8 @@ def families(table: type[Table]) -> dict[str, str]:
 def _says(check: Check) -> str:
     late = check.parameters.get("late", timedelta())
     said: dict[Family, str] = {
-        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object is "
-        "known to be damaged (`lakehouse verify --stored` looks at all their bytes).",
+        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object "
+        "is known to be damaged (`lakehouse verify --stored` looks at all their bytes).",
         "gaps": (
             f"Every expected row is there. Absent rows are an error once their day is {GRACE.days} days old, "
             "and so are rows not served because sources disagree; a proven halt is a "
@@ -329,7 +330,7 @@ def check_resample(
     create_view(connection, files, source, [minutes[cell] for cell in compared])
     same = " AND ".join(
         f"abs(coalesce(c.{name}, 0) - coalesce(m.{name}, 0)) <= 1e-9 * abs(coalesce(m.{name}, 0))"
-        for name in _SUMS
+        for name in SUMS
     )
     rows = run(
         connection,
@@ -350,11 +351,8 @@ def check_resample(
     return Verdict(len(compared), _sorted(findings))
 
 
-_SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "contracts")
-
-
 def _totals(view: str, count: str) -> str:
-    sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
+    sums = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
     cell = "month || '|' || exchange || '-' || market_type || ':' || symbol"
     chosen = f"{cell} AS cell, {count} AS n, max(high) AS high, min(low) AS low, {sums}"
     return f"SELECT {chosen} FROM {view} GROUP BY ALL"

@@ -226,7 +226,7 @@ def note_failure(answers: Answers) -> Callable[[StoredCell | None], CellResult]:
 
 def change_by(answers: Answers, witness: StoredCell | None) -> Callable[[StoredCell | None], CellResult]:
     """The change that answers make to a cell. Where they contradict the hours that REST stated before, it has
-    revised these: they are to be fetched again.
+    restated these: they are to be fetched again.
     """
     rows = pl.concat([rows for rows, _ in answers.told])
     stated = newest(witness.rows, answers.table.identity()).drop(LINEAGE) if witness else None

@@ -182,7 +182,8 @@ def _fitting(
         )
         agreeing = hold(rows, ["hour", "choice"], witness).filter(pl.col("differs").list.len() == 0)
         fitting = chosen.join(agreeing, on=["hour", "choice"], how="semi").select("hour", "variant")
-        return {hour: set(found["variant"]) for (hour,), found in fitting.group_by("hour")}  # type: ignore[misc]
+        of_hour = fitting.group_by("hour").agg("variant")
+        return {hour: set(variants) for hour, variants in of_hour.iter_rows()}
 
     fitting = fits({hour: _by_source(keys) for hour, keys in asked.items() if len(keys) > 1})
     few = {

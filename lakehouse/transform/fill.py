@@ -8,11 +8,10 @@ import polars as pl
 from lakehouse.model.cadence import Grid
 from lakehouse.model.interval import Interval
 from lakehouse.model.timerange import TimeRange
-from lakehouse.transform.resample import SUMS
+from lakehouse.transform.resample import PRICES, SUMS
 
 Fill = Literal["flat", "null"]
 FILLS: tuple[Fill, ...] = get_args(Fill)
-_PRICES = ("open", "high", "low", "close")
 _COUNTED = (*SUMS, "candle_count")
 _LAST = pl.duration(microseconds=1)
 
@@ -63,7 +62,7 @@ def _flat(rows: pl.DataFrame, interval: Interval, breaks: Sequence[TimeRange]) -
     stretch = pl.sum_horizontal(pl.lit(0), *(pl.col("open_time") >= gone.end for gone in breaks))
     price = pl.col("close").forward_fill().over(stretch)
     end = pl.col("open_time") + interval.delta
-    values = dict.fromkeys(_PRICES, price)
+    values = dict.fromkeys(PRICES, price)
     values |= {
         name: pl.when(pl.col(name).forward_fill().over(stretch).is_not_null()).then(
             pl.lit(0, rows.schema[name])

@@ -145,7 +145,9 @@ def _is_listing_break(halt: GapRun, known: pl.Series) -> bool:
     was not listed between them.
     """
     before, after = known.filter(known < halt.start).max(), known.filter(known >= halt.end).min()
-    return before is not None and after is not None and bool(after - before >= LISTING_BREAK)  # type: ignore[operator]
+    if before is None or after is None:
+        return False
+    return bool(after - before >= LISTING_BREAK)  # type: ignore[operator]
 
 
 def _among(times: pl.Series, step: timedelta) -> pl.Expr:

@@ -5,9 +5,10 @@ from datetime import datetime
 
 import polars as pl
 
+from lakehouse.model.lineage import Lineage
 from lakehouse.model.timerange import TimeRange
 
-LINEAGE = ("source", "source_file", "source_sha256", "fetched_at", "is_removed")
+LINEAGE = tuple(Lineage.columns)
 
 # tells sets apart, in order; the hash breaks ties
 _STAMP = pl.concat_str(pl.col("fetched_at").dt.epoch("us").cast(pl.String).str.zfill(20), "source_sha256")
@@ -42,8 +43,8 @@ def revised_at(history: pl.DataFrame, key: Sequence[str]) -> datetime | None:
     """When a source last said something else of a key than before, in the history of one source that states a
     key once.
     """
-    again: datetime | None = history.filter(history.select(key).is_duplicated())["fetched_at"].max()  # type: ignore[assignment]
-    return again
+    again = history.filter(history.select(key).is_duplicated())
+    return again["fetched_at"].max()  # type: ignore[return-value]
 
 
 def restatements(history: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
