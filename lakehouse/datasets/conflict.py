@@ -68,6 +68,7 @@ class Conflict(_Judged, PublishedCandle, _Whose):
     name = "silver/conflict"
     key = ("exchange", "market_type", "symbol", "table_name", "open_time", "variant")
     shape = "months"
+    reads_footers = True
     inputs = (Input(Candle),)
     code_version = 2
 
@@ -91,6 +92,7 @@ def conflict_table(dataset: Dataset) -> type[Table]:
         "key": ("exchange", "market_type", "symbol", "table_name", *keyed, "variant"),
         "time": silver.time,
         "shape": "months",
+        "reads_footers": True,
         "inputs": (Input(silver),),
         "__module__": silver.__module__,
         "__doc__": f"Every distinct value of every row of `{silver.name}` on which sources disagreed, of all "

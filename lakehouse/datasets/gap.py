@@ -25,6 +25,7 @@ class Gap(Table):
     key = ("exchange", "market_type", "symbol", "start_time", "table_name")
     time = "start_time"
     shape = "months"
+    reads_footers = True
     code_version = 4
 
     exchange = Column(pl.String, "ccxt id of the exchange")

@@ -48,12 +48,12 @@ def _declared_in(table: type[Table]) -> dg.CodeReferencesMetadataValue:
 
 
 def _condition(table: type[Table]) -> dg.AutomationCondition[dg.AssetKey] | None:
-    """When a table is requested by what it is made from. One of all markets reads footers, whose news are not
-    all in data versions: any update of an input counts.
+    """When a table is requested by what it is made from. News of footers are not all in data versions: for a
+    table that reads them any update of an input counts.
     """
     if not table.inputs:
         return None
-    return ON_UPDATE if table.shape == "months" else ON_CHANGE
+    return ON_UPDATE if table.reads_footers else ON_CHANGE
 
 
 def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:

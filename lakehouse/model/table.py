@@ -101,6 +101,8 @@ class Table:
         inputs: What it is made from.
         cadence: When a row is expected; None where nobody can tell.
         checks: The rule families that the whole table is held to.
+        reads_footers: Whether it is made from what cells say of themselves, whose news may come without a new
+            version.
         code_version: Raised when the meaning of the table changes; cells built by an older one become due.
         most_per_minute: Rows that a minute of a cell's window can have, versions and sources included; None
             where that is not known.
@@ -116,6 +118,7 @@ class Table:
     inputs: ClassVar[tuple[Input, ...]] = ()
     cadence: ClassVar[Cadence | None] = None
     checks: ClassVar[tuple[Check, ...]] = (SCHEMA,)
+    reads_footers: ClassVar[bool] = False
     code_version: ClassVar[int] = 1
     most_per_minute: ClassVar[int | None] = None
     row_rules: ClassVar[tuple[Rule, ...]] = ()

@@ -1,4 +1,6 @@
-"""Silver tables of one object per month for all markets, collected from what cells say of themselves."""
+"""Tables of one object per window for all markets: collected from what cells say of themselves, or computed
+from the rows of them all.
+"""
 
 import contextlib
 from abc import abstractmethod
@@ -11,6 +13,7 @@ from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.gap import gap_frame
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import InputMissingError, MarketFactsMissingError, NotALakeObjectError
+from lakehouse.model.feature import Feature
 from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
@@ -31,7 +34,7 @@ class ByMonth(Derived):
 
     def compute(self, has: Inventory, cell: Cell) -> Outcome:
         for each in self.table.inputs:
-            dates = touched_dates(cell.date, each.table.grain)
+            dates = touched_dates(cell.date, each.table.grain, each.lookback)
             for error in has.whole(each.name)[1]:
                 if any(
                     damaged.date in dates for damaged in _cell_of(has.lake.registry.table(each.name), error)
@@ -40,17 +43,17 @@ class ByMonth(Derived):
         ledgers = inputs_by_date(has, self.table, cell.date)
         if not any(ledgers.values()):
             return Nothing()
-        return Built(CellResult(self.collect(has, ledgers), inputs_now(self.table, cell, ledgers, {})))
+        return Built(CellResult(self.collect(has, cell, ledgers), inputs_now(self.table, cell, ledgers, {})))
 
     @abstractmethod
-    def collect(self, has: Inventory, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
+    def collect(self, has: Inventory, cell: Cell, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
         """The rows of a month, from the records of its cells by table."""
 
 
 class FromFooters(ByMonth):
     """`silver/gap`: what cells say of the rows they lack."""
 
-    def collect(self, has: Inventory, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
+    def collect(self, has: Inventory, cell: Cell, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
         return gap_frame(
             (cell.own_market, name, run)
             for name, stored in ledgers.items()
@@ -70,7 +73,7 @@ class FromDisputes(ByMonth):
         super().__init__(conflict_table(dataset))
         self.dataset = dataset
 
-    def collect(self, has: Inventory, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
+    def collect(self, has: Inventory, cell: Cell, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
         return conflict_frame(
             (
                 self._disputes(has, self.dataset, cell)
@@ -90,6 +93,42 @@ class FromDisputes(ByMonth):
             raise MarketFactsMissingError(cell.own_market.key)
         rows = dataset.conflicts(bronze, cell, has.known[cell.own_market])
         return cell.own_market, dataset.silver.name, rows
+
+
+class Panel(ByMonth):
+    """A gold table in which all markets stand together: a feature of the rows of all of them, each with the
+    columns that name its market.
+
+    Args:
+        feature: The table.
+    """
+
+    def __init__(self, feature: type[Feature]) -> None:
+        super().__init__(feature)
+        self.feature = feature
+
+    def collect(self, has: Inventory, cell: Cell, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
+        frames: dict[str, pl.DataFrame] = {}
+        for source in self.feature.inputs:
+            table = has.lake.registry.table(source.name)
+            read = (self._rows(has, table, part) for part in ledgers[source.name])
+            frames[source.name] = pl.concat([_of_market(table.empty(), None), *read])
+        return self.feature.compute(frames, cell.window)
+
+    @staticmethod
+    def _rows(has: Inventory, table: type[Table], part: Cell) -> pl.DataFrame:
+        stored = has.read(table, part)
+        if stored is None:  # gone since it was surveyed
+            raise InputMissingError(table.name, str(part))
+        return _of_market(stored.rows, part.market)
+
+
+def _of_market(rows: pl.DataFrame, market: Market | None) -> pl.DataFrame:
+    """Rows with the columns that name their market."""
+    names = ("exchange", "market_type", "symbol") if market or not rows.height else ()
+    return rows.with_columns(
+        pl.lit(str(getattr(market, name)) if market else None, pl.String).alias(name) for name in names
+    )
 
 
 def _cell_of(table: type[Table], error: NotALakeObjectError) -> list[Cell]:

@@ -205,7 +205,7 @@ def inputs_by_date(has: Inventory, table: type[Table], date: str) -> Mapping[str
     return {
         each.name: {
             cell: record
-            for of_input in touched_dates(date, each.table.grain)
+            for of_input in touched_dates(date, each.table.grain, each.lookback)
             for cell, record in has.of_date(each.name, of_input).items()
         }
         for each in table.inputs

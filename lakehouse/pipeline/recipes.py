@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from lakehouse.model.table import Table
-from lakehouse.pipeline.by_month import FromDisputes, FromFooters
+from lakehouse.pipeline.by_month import FromDisputes, FromFooters, Panel
 from lakehouse.pipeline.derived import Computed, Refined
 from lakehouse.pipeline.files import FromFiles
 from lakehouse.pipeline.pages import FromRows, FromWitness
@@ -27,6 +27,8 @@ def recipes(registry: Registry) -> Mapping[type[Table], Recipe]:
             found.append(FromRows(dataset, dataset.api))
         found.append(Refined(dataset))
     found += [FromFooters(registry.gap), *map(FromDisputes, registry.disputed)]
-    found += map(Computed, registry.features)
+    found += [
+        Panel(feature) if feature.shape == "months" else Computed(feature) for feature in registry.features
+    ]
     by_table = {recipe.table: recipe for recipe in found}
     return {table: by_table[table] for table in registry.tables if table in by_table}

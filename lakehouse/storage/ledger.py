@@ -454,12 +454,12 @@ def inputs_now(
         ledgers: Ledger per input table, by name.
         facts: Version of the facts each market contributes to this cell; empty for tables that use none.
     """
-    if table.shape == "months":  # one object for all markets, whose news is in footers as well as in rows
+    if table.shape == "months":  # one object for all markets
         return {
-            f"{each.name}@{record.key}": record.facts.digest()
+            f"{each.name}@{record.key}": record.facts.digest() if table.reads_footers else record.version
             for each in table.inputs
             for record in ledgers[each.name].values()
-            if record.key.date in touched_dates(cell.date, each.table.grain)
+            if record.key.date in touched_dates(cell.date, each.table.grain, each.lookback)
         }
     inputs = {}
     for each in table.inputs:

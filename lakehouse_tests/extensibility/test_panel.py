@@ -72,7 +72,6 @@ def test_a_panel_appears_wherever_tables_are_shown(lake: LakeServices) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="a feature is computed from the rows of one market")
 def test_a_panel_is_one_cell_a_month_over_all_markets(lake: LakeServices) -> None:
     first = build(lake, "gold/breadth", [COINS], "2024-02", "2024-03")["gold/breadth"]
     reader = Lake(lake.objects.root, lake.registry)

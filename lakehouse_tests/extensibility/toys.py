@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
 from lakehouse_tests.making import zipped
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 Answer = Callable[[Mapping[str, str]], Any]
 """What an endpoint answers to a query."""
 
@@ -43,8 +45,10 @@ def seconds(instant: datetime) -> int:
 
 
 def milliseconds(instant: datetime) -> int:
-    """An instant as REST APIs write it."""
-    return 1000 * seconds(instant)
+    """An instant as REST APIs write it; between two milliseconds the later: the earlier would ask for a row
+    again.
+    """
+    return -((EPOCH - instant) // timedelta(milliseconds=1))
 
 
 def from_milliseconds(text: str) -> datetime:
