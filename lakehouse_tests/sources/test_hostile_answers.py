@@ -104,6 +104,8 @@ def test_a_hostile_body_is_an_error_of_its_api(api: Canned, what: str, endpoint:
         "-" + NINES,
         "9" * 400,
         "9" * 19,
+        "9" * 20,  # one that the system's calendar overflows at
+        "-" + "9" * 20,
         "1e400",
         NINES + ".5",
         "[" * 500 + "]" * 500,

@@ -137,6 +137,7 @@ class RestClient:
             AttributeError,
             OverflowError,
             RecursionError,
+            OSError,  # reading asks nothing: it is of an instant beyond what the system can name
         ) as error:
             why = f"{call.method} was answered with something else ({plain(error)})"
             raise self.unreachable(why) from error
