@@ -115,7 +115,7 @@ def measure(name: str, faults: list[str]) -> None:
             landing = (
                 sum(path.stat().st_size for path in Path(folder, "lake", "landing").rglob("*.zip")) / 1e6
             )
-            stats = lake.exchanges["binance"].rest("spot").stats
+            stats = lake.clients.of_api("binance", "spot").stats
             facts = [record.facts for record in lake.ledger("silver/candle").values()]
     finally:
         server.kill()

@@ -28,7 +28,7 @@ from lakehouse.query.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
 from lakehouse.sources.files import reader
-from lakehouse.sources.files.transport import Batch
+from lakehouse.sources.files.batch import Batch
 from lakehouse.storage import tables
 from lakehouse.storage.objects import LakeObjects
 

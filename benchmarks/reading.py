@@ -23,7 +23,7 @@ import duckdb
 import polars as pl
 
 from lakehouse.datasets.candle import Candle
-from lakehouse.exchanges.binance import parse_klines
+from lakehouse.exchanges.binance.klines import parse_klines
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult

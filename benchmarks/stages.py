@@ -23,8 +23,10 @@ from lakehouse.datasets.candle import CandleArchive, doubt
 from lakehouse.exchanges.binance import Binance
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.table import UTC_TIME
-from lakehouse.sources.files.transport import ArchiveClient, Batch
+from lakehouse.sources.files.batch import Batch
+from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.sources.files.zips import extract_csv
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.parquet import encode
@@ -47,7 +49,7 @@ def measure(url: str, folder: str) -> None:
     """Print the stages of one cell."""
     exchange, cell = Binance(url), Cell(months(1)[0], Market.parse(MARKET))
     client, objects = ArchiveClient(url, exchange.bucket), LakeObjects(folder)
-    key = exchange.archive_key(CandleArchive.name, cell.own_market, cell.date)
+    key = exchange.files[CandleArchive.name].key(cell.own_market, Period.parse(cell.date))
 
     def fetch() -> bytes:
         with Batch(client, [key, f"{key}.CHECKSUM"]) as batch:
@@ -68,7 +70,7 @@ def measure(url: str, folder: str) -> None:
 
     body = fetch()
     csv = extract_csv(key, body)
-    parsed = exchange.parse(CandleArchive.name, cell.own_market, key, csv)
+    parsed = exchange.files["bronze/candle_archive"].parse(cell.own_market, key, csv)
     rows = lineage()
     parquet = encode(CandleArchive, rows, {})[0]
     stages: dict[str, Callable[[], object]] = {
@@ -76,9 +78,11 @@ def measure(url: str, folder: str) -> None:
         "sha256": lambda: hashlib.sha256(body).hexdigest(),
         "inflate and check CRC (ISA-L)": lambda: extract_csv(key, body),
         "  the same with zipfile": by_zipfile,
-        "parse and check CSV": lambda: exchange.parse(CandleArchive.name, cell.own_market, key, csv),
+        "parse and check CSV": lambda: exchange.files["bronze/candle_archive"].parse(
+            cell.own_market, key, csv
+        ),
         "lineage, history": lambda: append_news(
-            CandleArchive.empty(), lineage(), ("open_time",), cell.window
+            CandleArchive.empty(), lineage(), ("open_time",), "open_time", cell.window
         ),
         "days in doubt (row rules, slots)": lambda: doubt(rows, cell, None),
         "schema, order, row rules at the boundary": lambda: CandleArchive.split(

@@ -28,10 +28,16 @@ def open_lake(
         more: Further fields of `LakeServices`.
     """
     if exchanges is None:
-        elsewhere = {"binance": (settings.binance_archive_url, settings.binance_rest_url)}
-        exchanges = {exchange.name: exchange(*elsewhere.get(exchange.name, ())) for exchange in EXCHANGES}
+        exchanges = {
+            own.name: own(settings.address(own.name, "archive"), settings.address(own.name, "rest"))
+            for own in EXCHANGES
+        }
     objects = LakeObjects(settings.root)
     catalog = GlueCatalog(settings.glue_database, objects) if settings.glue_database else None
-    if settings.clock == "exchange":
-        more = {"clock": ExchangeClock(exchanges["binance"])} | more
-    return LakeServices(objects, exchanges, registry, settings.start, catalog, **more)
+    if settings.workers:
+        more = {"workers": settings.workers} | more
+    lake = LakeServices(objects, exchanges, registry, settings.start, catalog, **more)
+    if settings.clock == "exchange" and "clock" not in more:
+        asked = next(own for own in exchanges.values() if own.has_rest)
+        lake.clock = ExchangeClock(lake.clients.of_api(asked.name, asked.rest_types[0]))
+    return lake

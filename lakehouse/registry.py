@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lakehouse.datasets import DATASETS
-from lakehouse.datasets.conflict import Conflict
+from lakehouse.datasets.conflict import conflict_table
 from lakehouse.datasets.dataset import Dataset
-from lakehouse.datasets.gap import Gap
+from lakehouse.datasets.gap import Gap, gap_table
 from lakehouse.datasets.market import MarketTable
 from lakehouse.features import FEATURES
 from lakehouse.model.errors import UnknownTableError
@@ -32,10 +32,21 @@ class Registry:
         return (
             MarketTable,
             *(table for dataset in self.datasets for table in dataset.tables),
-            Gap,
-            Conflict,
+            self.gap,
+            *map(conflict_table, self.disputed),
             *self.features,
         )
+
+    @property
+    def gap(self) -> type[Gap]:
+        """`silver/gap`, made from every silver table with a cadence."""
+        silver = (dataset.silver for dataset in self.datasets)
+        return gap_table(tuple(table for table in silver if table.cadence is not None))
+
+    @property
+    def disputed(self) -> tuple[Dataset, ...]:
+        """The datasets that tell of disputes: each has a conflict table."""
+        return tuple(dataset for dataset in self.datasets if dataset.conflicts is not None)
 
     @property
     def by_name(self) -> Mapping[str, type[Table]]:
@@ -82,17 +93,19 @@ class Registry:
         return [table for table in self.tables if table.zone() == name] or [self.table(name)]
 
     def upstream(self, tables: Iterable[type[Table]]) -> list[type[Table]]:
-        """Some tables, everything they are made from, and the ledgers by month of all these; upstream
-        first.
+        """Some tables, everything they are made from, and the silver ledgers by month that tell of any of
+        these; upstream first.
         """
         needed = {table.name for table in tables}
         for candidate in reversed(self.tables):
             if candidate.name in needed:
-                needed |= set(candidate.inputs)
+                needed |= set(candidate.input_names())
         needed |= {
             candidate.name
             for candidate in self.tables
-            if candidate.shape == "months" and needed.issuperset(candidate.inputs)
+            if candidate.shape == "months"
+            and candidate.zone() == "silver"
+            and not needed.isdisjoint(candidate.input_names())
         }
         return [candidate for candidate in self.tables if candidate.name in needed]
 

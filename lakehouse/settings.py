@@ -1,14 +1,17 @@
 """Every setting and its environment variable: the only module that names one."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from lakehouse.model.addresses import AddressKind, address_setting
 from lakehouse.model.errors import AddressCredentialsError, EnvFileError, SettingError, TimeFormatError
 from lakehouse.model.market import Market
 from lakehouse.model.secrets import carries_credentials
@@ -28,8 +31,8 @@ class Settings(BaseSettings):
         root: The lake: a folder, or `s3://bucket/prefix`.
         markets: Markets that `lakehouse markets add` adds when it is given none.
         start: First month that has partitions.
-        binance_archive_url: S3 endpoint that serves the bucket `data.binance.vision`.
-        binance_rest_url: One base for Binance's REST APIs; None for its own three hosts.
+        addresses: Where archives and REST APIs of exchanges are, by the name of the setting
+            (`LAKEHOUSE_<EXCHANGE>_ARCHIVE_URL`, `LAKEHOUSE_<EXCHANGE>_REST_URL`); `address` reads them.
         glue_database: Prefix of the Glue databases to register tables in; empty for none.
         clock: Whose time counts: this machine's (`local`), or that of the exchange's REST API (`exchange`),
             for a simulated exchange with a time of its own.
@@ -37,6 +40,7 @@ class Settings(BaseSettings):
         candles_every: Seconds between two looks for closed candles.
         add_markets: Globs over market keys; what an exchange newly lists and one of them matches joins the
             universe.
+        workers: Cells that a step computes at once; 0 for one per core, as memory allows.
         dagster_home: Where Dagster keeps its instance.
         ui_token: What a stranger must bring to the UI; none where only its own user comes in.
     """
@@ -46,20 +50,26 @@ class Settings(BaseSettings):
     root: str = "lake"
     markets: Annotated[tuple[str, ...], NoDecode] = ()
     start: str = "2017-08"
-    binance_archive_url: str = "https://s3-ap-northeast-1.amazonaws.com"
-    binance_rest_url: str | None = None
+    addresses: Mapping[str, str] = {}
     glue_database: str = ""
     clock: Literal["local", "exchange"] = "local"
     refresh: bool = False
     candles_every: int = Field(default=3600, ge=1)
     add_markets: Annotated[tuple[str, ...], NoDecode] = ()
+    workers: int = Field(default=0, ge=0)
     dagster_home: Path = Field(
         default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME")
     )
     ui_token: SecretStr | None = None
 
     def __init__(self, **values: Any) -> None:
-        super().__init__(**({"_env_file": _env_file()} | values))
+        values = {"_env_file": _env_file()} | values
+        told = {name: value for name, value in values.items() if _ADDRESS.fullmatch(f"LAKEHOUSE_{name}")}
+        file = values["_env_file"]
+        addresses = _addresses(dotenv_values(file) if file else {}) | _addresses(os.environ)
+        addresses |= _addresses({f"LAKEHOUSE_{name}": value or "" for name, value in told.items()})
+        rest = {name: value for name, value in values.items() if name not in told}
+        super().__init__(**({"addresses": addresses} | rest))
 
     @field_validator("root")
     @classmethod
@@ -91,20 +101,19 @@ class Settings(BaseSettings):
         except TimeFormatError:
             raise SettingError("LAKEHOUSE_START", value, "a month, YYYY-MM") from None
 
-    @field_validator("binance_rest_url", mode="before")
+    @field_validator("addresses")
     @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        return value or None
-
-    @field_validator("binance_archive_url", "binance_rest_url")
-    @classmethod
-    def _check_url(cls, value: str | None, info: ValidationInfo) -> str | None:
-        name = f"LAKEHOUSE_{str(info.field_name).upper()}"
-        if value is not None and carries_credentials(value):
-            raise AddressCredentialsError(name)
-        if value is not None and not _is_url(value):
-            raise SettingError(name, value, "an address with http:// or https://")
+    def _check_addresses(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for name, address in value.items():
+            if carries_credentials(address):
+                raise AddressCredentialsError(name)
+            if not _is_url(address) and (address or name.endswith("_ARCHIVE_URL")):
+                raise SettingError(name, address, "an address with http:// or https://")
         return value
+
+    def address(self, exchange: str, kind: AddressKind) -> str | None:
+        """Where an exchange's archive or REST API is; None where the exchange's own is meant."""
+        return self.addresses.get(address_setting(exchange, kind)) or None
 
     @property
     def names_home(self) -> bool:
@@ -137,11 +146,10 @@ class Settings(BaseSettings):
                 "root",
                 "start",
                 "glue_database",
-                "binance_archive_url",
-                "binance_rest_url",
                 "clock",
                 "refresh",
                 "candles_every",
+                "workers",
             )
         }
         home = {
@@ -149,7 +157,18 @@ class Settings(BaseSettings):
             "LAKEHOUSE_MARKETS": ",".join(self.markets),
             "LAKEHOUSE_ADD_MARKETS": ",".join(self.add_markets),
         }
-        return {name: "" if value is None else str(value) for name, value in (named | home).items()}
+        return {
+            name: "" if value is None else str(value)
+            for name, value in (named | home | dict(self.addresses)).items()
+        }
+
+
+_ADDRESS = re.compile(r"LAKEHOUSE_\w+_(ARCHIVE|REST)_URL", re.IGNORECASE | re.ASCII)
+
+
+def _addresses(values: Mapping[str, Any]) -> dict[str, str]:
+    """Those of some settings that are addresses of exchanges."""
+    return {name.upper(): value or "" for name, value in values.items() if _ADDRESS.fullmatch(name)}
 
 
 def _env_file() -> str | None:

@@ -16,14 +16,17 @@ import polars as pl
 import pytest
 
 from lakehouse.cli.building import Builder
-from lakehouse.datasets.dataset import ArchiveTable, BronzeCells, Dataset, input_versions
+from lakehouse.datasets.candle import Candle
+from lakehouse.datasets.dataset import REFINED, ArchiveTable, BronzeCells, Dataset, input_versions
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.definitions import build_definitions
 from lakehouse.defs.describe import asset_key
-from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo
+from lakehouse.exchanges.exchange import Exchange, Files, MarketInfo
 from lakehouse.model.cell import Cell
 from lakehouse.model.feature import Feature
-from lakehouse.model.market import Market, MarketType
+from lakehouse.model.input import Input
+from lakehouse.model.market import Market
+from lakehouse.model.period import Period, PeriodKind
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
 from lakehouse.model.timerange import TimeRange
@@ -48,6 +51,7 @@ class QuoteArchive(ArchiveTable):
 
     name = "bronze/quote_archive"
     key = ("open_time", "source", "fetched_at", "source_sha256")
+    time = "open_time"
 
     open_time = Column(UTC_TIME, "Minute of the quote", "UTC")
     bid = Column(pl.Float64, "Best bid", "quote", nullable=True)
@@ -59,7 +63,9 @@ class Quote(Table):
 
     name = "silver/quote"
     key = ("open_time",)
-    inputs = {"bronze/quote_archive": 0}
+    time = "open_time"
+    inputs = (Input(QuoteArchive, role="archive"),)
+    checks = REFINED
     row_rules = (Rule("not_crossed", pl.col("bid") < pl.col("ask"), "the bid is below the ask"),)
 
     open_time = Column(UTC_TIME, "Minute of the quote", "UTC")
@@ -75,7 +81,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     )
 
 
-QUOTE = Dataset(Quote, QuoteArchive, refine, lambda rows, cell, market, witness: {})
+QUOTE = Dataset(Quote, refine, lambda rows, cell, market, witness: {})
 
 # --- a feature ------------------------------------------------------------------------------------
 
@@ -85,7 +91,8 @@ class DailyRange(Feature):
 
     name = "gold/daily_range"
     key = ("open_time",)
-    inputs = {"silver/candle": 1, "silver/quote": 0}
+    time = "open_time"
+    inputs = (Input(Candle, lookback=timedelta(days=1)), Input(Quote))
 
     open_time = Column(UTC_TIME, "The day", "UTC")
     range = Column(pl.Float64, "High less low", "quote", at_least=0)
@@ -109,28 +116,28 @@ class DailyRange(Feature):
 # --- an exchange ----------------------------------------------------------------------------------
 
 
-class Kiosk(Exchange):
-    """Publishes minutes of one price, and quotes around it."""
+class KioskFiles(Files):
+    """Minutes of one price, or quotes around it."""
 
-    name = "kiosk"
-    bucket = "data.binance.vision"  # the one that the simulator serves
+    def __init__(self, table: str) -> None:
+        self.table = table
 
-    def archive_prefix(self, table: str, market: Market, frequency: str) -> str:
-        return f"data/kiosk/{table.split('/')[1]}/{frequency}/{market.symbol}/"
+    def prefix(self, market: Market, kind: PeriodKind) -> str:
+        return f"data/kiosk/{self.table.split('/')[1]}/{kind}/{market.symbol}/"
 
-    def archive_key(self, table: str, market: Market, period: str) -> str:
-        return f"{self.archive_prefix(table, market, 'monthly' if len(period) == 7 else 'daily')}{market.symbol}-{period}.zip"
+    def key(self, market: Market, period: Period) -> str:
+        return f"{self.prefix(market, period.kind)}{market.symbol}-{period}.zip"
 
-    def archive_period(self, key: str) -> str | None:
+    def period_text(self, key: str) -> str | None:
         found = re.fullmatch(r".*-(\d{4}-\d{2}(?:-\d{2})?)\.zip", key)
         return found[1] if found else None
 
-    def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
+    def parse(self, market: Market, key: str, csv: bytes) -> pl.DataFrame:
         raw = pl.read_csv(
             csv, has_header=False, new_columns=["open_time", "price"], schema_overrides=[pl.Int64, pl.Float64]
         )
         raw = raw.with_columns((pl.col("open_time") * 1_000_000).cast(UTC_TIME))
-        if table == "bronze/quote_archive":
+        if self.table == "bronze/quote_archive":
             return raw.select("open_time", bid=pl.col("price") - 0.5, ask=pl.col("price") + 0.5)
         values = {
             name: pl.lit(None, pl.Float64)
@@ -152,15 +159,20 @@ class Kiosk(Exchange):
             **values,
         )
 
+
+class Kiosk(Exchange):
+    """Publishes both."""
+
+    name = "kiosk"
+    bucket = "data.binance.vision"  # the one that the simulator serves
+    files = {name: KioskFiles(name) for name in ("bronze/candle_archive", "bronze/quote_archive")}
+
     def infer_info(self, market: Market) -> MarketInfo:
         return MarketInfo("COIN", "USD", None, None)
 
-    def ask_info(self, market_type: MarketType) -> ExchangeInfo:
-        raise OSError("it has no API")
-
 
 def publish(folder: Path, exchange: Exchange, table: str, month: str, first: datetime, minutes: int) -> None:
-    key = exchange.archive_key(table, COINS, month)
+    key = exchange.files[table].key(COINS, Period.parse(month))
     body, path = io.BytesIO(), folder / key
     with zipfile.ZipFile(body, "w") as archive:
         start = int(first.timestamp())
@@ -197,7 +209,7 @@ def test_a_table_appears_wherever_tables_are_shown(lake: LakeServices, name: str
     table = lake.registry.table(name)
     graph = build_definitions(lake).resolve_asset_graph()
     node = graph.get(asset_key(name))
-    assert {parent.to_user_string() for parent in node.parent_keys} == set(table.inputs)
+    assert {parent.to_user_string() for parent in node.parent_keys} == set(table.input_names())
     assert {column.name for column in node.metadata["dagster/column_schema"].columns} == set(table.names())
     assert dg.AssetCheckKey(asset_key(name), "schema") in graph.asset_check_keys
     assert (dg.AssetCheckKey(asset_key(name), "gaps") in graph.asset_check_keys) == (table.zone() == "silver")

@@ -41,7 +41,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
     rich_markup_mode="markdown",
-    help="A crypto market-data lakehouse: exchange archives to Parquet to SQL, every row proven or said to be absent.",
+    help="A crypto market-data lakehouse: exchange archives to Parquet to SQL, every row proven or said to "
+    "be absent.",
 )
 markets_app = typer.Typer(no_args_is_help=True, help="The universe: which markets the lake holds.")
 app.add_typer(markets_app, name="markets")
@@ -63,6 +64,8 @@ Start = Annotated[
     typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC); from the beginning if left out."),
 ]
 End = Annotated[str | None, typer.Option("--to", help="End, exclusive; without end if left out.")]
+SilverTable = Annotated[str, typer.Option("--table", help="The silver table whose rows are meant.")]
+_OF_CANDLE = ("open", "high", "low", "close", "volume", "trade_count")  # what fits a terminal
 _NARROWER = "narrow it with --markets, --from and --to"
 
 
@@ -219,9 +222,10 @@ def gaps(
     not_listed: Annotated[
         bool, typer.Option(help="Also show slots before listing and after delisting.")
     ] = False,
+    table: SilverTable = "silver/candle",
     as_json: Json = False,
 ) -> None:
-    """Every expected candle that is absent, and why.
+    """Every expected row that is absent, and why.
 
     Classes: *halt* (proven: trading stopped), *conflict* (sources disagree and none could be chosen),
     *pending* (its file may still appear), *unproven* (no source has it, and files are no longer late).
@@ -234,8 +238,9 @@ def gaps(
 
     wanted = _wanted(markets)
     reader = Lake(Settings().root)
-    stored = reader.stored("silver/candle")
-    frame = reader.gaps(wanted or None, start, end)
+    silver = reader.registry.dataset(table).silver
+    stored, noun = reader.stored(silver.name), _noun(silver.name)
+    frame = reader.gaps(wanted or None, start, end, table=table)
     if not not_listed:
         frame = frame.filter(pl.col("gap_class") != "not_listed")
     if as_json:
@@ -243,15 +248,15 @@ def gaps(
         return
     if frame.height:
         print_frame(
-            f"{count_of(int(frame['slot_count'].sum()), 'candle')} absent in {count_of(frame.height, 'run')}",
+            f"{count_of(int(frame['slot_count'].sum()), noun)} absent in {count_of(frame.height, 'run')}",
             frame,
             _NARROWER,
         )
     else:
         out.print(
-            "No expected candle is absent in what is stored."
+            f"No expected {noun} is absent in what is stored."
             if stored
-            else "Nothing is stored of silver/candle yet."
+            else f"Nothing is stored of {silver.name} yet."
         )
     months = TimeRange.parse(start, end).months()
     absent = [cell for cell in holes(stored) if (not wanted or cell.market in wanted) and cell.date in months]
@@ -268,41 +273,42 @@ def conflicts(
     markets: SomeMarkets = None,
     start: Start = None,
     end: End = None,
+    table: SilverTable = "silver/candle",
     as_json: Json = False,
 ) -> None:
-    """Every value of every candle on which sources disagreed, and the rule that chose one."""
+    """Every value of every row on which sources disagreed, and the rule that chose one."""
     from lakehouse.query.lake import MARKET_KEY, Lake
     from lakehouse.settings import Settings
 
-    frame = Lake(Settings().root).conflicts(_wanted(markets) or None, start, end)
+    reader = Lake(Settings().root)
+    frame = reader.conflicts(_wanted(markets) or None, start, end, table)
     if as_json:
         print_json(frame.to_dicts())
         return
+    noun = _noun(table)
     if not frame.height:
-        out.print("No candle is disputed in what is stored.")
+        out.print(f"No {noun} is disputed in what is stored.")
         return
     disputed = frame.filter(variant=1)
-    shown = [
-        "open_time",
-        "sources",
-        "decided_by",
-        "is_served",
-        "is_settled",
-        "open",
-        "high",
-        "low",
-        "close",
-        "volume",
-        "trade_count",
-    ]
+    time, told = (
+        reader.registry.dataset(table).silver.time,
+        ["sources", "decided_by", "is_served", "is_settled"],
+    )
+    values = frame.columns[frame.columns.index(time) + 1 : frame.columns.index("variant")]
+    shown = [time, *told, *(_OF_CANDLE if noun == "candle" else values)]
     shown += ["is_absent"] if frame["is_absent"].any() else []
     rows = frame.select(MARKET_KEY.alias("market"), *shown)
     print_frame(
-        f"{count_of(disputed.height, 'candle')} disputed, {disputed['is_settled'].sum():,} of them settled "
+        f"{count_of(disputed.height, noun)} disputed, {disputed['is_settled'].sum():,} of them settled "
         "by a proof",
         rows,
         _NARROWER,
     )
+
+
+def _noun(table: str) -> str:
+    """What a row of a silver table is called."""
+    return "candle" if table in ("candle", "silver/candle", "silver.candle") else "row"
 
 
 @app.command()
@@ -499,7 +505,8 @@ def simulate(
     speed: Annotated[
         float,
         typer.Option(
-            help="How many times faster than real time its clock runs, from now on; 86400 makes a second a day.",
+            help="How many times faster than real time its clock runs, from now on; 86400 makes a second a "
+            "day.",
             min=0,
         ),
     ] = 1,

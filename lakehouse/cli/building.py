@@ -202,7 +202,7 @@ def in_rounds(tables: Iterable[type[Table]]) -> list[list[type[Table]]]:
     """Tables, upstream first, in rounds: none depends on another of its round."""
     rounds: list[list[type[Table]]] = []
     for table in tables:
-        if not rounds or any(other.name in table.inputs for other in rounds[-1]):
+        if not rounds or any(other.name in table.input_names() for other in rounds[-1]):
             rounds.append([])
         rounds[-1].append(table)
     return rounds

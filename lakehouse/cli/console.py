@@ -72,7 +72,8 @@ def say_env_file() -> None:
             err.print(
                 flagged(
                     "note",
-                    'The settings in .env are not read, for nobody named that file. If it is yours: export LAKEHOUSE_ENV_FILE="$PWD/.env"',
+                    "The settings in .env are not read, for nobody named that file. If it is yours: "
+                    'export LAKEHOUSE_ENV_FILE="$PWD/.env"',
                 ),
                 soft_wrap=True,
             )
@@ -141,7 +142,8 @@ def _shown(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, datetime):
         fraction = f".{value.microsecond:06}".rstrip("0") if value.microsecond else ""
-        return f"{(value.astimezone(UTC) if value.tzinfo else value).replace(tzinfo=None, microsecond=0)}{fraction}"
+        instant = value.astimezone(UTC) if value.tzinfo else value
+        return f"{instant.replace(tzinfo=None, microsecond=0)}{fraction}"
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, Decimal):

@@ -29,20 +29,31 @@ MARKER = ".lakehouse-demo"
 MARKETS = ("binance-spot:BTCUSDT", "binance-linear:ETHUSDT", "binance-inverse:BTCUSD_PERP")
 SPAN = ("2024-11-01", "2025-02-01")  # spot files change their time unit in the middle of it
 FAULTS = {
-    "stale_checksum=*/spot/monthly/*BTCUSDT-1m-2024-12*": "the monthly file was replaced, its CHECKSUM was not",
+    "stale_checksum=*/spot/monthly/*BTCUSDT-1m-2024-12*": (
+        "the monthly file was replaced, its CHECKSUM was not"
+    ),
     "daily_absent=*/spot/daily/*BTCUSDT-1m-2024-12-15*": "and one of that month's daily files does not exist",
-    "day_absent=*/spot/monthly/*BTCUSDT-1m-2025-01*": "the monthly file lacks a whole day that its daily file has",
+    "day_absent=*/spot/monthly/*BTCUSDT-1m-2025-01*": (
+        "the monthly file lacks a whole day that its daily file has"
+    ),
     "damaged_zip=*/um/monthly/*ETHUSDT-1m-2024-11*": "the zip is damaged although its CHECKSUM is right",
     "duplicated_rows=*/um/monthly/*ETHUSDT-1m-2025-01*": "rows stand twice in the file",
     "monthly_absent=*/cm/monthly/*BTCUSD_PERP-1m-2024-12*": "the month is not published, only its days are",
-    "conflicting_rows=*/cm/monthly/*BTCUSD_PERP-1m-2024-11*": "the file has two different values for some minutes",
+    "conflicting_rows=*/cm/monthly/*BTCUSD_PERP-1m-2024-11*": (
+        "the file has two different values for some minutes"
+    ),
     "error_503=*ETHUSDT-1m-2024-12*": "the archive answers 503 twice",
     "cut_transfer=*BTCUSDT-1m-2024-11*": "the transfer is cut in the middle",
-    "halt=*/um/monthly/*ETHUSDT-1m-2024-12*": "and trading stopped for 37 minutes: no file and no API has candles of them",
+    "halt=*/um/monthly/*ETHUSDT-1m-2024-12*": (
+        "and trading stopped for 37 minutes: no file and no API has candles of them"
+    ),
 }
 QUESTION = f"""
-SELECT market_type || ' ' || symbol AS market, count(*) AS hours, date_diff('minute', TIMESTAMPTZ '{SPAN[0]}', TIMESTAMPTZ '{SPAN[1]}') - sum(candle_count) AS minutes_absent,
-       round(min(low), 2) AS low, round(max(high), 2) AS high, round(sum(quote_volume) / sum(volume), 2) AS vwap, sum(trade_count)::BIGINT AS trades
+SELECT market_type || ' ' || symbol AS market, count(*) AS hours,
+       date_diff('minute', TIMESTAMPTZ '{SPAN[0]}', TIMESTAMPTZ '{SPAN[1]}') - sum(candle_count)
+           AS minutes_absent,
+       round(min(low), 2) AS low, round(max(high), 2) AS high,
+       round(sum(quote_volume) / sum(volume), 2) AS vwap, sum(trade_count)::BIGINT AS trades
 FROM gold.candle_1h GROUP BY ALL ORDER BY market
 """
 
@@ -173,7 +184,10 @@ def _say_gaps(lake: Lake) -> None:
             if row["gap_class"] == "halt"
             else "Not healed, and said so"
         )
-        span = f"from {row['start_time']:%Y-%m-%d %H:%M} to {row['end_time']:%Y-%m-%d %H:%M} ({count_of(row['slot_count'], 'minute')}, class {row['gap_class']})"
+        span = (
+            f"from {row['start_time']:%Y-%m-%d %H:%M} to {row['end_time']:%Y-%m-%d %H:%M} "
+            f"({count_of(row['slot_count'], 'minute')}, class {row['gap_class']})"
+        )
         out.print(f"{known}: {row['market_type']} {row['symbol']} has no candles {span}.", highlight=False)
     out.print()
 
@@ -218,7 +232,8 @@ def say_next(folder: Path) -> None:
         ),
         (
             "Ask in SQL:",
-            f'LAKEHOUSE_ROOT={shlex.quote(str(folder / "lake"))} .venv/bin/lakehouse sql "SELECT * FROM silver.gap"',
+            f"LAKEHOUSE_ROOT={shlex.quote(str(folder / 'lake'))} .venv/bin/lakehouse sql "
+            '"SELECT * FROM silver.gap"',
         ),
         (
             "Read in Python:",

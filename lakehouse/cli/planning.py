@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from lakehouse.pipeline.markets import refresh_markets
 from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.pipeline.windows import is_alive
+
+_ASKED_WITHIN = timedelta(days=1)  # market facts that are younger do for a build
 
 Meant = tuple[list[Cell], list[Cell]]
 """The cells of a table that a request covers, and those of them that must be built."""
@@ -73,7 +76,7 @@ class Plan:
     def __init__(self, lake: LakeServices, markets: Iterable[Market], span: TimeRange | None = None) -> None:
         self._span = span or TimeRange(FIRST, LAST)
         self.markets = list(dict.fromkeys(markets))
-        self.record, self.changed, failed = refresh_markets(lake, self.markets)
+        self.record, self.changed, failed = refresh_markets(lake, self.markets, _ASKED_WITHIN)
         for error in failed.values():
             if isinstance(error, UsageError):
                 raise error
@@ -144,8 +147,7 @@ def meant(has: Inventory, table: type[Table], months: list[Cell]) -> Meant:
     """
     recipe = recipes(has.lake.registry)[table]
     covered = recipe.covered(has, months)
-    recipe.look(has, covered)
-    return covered, recipe.due(has, covered).among(covered)
+    return covered, recipe.told(has, covered).among(covered)
 
 
 def are_partitions(home: Path, markets: Iterable[Market]) -> bool:

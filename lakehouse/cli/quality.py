@@ -5,11 +5,13 @@ months, and what is not good in words.
 from collections.abc import Sequence
 from datetime import datetime
 from html import escape
+from pathlib import Path
 
 from lakehouse.cli.console import out, print_json, print_table
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.quality import STATES, CellQuality, State, summary
 
+_STYLE = Path(__file__).with_name("quality.css")
 _LISTED_AT_MOST = 100
 _MEANING: dict[State, str] = {
     "good": "every expected row is there, or known not to exist",
@@ -18,22 +20,6 @@ _MEANING: dict[State, str] = {
     "error": "rows absent, damaged or not served",
 }
 _MARK: dict[State, str] = {"good": "", "pending": "…", "warn": "!", "error": "✕"}  # not by colour alone
-_STYLE = """
-:root { color-scheme: light dark; --ground: #fff; --text: #1c1f23; --soft: #667; --line: #e3e5e8; --good: #b7dfc0; --pending: #cfe0f5; --warn: #ffd98a; --error: #f2938c; --ink: #1c1f23; }
-@media (prefers-color-scheme: dark) {
-  :root { --ground: #14171a; --text: #e6e8ea; --soft: #9aa2ab; --line: #2c3238; --good: #24593a; --pending: #2b4a70; --warn: #8a6410; --error: #9c332c; --ink: #fff; }
-}
-body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem; background: var(--ground); color: var(--text); }
-h1 { font-size: 1.3rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; } p { color: var(--soft); margin: .3rem 0 1.2rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: separate; border-spacing: 2px; } th { font-weight: 500; text-align: left; white-space: nowrap; padding: 0 .6rem 0 0; }
-.map thead th { color: var(--soft); font-size: .75rem; padding: 0 2px; } .map tbody th { position: sticky; left: 0; background: var(--ground); }
-.map td { min-width: 20px; width: 20px; height: 20px; text-align: center; font-size: 11px; line-height: 20px; border-radius: 3px; padding: 0; color: var(--ink); }
-.none { background: var(--line); opacity: .35; } .good { background: var(--good); } .pending { background: var(--pending); } .warn { background: var(--warn); } .error { background: var(--error); }
-.legend { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; margin: 0 0 1rem; padding: 0; list-style: none; }
-.chip { display: inline-block; width: 18px; height: 18px; line-height: 18px; border-radius: 3px; text-align: center; font-size: 11px; color: var(--ink); vertical-align: middle; margin-right: .4rem; }
-.words td { padding: .15rem .9rem .15rem 0; vertical-align: top; border-top: 1px solid var(--line); }
-"""
 
 
 def print_quality(report: Sequence[CellQuality], as_json: bool) -> None:
@@ -97,8 +83,9 @@ def quality_page(report: Sequence[CellQuality], root: str, now: datetime) -> str
     )
     return "".join(
         [
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Quality of {escape(root)}</title>',
-            f"<style>{_STYLE}</style></head><body><h1>Quality of silver/candle</h1>",
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            f'<meta name="viewport" content="width=device-width"><title>Quality of {escape(root)}</title>',
+            f"<style>{_STYLE.read_text('utf-8')}</style></head><body><h1>Quality of silver/candle</h1>",
             f"<p>{escape(root)} · {len(report):,} months of "
             f"{len({found.cell.own_market for found in report}):,} markets · as of {now:%Y-%m-%d %H:%M} "
             "UTC</p>",
@@ -125,7 +112,8 @@ def _heat_map(report: Sequence[CellQuality]) -> str:
         f"<tr><th>{escape(key)}</th>{''.join(_square(cells.get(month)) for month in months)}</tr>"
         for key, cells in by_market.items()
     )
-    return f'<table class="map"><thead><tr><th></th>{head}</tr><tr><th></th>{below}</tr></thead><tbody>{rows}</tbody></table>'
+    heads = f"<tr><th></th>{head}</tr><tr><th></th>{below}</tr>"
+    return f'<table class="map"><thead>{heads}</thead><tbody>{rows}</tbody></table>'
 
 
 def _square(found: CellQuality | None) -> str:
@@ -162,12 +150,14 @@ def _title(found: CellQuality) -> str:
 
 def _words(bad: Sequence[CellQuality]) -> str:
     rows = "".join(
-        f"<tr><td>{_chip(found.state)}{found.state}</td><td>{escape(found.cell.own_market.key)}</td><td>{found.cell.date}</td>"
+        f"<tr><td>{_chip(found.state)}{found.state}</td>"
+        f"<td>{escape(found.cell.own_market.key)}</td><td>{found.cell.date}</td>"
         f"<td>{escape('; '.join(why for _, why in found.reasons))}</td></tr>"
         for found in bad[:_LISTED_AT_MOST]
     )
     more = f"<p>and {len(bad) - _LISTED_AT_MOST:,} more</p>" if len(bad) > _LISTED_AT_MOST else ""
-    return f'<h2>What is not good</h2><div class="wide"><table class="words"><tbody>{rows}</tbody></table></div>{more}'
+    table = f'<table class="words"><tbody>{rows}</tbody></table>'
+    return f'<h2>What is not good</h2><div class="wide">{table}</div>{more}'
 
 
 def _chip(state: State) -> str:

@@ -18,7 +18,8 @@ from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.behind import Behind
 from lakehouse.registry import Registry
 from lakehouse.settings import Settings
-from lakehouse.sources.files.transport import ArchiveClient, s5cmd_path
+from lakehouse.sources.files.batch import s5cmd_path
+from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.storage.ledger import CellLedger, ledger, records
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.verification import Verification, named
@@ -240,16 +241,17 @@ def doctor_rows(settings: Settings) -> list[dict[str, str]]:
     )
     attempt("LAKEHOUSE_ROOT", f"{settings.root} is writable", lake.objects.check_writable)
     for name, exchange in lake.exchanges.items():
-        attempt(
-            f"{name} archive",
-            exchange.archive_url,
-            lambda exchange=exchange: ArchiveClient(exchange.archive_url, exchange.bucket).folders("data/"),  # type: ignore[misc]
-        )
+        if exchange.files:
+            attempt(
+                f"{name} archive",
+                exchange.archive_url,
+                lambda exchange=exchange: ArchiveClient.of(exchange).folders("data/"),  # type: ignore[misc]
+            )
         if exchange.has_rest:  # asked as builds ask it, whose errors say what to do
             attempt(
                 f"{name} REST",
                 exchange.rest_url or "the exchange's own hosts",
-                lambda exchange=exchange: exchange.rest("spot").ask_time(),  # type: ignore[misc]
+                lambda name=name: lake.clients.of_api(name, lake.exchanges[name].rest_types[0]).ask_time(),  # type: ignore[misc]
             )
     attempt(
         "DAGSTER_HOME",

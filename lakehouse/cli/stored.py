@@ -19,7 +19,7 @@ from lakehouse.model.foreign_json import read_own_json
 from lakehouse.model.result import CellFacts
 from lakehouse.model.table import Table
 from lakehouse.model.words import count_of
-from lakehouse.ops.stored import Audit, Meant, audit_lake
+from lakehouse.ops.stored import Inspection, Meant, inspect_lake
 from lakehouse.pipeline.derived import touched
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.services import LakeServices
@@ -29,7 +29,10 @@ from lakehouse.storage.ledger import ledger, parse_cache
 from lakehouse.storage.parquet import read_footer
 from lakehouse.storage.verification import Damage, Verification, load_verification, save_verification
 
-REST_LOST = "what REST answered is kept nowhere else; it was moved to {}. The next `lakehouse build` asks again what is in doubt, `lakehouse verify` all of it"
+REST_LOST = (
+    "what REST answered is kept nowhere else; it was moved to {}. The next `lakehouse build` asks again what "
+    "is in doubt, `lakehouse verify` all of it"
+)
 LANDING_LOST = "it was moved to {}; the next build that needs the file fetches it again"
 
 
@@ -38,13 +41,13 @@ class StoredReport:
     """What a verification of stored bytes found and did.
 
     Attributes:
-        audit: What was looked at, and what is damaged.
+        inspection: What was looked at, and what is damaged.
         repaired: Paths that were made again, or are no longer needed, with how.
         left: What is still damaged, with why.
         catalog: Tables whose catalog entry differs from what is stored, with how.
     """
 
-    audit: Audit
+    inspection: Inspection
     repaired: dict[str, str] = field(default_factory=dict)
     left: list[Damage] = field(default_factory=list)
     catalog: dict[str, str] = field(default_factory=dict)
@@ -59,16 +62,16 @@ def verify_stored(lake: LakeServices, meant: Meant, progress: Callable[[str], No
     """Look at every stored byte, and record what is found, so that builds, `status`, `quality` and checks
     know of it.
     """
-    audit = audit_lake(lake.objects, lake.registry, lake.exchanges, meant, progress)
+    inspection = inspect_lake(lake.objects, lake.registry, lake.exchanges, meant, progress)
     earlier = load_verification(lake.objects)
-    looked_at = {one.path for one in audit.damage}
+    looked_at = {one.path for one in inspection.damage}
     # Of what this verification was not meant to look at, the one before still stands.
     unseen = (
         [one for one in earlier.damage if one.path not in looked_at and not _is_meant(lake, one, meant)]
         if earlier
         else []
     )
-    report = StoredReport(audit, left=[*audit.damage, *unseen], catalog=_catalog_differences(lake))
+    report = StoredReport(inspection, left=[*inspection.damage, *unseen], catalog=_catalog_differences(lake))
     _record(lake, report)
     return report
 
@@ -84,7 +87,9 @@ def _is_meant(lake: LakeServices, one: Damage, meant: Meant) -> bool:
 def _record(lake: LakeServices, report: StoredReport) -> None:
     save_verification(
         lake.objects,
-        Verification(lake.clock(), dict(report.audit.checked), report.audit.unsealed, tuple(report.left)),
+        Verification(
+            lake.clock(), dict(report.inspection.checked), report.inspection.unsealed, tuple(report.left)
+        ),
     )
 
 
@@ -283,7 +288,7 @@ def print_stored(report: StoredReport, was_repaired: bool, as_json: bool) -> Non
     """Say what a verification of stored bytes found."""
     damage = [
         {"path": one.path, "what": one.why, "became": report.repaired.get(one.path, "")}
-        for one in report.audit.damage
+        for one in report.inspection.damage
     ]
     left = {one.path: one.left for one in report.left}
     for one in damage:
@@ -291,19 +296,19 @@ def print_stored(report: StoredReport, was_repaired: bool, as_json: bool) -> Non
     if as_json:
         print_json(
             {
-                "checked": dict(report.audit.checked),
-                "unsealed": report.audit.unsealed,
+                "checked": dict(report.inspection.checked),
+                "unsealed": report.inspection.unsealed,
                 "damaged": damage,
                 "left": len(report.left),
                 "catalog": report.catalog,
             }
         )
         return
-    print_table("Stored objects", ["what", "checked"], list(report.audit.checked.items()))
-    if report.audit.unsealed:
+    print_table("Stored objects", ["what", "checked"], list(report.inspection.checked.items()))
+    if report.inspection.unsealed:
         out.print(
-            f"{count_of(report.audit.unsealed, 'object')} of an earlier release without a seal: their bytes "
-            "prove nothing. A rebuild seals them.",
+            f"{count_of(report.inspection.unsealed, 'object')} of an earlier release without a seal: their "
+            "bytes prove nothing. A rebuild seals them.",
             highlight=False,
         )
     for one in damage[: SHOWN * 5]:
@@ -320,7 +325,7 @@ def print_stored(report: StoredReport, was_repaired: bool, as_json: bool) -> Non
     if report.is_sound:
         sound = (
             "Everything stored is as it was written."
-            if not report.audit.unsealed
+            if not report.inspection.unsealed
             else "Nothing that can be checked is damaged."
         )
         out.print("Everything that was found damaged is mended." if damage else sound)

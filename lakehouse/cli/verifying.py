@@ -136,7 +136,7 @@ def verify(
         made = [
             feature
             for feature in lake.registry.features
-            if dataset.silver.name in feature.inputs
+            if dataset.silver.name in feature.input_names()
             and not lake.ledger(feature.name).keys().isdisjoint(touched)
         ]
         for report in builder.build_cells([dataset.silver, *made], touched):

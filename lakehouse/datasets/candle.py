@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 import polars as pl
 
 from lakehouse.datasets.dataset import (
+    REFINED,
     ApiTable,
     ArchiveTable,
     BronzeCell,
@@ -16,8 +17,12 @@ from lakehouse.datasets.dataset import (
     input_versions,
 )
 from lakehouse.datasets.market import MarketFacts
+from lakehouse.model.cadence import Grid
 from lakehouse.model.cell import Cell
+from lakehouse.model.check import Check
+from lakehouse.model.input import Input
 from lakehouse.model.interval import MINUTE
+from lakehouse.model.life import UNKNOWN
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
 from lakehouse.model.timerange import TimeRange, day_range
@@ -33,7 +38,9 @@ from lakehouse.transform.reconcile import Reconciled, evidence, reconcile
 from lakehouse.transform.witness import HOUR, confirmed_hours, judge
 
 _LAST = pl.duration(microseconds=1)
-_KEY = ("open_time",)
+# Who is believed where nothing is proven: the finer archive file was re-published more often than the monthly
+# one.
+PRECEDENCE = ("daily", "api", "monthly")
 
 
 class PublishedCandle(Table):
@@ -44,6 +51,7 @@ class PublishedCandle(Table):
     every published 1m value tried).
     """
 
+    time = "open_time"
     most_per_minute = 16  # both families of files, and what they and REST restate
 
     open_time = Column(UTC_TIME, "Start of the candle", "UTC")
@@ -72,6 +80,16 @@ class PublishedCandle(Table):
     )
 
 
+class CandleWitness(ApiTable, PublishedCandle):
+    """1h candles by REST, every value ever seen: an independent statement that 1m rows are checked against.
+
+    Whole days only, so a month that is still open changes once a day. One request a month.
+    """
+
+    name = "bronze/candle_witness"
+    key = ("open_time", "source", "fetched_at", "source_sha256")
+
+
 class CandleArchive(ArchiveTable, PublishedCandle):
     """1m candles as the archive's monthly and daily files publish them, every value ever seen, with the file
     each row came from.
@@ -97,18 +115,8 @@ class CandleArchive(ArchiveTable, PublishedCandle):
         ),
         *("quote_volume", "taker_buy_volume", "taker_buy_quote_volume", "contracts", "taker_buy_contracts"),
     )
-    inputs = {"bronze/candle_witness": 0}
+    inputs = (Input(CandleWitness, required=False),)
     code_version = 3
-
-
-class CandleWitness(ApiTable, PublishedCandle):
-    """1h candles by REST, every value ever seen: an independent statement that 1m rows are checked against.
-
-    Whole days only, so a month that is still open changes once a day. One request a month.
-    """
-
-    name = "bronze/candle_witness"
-    key = ("open_time", "source", "fetched_at", "source_sha256")
 
 
 class CandleApi(ApiTable, PublishedCandle):
@@ -120,13 +128,14 @@ class CandleApi(ApiTable, PublishedCandle):
 
     name = "bronze/candle_api"
     key = ("open_time", "source", "fetched_at", "source_sha256")
-    inputs = {"bronze/candle_witness": 0, "bronze/candle_archive": 0}
+    inputs = (Input(CandleWitness, required=False), Input(CandleArchive, required=False))
 
 
 class CandleColumns(Table):
     """The value columns that candles of every interval have."""
 
     key = ("open_time",)
+    time = "open_time"
     most_per_minute = 4  # two rows may share a slot where an exchange was off its grid
 
     open_time = Column(UTC_TIME, "Start of the candle, which covers [open_time, open_time + interval)", "UTC")
@@ -188,9 +197,13 @@ class Candle(CandleColumns):
     """
 
     name = "silver/candle"
-    inputs = {"bronze/candle_witness": 0, "bronze/candle_archive": 0, "bronze/candle_api": 0}
-    witnesses = frozenset({"bronze/candle_witness"})
-    stand_ins = frozenset({"bronze/candle_api"})
+    cadence: ClassVar[Grid] = Grid(MINUTE.delta)
+    checks = (*REFINED, Check("anomalies"))
+    inputs = (
+        Input(CandleWitness, role="witness"),
+        Input(CandleArchive, role="archive"),
+        Input(CandleApi, role="api"),
+    )
     code_version = 4
 
     source = Column(pl.String, "archive or api: the kind of source the row stands in")
@@ -258,14 +271,13 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     asked_until = cell.window.clip(
         max([*ends, *(asking.end for asking in asked if asking.is_answer)], default=cell.window.start)
     )
-    is_whole = good.height * MINUTE.delta >= asked_until - cell.window.start
+    is_whole = good.height * Candle.cadence.step >= asked_until - cell.window.start
     gaps = find_gaps(
         good["open_time"],
         cell.window,
-        MINUTE.delta,
+        Candle.cadence.step,
         asked_until,
-        market.listed,
-        market.delisted,
+        market.life,
         settled.unserved.filter(rule=TWO_VALUES)["open_time"],
         asked,
         sources["api"]["open_time"] if "api" in sources else None,
@@ -278,22 +290,30 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     problems = tuple(problem for part in bronze.values() for problem in part.facts.problems)
     if problems:
         explained, confirmed = (
-            explained_slots(gaps, MINUTE.delta, market.listed, market.delisted),
-            confirmed_times(served, sources, _KEY, judged),
+            explained_slots(gaps, Candle.cadence.step, market.life),
+            confirmed_times(served, sources, Candle.key, judged),
         )
         found = doubt(
             served, cell, market, bronze.get(CandleWitness.name) if witness else None, explained, confirmed
         )
         doubts = [day for day in found if day_range(day).end <= asked_until]
-        life = (market.listed, market.delisted)
         problems = judge_problems(
             problems,
-            Served(served, sources, _KEY, gaps, life, doubts, _unsettled_days(settled), judged is not None),
+            Served(
+                served,
+                sources,
+                Candle.key,
+                gaps,
+                market.life,
+                doubts,
+                _unsettled_days(settled),
+                judged is not None,
+            ),
         )
     facts = CellFacts(
         gaps=gaps,
         conflict_count=settled.conflict_count,
-        evidence=evidence(served, sources, _KEY, judged, bool(contradictions)),
+        evidence=evidence(served, sources, Candle.key, judged, bool(contradictions)),
         asked_until=asked_until,
         problems=problems,
         unsettled_count=settled.unsettled_count,
@@ -327,21 +347,23 @@ class _Witness(NamedTuple):
 
 
 def _witness(bronze: BronzeCells) -> _Witness | None:
-    """The witness; none where it answered nothing, or the API has revised a candle since it was asked."""
+    """The witness; none where it answered nothing, or the API has restated a candle since it was asked."""
     witness, api = bronze.get(CandleWitness.name), bronze.get(CandleApi.name)
     if witness is None or not was_asked_after(witness.facts, api.facts.revised_at if api else None):
         return None
-    answered = tuple(asking.span for asking in witness.facts.asked if asking.is_of_candles)
+    answered = tuple(asking.span for asking in witness.facts.asked if asking.is_of_rows)
     if not answered and not witness.rows.height:
         return None
-    said_at = max((asking.at for asking in witness.facts.asked if asking.is_of_candles), default=None)
-    return _Witness(newest(witness.rows, _KEY).drop(LINEAGE), answered, said_at)
+    said_at = max((asking.at for asking in witness.facts.asked if asking.is_of_rows), default=None)
+    return _Witness(newest(witness.rows, Candle.key).drop(LINEAGE), answered, said_at)
 
 
 def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:
     """The newest rows of every source."""
     parts = [
-        newest(bronze[name].rows, _KEY) for name in (CandleArchive.name, CandleApi.name) if name in bronze
+        newest(bronze[name].rows, Candle.key)
+        for name in (CandleArchive.name, CandleApi.name)
+        if name in bronze
     ]
     found = {
         str(name): frame
@@ -358,13 +380,22 @@ def _reconciled(
         [
             Answered(asking.span, asking.at)
             for asking in bronze[CandleApi.name].facts.asked
-            if asking.is_of_candles
+            if asking.is_of_rows
         ]
         if CandleApi.name in bronze
         else []
     )
     rows, answered, said_at = witness if witness else (None, (), None)
-    return reconcile(sources, _KEY, rows, is_sound=_IS_SOUND, answered=answered, asked=asked, said_at=said_at)
+    return reconcile(
+        sources,
+        Candle.key,
+        rows,
+        is_sound=_IS_SOUND,
+        answered=answered,
+        asked=asked,
+        said_at=said_at,
+        precedence=PRECEDENCE,
+    )
 
 
 def _differing(settled: Reconciled) -> list[str]:
@@ -372,9 +403,9 @@ def _differing(settled: Reconciled) -> list[str]:
     candles.
     """
     alien = settled.conflicts.filter(rule=WHOLESALE)
-    values = [name for name in PublishedCandle.names() if name not in _KEY]
-    counts = alien.group_by(_KEY).agg(pl.col(values).n_unique()).select(pl.col(values).max())
-    return [name for name in values if alien.height and counts[name].item() > 1] or list(_KEY)
+    values = [name for name in PublishedCandle.names() if name not in Candle.key]
+    counts = alien.group_by(Candle.key).agg(pl.col(values).n_unique()).select(pl.col(values).max())
+    return [name for name in values if alien.height and counts[name].item() > 1] or list(Candle.key)
 
 
 def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFrame:
@@ -400,7 +431,7 @@ def contradicted(bronze: BronzeCells) -> list[TimeRange]:
         part
         for span in merged(wrong)
         for asking in asked
-        if asking.is_of_candles and (part := span.overlap(asking.start, asking.end))
+        if asking.is_of_rows and (part := span.overlap(asking.start, asking.end))
     ]
 
 
@@ -441,16 +472,14 @@ def doubt(
     ).select(Candle.names())
     unlikely = judged.select(pl.col("open_time").filter(_UNLIKELY))["open_time"]
     broken = Candle.split(judged)[1]["open_time"].append(unlikely)
-    listed, delisted = (market.listed, market.delisted) if market else (None, None)
     said = _witness({CandleWitness.name: witness}) if witness else None
     stated, answered = (said.rows, said.answered) if said else (None, ())
     return days_in_doubt(
         rows,
         cell.window,
-        MINUTE.delta,
+        Candle.cadence.step,
         broken,
-        listed,
-        delisted,
+        market.life if market else UNKNOWN,
         stated,
         answered=answered,
         explained=explained,
@@ -475,5 +504,11 @@ def _unsettled_days(settled: Reconciled) -> frozenset[str]:
 
 
 CANDLE = Dataset(
-    Candle, CandleArchive, refine, doubt, CandleWitness, CandleApi, conflicts, unsettled, contradicted
+    Candle,
+    refine,
+    doubt,
+    conflicts,
+    unsettled,
+    contradicted,
+    evidence=("contradicted", "unconfirmed", "totals", "rows_daily", "rows_api"),
 )

@@ -11,6 +11,7 @@ import polars as pl
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import MarketKeyError
+from lakehouse.model.life import Life
 from lakehouse.model.market import Market
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.model.timerange import TimeRange
@@ -50,6 +51,11 @@ class MarketFacts:
     listed: datetime
     delisted: datetime | None
     origin: str
+
+    @property
+    def life(self) -> Life:
+        """From the listing to the delisting."""
+        return Life(self.listed, self.delisted)
 
     def version_for(self, cell: Cell) -> str:
         """Hash of the facts a candle cell uses: a listing or delisting outside its window leaves it
@@ -116,6 +122,7 @@ class MarketTable(Table):
 
     name = "silver/market"
     key = ("exchange", "market_type", "symbol")
+    time = ""
     shape = "single"
     code_version = 2  # what was guessed is null, and a stated end caps a life
 

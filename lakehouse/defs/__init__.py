@@ -1,4 +1,8 @@
-"""The Dagster shell: contexts are resolved into plain values here, and nothing is computed."""
+"""The Dagster shell: contexts are resolved into plain values here, and nothing is computed.
+
+Belongs here: assets, checks, sensors, conditions, partitions, the IO manager, events.
+Does not: decisions. What is due, and how a cell is made, is in `pipeline`; what a check finds, in `ops`.
+"""
 
 import warnings
 

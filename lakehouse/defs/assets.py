@@ -17,7 +17,7 @@ from lakehouse.storage.tables import CellRecord
 
 def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
     """The asset of a table with cells. Its recipe reads what it needs of the lake, so nothing is loaded."""
-    deps = [dependency(recipe.table, lake.registry.table(name)) for name in recipe.table.inputs]
+    deps = [dependency(recipe.table, each) for each in recipe.table.inputs]
 
     @dg.asset(**asset_arguments(recipe.table, lake), deps=deps)
     def table(  # type: ignore[no-untyped-def]
@@ -26,7 +26,7 @@ def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
         cells, malformed = cells_of(context)
         has = Inventory(
             lake,
-            (cell.market for cell in cells if cell.market),
+            [cell.market for cell in cells if cell.market] or None,
             lambda market, record: context.log_event(market_event(lake, record)),
         )
         return cells_output(recipe.make(has, cells), malformed)
@@ -56,7 +56,8 @@ def market_asset(lake: LakeServices) -> dg.AssetsDefinition:
             if record:
                 context.log_event(market_event(lake, record))
             named = {key: str(error) for key, error in (malformed | refused).items()}
-            said = f"Nothing was found of {len(named)} markets, the others are stored: {'; '.join(named.values())}"
+            why = "; ".join(named.values())
+            said = f"Nothing was found of {len(named)} markets, the others are stored: {why}"
             raise dg.Failure(said, metadata={"markets": dg.MetadataValue.json(named)}, allow_retries=False)
         assert record is not None, "either is there, by the first of these conditions"
         event = market_event(lake, record)

@@ -45,7 +45,8 @@ def automation_sensor() -> dg.AutomationConditionSensorDefinition:
     return dg.AutomationConditionSensorDefinition(
         "propagation",
         target=dg.AssetSelection.all() | dg.AssetSelection.all_asset_checks(),
-        description="Carries news downstream: requests the cells whose upstream data changed, and the checks of tables that were written.",
+        description="Carries news downstream: requests the cells whose upstream data changed, and the checks "
+        "of tables that were written.",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=10,  # news passes three tables; an idle tick costs some 20 ms
     )

@@ -25,7 +25,8 @@ def catalog_asset(table: type[Table], lake: LakeServices) -> dg.AssetsDefinition
     @dg.asset(
         key=catalog_key(table),
         deps=[asset_key(table)],
-        description=f"`{database}.{table.short_name()}` in AWS Glue: columns, types and comments of the declaration, one partition per stored cell.",
+        description=f"`{database}.{table.short_name()}` in AWS Glue: columns, types and comments of the "
+        "declaration, one partition per stored cell.",
         group_name="catalog",
         kinds={"aws", "glue"},
         owners=[OWNER],

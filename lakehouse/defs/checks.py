@@ -3,12 +3,12 @@ an older bad cell.
 """
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from lakehouse.datasets.candle import Candle
 from lakehouse.defs.automation import ON_UPDATE, ON_UPDATE_AND_DAILY
 from lakehouse.defs.describe import asset_key
 from lakehouse.model.errors import NotALakeObjectError
@@ -49,16 +49,17 @@ def checks_of(table: type[Table]) -> dg.AssetChecksDefinition:
         duckdb: dg.ResourceParam[DuckDBResource],
     ) -> Iterator[dg.AssetCheckResult]:
         rules = _rules(table, lake, duckdb)
-        for spec in specs:
+        for spec, declared in zip(specs, table.checks, strict=True):
             if spec.key in context.selected_asset_check_keys:
-                yield _result(table, spec.name, rules[spec.name]())
+                yield _result(table, spec.name, rules[declared.family](**declared.parameters))
 
     return check
 
 
 def _rules(
     table: type[Table], lake: LakeServices, duckdb: DuckDBResource
-) -> dict[str, Callable[[], findings.Verdict]]:
+) -> dict[str, Callable[..., findings.Verdict]]:
+    """The families of a table with cells, or of a single object; each takes its declared parameters."""
     if table.shape == "single":
         return {"schema": lambda: _check_single(table, lake)}
     stored, foreign = survey(lake.objects, table)
@@ -69,19 +70,21 @@ def _rules(
         else []
     )
 
-    def resample() -> findings.Verdict:
+    def freshness(late: timedelta) -> findings.Verdict:
+        ended = [market for market, facts in known_markets(lake).items() if facts.delisted]
+        return findings.check_freshness(stored, ended, lake.clock(), late)
+
+    def resample(of: type[Table]) -> findings.Verdict:
         with duckdb.get_connection() as connection:
             files = prepare(connection, lake.objects)
-            return findings.check_resample(connection, files, table, stored, Candle, lake.ledger(Candle.name))
+            return findings.check_resample(connection, files, table, stored, of, lake.ledger(of.name))
 
     return {
         "schema": lambda: findings.check_schema(table, stored.values(), foreign, beside),
         "gaps": lambda: findings.check_gaps(stored, lake.clock()),
         "reconciliation": lambda: findings.check_reconciliation(stored),
-        "evidence": lambda: findings.check_evidence(stored),
-        "freshness": lambda: findings.check_freshness(
-            stored, [market for market, facts in known_markets(lake).items() if facts.delisted], lake.clock()
-        ),
+        "evidence": lambda: findings.check_evidence(stored, lake.registry.dataset(table.name).evidence),
+        "freshness": freshness,
         "anomalies": lambda: findings.check_anomalies(stored, search_anomalies(lake.objects, table, stored)),
         "resample": resample,
     }

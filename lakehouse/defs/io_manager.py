@@ -112,7 +112,10 @@ def cell_event(
     """
     key = asset_key(table)
     if record is None:
-        note = "Nothing is stored: the market was not listed then, or there is nothing yet to make the cell from."
+        note = (
+            "Nothing is stored: the market was not listed then, or there is nothing yet to make the cell "
+            "from."
+        )
         return dg.AssetMaterialization(
             key,
             partition=to_key(cell),

@@ -1,13 +1,16 @@
 """Partitions and cells: the only module that builds or parses a partition key."""
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from itertools import groupby
 
 import dagster as dg
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, MarketKeyError
+from lakehouse.model.input import Input
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 
@@ -35,19 +38,24 @@ def partitions_of(table: type[Table], start: str) -> dg.PartitionsDefinition | N
     )
 
 
-def dependency(table: type[Table], upstream: type[Table]) -> dg.AssetDep:
+_SHORTEST = {"month": timedelta(days=28), "day": timedelta(days=1)}
+
+
+def dependency(table: type[Table], upstream: Input) -> dg.AssetDep:
     """The edge between a table and one it is made from.
 
     A cell maps to the cells that it looks back on. Where both tables have the same windows and a cell looks
     at its own alone, Dagster's default says that already.
     """
-    lookback = table.inputs[upstream.name]
     key = upstream.name.split("/")
-    if not lookback:
+    if not upstream.lookback and table.grain == upstream.table.grain:
         return dg.AssetDep(key)
-    windows = dg.TimeWindowPartitionMapping(
-        start_offset=-lookback, allow_nonexistent_upstream_partitions=True
-    )
+    if table.shape != upstream.table.shape:
+        # no mapping of Dagster's leads from days of markets to a month of all: the recipe decides what is due
+        return dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping())
+    # Dagster counts in windows of the table, also where the input's are of another length
+    earlier = -(-upstream.lookback // _SHORTEST[table.grain])
+    windows = dg.TimeWindowPartitionMapping(start_offset=-earlier, allow_nonexistent_upstream_partitions=True)
     mapping = dg.MultiPartitionMapping(
         {
             "date": dg.DimensionPartitionMapping("date", windows),
@@ -122,7 +130,7 @@ def range_tags(cells: Iterable[Cell], order: Sequence[str]) -> list[tuple[dict[s
             spans.setdefault((first, last), []).append(date)
     runs = []
     for (first, last), dates in sorted(spans.items()):
-        numbered = {_number(date): date for date in dates}
+        numbered = {Period.parse(date).number: date for date in dates}
         for start, end in _runs(sorted(numbered)):
             covered = [
                 Cell(numbered[number], markets[index])
@@ -156,16 +164,10 @@ def cells_between(first: str, last: str, order: Sequence[str]) -> list[Cell]:
         return []
     windows = TimeRange(Cell(start).window.start, Cell(end).window.end)
     return [
-        Cell(date, market)
-        for date in (windows.months() if len(start) == 7 else windows.days())
+        Cell(period.text, market)
+        for period in Period.covering(windows, Cell(start).grain)
         for market in markets
     ]
-
-
-def _number(date: str) -> int:
-    """A number that is consecutive for consecutive windows."""
-    start = Cell(date).window.start
-    return start.year * 12 + start.month if len(date) == 7 else start.toordinal()
 
 
 def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:

@@ -23,12 +23,13 @@ from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, cells_between, parse_keys, range_tags
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
-from lakehouse.model.market import MARKET_TYPES, Market
+from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.ops.attempts import Attempt, Attempts, read_cursor
 from lakehouse.pipeline import refresh
 from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.sources.rest.describing import describe
 
 _UNDER_WAY = [DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
 _SHOWN = 20
@@ -241,9 +242,9 @@ def _listed(lake: LakeServices, warn: Callable[[str], object]) -> dict[str, list
     """
     found = {}
     for exchange in lake.exchanges.values():
-        for market_type in MARKET_TYPES if exchange.has_rest else ():
+        for market_type in exchange.rest_types if exchange.has_rest else ():
             try:
-                info = exchange.ask_info(market_type)
+                info = describe(exchange.rest_api(market_type))
             except OSError:
                 continue
             if why := info.skipped.get(""):

@@ -1,4 +1,8 @@
-"""The exchanges: one file each, and one line each below."""
+"""The exchanges: one file each, and one line each below.
+
+Belongs here: a dialect. Where its files and answers are, how they are written, what an error code means.
+Does not: transport, paging, spending a budget, reading a file: `sources` does that for every exchange alike.
+"""
 
 from lakehouse.exchanges.binance import Binance
 from lakehouse.exchanges.exchange import Exchange

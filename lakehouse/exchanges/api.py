@@ -1,16 +1,15 @@
-"""What a client needs to know of a REST API: its address and its dialect."""
+"""What a client needs to know of a REST API: its address and its dialect, in values that do no I/O."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
 
 import polars as pl
 
-from lakehouse.model.interval import Interval
-from lakehouse.model.market import Market
-from lakehouse.sources.rest.paging import PageRules
+from lakehouse.model.market import Market, MarketType
+from lakehouse.model.timerange import TimeRange
 
 Refusal = Literal["throttled", "busy", "unknown_symbol", "refused", "foreign"]
 """What an error code means: too much is asked; the API cannot answer now; it does not know the market; it
@@ -33,6 +32,148 @@ class RestCall:
     weight: int
 
 
+@dataclass(frozen=True, slots=True)
+class InfoCall:
+    """The request for the description of all markets of a type.
+
+    Attributes:
+        url: Address of the endpoint.
+        params: The query.
+    """
+
+    url: str
+    params: Mapping[str, str]
+
+
+# what the round trip of a request is worth in weight: the cheapest pages by weight alone are twice as many
+_A_REQUEST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PageRules:
+    """What an API lets one request have.
+
+    Attributes:
+        sizes: Most rows of a request, with its weight, one for every step of the price.
+        reach: Longest range of a request; None if there is no such limit.
+        finds_next: A request with a start alone is answered with the candles after it, however far off the
+            first is.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    reach: timedelta | None = None
+    finds_next: bool = True
+
+    def limit(self, slots: int) -> int:
+        """Rows to ask for when so many are still wanted: least cost in all, then smallest page. A month of
+        hours is one request, a month of minutes 45.
+        """
+
+        def price(size: tuple[int, int]) -> tuple[int, int]:
+            return -(-slots // size[0]) * (size[1] + _A_REQUEST), size[0]
+
+        return min(self.sizes, key=price)[0]
+
+    def requests(self, slots: int) -> int:
+        """How many requests so many candles take, where none is absent."""
+        return -(-slots // self.limit(slots))
+
+    def weight(self, limit: int) -> int:
+        """What a request for at most `limit` rows costs."""
+        return next(weight for rows, weight in sorted(self.sizes) if limit <= rows)
+
+
+@dataclass(frozen=True, slots=True)
+class MarketInfo:
+    """An exchange's own description of a market, or what its symbol states.
+
+    Attributes:
+        base: Base currency; None where nobody stated it.
+        quote: Quote currency; None where nobody stated it.
+        settle: Settlement currency; None for spot, and where nobody stated it.
+        contract_size: Quote value of one contract (inverse), else None.
+        ends: When trading ends by the contract, also if that is far ahead.
+        trades: Whether the exchange says that it is being traded now.
+    """
+
+    base: str | None
+    quote: str | None
+    settle: str | None
+    contract_size: float | None
+    ends: datetime | None = None
+    trades: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeInfo:
+    """An exchange's description of all its markets of one type.
+
+    Attributes:
+        markets: What it says, by symbol.
+        skipped: Why an entry could not be read, by symbol; under the empty text, of those whose symbol is
+            none.
+    """
+
+    markets: Mapping[str, MarketInfo]
+    skipped: Mapping[str, str]
+
+    @property
+    def symbols(self) -> set[str]:
+        """Every symbol that is listed, also where its facts could not be read."""
+        return {*self.markets, *self.skipped} - {""}
+
+
+class Pages(ABC):
+    """What a REST API answers of one bronze table, page by page.
+
+    Attributes:
+        step: Length of the slots that rows lie in, one a slot where none is absent; None for rows that space
+            themselves.
+        coarser: The same in longer steps, to find where rows go on behind a long gap; None if there is none.
+        final: When a row can change no more, as an expression over its columns; None for rows that never do.
+    """
+
+    step: timedelta | None = None
+    coarser: "Pages | None" = None
+    final: pl.Expr | None = None
+
+    @property
+    def slot(self) -> timedelta:
+        """What one row stands for: its slot, or an instant."""
+        return self.step or timedelta(microseconds=1)
+
+    def requests(self, market_type: MarketType, span: TimeRange) -> int:
+        """How many requests a range takes if no row is absent; at least, of rows that space themselves."""
+        slots = -((span.start - span.end) // self.step) if self.step else 1
+        return self.rules(market_type).requests(slots)
+
+    @abstractmethod
+    def rules(self, market_type: MarketType) -> PageRules:
+        """What one request may have."""
+
+    @abstractmethod
+    def call(self, market: Market, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
+        """Asks for rows whose time lies in `[start, end)`: with an end alone for the newest.
+
+        Args:
+            market: Whose rows.
+            start: First instant; None for no bound.
+            end: Instant behind the last; None for no bound.
+            limit: Most rows.
+        """
+
+    @abstractmethod
+    def read(self, market: Market, answer: Any) -> pl.DataFrame:
+        """The columns of the table that are not lineage from an answer, which may hold no row.
+
+        Of a row that cannot be used, such as one with a value that is no finite number, all columns but its
+        time are null.
+
+        Raises:
+            ArchiveFileError, ValueError: The answer is no list of rows, or not even their times can be read.
+        """
+
+
 class RestApi(ABC):
     """Address and dialect of the REST API of one market type.
 
@@ -43,7 +184,6 @@ class RestApi(ABC):
         weight_header: Response header with the weight used in this minute.
         url: Base of the API.
         ccxt_urls: The same as ccxt names it.
-        rules: What one request for candles may have.
         default_budget: The weight per minute that its documentation names, for where the API does not say.
         began: Before this instant the exchange had no candle, and its clock cannot have shown it.
     """
@@ -54,7 +194,6 @@ class RestApi(ABC):
     weight_header: ClassVar[str]
     url: str
     ccxt_urls: Mapping[str, str]
-    rules: PageRules
     default_budget: int
     began: ClassVar[datetime]
 
@@ -77,20 +216,15 @@ class RestApi(ABC):
         """
 
     @abstractmethod
-    def candles_call(
-        self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int
-    ) -> RestCall:
-        """Asks for candles that open in `[start, end)`: with an end alone for the newest."""
+    def info_call(self) -> InfoCall:
+        """Asks for the description of all markets."""
 
     @abstractmethod
-    def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
-        """The value columns of `bronze/candle_archive` from the answer, which may hold no row.
-
-        Of a row that cannot be used, such as one with a value that is no finite number, all columns but
-        `open_time` are null.
+    def read_info(self, answer: Any) -> ExchangeInfo:
+        """The description of all markets from the answer.
 
         Raises:
-            ArchiveFileError, ValueError: The answer is no list of rows, or not even their times can be read.
+            ValueError, KeyError, TypeError, OverflowError: The answer is none.
         """
 
     @abstractmethod

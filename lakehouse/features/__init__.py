@@ -1,4 +1,8 @@
-"""The gold tables: one file each, and one line each below."""
+"""The gold tables: one file each, and one line each below.
+
+Belongs here: declarations of gold tables, each with the pure function that computes its rows.
+Does not: reading inputs (`pipeline`), arithmetic that several share (`transform`).
+"""
 
 from lakehouse.features.candle import CANDLES
 from lakehouse.features.vwap import Vwap

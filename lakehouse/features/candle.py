@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lakehouse.datasets.candle import CandleColumns
+from lakehouse.datasets.candle import Candle, CandleColumns
+from lakehouse.model.check import SCHEMA, Check
 from lakehouse.model.feature import Feature
+from lakehouse.model.input import Input
 from lakehouse.model.interval import COARSE, Interval
 from lakehouse.model.table import UTC_TIME, Column
 from lakehouse.model.timerange import TimeRange
@@ -24,7 +26,8 @@ def candle_table(interval: Interval) -> type[Feature]:
         """
 
         name = f"gold/candle_{interval}"
-        inputs = {"silver/candle": 0}
+        inputs = (Input(Candle),)
+        checks = (SCHEMA, Check("resample", {"of": Candle}))
 
         candle_count = Column(
             pl.Int32, f"1m candles in the bucket, {interval.minutes} when complete", "count", above=0
@@ -33,7 +36,7 @@ def candle_table(interval: Interval) -> type[Feature]:
 
         @classmethod
         def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
-            return resample(inputs["silver/candle"], interval).select(cls.names())
+            return resample(inputs[Candle.name], interval).select(cls.names())
 
     CoarseCandle.__name__ = CoarseCandle.__qualname__ = f"Candle{interval}"
     return CoarseCandle

@@ -5,7 +5,9 @@ from datetime import timedelta
 
 import polars as pl
 
+from lakehouse.datasets.candle import Candle
 from lakehouse.model.feature import Feature
+from lakehouse.model.input import Input
 from lakehouse.model.table import UTC_TIME, Column
 from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.resample import exact
@@ -25,7 +27,8 @@ class Vwap(Feature):
     name = "gold/vwap"
     most_per_minute = 4
     key = ("open_time",)
-    inputs = {"silver/candle": 1}
+    time = "open_time"
+    inputs = (Input(Candle, lookback=_DAY),)
 
     open_time = Column(UTC_TIME, "Start of the 1m candle that ends the windows", "UTC")
     vwap_1h = Column(
@@ -53,7 +56,7 @@ class Vwap(Feature):
     def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
         # Differences of exact running totals: the same for every starting point, where a float rolling sum is
         # not.
-        candles = inputs["silver/candle"].filter(
+        candles = inputs[Candle.name].filter(
             pl.col("open_time").is_between(window.start - _DAY, window.end, closed="left")
         )
         totals = candles.sort("open_time").select(

@@ -1,12 +1,10 @@
 """A cell: one (date window, market) of one table, the unit of storage, retry, check and rewrite."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from lakehouse.model.market import Market
-from lakehouse.model.timerange import TimeRange, day_range, month_range, shift_month
-
-Grain = Literal["month", "day"]
+from lakehouse.model.period import Period, PeriodKind
+from lakehouse.model.timerange import TimeRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +20,23 @@ class Cell:
     market: Market | None = None
 
     @property
-    def grain(self) -> Grain:
+    def period(self) -> Period:
+        """The window as a period.
+
+        Raises:
+            TimeFormatError: The date is none.
+        """
+        return Period.parse(self.date)
+
+    @property
+    def grain(self) -> PeriodKind:
         """How long the window is."""
-        return "month" if len(self.date) == 7 else "day"
+        return self.period.kind
 
     @property
     def window(self) -> TimeRange:
         """The window as a half-open range."""
-        return month_range(self.date) if self.grain == "month" else day_range(self.date)
+        return self.period.window
 
     @property
     def own_market(self) -> Market:
@@ -43,8 +50,8 @@ class Cell:
         return self.market
 
     def shift(self, by: int) -> "Cell":
-        """The cell of the same market `by` months later (months only)."""
-        return Cell(shift_month(self.date, by), self.market)
+        """The cell of the same market `by` windows later (earlier if negative)."""
+        return Cell(self.period.shift(by).text, self.market)
 
     @property
     def sort_key(self) -> tuple[str, str]:

@@ -36,7 +36,10 @@ class MarketKeyError(UsageError):
     """
 
     def __init__(self, key: object, market_types: Iterable[str], why: str = "") -> None:
-        expected = f"Expected exchange-market_type:SYMBOL with market type one of {', '.join(market_types)}, such as binance-spot:BTCUSDT."
+        expected = (
+            f"Expected exchange-market_type:SYMBOL with market type one of {', '.join(market_types)}, such "
+            "as binance-spot:BTCUSDT."
+        )
         super().__init__(
             f"{ascii(key) if len(ascii(key)) <= 200 else ascii(key)[:200] + '…'} is not a market "
             f"key{f': {why}' if why else ''}. {expected}"
@@ -446,10 +449,10 @@ class ColumnChangeError(LakehouseError):
 class ListingUnreachableError(LakehouseError):
     """An archive whose listing does not answer."""
 
-    def __init__(self, url: str, prefix: str, why: str) -> None:
+    def __init__(self, url: str, prefix: str, why: str, setting: str = "the archive's address") -> None:
         super().__init__(
             f"The archive listing of {plain(prefix)} at {url} does not answer: {plain(why, 500)}. Check the "
-            "network and LAKEHOUSE_BINANCE_ARCHIVE_URL, then run the same again."
+            f"network and {setting}, then run the same again."
         )
 
 
@@ -511,6 +514,10 @@ class RestUnreachableError(LakehouseError):
     def __init__(self, url: str, why: str, do: str) -> None:
         super().__init__(f"The REST API at {url} does not answer as expected: {plain(why, 500)}. {do}")
         self.url, self.why = url, hide(plain(why, 500))
+
+
+class RestBoundsError(RestUnreachableError):
+    """A REST API whose answer is larger or slower than any that it can mean."""
 
 
 class RestBannedError(RestUnreachableError):

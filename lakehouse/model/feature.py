@@ -12,8 +12,8 @@ from lakehouse.model.timerange import TimeRange
 class Feature(Table):
     """Base of gold tables: a declaration with the pure function that computes its cells.
 
-    `inputs` says how many earlier windows each input is looked back on, so a cell comes out the same whether
-    it is built alone or in a range.
+    `inputs` says how far each input is looked back on, so a cell comes out the same whether it is built alone
+    or in a range.
     """
 
     @classmethod
@@ -22,6 +22,7 @@ class Feature(Table):
         """Compute the rows of one cell.
 
         Args:
-            inputs: Rows of every input by table name, over the cell's window and its lookback, in key order.
+            inputs: Rows of every input by table name, in key order: of all its cells that touch the window or
+                its lookback; none of an optional input that is not stored.
             window: The cell's window; only rows that start in it may be returned.
         """

@@ -15,7 +15,8 @@ from lakehouse.model.timerange import TimeRange
 GapClass = Literal["not_listed", "halt", "conflict", "absent"]
 # what a reader is told by a clock: see `transform.gaps.told`
 ToldClass = Literal["not_listed", "halt", "conflict", "pending", "unproven"]
-Evidence = Literal["contradicted", "unconfirmed", "totals", "rows_daily", "rows_api"]  # worst first
+Evidence = Literal["contradicted", "unconfirmed", "totals", "rows_daily", "rows_api"]
+"""Every level that some dataset knows; which ones a dataset has, and in which order, it says itself."""
 AskedOutcome = Literal["rows", "empty", "unknown", "refused", "short", "unreachable"]
 _MOST_SAID = 2_000
 NONE = "none"  # the version of an input that is legally absent
@@ -69,14 +70,14 @@ class Asked:
     tries: int = 0
 
     @property
-    def is_of_candles(self) -> bool:
-        """Whether it says which candles there are."""
+    def is_of_rows(self) -> bool:
+        """Whether it says which rows there are."""
         return self.outcome in ("rows", "empty")
 
     @property
     def is_answer(self) -> bool:
         """Whether the question was answered, be it that the market is unknown."""
-        return self.is_of_candles or self.outcome == "unknown"
+        return self.is_of_rows or self.outcome == "unknown"
 
     @property
     def span(self) -> TimeRange:

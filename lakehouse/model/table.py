@@ -1,6 +1,6 @@
 """What a table is: declared once as a class, projected to every schema that another part needs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cache
 from inspect import cleandoc
@@ -9,9 +9,13 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 import pyarrow as pa
 
-from lakehouse.model.cell import Cell, Grain
+from lakehouse.model.cadence import Cadence
+from lakehouse.model.cell import Cell
+from lakehouse.model.check import SCHEMA, Check
 from lakehouse.model.errors import DuplicateKeyError, SchemaError
+from lakehouse.model.input import Input
 from lakehouse.model.market import MARKET_TYPES, MarketType
+from lakehouse.model.period import PeriodKind
 
 UTC_TIME = pl.Datetime("us", "UTC")
 Dtype = pl.DataType | type[pl.DataType]
@@ -89,13 +93,14 @@ class Table:
     Attributes:
         name: `zone/table`; also asset key, folder, view and Glue table.
         key: Columns that identify a row within a cell; rows are sorted by them.
+        time: The column that places a row in its window; empty for a table of a single object.
         shape: `cells` (one object per window and market), `months` (one per window, all markets in it) or
             `single` (one object).
         grain: Length of the windows.
         market_types: The market types that have this table.
-        inputs: Tables it is made from, with the number of earlier windows it looks back on.
-        witnesses: Those of them that only check rows: alone they make no cell.
-        stand_ins: Those that make a cell without the others only where they have rows.
+        inputs: What it is made from.
+        cadence: When a row is expected; None where nobody can tell.
+        checks: The rule families that the whole table is held to.
         code_version: Raised when the meaning of the table changes; cells built by an older one become due.
         most_per_minute: Rows that a minute of a cell's window can have, versions and sources included; None
             where that is not known.
@@ -104,12 +109,13 @@ class Table:
 
     name: ClassVar[str]
     key: ClassVar[tuple[str, ...]]
+    time: ClassVar[str]
     shape: ClassVar[Literal["cells", "months", "single"]] = "cells"
-    grain: ClassVar[Grain] = "month"
+    grain: ClassVar[PeriodKind] = "month"
     market_types: ClassVar[tuple[MarketType, ...]] = MARKET_TYPES
-    inputs: ClassVar[Mapping[str, int]] = {}
-    witnesses: ClassVar[frozenset[str]] = frozenset()
-    stand_ins: ClassVar[frozenset[str]] = frozenset()
+    inputs: ClassVar[tuple[Input, ...]] = ()
+    cadence: ClassVar[Cadence | None] = None
+    checks: ClassVar[tuple[Check, ...]] = (SCHEMA,)
     code_version: ClassVar[int] = 1
     most_per_minute: ClassVar[int | None] = None
     row_rules: ClassVar[tuple[Rule, ...]] = ()
@@ -142,14 +148,14 @@ class Table:
         return list(cls.columns)
 
     @classmethod
+    def input_names(cls) -> list[str]:
+        """The names of the tables it is made from."""
+        return [each.name for each in cls.inputs]
+
+    @classmethod
     def description(cls) -> str:
         """The class's docstring, up to its sections."""
         return cleandoc(cls.__doc__ or "").split("\n\nAttributes:")[0]
-
-    @classmethod
-    def is_made_by(cls, name: str, row_count: int) -> bool:
-        """Whether a cell of an input makes a cell of this table where no other input has one."""
-        return name not in cls.witnesses and (row_count > 0 or name not in cls.stand_ins)
 
     @classmethod
     def most_rows(cls) -> int:

@@ -37,7 +37,7 @@ def parse_instant(value: str | date | datetime) -> datetime:
         if isinstance(read, date):
             return datetime(read.year, read.month, read.day, tzinfo=UTC)
         if isinstance(read, str) and not _FINER.search(read):
-            return _plain(datetime.fromisoformat(f"{read}-01" if _MONTH.fullmatch(read) else read))
+            return _plain(datetime.fromisoformat(f"{read}-01" if is_month(read) else read))
     except (ValueError, TypeError, OverflowError):  # of a field that is none, as those of pandas' NaT are
         raise TimeFormatError(value) from None
     raise TimeFormatError(value)
@@ -80,11 +80,7 @@ class Months(Sequence[str]):
         return map(month_text, range(self.first, self.end))
 
     def __contains__(self, month: object) -> bool:
-        return (
-            isinstance(month, str)
-            and _MONTH.fullmatch(month) is not None
-            and self.first <= month_number(month) < self.end
-        )
+        return isinstance(month, str) and is_month(month) and self.first <= month_number(month) < self.end
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -150,6 +146,11 @@ def _iso(instant: datetime) -> str:
 
 def _number(instant: datetime) -> int:
     return instant.year * 12 + instant.month - 1
+
+
+def is_month(text: str) -> bool:
+    """Whether a text is a month as `YYYY-MM`."""
+    return _MONTH.fullmatch(text) is not None
 
 
 def month_of(instant: datetime) -> str:

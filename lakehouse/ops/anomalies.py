@@ -88,7 +88,7 @@ def search_anomalies(
         return CellAnomalies(
             found.record.version,
             dict(sorted(flags["kind"].value_counts().iter_rows())),
-            str(flags["open_time"].min() or ""),
+            str(flags[table.time].min() or ""),
         )
 
     if waiting:

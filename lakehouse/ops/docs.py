@@ -1,6 +1,9 @@
 """The page of all tables, generated from their declarations."""
 
-from lakehouse.model.table import Table
+from datetime import timedelta
+
+from lakehouse.model.table import Column, Table
+from lakehouse.model.words import count_of
 from lakehouse.registry import Registry
 from lakehouse.storage.layout import partition_columns
 
@@ -16,6 +19,15 @@ def tables_page(registry: Registry) -> str:
     return "\n".join([_HEAD, *(_section(table) for table in registry.tables)])
 
 
+def _bounds(column: Column) -> list[str]:
+    return [", ".join(column.constraints)] if column.constraints else []
+
+
+def _words(lookback: timedelta) -> str:
+    days, rest = divmod(lookback, timedelta(days=1))
+    return " ".join([*([count_of(days, "day")] if days else []), *([str(rest)] if rest else [])])
+
+
 def _section(table: type[Table]) -> str:
     facts = [
         f"Key: `{', '.join(table.key)}`",
@@ -24,13 +36,13 @@ def _section(table: type[Table]) -> str:
     ]
     if table.inputs:
         sources = [
-            f"`{name}`" + (f" (and {back} earlier {table.grain})" if back else "")
-            for name, back in table.inputs.items()
+            f"`{each.name}`" + (f" (and {_words(each.lookback)} before)" if each.lookback else "")
+            for each in table.inputs
         ]
         facts.append(f"made from {', '.join(sources)}")
     rows = [
         f"| `{name}` | {table.sql_type(name)} | {column.unit} | "
-        f"{column.description}{' (nullable)' if column.nullable else ''}{'; ' + ', '.join(column.constraints) if column.constraints else ''} |"
+        f"{'; '.join([column.description + ' (nullable)' * column.nullable, *_bounds(column)])} |"
         for name, column in table.columns.items()
     ]
     rules = [f"- `{rule.name}`: {rule.description}" for rule in table.row_rules]

@@ -4,14 +4,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal, get_args
+from typing import Literal
 
 import duckdb
 
-from lakehouse.datasets.candle import Candle
 from lakehouse.model.cell import Cell
+from lakehouse.model.check import Check, Family
 from lakehouse.model.errors import NotALakeObjectError
-from lakehouse.model.feature import Feature
 from lakehouse.model.market import Market
 from lakehouse.model.result import Evidence, ToldClass
 from lakehouse.model.table import Table
@@ -23,12 +22,12 @@ from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.tables import CellRecord
 from lakehouse.storage.verification import Damage
 from lakehouse.transform.gaps import GRACE, told
+from lakehouse.transform.resample import SUMS
 
 Severity = Literal["warn", "error"]
 BY_CLOCK = ("gaps", "freshness")  # families whose verdict changes as time passes
 # the others are no findings
 GAP_SEVERITY: Mapping[ToldClass, Severity] = {"unproven": "error", "conflict": "error", "halt": "warn"}
-LATE = timedelta(days=2)  # how old a market's newest row may be
 COMPARED_AT_MOST = 60  # cells that one resampling check recomputes, newest months first
 
 
@@ -74,38 +73,41 @@ class Verdict:
 
 def families(table: type[Table]) -> dict[str, str]:
     """The rule families of a table, with what each says."""
-    said = {
-        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object is known to be damaged (`lakehouse verify --stored` looks at all their bytes)."
-    }
-    if table.zone() == "silver" and table.shape == "cells":
-        said["gaps"] = (
+    return {check.family: _says(check) for check in table.checks}
+
+
+def _says(check: Check) -> str:
+    late = check.parameters.get("late", timedelta())
+    said: dict[Family, str] = {
+        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object "
+        "is known to be damaged (`lakehouse verify --stored` looks at all their bytes).",
+        "gaps": (
             f"Every expected row is there. Absent rows are an error once their day is {GRACE.days} days old, "
             "and so are rows not served because sources disagree; a proven halt is a "
             "warning. Rows the market could not have (before listing, after delisting) are not expected."
-        )
-        said["reconciliation"] = (
+        ),
+        "reconciliation": (
             "Sources agree on every key, or a proof decided. A key that only the rank of its source decided, "
             "or nothing, is a warning."
-        )
-        said["evidence"] = (
+        ),
+        "evidence": (
             "Nothing contradicts what is served. An hour by REST that differs from the minutes in it is a "
             "warning; where most candles of a day differ, so that one "
             "of the sources looks like another market's, it is an error."
-        )
-        said["freshness"] = f"Every market that is not delisted has a row of the last {LATE.days} days."
-    if issubclass(table, Candle):
-        said["anomalies"] = (
+        ),
+        "freshness": f"Every market that is not delisted has a row of the last {late.days} days.",
+        "anomalies": (
             "No candle looks wrong: prices that leave their neighbours and come back, prices that stand "
             "still, volumes far above their hours. Flags only. "
             f"One check searches at most {SEARCHED_AT_MOST} cells, those never searched first, and none "
             "twice for the same rows."
-        )
-    if _is_resampled(table):
-        said["resample"] = (
+        ),
+        "resample": (
             "Rows, volumes, trades and extremes equal those of the 1m candles below, recomputed in SQL from "
             "the stored files."
-        )
-    return said
+        ),
+    }
+    return said[check.family]
 
 
 def check_schema(
@@ -166,7 +168,10 @@ def check_gaps(stored: Ledger, now: datetime) -> Verdict:
             rows = sum(run.slot_count for run in of_class)
             counts[f"{gap_class}_rows"] += rows
             if gap_class in GAP_SEVERITY:
-                what = f"{count_of(rows, 'row')} absent in {count_of(len(of_class), 'run')} ({gap_class}), the first from {min(run.start for run in of_class):%Y-%m-%d %H:%M}"
+                what = (
+                    f"{count_of(rows, 'row')} absent in {count_of(len(of_class), 'run')} ({gap_class}), the "
+                    f"first from {min(run.start for run in of_class):%Y-%m-%d %H:%M}"
+                )
                 findings.append(Finding(str(cell), GAP_SEVERITY[gap_class], what))
     findings += [
         Finding(
@@ -217,11 +222,15 @@ def check_reconciliation(stored: Ledger) -> Verdict:
     return Verdict(len(stored), _sorted(findings), counts)
 
 
-def check_evidence(stored: Ledger) -> Verdict:
+def check_evidence(stored: Ledger, levels: Iterable[Evidence]) -> Verdict:
     """Cells with rows that something contradicts, with hours and columns; how many cells are proven how well
     is counted.
+
+    Args:
+        stored: The table's ledger.
+        levels: The levels that the dataset has, worst first.
     """
-    findings, counts = [], Counter({f"{level}_cells": 0 for level in get_args(Evidence)})
+    findings, counts = [], Counter({f"{level}_cells": 0 for level in levels})
     for cell, record in stored.items():
         if record.facts.evidence:
             counts[f"{record.facts.evidence}_cells"] += 1
@@ -232,7 +241,7 @@ def check_evidence(stored: Ledger) -> Verdict:
     return Verdict(len(stored), _sorted(findings), counts)
 
 
-def check_freshness(stored: Ledger, delisted: Collection[Market], now: datetime) -> Verdict:
+def check_freshness(stored: Ledger, delisted: Collection[Market], now: datetime, late: timedelta) -> Verdict:
     """Markets whose newest row is old, but for those that ended; a warning however old, for a lake may be
     meant to hold the past alone.
 
@@ -240,6 +249,7 @@ def check_freshness(stored: Ledger, delisted: Collection[Market], now: datetime)
         stored: The table's ledger.
         delisted: Markets of which no more rows are expected.
         now: The instant to hold it against.
+        late: How old a market's newest row may be.
 
     Returns:
         The verdict, over the newest cell of each market.
@@ -251,7 +261,7 @@ def check_freshness(stored: Ledger, delisted: Collection[Market], now: datetime)
     findings = []
     for record in newest.values():
         last = record.last_time or record.key.window.start
-        if now - last > LATE:
+        if now - last > late:
             asked = record.facts.asked_until
             what = (
                 f"the newest row is of {last:%Y-%m-%d %H:%M}, {(now - last).days} days old"
@@ -320,14 +330,17 @@ def check_resample(
     create_view(connection, files, source, [minutes[cell] for cell in compared])
     same = " AND ".join(
         f"abs(coalesce(c.{name}, 0) - coalesce(m.{name}, 0)) <= 1e-9 * abs(coalesce(m.{name}, 0))"
-        for name in _SUMS
+        for name in SUMS
     )
     rows = run(
         connection,
         files,
         f"""
-        SELECT coalesce(c.cell, m.cell) AS cell, c.n AS coarse, m.n AS fine, c.cell IS NOT NULL AND m.cell IS NOT NULL AND c.n = m.n AND c.high = m.high AND c.low = m.low AND {same} AS is_equal
-        FROM ({_totals(view_name(table), "sum(candle_count)")}) c FULL JOIN ({_totals(view_name(source), "count(*)")}) m USING (cell)
+        SELECT coalesce(c.cell, m.cell) AS cell, c.n AS coarse, m.n AS fine,
+               c.cell IS NOT NULL AND m.cell IS NOT NULL
+               AND c.n = m.n AND c.high = m.high AND c.low = m.low AND {same} AS is_equal
+        FROM ({_totals(view_name(table), "sum(candle_count)")}) c
+        FULL JOIN ({_totals(view_name(source), "count(*)")}) m USING (cell)
         """,
     ).rows()
     findings = [
@@ -338,17 +351,11 @@ def check_resample(
     return Verdict(len(compared), _sorted(findings))
 
 
-_SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "contracts")
-
-
 def _totals(view: str, count: str) -> str:
-    sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
+    sums = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
     cell = "month || '|' || exchange || '-' || market_type || ':' || symbol"
-    return f"SELECT {cell} AS cell, {count} AS n, max(high) AS high, min(low) AS low, {sums} FROM {view} GROUP BY ALL"
-
-
-def _is_resampled(table: type[Table]) -> bool:
-    return issubclass(table, Feature) and "candle_count" in table.columns and "volume" in table.columns
+    chosen = f"{cell} AS cell, {count} AS n, max(high) AS high, min(low) AS low, {sums}"
+    return f"SELECT {chosen} FROM {view} GROUP BY ALL"
 
 
 def _sorted(findings: list[Finding]) -> list[Finding]:

@@ -134,7 +134,7 @@ def lake_quality(
     """
     stored, foreign = lake.survey(table.name, markets or None)
     damaged = damaged_cells(table, foreign)
-    buildable = expected(table, {name: lake.survey(name, markets or None)[0] for name in table.inputs})
+    buildable = expected(table, {name: lake.survey(name, markets or None)[0] for name in table.input_names()})
     require_stored(table.name, [*stored, *damaged, *buildable], markets, None)
     return quality_report(stored, known_anomalies(lake.objects, table, stored), now, damaged, buildable)
 

@@ -29,7 +29,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass
-class Audit:
+class Inspection:
     """What was looked at, and what is wrong with it.
 
     Attributes:
@@ -52,13 +52,13 @@ class _Look:
     damage: Damage | None = None
 
 
-def audit_lake(
+def inspect_lake(
     objects: LakeObjects,
     registry: Registry,
     exchanges: Iterable[str],
     meant: Meant = lambda cell: True,
     progress: Progress = lambda what: None,
-) -> Audit:
+) -> Inspection:
     """Look at every byte of a lake.
 
     Seals; versions, against the rows and the schema they were made with; row rules; footers against paths,
@@ -74,11 +74,11 @@ def audit_lake(
     Raises:
         StoreError: The store does not answer.
     """
-    found = Audit()
+    found = Inspection()
     for table in registry.tables:
-        _audit_table(objects, table, meant, found, progress)
+        _inspect_table(objects, table, meant, found, progress)
     for exchange in exchanges:
-        landing = Landing(objects, exchange).audit()
+        landing = Landing(objects, exchange).inspect()
         found.checked["landing"] += landing.checked
         found.unsealed += landing.unsealed
         found.damage.extend(landing.damage)
@@ -87,8 +87,8 @@ def audit_lake(
     return found
 
 
-def _audit_table(
-    objects: LakeObjects, table: type[Table], meant: Meant, found: Audit, progress: Progress
+def _inspect_table(
+    objects: LakeObjects, table: type[Table], meant: Meant, found: Inspection, progress: Progress
 ) -> None:
     quarantined = {stored.path: stored for stored in objects.list(f"quarantine/{table_prefix(table)}")}
 
@@ -137,7 +137,7 @@ def _audit_table(
                     )
                 )
         progress(table.name)
-    _audit_ledger(objects, table, entries, found)
+    _inspect_ledger(objects, table, entries, found)
 
 
 def check_cell(table: type[Table], record: CellRecord, body: bytes, rows: pl.DataFrame) -> None:
@@ -201,8 +201,8 @@ def _check_quarantine(objects: LakeObjects, table: type[Table], record: CellReco
         )
 
 
-def _audit_ledger(
-    objects: LakeObjects, table: type[Table], entries: Mapping[str, Entry], found: Audit
+def _inspect_ledger(
+    objects: LakeObjects, table: type[Table], entries: Mapping[str, Entry], found: Inspection
 ) -> None:
     """The cache of a table's footers, held against the footers of objects as they are now."""
     path = ledger_path(table)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lakehouse.datasets.conflict import Conflict, conflict_frame
+from lakehouse.datasets.conflict import conflict_frame, conflict_table
 from lakehouse.datasets.dataset import Dataset
-from lakehouse.datasets.gap import Gap, gap_frame
+from lakehouse.datasets.gap import gap_frame
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import InputMissingError, MarketFactsMissingError, NotALakeObjectError
+from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.model.table import Table
@@ -29,9 +30,12 @@ class ByMonth(Derived):
         return inputs_now(self.table, cell, inputs_by_date(has, self.table, cell.date), {})
 
     def compute(self, has: Inventory, cell: Cell) -> Outcome:
-        for name in self.table.inputs:
-            for error in has.survey(name)[1]:
-                if cell.date in (damaged.date for damaged in _cell_of(has.lake.registry.table(name), error)):
+        for each in self.table.inputs:
+            dates = touched_dates(cell.date, each.table.grain)
+            for error in has.whole(each.name)[1]:
+                if any(
+                    damaged.date in dates for damaged in _cell_of(has.lake.registry.table(each.name), error)
+                ):
                     raise error
         ledgers = inputs_by_date(has, self.table, cell.date)
         if not any(ledgers.values()):
@@ -46,30 +50,34 @@ class ByMonth(Derived):
 class FromFooters(ByMonth):
     """`silver/gap`: what cells say of the rows they lack."""
 
-    def __init__(self) -> None:
-        super().__init__(Gap)
-
     def collect(self, has: Inventory, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
         return gap_frame(
-            (cell.own_market, run)
-            for stored in ledgers.values()
+            (cell.own_market, name, run)
+            for name, stored in ledgers.items()
             for cell, record in stored.items()
             for run in record.facts.gaps
         )
 
 
 class FromDisputes(ByMonth):
-    """`silver/conflict`: footers say which cells have disputes, and the bronze of these is read again."""
+    """A conflict table: footers say which cells have disputes, and the bronze of these is read again.
 
-    def __init__(self) -> None:
-        super().__init__(Conflict)
+    Args:
+        dataset: Whose conflict table.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(conflict_table(dataset))
+        self.dataset = dataset
 
     def collect(self, has: Inventory, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
         return conflict_frame(
-            self._disputes(has, dataset, cell)
-            for dataset in has.lake.registry.datasets
-            for cell, record in ledgers.get(dataset.silver.name, {}).items()
-            if record.facts.conflict_count
+            (
+                self._disputes(has, self.dataset, cell)
+                for cell, record in ledgers[self.dataset.silver.name].items()
+                if record.facts.conflict_count
+            ),
+            self.table,
         )
 
     @staticmethod

@@ -28,14 +28,15 @@ def begun_elsewhere(has: Inventory, cells: Iterable[Cell]) -> dict[Cell, ClockBe
 
     found: dict[Cell, ClockBehindError] = {}
     for (name, market_type), group in groupby(sorted(cells, key=api), key=api):
-        members, exchange = list(group), has.lake.exchanges[name]
+        members = list(group)
         try:
-            exchange.rest(market_type).now()
+            has.lake.clients.of_api(name, market_type).now()
         except RestUnreachableError:
             # listings of months that have not begun are of no use to whoever reads cells: another look
             aside = Inventory(has.lake, has.markets)
-            aside.list_files(has.lake.registry.datasets[0].archive.name, members)
-        told = exchange.told_time()
+            for dataset in has.lake.registry.datasets:
+                aside.list_files(dataset.archive.name, members)
+        told = has.lake.clients.told_time(name)
         if told and told - has.now > _BEHIND:
             error = ClockBehindError(has.now, name, told, "So this month was not built.")
             found |= {cell: error for cell in members if cell.window.start <= told}
@@ -46,7 +47,7 @@ def clock_note(has: Inventory, exchange: Exchange) -> str | None:
     """That this machine's clock is behind an exchange's, as far as that has said its time; what has happened
     there since is not asked for.
     """
-    told = exchange.told_time()
+    told = has.lake.clients.told_time(exchange.name)
     if not told or told - has.now <= _BEHIND:
         return None
     return str(ClockBehindError(has.now, exchange.name, told, "What came after that was not asked for."))

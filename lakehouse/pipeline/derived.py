@@ -2,6 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from functools import partial
 
 import polars as pl
 
@@ -9,14 +11,16 @@ from lakehouse.datasets.dataset import Dataset
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import InputMissingError, MarketFactsMissingError
 from lakehouse.model.feature import Feature
+from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellResult
 from lakehouse.model.table import Table
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.recipe import Due, Recipe
 from lakehouse.pipeline.windows import is_alive
+from lakehouse.pipeline.workers import in_order
 from lakehouse.storage.ledger import expected, inputs_now, is_due
-from lakehouse.storage.outcome import Built, Nothing, Outcome, each, kept
+from lakehouse.storage.outcome import Built, Nothing, Outcome, attempt, kept
 
 
 class Derived(Recipe):
@@ -48,7 +52,11 @@ class Derived(Recipe):
 
     def make(self, has: Inventory, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
         due, stored = self.due(has, cells).reasons, has.ledger(self.table.name)
-        return each(cells, lambda cell: self.compute(has, cell) if cell in due else kept(stored.get(cell)))
+
+        def made(cell: Cell) -> Outcome:
+            return self.compute(has, cell) if cell in due else kept(stored.get(cell))
+
+        return in_order(cells, partial(attempt, made), has.lake.workers)
 
     def inputs(self, has: Inventory, cell: Cell) -> Mapping[str, str]:
         """The versions that a cell would be made from now."""
@@ -81,7 +89,9 @@ class Refined(Derived):
 
     def compute(self, has: Inventory, cell: Cell) -> Outcome:
         bronze = has.bronze(self.dataset, cell)
-        if not any(self.table.is_made_by(name, part.rows.height) for name, part in bronze.items()):
+        if not any(
+            each.makes(bronze[each.name].rows.height) for each in self.table.inputs if each.name in bronze
+        ):
             return absent(has, cell, self.dataset.archive.name)
         if cell.own_market not in has.known:
             raise MarketFactsMissingError(cell.own_market.key)
@@ -102,17 +112,20 @@ class Computed(Derived):
     def compute(self, has: Inventory, cell: Cell) -> Outcome:
         frames: dict[str, pl.DataFrame] = {}
         versions: dict[str, str] = {}
-        for name, lookback in self.feature.inputs.items():
-            table = has.lake.registry.table(name)
-            read = {back: has.read(table, cell.shift(-back)) for back in range(lookback, -1, -1)}
-            if read[0] is None and any(read.values()):
-                return Nothing()  # asked for because of a month it looks back on: its turn comes with its own
-            if read[0] is None:
-                return absent(has, cell, name)
-            frames[name] = pl.concat([stored.rows for stored in read.values() if stored])
+        for source in self.feature.inputs:
+            table = has.lake.registry.table(source.name)
+            read = {part: has.read(table, part) for part in source.cells(cell)}
+            found = {part: stored.rows for part, stored in read.items() if stored}
+            if source.required and all(part.window.end <= cell.window.start for part in found):
+                if found:
+                    return (
+                        Nothing()
+                    )  # asked for because of what it looks back on: its turn comes with its own
+                return absent(has, cell, source.name)
+            frames[source.name] = pl.concat(found.values()) if found else table.empty()
             versions |= {
-                f"{name}@{cell.shift(-back).date}": stored.record.version if stored else NONE
-                for back, stored in read.items()
+                f"{source.name}@{part.date}": stored.record.version if stored else NONE
+                for part, stored in read.items()
             }
         return Built(CellResult(self.feature.compute(frames, cell.window), versions))
 
@@ -130,15 +143,15 @@ def absent(has: Inventory, cell: Cell, source: str) -> Nothing:
 
 
 def touched(table: type[Table], cells: Iterable[Cell], sources: Iterable[Cell]) -> list[Cell]:
-    """Those of a table's cells that are of the windows of some sources, or look back on them."""
-    wanted = {(cell.date, cell.market) for cell in sources}
-    dates, markets = {date for date, _ in wanted}, {market for _, market in wanted}
-    reach = range(max(table.inputs.values(), default=0) + 1)
+    """Those of a table's cells that touch the months of some sources, or look back on them."""
+    wanted = {(cell.period.month.text, cell.market) for cell in sources}
+    months, markets = {month for month, _ in wanted}, {market for _, market in wanted}
+    reach = max((source.lookback for source in table.inputs), default=timedelta())
 
     def is_touched(cell: Cell) -> bool:
+        touched = touched_dates(cell.date, "month", reach)
         if cell.market is None:
-            return cell.date in dates
-        earlier = ((cell.shift(-back) if back else cell).date for back in reach)
-        return cell.market in markets and any((date, cell.market) in wanted for date in earlier)
+            return not months.isdisjoint(touched)
+        return cell.market in markets and any((month, cell.market) in wanted for month in touched)
 
     return [cell for cell in cells if is_touched(cell)]

@@ -1,6 +1,7 @@
 """Bronze tables that are made from archive files."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, groupby
 
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketTable
@@ -12,9 +13,12 @@ from lakehouse.pipeline.inventory import Inventory, by_exchange
 from lakehouse.pipeline.markets import refresh_markets
 from lakehouse.pipeline.recipe import Due, Recipe
 from lakehouse.pipeline.windows import closed_months, in_grain
+from lakehouse.pipeline.workers import ahead
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing
 from lakehouse.storage.outcome import Change, Failed, Nothing, Outcome, kept
+
+_AT_ONCE = 32  # markets whose listings are held at once while it is only told what is due
 
 
 class FromFiles(Recipe):
@@ -31,7 +35,19 @@ class FromFiles(Recipe):
         self.table = dataset.archive
 
     def look(self, has: Inventory, cells: Iterable[Cell]) -> None:
-        has.list_files(self.table.name, cells)
+        has.list_files(self.table.name, cells, is_enough_to_tell=True)
+
+    def told(self, has: Inventory, cells: list[Cell]) -> Due:
+        reasons: dict[Cell, object] = {}
+        untold: dict[Cell, LakehouseError | None] = {}
+        ordered = sorted(cells, key=lambda cell: cell.own_market)
+        by_market = [list(group) for _, group in groupby(ordered, key=lambda cell: cell.own_market)]
+        for start in range(0, len(by_market), _AT_ONCE):  # the listings of all markets take much memory
+            due = super().told(has, list(chain.from_iterable(by_market[start : start + _AT_ONCE])))
+            reasons.update(due.reasons)
+            untold.update(due.untold)
+            del has.listings[self.table.name], has.unlisted[self.table.name]
+        return Due(reasons, untold)
 
     def expected(self, has: Inventory) -> list[Cell]:
         stored = [
@@ -53,7 +69,7 @@ class FromFiles(Recipe):
         untold: dict[Cell, LakehouseError | None] = {}
         outdated: dict[Cell, object] = {}
         is_listed = self.table.name in has.listings
-        for cell in cells:
+        for cell in self._published(has, cells):
             listing = has.listings[self.table.name].get(cell.own_market) if is_listed else None
             if is_listed and listing is None:
                 untold[cell] = has.unlisted[self.table.name].get(cell.own_market)
@@ -69,6 +85,11 @@ class FromFiles(Recipe):
                 )
         return Due(reasons | outdated, untold)  # there may be very many outdated ones: last
 
+    def _published(self, has: Inventory, cells: Iterable[Cell]) -> Iterator[Cell]:
+        """The cells of exchanges whose archive has files of the table."""
+        publishing = {name for name, own in has.lake.exchanges.items() if self.table.name in own.files}
+        return (cell for cell in cells if cell.own_market.exchange in publishing)
+
     def published(self, has: Inventory, cells: Iterable[Cell]) -> dict[Cell, str]:
         """Those of some cells, of markets that were listed, whose files are not those they were made from."""
         stored, listings = has.ledger(self.table.name), has.listings.get(self.table.name, {})
@@ -79,7 +100,7 @@ class FromFiles(Recipe):
         }
 
     def _judged_by_another(self, has: Inventory, cell: Cell) -> str | None:
-        """The version of the witness that a stored cell is to be judged by, where it was judged by another."""
+        """The version of the witness by which a stored cell is to be judged, if it was judged by another."""
         stored, witness = has.ledger(self.table.name).get(cell), self.dataset.witness
         if stored is None or witness is None:
             return None
@@ -91,7 +112,7 @@ class FromFiles(Recipe):
         refused = self._learn(has, {cell.own_market for cell in cells} - has.known.keys())
         yield from ((cell, Failed(refused[cell.own_market])) for cell in cells if cell.own_market in refused)
         asked = [cell for cell in cells if cell.own_market not in refused]
-        self.look(has, asked)
+        has.list_files(self.table.name, asked)
         due, stored = self.due(has, asked), has.ledger(self.table.name)
         for cell in asked:
             if error := due.untold.get(cell):
@@ -100,7 +121,7 @@ class FromFiles(Recipe):
                 yield cell, kept(stored.get(cell))
         to_read = [cell for cell in asked if cell in due.reasons and cell not in due.untold]
         for exchange, markets in by_exchange(has.lake, (cell.own_market for cell in to_read)):
-            for cell, read in ingest(
+            reading = ingest(
                 self.dataset,
                 exchange,
                 [cell for cell in to_read if cell.market in markets],
@@ -110,7 +131,8 @@ class FromFiles(Recipe):
                 has.lake.objects,
                 has.lake.clock,
                 lambda cell: has.witness(self.dataset, cell),
-            ):
+            )
+            for cell, read in ahead(reading, has.lake.workers):
                 if read is None:
                     yield cell, Nothing()
                 else:

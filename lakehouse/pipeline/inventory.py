@@ -10,6 +10,7 @@ from lakehouse.datasets.market import MarketFacts, MarketTable
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import FetchError, LakehouseError
+from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
@@ -31,7 +32,7 @@ class Inventory:
 
     Args:
         lake: The lake.
-        markets: The markets that matter; None for all.
+        markets: The markets that matter, whose cells alone are surveyed; None for all.
         wrote: Told of a cell of another table that a step had to write first.
 
     Attributes:
@@ -55,7 +56,8 @@ class Inventory:
         self.listings: dict[str, dict[Market, MarketListing]] = {}
         self.unlisted: dict[str, dict[Market, LakehouseError]] = {}
         self._surveys: dict[str, Survey] = {}
-        self._by_date: dict[str, dict[str, dict[Cell, CellRecord]]] = {}
+        self._whole: dict[str, Survey] = {}
+        self._by_date: dict[str, dict[str, list[Cell]]] = {}
 
     # --- what is stored ---------------------------------------------------------------------------
 
@@ -65,10 +67,21 @@ class Inventory:
         return known_markets(self.lake)
 
     def survey(self, table: str) -> Survey:
-        """The stored cells of a table, and the objects in its folder that are none."""
+        """The stored cells of a table of the markets that matter, and the objects in their folders that are
+        none.
+        """
         if table not in self._surveys:
-            self._surveys[table] = survey(self.lake.objects, self.lake.registry.table(table))
+            declared = self.lake.registry.table(table)
+            self._surveys[table] = survey(self.lake.objects, declared, self.markets)
         return self._surveys[table]
+
+    def whole(self, table: str) -> Survey:
+        """As `survey`, of all markets: what a table of one object for all of them is made from."""
+        if self.markets is None:
+            return self.survey(table)
+        if table not in self._whole:
+            self._whole[table] = survey(self.lake.objects, self.lake.registry.table(table))
+        return self._whole[table]
 
     def ledger(self, table: str) -> Ledger:
         """The stored cells of a table."""
@@ -76,15 +89,16 @@ class Inventory:
 
     def ledgers(self, table: type[Table]) -> dict[str, Ledger]:
         """The ledgers of a table's inputs, by name."""
-        return {name: self.ledger(name) for name in table.inputs}
+        return {name: self.ledger(name) for name in table.input_names()}
 
     def of_date(self, table: str, date: str) -> Ledger:
         """The stored cells of one window of a table, of all markets."""
+        stored = self.whole(table)[0]
         if table not in self._by_date:
-            parted = self._by_date[table] = {}
-            for cell, record in self.ledger(table).items():
-                parted.setdefault(cell.date, {})[cell] = record
-        return self._by_date[table].get(date, {})
+            parted = self._by_date[table] = dict[str, list[Cell]]()
+            for cell in stored:
+                parted.setdefault(cell.date, []).append(cell)
+        return {cell: stored[cell] for cell in self._by_date[table].get(date, ())}
 
     def read(self, table: type[Table], cell: Cell) -> StoredCell | None:
         """A stored cell with its rows; None if there is none."""
@@ -103,34 +117,54 @@ class Inventory:
     def forget(self, table: str) -> None:
         """Have a table read again that was written since."""
         self._surveys.pop(table, None)
+        self._whole.pop(table, None)
         self._by_date.pop(table, None)
         if table == MarketTable.name:
             self.__dict__.pop("known", None)
 
     # --- what archives have -----------------------------------------------------------------------
 
-    def list_files(self, table: str, cells: Iterable[Cell]) -> None:
+    def list_files(self, table: str, cells: Iterable[Cell], is_enough_to_tell: bool = False) -> None:
         """List what archives have for the markets and months of some cells; a market that alone cannot be
         listed is noted as `unlisted`.
+
+        Args:
+            table: The bronze table.
+            cells: Which cells.
+            is_enough_to_tell: List only what tells which cells are due, and not all that they are made of.
 
         Raises:
             ListingUnreachableError: An archive does not answer.
         """
         spans: dict[Market, TimeRange] = {}
+        made_from: dict[Market, set[str]] = {}
+        stored = self.ledger(table) if is_enough_to_tell else {}
         for cell in cells:
             market, span = cell.own_market, cell.window
             known = spans.get(market, span)
             spans[market] = TimeRange(min(known.start, span.start), max(known.end, span.end))
+            if is_enough_to_tell:
+                made_from.setdefault(market, set()).update(stored[cell].inputs if cell in stored else ())
         listings = self.listings.setdefault(table, {})
         unlisted = self.unlisted.setdefault(table, {})
         for exchange, markets in by_exchange(self.lake, spans):
-            client = ArchiveClient(exchange.archive_url, exchange.bucket)
+            if table not in exchange.files:
+                continue
+            client = ArchiveClient.of(exchange)
 
             def ask_for(
                 market: Market, exchange: Exchange = exchange, client: ArchiveClient = client
             ) -> MarketListing | FetchError:
                 try:
-                    return list_market(client, exchange, table, market, spans[market], self.lake.clock())
+                    return list_market(
+                        client,
+                        exchange,
+                        table,
+                        market,
+                        spans[market],
+                        self.lake.clock(),
+                        made_from.get(market),
+                    )
                 except FetchError as error:  # of this market's own folder
                     return error
 
@@ -140,12 +174,13 @@ class Inventory:
                         unlisted[market] = found
                     else:
                         listings[market] = found
-            exchange.note_files(
+            modified = (
                 file.last_modified
                 for market in markets
                 if market in listings
                 for file in listings[market].files.values()
             )
+            self.lake.clients.note_files(exchange.name, modified)
 
 
 def bronze_cell(stored: StoredCell) -> BronzeCell:
@@ -167,4 +202,11 @@ def by_exchange(lake: LakeServices, markets: Iterable[Market]) -> Iterable[tuple
 
 def inputs_by_date(has: Inventory, table: type[Table], date: str) -> Mapping[str, Ledger]:
     """What a table by month reads of its inputs' ledgers."""
-    return {name: has.of_date(name, date) for name in table.inputs}
+    return {
+        each.name: {
+            cell: record
+            for of_input in touched_dates(date, each.table.grain)
+            for cell, record in has.of_date(each.name, of_input).items()
+        }
+        for each in table.inputs
+    }

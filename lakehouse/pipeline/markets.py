@@ -1,6 +1,7 @@
 """`silver/market`: what exchanges and archives say of the markets of the universe."""
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from itertools import groupby
 
 from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market, market_frame
@@ -9,6 +10,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.sources.markets import discover
+from lakehouse.storage.asked import asked_at, note_asked
 from lakehouse.storage.tables import CellRecord, StoredCell
 
 
@@ -19,9 +21,15 @@ def known_markets(lake: LakeServices) -> dict[Market, MarketFacts]:
 
 
 def refresh_markets(
-    lake: LakeServices, markets: Iterable[Market]
+    lake: LakeServices, markets: Iterable[Market], unless_asked_within: timedelta = timedelta(0)
 ) -> tuple[CellRecord | None, bool, dict[Market, LakehouseError]]:
     """Ask about markets and store what is new; rows of other markets stay.
+
+    Args:
+        lake: The lake.
+        markets: Which markets.
+        unless_asked_within: Of a market that is known, and was answered about no longer ago than this,
+            nobody is asked again.
 
     Returns:
         The record of `silver/market`, whether it was written, and why nothing was found of some markets: not
@@ -30,17 +38,26 @@ def refresh_markets(
     Raises:
         ListingUnreachableError: An archive does not answer.
     """
+    now = lake.clock()
+    meant = set(markets) - _asked_since(lake, now - unless_asked_within, now)
     found: dict[Market, MarketFacts] = {}
     failed: dict[Market, LakehouseError] = {}
-    for name, group in groupby(sorted(set(markets)), key=lambda market: market.exchange):
+    for name, group in groupby(sorted(meant), key=lambda market: market.exchange):
         members = list(group)
         if name not in lake.exchanges:
             failed |= dict.fromkeys(members, UnknownExchangeError(name, lake.exchanges))
             continue
         learned, refused = discover(
-            lake.exchanges[name], lake.registry.datasets[0].archive.name, members, lake.objects, lake.clock
+            lake.exchanges[name],
+            lake.registry.datasets,
+            members,
+            lake.objects,
+            lake.clients,
+            lake.clock,
         )
         found, failed = found | learned, failed | refused
+    # What an archive and a symbol tell stands in for the exchange's word: that is asked for again.
+    note_asked(lake.objects, (market for market in found if found[market].origin != "derived"), now)
     changed = False
 
     def merge(stored: StoredCell | None) -> CellResult | None:
@@ -53,3 +70,14 @@ def refresh_markets(
 
     record = lake.tables.update(MarketTable, None, merge)
     return record, changed, failed
+
+
+def _asked_since(lake: LakeServices, start: datetime, now: datetime) -> set[Market]:
+    """The markets of which today's meaning of `silver/market` has facts, and which an exchange was asked
+    about between two instants.
+    """
+    asked = {key for key, at in asked_at(lake.objects).items() if start < at <= now}
+    stored = lake.tables.get(MarketTable, None) if asked else None
+    if stored is None or stored.record.code_version != MarketTable.code_version:
+        return set()
+    return {market for market in facts_by_market(stored.rows) if market.key in asked}

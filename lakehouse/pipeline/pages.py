@@ -1,18 +1,16 @@
-"""Bronze tables that are made from answers of REST APIs: the witness, and the rows the archive leaves open."""
+"""Bronze tables that are made from answers of REST APIs: the witness, and rows the archive leaves open."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from lakehouse.datasets.dataset import ApiTable, BronzeCell, Dataset
 from lakehouse.model.cell import Cell
-from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
-from lakehouse.pipeline.inventory import Inventory, by_exchange
+from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.recipe import Due, Recipe
 from lakehouse.pipeline.windows import closed_months, in_grain
 from lakehouse.sources.rest.asking import (
-    HOUR,
     Answers,
     Question,
     api_questions,
@@ -44,20 +42,15 @@ class FromPages(Recipe):
         return in_grain(self.table, requested, has)
 
     def _answered(
-        self, has: Inventory, wanted: Mapping[Cell, list[Question]], interval: Interval
+        self, has: Inventory, wanted: Mapping[Cell, list[Question]]
     ) -> Iterator[tuple[Cell, Answers]]:
-        """What REST APIs answer, exchange by exchange."""
-        for exchange, markets in by_exchange(has.lake, (cell.own_market for cell in wanted)):
-            questions = {cell: asked for cell, asked in wanted.items() if cell.market in markets}
-            yield from ask(self.table, exchange, questions, interval, has.lake.clock)
+        """What REST APIs answer."""
+        yield from ask(self.table, has.lake.clients, wanted, has.lake.clock)
 
-
-def with_rest(has: Inventory, cells: Iterable[Cell]) -> Iterator[Cell]:
-    """The cells of exchanges that have a REST API."""
-    exchanges = has.lake.exchanges
-    for cell in cells:
-        if (name := cell.own_market.exchange) in exchanges and exchanges[name].has_rest:
-            yield cell
+    def _with_rest(self, has: Inventory, cells: Iterable[Cell]) -> Iterator[Cell]:
+        """The cells of exchanges whose REST API answers about the table."""
+        answering = {name for name, own in has.lake.exchanges.items() if self.table.name in own.pages}
+        return (cell for cell in cells if cell.own_market.exchange in answering)
 
 
 class FromWitness(FromPages):
@@ -67,7 +60,7 @@ class FromWitness(FromPages):
         """The witnesses that have to be asked for, with the range that can be."""
         wanted: dict[Cell, TimeRange] = {}
         stored = has.ledger(self.table.name)
-        for cell in with_rest(has, cells):
+        for cell in self._with_rest(has, cells):
             record, market = stored.get(cell), has.known.get(cell.own_market)
             finer = self._finer(has, cell)
             span = witness_range(cell, market, has.now)
@@ -82,8 +75,9 @@ class FromWitness(FromPages):
         due, stored = self.due(has, cells).reasons, has.ledger(self.table.name)
         yield from ((cell, kept(stored.get(cell))) for cell in cells if cell not in due)
         questions = {cell: [Question(span)] for cell, span in due.items() if isinstance(span, TimeRange)}
-        for cell, answers in self._answered(has, questions, HOUR):
-            yield cell, Change(replace(answers, revised_at=self._finer(has, cell).revised_at).change)
+        for cell, answers in self._answered(has, questions):
+            revised_at = self._finer(has, cell).revised_at
+            yield cell, Change(replace(answers, is_witness=True, revised_at=revised_at).change)
 
     def _finer(self, has: Inventory, cell: Cell) -> CellFacts:
         """What the finer rows by REST say of themselves."""
@@ -102,7 +96,7 @@ class FromRows(FromPages):
         """
         wanted: dict[Cell, list[Question]] = {}
         stored = has.ledger(self.table.name)
-        for cell in with_rest(has, cells):
+        for cell in self._with_rest(has, cells):
             record = stored.get(cell)
             questions = self._questions(has, cell, record)
             if questions or self.is_outdated(has, cell) or self._judged_by_others(has, cell, record):
@@ -114,10 +108,10 @@ class FromRows(FromPages):
         yield from ((cell, kept(stored.get(cell))) for cell in cells if cell not in due)
         wanted = {cell: self._judged_anew(has, cell, questions) for cell, questions in due.items()}
         for cell in (cell for cell, questions in wanted.items() if not questions):
-            nothing_new = Answers(self.table, MINUTE, [], [], [])
+            nothing_new = Answers(self.table, [], [], [])
             yield cell, Change(self.judged(has, cell, nothing_new).change)
         asked = {cell: questions for cell, questions in wanted.items() if questions}
-        for cell, answers in self._answered(has, asked, MINUTE):
+        for cell, answers in self._answered(has, asked):
             yield cell, Change(self.judged(has, cell, answers).change)
 
     def judged(self, has: Inventory, cell: Cell, answers: Answers) -> Answers:
@@ -141,16 +135,17 @@ class FromRows(FromPages):
         return inputs_now(self.table, cell, has.ledgers(self.table), {})
 
     def _judged_by_others(self, has: Inventory, cell: Cell, record: CellRecord | None) -> bool:
-        """Whether answers about candles were judged by other cells than today's."""
+        """Whether answers about rows were judged by other cells than today's."""
         return (
             record is not None
             and dict(record.inputs) != self._judges(has, cell)
-            and any(asking.is_of_candles for asking in record.facts.asked)
+            and any(asking.is_of_rows for asking in record.facts.asked)
         )
 
     def _questions(self, has: Inventory, cell: Cell, record: CellRecord | None) -> list[Question]:
         archive, market = has.ledger(self.dataset.archive.name).get(cell), has.known.get(cell.own_market)
-        return api_questions(cell, archive, record, market, has.now)
+        slot = has.lake.clients.pages_of(cell.own_market, self.table.name).slot
+        return api_questions(cell, archive, record, market, has.now, slot)
 
     def _judged_anew(self, has: Inventory, cell: Cell, questions: object) -> list[Question]:
         """The questions about a cell, once its answers were judged by what is stored of the others now: what
@@ -158,7 +153,7 @@ class FromRows(FromPages):
         """
         record = has.ledger(self.table.name).get(cell)
         if record and dict(record.inputs) != self._judges(has, cell):
-            nothing_new = Answers(self.table, MINUTE, [], [], [])
+            nothing_new = Answers(self.table, [], [], [])
             changed = self.judged(has, cell, nothing_new).change(has.read(self.table, cell))
             return self._questions(has, cell, replace(record, facts=changed.facts))
         return questions if isinstance(questions, list) else []

@@ -52,6 +52,15 @@ class Recipe(ABC):
             ListingUnreachableError: An archive does not answer.
         """
 
+    def told(self, has: Inventory, cells: list[Cell]) -> Due:
+        """What is due of some cells, after a look outside that is not kept.
+
+        Raises:
+            ListingUnreachableError: An archive does not answer.
+        """
+        self.look(has, cells)
+        return self.due(has, cells)
+
     @abstractmethod
     def expected(self, has: Inventory) -> list[Cell]:
         """The cells there should be of the inventory's markets, as far as the lake itself can tell."""

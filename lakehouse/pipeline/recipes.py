@@ -26,6 +26,7 @@ def recipes(registry: Registry) -> Mapping[type[Table], Recipe]:
         if dataset.api is not None:
             found.append(FromRows(dataset, dataset.api))
         found.append(Refined(dataset))
-    found += [FromFooters(), FromDisputes(), *map(Computed, registry.features)]
+    found += [FromFooters(registry.gap), *map(FromDisputes, registry.disputed)]
+    found += map(Computed, registry.features)
     by_table = {recipe.table: recipe for recipe in found}
     return {table: by_table[table] for table in registry.tables if table in by_table}

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import ListingUnreachableError
+from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.ops.attempts import Attempt, Attempts
@@ -187,12 +188,12 @@ def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, att
 def _is_behind(table: type[Table], cell: Cell, ahead: Mapping[str, Collection[Cell]]) -> bool:
     """Whether something a cell is made from is about to be made."""
     if table.shape == "months":
-        return any(other.date == cell.date for name in table.inputs for other in ahead.get(name, ()))
-    return any(
-        cell.shift(-back) in ahead.get(name, ())
-        for name, lookback in table.inputs.items()
-        for back in range(lookback + 1)
-    )
+        return any(
+            other.date in touched_dates(cell.date, each.table.grain)
+            for each in table.inputs
+            for other in ahead.get(each.name, ())
+        )
+    return any(source in ahead.get(each.name, ()) for each in table.inputs for source in each.cells(cell))
 
 
 # --- looking at archives --------------------------------------------------------------------------

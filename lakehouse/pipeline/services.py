@@ -8,7 +8,9 @@ from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import UnknownExchangeError
 from lakehouse.model.market import Market
+from lakehouse.pipeline.workers import worker_count
 from lakehouse.registry import REGISTRY, Registry
+from lakehouse.sources.rest.clients import RestClients
 from lakehouse.storage.catalog import GlueCatalog
 from lakehouse.storage.ledger import Ledger, ledger
 from lakehouse.storage.objects import LakeObjects
@@ -33,7 +35,9 @@ class LakeServices:
         start: First month with partitions, `YYYY-MM`.
         catalog: Where tables are registered, if anywhere.
         clock: Tells the current instant.
+        workers: Cells that are computed at once.
         progress: Told of every cell: table, cell, and `built`, `unchanged`, `nothing` or `failed`.
+        clients: Clients of the exchanges' REST APIs.
     """
 
     objects: LakeObjects
@@ -42,7 +46,12 @@ class LakeServices:
     start: str = "2017-08"
     catalog: GlueCatalog | None = None
     clock: Callable[[], datetime] = utc_now
+    workers: int = field(default_factory=worker_count)
     progress: Progress = field(default=lambda table, cell, outcome: None)
+    clients: RestClients = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clients = RestClients(*self.exchanges.values())
 
     @property
     def tables(self) -> TableStore:

@@ -8,10 +8,8 @@ from datetime import datetime
 import polars as pl
 
 from lakehouse.datasets.dataset import Dataset
-from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NothingStoredError
-from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
@@ -30,7 +28,6 @@ from lakehouse.transform.witness import judge
 SPARE = 0.4
 """The share of a minute's budget up to which requests are made that can wait."""
 
-_KEY = ("open_time",)
 _BRACKET = 2  # requests for the candles on both sides of a range
 _GIVE_UP = 3  # cells in succession that were not answered: of an API that is down, or of one market
 _BATCH = 16  # cells asked about before markets that are given up are left out
@@ -77,7 +74,7 @@ def plan(
         markets: Which markets; all if there is none.
         span: Which months; all if None.
         budget: Requests to make at most.
-        again: Also ask about cells that are `rows_api` or were asked for in full before.
+        again: Also ask about cells that are proven best or were asked for in full before.
 
     Raises:
         NothingStoredError: Nothing is stored of what is asked for, or of one of the markets.
@@ -106,20 +103,22 @@ def plan(
     for cell, record in stored.items():
         exchange = lake.exchanges.get(cell.own_market.exchange)
         whole = (
-            witness_range(cell, facts.get(cell.own_market), now) if exchange and exchange.has_rest else None
+            witness_range(cell, facts.get(cell.own_market), now)
+            if exchange and dataset.api.name in exchange.pages
+            else None
         )
         if whole is None:
             continue
         told_at = _answered_at(whole, asked.get(cell))
-        if again or (told_at is None and record.facts.evidence != "rows_api"):
+        if again or (told_at is None and record.facts.evidence != dataset.evidence[-1]):
             found.append((told_at or _tried_at(whole, asked.get(cell)), cell, whole))
     found.sort(key=lambda entry: entry[1].own_market)
     found.sort(key=lambda entry: entry[1].date, reverse=True)
     found.sort(key=lambda entry: (entry[0] is not None, entry[0] or now))
     wanted, requests, next_requests = {}, 0, 0
     for _, cell, whole in found:
-        rules = lake.exchange(cell.own_market).rest_api(cell.own_market.market_type).rules
-        cost = rules.requests(-((whole.start - whole.end) // MINUTE.delta)) + _BRACKET
+        pages = lake.clients.pages_of(cell.own_market, dataset.api.name)
+        cost = pages.requests(cell.own_market.market_type, whole) + _BRACKET
         if requests + cost > budget:
             next_requests = cost
             break
@@ -167,19 +166,17 @@ def ask_in_full(
     An API that is down for several cells in succession is left alone, as is a market of which several in
     succession are not answered; neither stops the others.
     """
-    by_api: dict[RestClient, tuple[Exchange, dict[Cell, TimeRange]]] = {}
+    by_api: dict[RestClient, dict[Cell, TimeRange]] = {}
     for cell, whole in wanted.items():
-        exchange = lake.exchange(cell.own_market)
-        by_api.setdefault(exchange.rest(cell.own_market.market_type), (exchange, {}))[1][cell] = whole
-    for client, (exchange, ranges) in by_api.items():
+        by_api.setdefault(lake.clients.of(cell.own_market), {})[cell] = whole
+    for client, ranges in by_api.items():
         with client.sparing(SPARE):
-            yield from _ask_api(lake, dataset, exchange, client, ranges)
+            yield from _ask_api(lake, dataset, client, ranges)
 
 
 def _ask_api(
     lake: LakeServices,
     dataset: Dataset,
-    exchange: Exchange,
     client: RestClient,
     wanted: Mapping[Cell, TimeRange],
 ) -> Iterator[tuple[Cell, Answers]]:
@@ -191,9 +188,8 @@ def _ask_api(
         batch = [cell for cell in cells[start : start + _BATCH] if failures[cell.own_market] < _GIVE_UP]
         for cell, answers in ask(
             dataset.api,
-            exchange,
+            lake.clients,
             {cell: [Question(wanted[cell], before=True, after=True)] for cell in batch},
-            MINUTE,
             lake.clock,
         ):
             yield cell, recipe.judged(has, cell, answers)
@@ -230,10 +226,10 @@ def note_failure(answers: Answers) -> Callable[[StoredCell | None], CellResult]:
 
 def change_by(answers: Answers, witness: StoredCell | None) -> Callable[[StoredCell | None], CellResult]:
     """The change that answers make to a cell. Where they contradict the hours that REST stated before, it has
-    revised these: they are to be fetched again.
+    restated these: they are to be fetched again.
     """
     rows = pl.concat([rows for rows, _ in answers.told])
-    stated = newest(witness.rows, _KEY).drop(LINEAGE) if witness else None
+    stated = newest(witness.rows, answers.table.identity()).drop(LINEAGE) if witness else None
     contradicts = (
         rows.height > 0
         and stated is not None
@@ -256,4 +252,4 @@ def change_by(answers: Answers, witness: StoredCell | None) -> Callable[[StoredC
 
 def clients(lake: LakeServices, cells: Collection[Cell]) -> set[RestClient]:
     """The clients that are asked about cells."""
-    return {lake.exchange(market).rest(market.market_type) for market in {cell.own_market for cell in cells}}
+    return {lake.clients.of(market) for market in {cell.own_market for cell in cells}}

@@ -10,7 +10,6 @@ from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange, parse_instant
 from lakehouse.pipeline.inventory import Inventory
-from lakehouse.sources.files.ingest import outside_life
 
 
 def in_grain(table: type[Table], months: Iterable[Cell], has: Inventory) -> list[Cell]:
@@ -26,7 +25,8 @@ def in_grain(table: type[Table], months: Iterable[Cell], has: Inventory) -> list
 
 def is_alive(cell: Cell, known: Mapping[Market, MarketFacts]) -> bool:
     """Whether a market was listed in some part of a cell, or nothing is known of it."""
-    return not outside_life(cell, known.get(cell.own_market))
+    facts = known.get(cell.own_market)
+    return facts is None or facts.life.overlaps(cell.window)
 
 
 def open_months(has: Inventory) -> list[Cell]:

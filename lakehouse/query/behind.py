@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NotALakeObjectError
+from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
@@ -76,7 +77,7 @@ class Behind:
             suspects: The cells that may have been made from other inputs than today's: all others were not.
         """
         found = {cell for cell in suspects if self._is_made_of_others(table, cell)}
-        sources = [name for name in table.inputs if self._settled.get(name)]
+        sources = [each.name for each in table.inputs if self._settled.get(each.name)]
         if sources:
             found |= {
                 cell
@@ -109,20 +110,15 @@ class Behind:
         return _differs(table, record, inputs_now(table, cell, self._ledgers, own))
 
     def _sources(self, table: type[Table], cell: Cell) -> list[tuple[type[Table], Cell]]:
-        made = [
-            (self._registry.table(name), back)
-            for name, lookback in table.inputs.items()
-            for back in range(lookback + 1)
-        ]
-        made = [(source, back) for source, back in made if source.zone() != "bronze"]
+        made = [each for each in table.inputs if each.table.zone() != "bronze"]
         if table.shape == "months":
             return [
-                (source, key)
-                for source, _ in made
-                for key in self._ledgers[source.name]
-                if key.date == cell.date
+                (self._registry.table(each.name), key)
+                for each in made
+                for key in self._ledgers[each.name]
+                if key.date in touched_dates(cell.date, each.table.grain)
             ]
-        return [(source, cell.shift(-back) if back else cell) for source, back in made]
+        return [(self._registry.table(each.name), source) for each in made for source in each.cells(cell)]
 
 
 def _differs(table: type[Table], record: CellRecord, now: Mapping[str, str]) -> bool:
@@ -174,13 +170,11 @@ def _wanted(registry: Registry, table: type[Table], cells: Collection[Cell]) -> 
         if declared.name not in wanted:
             continue
         asked = wanted[declared.name]
-        for name, lookback in declared.inputs.items():
+        for each in declared.inputs:
             if asked is None or declared.shape == "months":
-                wanted[name] = None
-            elif (so_far := wanted.setdefault(name, set())) is not None:
-                so_far |= {
-                    cell.shift(-back) if back else cell for cell in asked for back in range(lookback + 1)
-                }
+                wanted[each.name] = None
+            elif (so_far := wanted.setdefault(each.name, set())) is not None:
+                so_far |= {source for cell in asked for source in each.cells(cell)}
     del wanted[table.name]
     return wanted
 

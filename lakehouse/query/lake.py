@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from lakehouse.datasets.conflict import conflict_table
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
@@ -118,9 +119,12 @@ class Lake:
             StoreError: The lake's store does not answer, or refuses.
         """
         span, wanted, length = TimeRange.parse(start, end), _market(market), Interval.parse(interval)
+        candle = self.registry.table("silver/candle")
         if fill is None:
             found = _within(
-                self._candles(wanted, span, length, parse_instant(as_of) if as_of is not None else None), span
+                self._candles(wanted, span, length, parse_instant(as_of) if as_of is not None else None),
+                candle.time,
+                span,
             )
             if found.is_empty():
                 self._require_market(wanted)
@@ -130,7 +134,7 @@ class Lake:
         if fill not in FILLS:
             raise UnknownFillError(fill, FILLS)
         self._require_market(wanted)
-        stored = self._of_market(self.registry.table("silver/candle"), wanted).values()
+        stored = self._of_market(candle, wanted).values()
         breaks = [
             TimeRange(run.start, run.end)
             for record in stored
@@ -150,7 +154,7 @@ class Lake:
             if times
             else None
         )
-        return _within(fill_candles(rows, length, known, fill, breaks), span)
+        return _within(fill_candles(rows, length, known, fill, breaks), candle.time, span)
 
     def gaps(
         self,
@@ -158,14 +162,16 @@ class Lake:
         start: Instant | None = None,
         end: Instant | None = None,
         now: Instant | None = None,
+        table: str = "silver/candle",
     ) -> pl.DataFrame:
-        """Every expected 1m candle that is absent, and why, as the cells themselves say.
+        """Every expected row that is absent, such as a 1m candle, and why, as the cells themselves say.
 
         Args:
             markets: Market keys, one or several; all if left out.
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound. Runs are cut to the range.
             now: The instant that tells `pending` from `unproven`; the present if left out.
+            table: The silver table whose rows are meant.
 
         Returns:
             A row per run, in order of market and time: `exchange`, `market_type`, `symbol`, `start_time`,
@@ -176,10 +182,11 @@ class Lake:
 
         Raises:
             NoLakeError, NotALakeObjectError: As for `scan`.
-            NothingStoredError: Of a market that is named, or in the whole range, no candle is stored.
+            UnknownTableError: There is no such silver table.
+            NothingStoredError: Of a market that is named, or in the whole range, nothing is stored.
         """
         wanted, span = _markets(markets), _span(start, end)
-        found = self._named([self.registry.table("silver/candle")], wanted, span)
+        found = self._named([self.registry.dataset(table).silver], wanted, span)
         return told_frame(
             ((record.key.own_market, record.facts.gaps) for _, record in found),
             parse_instant(now) if now is not None else datetime.now(UTC),
@@ -294,33 +301,33 @@ class Lake:
         markets: str | Market | Iterable[str | Market] | None = None,
         start: Instant | None = None,
         end: Instant | None = None,
+        table: str = "silver/candle",
     ) -> pl.DataFrame:
-        """Every value of every candle on which sources disagreed, with the rule that chose one:
-        `silver/conflict`.
+        """Every value of every row, such as a candle, on which sources disagreed, with the rule that chose
+        one: `silver/conflict`, or another dataset's conflict table.
 
         Args:
             markets: Market keys, one or several; all if left out.
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound.
+            table: The silver table whose rows are meant.
 
         Returns:
             A row per value, in the order of the key.
 
         Raises:
             MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
+            UnknownTableError: There is no such silver table, or it has no conflict table.
             NothingStoredError: As for `gaps`.
             StoreError: The lake's store does not answer, or refuses.
         """
-        table, judged, span = (
-            self.registry.table("silver/conflict"),
-            self.registry.table("silver/candle"),
-            _span(start, end),
-        )
-        wanted = _markets(markets)
+        dataset, span, wanted = self.registry.dataset(table), _span(start, end), _markets(markets)
+        judged, disputes = dataset.silver, conflict_table(dataset)
         stored, foreign = self.survey(judged.name, wanted)
         known = [*stored, *damaged_cells(judged, foreign)]
         require_stored(judged.name, known, wanted, span.months() if span else None)
-        return self.collect(self.scan(table.name, wanted, start, end).select(table.names())).sort(table.key)
+        found = self.scan(disputes.name, wanted, start, end).select(disputes.names())
+        return self.collect(found).sort(disputes.key)
 
     def restatements(
         self,
@@ -350,7 +357,7 @@ class Lake:
         dataset, wanted, span = self.registry.dataset(table), _markets(markets), _span(start, end)
         found = restated(self.objects, dataset, self._named(dataset.restated, wanted, span))
         return (
-            found.filter(pl.col(dataset.silver.key[0]).is_between(span.start, span.end, closed="left"))
+            found.filter(pl.col(dataset.silver.time).is_between(span.start, span.end, closed="left"))
             if span
             else found
         )
@@ -544,12 +551,11 @@ class Lake:
         rows = scan_cells(self.objects, table, self._readable(table, markets, span), with_path, self._tell)
         if markets is not None and table.shape != "cells" and "symbol" in table.columns:
             rows = rows.filter(MARKET_KEY.is_in([market.key for market in markets]))
-        time = _time_column(table)
-        if span is None or time is None:
+        if span is None or not table.time:
             return rows
         if "end_time" in table.columns:  # a row that covers a range of its own is found by any part of it
-            return rows.filter(pl.col(time) < span.end, pl.col("end_time") > span.start)
-        return rows.filter(pl.col(time).is_between(span.start, span.end, closed="left"))
+            return rows.filter(pl.col(table.time) < span.end, pl.col("end_time") > span.start)
+        return rows.filter(pl.col(table.time).is_between(span.start, span.end, closed="left"))
 
 
 def _refuse(
@@ -564,12 +570,12 @@ def _refuse(
             raise error
 
 
-def _within(rows: pl.DataFrame, span: TimeRange) -> pl.DataFrame:
-    """Rows that open in a range; they are in order, and most often all of them do."""
-    times = rows["open_time"]
+def _within(rows: pl.DataFrame, time: str, span: TimeRange) -> pl.DataFrame:
+    """Rows whose time lies in a range; they are in order, and most often all of them do."""
+    times = rows[time]
     if rows.height and times[0] >= span.start and times[-1] < span.end:
         return rows
-    return rows.filter(pl.col("open_time").is_between(span.start, span.end, closed="left"))
+    return rows.filter(pl.col(time).is_between(span.start, span.end, closed="left"))
 
 
 def _asks(markets: Collection[Market] | None, span: TimeRange | None) -> Callable[[Cell], bool]:
@@ -593,7 +599,3 @@ def _markets(markets: Iterable[str | Market] | str | Market | None) -> list[Mark
 def _market(market: str | Market) -> Market:
     # one that was not parsed is not checked yet
     return Market.parse(market.key if isinstance(market, Market) else market)
-
-
-def _time_column(table: type[Table]) -> str | None:
-    return next((name for name in table.key if name.endswith("_time")), None)

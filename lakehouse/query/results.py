@@ -220,7 +220,10 @@ def _all_between(numbers: pa.Array | pl.Series, first: int, end: int) -> bool:
     return bool(pl.Series(numbers).is_between(first, end, closed="left").all())
 
 
-_PARTS = "struct_pack(months := datepart('year', {0}) * 12 + datepart('month', {0}), days := datepart('day', {0}), micros := {1})"
+_PARTS = (
+    "struct_pack(months := datepart('year', {0}) * 12 + datepart('month', {0}), "
+    "days := datepart('day', {0}), micros := {1})"
+)
 _MICROS = (
     "datepart('hour', {0}) * 3600000000 + datepart('minute', {0}) * 60000000 + datepart('microsecond', {0})"
 )

@@ -20,29 +20,36 @@ def _names(text: str) -> list[str]:
 # every other one of the engine is in `BEYOND`.
 WITHIN = frozenset(
     _names("""
-    range generate_series unnest repeat repeat_row histogram histogram_values json_each json_tree summary collations functions
-    icu_calendar_names pg_timezone_names test_all_types test_vector_types platform version user_agent database_list database_size show
-    show_databases show_tables show_tables_expanded table_info pragma_collations pragma_database_size pragma_platform pragma_show
-    pragma_table_info pragma_user_agent pragma_version duckdb_columns duckdb_constraints duckdb_coordinate_systems duckdb_databases
-    duckdb_dependencies duckdb_functions duckdb_indexes duckdb_keywords duckdb_memory duckdb_optimizers duckdb_schemas duckdb_secret_types
-    duckdb_sequences duckdb_settings duckdb_tables duckdb_types duckdb_variables duckdb_views
+    range generate_series unnest repeat repeat_row histogram histogram_values json_each json_tree summary
+    collations functions icu_calendar_names pg_timezone_names test_all_types test_vector_types platform
+    version user_agent database_list database_size show show_databases show_tables show_tables_expanded
+    table_info pragma_collations pragma_database_size pragma_platform pragma_show pragma_table_info
+    pragma_user_agent pragma_version duckdb_columns duckdb_constraints duckdb_coordinate_systems
+    duckdb_databases duckdb_dependencies duckdb_functions duckdb_indexes duckdb_keywords duckdb_memory
+    duckdb_optimizers duckdb_schemas duckdb_secret_types duckdb_sequences duckdb_settings duckdb_tables
+    duckdb_types duckdb_variables duckdb_views
 """)
 )
 # Those that read files, change how the engine works or what it writes, or run what a text says; beside them
 # one that yields a value.
 BEYOND = frozenset(
     _names("""
-    add_parquet_key all_profiling_output arrow_scan arrow_scan_dumb checkpoint copy_database disable_checkpoint_on_shutdown disable_logging
-    disable_object_cache disable_optimizer disable_print_progress_bar disable_profile disable_profiling disable_progress_bar
-    disable_verification disable_verify_external disable_verify_fetch_row disable_verify_parallelism disable_verify_serializer
-    duckdb_approx_database_count duckdb_connection_count duckdb_extensions duckdb_external_file_cache duckdb_log_contexts duckdb_logs
-    duckdb_logs_parsed duckdb_prepared_statements duckdb_profiling_settings duckdb_secrets duckdb_table_sample duckdb_temporary_files
-    enable_checkpoint_on_shutdown enable_logging enable_object_cache enable_optimizer enable_print_progress_bar enable_profile enable_profiling
-    enable_progress_bar enable_verification extension_versions force_checkpoint glob import_database json_execute_serialized_sql metadata_info
-    pandas_scan parquet_bloom_probe parquet_file_metadata parquet_full_metadata parquet_kv_metadata parquet_metadata parquet_scan parquet_schema
-    pragma_metadata_info pragma_storage_info python_map_function query query_table read_blob read_csv read_csv_auto read_duckdb read_json
-    read_json_auto read_json_objects read_json_objects_auto read_ndjson read_ndjson_auto read_ndjson_objects read_parquet read_text seq_scan
-    sniff_csv storage_info truncate_duckdb_logs verify_external verify_fetch_row verify_parallelism verify_serializer which_secret write_log
+    add_parquet_key all_profiling_output arrow_scan arrow_scan_dumb checkpoint copy_database
+    disable_checkpoint_on_shutdown disable_logging disable_object_cache disable_optimizer
+    disable_print_progress_bar disable_profile disable_profiling disable_progress_bar disable_verification
+    disable_verify_external disable_verify_fetch_row disable_verify_parallelism disable_verify_serializer
+    duckdb_approx_database_count duckdb_connection_count duckdb_extensions duckdb_external_file_cache
+    duckdb_log_contexts duckdb_logs duckdb_logs_parsed duckdb_prepared_statements
+    duckdb_profiling_settings duckdb_secrets duckdb_table_sample duckdb_temporary_files
+    enable_checkpoint_on_shutdown enable_logging enable_object_cache enable_optimizer
+    enable_print_progress_bar enable_profile enable_profiling enable_progress_bar enable_verification
+    extension_versions force_checkpoint glob import_database json_execute_serialized_sql metadata_info
+    pandas_scan parquet_bloom_probe parquet_file_metadata parquet_full_metadata parquet_kv_metadata
+    parquet_metadata parquet_scan parquet_schema pragma_metadata_info pragma_storage_info
+    python_map_function query query_table read_blob read_csv read_csv_auto read_duckdb read_json
+    read_json_auto read_json_objects read_json_objects_auto read_ndjson read_ndjson_auto
+    read_ndjson_objects read_parquet read_text seq_scan sniff_csv storage_info truncate_duckdb_logs
+    verify_external verify_fetch_row verify_parallelism verify_serializer which_secret write_log
 """)
 )
 # Comments as the engine reads them: a line ends at a carriage return too, and what nests is left to be

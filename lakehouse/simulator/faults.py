@@ -40,19 +40,25 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "conflicting_rows": "a monthly file has keys twice, with different values",
         "interleaved_rows": "a file is out of order: its two halves alternate row by row",
         "reupload": "a file was replaced: another ETag, one changed close",
-        "stale": "a file was replaced as by reupload, and is listed so, but a cache serves what was there before, with the ETag of that",
+        "stale": "a file was replaced as by reupload, and is listed so, but a cache serves what was there "
+        "before, with the ETag of that",
         "stale_at_first": "as stale, for the first two requests for a file",
-        "halt": "trade stops within a minute and for 37 more: nobody has a candle of these, and the last one before ends early",
-        "halt_misaligned": "a halt behind a minute without trades; then a thousand 1m candles open 17.3 s late, and the next one overlaps the last of them",
+        "halt": "trade stops within a minute and for 37 more: nobody has a candle of these, and the last one "
+        "before ends early",
+        "halt_misaligned": "a halt behind a minute without trades; then a thousand 1m candles open 17.3 s "
+        "late, and the next one overlaps the last of them",
         "hole": "the 1m files, monthly and daily, lack 70 minutes that REST and the coarser files have",
         "differing_row": "the monthly 1m file has one row with other values than the daily one and REST",
         "archive_wrong": "the 1m files, monthly and daily, have one row alike with other values than REST",
-        "coarse_wrong_alike": "all monthly files of a market have the same wrong row in their minutes; daily files and REST are right",
-        "interior_changed": "the 1m files, monthly and daily, have one other close than REST, in the middle of an hour and within its range: no coarser candle tells",
+        "coarse_wrong_alike": "all monthly files of a market have the same wrong row in their minutes; daily "
+        "files and REST are right",
+        "interior_changed": "the 1m files, monthly and daily, have one other close than REST, in the middle "
+        "of an hour and within its range: no coarser candle tells",
         "rest_revised": "REST has one minute with other values than the archive, in its coarser candles too",
         "rest_hole": "REST has no 1m candles of a day, only the coarser ones; the archive has all",
         "rest_forgotten": "REST knows the market no more: -1121, and not in exchangeInfo",
-        "rows_after_end": "the last files of a delisted market, monthly and daily, go on with up to 30 flat minutes",
+        "rows_after_end": "the last files of a delisted market, monthly and daily, go on with up to 30 flat "
+        "minutes",
     }
 )
 """Every fault and what it does. REST answers the unfinished candle, and -1121 of a market that is delisted,

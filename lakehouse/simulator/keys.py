@@ -16,7 +16,7 @@ INTERVAL_MINUTES: Mapping[str, int] = MappingProxyType({"1m": 1, "1h": 60, "1d":
 
 CHECKSUM_SUFFIX = ".zip.CHECKSUM"
 _CHECKSUM_NEWLINE_SINCE = date(2021, 1, 1)
-_NAME = re.compile(r"(?P<date>\d{4}-\d{2}(-\d{2})?)\.zip(\.CHECKSUM)?")
+_NAME = re.compile(r"(?P<date>\d{4}-\d{2}(?P<day>-\d{2})?)\.zip(\.CHECKSUM)?")
 
 
 def zip_key(key: str) -> str:
@@ -35,7 +35,8 @@ class KlineFolder:
     @property
     def prefix(self) -> str:
         """The part of the keys that its files share, ending in a slash."""
-        return f"data/{ARCHIVE_PATHS[self.market.market_type]}/{self.frequency}/klines/{self.market.symbol}/{self.interval}/"
+        place = f"data/{ARCHIVE_PATHS[self.market.market_type]}/{self.frequency}/klines"
+        return f"{place}/{self.market.symbol}/{self.interval}/"
 
     def file(self, period: str) -> "KlineFile":
         """The file of a day or month."""
@@ -76,7 +77,7 @@ class KlineFolder:
             file = self.file(found["date"])
             known = (
                 file.zip_name == zip_key(name)
-                and (self.frequency == "monthly") == (len(file.period) == 7)
+                and (self.frequency == "daily") == (found["day"] is not None)
                 and file.rows > 0
             )
         except ValueError:

@@ -22,7 +22,8 @@ class ListingArgumentError(ValueError):
 
 def error_xml(code: str, message: str, key: str) -> bytes:
     """S3's error document."""
-    return f"{_DECLARATION}<Error>{_tag('Code', code)}{_tag('Message', message)}{_tag('Key', key)}</Error>".encode()
+    said = f"{_tag('Code', code)}{_tag('Message', message)}{_tag('Key', key)}"
+    return f"{_DECLARATION}<Error>{said}</Error>".encode()
 
 
 def location_xml() -> bytes:
@@ -83,7 +84,10 @@ def listing_xml(archive: Archive, query: Mapping[str, str]) -> bytes:
 
 
 def _contents(item: ArchiveObject, key: str) -> str:
-    facts = f"<LastModified>{_instant(item.modified)}</LastModified><ETag>&quot;{item.etag}&quot;</ETag><Size>{item.size}</Size>"
+    facts = (
+        f"<LastModified>{_instant(item.modified)}</LastModified><ETag>&quot;{item.etag}&quot;</ETag>"
+        f"<Size>{item.size}</Size>"
+    )
     return f"<Contents><Key>{key}</Key>{facts}<StorageClass>STANDARD</StorageClass></Contents>"
 
 

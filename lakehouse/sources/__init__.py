@@ -1,3 +1,5 @@
-"""Reading what exchanges publish: transport, listing, paging, budgets, and the cells that are made of it. No
-exchange's name is known here: what one publishes and how it answers is stated in `exchanges`.
+"""Reading what exchanges publish and answer: the machinery that is the same for every exchange.
+
+Belongs here: archives (`files`), REST APIs (`rest`), and finding out about markets.
+Does not: an exchange's name, or how one writes what it publishes (`exchanges`); what rows mean (`datasets`).
 """

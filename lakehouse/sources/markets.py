@@ -1,15 +1,20 @@
-"""What is known of a market: asked from the exchange where it answers, else derived from its archive and its
-symbol.
+"""What is known of a market: asked from the exchange where it answers, else derived from what is published of
+it and its symbol.
 """
 
 import contextlib
 import difflib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import polars as pl
+
+from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.exchanges.exchange import Exchange, ExchangeInfo, MarketInfo, period_range
+from lakehouse.exchanges.api import ExchangeInfo, MarketInfo
+from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.errors import (
     ArchiveFileError,
     FetchError,
@@ -20,71 +25,115 @@ from lakehouse.model.errors import (
     UnknownMarketError,
     UnknownSymbolError,
 )
-from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market, MarketType, symbol_fault
+from lakehouse.model.period import Period
 from lakehouse.model.timerange import TimeRange
-from lakehouse.sources.files.listing import ListedFiles, MarketListing
+from lakehouse.sources.files.listing import ArchiveFile, ListedFiles, MarketListing
 from lakehouse.sources.files.reader import ArchiveReader
 from lakehouse.sources.files.transport import ArchiveClient, Listed
+from lakehouse.sources.rest.clients import RestClients
+from lakehouse.sources.rest.describing import describe
+from lakehouse.sources.rest.rows import RowReader
 from lakehouse.storage.landing import Landing
 from lakehouse.storage.objects import LakeObjects
 
-_ENDED_AFTER = timedelta(days=45)  # a market whose newest file is older than this has ended
+_ENDED_AFTER = timedelta(days=45)  # a market of which nothing newer than this is published has ended
 _LAST_INSTANT = timedelta(microseconds=1)
+_NOT_TOLD = (RestUnreachableError, RestQuestionError, UnknownSymbolError)
 
 _log = logging.getLogger(__name__)
 
 
 def discover(
     exchange: Exchange,
-    table: str,
+    datasets: Iterable[Dataset],
     markets: Iterable[Market],
     objects: LakeObjects,
+    clients: RestClients,
     clock: Callable[[], datetime],
 ) -> tuple[dict[Market, MarketFacts], dict[Market, LakehouseError]]:
     """Find out about markets of one exchange.
 
-    One exchangeInfo request per market type, listings per market, and the first published files (of a market
-    that has ended, the last ones too). A market whose entry in exchangeInfo cannot be read is named in a
-    warning, and is known by its archive and symbol alone.
+    A market's life is what any dataset says of it: its archive files, or, of a dataset without files of the
+    market, the rows of its REST API. One exchangeInfo request per market type, listings per market and
+    dataset, and the first published files (of a market that has ended, the last ones too). A market whose
+    entry in exchangeInfo cannot be read is named in a warning, and is known by its rows and symbol alone.
+
+    Args:
+        exchange: The exchange.
+        datasets: The datasets of the lake, in any order.
+        markets: Which markets.
+        objects: The lake.
+        clients: Clients of the REST APIs.
+        clock: Tells the current instant.
 
     Returns:
-        What was found, and why nothing was of the other markets: `UnknownMarketError` where the archive has
-        no file, `FetchError` where one is out of reach.
+        What was found, and why nothing was of the other markets: `UnknownMarketError` where nothing is
+        published of one, `FetchError` where one is out of reach.
 
     Raises:
         ListingUnreachableError: The archive does not answer.
     """
-    client, info = ArchiveClient(exchange.archive_url, exchange.bucket), _InfoCache(exchange)
+    info = _InfoCache(exchange)
     found: dict[Market, MarketFacts] = {}
     failed: dict[Market, LakehouseError] = {}
-    with ArchiveReader(exchange, table, Landing(objects, exchange.name), clock) as reader:
+    with contextlib.ExitStack() as stack:
+        searches = [_Search(exchange, dataset, objects, clients, clock, stack) for dataset in datasets]
         for market in markets:
             try:
-                found[market] = _facts(
-                    exchange, reader, _all_files(client, exchange, table, market, clock()), *info.of(market)
-                )
+                seen = [sight for search in searches if (sight := search.look(market)) is not None]
+                if not seen:
+                    raise _unknown(exchange, searches, market)
+                origin, described = info.of(market)
+                found[market] = _facts(exchange, market, seen, origin, described, clock())
             except (UnknownMarketError, FetchError) as error:
                 failed[market] = error
     return found, failed
 
 
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What one dataset says of a market's life.
+
+    Attributes:
+        first: When its first row begins.
+        newest: Until when it is known that there may be rows.
+        last: Finds when its last row ends; only asked of a market that has ended.
+    """
+
+    first: datetime
+    newest: datetime
+    last: Callable[[], datetime]
+
+
 def _facts(
-    exchange: Exchange, reader: ArchiveReader, listing: MarketListing, origin: str, described: MarketInfo
+    exchange: Exchange,
+    market: Market,
+    seen: Sequence[_Sight],
+    origin: str,
+    described: MarketInfo,
+    at: datetime,
 ) -> MarketFacts:
-    newest, first = (
-        max(period_range(period).end for period in listing.files),
-        _first_instant(exchange, reader, listing),
-    )
+    """A market's facts.
+
+    Args:
+        exchange: Its exchange.
+        market: The market.
+        seen: What datasets say of its life.
+        origin: Where its description is from.
+        described: Its description.
+        at: The current instant.
+    """
+    first, newest = min(sight.first for sight in seen), max(sight.newest for sight in seen)
     # What is published after an end that was stated is no trade; one before the first row was not meant for
     # this listing. Until it comes, an end may be moved.
-    ends = [described.ends, exchange.infer_info(listing.market).ends]
-    stated = min((end for end in ends if end and first < end <= listing.listed_at), default=None)
+    ends = [described.ends, exchange.infer_info(market).ends]
+    stated = min((end for end in ends if end and first < end <= at), default=None)
     # Files lag by months at times: of a market that trades by the exchange's word, their end is not its end.
-    has_ended = stated is None and newest < listing.listed_at - _ENDED_AFTER and not described.trades
-    delisted = _last_instant(reader, listing) if has_ended else stated
+    has_ended = stated is None and newest < at - _ENDED_AFTER and not described.trades
+    delisted = max(sight.last() for sight in seen) if has_ended else stated
     return MarketFacts(
-        listing.market,
+        market,
         described.base,
         described.quote,
         described.settle,
@@ -105,8 +154,8 @@ class _InfoCache:
     def of(self, market: Market) -> tuple[str, MarketInfo]:
         if market.market_type not in self._known:
             try:
-                self._known[market.market_type] = self._exchange.ask_info(market.market_type)
-            except OSError:
+                self._known[market.market_type] = describe(self._exchange.rest_api(market.market_type))
+            except (OSError, RestUnreachableError):
                 self._known[market.market_type] = ExchangeInfo({}, {})  # the row will say `derived`
         info = self._known[market.market_type]
         if why := info.skipped.get(market.symbol):
@@ -120,97 +169,167 @@ class _InfoCache:
         return "derived", self._exchange.infer_info(market)
 
 
-def _all_files(
-    client: ArchiveClient, exchange: Exchange, table: str, market: Market, at: datetime
-) -> MarketListing:
-    """All months, the first days and the newest days of a market: enough to know both ends of its life."""
-    found = ListedFiles(exchange, table, market)
-
-    def take(listed: Listed) -> bool:
-        own = found.period_of(listed)
-        found.take(listed, own)
-        return own is not None
-
-    for listed in client.objects(exchange.archive_prefix(table, market, "monthly")):
-        take(listed)
-    months = sorted(found.files)
-    daily, first_days = exchange.archive_prefix(table, market, "daily"), 0
-    for listed in client.objects(daily):
-        first_days += take(listed)
-        if first_days > 3 and months:
-            break
-    if months:
-        for listed in client.objects(
-            daily, after=exchange.archive_key(table, market, f"{months[-1]}-01")[:-1]
-        ):
-            take(listed)
-    if not found.files:
-        folder = exchange.archive_prefix(table, market, "daily").split(f"/{market.symbol}/")[0] + "/"
-        similar: list[str] = []
+def _unknown(exchange: Exchange, searches: Sequence["_Search"], market: Market) -> UnknownMarketError:
+    """That nothing is published of a market, with markets that have similar names."""
+    folders = sorted(folder for search in searches if (folder := search.folder(market)))
+    similar: set[str] = set()
+    client = ArchiveClient.of(exchange)
+    for folder in folders:
         # a hint, and no reason to fail the markets that are known
         with contextlib.suppress(ListingUnreachableError, FetchError):
-            names = [name for name in client.folders(folder) if not symbol_fault(name)]
-            similar = difflib.get_close_matches(market.symbol.upper(), names, 3)
-        raise UnknownMarketError(
-            market.key,
-            folder,
-            [Market(market.exchange, market.market_type, symbol).key for symbol in similar],
-        )
-    return found.listing(at)
+            similar.update(name for name in client.folders(folder) if not symbol_fault(name))
+    close = difflib.get_close_matches(market.symbol.upper(), sorted(similar), 3)
+    keys = [Market(market.exchange, market.market_type, symbol).key for symbol in close]
+    return UnknownMarketError(market.key, " or ".join(folders) or "its REST API", keys)
 
 
-def _first_instant(exchange: Exchange, reader: ArchiveReader, listing: MarketListing) -> datetime:
-    """Open time of the first published row: the earlier of what the first month and the first day say."""
-    firsts = [min(periods, key=lambda period: period_range(period).start) for periods in _by_length(listing)]
-    earliest = min(period_range(period).start for period in firsts)
-    found: list[datetime] = []
-    # the day first: if it begins where all files do, the month cannot be earlier
-    for period in sorted(firsts, key=len, reverse=True):
-        if earliest not in found:
-            found.append(
-                _read_edge(reader, listing, period, first=True)
-                or _first_by_rest(exchange, listing.market, period_range(period))
-            )
-    return min(found)
+class _Search:
+    """Looks for markets in what an exchange has of one dataset.
 
-
-def _first_by_rest(exchange: Exchange, market: Market, window: TimeRange) -> datetime:
-    """When the first candle opens in the period of a file that cannot be read; the start of it where REST
-    does not say, so that nothing is ruled out on the file's account.
+    Args:
+        exchange: The exchange.
+        dataset: The dataset.
+        objects: The lake.
+        clients: Clients of the REST APIs.
+        clock: Tells the current instant.
+        stack: Ends what is opened.
     """
-    try:
-        return exchange.rest(market.market_type).first_open(market, MINUTE, window) or window.start
-    except (RestUnreachableError, RestQuestionError, UnknownSymbolError):
-        return window.start
 
+    def __init__(
+        self,
+        exchange: Exchange,
+        dataset: Dataset,
+        objects: LakeObjects,
+        clients: RestClients,
+        clock: Callable[[], datetime],
+        stack: contextlib.ExitStack,
+    ) -> None:
+        self._exchange, self._dataset, self._clients, self._clock = exchange, dataset, clients, clock
+        self._files = exchange.files.get(dataset.archive.name)
+        self._client = ArchiveClient.of(exchange)
+        by_rest = [table for table in (dataset.api, dataset.witness) if table is not None]
+        self._by_rest = next((table for table in by_rest if table.name in exchange.pages), None)
+        if self._files is not None:
+            landing = Landing(objects, exchange.name)
+            reader = ArchiveReader(exchange, dataset.archive, landing, clock)
+            self._reader = stack.enter_context(reader)
 
-def _last_instant(reader: ArchiveReader, listing: MarketListing) -> datetime:
-    """End of the last published row: the later of what the last month and the last day say."""
-    lasts = [max(periods, key=lambda period: period_range(period).end) for periods in _by_length(listing)]
-    latest = max(period_range(period).end for period in lasts)
-    found: list[datetime] = []
-    for period in sorted(lasts, key=len, reverse=True):
-        if latest not in found:
-            found.append(_read_edge(reader, listing, period, first=False) or period_range(period).end)
-    return max(found)
+    def folder(self, market: Market) -> str | None:
+        """The folder of the archive in which markets of this type have theirs; None if it has none."""
+        if self._files is None:
+            return None
+        return self._files.prefix(market, self._files.kinds[-1]).split(f"/{market.symbol}/")[0] + "/"
 
+    def look(self, market: Market) -> _Sight | None:
+        """What the dataset says of a market; None if it has nothing of it."""
+        listing = self._listing(market)
+        return self._in_files(listing) if listing and listing.files else self._by_api(market)
 
-def _by_length(listing: MarketListing) -> list[list[str]]:
-    """The listed months and the listed days, without the empty one."""
-    return [
-        periods
-        for length in (7, 10)
-        if (periods := [period for period in listing.files if len(period) == length])
-    ]
+    def _listing(self, market: Market) -> MarketListing | None:
+        """All files for long periods, the first short ones and the newest short ones: enough to know both
+        ends of a market's life; None if there is no archive.
+        """
+        if self._files is None:
+            return None
+        found = ListedFiles(self._exchange, self._dataset.archive.name, market)
 
+        def take(listed: Listed) -> bool:
+            own = found.period_of(listed)
+            found.take(listed, own)
+            return own is not None
 
-def _read_edge(reader: ArchiveReader, listing: MarketListing, period: str, first: bool) -> datetime | None:
-    """Where a file's rows begin or end; None where it has none, or cannot be read."""
-    try:
-        frame = reader.read(listing, period).frame
-    except ArchiveFileError:
-        return None
-    if not frame.height:
-        return None
-    edge: datetime = frame["open_time"].min() if first else frame["close_time"].max()  # type: ignore[assignment]
-    return edge if first else period_range(period).clip(edge + _LAST_INSTANT)
+        *longer, shortest = self._files.kinds
+        for kind in longer:
+            for listed in self._client.objects(self._files.prefix(market, kind)):
+                take(listed)
+        long_ones, count = sorted(found.files), 0
+        for listed in self._client.objects(self._files.prefix(market, shortest)):
+            count += take(listed)
+            if count > 3 and long_ones:
+                break
+        if long_ones:
+            begin = Period.of(Period.parse(long_ones[-1]).window.start, shortest)
+            after = self._files.key(market, begin)[:-1]
+            for listed in self._client.objects(self._files.prefix(market, shortest), after=after):
+                take(listed)
+        return found.listing(self._clock())
+
+    def _in_files(self, listing: MarketListing) -> _Sight:
+        """What files say."""
+        newest = max(Period.parse(text).window.end for text in listing.files)
+        return _Sight(self._first_instant(listing), newest, lambda: self._last_instant(listing))
+
+    def _by_api(self, market: Market) -> _Sight | None:
+        """What a REST API says: of a market that it does not know, and where it does not answer, nothing."""
+        if self._by_rest is None:
+            return None
+        try:
+            rows = self._rows(market)
+            life = TimeRange(self._clients.of(market).api.began, self._clock())
+            if (first := rows.first(life)) is None or (last := rows.last(life.end)) is None:
+                return None
+        except _NOT_TOLD:
+            return None
+        return _Sight(first, last, lambda: last)
+
+    def _rows(self, market: Market) -> RowReader:
+        assert self._by_rest is not None, "asked where a REST API has rows"
+        pages = self._clients.pages_of(market, self._by_rest.name)
+        return RowReader(self._clients.of(market), self._by_rest, pages, market)
+
+    def _first_instant(self, listing: MarketListing) -> datetime:
+        """Time of the first published row: the earlier of what the first long and the first short file
+        say.
+        """
+        firsts = [min(files, key=lambda file: file.period.window.start) for files in self._by_kind(listing)]
+        earliest = min(file.period.window.start for file in firsts)
+        found: list[datetime] = []
+        # the short one first: if it begins where all files do, the long one cannot be earlier
+        for file in reversed(firsts):
+            if earliest not in found:
+                edges = self._edges(file)
+                found.append(edges[0] if edges else self._first_by_rest(listing.market, file.period.window))
+        return min(found)
+
+    def _first_by_rest(self, market: Market, window: TimeRange) -> datetime:
+        """The time of the first row in the period of a file that cannot be read; the start of it where REST
+        does not say, so that nothing is ruled out on the file's account.
+        """
+        if self._by_rest is None:
+            return window.start
+        try:
+            return self._rows(market).first(window) or window.start
+        except _NOT_TOLD:
+            return window.start
+
+    def _last_instant(self, listing: MarketListing) -> datetime:
+        """End of the last published row: the later of what the last long and the last short file say."""
+        lasts = [max(files, key=lambda file: file.period.window.end) for files in self._by_kind(listing)]
+        latest = max(file.period.window.end for file in lasts)
+        found: list[datetime] = []
+        for file in reversed(lasts):
+            if latest not in found:
+                edges = self._edges(file)
+                found.append(edges[1] if edges else file.period.window.end)
+        return max(found)
+
+    def _by_kind(self, listing: MarketListing) -> list[list[ArchiveFile]]:
+        """The listed files by length, the longest first, without kinds that have none."""
+        assert self._files is not None, "asked of what is listed"
+        files = [listing.file(text) for text in listing.files]
+        by_kind = [[file for file in files if file.period.kind == kind] for kind in self._files.kinds]
+        return [of_kind for of_kind in by_kind if of_kind]
+
+    def _edges(self, file: ArchiveFile) -> tuple[datetime, datetime] | None:
+        """Where a file's rows begin and end; None where it has none, or cannot be read."""
+        assert self._files is not None, "asked of what is listed"
+        try:
+            frame = self._reader.read(file).frame
+        except ArchiveFileError:
+            return None
+        if not frame.height:
+            return None
+        begins = pl.col(self._dataset.archive.time)
+        ends = begins + _LAST_INSTANT if self._files.until is None else self._files.until
+        first, last = frame.select(begins.min().alias("first"), ends.max().alias("last")).row(0)
+        return first, file.period.window.clip(last)

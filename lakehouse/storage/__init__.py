@@ -1,1 +1,5 @@
-"""Bytes and tables: where objects lie, how cells are written and read, what a lake holds and what is due."""
+"""Bytes and tables: where objects lie, how cells are written and read, and what a lake holds.
+
+Belongs here: paths, objects, Parquet, footers and seals, ledgers, landing, the catalog.
+Does not: what a table means (`datasets`, `features`), how its cells are made (`pipeline`), SQL (`query`).
+"""

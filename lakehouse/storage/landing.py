@@ -27,9 +27,9 @@ Outcome = Literal["ok", "mismatch", "corrupt"]
 _SHA256 = "[0-9a-f]{64}"
 _NAME = re.compile(rf"({_SHA256})(?:\.zip|\+*(\.json))")
 _TIMES = ("last_modified", "fetched_at")
-_AT_ONCE = 4  # objects that an audit holds in memory together
+_AT_ONCE = 4  # objects that an inspection holds in memory together
 _LARGEST_RECEIPT = 1 << 20
-_BATCH = 1000  # objects that an audit has in hand: no list of a whole landing's worth of them
+_BATCH = 1000  # objects that an inspection has in hand: no list of a whole landing's worth of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class LandingAudit:
-    """What an audit of one exchange's landing found.
+class LandingInspection:
+    """What an inspection of one exchange's landing found.
 
     Attributes:
         checked: Objects looked at.
@@ -79,7 +79,7 @@ class LandingAudit:
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """An object as an audit saw it; `why` is empty where it is sound, `receipt` None where it is none."""
+    """An object as an inspection saw it; `why` is empty of a sound one, `receipt` None where it is none."""
 
     path: str
     etag: str
@@ -168,7 +168,7 @@ class Landing:
         body = self.objects.get(self._zip_path(receipt))
         return body if body is not None and hashlib.sha256(body).hexdigest() == receipt.sha256 else None
 
-    def audit(self) -> LandingAudit:
+    def inspect(self) -> LandingInspection:
         """Look at every object: whether it is a zip that is what its name says, or a receipt that reads,
         holds its seal and lies where it belongs.
 
@@ -187,7 +187,7 @@ class Landing:
         damage = [Damage(found.path, found.etag, found.why) for found in looked if found.why]
         receipts = {found.path: found for found in looked if found.receipt is not None}
         unsealed = sum(not found.is_sealed for found in receipts.values())
-        return LandingAudit(
+        return LandingInspection(
             len(looked), unsealed, (*damage, *_repeated(receipts), *self._absent(receipts, set(listed)))
         )
 

@@ -11,9 +11,10 @@ damaged/<path of an object that was moved out of the way>
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
-from lakehouse.model.cell import Cell, Grain
+from lakehouse.model.cell import Cell
 from lakehouse.model.errors import ForeignFolderError, MarketKeyError, NotALakeObjectError, TimeFormatError
 from lakehouse.model.market import Market
+from lakehouse.model.period import PeriodKind
 from lakehouse.model.table import Table
 
 FILE = "data.parquet"
@@ -91,7 +92,7 @@ def parse_cell_path(table: type[Table], path: str) -> Cell | None:
 
 
 @lru_cache(maxsize=1 << 17)  # tables have the same cells
-def _plain_cell(path: str, grain: Grain) -> Cell | None:
+def _plain_cell(path: str, grain: PeriodKind) -> Cell | None:
     """The cell of a market that an object behind a table's name belongs to; None where that is to be looked at
     more closely.
     """
@@ -113,7 +114,7 @@ def _market_of(exchange: str, market_type: str, symbol: str) -> Market:
 
 
 @lru_cache(maxsize=4096)
-def _require_window(date: str, grain: Grain) -> None:
+def _require_window(date: str, grain: PeriodKind) -> None:
     if (cell := Cell(date)).grain != grain or not cell.window:
         raise TimeFormatError(date)
 
@@ -158,3 +159,6 @@ def set_aside_path(path: str) -> str:
 
 VERIFICATION = "ledger/verification.json"
 """The object that says what the last verification of stored bytes found."""
+
+MARKETS_ASKED = "ledger/markets_asked.json"
+"""The object that remembers when exchanges were last asked about markets."""

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any, NamedTuple, overload
@@ -19,7 +19,9 @@ from lakehouse.model.errors import (
     NothingStoredError,
     StoreError,
 )
+from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
 from lakehouse.storage.layout import FILE, ledger_path, market_prefix, parse_cell_path, table_prefix
@@ -452,18 +454,16 @@ def inputs_now(
     """
     if table.shape == "months":  # one object for all markets, whose news is in footers as well as in rows
         return {
-            f"{name}@{record.key}": record.news
-            for name in table.inputs
-            for record in ledgers[name].values()
-            if record.key.date == cell.date
+            f"{each.name}@{record.key}": record.news
+            for each in table.inputs
+            for record in ledgers[each.name].values()
+            if record.key.date in touched_dates(cell.date, each.table.grain)
         }
     inputs = {}
-    for name, lookback in table.inputs.items():
-        for back in range(-lookback, 1):
-            record = ledgers[name].get(cell.shift(back) if back else cell)
-            inputs[f"{name}@{cell.shift(back).date if back else cell.date}"] = (
-                record.version if record else NONE
-            )
+    for each in table.inputs:
+        for source in each.cells(cell):
+            record = ledgers[each.name].get(source)
+            inputs[f"{each.name}@{source.date}"] = record.version if record else NONE
     if cell.market is not None and cell.market in facts:
         inputs["silver/market"] = facts[cell.market]
     return inputs
@@ -471,17 +471,34 @@ def inputs_now(
 
 def expected(table: type[Table], ledgers: Mapping[str, Ledger]) -> list[Cell]:
     """Cells of a silver or gold table that should exist: those for which an own-window input is stored that
-    makes one.
+    makes one, of markets that have the table.
     """
-    own = [
-        cell
-        for name in table.inputs
-        for cell, record in ledgers[name].items()
-        if table.is_made_by(name, record.rows)
-    ]
+    own = {
+        own
+        for each in table.inputs
+        for cell, record in ledgers[each.name].items()
+        if each.makes(record.rows) and (cell.market is None or cell.market.market_type in table.market_types)
+        for own in _own_windows(table, cell, record)
+    }
     if table.shape == "months":
         return [Cell(date) for date in sorted({cell.date for cell in own})]
-    return sorted(set(own), key=lambda cell: cell.sort_key)
+    return sorted(own, key=lambda cell: cell.sort_key)
+
+
+def _own_windows(table: type[Table], cell: Cell, record: CellRecord) -> Sequence[Cell]:
+    """The cells of a table that an input's cell has rows of: the month of a day, the days of a month between
+    its first and its last row.
+    """
+    if cell.grain == table.grain:
+        return (cell,)
+    if table.grain == "month":
+        return (Cell(cell.period.month.text, cell.market),)
+    if record.first_time is None or record.last_time is None:
+        return ()
+    first, last = (Period.of(time, table.grain).text for time in (record.first_time, record.last_time))
+    return [
+        Cell(date, cell.market) for date in touched_dates(cell.date, table.grain) if first <= date <= last
+    ]
 
 
 def is_due(table: type[Table], record: CellRecord | None, inputs: Mapping[str, str]) -> bool:

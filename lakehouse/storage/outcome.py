@@ -1,6 +1,6 @@
 """What becomes of a cell in a step, and how that is stored."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
@@ -53,13 +53,12 @@ def kept(record: CellRecord | None) -> Kept | Nothing:
     return Kept(record) if record else Nothing()
 
 
-def each(cells: Iterable[Cell], compute: Callable[[Cell], Outcome]) -> Iterator[tuple[Cell, Outcome]]:
-    """Compute cells one by one; a cell that fails is reported with its error and the others go on."""
-    for cell in cells:
-        try:
-            yield cell, compute(cell)
-        except (LakehouseError, pl.exceptions.PolarsError) as error:
-            yield cell, Failed(error)
+def attempt(compute: Callable[[Cell], Outcome], cell: Cell) -> Outcome:
+    """Compute a cell; one that fails becomes its error, and the others go on."""
+    try:
+        return compute(cell)
+    except (LakehouseError, pl.exceptions.PolarsError) as error:
+        return Failed(error)
 
 
 def settle(

@@ -12,7 +12,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import DamagedObjectError, NotALakeObjectError, TooManyRowsError
 from lakehouse.model.foreign_json import read_own_json
 from lakehouse.model.result import CellFacts, CellResult, read_count, read_instant, read_text
-from lakehouse.model.table import UTC_TIME, Column, Table
+from lakehouse.model.table import Column, Table
 from lakehouse.storage.layout import cell_path, quarantine_path
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.parquet import decode, encode, read_footer
@@ -185,8 +185,8 @@ class TableStore:
             [frame for frame in (result.rejected, broken) if frame is not None and frame.height] or [broken],
             how="diagonal",
         )
-        time = next((name for name in table.key if table.columns[name].dtype == UTC_TIME), None)
-        first, last = (good[time].min(), good[time].max()) if time and good.height else (None, None)
+        times = good[table.time] if table.time and good.height else None
+        first, last = (times.min(), times.max()) if times is not None else (None, None)
         footer = {
             "table": table.name,
             "cell": str(cell or ""),

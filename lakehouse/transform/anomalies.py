@@ -124,7 +124,8 @@ def _stale(candles: pl.DataFrame, s: Sensitivity) -> pl.DataFrame:
         lengths = runs.select(
             pl.when(traded=traded).then("n").otherwise(0).repeat_by("n").explode(empty_as_null=False)
         )
-        longest = max(float(least), s.stale * float(lengths.to_series().median() or 0))  # type: ignore[arg-type]
+        usual = float(lengths.to_series().median() or 0)  # type: ignore[arg-type]
+        longest = max(float(least), s.stale * usual)
         stale = runs.filter(pl.col("traded") == traded, pl.col("n") > longest)
         flags.append(
             stale.select(

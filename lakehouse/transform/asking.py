@@ -104,7 +104,7 @@ def with_answers(asked: Sequence[Asked], fresh: Sequence[Asked]) -> tuple[Asked,
     touch do not, for between them nothing shows that no candle is missing. Of earlier attempts without an
     answer nothing is kept: what is still open is among the new ones.
     """
-    answers = _overlapping_joined(asking for asking in (*asked, *fresh) if asking.is_of_candles)
+    answers = _overlapping_joined(asking for asking in (*asked, *fresh) if asking.is_of_rows)
     # That a market is unknown, or a question refused, says nothing of candles: it is kept apart, and where it
     # was answered at another time that counts.
     others = [
@@ -126,7 +126,7 @@ def with_answers(asked: Sequence[Asked], fresh: Sequence[Asked]) -> tuple[Asked,
 
 
 def was_asked_after(witness: CellFacts, revised_at: datetime | None) -> bool:
-    """Whether a witness was asked after the last revision of finer candles; if not, it says nothing of them.
+    """Whether a witness was asked after the last restatement of finer candles; if not, it is silent on them.
 
     Told by what both cells state as part of their version, so that who reads them learns when it changes.
     """

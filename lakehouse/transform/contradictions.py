@@ -8,7 +8,8 @@ import polars as pl
 
 from lakehouse.model.result import Contradiction
 from lakehouse.model.timerange import day_range
-from lakehouse.transform.witness import HOUR, PRICES
+from lakehouse.transform.resample import PRICES
+from lakehouse.transform.witness import HOUR
 
 _FEW_HOURS = 3  # with other prices: too few to speak of another market's
 

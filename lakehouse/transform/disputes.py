@@ -1,6 +1,6 @@
 """The rules by which one of several values of a key is chosen."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import product
@@ -10,9 +10,6 @@ import polars as pl
 
 from lakehouse.transform.witness import hold, owners
 
-# Who is believed where nothing is proven: the finer archive file was re-published more often than the monthly
-# one.
-PRECEDENCE = ("daily", "api", "monthly")
 TWO_VALUES = "two_values_in_one_source"
 WHOLESALE = "wholesale"
 UNSETTLED = ("precedence", TWO_VALUES, WHOLESALE)
@@ -29,6 +26,7 @@ def settle(
     key: list[str],
     witness: pl.DataFrame | None,
     length: timedelta,
+    precedence: Sequence[str],
     is_sound: pl.Expr | None = None,
     wholesale: Sequence[str] = (),
 ) -> pl.DataFrame:
@@ -48,7 +46,7 @@ def settle(
       not less, more trades) goes, and so does an untraded one beside a traded one.
     - `both_families`: a variant that both the archive and the API state stays before those that one family
       states (monthly and daily are one).
-    - `precedence`: the variant of the first source of `PRECEDENCE` that has one left; served, but proven by
+    - `precedence`: the variant of the first source of the precedence that has one left; served, but proven by
       nothing.
     - `two_values_in_one_source`: that source has several left; none is served.
 
@@ -59,6 +57,7 @@ def settle(
         key: The key columns; the first is the time.
         witness: Coarser candles stated independently, see `judge`; the rule is left out without them.
         length: Length of a witness candle.
+        precedence: Sources by how far they are believed where nothing is proven, best first.
         is_sound: Whether a variant keeps the rules of rows; without it the rule is left out.
         wholesale: Days of the first rule.
 
@@ -93,7 +92,9 @@ def settle(
         left = left.filter(~alone)
     rank = (
         pl.col("sources")
-        .list.eval(pl.element().replace_strict(PRECEDENCE, range(len(PRECEDENCE)), return_dtype=pl.Int64))
+        .list.eval(
+            pl.element().replace_strict(list(precedence), range(len(precedence)), return_dtype=pl.Int64)
+        )
         .list.min()
     )
     top = (
@@ -181,7 +182,8 @@ def _fitting(
         )
         agreeing = hold(rows, ["hour", "choice"], witness).filter(pl.col("differs").list.len() == 0)
         fitting = chosen.join(agreeing, on=["hour", "choice"], how="semi").select("hour", "variant")
-        return {hour: set(found["variant"]) for (hour,), found in fitting.group_by("hour")}  # type: ignore[misc]
+        of_hour = fitting.group_by("hour").agg("variant")
+        return {hour: set(variants) for hour, variants in of_hour.iter_rows()}
 
     fitting = fits({hour: _by_source(keys) for hour, keys in asked.items() if len(keys) > 1})
     few = {
@@ -200,11 +202,12 @@ def _fitting(
     return left.filter(~pl.col("variant").is_in(outcast))
 
 
-def _by_source(keys: Iterable[dict[int, list[str]]]) -> set[Choice]:
+def _by_source(keys: Collection[dict[int, list[str]]]) -> set[Choice]:
     """For each source that has exactly one variant of every key: these."""
+    sources = {name for of_key in keys for names in of_key.values() for name in names}
     stated = {
-        name: [[variant for variant, names in of_key.items() if name in names] for of_key in keys]
-        for name in PRECEDENCE
+        source: [[variant for variant, names in of_key.items() if source in names] for of_key in keys]
+        for source in sources
     }
     return {
         tuple(found[0] for found in per_key)

@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
 import polars as pl
 
+from lakehouse.model.cadence import Grid
+from lakehouse.model.life import UNKNOWN, Life
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.model.words import count_of
-from lakehouse.transform.gaps import expected_slots, slots_of
 from lakehouse.transform.witness import HOUR, judge
 
 _MICRO = timedelta(microseconds=1)
@@ -34,8 +35,7 @@ def days_in_doubt(
     window: TimeRange,
     step: timedelta,
     broken: pl.Series,
-    listed: datetime | None = None,
-    delisted: datetime | None = None,
+    life: Life = UNKNOWN,
     witness: pl.DataFrame | None = None,
     length: timedelta = HOUR,
     answered: Sequence[TimeRange] = (),
@@ -57,8 +57,7 @@ def days_in_doubt(
         window: The cell's window.
         step: Length of a slot.
         broken: `open_time` of rows that break a row rule.
-        listed: Rows are expected from the slot that holds this instant on.
-        delisted: Rows are expected before this instant.
+        life: Rows are expected from the slot that holds the listing until the delisting.
         witness: Coarser candles stated independently, see `judge`.
         length: Length of a witness candle.
         answered: Ranges that the witness answered.
@@ -71,11 +70,13 @@ def days_in_doubt(
     odd = rows.select(pl.col("open_time").filter(is_odd))["open_time"]
     sure = confirmed if confirmed is not None else odd.clear()
     disagreeing = _disagreeing(rows, witness, length, answered) if witness is not None else {}
-    if (listed is None or listed <= window.start) and not (broken.len() or odd.len() or disagreeing):
-        complete = expected_slots(window, step)
+    if (life.listed is None or life.listed <= window.start) and not (
+        broken.len() or odd.len() or disagreeing
+    ):
+        complete = Grid(step).slots(window)
         if rows.height == complete.len() and (rows["open_time"] == complete).all():
             return {}
-    days = rows.select(slots_of(rows["open_time"], step).alias("slot"), "open_time").group_by(
+    days = rows.select(Grid(step).slots_of(rows["open_time"]).alias("slot"), "open_time").group_by(
         pl.col("slot").dt.strftime("%Y-%m-%d").alias("day")
     )
     # two rows may share a slot
@@ -100,8 +101,7 @@ def days_in_doubt(
     for day in window.days():
         slots, keys, n = counted.get(day, (0, 0, 0))
         whole = day_range(day)
-        first = whole.clip(listed) if listed else whole.start
-        last = whole.clip(delisted) if delisted else whole.end
+        first, last = whole.clip(life.listed or whole.start), whole.clip(life.delisted or whole.end)
         due = max(0, -((first - last) // step)) - proven[day]
         if n > keys:
             doubts[day] = Doubt("variants", f"{count_of(n - keys, 'key')} with two values")

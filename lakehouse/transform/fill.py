@@ -5,14 +5,13 @@ from typing import Literal, get_args
 
 import polars as pl
 
+from lakehouse.model.cadence import Grid
 from lakehouse.model.interval import Interval
 from lakehouse.model.timerange import TimeRange
-from lakehouse.transform.gaps import expected_slots, slots_of
-from lakehouse.transform.resample import SUMS
+from lakehouse.transform.resample import PRICES, SUMS
 
 Fill = Literal["flat", "null"]
 FILLS: tuple[Fill, ...] = get_args(Fill)
-_PRICES = ("open", "high", "low", "close")
 _COUNTED = (*SUMS, "candle_count")
 _LAST = pl.duration(microseconds=1)
 
@@ -44,15 +43,10 @@ def fill_candles(
     real = candles.with_columns(is_filled=pl.lit(False))
     if window is None:
         return real
-    first, end = slots_of(
-        pl.Series([window.start, window.end], dtype=candles.schema["open_time"]), interval.delta
-    )
-    slots = expected_slots(
-        TimeRange(first, end if end == window.end else end + interval.delta), interval.delta
-    ).to_frame("open_time")
-    absent = slots.filter(
-        ~pl.col("open_time").is_in(slots_of(candles["open_time"], interval.delta).unique().implode())
-    )
+    grid, times = Grid(interval.delta), candles["open_time"]
+    first, end = grid.slots_of(pl.Series([window.start, window.end], dtype=times.dtype))
+    whole = TimeRange(first, end if end == window.end else end + interval.delta)
+    absent = grid.absent(times, whole).to_frame("open_time")
     for gone in breaks:
         absent = absent.filter(
             (pl.col("open_time") >= gone.end) | (pl.col("open_time") + interval.delta <= gone.start)
@@ -68,7 +62,7 @@ def _flat(rows: pl.DataFrame, interval: Interval, breaks: Sequence[TimeRange]) -
     stretch = pl.sum_horizontal(pl.lit(0), *(pl.col("open_time") >= gone.end for gone in breaks))
     price = pl.col("close").forward_fill().over(stretch)
     end = pl.col("open_time") + interval.delta
-    values = dict.fromkeys(_PRICES, price)
+    values = dict.fromkeys(PRICES, price)
     values |= {
         name: pl.when(pl.col(name).forward_fill().over(stretch).is_not_null()).then(
             pl.lit(0, rows.schema[name])

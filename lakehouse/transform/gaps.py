@@ -7,6 +7,8 @@ from typing import Any
 
 import polars as pl
 
+from lakehouse.model.cadence import Grid
+from lakehouse.model.life import UNKNOWN, Life
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, GapRun, ToldClass
 from lakehouse.model.table import UTC_TIME
@@ -30,29 +32,12 @@ _TOLD |= {"gap_class": pl.String, "asked_at": UTC_TIME, "halted_at": UTC_TIME}
 _FOREVER = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
-def slots_of(times: pl.Series, step: timedelta) -> pl.Series:
-    """The slot each instant falls in: its floor. A misaligned row covers the slot it opens in and keeps its
-    own time.
-    """
-    return times.dt.truncate(step)
-
-
-def expected_slots(window: TimeRange, step: timedelta) -> pl.Series:
-    """Every slot of a window, in order."""
-    return (
-        pl.datetime_range(window.start, window.end, step, closed="left", time_unit="us", eager=True)
-        .cast(UTC_TIME)
-        .alias("slot")
-    )
-
-
 def find_gaps(
     times: pl.Series,
     window: TimeRange,
     step: timedelta,
     asked_until: datetime,
-    listed: datetime | None = None,
-    delisted: datetime | None = None,
+    life: Life = UNKNOWN,
     disputed: pl.Series | None = None,
     asked: Sequence[Asked] = (),
     api_times: pl.Series | None = None,
@@ -73,8 +58,7 @@ def find_gaps(
         window: The cell's window.
         step: Length of a slot.
         asked_until: Only slots before this instant are expected: nobody was asked about later ones.
-        listed: Slots before the one that holds this instant are `not_listed`.
-        delisted: Slots from this instant on are `not_listed`.
+        life: Slots before the one that holds the listing, and those from the delisting on, are `not_listed`.
         disputed: Times of keys for which no value could be served; their slots are `conflict`.
         asked: What a REST API was asked for; what it did not answer proves nothing.
         api_times: `open_time` of every row it answered with, served or not.
@@ -88,19 +72,13 @@ def find_gaps(
         `asked_until`, each exactly once.
     """
     end = window.clip(asked_until)
-    slots = expected_slots(window, step).to_frame().filter(pl.col("slot") < end)
-    missing = slots.filter(~_among(times, step))
-    if not missing.height:
+    absent = Grid(step).absent(times, TimeRange(window.start, end)) if end > window.start else times.clear()
+    if not absent.len():
         return ()
     api = api_times if api_times is not None else times.clear()
-    answered = [asking for asking in asked if asking.is_of_candles]
-    outside = pl.lit(False)
-    if listed is not None:
-        outside = outside | (pl.col("slot") + step <= listed)
-    if delisted is not None:
-        outside = outside | (pl.col("slot") >= delisted)
-    classed = missing.with_columns(
-        pl.when(outside)
+    answered = [asking for asking in asked if asking.is_of_rows]
+    classed = absent.to_frame().with_columns(
+        pl.when(life.outside(pl.col("slot"), pl.col("slot") + step))
         .then(pl.lit("not_listed"))
         .when(_among(disputed if disputed is not None else times.clear(), step))
         .then(pl.lit("conflict"))
@@ -167,12 +145,14 @@ def _is_listing_break(halt: GapRun, known: pl.Series) -> bool:
     was not listed between them.
     """
     before, after = known.filter(known < halt.start).max(), known.filter(known >= halt.end).min()
-    return before is not None and after is not None and bool(after - before >= LISTING_BREAK)  # type: ignore[operator]
+    if before is None or after is None:
+        return False
+    return bool(after - before >= LISTING_BREAK)  # type: ignore[operator]
 
 
 def _among(times: pl.Series, step: timedelta) -> pl.Expr:
     """Whether one of the instants falls in the slot."""
-    return pl.col("slot").is_in(slots_of(times, step).unique().implode())
+    return pl.col("slot").is_in(Grid(step).slots_of(times).unique().implode())
 
 
 def _lies_in(asking: Asked, step: timedelta) -> pl.Expr:
@@ -200,7 +180,7 @@ def _stops(times: pl.Series, truncated: pl.DataFrame | None, step: timedelta) ->
         return {}
     last = (
         times.to_frame("open_time")
-        .group_by(slots_of(times, step).alias("slot"))
+        .group_by(Grid(step).slots_of(times).alias("slot"))
         .agg(pl.col("open_time").max())
     )
     found = truncated.join(last, on="open_time").select(

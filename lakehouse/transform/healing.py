@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import polars as pl
 
+from lakehouse.model.life import Life
 from lakehouse.model.result import GapRun, Problem
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange, day_range
@@ -18,16 +19,15 @@ _PROOFS = {"halt": "a proven halt", "not_listed": "a proven break of the listing
 _CONFIRMED = "REST API: the same candles"
 
 
-def explained_slots(
-    gaps: Sequence[GapRun], step: timedelta, listed: datetime, delisted: datetime | None
-) -> pl.Series:
+def explained_slots(gaps: Sequence[GapRun], step: timedelta, life: Life) -> pl.Series:
     """Slots of a market's life that are proven to have no candle."""
     runs = [
         TimeRange(
-            max(run.start, listed - step + timedelta(microseconds=1)), min(run.end, delisted or run.end)
+            max(run.start, life.listed - step + timedelta(microseconds=1)) if life.listed else run.start,
+            min(run.end, life.delisted or run.end),
         )
         for run in gaps
-        if _is_proven(run, listed, delisted)
+        if _is_proven(run, life)
     ]
     slots = [
         pl.datetime_range(
@@ -43,9 +43,9 @@ def explained_slots(
     return pl.concat([pl.Series([], dtype=UTC_TIME), *slots])
 
 
-def _is_proven(run: GapRun, listed: datetime, delisted: datetime | None) -> bool:
+def _is_proven(run: GapRun, life: Life) -> bool:
     """Whether a run is proven, and reaches into the market's life."""
-    return run.gap_class in _PROOFS and run.end > listed and (delisted is None or run.start < delisted)
+    return run.gap_class in _PROOFS and life.overlaps(TimeRange(run.start, run.end))
 
 
 def confirmed_times(
@@ -78,7 +78,7 @@ class Served:
         sources: The rows they were chosen from, per source.
         key: The key columns.
         gaps: Every expected slot without a row.
-        life: From the market's listing to its delisting.
+        life: The market's life.
         doubts: Days on which the rows do not pass the judgement that puts a day in doubt.
         unsettled: Days with a dispute that no proof decided.
         is_witnessed: Whether the rows were held against a witness.
@@ -88,7 +88,7 @@ class Served:
     sources: Mapping[str, pl.DataFrame]
     key: Sequence[str]
     gaps: Sequence[GapRun]
-    life: tuple[datetime, datetime | None]
+    life: Life
     doubts: Collection[str]
     unsettled: Collection[str]
     is_witnessed: bool = True
@@ -155,7 +155,7 @@ def _replaced_by(problem: Problem, served: Served) -> str:
         by_rest += dict.fromkeys(
             _PROOFS[run.gap_class]
             for run in served.gaps
-            if _is_proven(run, *served.life) and run.start < day.end and run.end > day.start
+            if _is_proven(run, served.life) and run.start < day.end and run.end > day.start
         )
     if by_rest:
         by.append("REST API" if by_rest == ["rows"] else f"REST API: {' and '.join(by_rest)}")

@@ -5,9 +5,10 @@ from datetime import datetime
 
 import polars as pl
 
+from lakehouse.model.lineage import Lineage
 from lakehouse.model.timerange import TimeRange
 
-LINEAGE = ("source", "source_file", "source_sha256", "fetched_at", "is_removed")
+LINEAGE = tuple(Lineage.columns)
 
 # tells sets apart, in order; the hash breaks ties
 _STAMP = pl.concat_str(pl.col("fetched_at").dt.epoch("us").cast(pl.String).str.zfill(20), "source_sha256")
@@ -42,8 +43,8 @@ def revised_at(history: pl.DataFrame, key: Sequence[str]) -> datetime | None:
     """When a source last said something else of a key than before, in the history of one source that states a
     key once.
     """
-    again: datetime | None = history.filter(history.select(key).is_duplicated())["fetched_at"].max()  # type: ignore[assignment]
-    return again
+    again = history.filter(history.select(key).is_duplicated())
+    return again["fetched_at"].max()  # type: ignore[return-value]
 
 
 def restatements(history: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
@@ -104,7 +105,7 @@ def restatements(history: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
 
 
 def append_news(
-    history: pl.DataFrame, fresh: pl.DataFrame, key: Sequence[str], covers: TimeRange
+    history: pl.DataFrame, fresh: pl.DataFrame, key: Sequence[str], time: str, covers: TimeRange
 ) -> pl.DataFrame:
     """Add to a history what a freshly read file says differently from it.
 
@@ -115,7 +116,8 @@ def append_news(
     Args:
         history: Bronze rows so far, possibly none.
         fresh: All rows of one file, exact duplicates removed, with lineage columns.
-        key: The key columns; the first is the time.
+        key: The key columns.
+        time: The column that places a row in time.
         covers: The period the file speaks about: a key outside it is not removed by its absence.
 
     Returns:
@@ -129,7 +131,7 @@ def append_news(
     history = history.filter(~pl.all_horizontal(pl.col(name) == value for name, value in reading.items()))
     covered = history.filter(
         (pl.col("source") == reading["source"])
-        & pl.col(key[0]).is_between(covers.start, covers.end, closed="left")
+        & pl.col(time).is_between(covers.start, covers.end, closed="left")
     )
     if not covered.height:
         return pl.concat([history, fresh])

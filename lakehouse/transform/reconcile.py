@@ -10,7 +10,7 @@ import polars as pl
 from lakehouse.model.result import Evidence
 from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.absences import Answered, Mended, mend, silent
-from lakehouse.transform.disputes import PRECEDENCE, TWO_VALUES, UNSETTLED, WHOLESALE, settle
+from lakehouse.transform.disputes import TWO_VALUES, UNSETTLED, WHOLESALE, settle
 from lakehouse.transform.history import value_columns
 from lakehouse.transform.witness import HOUR, judge, owners
 
@@ -59,6 +59,8 @@ def reconcile(
     answered: Sequence[TimeRange] = (),
     asked: Sequence[Answered] = (),
     said_at: datetime | None = None,
+    *,
+    precedence: Sequence[str],
 ) -> Reconciled:
     """Choose one row per key from named sources.
 
@@ -79,9 +81,10 @@ def reconcile(
         answered: Ranges that the witness answered.
         asked: Ranges that the API answered.
         said_at: When the witness was asked last; None for after all else.
+        precedence: Every source by how far it is believed where nothing is proven, best first.
     """
-    if unknown := set(sources) - set(PRECEDENCE):
-        raise ValueError(f"unknown sources {sorted(unknown)}; known: {PRECEDENCE}")
+    if unknown := set(sources) - set(precedence):
+        raise ValueError(f"unknown sources {sorted(unknown)}; known: {', '.join(precedence)}")
 
     def held(rows: pl.DataFrame) -> pl.DataFrame | None:
         return judge(rows, witness, length, answered) if witness is not None else None
@@ -128,7 +131,7 @@ def reconcile(
         )
         variants = _variants(contested, by, values)
         ruled = (
-            settle(variants, common, by, witness, length, is_sound, wholesale)
+            settle(variants, common, by, witness, length, precedence, is_sound, wholesale)
             if disputed.height
             else _ruled(first.clear())
         )

@@ -7,6 +7,7 @@ from lakehouse.model.interval import Interval
 # sums are taken here and cast once at the end: float sums differ with order and threads
 EXACT = pl.Decimal(38, 10)
 _TEN_DECIMALS_BELOW = 100_000
+PRICES = ("open", "high", "low", "close")
 SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "contracts")
 
 

@@ -7,19 +7,10 @@ import polars as pl
 
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange
-from lakehouse.transform.resample import exact
+from lakehouse.transform.resample import PRICES, SUMS, exact
 
 HOUR = timedelta(hours=1)
-PRICES = ("open", "high", "low", "close")
-TOTALS = (
-    "volume",
-    "quote_volume",
-    "trade_count",
-    "taker_buy_volume",
-    "taker_buy_quote_volume",
-    "contracts",
-    "taker_buy_contracts",
-)
+TOTALS = (*SUMS, "taker_buy_contracts")
 # How far a total may be off: half of the last decimal that is published (writers that add floats leave dust
 # below it), or what Float64 and texts of sixteen digits round off, if that is more. Up to 2**50 units of the
 # last decimal neither hides a single one; above, Float64 hardly holds it.

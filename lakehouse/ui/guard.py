@@ -17,8 +17,14 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Receive, Send], Awaitable[None]]
 
 _ROOT = 0  # reads and runs what it likes without us
-_NOT_YOU = "This UI is open for the user who started it, and you are another, or gone. Start it with LAKEHOUSE_UI_TOKEN or --token-file to let others in."
-_ASKED = "This UI asks for its token. Open its address once with ?token=… at the end, or send it as `Authorization: Bearer …`."
+_NOT_YOU = (
+    "This UI is open for the user who started it, and you are another, or gone. Start it with "
+    "LAKEHOUSE_UI_TOKEN or --token-file to let others in."
+)
+_ASKED = (
+    "This UI asks for its token. Open its address once with ?token=… at the end, or send it as "
+    "`Authorization: Bearer …`."
+)
 _HEADERS = (
     (b"content-security-policy", b"frame-ancestors 'self'"),  # beside Dagster's own: all policies hold
     (b"x-frame-options", b"SAMEORIGIN"),

@@ -1,13 +1,18 @@
 """All values of disputed candles, of all markets in one table."""
 
+from dataclasses import replace
+
 import polars as pl
 
 from lakehouse.datasets.candle import CANDLE, CandleApi, CandleArchive, refine
-from lakehouse.datasets.conflict import Conflict, conflict_frame
+from lakehouse.datasets.conflict import Conflict, conflict_frame, conflict_table
 from lakehouse.datasets.dataset import BronzeCell, BronzeCells
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import CellFacts
+from lakehouse.model.table import UTC_TIME
+from lakehouse.registry import REGISTRY
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, at, bronze, facts, minutes
+from lakehouse_tests.test_extensibility import QUOTE
 
 DAY = minutes("2024-02-05", 1440)
 
@@ -95,3 +100,42 @@ def test_another_value_that_is_not_served_is_news_in_the_cells_facts() -> None:
         )
         == CellFacts()
     )
+
+
+def test_another_datasets_conflict_table_is_made_from_what_its_archive_publishes() -> None:
+    disputed = replace(QUOTE, conflicts=lambda bronze, cell, market: pl.DataFrame())
+    table = conflict_table(disputed)
+    assert conflict_table(CANDLE) is Conflict
+    assert table is conflict_table(disputed), "one declaration, however often it is asked for"
+    assert (table.name, table.time, table.shape) == ("silver/quote_conflict", "open_time", "months")
+    assert list(table.input_names()) == ["silver/quote"]
+    values = [name for name in table.names() if name not in Conflict.names()]
+    assert values == ["bid", "ask"]
+    assert table.names()[:7] == [*Conflict.names()[:4], "open_time", "bid", "ask"]
+    assert table.names()[7:] == Conflict.names()[-8:]
+    rows = pl.DataFrame(
+        {
+            "open_time": DAY[:2],
+            "bid": [1.0, None],
+            "ask": [2.0, None],
+            "sources": ["daily", "api"],
+            "source_file": ["a", ""],
+            "fetched_at": DAY[:2],
+            "rule": ["witness", "witness"],
+            "is_served": [True, True],
+            "is_settled": [True, True],
+            "is_absent": [False, True],
+        },
+        schema_overrides={"open_time": UTC_TIME, "fetched_at": UTC_TIME},
+    )
+    frame = table.conform(conflict_frame([(BTC, "silver/quote", rows)], table), Cell("2024-02"))
+    assert table.split(frame)[1].height == 0
+    assert frame.select("table_name", "variant", "bid", "is_absent").rows() == [
+        ("silver/quote", 1, 1.0, False),
+        ("silver/quote", 1, None, True),
+    ]
+    registry = replace(REGISTRY, datasets=(*REGISTRY.datasets, disputed))
+    assert registry.table("quote_conflict") is table
+    assert list(registry.gap.input_names()) == ["silver/candle"], "quotes state no cadence"
+    upstream = [found.name for found in registry.upstream([registry.table("silver/quote")])]
+    assert upstream == ["bronze/quote_archive", "silver/quote", "silver/quote_conflict"]

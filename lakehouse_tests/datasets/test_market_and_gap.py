@@ -4,10 +4,12 @@ import dataclasses
 
 import pytest
 
+from lakehouse.datasets.candle import CANDLE, Candle
 from lakehouse.datasets.gap import Gap, gap_frame
 from lakehouse.datasets.market import MarketFacts, MarketTable, market_frame
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import GapRun
+from lakehouse.registry import REGISTRY
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, at, facts
 
 
@@ -62,7 +64,10 @@ def test_gaps_of_many_markets_make_one_valid_frame() -> None:
         GapRun("absent", at("2024-02-05"), at("2024-02-05T00:10"), 10),
         GapRun("conflict", at("2024-02-07"), at("2024-02-07T00:01"), 1),
     )
-    frame = Gap.conform(gap_frame([(COIN, run), (BTC, other), (BTC, run)]), Cell("2024-02"))
+    frame = Gap.conform(
+        gap_frame([(market, "silver/candle", of) for market, of in ((COIN, run), (BTC, other), (BTC, run))]),
+        Cell("2024-02"),
+    )
     assert Gap.split(frame)[1].height == 0
     assert frame.select("market_type", "symbol", "start_time", "slot_count", "gap_class").rows() == [
         ("inverse", "BTCUSD_PERP", at("2024-02-05"), 10, "absent"),
@@ -70,3 +75,25 @@ def test_gaps_of_many_markets_make_one_valid_frame() -> None:
         ("spot", "BTCUSDT", at("2024-02-07"), 1, "conflict"),
     ]
     assert gap_frame([]).schema == Gap.polars_schema()
+
+
+def test_gaps_are_made_from_every_silver_table_with_a_cadence() -> None:
+    assert REGISTRY.gap.input_names() == ["silver/candle"]
+    assert REGISTRY.gap is dataclasses.replace(REGISTRY).gap
+
+    class Timed(Candle):
+        """Candles under another name."""
+
+        name = "silver/timed"
+
+    class Untimed(Candle):
+        """Candles that nobody can tell the absence of."""
+
+        name = "silver/untimed"
+        cadence = None  # type: ignore[assignment]
+
+    more = (dataclasses.replace(CANDLE, silver=Timed), dataclasses.replace(CANDLE, silver=Untimed))
+    registry = dataclasses.replace(REGISTRY, datasets=(*REGISTRY.datasets, *more))
+    assert registry.gap.input_names() == ["silver/candle", "silver/timed"]
+    assert (registry.gap.description(), registry.gap.columns) == (Gap.description(), Gap.columns)
+    assert registry.gap in registry.upstream([Timed]), "its gaps are told with it"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.datasets.candle import Candle
+from lakehouse.datasets.candle import CANDLE, Candle
 from lakehouse.datasets.gap import Gap
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import DamagedObjectError, LakehouseError
@@ -42,7 +42,7 @@ def lake(tmp_path: Path) -> LakeServices:
 
 
 def made_of(lake: LakeServices, cell: Cell = MONTH) -> CellResult | Exception:
-    ((_, outcome),) = FromFooters().make(Inventory(lake), [cell])
+    ((_, outcome),) = FromFooters(lake.registry.gap).make(Inventory(lake), [cell])
     assert isinstance(outcome, Built | Failed)
     return outcome.result if isinstance(outcome, Built) else outcome.error
 
@@ -91,6 +91,6 @@ def test_disputes_of_a_month_are_not_collected_without_a_damaged_cell(lake: Lake
     body = bytearray(lake.objects.get(cell_path(Candle, FEBRUARY)) or b"")
     body[-100] ^= 1
     lake.objects.put(cell_path(Candle, FEBRUARY), bytes(body))
-    ((_, outcome),) = FromDisputes().make(Inventory(lake), [MONTH])
+    ((_, outcome),) = FromDisputes(CANDLE).make(Inventory(lake), [MONTH])
     assert isinstance(outcome, Failed)
     assert isinstance(outcome.error, DamagedObjectError)

@@ -3,6 +3,7 @@ not.
 """
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ from lakehouse.opening import open_lake
 from lakehouse.pipeline.markets import known_markets, refresh_markets
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
+from lakehouse.storage.layout import MARKETS_ASKED
 from lakehouse_tests.conftest import CLOSED
+from lakehouse_tests.defs.conftest import lake_at
 from lakehouse_tests.making import NOW, at
 
 ADA = Market("binance", "spot", "ADABTC")
+BTC, ETH = (Market("binance", "spot", f"{coin}USDT") for coin in ("BTC", "ETH"))
 
 
 @pytest.mark.parametrize(("base", "quote"), [("ADA", "BTC"), ("AD", "ABTC"), (None, None)])
@@ -39,3 +43,31 @@ def test_what_an_earlier_release_guessed_is_not_kept(
         assert (changed, failed, record.code_version) == (True, {}, MarketTable.code_version)
         assert known_markets(lake) == {ADA: replace(known, base=None, quote=None)}
         assert refresh_markets(lake, [ADA])[1] is False
+
+
+def test_a_build_asks_about_a_known_market_once_a_day_and_about_a_new_one_at_once(tmp_path: Path) -> None:
+    with Simulator(now=NOW) as sim:
+        lake = lake_at(tmp_path / "lake", sim)
+
+        def asked(hours: float, *markets: Market) -> int:
+            sim.reset_requests()
+            lake.clock = lambda: NOW + timedelta(hours=hours)
+            refresh_markets(lake, markets, timedelta(days=1))
+            return sum("exchangeInfo" in path for _, path in sim.requests)
+
+        assert [asked(hours, BTC) for hours in (0, 1, 23, 24, 25)] == [1, 0, 0, 1, 0]
+        assert asked(26, BTC, ETH) == 1, "one that nobody knows"
+        assert asked(-1, BTC) == 1, "a clock that was set back proves nothing"
+        body = bytearray(lake.objects.get(MARKETS_ASKED) or b"")
+        body[20] ^= 1
+        lake.objects.put(MARKETS_ASKED, bytes(body))
+        assert asked(0, BTC) == 1, "a memory that is not as it was written is none"
+
+
+def test_a_market_whose_exchange_did_not_answer_is_asked_about_by_the_next_build(tmp_path: Path) -> None:
+    with Simulator(now=NOW, faults=["rest_unavailable"]) as sim:
+        lake = lake_at(tmp_path / "lake", sim)
+        for _ in range(2):
+            sim.reset_requests()
+            refresh_markets(lake, [BTC], timedelta(days=1))
+            assert any("exchangeInfo" in path for _, path in sim.requests)

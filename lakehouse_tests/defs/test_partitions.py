@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from lakehouse.datasets.candle import Candle
 from lakehouse.datasets.gap import Gap
 from lakehouse.defs.describe import asset_key
-from lakehouse.defs.partitions import MARKETS, partitions_of, range_tags, to_cell
+from lakehouse.defs.partitions import MARKETS, cells_between, partitions_of, range_tags, to_cell
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
+from lakehouse.model.timerange import TimeRange
 from lakehouse.pipeline.services import LakeServices
 
 from .conftest import BTC, HOURS, VWAP, Shell
@@ -23,7 +24,15 @@ ORDER = [
     for name in ("spot:ZZZ", "linear:AAA", "spot:MMM", "inverse:BBB", "spot:AAA")
 ]
 MONTHS = [f"{year}-{month:02d}" for year in (2023, 2024) for month in range(1, 13)]
+DAYS = TimeRange.parse("2024-02-10", "2024-04-01").days()
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+class Daily(Candle):
+    """Candles by day."""
+
+    name = "silver/daily"
+    grain = "day"
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +73,24 @@ def test_ranges_of_a_table_by_month_cover_every_month_once(
     assert sorted(cell.date for _, covered in runs for cell in covered) == sorted(months)
     for tags, covered in runs:
         assert covered_by(tags, partitions, store) == set(covered)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cells=st.sets(st.builds(Cell, st.sampled_from(DAYS), st.sampled_from(ORDER)), max_size=40))
+def test_ranges_of_a_table_by_day_cover_every_day_once_and_read_back(
+    store: dg.DagsterInstance, cells: set[Cell]
+) -> None:
+    order = [market.key for market in ORDER]
+    runs = range_tags(cells, order)
+    assert sorted((cell for _, covered in runs for cell in covered), key=str) == sorted(cells, key=str)
+    for tags, covered in runs:
+        assert covered_by(tags, partitions_of(Daily, "2023-01"), store) == set(covered)
+        assert set(cells_between(tags[START], tags[END], order)) == set(covered)
+
+
+def test_a_complete_run_of_days_of_neighbouring_markets_is_one_range() -> None:
+    cells = {Cell(day, market) for day in DAYS for market in ORDER[1:4]}
+    assert len(range_tags(cells, [market.key for market in ORDER])) == 1
 
 
 def test_a_rectangle_is_one_range() -> None:

@@ -118,8 +118,8 @@ def copy(built: Path, tmp_path: Path, instance: dg.DagsterInstance) -> Copy:
 def test_a_lake_as_it_was_written_is_sound(copy: Copy, capsys: pytest.CaptureFixture[str]) -> None:
     report = copy.verify()
     assert report.is_sound
-    assert (report.audit.damage, report.audit.unsealed) == ([], 0)
-    assert {BRONZE, SILVER, GAP, HOURS, VWAP, MARKET, "landing", "ledger"} <= report.audit.checked.keys()
+    assert (report.inspection.damage, report.inspection.unsealed) == ([], 0)
+    assert {BRONZE, SILVER, GAP, HOURS, VWAP, MARKET, "landing", "ledger"} <= report.inspection.checked.keys()
     print_stored(report, was_repaired=False, as_json=False)
     assert "Everything stored is as it was written." in capsys.readouterr().out
 
@@ -130,13 +130,13 @@ def test_what_is_damaged_is_made_again_without_the_network(copy: Copy, table: st
     path = copy.path(table)
     copy.flip(path, place)
     found = copy.verify()
-    assert [one.path for one in found.audit.damage] == [path]
+    assert [one.path for one in found.inspection.damage] == [path]
     assert not found.is_sound
     report = copy.repair()
     assert report.is_sound, report.left
     assert list(report.repaired) == [path]
     assert copy.versions() == copy.before
-    assert copy.verify().audit.damage == []
+    assert copy.verify().inspection.damage == []
 
 
 @pytest.mark.parametrize("table", [API, WITNESS])
@@ -159,8 +159,8 @@ def test_what_is_damaged_in_landing_is_moved_aside(copy: Copy, ends: str, why: s
     path = copy.path("landing", ends)
     copy.flip(path, 0.5)
     found = copy.verify()
-    assert path in [one.path for one in found.audit.damage]
-    assert why in next(one.why for one in found.audit.damage if one.path == path)
+    assert path in [one.path for one in found.inspection.damage]
+    assert why in next(one.why for one in found.inspection.damage if one.path == path)
     report = copy.repair()
     assert "the next build that needs the file fetches it again" in report.repaired[path]
     assert copy.versions() == copy.before, "cells do not need it"
@@ -186,7 +186,7 @@ def test_one_markets_cell_in_anothers_place_is_named_and_made_again(copy: Copy) 
         copy.path(SILVER, holds=f"symbol={symbol}/month=2024-02") for symbol in ("BTCUSDT", "ETHUSDT")
     )
     copy.lake.objects.put(ours, copy.lake.objects.get(other) or b"")
-    (one,) = copy.verify().audit.damage
+    (one,) = copy.verify().inspection.damage
     assert (one.path, "it holds 2024-02|binance-spot:ETHUSDT of silver/candle" in one.why) == (ours, True)
     assert copy.repair().is_sound
     assert copy.versions() == copy.before
@@ -195,7 +195,7 @@ def test_one_markets_cell_in_anothers_place_is_named_and_made_again(copy: Copy) 
 def test_a_damaged_ledger_is_removed_for_it_is_a_cache(copy: Copy) -> None:
     path = ledger_path(copy.lake.registry.table(SILVER))
     copy.flip(path, 0.5)
-    assert [one.path for one in copy.verify().audit.damage] == [path]
+    assert [one.path for one in copy.verify().inspection.damage] == [path]
     assert copy.repair().is_sound
     assert copy.versions() == copy.before
 

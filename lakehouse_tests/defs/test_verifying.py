@@ -32,6 +32,7 @@ from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.storage.layout import cell_path
 from lakehouse.storage.tables import CellRecord
 from lakehouse_tests.making import facts
+from lakehouse_tests.sources.canned import candles_by
 
 NOW = datetime(2024, 3, 20, 12, tzinfo=UTC)
 BTC, ETH, GONE = (Market("binance", "spot", symbol) for symbol in ("BTCUSDT", "ETHUSDT", "XYZUSDT"))
@@ -171,7 +172,7 @@ def test_a_change_that_no_total_tells_is_found_and_mended(shell: Shell) -> None:
     assert (silent.facts.evidence, silent.facts.conflict_count, silent.facts.problems) == ("totals", 0, ()), (
         "a build stays silent"
     )
-    truth = shell.lake.exchanges["binance"].rest("spot").candles(BTC, MINUTE, JANUARY.window).rows
+    truth = candles_by(shell.lake.clients.of(BTC), BTC, MINUTE, JANUARY.window).rows
     values = truth.columns[:11]
     built = shell.reader.candles(BTC, "2024-01", "2024-02")
     assert built.select(values).join(truth, on=values, how="anti", nulls_equal=True).height == 1

@@ -45,8 +45,11 @@ class Run:
     def __init__(
         self, root: Path, api: Canned, markets: Collection[Market], months: Collection[str] = MONTHS[:6]
     ) -> None:
-        self.lake: LakeServices = open_lake(Settings(root=str(root), start="2023-01"), clock=lambda: NOW)
-        self.lake.exchanges = {"binance": Binance(None, api.url)}
+        self.lake: LakeServices = open_lake(
+            Settings(root=str(root), start="2023-01"),
+            exchanges={"binance": Binance(None, api.url)},
+            clock=lambda: NOW,
+        )
         self.dataset = self.lake.registry.dataset("candle")
         self.lake.tables.put(
             MarketTable, None, CellResult(market_frame([facts(market) for market in markets]), {})

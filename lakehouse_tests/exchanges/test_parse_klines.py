@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.datasets.candle import CandleArchive
-from lakehouse.exchanges.binance import KLINE_COLUMNS, parse_klines
+from lakehouse.exchanges.binance.klines import KLINE_COLUMNS, parse_klines
 from lakehouse.model.errors import (
     ArchiveFileError,
     CsvEmptyError,

@@ -500,8 +500,7 @@ class Bench:
             table, has = lake.registry.table(name), Inventory(lake)
             recipe = recipes(lake.registry)[table]
             covered = recipe.covered(has, cells)
-            recipe.look(has, covered)
-            for cell, outcome in recipe.make(has, recipe.due(has, covered).among(covered)):
+            for cell, outcome in recipe.make(has, recipe.told(has, covered).among(covered)):
                 if isinstance(outcome, Failed):
                     self.failed[f"{name} {cell}"] = outcome.error
                     continue

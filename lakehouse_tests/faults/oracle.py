@@ -430,8 +430,7 @@ def _classes(view: View, known: Known) -> Iterator[str]:
 def _unproven_halt(view: View, run: GapRun) -> Iterator[str]:
     """A halt rests on the minutes and on every hour that it touches."""
     if not any(
-        asking.is_of_candles and asking.start <= run.start and run.end <= asking.end
-        for asking in view.api_asked
+        asking.is_of_rows and asking.start <= run.start and run.end <= asking.end for asking in view.api_asked
     ):
         yield f"halt: nobody asked REST for the minutes from {run.start}"
     hour = run.start.replace(minute=0)
@@ -439,7 +438,7 @@ def _unproven_halt(view: View, run: GapRun) -> Iterator[str]:
     served = set(view.rows["open_time"].dt.truncate("1h"))
     while hour < run.end:
         answered = any(
-            asking.is_of_candles and asking.start <= hour and hour + HOUR <= asking.end
+            asking.is_of_rows and asking.start <= hour and hour + HOUR <= asking.end
             for asking in view.witness_asked
         )
         equal = bool(stated.get(hour)) if stated.get(hour) is not None else hour not in served

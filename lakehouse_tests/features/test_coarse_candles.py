@@ -1,13 +1,13 @@
 """Gold candles: one declaration per interval, cells that stand alone."""
 
-from collections.abc import Mapping
-
 import polars as pl
 import pytest
 
+from lakehouse.datasets.candle import Candle
 from lakehouse.features import FEATURES
 from lakehouse.features.candle import CANDLES
 from lakehouse.model.feature import Feature
+from lakehouse.model.input import Input
 from lakehouse.model.interval import COARSE
 from lakehouse_tests.making import FEBRUARY, at, candles, minutes
 
@@ -30,7 +30,7 @@ def test_a_cell_is_valid_and_a_short_bucket_says_so(table: type[Feature], interv
     short = found.filter(pl.col("candle_count") < minutes_long)
     assert short.filter(~pl.col("open_time").dt.date().eq(at("2024-02-04").date())).height == 0
     assert (short.height > 0) == (minutes_long > 60)
-    assert dict(table.inputs) == {"silver/candle": 0}, "every interval is made from 1m, alone"
+    assert table.inputs == (Input(Candle),), "every interval is made from 1m, alone"
 
 
 def test_every_feature_declares_what_it_looks_back_on() -> None:
@@ -44,7 +44,7 @@ def test_every_feature_declares_what_it_looks_back_on() -> None:
         "gold/vwap",
     ]
     for feature in FEATURES:
-        assert isinstance(feature.inputs, Mapping)
+        assert isinstance(feature.inputs, tuple)
         assert (
             feature.compute({"silver/candle": MINUTES.clear()}, FEBRUARY.window).schema
             == feature.polars_schema()

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lakehouse.datasets.candle import Candle
 from lakehouse.features.vwap import Vwap
 from lakehouse.model.cell import Cell
+from lakehouse.model.input import Input
 from lakehouse.model.timerange import TimeRange
 from lakehouse_tests.making import BTC, MINUTE, at, candles, minutes
 
@@ -86,7 +88,7 @@ def test_a_month_alone_with_its_lookback_equals_everything_at_once(
     rows: dict[int, tuple[int, int]], random: object
 ) -> None:
     fine = frame(rows)
-    assert dict(Vwap.inputs) == {"silver/candle": 1}
+    assert Vwap.inputs == (Input(Candle, lookback=timedelta(days=1)),)
     window = MARCH.window
     lookback = fine.filter(
         pl.col("open_time").is_between(MARCH.shift(-1).window.start, window.end, closed="left")

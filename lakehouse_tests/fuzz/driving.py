@@ -13,20 +13,25 @@ from typing import Any
 import polars as pl
 from hypothesis import strategies as st
 
-from lakehouse.datasets.candle import CANDLE, Candle, CandleArchive
+from lakehouse.datasets.candle import CANDLE, Candle, CandleApi, CandleArchive
 from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.binance.klines import KlinePages
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, NoSourceError, NotALakeObjectError
 from lakehouse.model.interval import MINUTE as ONE_MINUTE
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.result import CellFacts, CellResult, GapRun, Problem
 from lakehouse.model.timerange import TimeRange
 from lakehouse.query.lake import Lake
+from lakehouse.sources.files.batch import Answer
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing, landed_files, list_market, listing_from_landing
 from lakehouse.sources.files.reader import ArchiveReader
-from lakehouse.sources.files.transport import Answer, ArchiveClient, Listed
+from lakehouse.sources.files.transport import ArchiveClient, Listed
 from lakehouse.sources.rest.client import RestClient
+from lakehouse.sources.rest.describing import describe
+from lakehouse.sources.rest.rows import RowReader
 from lakehouse.storage.landing import Landing, Receipt
 from lakehouse.storage.layout import ledger_path
 from lakehouse.storage.ledger import ledger, survey
@@ -38,7 +43,7 @@ from lakehouse_tests.making import BTC, FEBRUARY, MINUTE, NOW, candles, facts, m
 from lakehouse_tests.sources.canned import INFO, Canned, canned, milliseconds, row
 from lakehouse_tests.storage.hostile import footer_of, with_footer
 
-KEY = Binance("http://x").archive_key(CandleArchive.name, BTC, "2024-02")
+KEY = Binance("http://x").files[CandleArchive.name].key(BTC, Period.parse("2024-02"))
 NAME = KEY.rsplit("/", 1)[-1]
 CSV_NAME = NAME.replace(".zip", ".csv")
 REFUSALS = (
@@ -98,8 +103,8 @@ class Driver:
         return LakeObjects(self.root)
 
 
-class Served(ArchiveReader):
-    """A reader whose transport has arrived at its answers."""
+class Served:
+    """A batch that has arrived."""
 
     answers: Mapping[str, Answer]
 
@@ -280,12 +285,12 @@ class Rest(Driver):
         self.api.answers[endpoint] = lambda query: (status, body)
         if endpoint == "exchangeInfo":
             try:
-                info = Binance(None, self.api.url).ask_info("spot")
+                info = describe(Binance(None, self.api.url).rest_api("spot"))
                 Market("binance", "spot", next(iter(info.symbols), "X"))
             except OSError:
                 return "no exchangeInfo"
-        answer = client.candles(
-            BTC, ONE_MINUTE, TimeRange.parse("2024-04-01", "2024-04-01T00:05"), before=True
+        answer = RowReader(client, CandleApi, KlinePages(ONE_MINUTE), BTC).read(
+            TimeRange.parse("2024-04-01", "2024-04-01T00:05"), before=True
         )
         return (
             f"{endpoint}: {'rows' if answer.rows.height else 'none'}{', unusable' if answer.unusable else ''}"
@@ -414,14 +419,14 @@ class Receipts(Driver):
             except (ValueError, TypeError, RecursionError):
                 body = drawn
         landing.objects.put(f"{folder}/{hashlib.sha256(zipped_csv).hexdigest()}.json", body)
-        audit = landing.audit()
+        inspection = landing.inspect()
         exchange = Binance("http://127.0.0.1:9")
         landed = landed_files(landing, exchange, CandleArchive.name, BTC)
         listing = listing_from_landing(exchange, CandleArchive.name, BTC, landed.receipts, NOW)
         if not listing.files:
-            return f"unsound, {len(audit.damage)} damaged"
-        with ArchiveReader(exchange, CandleArchive.name, landing, lambda: NOW, offline=True) as reader:
-            return f"{reader.read(listing, '2024-02').frame.height} rows"
+            return f"unsound, {len(inspection.damage)} damaged"
+        with ArchiveReader(exchange, CandleArchive, landing, lambda: NOW, offline=True) as reader:
+            return f"{reader.read(listing.file('2024-02')).frame.height} rows"
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def fuzz(kind: str, count: int, root: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
     monkeypatch.setattr(
         "lakehouse.sources.files.reader.ArchiveReader._fetch",
-        lambda self, keys, by_http=False: Served(self._exchange, self._table, self._landing, self._clock),
+        lambda self, parts, by_http=False: Served(),
     )
     with driver(kind, root) as driven:
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lakehouse.datasets.dataset import Dataset
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import CellError, DuplicateKeyError, SchemaError
 from lakehouse.model.result import CellResult
@@ -41,6 +42,7 @@ class Pair(Table):
 
     name = "gold/pair"
     key = ("id",)
+    time = ""
 
     id = Column(pl.Int64, "Which")
     low = Column(pl.Float64, "Lower", at_least=0)
@@ -152,7 +154,7 @@ def test_every_table_says_what_it_is(table: type[Table]) -> None:
     assert set(table.key) <= set(table.names())
     assert table.description()
     assert "Attributes:" not in table.description()
-    assert set(table.inputs) <= set(REGISTRY.by_name)
+    assert set(table.input_names()) <= set(REGISTRY.by_name)
     names = [rule.name for rule in table.rules()]
     assert len(names) == len(set(names))
     assert all(rule.description for rule in table.rules())
@@ -306,3 +308,19 @@ def test_conform_refuses_rows_that_share_a_key() -> None:
 
 def test_the_schema_text_is_the_declarations_and_no_librarys() -> None:
     assert Pair.schema_text() == "id:bigint,low:double,high:double?"
+
+
+@by_name
+def test_a_table_places_its_rows_in_time_by_an_instant_of_its_key(table: type[Table]) -> None:
+    if table.shape == "single":
+        assert table.time == ""
+        return
+    assert table.columns[table.time].dtype == UTC_TIME
+    assert table.time in table.key
+    assert not table.columns[table.time].nullable
+
+
+@pytest.mark.parametrize("dataset", REGISTRY.datasets)
+def test_a_bronze_table_states_values_of_what_the_silver_table_has_a_row_for(dataset: Dataset) -> None:
+    assert {table.identity() for table in dataset.bronze} == {dataset.silver.key}
+    assert {table.time for table in dataset.bronze} == {dataset.silver.time}

@@ -6,8 +6,15 @@ from lakehouse.datasets.candle import Candle
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult, GapRun
+from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.anomalies import CellAnomalies
-from lakehouse.ops.findings import LATE, check_anomalies, check_freshness, check_gaps, check_reconciliation
+from lakehouse.ops.findings import (
+    check_anomalies,
+    check_freshness,
+    check_gaps,
+    check_reconciliation,
+    holes,
+)
 from lakehouse.storage.ledger import Ledger, ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
@@ -15,6 +22,7 @@ from lakehouse_tests.making import BTC, FEBRUARY, MINUTE, NOW, at, candles, minu
 
 ETH = Market("binance", "spot", "ETHUSDT")
 MARCH = FEBRUARY.shift(1)
+LATE = timedelta(days=2)
 
 
 def stored(objects: LakeObjects, cells: dict[Cell, CellFacts], rows: int = 3) -> Ledger:
@@ -28,6 +36,18 @@ def stored(objects: LakeObjects, cells: dict[Cell, CellFacts], rows: int = 3) ->
 
 def gap(gap_class: str, day: str, count: int = 1440) -> GapRun:
     return GapRun(gap_class, at(day), at(day) + count * MINUTE, count)  # type: ignore[arg-type]
+
+
+def test_only_days_that_are_absent_are_holes_of_a_complete_run_of_days() -> None:
+    days = [
+        Cell(day, market)
+        for market in (BTC, ETH)
+        for day in TimeRange.parse("2024-02-10", "2024-04-01").days()
+    ]
+    assert (len(days), holes(days)) == (2 * 51, [])
+    absent = [Cell("2024-02-29", ETH), Cell("2024-03-01", ETH), Cell("2024-03-20", ETH)]
+    assert holes([day for day in days if day not in absent]) == absent
+    assert holes(days[:-1]) == []
 
 
 def test_absence_is_an_error_after_the_grace_and_counted_before(objects: LakeObjects) -> None:
@@ -88,7 +108,7 @@ def test_the_newest_row_of_each_market_that_trades_is_held_against_the_clock(obj
     )
     last = at("2024-03-01T00:02")
     for age, severity in ((LATE, None), (LATE + MINUTE, "warn"), (100 * LATE, "warn")):
-        verdict = check_freshness(cells, [ETH], last + age)
+        verdict = check_freshness(cells, [ETH], last + age, LATE)
         assert (verdict.cells, verdict.passed, verdict.severity if verdict.findings else None) == (
             1,
             severity is None,
@@ -99,7 +119,7 @@ def test_the_newest_row_of_each_market_that_trades_is_held_against_the_clock(obj
         verdict.findings[0].what
         == "the newest row is of 2024-03-01 00:02, 200 days old; sources answered up to 2024-03-09 00:00"
     )
-    assert [finding.cell for finding in check_freshness(cells, [], last).findings] == [
+    assert [finding.cell for finding in check_freshness(cells, [], last, LATE).findings] == [
         "2024-01|binance-spot:ETHUSDT"
     ]
 
@@ -107,13 +127,13 @@ def test_the_newest_row_of_each_market_that_trades_is_held_against_the_clock(obj
 def test_an_empty_newest_month_does_not_hide_the_newest_row(objects: LakeObjects) -> None:
     stored(objects, {MARCH: CellFacts()}, rows=0)
     cells = stored(objects, {FEBRUARY: CellFacts()})
-    assert [finding.cell for finding in check_freshness(cells, [], at("2024-03-01")).findings] == [
+    assert [finding.cell for finding in check_freshness(cells, [], at("2024-03-01"), LATE).findings] == [
         str(FEBRUARY)
     ]
     empty = {MARCH: cells[MARCH]}
-    assert check_freshness(empty, [], at("2024-03-02")).passed, "it may have just begun"
+    assert check_freshness(empty, [], at("2024-03-02"), LATE).passed, "it may have just begun"
     assert (
-        check_freshness(empty, [], at("2024-03-01") + LATE + timedelta(days=1)).findings[0].what
+        check_freshness(empty, [], at("2024-03-01") + LATE + timedelta(days=1), LATE).findings[0].what
         == "it has no row"
     )
 
@@ -135,5 +155,5 @@ def test_anomalies_are_warned_of_and_counted(objects: LakeObjects) -> None:
 
 def test_markets_are_told_apart(objects: LakeObjects) -> None:
     cells = stored(objects, {FEBRUARY: CellFacts(), Cell("2024-02", ETH): CellFacts()})
-    late = check_freshness(cells, [], NOW)
+    late = check_freshness(cells, [], NOW, LATE)
     assert {finding.cell for finding in late.findings} == {f"2024-02|{market}" for market in (BTC, ETH)}

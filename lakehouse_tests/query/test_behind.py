@@ -18,6 +18,7 @@ from lakehouse.model.errors import BehindInputsWarning, NotALakeObjectError
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.query.lake import Lake
+from lakehouse.registry import REGISTRY
 from lakehouse.storage.ledger import inputs_now, ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
@@ -117,7 +118,7 @@ def test_a_ledger_by_month_is_behind_where_any_market_is(objects: LakeObjects) -
     for market in (BTC, ETH):
         build(objects, "bronze", market)
         build(objects, "silver", market)
-    now = inputs_now(Gap, Cell("2024-02"), {Candle.name: ledger(objects, Candle)}, {})
+    now = inputs_now(REGISTRY.gap, Cell("2024-02"), {Candle.name: ledger(objects, Candle)}, {})
     TableStore(objects).put(Gap, Cell("2024-02"), CellResult(gap_frame([]), now))
     lake = Lake(objects.root)
     assert said(lambda: lake.scan(Gap.name).collect()) == []

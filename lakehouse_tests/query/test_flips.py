@@ -57,7 +57,11 @@ def store_all(root: Path) -> None:
         inputs = {"silver/candle@2024-02": made.version}
         store.put(HOURLY, cell, CellResult(HOURLY.compute({"silver/candle": rows}, cell.window), inputs))
         store.put(Vwap, cell, CellResult(Vwap.compute({"silver/candle": rows}, cell.window), {}))
-    store.put(Gap, Cell("2024-02"), CellResult(gap_frame([(market, run) for market in (BTC, ETH)]), {}))
+    store.put(
+        Gap,
+        Cell("2024-02"),
+        CellResult(gap_frame([(market, "silver/candle", run) for market in (BTC, ETH)]), {}),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +265,6 @@ def test_appending_a_column_makes_no_old_cell_damaged(tmp_path: Path) -> None:
     assert lake.sql(
         "SELECT note, count(*) AS n FROM silver.candle WHERE symbol = 'BTCUSDT' GROUP BY ALL ORDER BY note"
     ).rows() == [("new", 720), (None, 720)]
-    from lakehouse.ops.stored import audit_lake
+    from lakehouse.ops.stored import inspect_lake
 
-    assert audit_lake(lake.objects, lake.registry, []).damage == []
+    assert inspect_lake(lake.objects, lake.registry, []).damage == []

@@ -23,10 +23,10 @@ from lakehouse.model.errors import (
     NothingStoredError,
     UnknownTableError,
 )
-from lakehouse.model.interval import MINUTE as ONE_MINUTE
+from lakehouse.model.interval import Interval
 from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.query.lake import Lake
-from lakehouse.sources.rest.asking import HOUR, Answers
+from lakehouse.sources.rest.asking import Answers
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import StoredCell, TableStore
 from lakehouse.transform.history import append_news, restatements
@@ -77,7 +77,9 @@ def told(source: Source, variants: tuple[int, int, int], fetched: datetime) -> p
 
 
 def with_file(rows: pl.DataFrame, stored: StoredCell | None) -> CellResult:
-    history = append_news(stored.rows if stored else CandleArchive.empty(), rows, Candle.key, FEBRUARY.window)
+    history = append_news(
+        stored.rows if stored else CandleArchive.empty(), rows, Candle.key, Candle.time, FEBRUARY.window
+    )
     return CellResult(
         history,
         {},
@@ -102,16 +104,16 @@ class Living:
         if source in ("monthly", "daily"):
             self.store.update(CandleArchive, FEBRUARY, partial(with_file, rows))
         else:
-            table, interval = (CandleWitness, HOUR) if source == "witness" else (CandleApi, ONE_MINUTE)
+            table = CandleWitness if source == "witness" else CandleApi
             api = self.store.get(CandleApi, FEBRUARY)
             revised = api.record.facts.revised_at if api and table is CandleWitness else None
             answers = Answers(
                 table,
-                interval,
                 [(rows, Asked(FEBRUARY.window.start, FEBRUARY.window.end, now, "rows"))],
                 [],
                 [],
                 revised,
+                is_witness=table is CandleWitness,
             )
             self.store.update(table, FEBRUARY, answers.change)
         parts = {table.name: part for table in CANDLE.bronze if (part := self.store.get(table, FEBRUARY))}
@@ -129,7 +131,7 @@ class Living:
             for later in (timedelta(), timedelta(minutes=59)):
                 assert self.lake.candles(BTC, "2024-02", "2024-03", as_of=instant + later).equals(rows)
             coarse = self.lake.candles(BTC, "2024-02", "2024-03", "1h", as_of=instant)
-            assert coarse.equals(resample(rows, HOUR).select(coarse.columns))
+            assert coarse.equals(resample(rows, Interval.parse("1h")).select(coarse.columns))
         first = min(self.served, default=None)
         if first is not None:
             assert self.lake.candles(BTC, "2024-02", "2024-03", as_of="2030-01-01").equals(

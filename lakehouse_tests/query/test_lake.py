@@ -67,7 +67,11 @@ def fill(objects: LakeObjects, gold: bool = True) -> None:
                     Vwap, cell, CellResult(Vwap.compute({"silver/candle": scaled}, cell.window), inputs)
                 )
     run = GapRun("absent", at("2024-02-01T05:00"), at("2024-02-01T07:00"), 120)
-    store.put(Gap, Cell("2024-02"), CellResult(gap_frame([(market, run) for market in MARKETS]), {}))
+    store.put(
+        Gap,
+        Cell("2024-02"),
+        CellResult(gap_frame([(market, "silver/candle", run) for market in MARKETS]), {}),
+    )
     store.put(MarketTable, None, CellResult(market_frame([facts(market) for market in MARKETS]), {}))
 
 

@@ -61,7 +61,11 @@ def store(tmp_path: Path) -> TableStore:
         for table in (CandleArchive, Candle, HOURLY):
             store_cell(made, table, cell)
         runs = [
-            (market, GapRun("absent", cell.window.start, cell.window.start.replace(hour=1), 60))
+            (
+                market,
+                "silver/candle",
+                GapRun("absent", cell.window.start, cell.window.start.replace(hour=1), 60),
+            )
             for market in (BTC, ETH)
         ]
         made.put(Gap, Cell(cell.date), CellResult(gap_frame(runs), {}))

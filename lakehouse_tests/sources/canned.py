@@ -9,7 +9,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from lakehouse.datasets.candle import CandleApi
+from lakehouse.exchanges.binance.klines import KlinePages
+from lakehouse.model.interval import Interval
+from lakehouse.model.market import Market
+from lakehouse.model.timerange import TimeRange
+from lakehouse.sources.rest.client import RestClient
+from lakehouse.sources.rest.rows import RestAnswer, RowReader
 from lakehouse_tests.making import NOW, kline
+
+
+def candles_by(
+    client: RestClient, market: Market, interval: Interval, span: TimeRange, bracket: bool = False
+) -> RestAnswer:
+    """Candles of any length by a client, with those on both sides of the range if `bracket`."""
+    return RowReader(client, CandleApi, KlinePages(interval), market).read(span, bracket, bracket)
+
 
 Answer = tuple[int, Any]
 """Status and body: bytes as they are, anything else as JSON."""

@@ -39,7 +39,7 @@ class Reading:
         )
 
     def reader(self, sim: Simulator, at: datetime = NOW) -> ArchiveReader:
-        return ArchiveReader(Binance(sim.url), BRONZE, self.landing, lambda: at)
+        return ArchiveReader(Binance(sim.url), CandleArchive, self.landing, lambda: at)
 
     def ingest(
         self, sim: Simulator, cell: Cell = FEBRUARY, at: datetime = NOW, market: MarketFacts | None = None

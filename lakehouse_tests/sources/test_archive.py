@@ -15,7 +15,9 @@ from lakehouse.exchanges.binance import Binance
 from lakehouse.model.errors import FetchError, LakehouseError, ListingUnreachableError
 from lakehouse.simulator import Simulator
 from lakehouse.sources.files import transport
-from lakehouse.sources.files.transport import ArchiveClient, Batch, sweep_staging
+from lakehouse.sources.files.batch import Batch
+from lakehouse.sources.files.staging import make_staging, sweep_staging
+from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse_tests.conftest import CLOSED
 from lakehouse_tests.making import NOW, ArchiveFolder, at, klines, text
 from lakehouse_tests.recording import passing_on
@@ -33,9 +35,9 @@ def client(sim: Simulator) -> ArchiveClient:
 @pytest.fixture
 def by_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Fetch with the tool, or without it."""
-    monkeypatch.setattr(transport, "_FEW", 0)
+    monkeypatch.setattr("lakehouse.sources.files.batch._FEW", 0)
     if request.param == "http":
-        monkeypatch.setattr(transport, "s5cmd_path", lambda: None)
+        monkeypatch.setattr("lakehouse.sources.files.batch.s5cmd_path", lambda: None)
     return str(request.param)
 
 
@@ -118,7 +120,7 @@ def test_an_archive_out_of_reach_says_where_it_was_looked_for(
             ListingUnreachableError,
             match=f"The archive listing of {DAILY} at {url} does not answer: .*LAKEHOUSE_BINANCE_ARCHIVE_URL",
         ):
-            ask(ArchiveClient(url, Binance.bucket))  # type: ignore[operator]
+            ask(ArchiveClient.of(Binance(url)))  # type: ignore[operator]
     assert issubclass(ListingUnreachableError, LakehouseError)
 
 
@@ -171,8 +173,8 @@ def test_a_file_that_stays_unavailable_is_one_error_and_the_others_arrive(
 def test_a_tool_that_does_not_work_is_replaced_by_plain_http(
     folder: ArchiveFolder, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "_FEW", 0)
-    monkeypatch.setattr(transport, "s5cmd_path", lambda: "/bin/false")
+    monkeypatch.setattr("lakehouse.sources.files.batch._FEW", 0)
+    monkeypatch.setattr("lakehouse.sources.files.batch.s5cmd_path", lambda: "/bin/false")
     with serve(folder) as sim, Batch(client(sim), list(files)) as batch:
         assert outcomes(batch, list(files)) == files
 
@@ -311,8 +313,8 @@ def test_staged_files_go_with_their_batch(
 
 HOLD = """
 import fcntl, os, sys
-from lakehouse.sources.files.transport import _make_staging
-folder, held = _make_staging()
+from lakehouse.sources.files.staging import make_staging
+folder, held = make_staging()
 print(folder, flush=True)
 sys.stdin.read()
 """
@@ -380,7 +382,7 @@ def test_a_folder_that_is_swept_before_it_is_held_is_made_again(
             sweep_staging()
         return made[-1]
 
-    monkeypatch.setattr(transport.tempfile, "mkdtemp", swept_at_once)
-    folder, held = transport._make_staging()
+    monkeypatch.setattr("lakehouse.sources.files.staging.tempfile.mkdtemp", swept_at_once)
+    folder, held = make_staging()
     os.close(held)
     assert (len(made), str(folder)) == (2, made[1])

@@ -5,14 +5,13 @@ from datetime import datetime, timedelta
 import pytest
 
 from lakehouse.datasets.candle import CandleApi, CandleWitness
+from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.binance import Binance
 from lakehouse.model.cell import Cell
-from lakehouse.model.interval import MINUTE as ONE_MINUTE
 from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
 from lakehouse.simulator import Simulator
 from lakehouse.sources.rest.asking import (
-    HOUR,
     Answers,
     Question,
     api_questions,
@@ -20,6 +19,7 @@ from lakehouse.sources.rest.asking import (
     witness_is_due,
     witness_range,
 )
+from lakehouse.sources.rest.clients import RestClients
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord, TableStore
 from lakehouse.transform.asking import was_asked_after, with_answers
@@ -36,11 +36,11 @@ def test_an_api_that_refuses_or_is_down_is_not_asked_about_every_cell(
 ) -> None:
     monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
     with Simulator(now=NOW, faults=(fault,)) as sim:
-        exchange = Binance(sim.url, sim.url)
+        clients = RestClients(Binance(sim.url, sim.url))
         answers = dict(
-            ask(CandleWitness, exchange, {cell: [Question(cell.window)] for cell in CELLS}, HOUR, lambda: NOW)
+            ask(CandleWitness, clients, {cell: [Question(cell.window)] for cell in CELLS}, lambda: NOW)
         )
-        asked = exchange.rest("spot").stats.requests
+        asked = clients.of(BTC).stats.requests
     assert list(answers) == CELLS
     assert [[asking.outcome for asking in answer.failed] for answer in answers.values()] == [
         ["unreachable"]
@@ -72,6 +72,13 @@ def asked(
     )  # type: ignore[arg-type]
 
 
+def questions_of(
+    cell: Cell, archive: CellRecord | None, stored: CellRecord | None, market: MarketFacts, now: datetime
+) -> list[Question]:
+    """Of an API that has minutes."""
+    return api_questions(cell, archive, stored, market, now, MINUTE)
+
+
 def span(start: str, end: str) -> TimeRange:
     return TimeRange(at(start), at(end))
 
@@ -83,11 +90,11 @@ def test_a_range_that_goes_on_begins_a_candle_earlier_and_asks_for_the_candle_af
     stored = record(
         asked=(asked("2024-02-10", "2024-02-11", NOW, before="2024-02-09T23:59", after="2024-02-11"),)
     )
-    found = api_questions(
+    found = questions_of(
         FEBRUARY, record("2024-02-29T23:59", doubts=("2024-02-10", "2024-02-11")), stored, facts(), NOW
     )
     assert found == [Question(span("2024-02-10T23:59", "2024-02-12"), before=False, after=True)]
-    open_hour = api_questions(FEBRUARY, record("2024-02-19T23:59"), None, facts(), at("2024-02-20T10:05"))
+    open_hour = questions_of(FEBRUARY, record("2024-02-19T23:59"), None, facts(), at("2024-02-20T10:05"))
     assert open_hour == [Question(span("2024-02-20", "2024-02-20T10:00"), before=True, after=False)], (
         "nothing behind the last whole hour is finished"
     )
@@ -97,7 +104,7 @@ def test_a_month_that_ended_without_trade_is_asked_about_hourly_until_it_goes_on
     None
 ):
     def questions(told: Asked, now: str, delisted: str | None = None) -> list[Question]:
-        return api_questions(
+        return questions_of(
             FEBRUARY, record("2024-02-29T23:09"), record(asked=(told,)), facts(delisted=delisted), at(now)
         )
 
@@ -133,13 +140,13 @@ def test_that_a_market_is_unknown_proves_nothing_and_does_not_last_while_it_trad
     known_since = asked("2024-02-01T23:59", "2024-02-03", "2024-02-06")
     assert with_answers(told, [known_since]) == (asked("2024-02-01", "2024-02-03", "2024-02-06"),)
     archive = record("2024-02-29T23:59", doubts=("2024-02-01", "2024-02-02"))
-    assert api_questions(FEBRUARY, archive, record(asked=told), facts(), at("2024-02-05T20:00")) == []
+    assert questions_of(FEBRUARY, archive, record(asked=told), facts(), at("2024-02-05T20:00")) == []
     assert [
         question.span
-        for question in api_questions(FEBRUARY, archive, record(asked=told), facts(), at("2024-02-06T01:00"))
+        for question in questions_of(FEBRUARY, archive, record(asked=told), facts(), at("2024-02-06T01:00"))
     ] == [span("2024-02-01T23:59", "2024-02-03")]
     assert (
-        api_questions(
+        questions_of(
             FEBRUARY, archive, record(asked=told), facts(delisted="2024-02-28"), at("2024-03-06T01:00")
         )
         == []
@@ -167,7 +174,7 @@ def test_a_witness_says_in_its_version_which_revision_it_was_asked_after(objects
             CandleWitness,
             FEBRUARY,
             Answers(
-                CandleWitness, HOUR, [(rows, Asked(whole.start, whole.end, at, "rows"))], [], [], revised_at
+                CandleWitness, [(rows, Asked(whole.start, whole.end, at, "rows"))], [], [], revised_at, True
             ).change,
         )
 
@@ -193,4 +200,4 @@ def test_a_revision_that_was_noted_is_not_forgotten_by_the_next_answer(objects: 
     stored = TableStore(objects).get(CandleApi, FEBRUARY)
     rows = bronze([at("2024-02-05")], "api")
     told = [(rows, Asked(at("2024-02-05"), at("2024-02-05") + MINUTE, NOW + timedelta(hours=1), "rows"))]
-    assert Answers(CandleApi, ONE_MINUTE, told, [], []).change(stored).facts.revised_at == NOW
+    assert Answers(CandleApi, told, [], []).change(stored).facts.revised_at == NOW

@@ -96,14 +96,14 @@ def refuse(reading: Reading, folder: ArchiveFolder, error: type[ArchiveFileError
     with serve(folder) as sim:
         listing = reading.listing(sim)
         with reading.reader(sim) as reader, pytest.raises(error) as told:
-            reader.read(listing, DAY)
+            reader.read(listing.file(DAY))
         assert type(told.value) is error
         (receipt,) = reading.receipts()
         assert (receipt.outcome, receipt.message) == (told.value.outcome, str(told.value))
 
         sim.reset_requests()
         with reading.reader(sim) as reader, pytest.raises(ArchiveFileError) as again:
-            reader.read(listing, DAY)
+            reader.read(listing.file(DAY))
         assert (str(again.value), again.value.outcome, fetched(sim)) == (str(told.value), receipt.outcome, [])
     return receipt
 

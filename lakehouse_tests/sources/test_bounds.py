@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse.exchanges.binance import Binance, parse_klines
+from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.binance.klines import parse_klines
 from lakehouse.model.errors import (
     CsvTooLongError,
     FetchError,
@@ -28,10 +29,12 @@ from lakehouse.model.errors import (
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.timerange import TimeRange
 from lakehouse.sources.files import transport
-from lakehouse.sources.files.transport import ArchiveClient, Batch
+from lakehouse.sources.files.batch import Batch
+from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.sources.rest import bounded
 from lakehouse.sources.rest.bounded import BoundError, Bounds, beyond_bounds, session
 from lakehouse.sources.rest.client import RestClient
+from lakehouse.sources.rest.describing import describe
 from lakehouse_tests.hostile_server import (
     ENTRY,
     HEAD,
@@ -48,6 +51,7 @@ from lakehouse_tests.hostile_server import (
     sends_on,
 )
 from lakehouse_tests.making import BTC, HEADER, NOW, ArchiveFolder, klines, text, zipped
+from lakehouse_tests.sources.canned import candles_by
 
 from .conftest import Reading, serve
 
@@ -208,9 +212,9 @@ def test_a_body_far_beyond_what_was_listed_fills_no_disk_and_is_one_error(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(transport, "_TRIES", 1)
     if way == "s5cmd_without_a_limit":
-        monkeypatch.delattr(transport.resource, "prlimit")
+        monkeypatch.delattr("lakehouse.sources.files.batch.resource.prlimit")
     if way != "http":
-        monkeypatch.setattr(transport, "_FEW", 0)
+        monkeypatch.setattr("lakehouse.sources.files.batch._FEW", 0)
     server.acts = [("hostile", ENDLESS[name]), ("sound", small)]
     keys = ["data/hostile.zip", "data/sound1.zip", "data/sound2.zip"]
     with Batch(ArchiveClient(server.url, "bucket"), keys, sizes=dict.fromkeys(keys, 100)) as batch:
@@ -238,9 +242,9 @@ def test_what_is_not_like_its_listing_is_not_taken_into_memory(server: Hostile) 
 def test_a_file_that_comes_drop_by_drop_is_given_up(
     server: Hostile, hurried: None, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr(transport, "_STALLED_AFTER", 1.0)
+    monkeypatch.setattr("lakehouse.sources.files.batch._STALLED_AFTER", 1.0)
     if way == "s5cmd":
-        monkeypatch.setattr(transport, "_FEW", 0)
+        monkeypatch.setattr("lakehouse.sources.files.batch._FEW", 0)
     server.acts = [("hostile", drop), ("sound", small)]
     began = time.monotonic()
     with Batch(ArchiveClient(server.url, "bucket"), ["data/hostile.zip", "data/sound.zip"]) as batch:
@@ -267,7 +271,7 @@ def test_a_file_that_is_listed_as_too_large_is_not_even_asked_for(
                 ListedTooLargeError, match=r"BTCUSDT-1m-2024-02.zip is listed with 10,000,000 bytes"
             ),
         ):
-            reader.read(listing, "2024-02")
+            reader.read(listing.file("2024-02"))
         assert not [path for _, path in sim.requests if path.endswith("2024-02.zip")]
         record = reading.ingest(sim)
     assert record is not None
@@ -362,7 +366,7 @@ def test_a_rest_answer_beyond_its_bounds_is_left_and_told(
     server.acts = [("/time", told_time), ("exchangeInfo", says(b'{"symbols":[]}', **JSON)), ("klines", act)]
     began, api = time.monotonic(), asking(server)
     with pytest.raises(RestUnreachableError, match=why) as told:
-        api.candles(BTC, MINUTE, SPAN)
+        candles_by(api, BTC, MINUTE, SPAN)
     assert time.monotonic() - began < 6
     assert str(told.value).isprintable()
     assert len([path for path in server.asked if "klines" in path]) == 1, (
@@ -374,7 +378,7 @@ def test_a_rest_answer_beyond_its_bounds_is_left_and_told(
 def test_a_description_of_all_markets_is_bounded_too(server: Hostile, name: str) -> None:
     server.acts = [("exchangeInfo", ANSWERS[name][0])]
     with pytest.raises(OSError, match=r"more than|encoded as") as told:
-        Binance(None, server.url).ask_info("spot")
+        describe(Binance(None, server.url).rest_api("spot"))
     assert beyond_bounds(told.value)
 
 
@@ -435,7 +439,7 @@ WAYS: dict[str, Callable[[str], object]] = {
     "listing": list_it,
     "file": fetch_it,
     "rest": ask_rest,
-    "info": lambda url: Binance(None, url).ask_info("spot"),
+    "info": lambda url: describe(Binance(None, url).rest_api("spot")),
 }
 
 
@@ -535,7 +539,8 @@ MEASURED = """
 import re, sys, time
 from pathlib import Path
 import polars
-from lakehouse.sources.files.transport import ArchiveClient, Batch
+from lakehouse.sources.files.transport import ArchiveClient
+from lakehouse.sources.files.batch import Batch
 from lakehouse.exchanges.binance import Binance
 from lakehouse.sources.rest.client import RestClient
 from lakehouse.model.errors import LakehouseError
@@ -551,8 +556,8 @@ for name in sys.argv[2:]:
     try:
         {"page": lambda: list(ArchiveClient(base, "bucket").objects("data/")),
          "file": lambda: fetch(f"{name}.zip"),
-         "csv": lambda: Binance().parse("bronze/candle_archive", Market.parse("binance-spot:BTCUSDT"), "k/a.zip", extract_csv("k/a.zip", urlopen(base).read())),
-         "info": lambda: Binance(None, base).ask_info("spot"),
+         "csv": lambda: Binance().files["bronze/candle_archive"].parse(Market.parse("binance-spot:BTCUSDT"), "k/a.zip", extract_csv("k/a.zip", urlopen(base).read())),
+         "info": lambda: describe(Binance(None, base).rest_api("spot")),
          "rest": lambda: RestClient(Binance(None, base).rest_api("spot"), sleep=lambda s: None).ask_time()}[name.split("-")[0]]()
         said = "taken"
     except (LakehouseError, OSError) as error:

@@ -21,7 +21,6 @@ import pytest
 from lakehouse.datasets.candle import CandleArchive
 from lakehouse.model.errors import FetchError, NoSourceError, OtherVersionError
 from lakehouse.simulator import Simulator
-from lakehouse.sources.files import transport
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord
 from lakehouse_tests.making import FEBRUARY, NOW, ArchiveFolder, klines, text, zipped
@@ -181,7 +180,7 @@ def test_what_a_cache_holds_back_stays_due_until_it_is_served(
     knew: bool,
 ) -> None:
     if way == "s5cmd":
-        monkeypatch.setattr(transport, "_FEW", 0)
+        monkeypatch.setattr("lakehouse.sources.files.batch._FEW", 0)
     key = publish(folder, OLD, 0)
     with cache.before(folder) as sim:
         cache.see(key)
@@ -250,7 +249,7 @@ def test_a_version_older_than_what_is_served_already_changes_nothing(
     the older ones.
     """
     if way == "s5cmd":
-        monkeypatch.setattr(transport, "_FEW", 0)
+        monkeypatch.setattr("lakehouse.sources.files.batch._FEW", 0)
     key = publish(folder, OLD, 0)
     with cache.before(folder) as sim:
         cache.see(key)

@@ -11,25 +11,34 @@ from typing import Any
 
 import pytest
 
+from lakehouse.datasets.candle import CANDLE
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.exchanges.binance import Binance, read_exchange_info
-from lakehouse.exchanges.exchange import ExchangeInfo, MarketInfo
+from lakehouse.exchanges.api import ExchangeInfo, MarketInfo, RestApi
+from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.binance.markets import read_exchange_info
 from lakehouse.model.errors import FetchError, UnknownMarketError
 from lakehouse.model.market import Market, MarketType
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.sources.files import transport
 from lakehouse.sources.markets import discover
+from lakehouse.sources.rest.clients import RestClients
+from lakehouse.sources.rest.describing import describe
 from lakehouse.storage.objects import LakeObjects
 from lakehouse_tests.conftest import CLOSED
 from lakehouse_tests.making import BTC, COIN, NOW, ArchiveFolder, at, klines, text
 
 from .canned import PORTAL, canned, milliseconds
-from .conftest import BRONZE, fetched, serve
+from .conftest import fetched, serve
 
 
 def found(sim: Simulator, objects: LakeObjects, *markets: Market, rest: bool = True) -> list[MarketFacts]:
     known, failed = discover(
-        Binance(sim.url, sim.url if rest else CLOSED), BRONZE, markets, objects, lambda: NOW
+        Binance(sim.url, sim.url if rest else CLOSED),
+        [CANDLE],
+        markets,
+        objects,
+        RestClients(Binance(sim.url, sim.url if rest else CLOSED)),
+        lambda: NOW,
     )
     assert failed == {}
     assert list(known) == list(markets)
@@ -65,7 +74,12 @@ def test_a_market_nobody_lists_is_refused_with_similar_names_and_the_others_are_
 ) -> None:
     typo, lower, nobody = (Market("binance", "spot", symbol) for symbol in ("BTCUSTD", "btcusdt", "qqq"))
     known, failed = discover(
-        Binance(exchange.url, exchange.url), BRONZE, [typo, BTC, lower, nobody], objects, lambda: NOW
+        Binance(exchange.url, exchange.url),
+        [CANDLE],
+        [typo, BTC, lower, nobody],
+        objects,
+        RestClients(Binance(exchange.url, exchange.url)),
+        lambda: NOW,
     )
     assert (list(known), list(failed)) == ([BTC], [typo, lower, nobody])
     assert all(isinstance(error, UnknownMarketError) for error in failed.values())
@@ -81,12 +95,19 @@ def test_a_market_whose_file_is_out_of_reach_fails_alone(
     objects: LakeObjects, folder: ArchiveFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "_TRIES", 1)
-    monkeypatch.setattr(transport, "s5cmd_path", lambda: None)
+    monkeypatch.setattr("lakehouse.sources.files.batch.s5cmd_path", lambda: None)
     for market in (BTC, COIN):
         folder.put("2024-04-05", text(klines("2024-04-05", 1440)), market)
     with serve(folder) as sim:
         sim.add_fault("unavailable=*BTCUSDT-1m-2024-04-05.zip")
-        known, failed = discover(Binance(sim.url, CLOSED), BRONZE, [BTC, COIN], objects, lambda: NOW)
+        known, failed = discover(
+            Binance(sim.url, CLOSED),
+            [CANDLE],
+            [BTC, COIN],
+            objects,
+            RestClients(Binance(sim.url, CLOSED)),
+            lambda: NOW,
+        )
     assert (list(known), list(failed)) == ([COIN], [BTC])
     assert isinstance(failed[BTC], FetchError)
 
@@ -199,8 +220,8 @@ def test_a_symbol_states_what_its_documented_shape_does_and_no_guess(
 
 def test_an_answer_that_is_no_exchange_info_is_no_answer(exchange: Simulator) -> None:
     with pytest.raises(OSError, match="404"):
-        Binance("http://x", f"{exchange.url}/data.binance.vision/nowhere").ask_info("spot")
-    info = Binance("http://x", exchange.url).ask_info("inverse").markets
+        describe(Binance("http://x", f"{exchange.url}/data.binance.vision/nowhere").rest_api("spot"))
+    info = describe(Binance("http://x", exchange.url).rest_api("inverse")).markets
     assert info["BTCUSD_PERP"] == MarketInfo("BTC", "USD", "BTC", 100.0, at("2100-12-25T08:00"), trades=True)
 
 
@@ -209,7 +230,7 @@ def test_what_holds_no_list_of_symbols_is_no_exchange_info(body: Any) -> None:
     with canned() as api:
         api.says("exchangeInfo", body)
         with pytest.raises(OSError, match="did not answer with an exchangeInfo"):
-            Binance("http://x", api.url).ask_info("spot")
+            describe(Binance("http://x", api.url).rest_api("spot"))
 
 
 @pytest.mark.parametrize(("name", "market_type", "count"), [("spot", "spot", 1695), ("um", "linear", 122)])
@@ -311,16 +332,15 @@ def test_one_odd_entry_leaves_the_facts_of_the_others_and_is_warned_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     linear = [Market("binance", "linear", symbol) for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
-    asked = Binance.ask_info
 
-    def ask_info(self: Binance, market_type: MarketType) -> ExchangeInfo:
-        with canned() as api:
-            api.says(
+    def described(api: RestApi) -> ExchangeInfo:
+        with canned() as canned_api:
+            canned_api.says(
                 "exchangeInfo", {"symbols": [entry("BTCUSDT"), entry("ETHUSDT", deliveryDate="soon"), None]}
             )
-            return asked(Binance("http://x", api.url), market_type)
+            return describe(Binance("http://x", canned_api.url).rest_api("linear"))
 
-    monkeypatch.setattr(Binance, "ask_info", ask_info)
+    monkeypatch.setattr("lakehouse.sources.markets.describe", described)
     with caplog.at_level(logging.WARNING):
         known = found(exchange, objects, *linear)
     assert [(facts.origin, facts.base) for facts in known] == [
@@ -361,7 +381,14 @@ def life(
             "exchangeInfo",
             {"symbols": [entry(market.symbol, contractSize=100, **info)] if info is not None else []},
         )
-        known, failed = discover(Binance(sim.url, api.url), BRONZE, [market], objects, lambda: now)
+        known, failed = discover(
+            Binance(sim.url, api.url),
+            [CANDLE],
+            [market],
+            objects,
+            RestClients(Binance(sim.url, api.url)),
+            lambda: now,
+        )
     assert failed == {}
     return known[market]
 

@@ -14,12 +14,15 @@ import pytest
 from lakehouse.datasets.candle import CANDLE, CandleArchive
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.binance.klines import KlineFiles
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import CellUnreadableError, LakehouseError
+from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing
 from lakehouse.sources.markets import discover
+from lakehouse.sources.rest.clients import RestClients
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.history import newest, restatements
 from lakehouse_tests.making import (
@@ -36,7 +39,7 @@ from lakehouse_tests.making import (
     text,
 )
 
-from .conftest import BRONZE, Reading, serve
+from .conftest import Reading, serve
 
 DAY = "2024-02-29"
 LINES = klines(DAY, 1440)
@@ -48,17 +51,26 @@ NOTHING = text([HEADER])
 # --- one cell that fails --------------------------------------------------------------------------
 
 
-class Fragile(Binance):
+class FragileFiles(KlineFiles):
     """Its parser raises on the files of one market what libraries raise on content."""
 
-    def __init__(self, url: str, error: BaseException) -> None:
-        super().__init__(url)
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(Interval.parse("1m"))
         self._error = error
 
-    def parse(self, table: str, market: Market, key: str, csv: bytes) -> pl.DataFrame:
+    def parse(self, market: Market, key: str, csv: bytes) -> pl.DataFrame:
         if market == ETH:
             raise self._error
-        return super().parse(table, market, key, csv)
+        return super().parse(market, key, csv)
+
+
+def fragile(url: str, error: BaseException) -> Binance:
+    """An exchange with such a parser."""
+
+    class Fragile(Binance):
+        files = {CandleArchive.name: FragileFiles(error)}
+
+    return Fragile(url)
 
 
 def read_three(
@@ -90,7 +102,7 @@ def read_three(
 def test_a_file_that_a_library_gives_up_on_fails_its_cell_alone(
     folder: ArchiveFolder, reading: Reading, error: BaseException
 ) -> None:
-    found = read_three(folder, reading, lambda url: Fragile(url, error))
+    found = read_three(folder, reading, lambda url: fragile(url, error))
     (failed,) = [outcome for outcome in found.values() if isinstance(outcome, LakehouseError)]
     assert isinstance(failed, CellUnreadableError)
     assert found[Cell("2024-02", ETH)] is failed
@@ -104,7 +116,7 @@ def test_a_file_that_a_library_gives_up_on_fails_its_cell_alone(
 
 def test_a_mistake_in_our_own_code_is_no_matter_of_one_cell(folder: ArchiveFolder, reading: Reading) -> None:
     with pytest.raises(TypeError, match="unsupported operand"):
-        read_three(folder, reading, lambda url: Fragile(url, TypeError("unsupported operand")))
+        read_three(folder, reading, lambda url: fragile(url, TypeError("unsupported operand")))
 
 
 def test_what_fails_behind_the_file_names_the_cell(folder: ArchiveFolder, reading: Reading) -> None:
@@ -242,7 +254,12 @@ def test_of_a_market_whose_one_file_has_no_rows_nothing_is_ruled_out(
     folder.put(period, NOTHING)
     with serve(folder) as sim:
         found, failed = discover(
-            Binance(sim.url, "http://127.0.0.1:9"), BRONZE, [BTC], reading.objects, lambda: NOW
+            Binance(sim.url, "http://127.0.0.1:9"),
+            [CANDLE],
+            [BTC],
+            reading.objects,
+            RestClients(Binance(sim.url, "http://127.0.0.1:9")),
+            lambda: NOW,
         )
     end = at("2022-03-01") if period == "2022-02" else at(period) + timedelta(days=1)
     assert failed == {}

@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 
+from lakehouse.datasets.candle import CANDLE
 from lakehouse.exchanges.binance import Binance
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import UnknownMarketError
@@ -14,6 +15,7 @@ from lakehouse.model.result import Problem
 from lakehouse.sources.files.listing import ListedFiles
 from lakehouse.sources.files.transport import Listed
 from lakehouse.sources.markets import discover
+from lakehouse.sources.rest.clients import RestClients
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, NOW, ArchiveFolder, at, facts, klines, text, zipped
 
 from .conftest import BRONZE, Reading, fetched, serve
@@ -243,7 +245,14 @@ def test_foreign_keys_tell_nothing_of_a_markets_life(
     for key in keys:
         put_foreign(folder, key)
     with serve(folder) as sim:
-        found, failed = discover(Binance(sim.url, CLOSED), BRONZE, [BTC, COIN], reading.objects, lambda: NOW)
+        found, failed = discover(
+            Binance(sim.url, CLOSED),
+            [CANDLE],
+            [BTC, COIN],
+            reading.objects,
+            RestClients(Binance(sim.url, CLOSED)),
+            lambda: NOW,
+        )
     assert list(failed) == [COIN]
     assert (found[BTC].listed, found[BTC].delisted) == (at("2022-01-31T12:00"), at("2022-03-01T10:00"))
 
@@ -253,7 +262,14 @@ def test_a_market_of_which_only_foreign_keys_are_listed_is_unknown(
 ) -> None:
     put_foreign(folder, f"{MONTHLY}ETHUSDT-1m-2024-02.zip")
     with serve(folder) as sim:
-        found, failed = discover(Binance(sim.url, CLOSED), BRONZE, [BTC], reading.objects, lambda: NOW)
+        found, failed = discover(
+            Binance(sim.url, CLOSED),
+            [CANDLE],
+            [BTC],
+            reading.objects,
+            RestClients(Binance(sim.url, CLOSED)),
+            lambda: NOW,
+        )
     assert (found, list(failed)) == ({}, [BTC])
 
 
@@ -263,7 +279,14 @@ def test_an_unknown_market_beside_a_folder_that_could_be_no_path_fails_alone(
     folder.put("2024-03-20", text(klines("2024-03-20", 1440)))
     put_foreign(folder, f"{DAILY.replace('BTCUSDT', 'A' + chr(10) + 'B')}BTCUSDT-1m-2024-02-05.zip")
     with serve(folder) as sim:
-        found, failed = discover(Binance(sim.url, CLOSED), BRONZE, [ETH, BTC], reading.objects, lambda: NOW)
+        found, failed = discover(
+            Binance(sim.url, CLOSED),
+            [CANDLE],
+            [ETH, BTC],
+            reading.objects,
+            RestClients(Binance(sim.url, CLOSED)),
+            lambda: NOW,
+        )
     assert (list(found), [type(error) for error in failed.values()]) == ([BTC], [UnknownMarketError])
 
 

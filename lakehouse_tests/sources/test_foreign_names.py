@@ -11,10 +11,14 @@ import pytest
 from lakehouse.datasets.candle import Candle, CandleArchive
 from lakehouse.datasets.market import MarketTable, facts_by_market, market_frame
 from lakehouse.defs.partitions import MARKETS, cells_between, parse_keys
-from lakehouse.exchanges.binance import Binance, read_exchange_info
+from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.binance.klines import KlineFiles
+from lakehouse.exchanges.binance.markets import read_exchange_info
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import FetchError, MarketKeyError, NotALakeObjectError, StoreError
+from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import LONGEST_SYMBOL, Market, symbol_fault
+from lakehouse.model.period import Period, PeriodKind
 from lakehouse.model.result import CellResult
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.files import FromFiles
@@ -22,8 +26,10 @@ from lakehouse.pipeline.inventory import Inventory
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
+from lakehouse.sources.files.batch import Batch
 from lakehouse.sources.files.listing import list_market
-from lakehouse.sources.files.transport import ArchiveClient, Batch
+from lakehouse.sources.files.transport import ArchiveClient
+from lakehouse.sources.rest.describing import describe
 from lakehouse.storage.layout import cell_path, landing_prefix
 from lakehouse.storage.ledger import survey
 from lakehouse.storage.objects import LakeObjects
@@ -75,7 +81,7 @@ def test_what_exchanges_do_call_their_markets_is_taken_and_is_one_name_in_every_
     market = Market("binance", "spot", symbol)
     assert Market.parse(market.key) == market
     assert unicodedata.normalize("NFC", symbol) == symbol
-    key = Binance("http://x").archive_key(BRONZE, market, "2024-02-29")
+    key = Binance("http://x").files[CandleArchive.name].key(market, Period.parse("2024-02-29"))
     parts = [
         *cell_path(Candle, Cell("2024-02", market)).split("/"),
         *landing_prefix("binance", f"{key}.CHECKSUM").split("/"),
@@ -253,7 +259,7 @@ def test_a_folder_of_real_files_with_such_names_lists_the_others(tmp_path: Path)
         path.parent.mkdir(parents=True)
         path.write_bytes(b"")
     with serve(folder) as sim:
-        assert Binance(sim.url, sim.url).ask_info("spot").symbols == {"BTCUSDT", "币安人生USDT"}
+        assert describe(Binance(sim.url, sim.url).rest_api("spot")).symbols == {"BTCUSDT", "币安人生USDT"}
 
 
 @pytest.mark.parametrize(
@@ -312,11 +318,17 @@ def test_a_prefix_that_is_none_to_the_archive_is_an_error_of_its_market(
         list(ArchiveClient(exchange.url, Binance.bucket).objects(prefix))
 
 
-class Odd(Binance):
-    """An exchange of which one market lies where no store has anything."""
+class OddFiles(KlineFiles):
+    """One market's lie where no store has anything."""
 
-    def archive_prefix(self, table: str, market: Market, frequency: str) -> str:
-        return "data/\ud800/" if market.symbol == "ODD" else super().archive_prefix(table, market, frequency)
+    def prefix(self, market: Market, kind: PeriodKind) -> str:
+        return "data/\ud800/" if market.symbol == "ODD" else super().prefix(market, kind)
+
+
+class Odd(Binance):
+    """An exchange that publishes them."""
+
+    files = {CandleArchive.name: OddFiles(MINUTE)}
 
 
 def test_a_market_that_the_store_cannot_be_asked_about_fails_alone(

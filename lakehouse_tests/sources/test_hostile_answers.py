@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from lakehouse.datasets.candle import CandleApi
+from lakehouse.datasets.candle import CANDLE, CandleApi
 from lakehouse.definitions import build_definitions
 from lakehouse.defs.sensors import Refresh, refresh_sensors
 from lakehouse.exchanges.binance import Binance
@@ -27,11 +27,12 @@ from lakehouse.simulator import Simulator
 from lakehouse.sources.markets import discover
 from lakehouse.sources.rest.asking import Question, ask
 from lakehouse.sources.rest.client import RestClient
+from lakehouse.sources.rest.clients import RestClients
+from lakehouse.sources.rest.describing import describe
 from lakehouse.storage.objects import LakeObjects
 from lakehouse_tests.making import BTC, FEBRUARY, NOW, minutes
 
-from .canned import INFO, Canned, canned, milliseconds, row
-from .conftest import BRONZE
+from .canned import INFO, Canned, candles_by, canned, milliseconds, row
 
 pytestmark = pytest.mark.slow
 
@@ -79,7 +80,7 @@ class Asking:
         )
 
     def candles(self) -> int:
-        return self.client.candles(BTC, MINUTE, SPAN).rows.height
+        return candles_by(self.client, BTC, MINUTE, SPAN).rows.height
 
 
 @pytest.mark.parametrize("endpoint", ["klines", "time", "exchangeInfo"])
@@ -174,7 +175,7 @@ def test_one_hostile_value_costs_one_candle_or_the_answer_and_nothing_else(
     api.says("klines", json.dumps(rows).replace('"@"', said).encode())
     asking = Asking(api)
     try:
-        answer = asking.client.candles(BTC, MINUTE, SPAN)
+        answer = candles_by(asking.client, BTC, MINUTE, SPAN)
     except RestUnreachableError:
         assert field == 0, "without its time nobody knows which candle it is"
     else:
@@ -189,7 +190,7 @@ def test_a_hostile_api_leaves_a_problem_in_its_cell_and_the_next_one_is_asked(ap
         (400, BODIES["a code without end"]) if query["symbol"] == "ODD" else (200, [])
     )
     questions = {Cell("2024-02", market): [Question(FEBRUARY.window)] for market in (odd, BTC)}
-    found = dict(ask(CandleApi, Binance(None, api.url), questions, MINUTE, lambda: NOW))
+    found = dict(ask(CandleApi, RestClients(Binance(None, api.url)), questions, lambda: NOW))
     assert [asked.outcome for asked in found[Cell("2024-02", odd)].failed] == ["short"], (
         "open: asked again later"
     )
@@ -202,8 +203,15 @@ def test_a_hostile_exchange_info_leaves_what_archive_and_symbol_say(
 ) -> None:
     api.says("exchangeInfo", BODIES[what])
     with pytest.raises(OSError, match=r"did not answer with an exchangeInfo"):
-        Binance(None, api.url).ask_info("spot")
-    found, failed = discover(Binance(exchange.url, api.url), BRONZE, [BTC], objects, lambda: NOW)
+        describe(Binance(None, api.url).rest_api("spot"))
+    found, failed = discover(
+        Binance(exchange.url, api.url),
+        [CANDLE],
+        [BTC],
+        objects,
+        RestClients(Binance(exchange.url, api.url)),
+        lambda: NOW,
+    )
     assert ([facts.origin for facts in found.values()], failed) == (["derived"], {})
 
 

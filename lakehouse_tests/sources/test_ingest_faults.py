@@ -346,7 +346,7 @@ def test_a_file_that_cannot_be_fetched_fails_its_cell_and_writes_nothing(
     reading: Reading, monkeypatch: pytest.MonkeyPatch, clean: pl.DataFrame
 ) -> None:
     monkeypatch.setattr(transport, "_TRIES", 1)
-    monkeypatch.setattr(transport, "s5cmd_path", lambda: None)
+    monkeypatch.setattr("lakehouse.sources.files.batch.s5cmd_path", lambda: None)
     with exchange_with(f"unavailable={MONTHLY}") as sim:
         with pytest.raises(FetchError, match=r"2024-02\.zip could not be fetched: .*503"):
             reading.ingest(sim)
@@ -362,7 +362,7 @@ def test_one_cell_that_fails_leaves_the_others_of_its_batch(
 ) -> None:
 
     monkeypatch.setattr(transport, "_TRIES", 1)
-    monkeypatch.setattr(transport, "s5cmd_path", lambda: None)
+    monkeypatch.setattr("lakehouse.sources.files.batch.s5cmd_path", lambda: None)
     march = Cell("2024-03", BTC)
     with exchange_with(f"unavailable={MONTHLY}") as sim:
         listing = reading.listing(sim, march)

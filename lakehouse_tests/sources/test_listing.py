@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.datasets.candle import CandleArchive
 from lakehouse.exchanges.binance import Binance
-from lakehouse.exchanges.exchange import period_range
 from lakehouse.model.cell import Cell
+from lakehouse.model.period import Period
 from lakehouse.model.result import NONE, CellFacts
 from lakehouse.simulator import Simulator
 from lakehouse.sources.files.listing import MarketListing
@@ -16,7 +17,7 @@ from lakehouse.sources.files.transport import Listed
 from lakehouse.storage.tables import CellRecord
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, NOW, ArchiveFolder, at
 
-from .conftest import BRONZE, Reading, serve
+from .conftest import Reading, serve
 
 MARCH, APRIL = (Cell(date, BTC) for date in ("2024-03", "2024-04"))
 
@@ -50,19 +51,19 @@ def record(inputs: dict[str, str], asked_until: str | None = "2024-03-01") -> Ce
 
 
 def test_keys_and_periods_read_back() -> None:
-    exchange = Binance("http://x")
+    files = Binance.files[CandleArchive.name]
     assert (
-        exchange.archive_key(BRONZE, BTC, "2024-02")
+        files.key(BTC, Period.parse("2024-02"))
         == "data/spot/monthly/klines/BTCUSDT/1m/BTCUSDT-1m-2024-02.zip"
     )
     assert (
-        exchange.archive_key(BRONZE, COIN, "2024-02-05")
+        files.key(COIN, Period.parse("2024-02-05"))
         == "data/futures/cm/daily/klines/BTCUSD_PERP/1m/BTCUSD_PERP-1m-2024-02-05.zip"
     )
     for period in ("2024-02", "2024-02-05"):
-        assert exchange.archive_period(exchange.archive_key(BRONZE, BTC, period)) == period
+        assert files.period_text(files.key(BTC, Period.parse(period))) == period
     assert [
-        exchange.archive_period(key)
+        files.period_text(key)
         for key in ("data/BTCUSDT-1m-2024-02.zip.CHECKSUM", "data/ADABKRW-1m-2020-8.zip", "data/x.zip")
     ] == [None] * 3
 
@@ -114,7 +115,9 @@ def test_what_was_answered_lies_in_the_window_and_never_shrinks(
     found = listing(dict.fromkeys(periods, "a"), listed_at=at(listed_at.isoformat()))
     until = found.asked_until(FEBRUARY)
     assert FEBRUARY.window.start <= until <= FEBRUARY.window.end
-    assert until >= max((FEBRUARY.window.clip(period_range(period).end) for period in periods), default=until)
+    assert until >= max(
+        (FEBRUARY.window.clip(Period.parse(period).window.end) for period in periods), default=until
+    )
     assert (
         listing(
             dict.fromkeys(periods, "a"), listed_at=at(listed_at.isoformat()) + timedelta(days=3)
@@ -160,8 +163,11 @@ def test_a_cell_that_was_never_stored_is_due_once_anybody_could_be_asked() -> No
 
 def test_only_files_that_touch_the_range_are_listed(exchange: Simulator, reading: Reading) -> None:
     found = reading.listing(exchange, FEBRUARY)
-    assert sorted(period for period in found.files if len(period) == 7) == ["2024-02", "2024-03"]
-    dailies = sorted(period for period in found.files if len(period) == 10)
+    assert sorted(period for period in found.files if Period.parse(period).kind == "month") == [
+        "2024-02",
+        "2024-03",
+    ]
+    dailies = sorted(period for period in found.files if Period.parse(period).kind == "day")
     assert (dailies[0], dailies[-1], len(dailies)) == ("2024-02-01", "2024-03-10", 39)
     assert set(found.checksums) == set(found.files)
 

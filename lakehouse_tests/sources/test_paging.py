@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.exchanges.api import PageRules
 from lakehouse.model.interval import COARSE, MINUTE, Interval
 from lakehouse.model.timerange import TimeRange
-from lakehouse.sources.rest.paging import PageRules, first_candle, floor_to, pages
+from lakehouse.sources.rest.paging import Paged, first_time, floor_to, pages
 from lakehouse_tests.making import at, minutes, series
 
 START = at("2024-02-01")
@@ -33,7 +35,7 @@ class Server:
         self.asked = 0
         self._candles = cache(
             lambda interval: (
-                sorted({floor_to(time, interval) for time in self.opens})
+                sorted({floor_to(time, interval.delta) for time in self.opens})
                 if interval != MINUTE
                 else self.opens
             )
@@ -54,8 +56,18 @@ class Server:
         found = opens[bisect_left(opens, start) if start else 0 : bisect_left(opens, end) if end else None]
         return pl.DataFrame([series(found[:limit] if self.rules.finds_next and start else found[-limit:])])
 
+    def paged(self, interval: Interval = MINUTE) -> Paged:
+        """What it can be asked for."""
+        return Paged(
+            lambda start, end, limit: self.ask(interval, start, end, limit),
+            self.rules,
+            "open_time",
+            interval.delta,
+            self.paged(DAY) if interval != DAY else None,
+        )
+
     def read(self, span: TimeRange, interval: Interval = MINUTE) -> list[datetime]:
-        return [time for page in pages(self.ask, self.rules, interval, span) for time in page["open_time"]]
+        return [time for page in pages(self.paged(interval), span) for time in page["open_time"]]
 
 
 spans = st.tuples(st.integers(-200_000, 6_000_000), st.integers(1, 6_000_000)).map(
@@ -95,7 +107,7 @@ def test_the_first_candle_is_found_or_there_is_none(
 ) -> None:
     server = Server(rules, [START + index * MINUTE.delta for index in indexes])
     inside = [time for time in server.opens if span.start <= time < span.end]
-    assert first_candle(server.ask, rules, MINUTE, span) == (inside[0] if inside else None)
+    assert first_time(server.paged(), span) == (inside[0] if inside else None)
 
 
 @pytest.mark.parametrize("interval", [FIVE, HOUR, DAY])
@@ -115,6 +127,17 @@ def test_a_hole_of_months_costs_a_few_requests(rules: PageRules, most: int) -> N
     server = Server(rules, [*minutes("2023-01-01T10:00", 200), *minutes("2024-05-05T05:05", 200)])
     assert server.read(TimeRange.parse("2023-01-01", "2024-05-06")) == server.opens
     assert server.asked <= most
+
+
+@given(slots, spans, st.sampled_from([OLDEST_FIRST, NEWEST_FIRST]))
+def test_rows_that_space_themselves_come_once_whichever_end_an_api_answers_with(
+    indexes: set[int], span: TimeRange, rules: PageRules
+) -> None:
+    server = Server(rules, [START + index * MINUTE.delta for index in indexes])
+    paged = replace(server.paged(), step=None, coarser=None)
+    inside = [time for time in server.opens if span.start <= time < span.end]
+    assert sorted(time for page in pages(paged, span) for time in page["open_time"]) == inside
+    assert first_time(paged, span) == (inside[0] if inside else None)
 
 
 def test_a_page_that_ends_with_the_range_is_the_last_request() -> None:

@@ -17,11 +17,11 @@ from lakehouse.datasets.candle import CANDLE, CandleArchive
 from lakehouse.exchanges.binance import Binance
 from lakehouse.model.errors import FetchError, ListingUnreachableError, NotTheFileError
 from lakehouse.simulator import Simulator
-from lakehouse.sources.files import transport
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import list_market
 from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.sources.markets import discover
+from lakehouse.sources.rest.clients import RestClients
 from lakehouse.storage.tables import CellRecord
 from lakehouse_tests.making import BTC, FEBRUARY, NOW, ArchiveFolder, facts, klines, text, zipped
 
@@ -136,7 +136,7 @@ def test_a_page_in_place_of_a_file_fails_its_cell_and_leaves_nothing(
     behind: Behind, monkeypatch: pytest.MonkeyPatch, what: str, expected: str, way: str
 ) -> None:
     if way == "s5cmd":
-        monkeypatch.setattr(transport, "_FEW", 0)
+        monkeypatch.setattr("lakehouse.sources.files.batch._FEW", 0)
     behind.portal.page_for = what
     with pytest.raises(
         NotTheFileError,
@@ -248,9 +248,10 @@ def test_a_market_is_not_unknown_because_a_page_answered(behind: Behind) -> None
     ):
         discover(
             Binance(behind.portal.url, "http://127.0.0.1:9"),
-            BRONZE,
+            [CANDLE],
             [BTC],
             behind.reading.objects,
+            RestClients(Binance(behind.portal.url, "http://127.0.0.1:9")),
             lambda: NOW,
         )
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.exchanges.binance import parse_klines
+from lakehouse.exchanges.binance.klines import parse_klines
 from lakehouse.model.errors import (
     ArchiveFileError,
     ChecksumFormatError,
@@ -27,7 +27,8 @@ from lakehouse.model.errors import (
     ZipMembersError,
     ZipTooLargeError,
 )
-from lakehouse.sources.files.reader import check_period, verify_checksum
+from lakehouse.model.period import Period
+from lakehouse.sources.files.proofs import check_period, verify_checksum
 from lakehouse.sources.files.zips import extract_csv
 from lakehouse_tests.making import HEADER, klines, text, zipped
 
@@ -363,7 +364,7 @@ def test_a_real_damaged_zip_is_refused_and_what_it_should_hold_parses(real_data:
     with pytest.raises(ZipDamagedError):
         extract_csv(key, (folder / "ADABTC-1m-2021-11-27.zip").read_bytes())
     rows = parse_klines(key, (folder / "ADABTC-1m-2021-11-27.csv").read_bytes(), "spot")
-    check_period(key, "2021-11-27", rows)
+    check_period(key, Period.parse("2021-11-27"), rows, "open_time")
     assert (rows.height, rows["open_time"].n_unique(), rows.filter(trade_count=0).height) == (1440, 1440, 1)
 
 
@@ -375,7 +376,7 @@ def test_a_real_damaged_zip_is_refused_and_what_it_should_hold_parses(real_data:
     [("2024-02-05", "2024-02-05"), ("2024-02", "2024-02-28T23:50"), ("2024-02", "2024-02-29T23:30")],
 )
 def test_rows_inside_the_period_are_accepted(period: str, start: str) -> None:
-    check_period(KEY, period, parse_klines(KEY, text(klines(start, 30)), "spot"))
+    check_period(KEY, Period.parse(period), parse_klines(KEY, text(klines(start, 30)), "spot"), "open_time")
 
 
 @pytest.mark.parametrize(
@@ -395,12 +396,14 @@ def test_rows_outside_the_period_are_refused_with_the_first(
         RowsOutsidePeriodError,
         match=f"{count} rows are outside the file's period {period}, the first at {first}",
     ):
-        check_period(KEY, period, parse_klines(KEY, text(klines(start, 30)), "spot"))
+        check_period(
+            KEY, Period.parse(period), parse_klines(KEY, text(klines(start, 30)), "spot"), "open_time"
+        )
 
 
 @pytest.mark.parametrize("period", ["2024-02-05", "2024-02"])
 def test_no_rows_are_outside_of_nothing(period: str) -> None:
-    check_period(KEY, period, parse_klines(KEY, text([HEADER]), "spot"))
+    check_period(KEY, Period.parse(period), parse_klines(KEY, text([HEADER]), "spot"), "open_time")
 
 
 def test_a_zip_of_a_zip_is_no_csv() -> None:

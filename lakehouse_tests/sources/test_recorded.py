@@ -10,14 +10,16 @@ import pytest
 
 from lakehouse.datasets.candle import Candle, CandleArchive, doubt, refine
 from lakehouse.datasets.dataset import BronzeCell
-from lakehouse.exchanges.binance import Binance, parse_klines
+from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.binance.klines import parse_klines
 from lakehouse.model.cell import Cell
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.result import CellFacts
 from lakehouse.model.table import UTC_TIME
 from lakehouse.simulator import Simulator
-from lakehouse.sources.files.reader import check_period, verify_checksum
+from lakehouse.sources.files.proofs import check_period, verify_checksum
 from lakehouse.sources.files.zips import extract_csv
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.transform.resample import resample
@@ -128,13 +130,13 @@ def test_recorded_futures_months_are_whole_and_break_no_rule(
     real_data: Path, symbol: str, month: str, count: int, quiet: int | None
 ) -> None:
     cell = Cell(month, Market("binance", "linear", symbol))
-    key = Binance("http://x").archive_key("bronze/candle_archive", cell.own_market, month)
+    key = Binance("http://x").files[CandleArchive.name].key(cell.own_market, Period.parse(month))
     rows = parse_klines(
         key,
         gzip.decompress((real_data / "isda_um_1m" / f"{symbol}-1m-{month}.csv.gz").read_bytes()),
         "linear",
     )
-    check_period(key, month, rows)
+    check_period(key, Period.parse(month), rows, "open_time")
     assert doubt(rows, cell, facts(cell.own_market)) == {}
     served, rejected = silver(rows, cell)
     assert (served.height, rejected.height) == (count, 0)
@@ -164,7 +166,7 @@ def test_a_recorded_quiet_minute_is_served(real_data: Path) -> None:
 def test_a_recorded_halt_keeps_its_truncated_close(real_data: Path) -> None:
     """2023-03-24: trading stopped at 12:39:41.646, there is no candle for 13:00."""
     rows = parse_klines("k", (real_data / "intabyu_spot_1h" / "BTCUSDT-1h-2023-03.csv").read_bytes(), "spot")
-    check_period("k", "2023-03", rows)
+    check_period("k", Period.parse("2023-03"), rows, "open_time")
     assert rows.height == 743
     hour = MINUTE * 60
     odd = rows.filter(pl.col("close_time") != pl.col("open_time") + hour - MICRO)
@@ -181,7 +183,7 @@ def test_a_recorded_file_in_microseconds(archive: Path) -> None:
     csv = extract_csv(f"{name}.zip", body)
     assert len(csv.split(b",", 1)[0]) == 16
     rows = parse_klines(f"{name}.zip", csv, "spot")
-    check_period(name, "2026-05-08", rows)
+    check_period(name, Period.parse("2026-05-08"), rows, "open_time")
     assert rows["open_time"].to_list() == [at("2026-05-08") + n * 60 * MINUTE for n in range(24)]
     assert set(rows.select(pl.col("close_time") - pl.col("open_time")).to_series()) == {60 * MINUTE - MICRO}
 

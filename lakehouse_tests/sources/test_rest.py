@@ -16,19 +16,25 @@ import pytest
 import requests
 import time_machine
 
-from lakehouse.datasets.candle import CandleArchive
+from lakehouse.datasets.candle import CandleApi, CandleArchive
 from lakehouse.datasets.dataset import ArchiveTable
 from lakehouse.exchanges.api import RestCall
 from lakehouse.exchanges.binance import Binance, BinanceRest
+from lakehouse.exchanges.binance.klines import KlinePages
 from lakehouse.model.errors import RestBannedError, RestRefusedError, RestUnreachableError, UnknownSymbolError
 from lakehouse.model.interval import COARSE, MINUTE, Interval
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.result import Asked
 from lakehouse.model.timerange import TimeRange
 from lakehouse.simulator import Simulator
-from lakehouse.sources.rest.client import RestAnswer, RestClient, RestStats
+from lakehouse.sources.rest.client import RestClient
+from lakehouse.sources.rest.clients import RestClients
+from lakehouse.sources.rest.rows import RestAnswer, RowReader
+from lakehouse.sources.rest.spending import RestStats
 from lakehouse_tests.conftest import CLOSED
 from lakehouse_tests.making import BTC, COIN, MICRO, NOW, at
+from lakehouse_tests.sources.canned import candles_by
 
 HOUR = COARSE[2]
 LINEAR = Market("binance", "linear", "BTCUSDT")
@@ -70,7 +76,7 @@ class Asking:
     def candles(
         self, market: Market = BTC, interval: Interval = MINUTE, span: TimeRange = DAY, bracket: bool = False
     ) -> RestAnswer:
-        return self.client(market).candles(market, interval, span, before=bracket, after=bracket)
+        return candles_by(self.client(market), market, interval, span, bracket)
 
     def paths(self) -> list[str]:
         """Endpoints asked since the last reset."""
@@ -86,9 +92,11 @@ def asking() -> Iterator[Asking]:
 
 def archived(sim: Simulator, market: Market, day: str) -> pl.DataFrame:
     """A daily file of the same exchange, parsed."""
-    key = Binance().archive_key(CandleArchive.name, market, day)
+    key = Binance().files[CandleArchive.name].key(market, Period.parse(day))
     with zipfile.ZipFile(io.BytesIO(requests.get(f"{sim.archive_url}/{key}", timeout=10).content)) as archive:
-        return Binance().parse(CandleArchive.name, market, key, archive.read(archive.namelist()[0]))
+        return (
+            Binance().files["bronze/candle_archive"].parse(market, key, archive.read(archive.namelist()[0]))
+        )
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -174,8 +182,8 @@ def test_a_machine_whose_clock_is_off_gets_the_same_candles(asking: Asking, off:
     today = TimeRange.parse("2024-04-10", "2024-04-11")
     right = asking.candles(span=today)
     with time_machine.travel(NOW + off):
-        wrong = RestClient(asking.exchange.rest_api("spot"), monotonic=lambda: 0.0).candles(
-            BTC, MINUTE, today
+        wrong = candles_by(
+            RestClient(asking.exchange.rest_api("spot"), monotonic=lambda: 0.0), BTC, MINUTE, today
         )
     assert wrong.rows.equals(right.rows)
     assert wrong.asked == right.asked
@@ -266,7 +274,7 @@ def test_nobody_there_is_an_unreachable_api() -> None:
     time = Time()
     client = RestClient(Binance(CLOSED, CLOSED).rest_api("spot"), time.sleep, lambda: time.passed)
     with pytest.raises(RestUnreachableError, match=r"127\.0\.0\.1:9/api/v3 .*refused"):
-        client.candles(BTC, MINUTE, DAY)
+        candles_by(client, BTC, MINUTE, DAY)
     assert client.stats == RestStats(4, 4)
 
 
@@ -275,7 +283,7 @@ def test_an_answer_that_is_none_of_the_api_is_no_answer(asking: Asking) -> None:
         Binance(None, f"{asking.sim.archive_url}/nowhere").rest_api("spot"), asking.time.sleep
     )
     with pytest.raises(RestUnreachableError, match="HTTP 404"):
-        elsewhere.candles(BTC, MINUTE, DAY)
+        candles_by(elsewhere, BTC, MINUTE, DAY)
     assert asking.time.waits == []
 
 
@@ -287,31 +295,28 @@ def test_a_market_that_rest_no_longer_knows_is_not_an_outage(asking: Asking) -> 
     assert asking.candles().rows.height == 1440
 
 
-class Misleading(BinanceRest):
+class Misleading(KlinePages):
     """Asks for a day before the one that is meant."""
 
-    def candles_call(
-        self, symbol: str, interval: Interval, start: datetime | None, end: datetime | None, limit: int
-    ) -> RestCall:
-        return super().candles_call(symbol, interval, start and start - timedelta(days=1), end, limit)
+    def call(self, market: Market, start: datetime | None, end: datetime | None, limit: int) -> RestCall:
+        return super().call(market, start and start - timedelta(days=1), end, limit)
 
 
-class Renaming(BinanceRest):
+class Renaming(KlinePages):
     """Takes the rows for something with more columns."""
 
-    def read_candles(self, market: Market, answer: Any) -> pl.DataFrame:
-        return super().read_candles(market, [[*row, "0"] for row in answer])
+    def read(self, market: Market, answer: Any) -> pl.DataFrame:
+        return super().read(market, [[*row, "0"] for row in answer])
 
 
 @pytest.mark.parametrize(
     ("dialect", "said"), [(Misleading, "it answered with one of 2024-03-31"), (Renaming, "something else")]
 )
 def test_rows_that_were_not_asked_for_or_cannot_be_read_are_refused(
-    asking: Asking, dialect: type[BinanceRest], said: str
+    asking: Asking, dialect: type[KlinePages], said: str
 ) -> None:
-    client = RestClient(dialect("spot", f"{asking.sim.url}/api/v3"), asking.time.sleep)
     with pytest.raises(RestUnreachableError, match=said):
-        client.candles(BTC, MINUTE, DAY)
+        RowReader(asking.client(BTC), CandleApi, dialect(MINUTE), BTC).read(DAY)
 
 
 # --- budget ---------------------------------------------------------------------------------------
@@ -338,7 +343,7 @@ def test_four_fifths_of_the_budget_are_used_then_the_next_minute_is_waited_for(
     client = RestClient(
         dialect("spot", f"{asking.sim.url}/api/v3"), asking.time.sleep, lambda: asking.time.passed
     )
-    answer = client.candles(BTC, MINUTE, TimeRange.parse("2024-03-01", "2024-04-01"))
+    answer = candles_by(client, BTC, MINUTE, TimeRange.parse("2024-03-01", "2024-04-01"))
     assert answer.rows.height == 44_640
     assert client.stats == RestStats(47, 1 + 20 + 45 * 2)
     assert asking.time.waits == [60.5]
@@ -351,9 +356,9 @@ def test_who_spares_the_budget_leaves_most_of_it_to_others_for_as_long(asking: A
         Poor("spot", f"{asking.sim.url}/api/v3"), asking.time.sleep, lambda: asking.time.passed
     )
     with client.sparing(0.4):
-        client.candles(BTC, MINUTE, TimeRange.parse("2024-03-01", "2024-03-15"))
+        candles_by(client, BTC, MINUTE, TimeRange.parse("2024-03-01", "2024-03-15"))
     assert sorted(asking.sim._rest._weights.values()) == [1 + 20 + 21 * 2 - 39, 39]
-    client.candles(BTC, MINUTE, TimeRange.parse("2024-03-01", "2024-04-01"))
+    candles_by(client, BTC, MINUTE, TimeRange.parse("2024-03-01", "2024-04-01"))
     assert max(asking.sim._rest._weights.values()) > 75, "and no longer"
 
 
@@ -361,34 +366,33 @@ def test_what_others_use_counts(asking: Asking) -> None:
     client = RestClient(
         Poor("spot", f"{asking.sim.url}/api/v3"), asking.time.sleep, lambda: asking.time.passed
     )
-    client.candles(BTC, HOUR, DAY)
+    candles_by(client, BTC, HOUR, DAY)
     for _ in range(3):
         requests.get(f"{asking.sim.url}/api/v3/exchangeInfo", timeout=10)
-    client.candles(BTC, HOUR, DAY)  # is told of them
+    candles_by(client, BTC, HOUR, DAY)  # is told of them
     assert asking.time.waits == []
-    client.candles(BTC, HOUR, DAY)
+    candles_by(client, BTC, HOUR, DAY)
     assert asking.time.waits == [60.5]
 
 
 def test_threads_share_one_client_and_what_it_knows(asking: Asking) -> None:
-    assert asking.exchange.rest("spot") is asking.exchange.rest("spot")
-    assert asking.exchange.rest("spot") is not asking.exchange.rest("linear")
+    clients = RestClients(asking.exchange)
+    assert clients.of(BTC) is clients.of_api("binance", "spot")
+    assert clients.of(BTC) is not clients.of(LINEAR)
     markets = [
         Market("binance", "spot", symbol) for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT", "ADABTC")
     ] * 2
     with ThreadPoolExecutor(4) as pool:
-        answers = list(
-            pool.map(lambda market: asking.exchange.rest("spot").candles(market, MINUTE, DAY), markets)
-        )
+        answers = list(pool.map(lambda market: candles_by(clients.of(market), market, MINUTE, DAY), markets))
     for market, answer in zip(markets, answers, strict=True):
         assert answer.rows.equals(archived(asking.sim, market, "2024-04-01"))
     asked = [path for path in asking.paths() if not path.endswith(".zip")]
     assert (asked.count("time"), asked.count("exchangeInfo"), asked.count("klines")) == (1, 1, 16)
-    assert asking.exchange.rest("spot").stats == RestStats(18, 21 + 16 * 2)
+    assert clients.of(BTC).stats == RestStats(18, 21 + 16 * 2)
 
 
 def test_ccxt_is_loaded_by_who_asks_only() -> None:
-    program = "import sys; from lakehouse.exchanges import EXCHANGES; EXCHANGES[0]().rest('spot'); print('ccxt' in sys.modules)"
+    program = "import sys; from lakehouse.exchanges import EXCHANGES; from lakehouse.sources.rest.clients import RestClients; RestClients(EXCHANGES[0]()).of_api('binance', 'spot'); print('ccxt' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
         == "False\n"

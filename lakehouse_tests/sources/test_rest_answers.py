@@ -22,12 +22,14 @@ from lakehouse.model.errors import (
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
-from lakehouse.sources.rest.asking import HOUR, Question, ask
-from lakehouse.sources.rest.client import RestAnswer, RestClient
+from lakehouse.sources.rest.asking import Question, ask
+from lakehouse.sources.rest.client import RestClient
+from lakehouse.sources.rest.clients import RestClients
+from lakehouse.sources.rest.rows import RestAnswer
 from lakehouse.storage.tables import CellRecord, StoredCell
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, NOW, at, minutes
 
-from .canned import INFO, PORTAL, Canned, canned, milliseconds, row
+from .canned import INFO, PORTAL, Canned, candles_by, canned, milliseconds, row
 
 TEN = minutes("2024-04-01", 10)
 SPAN = TimeRange.parse("2024-04-01", "2024-04-01T00:10")
@@ -61,7 +63,7 @@ def candles(api: Canned, market: Market = BTC, bracket: bool = False) -> RestAns
     """What a client says that has asked before: making one takes longer than asking."""
     if market.market_type not in _CLIENTS:
         _CLIENTS[market.market_type] = client(api, market)
-    return _CLIENTS[market.market_type].candles(market, MINUTE, SPAN, before=bracket, after=bracket)
+    return candles_by(_CLIENTS[market.market_type], market, MINUTE, SPAN, bracket)
 
 
 def opens(rows: pl.DataFrame) -> list[datetime]:
@@ -84,7 +86,7 @@ def test_a_market_that_was_settled_is_unknown_like_one_that_never_was(
     api.says("klines", {"code": code, "msg": "Invalid symbol status."}, status)
     asking = client(api, market)
     with pytest.raises(UnknownSymbolError):
-        asking.candles(market, MINUTE, SPAN)
+        candles_by(asking, market, MINUTE, SPAN)
     assert (asking.is_up, api.asked.count("klines")) == (True, 1)
 
 
@@ -100,11 +102,11 @@ def test_an_error_about_one_question_is_told_and_says_nothing_of_the_api(
         RestQuestionError,
         match=rf"{api.url}/api/v3 .*binance-spot:BTCUSDT: error {code}, Illegal characters.*asked again later",
     ) as refused:
-        asking.candles(BTC, MINUTE, SPAN)
+        candles_by(asking, BTC, MINUTE, SPAN)
     assert not isinstance(refused.value, RestUnreachableError)
     assert (asking.is_up, api.asked.count("klines")) == (True, 1)
     del api.answers["klines"]
-    assert asking.candles(BTC, MINUTE, SPAN).rows.height == 10
+    assert candles_by(asking, BTC, MINUTE, SPAN).rows.height == 10
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_an_api_that_fails_is_down_whatever_code_it_sends_along(api: Canned, sta
     asking = client(api)
     api.says("klines", body, status)
     with pytest.raises(RestUnreachableError, match=f"HTTP {status}"):
-        asking.candles(BTC, MINUTE, SPAN)
+        candles_by(asking, BTC, MINUTE, SPAN)
     assert (asking.is_up, api.asked.count("klines")) == (False, 4)
 
 
@@ -138,7 +140,7 @@ def test_a_banned_api_is_not_up(api: Canned) -> None:
     asking = client(api)
     api.says("klines", {"code": -1003, "msg": "banned"}, 418)
     with pytest.raises(RestBannedError):
-        asking.candles(BTC, MINUTE, SPAN)
+        candles_by(asking, BTC, MINUTE, SPAN)
     assert not asking.is_up
 
 
@@ -149,7 +151,7 @@ def test_a_question_that_is_refused_stands_in_the_record_and_leaves_the_others_a
         (400, {"code": -1100, "msg": "Illegal"}) if query["symbol"] == "ODD" else (200, [])
     )
     questions = {Cell("2024-02", market): [Question(FEBRUARY.window)] for market in (odd, BTC)}
-    (_, refused), (_, good) = ask(CandleWitness, Binance(None, api.url), questions, HOUR, lambda: NOW)
+    (_, refused), (_, good) = ask(CandleWitness, RestClients(Binance(None, api.url)), questions, lambda: NOW)
     assert ([asked.outcome for asked in refused.failed], [problem.kind for problem in refused.problems]) == (
         ["refused"],
         ["refused"],
@@ -172,14 +174,17 @@ def test_a_web_page_in_place_of_an_answer_says_what_it_says_and_what_to_set(
         RestUnreachableError,
         match=r"HTTP 200 with a web page .*'Guest Wi-Fi Please log in to go on\.'.*LAKEHOUSE_BINANCE_REST_URL",
     ):
-        client(api).candles(BTC, MINUTE, SPAN)
+        candles_by(client(api), BTC, MINUTE, SPAN)
 
 
 def test_a_captive_portal_leaves_nothing_for_ever(api: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
     api.says("klines", PORTAL)
     ((_, answers),) = ask(
-        CandleApi, Binance(None, api.url), {FEBRUARY: [Question(FEBRUARY.window)]}, MINUTE, lambda: NOW
+        CandleApi,
+        RestClients(Binance(None, api.url)),
+        {FEBRUARY: [Question(FEBRUARY.window)]},
+        lambda: NOW,
     )
     assert ([asked.outcome for asked in answers.failed], answers.told) == (["unreachable"], [])
     assert "log in" in answers.problems[0].detail
@@ -192,7 +197,7 @@ def test_only_a_list_of_candles_is_an_answer(api: Canned, body: Any) -> None:
     asking = client(api)
     api.says("klines", body)
     with pytest.raises(RestUnreachableError, match="answered with something else"):
-        asking.candles(BTC, MINUTE, SPAN)
+        candles_by(asking, BTC, MINUTE, SPAN)
     assert asking.is_up, "it answered, though not this question"
 
 
@@ -238,12 +243,12 @@ def test_rows_before_and_behind_one_that_cannot_be_used_are_all_kept(
     stored: StoredCell | None = None
     for _ in range(2):
         ((_, answers),) = ask(
-            CandleApi, Binance(None, api.url), {FEBRUARY: [Question(SPAN)]}, MINUTE, lambda: NOW
+            CandleApi, RestClients(Binance(None, api.url)), {FEBRUARY: [Question(SPAN)]}, lambda: NOW
         )
         result = answers.change(stored)
         assert sorted(opens(result.rows)) == without(*bad)
         assert sum(
-            (asked.end - asked.start) // MINUTE.delta for asked in result.facts.asked if asked.is_of_candles
+            (asked.end - asked.start) // MINUTE.delta for asked in result.facts.asked if asked.is_of_rows
         ) == 10 - len(bad)
         stored = StoredCell(
             result.rows, CellRecord(FEBRUARY, "", "", 0, "", 10, None, None, {}, 1, 0, result.facts)
@@ -275,7 +280,7 @@ def test_a_row_without_a_time_leaves_its_page_unanswered_and_the_api_up(api: Can
     asking = client(api)
     api.says("klines", [api.rows[0], row(TEN[3], (0, time))])
     with pytest.raises(RestUnreachableError, match="a candle without a time"):
-        asking.candles(BTC, MINUTE, SPAN)
+        candles_by(asking, BTC, MINUTE, SPAN)
     assert asking.is_up
 
 
@@ -319,7 +324,7 @@ def test_unusable_rows_do_not_end_a_range_early(api: Canned) -> None:
     times = minutes("2024-04-01", 2500)
     bad = {*range(1000), 1000, 2499}
     api.rows = [row(time, (2, "NaN")) if n in bad else row(time) for n, time in enumerate(times)]
-    answer = client(api).candles(BTC, MINUTE, TimeRange(times[0], times[-1] + MINUTE.delta))
+    answer = candles_by(client(api), BTC, MINUTE, TimeRange(times[0], times[-1] + MINUTE.delta))
     assert (answer.rows.height, len(answer.unusable)) == (2500 - len(bad), len(bad))
     assert opens(answer.rows) == times[1001:2499]
 
@@ -334,7 +339,7 @@ def test_rows_that_repeat_another_are_left_out_and_counted(api: Canned) -> None:
     assert (answer.duplicate_count, answer.unusable) == (3, ())
     assert answer.rows.equals(whole)
     ((_, answers),) = ask(
-        CandleApi, Binance(None, api.url), {FEBRUARY: [Question(SPAN)]}, MINUTE, lambda: NOW
+        CandleApi, RestClients(Binance(None, api.url)), {FEBRUARY: [Question(SPAN)]}, lambda: NOW
     )
     assert [(problem.kind, problem.healed_by) for problem in answers.problems] == [
         ("duplicates", "one of each was kept")
@@ -373,6 +378,7 @@ LIMITS: dict[str, Any] = {
     "absent": {"symbols": []}, "empty": {"rateLimits": []}, "null": {"rateLimits": None}, "a map": {"rateLimits": {}}, "texts": {"rateLimits": ["REQUEST_WEIGHT"]},
     "zero": {"rateLimits": [WEIGHT | {"limit": 0}]}, "negative": {"rateLimits": [WEIGHT | {"limit": -1}]}, "text": {"rateLimits": [WEIGHT | {"limit": "lots"}]},
     "null limit": {"rateLimits": [WEIGHT | {"limit": None}]}, "of five minutes": {"rateLimits": [WEIGHT | {"intervalNum": 5}]}, "a list": [], "half": {"rateLimits": [WEIGHT | {"limit": 0.5}]},
+    "beyond its bounds": b'{"symbols":[' + b"0," * 1_000_001 + b"0]}",
 }  # fmt: skip
 
 
@@ -387,18 +393,18 @@ def test_an_api_that_names_no_limits_is_held_to_the_documented_ones_and_that_is_
     asking = client(api, market)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            assert asking.candles(market, MINUTE, SPAN).rows.height == 10
+            assert candles_by(asking, market, MINUTE, SPAN).rows.height == 10
     assert [record.getMessage() for record in caplog.records] == [
         f"The REST API at {asking.api.url} names no weight per minute: the documented {documented} are kept "
         "to."
     ]
     assert api.asked.count("exchangeInfo") == 1
-    assert asking._budget == documented
+    assert asking._spending.budget == documented
 
 
 def test_an_api_that_refuses_to_name_its_limits_is_held_to_the_documented_ones(api: Canned) -> None:
     api.says("exchangeInfo", {"code": -1101, "msg": "Too many parameters."}, 400)
-    assert client(api).candles(BTC, MINUTE, SPAN).rows.height == 10
+    assert candles_by(client(api), BTC, MINUTE, SPAN).rows.height == 10
 
 
 @pytest.mark.parametrize(
@@ -421,10 +427,13 @@ def test_a_time_that_cannot_be_is_told_and_nothing_is_cut_by_it(api: Canned, sai
     api.says("time", {"serverTime": said})
     asking = client(api)
     with pytest.raises(RestUnreachableError, match=r"which cannot be|answered with something else"):
-        asking.candles(BTC, MINUTE, SPAN)
+        candles_by(asking, BTC, MINUTE, SPAN)
     assert "klines" not in api.asked
     ((_, answers),) = ask(
-        CandleApi, Binance(None, api.url), {FEBRUARY: [Question(FEBRUARY.window)]}, MINUTE, lambda: NOW
+        CandleApi,
+        RestClients(Binance(None, api.url)),
+        {FEBRUARY: [Question(FEBRUARY.window)]},
+        lambda: NOW,
     )
     assert [asked.outcome for asked in answers.failed] == ["unreachable"]
 
@@ -440,7 +449,10 @@ def test_a_machine_ahead_of_the_exchange_waits_with_what_has_not_begun_there(
         Question(TimeRange(NOW + ahead, NOW + 2 * ahead), before=True, after=True),
     )
     ((_, answers),) = ask(
-        CandleApi, Binance(None, api.url), {FEBRUARY: [begun, tomorrow]}, MINUTE, lambda: NOW + 2 * ahead
+        CandleApi,
+        RestClients(Binance(None, api.url)),
+        {FEBRUARY: [begun, tomorrow]},
+        lambda: NOW + 2 * ahead,
     )
     assert [(asked.start, asked.end) for _, asked in answers.told] == [(begun.span.start, NOW)]
     assert (answers.failed, answers.problems) == ([], [])

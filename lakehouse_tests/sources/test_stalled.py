@@ -14,10 +14,10 @@ from lakehouse.exchanges.binance import Binance
 from lakehouse.model.cell import Cell
 from lakehouse.ops.findings import check_gaps, holes
 from lakehouse.simulator import Simulator
-from lakehouse.sources.files import transport
+from lakehouse.sources.files.batch import Batch
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import list_market
-from lakehouse.sources.files.transport import ArchiveClient, Batch
+from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.storage.ledger import ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
@@ -69,8 +69,8 @@ def sluggish() -> Iterator[str]:
 def test_a_transfer_that_stands_still_is_ended_and_taken_up_by_plain_http(
     sluggish: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "_FEW", 0)
-    monkeypatch.setattr(transport, "_STALLED_AFTER", 1.0)
+    monkeypatch.setattr("lakehouse.sources.files.batch._FEW", 0)
+    monkeypatch.setattr("lakehouse.sources.files.batch._STALLED_AFTER", 1.0)
     with Batch(ArchiveClient(sluggish, "bucket"), ["data/a.zip", "data/b.zip"]) as batch:
         assert [batch.wait(key).body for key in ("data/a.zip", "data/b.zip")] == [BODY, BODY]
 

@@ -392,7 +392,7 @@ def test_what_is_no_receipt_is_none(objects: LakeObjects, body: str) -> None:
     objects.put(path, body.encode("utf-8", "surrogatepass"))
     assert landing.read(path) is None
     assert landing.history(landing.receipts("data")["data/a.zip"]) == [sound]
-    assert path in {one.path for one in landing.audit().damage}
+    assert path in {one.path for one in landing.inspect().damage}
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_what_is_no_receipt_is_none_and_bars_no_file(
     path = receipt_path(landing)
     objects.put(path, damaged)
     assert find(landing) is None
-    assert [found.path for found in landing.audit().damage] == [path]
+    assert [found.path for found in landing.inspect().damage] == [path]
     assert landing.admit(later(RECEIPT), b"zip") == later(RECEIPT)
     assert (find(landing), objects.get(path)) == (later(RECEIPT), damaged)
 
@@ -175,11 +175,11 @@ def test_a_zip_that_is_not_the_one_it_is_named_by_is_not_there_and_is_put_back(
     path = receipt_path(landing).replace(".json", ".zip")
     etag = objects.put(path, instead)
     assert landing.body(RECEIPT) is None
-    (found,) = landing.audit().damage
+    (found,) = landing.inspect().damage
     assert (found.path, found.etag) == (path, etag)
     assert f"its name says {SHA[:12]}…" in found.why
     assert landing.admit(later(RECEIPT), b"zip") == RECEIPT
-    assert (landing.body(RECEIPT), landing.audit().damage) == (b"zip", ())
+    assert (landing.body(RECEIPT), landing.inspect().damage) == (b"zip", ())
 
 
 def test_a_receipt_that_is_cut_anywhere_is_none(local: Landing) -> None:
@@ -208,7 +208,7 @@ def test_a_receipt_with_a_flipped_bit_is_the_same_or_none(local: Landing) -> Non
     for flipped in flips(body, 400):
         local.objects.put(path, flipped)
         found.append(local.read(path))
-        assert bool(local.audit().damage) == (found[-1] is None), "what is not used is told"
+        assert bool(local.inspect().damage) == (found[-1] is None), "what is not used is told"
     assert set(found) <= {RECEIPT, None}
     assert found.count(None) > 390, "only another spelling of the same character is the same"
 
@@ -240,7 +240,7 @@ def test_a_receipt_of_an_earlier_release_is_read_unchecked_and_counted(
     path = receipt_path(landing)
     objects.put(path, unsealed(landing, path))
     assert find(landing) == RECEIPT
-    found = landing.audit()
+    found = landing.inspect()
     assert (found.checked, found.unsealed, found.damage) == (2, 1, ())
 
 
@@ -276,24 +276,24 @@ def test_a_receipt_is_held_to_its_values_though_nothing_seals_it(
     path = receipt_path(local)
     local.objects.put(path, json.dumps(change(json.loads(unsealed(local, path)))).encode())
     assert local.read(path) is None
-    assert [found.path for found in local.audit().damage] == [path]
+    assert [found.path for found in local.inspect().damage] == [path]
     assert local.admit(later(RECEIPT), b"zip") == later(RECEIPT), "it is fetched again"
 
 
-# --- the audit ------------------------------------------------------------------------------------
+# --- the inspection -------------------------------------------------------------------------------
 
 
 def test_what_was_stored_is_found_sound(landing: Landing) -> None:
-    assert landing.audit().checked == 0
+    assert landing.inspect().checked == 0
     landing.admit(RECEIPT, b"zip")
     landing.admit(later(RECEIPT, 1, state="new:4:new", sha256=SHA2), b"zip2")
     landing.admit(later(RECEIPT, 2), b"zip")
     landing.admit(
         dataclasses.replace(RECEIPT, key=OTHER_KEY, sha256=SHA2, outcome="mismatch", message="stale"), b"zip2"
     )
-    found = landing.audit()
+    found = landing.inspect()
     assert (found.checked, found.unsealed, found.damage) == (6, 0, ())
-    assert Landing(landing.objects, "bybit").audit().checked == 0
+    assert Landing(landing.objects, "bybit").inspect().checked == 0
 
 
 @pytest.mark.parametrize("are_swapped", [True, False], ids=["swapped", "copied"])
@@ -312,7 +312,7 @@ def test_receipts_in_the_place_of_others_are_named_and_none_is_used(
         objects.put(paths[1], bodies[0])
     wrong = paths if are_swapped else paths[:1]
     assert [landing.read(path) is None for path in paths] == [path in wrong for path in paths]
-    found = landing.audit()
+    found = landing.inspect()
     assert {one.path for one in found.damage} == set(wrong)
     assert all("another one than its path says" in one.why for one in found.damage)
 
@@ -324,7 +324,7 @@ def test_a_receipt_copied_over_another_of_its_own_key_is_named(
     landing.admit(later(RECEIPT, state="new:3:new"), b"zip")
     first, second = sorted(landing.receipts("data")[KEY], key=len)
     objects.put(second, objects.get(first) or b"")
-    (found,) = landing.audit().damage
+    (found,) = landing.inspect().damage
     assert found.path in (first, second)
     assert "it repeats" in found.why
 
@@ -337,7 +337,7 @@ def test_a_zip_that_is_gone_though_a_receipt_stands_for_it_is_named(
     gone = [receipt_path(landing, key).replace(".json", ".zip") for key in (KEY, OTHER_KEY)]
     for path in gone:
         objects.delete(path)
-    assert {(found.path, found.etag) for found in landing.audit().damage} == {(path, "") for path in gone}
+    assert {(found.path, found.etag) for found in landing.inspect().damage} == {(path, "") for path in gone}
 
 
 @pytest.mark.parametrize(
@@ -349,6 +349,6 @@ def test_an_object_that_is_neither_zip_nor_receipt_is_named(
     landing.admit(RECEIPT, b"zip")
     path = f"{receipt_path(landing).rsplit('/', 1)[0]}/{name}"
     objects.put(path, b"zip")
-    found = landing.audit()
+    found = landing.inspect()
     assert (found.checked, [one.path for one in found.damage]) == (3, [path])
     assert "neither the zip nor the receipt" in found.damage[0].why

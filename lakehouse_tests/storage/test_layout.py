@@ -33,6 +33,7 @@ class Ticks(Table):
 
     name = "silver/ticks"
     key = ()
+    time = ""
     grain = "day"
 
 

@@ -15,18 +15,20 @@ from lakehouse.features.candle import CANDLES
 from lakehouse.features.vwap import Vwap
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NotALakeObjectError
+from lakehouse.model.input import Input
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult, GapRun
+from lakehouse.registry import REGISTRY
 from lakehouse.storage.layout import cell_path, ledger_path, market_prefix
 from lakehouse.storage.ledger import NARROW, expected, inputs_now, is_due, ledger, records, survey
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord, TableStore
-from lakehouse_tests.making import BTC, COIN, FEBRUARY, MINUTE, NOW, candles, facts, minutes
+from lakehouse_tests.making import BTC, COIN, FEBRUARY, MINUTE, NOW, at, candles, facts, minutes
 
 ETH = Market("binance", "spot", "ETHUSDT")
 ODD = Market("binance", "spot", "币安人生USDT")
 CELLS = [Cell(date, market) for market in (BTC, ETH, ODD, COIN) for date in ("2024-01", "2024-02")]
-NO_BRONZE: dict[str, dict[Cell, CellRecord]] = {name: {} for name in Candle.inputs}
+NO_BRONZE: dict[str, dict[Cell, CellRecord]] = {name: {} for name in Candle.input_names()}
 
 
 @pytest.fixture
@@ -262,7 +264,7 @@ def test_a_table_by_month_depends_on_what_footers_say_of_all_markets() -> None:
     cells = [FEBRUARY, Cell("2024-02", ETH), Cell("2024-01", ETH)]
     held = {"silver/candle": {cell: record(cell, "v") for cell in cells}}
     month = Cell("2024-02")
-    before = inputs_now(Gap, month, held, {})
+    before = inputs_now(REGISTRY.gap, month, held, {})
     assert set(before) == {
         "silver/candle@2024-02|binance-spot:BTCUSDT",
         "silver/candle@2024-02|binance-spot:ETHUSDT",
@@ -270,7 +272,7 @@ def test_a_table_by_month_depends_on_what_footers_say_of_all_markets() -> None:
     held["silver/candle"][FEBRUARY] = record(
         FEBRUARY, "v", CellFacts((GapRun("absent", NOW, NOW + MINUTE, 1),))
     )
-    assert inputs_now(Gap, month, held, {}) != before, "though no version changed"
+    assert inputs_now(REGISTRY.gap, month, held, {}) != before, "though no version changed"
 
 
 def test_expected_are_the_cells_whose_own_window_is_stored() -> None:
@@ -280,8 +282,51 @@ def test_expected_are_the_cells_whose_own_window_is_stored() -> None:
         }
     }
     assert expected(Vwap, held) == [FEBRUARY, Cell("2023-11", ETH), Cell("2024-02", ETH)]
-    assert expected(Gap, held) == [Cell("2023-11"), Cell("2024-02")]
+    assert expected(REGISTRY.gap, held) == [Cell("2023-11"), Cell("2024-02")]
     assert expected(Candle, NO_BRONZE) == []
+
+
+class Daily(Candle):
+    """Candles by day, of two inputs by month, the second optional; linear markets alone have them."""
+
+    name = "gold/daily"
+    grain = "day"
+    market_types = ("linear",)
+    inputs = (Input(Candle, lookback=timedelta(days=1)), Input(Vwap, required=False))
+
+
+class Monthly(Candle):
+    """Candles by month, made from days."""
+
+    name = "gold/monthly"
+    inputs = (Input(Daily, lookback=timedelta(days=1)),)
+
+
+LINEAR = Market("binance", "linear", "BTCUSDT")
+
+
+def test_expected_of_another_grain_are_the_windows_that_an_input_has_rows_of() -> None:
+    month = Cell("2024-02", LINEAR)
+    rows = dataclasses.replace(
+        record(month, "v"), rows=3, first_time=at("2024-02-27T12:00"), last_time=at("2024-02-29T01:00")
+    )
+    held = {Candle.name: {month: rows, FEBRUARY: rows}, Vwap.name: {Cell("2024-03", LINEAR): rows}}
+    days = [Cell(f"2024-02-{day}", LINEAR) for day in (27, 28, 29)]
+    assert expected(Daily, held) == days, "spot markets have no such table, and an optional input makes none"
+    assert expected(Monthly, {Daily.name: dict.fromkeys(days, rows)}) == [month]
+
+
+def test_inputs_of_another_grain_are_the_windows_that_are_touched() -> None:
+    day, month = Cell("2024-03-01", LINEAR), Cell("2024-03", LINEAR)
+    held = {Candle.name: {month: record(month, "v1")}, Vwap.name: {}}
+    assert inputs_now(Daily, day, held, {}) == {
+        "silver/candle@2024-02": NONE,
+        "silver/candle@2024-03": "v1",
+        "gold/vwap@2024-03": NONE,
+    }
+    days = inputs_now(Monthly, month, {Daily.name: {day: record(day, "v2")}}, {})
+    assert list(days)[:2] == ["gold/daily@2024-02-29", "gold/daily@2024-03-01"]
+    assert (len(days), days["gold/daily@2024-03-01"]) == (32, "v2")
 
 
 def test_a_cell_is_due_when_absent_made_from_other_inputs_or_by_another_meaning() -> None:

@@ -24,13 +24,14 @@ class Every(Table):
 
     name = "silver/every"
     key = ("id",)
+    time = ""
 
     id = Column(pl.Int64, "Which")
     number = Column(pl.Float64, "A number", nullable=True)
     small = Column(pl.Int32, "A small integer", nullable=True)
     text = Column(pl.String, "A text", nullable=True)
     flag = Column(pl.Boolean, "A flag", nullable=True)
-    time = Column(UTC_TIME, "An instant", nullable=True)
+    instant = Column(UTC_TIME, "An instant", nullable=True)
 
 
 class EveryRenamed(Every):

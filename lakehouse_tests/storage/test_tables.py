@@ -57,7 +57,7 @@ def test_an_empty_cell_is_a_cell(store: TableStore) -> None:
 
 def test_tables_of_other_shapes_have_objects_of_their_own(store: TableStore, objects: LakeObjects) -> None:
     run = GapRun("absent", TIMES[0], TIMES[1], 1)
-    store.put(Gap, Cell("2024-02"), CellResult(gap_frame([(BTC, run)]), {}))
+    store.put(Gap, Cell("2024-02"), CellResult(gap_frame([(BTC, "silver/candle", run)]), {}))
     single = store.put(MarketTable, None, CellResult(market_frame([facts()]), {}))
     assert (single.path, single.cell, single.first_time) == ("silver/market/data.parquet", None, None)
     assert objects.get("silver/gap/month=2024-02/data.parquet") is not None

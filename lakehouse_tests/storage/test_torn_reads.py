@@ -247,7 +247,12 @@ def test_a_cell_that_gains_a_column_while_sql_runs_is_read_with_it(
     before = type(
         "Before",
         (Table,),
-        {"name": Candle.name, "key": Candle.key, **{name: Candle.columns[name] for name in names[:-1]}},
+        {
+            "name": Candle.name,
+            "key": Candle.key,
+            "time": Candle.time,
+            **{name: Candle.columns[name] for name in names[:-1]},
+        },
     )
     before.columns = {name: Candle.columns[name] for name in names[:-1]}
     before.most_rows = Candle.most_rows

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.exchanges.binance import parse_klines
+from lakehouse.exchanges.binance.klines import parse_klines
 from lakehouse.sources.files.zips import extract_csv
 from lakehouse.transform.anomalies import KINDS, SCHEMA, Sensitivity, find_anomalies
 from lakehouse_tests.making import candles, minutes

@@ -1,16 +1,21 @@
 """Each rule by which one of several values is chosen, by example."""
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import polars as pl
 
+from lakehouse.datasets.candle import PRECEDENCE
 from lakehouse.model.interval import Interval
 from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.absences import Answered
-from lakehouse.transform.reconcile import Reconciled, reconcile
+from lakehouse.transform.reconcile import Reconciled
+from lakehouse.transform.reconcile import reconcile as reconcile_by
 from lakehouse.transform.resample import resample
 from lakehouse_tests.making import MICRO, MINUTE, NOW, at, bronze, minutes
+
+reconcile = partial(reconcile_by, precedence=PRECEDENCE)
 
 KEY = ("open_time",)
 START = at("2024-02-05")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lakehouse.datasets.candle import doubt
 from lakehouse.model.cell import Cell
 from lakehouse.model.interval import Interval
+from lakehouse.model.life import Life
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.transform.doubt import days_in_doubt, ranges_of
 from lakehouse.transform.resample import resample
@@ -31,8 +32,7 @@ def doubts(
         MONTH,
         MINUTE,
         series(broken or []),
-        at(listed) if listed else None,
-        at(delisted) if delisted else None,
+        Life(at(listed) if listed else None, at(delisted) if delisted else None),
     )
     assert {doubt.kind for doubt in found.values()} <= {"variants", "short", "rules"}
     return {day: doubt.reason for day, doubt in found.items()}

@@ -8,10 +8,12 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.model.cadence import Grid
+from lakehouse.model.life import Life
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, GapRun
 from lakehouse.model.timerange import TimeRange
-from lakehouse.transform.gaps import LISTING_BREAK, cut, expected_slots, find_gaps, told, told_frame
+from lakehouse.transform.gaps import LISTING_BREAK, cut, find_gaps, told, told_frame
 from lakehouse_tests.making import BTC, MINUTE, NOW, at, series
 
 WINDOW = TimeRange(at("2024-02-05T00:00"), at("2024-02-05T02:00"))
@@ -88,8 +90,7 @@ def test_covered_slots_and_gaps_part_the_expected_slots(
         WINDOW,
         MINUTE,
         asked_until,
-        listed,
-        delisted,
+        Life(listed, delisted),
         disputed,
         asked,
         series(api),
@@ -107,8 +108,7 @@ def test_covered_slots_and_gaps_part_the_expected_slots(
         WINDOW,
         MINUTE,
         asked_until,
-        listed,
-        delisted,
+        Life(listed, delisted),
         disputed,
         asked,
         series(api),
@@ -173,7 +173,7 @@ def test_a_slot_that_nobody_was_asked_about_is_no_gap() -> None:
 
 
 def test_expected_slots_are_half_open_and_typed() -> None:
-    found = expected_slots(WINDOW, MINUTE)
+    found = Grid(MINUTE).slots(WINDOW)
     assert (found.to_list(), found.dtype) == (SLOTS, pl.Datetime("us", "UTC"))
 
 

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from lakehouse.model.interval import Interval
+from lakehouse.model.life import Life
 from lakehouse.model.result import GapRun, Problem
 from lakehouse.transform.contradictions import find_contradictions
 from lakehouse.transform.healing import Served, confirmed_times, explained_slots, judge_problems
@@ -15,7 +16,7 @@ from lakehouse_tests.making import MINUTE, at, bronze, minutes
 
 KEY, DAY = ("open_time",), "2024-02-05"
 TIMES = minutes(DAY, 120)
-LIFE = (at("2024-02-01"), None)
+LIFE = Life(at("2024-02-01"))
 MONTHLY, DAILY, API = (bronze(TIMES, name) for name in ("monthly", "daily", "api"))
 SHORT = Problem(f"monthly.zip on {DAY}", "short", "", "", DAY)
 
@@ -64,7 +65,7 @@ def test_the_healer_is_whose_rows_replaced_the_bad_ones() -> None:
     assert healer(SHORT, API, (run("halt"),), **lost, api=API) == "REST API: rows and a proven halt"
     assert healer(SHORT, MONTHLY, (run("halt", 200),)) == "REST API: a proven halt"
     assert healer(SHORT, MONTHLY, (run("not_listed", 200),)) == "REST API: a proven break of the listing"
-    assert healer(SHORT, MONTHLY, (GapRun("not_listed", at("2024-01-01"), LIFE[0], 1),)) == "", (
+    assert healer(SHORT, MONTHLY, (GapRun("not_listed", at("2024-01-01"), at("2024-02-01"), 1),)) == "", (
         "before the listing nothing is expected, and nothing proven"
     )
 
@@ -114,7 +115,7 @@ def test_odd_rows_are_confirmed_by_archive_and_api_alike_or_by_their_hour() -> N
 def test_explained_slots_are_those_of_proven_runs_in_the_life() -> None:
     listed = at("2024-02-05T00:10:30")
     runs = [run("not_listed", 0, 10), run("halt", 20, 3), run("absent", 30, 3), run("halt", 50, 10)]
-    found = explained_slots(runs, MINUTE, listed, at("2024-02-05T00:52")).to_list()
+    found = explained_slots(runs, MINUTE, Life(listed, at("2024-02-05T00:52"))).to_list()
     assert found == [at(DAY) + n * MINUTE for n in (20, 21, 22, 50, 51)]
 
 

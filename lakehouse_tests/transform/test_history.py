@@ -13,7 +13,7 @@ from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.history import append_news, newest, restatements
 from lakehouse_tests.making import MINUTE, NOW, at, bronze
 
-KEY = ("open_time",)
+KEY, TIME = ("open_time",), "open_time"
 START = at("2024-02-05")
 COVERS = TimeRange(START, START + timedelta(days=1))
 # What one file says: for some minutes one value, or two variants; None stands for a value that is not
@@ -64,7 +64,7 @@ def meant(statement: Statement) -> dict[int, set[float | None]]:
 def test_the_newest_statement_is_served_and_every_earlier_one_can_be_told(files: list[Statement]) -> None:
     history = CandleArchive.empty()
     for number, statement in enumerate(files):
-        history = append_news(history, file(statement, number), KEY, COVERS)
+        history = append_news(history, file(statement, number), KEY, TIME, COVERS)
         assert told(history) == meant(statement)
         for before, earlier in enumerate(files[: number + 1]):
             assert told(history.filter(pl.col("fetched_at") <= NOW + timedelta(hours=before))) == meant(
@@ -80,13 +80,14 @@ def test_the_newest_statement_is_served_and_every_earlier_one_can_be_told(files:
 def test_a_statement_that_says_nothing_new_adds_nothing(files: list[Statement]) -> None:
     history = CandleArchive.empty()
     for number, statement in enumerate(files):
-        history = append_news(history, file(statement, number), KEY, COVERS)
-    again = append_news(history, file(files[-1], 90), KEY, COVERS)
+        history = append_news(history, file(statement, number), KEY, TIME, COVERS)
+    again = append_news(history, file(files[-1], 90), KEY, TIME, COVERS)
     assert again.equals(history)
     shuffled = append_news(
         history.sample(fraction=1, shuffle=True, seed=1),
         file(files[-1], 90).sample(fraction=1, shuffle=True, seed=2),
         KEY,
+        TIME,
         COVERS,
     )
     assert shuffled.height == history.height
@@ -95,51 +96,58 @@ def test_a_statement_that_says_nothing_new_adds_nothing(files: list[Statement]) 
 @given(statements, statements, statements)
 def test_sources_are_told_apart(one: Statement, other: Statement, later: Statement) -> None:
     history = append_news(
-        append_news(CandleArchive.empty(), file(one, 0), KEY, COVERS), file(other, 1, "monthly"), KEY, COVERS
+        append_news(CandleArchive.empty(), file(one, 0), KEY, TIME, COVERS),
+        file(other, 1, "monthly"),
+        KEY,
+        TIME,
+        COVERS,
     )
-    history = append_news(history, file(later, 2), KEY, COVERS)
+    history = append_news(history, file(later, 2), KEY, TIME, COVERS)
     assert (told(history), told(history, "monthly")) == (meant(later), meant(other))
 
 
 def test_a_value_that_comes_back_is_a_statement_of_its_own() -> None:
     history = CandleArchive.empty()
     for number, (close, sha) in enumerate([(101.0, "a"), (101.5, "b"), (101.0, "a")]):
-        history = append_news(history, file({0: (close,)}, number, sha=sha), KEY, COVERS)
+        history = append_news(history, file({0: (close,)}, number, sha=sha), KEY, TIME, COVERS)
     assert history["close"].to_list() == [101.0, 101.5, 101.0]
     assert told(history) == {0: {101.0}}
 
 
 def test_a_key_that_a_file_no_longer_has_gets_one_tombstone_without_values() -> None:
-    history = append_news(CandleArchive.empty(), file({0: (101.0, 101.5), 1: (101.0,)}, 0), KEY, COVERS)
-    history = append_news(history, file({1: (101.0,)}, 1, sha="b"), KEY, COVERS)
+    history = append_news(CandleArchive.empty(), file({0: (101.0, 101.5), 1: (101.0,)}, 0), KEY, TIME, COVERS)
+    history = append_news(history, file({1: (101.0,)}, 1, sha="b"), KEY, TIME, COVERS)
     tomb = history.filter("is_removed")
     assert tomb.select("open_time", "source", "source_sha256", "fetched_at", "close", "volume").rows() == [
         (START, "daily", "b", NOW + timedelta(hours=1), None, None)
     ]
-    assert append_news(history, file({1: (101.0,)}, 2), KEY, COVERS).equals(history), "said once is enough"
+    assert append_news(history, file({1: (101.0,)}, 2), KEY, TIME, COVERS).equals(history), (
+        "said once is enough"
+    )
 
 
 def test_a_key_outside_the_period_of_a_file_is_not_removed_by_its_absence() -> None:
-    history = append_news(CandleArchive.empty(), file({0: (101.0,), 3: (101.0,)}, 0), KEY, COVERS)
+    history = append_news(CandleArchive.empty(), file({0: (101.0,), 3: (101.0,)}, 0), KEY, TIME, COVERS)
     narrow = TimeRange(START, START + 2 * MINUTE)
-    assert told(append_news(history, file({0: (101.5,)}, 1), KEY, narrow)) == {0: {101.5}, 3: {101.0}}
+    assert told(append_news(history, file({0: (101.5,)}, 1), KEY, TIME, narrow)) == {0: {101.5}, 3: {101.0}}
 
 
 def test_two_variants_in_one_file_stay_two_until_the_file_settles_them() -> None:
-    history = append_news(CandleArchive.empty(), file({0: (101.0, 101.5)}, 0), KEY, COVERS)
+    history = append_news(CandleArchive.empty(), file({0: (101.0, 101.5)}, 0), KEY, TIME, COVERS)
     assert told(history) == {0: {101.0, 101.5}}
-    assert told(append_news(history, file({0: (101.5,)}, 1), KEY, COVERS)) == {0: {101.5}}
+    assert told(append_news(history, file({0: (101.5,)}, 1), KEY, TIME, COVERS)) == {0: {101.5}}
 
 
 def test_the_same_file_read_again_by_a_better_parser_replaces_its_rows() -> None:
     """One file's two readings are not two values of one source: the first was a mistake of ours."""
     history = append_news(
-        append_news(CandleArchive.empty(), file({0: (100.5,), 1: (101.0,)}, 0, "monthly"), KEY, COVERS),
+        append_news(CandleArchive.empty(), file({0: (100.5,), 1: (101.0,)}, 0, "monthly"), KEY, TIME, COVERS),
         file({0: (100.5,), 1: (101.0,)}, 0),
         KEY,
+        TIME,
         COVERS,
     )
-    history = append_news(history, file({0: (101.5,), 1: (101.0,)}, 0), KEY, COVERS)
+    history = append_news(history, file({0: (101.5,), 1: (101.0,)}, 0), KEY, TIME, COVERS)
     assert (told(history), told(history, "monthly")) == ({0: {101.5}, 1: {101.0}}, {0: {100.5}, 1: {101.0}})
     assert history.height == 4
 
@@ -149,14 +157,14 @@ def test_the_same_file_read_again_by_a_better_parser_replaces_its_rows() -> None
 def test_reading_the_newest_file_again_changes_nothing(files: list[Statement]) -> None:
     history = CandleArchive.empty()
     for number, statement in enumerate(files):
-        history = append_news(history, file(statement, number), KEY, COVERS)
-    again = append_news(history, file(files[-1], len(files) - 1), KEY, COVERS)
+        history = append_news(history, file(statement, number), KEY, TIME, COVERS)
+    again = append_news(history, file(files[-1], len(files) - 1), KEY, TIME, COVERS)
     assert CandleArchive.conform(again, None).equals(CandleArchive.conform(history, None))
 
 
 def test_an_empty_file_says_nothing() -> None:
     history = file({0: (101.0,)}, 0)
-    assert append_news(history, history.clear(), KEY, COVERS).equals(history)
+    assert append_news(history, history.clear(), KEY, TIME, COVERS).equals(history)
     assert newest(history.clear(), KEY).height == 0
 
 
@@ -176,7 +184,7 @@ def test_restatements_lead_from_every_statement_to_the_next(files: list[Statemen
     """Told by brute force: per key, each set that differs from the one before it, value by value."""
     history, expected, last = CandleArchive.empty(), [], dict[int, tuple[set[float | None], int]]()
     for number, statement in enumerate(files):
-        history = append_news(history, file(statement, number), KEY, COVERS)
+        history = append_news(history, file(statement, number), KEY, TIME, COVERS)
         for minute in range(4):
             said = set(statement.get(minute, ()))
             before, since = last.get(minute, (set(), -1))
@@ -202,6 +210,7 @@ def test_a_restatement_names_both_files_and_every_value() -> None:
         file({0: (101.0,), 1: (101.0,)}, 0, "monthly"),
         file({0: (101.5,), 1: (101.0,)}, 1, "monthly"),
         KEY,
+        TIME,
         COVERS,
     )
     (told,) = restatements(history, KEY).to_dicts()
@@ -220,7 +229,7 @@ def test_what_goes_and_what_comes_back_is_told_as_such() -> None:
     for number, statement in enumerate(
         [{0: (101.0,), 1: (100.5,)}, {1: (100.5,)}, {0: (101.0,), 1: (100.5, 101.5)}]
     ):
-        history = append_news(history, file(statement, number), KEY, COVERS)
+        history = append_news(history, file(statement, number), KEY, TIME, COVERS)
     assert replaced(history) == [
         (0, "daily", "removed", 101.0, None, 0, 1),
         (0, "daily", "added", None, 101.0, 1, 2),
@@ -230,7 +239,7 @@ def test_what_goes_and_what_comes_back_is_told_as_such() -> None:
 
 def test_two_sources_that_disagree_restate_nothing() -> None:
     history = append_news(
-        file({0: (101.0,)}, 0, "monthly"), file({0: (101.5,), 1: (100.5, 101.0)}, 1), KEY, COVERS
+        file({0: (101.0,)}, 0, "monthly"), file({0: (101.5,), 1: (100.5, 101.0)}, 1), KEY, TIME, COVERS
     )
     assert replaced(history) == []
     assert restatements(history.clear(), KEY).height == 0

@@ -2,17 +2,21 @@
 
 from collections import defaultdict
 from datetime import timedelta
+from functools import partial
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.datasets.candle import PRECEDENCE
 from lakehouse.model.interval import Interval
-from lakehouse.transform.disputes import PRECEDENCE
-from lakehouse.transform.reconcile import STANDS_IN, Reconciled, evidence, reconcile
+from lakehouse.transform.reconcile import STANDS_IN, Reconciled, evidence
+from lakehouse.transform.reconcile import reconcile as reconcile_by
 from lakehouse.transform.resample import resample
 from lakehouse_tests.making import MINUTE, NOW, at, bronze, minutes
+
+reconcile = partial(reconcile_by, precedence=PRECEDENCE)
 
 KEY = ("open_time",)
 START = at("2024-02-05")

@@ -5,22 +5,27 @@ were, a mislabelled row does not win.
 import gzip
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from lakehouse.exchanges.binance import parse_klines
+from lakehouse.datasets.candle import PRECEDENCE
+from lakehouse.exchanges.binance.klines import parse_klines
 from lakehouse.model.result import Asked, GapRun
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange
 from lakehouse.sources.files.zips import extract_csv
 from lakehouse.transform.doubt import days_in_doubt
 from lakehouse.transform.gaps import find_gaps
-from lakehouse.transform.reconcile import evidence, reconcile
+from lakehouse.transform.reconcile import evidence
+from lakehouse.transform.reconcile import reconcile as reconcile_by
 from lakehouse.transform.resample import exact
 from lakehouse.transform.witness import ROUNDING, TOTALS, judge, owners
 from lakehouse_tests.making import MICRO, MINUTE, NOW, at, series
+
+reconcile = partial(reconcile_by, precedence=PRECEDENCE)
 
 DAY = timedelta(days=1)
 KEY = ("open_time",)

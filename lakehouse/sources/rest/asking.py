@@ -1,5 +1,5 @@
-"""One bronze cell after another from a REST API: the witness of a month, and the candles that the archive
-leaves open.
+"""One bronze cell after another from a REST API: the witness of a month, and the rows that the archive leaves
+open.
 
 An API out of reach never fails a cell: it is written with what there is and says that it was not answered, so
 the next run asks again.
@@ -17,22 +17,21 @@ import polars as pl
 
 from lakehouse.datasets.dataset import ApiTable
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import RestQuestionError, RestUnreachableError, UnknownSymbolError
-from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.result import Asked, CellFacts, CellResult, Problem
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.model.words import count_of
-from lakehouse.sources.rest.client import RestAnswer
+from lakehouse.sources.rest.clients import RestClients
+from lakehouse.sources.rest.paging import floor_to
+from lakehouse.sources.rest.rows import RestAnswer, RowReader
 from lakehouse.storage.tables import CellRecord, StoredCell
 from lakehouse.transform.asking import again_at, left_open, to_ask, was_asked_after, with_answers, without
 from lakehouse.transform.gaps import LISTING_BREAK
 from lakehouse.transform.history import append_news, restatements, revised_at
 
-HOUR = Interval.parse("1h")
-_KEY = ("open_time",)
+_HOUR = timedelta(hours=1)  # of what is newest, whole hours are asked for
 _AT_ONCE = 4  # requests under way: the wait is the network's, the budget is the client's
 _UNKNOWN_FOR = timedelta(days=1)
 # an API that is down or refuses is asked again for other cells: at every one, thousands would wait for it, or
@@ -49,7 +48,7 @@ def witness_range(cell: Cell, market: MarketFacts | None, now: datetime) -> Time
     """
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     span = _in_life(cell.window.start, min(cell.window.end, today), market)
-    return TimeRange(span.start.replace(minute=0), span.end) if span else None
+    return TimeRange(floor_to(span.start, _HOUR), span.end) if span else None
 
 
 def witness_is_due(
@@ -62,16 +61,16 @@ def witness_is_due(
 ) -> bool:
     """Whether the witness of a cell has to be asked for.
 
-    It has if it covers less than it could, was out of reach, is older than a revision of finer candles, or
-    contradicts finer candles that are about to be asked for again: either of the two may have been wrong.
+    It has if it covers less than it could, was out of reach, is older than a restatement of finer rows, or
+    contradicts finer rows that are about to be asked for again: either of the two may have been wrong.
 
     Args:
         cell: The cell.
         record: What is stored of its witness.
         market: Facts of the market.
         now: The current instant.
-        revised_at: When the API last revised a finer candle.
-        finer: What the API was asked for finer candles.
+        revised_at: When the API last restated a finer row.
+        finer: What the API was asked for finer rows.
     """
     wanted = witness_range(cell, market, now)
     if wanted is None or record is None:
@@ -99,7 +98,7 @@ class Question:
 
     Attributes:
         span: The range.
-        before: Whether to ask for the candle before it as well.
+        before: Whether to ask for the row before it as well.
         after: Whether to ask for the one after it.
     """
 
@@ -114,13 +113,14 @@ def api_questions(
     stored: CellRecord | None,
     market: MarketFacts | None,
     now: datetime,
+    slot: timedelta,
 ) -> list[Question]:
     """What an API has still to be asked for: days the archive leaves in doubt, and the whole hours behind its
     last day.
 
-    A range that goes on where an answer ends begins with the last candle that is known, so the two become
-    one: a halt across the seam is proven without further requests, and candles that an API was late with are
-    not passed over. The candle after a range is asked for where it may be there; a month that ended without
+    A range that goes on where an answer ends begins with the last row that is known, so the two become
+    one: a halt across the seam is proven without further requests, and rows that an API was late with are
+    not passed over. The row after a range is asked for where it may be there; a month that ended without
     trade is asked about again until it is, or trade has plainly ended.
 
     Args:
@@ -129,21 +129,22 @@ def api_questions(
         stored: What is stored of it from the API.
         market: Facts of the market.
         now: The current instant.
+        slot: What one row of the API stands for.
     """
-    hour = now.replace(minute=0, second=0, microsecond=0)
+    hour = floor_to(now, _HOUR)
     doubts = [(day_range(day).start, day_range(day).end) for day in archive.facts.doubts] if archive else []
     covered = archive.last_time if archive else None
     tail = day_range(f"{covered:%Y-%m-%d}").end if covered else cell.window.start, cell.window.end
     wanted = [span for start, end in (*doubts, tail) if (span := _in_life(start, min(end, hour), market))]
     asked = _final(stored.facts.asked, market, now) if stored else []
-    ends = {asking.end for asking in asked if asking.is_of_candles}
+    ends = {asking.end for asking in asked if asking.is_of_rows}
 
     last = max(
         (record.last_time for record in (archive, stored) if record and record.last_time), default=None
     )
 
     def question(span: TimeRange) -> Question:
-        goes_on, before = span.start in ends, span.start - MINUTE.delta
+        goes_on, before = span.start in ends, span.start - slot
         return Question(
             TimeRange(max(cell.window.start, min(before, last or before)), span.end) if goes_on else span,
             not goes_on,
@@ -154,17 +155,17 @@ def api_questions(
     silent = [
         asking
         for asking in asked
-        if asking.end == cell.window.end and asking.is_of_candles and asking.after is None
+        if asking.end == cell.window.end and asking.is_of_rows and asking.after is None
     ]
     if (
         not questions
         and silent
-        and (last is None or last < cell.window.end - MINUTE.delta)
+        and (last is None or last < cell.window.end - slot)
         and not (market and market.delisted)
     ):
         at = max(asking.at for asking in silent)
         if at < min(hour, cell.window.end + LISTING_BREAK):
-            questions.append(Question(TimeRange(cell.window.end - MINUTE.delta, cell.window.end), after=True))
+            questions.append(Question(TimeRange(cell.window.end - slot, cell.window.end), after=True))
     return questions
 
 
@@ -184,22 +185,23 @@ class Answers:
 
     Attributes:
         table: The bronze table.
-        interval: Length of the candles.
         told: Rows with their lineage, and what was asked for them.
-        failed: What was not answered, and candles of an answer that could not be used.
+        failed: What was not answered, and rows of an answer that could not be used.
         problems: Why not.
-        revised_at: Of a witness: when finer candles were last revised before it was asked.
-        contradicted: Of finer candles: which ranges contradict the witness, given the cell as it is with
+        revised_at: Of a witness: when finer rows were last restated before it was asked.
+        is_witness: Whether the table is a witness: what it states differently later restates nothing that is
+            served.
+        contradicted: Of finer rows: which ranges contradict the witness, given the cell as it is with
             these answers.
         inputs: Versions of the cells that this is judged by.
     """
 
     table: type[ApiTable]
-    interval: Interval
     told: Sequence[tuple[pl.DataFrame, Asked]]
     failed: Sequence[Asked]
     problems: Sequence[Problem]
     revised_at: datetime | None = None
+    is_witness: bool = False
     contradicted: Callable[[CellResult], Sequence[TimeRange]] = lambda result: ()
     inputs: Mapping[str, str] = field(default_factory=dict)
 
@@ -211,15 +213,15 @@ class Answers:
     def change(self, stored: StoredCell | None) -> CellResult:
         """The cell with these answers added to what is stored of it."""
         history = stored.rows.select(self.table.names()) if stored else self.table.empty()
+        key = self.table.identity()
         for rows, asked in self.told:
-            history = append_news(history, rows, _KEY, TimeRange(asked.start, asked.end))
+            history = append_news(history, rows, key, self.table.time, TimeRange(asked.start, asked.end))
         earlier = stored.record.facts if stored else CellFacts()
-        is_fine = self.interval == MINUTE
         revised = [
             at
             for at in (
                 earlier.revised_at,
-                revised_at(history, _KEY) if is_fine else self.revised_at if self.told else None,
+                (self.revised_at if self.told else None) if self.is_witness else revised_at(history, key),
             )
             if at
         ]
@@ -228,8 +230,10 @@ class Answers:
             asked=with_answers(earlier.asked, fresh),
             problems=tuple(self.problems) if fresh else earlier.problems,
             revised_at=max(revised, default=None),
-            restatement_count=restatements(history, _KEY).height,
-            answered_at=() if is_fine else (*earlier.answered_at, *(asked.at for _, asked in self.told)),
+            restatement_count=restatements(history, key).height,
+            answered_at=(*earlier.answered_at, *(asked.at for _, asked in self.told))
+            if self.is_witness
+            else (),
         )
         result = CellResult(history, self.inputs, facts)
         return replace(
@@ -239,25 +243,23 @@ class Answers:
 
 def ask(
     table: type[ApiTable],
-    exchange: Exchange,
+    clients: RestClients,
     wanted: Mapping[Cell, list[Question]],
-    interval: Interval,
     clock: Callable[[], datetime],
 ) -> Iterator[tuple[Cell, Answers]]:
     """What an API answers about cells, in the order of the cells; a few cells are asked for ahead.
 
     Args:
         table: The bronze table.
-        exchange: Whose API.
+        clients: Clients of the REST APIs.
         wanted: What to ask, by cell.
-        interval: Length of the candles.
         clock: Tells the current instant; stamps what was not answered.
     """
     todo, pool = iter(wanted.items()), ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lakehouse-rest")
     silent: _Silent = {}
 
     def submit(item: tuple[Cell, list[Question]]) -> tuple[Cell, Future[Answers]]:
-        return item[0], pool.submit(_ask_cell, table, exchange, *item, interval, clock, silent)
+        return item[0], pool.submit(_ask_cell, table, clients, *item, clock, silent)
 
     try:
         running = [submit(item) for item in islice(todo, 2 * _AT_ONCE)]
@@ -265,7 +267,9 @@ def ask(
             cell, answered = running.pop(0)
             yield cell, answered.result()
             running += [submit(item) for item in islice(todo, 1)]
-    finally:  # where this is given up in the middle, garbage collection may end it, anywhere: it must not wait for threads there
+    finally:
+        # where this is given up in the middle, garbage collection may end it, anywhere: it must not wait for
+        # threads there
         pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -275,31 +279,31 @@ _Silent = dict[str, tuple[float, RestUnreachableError]]
 
 def _ask_cell(
     table: type[ApiTable],
-    exchange: Exchange,
+    clients: RestClients,
     cell: Cell,
     questions: list[Question],
-    interval: Interval,
     clock: Callable[[], datetime],
     silent: _Silent,
 ) -> Answers:
     told: list[tuple[pl.DataFrame, Asked]] = []
     failed: list[Asked] = []
     problems: list[Problem] = []
-    client = exchange.rest(cell.own_market.market_type)
+    market = cell.own_market
+    client, pages = clients.of(market), clients.pages_of(market, table.name)
     for question in questions:
         span = question.span
         try:
             again_at, why = silent.get(client.api.url, (0.0, None))
             if why and time.monotonic() < again_at:
                 raise why
-            answer = client.candles(cell.own_market, interval, span, question.before, question.after)
+            answer = RowReader(client, table, pages, market).read(span, question.before, question.after)
             told += [
                 (_with_lineage(table, answer.rows, part, client.api.url), part)
-                for part in _usable(answer, interval)
+                for part in _usable(answer, table.time, pages.slot)
             ]
             if answer.unusable:
                 failed += [
-                    Asked(start, min(start + interval.delta, answer.asked.end), answer.asked.at, "short")
+                    Asked(start, min(start + pages.slot, answer.asked.end), answer.asked.at, "short")
                     for start in answer.unusable
                 ]
                 problems.append(
@@ -333,16 +337,16 @@ def _ask_cell(
             # that was answered in part.
             failed.append(Asked(span.start, span.end, clock(), "short" if client.is_up else "unreachable"))
             problems.append(Problem(str(span), "unreachable", str(error)))
-    return Answers(table, interval, told, failed, problems)
+    return Answers(table, told, failed, problems)
 
 
-def _usable(answer: RestAnswer, interval: Interval) -> Iterator[Asked]:
+def _usable(answer: RestAnswer, time: str, slot: timedelta) -> Iterator[Asked]:
     """What was answered, less the slots whose rows could not be read: of these nothing was said."""
-    unusable = [TimeRange(start, start + interval.delta) for start in answer.unusable]
+    unusable = [TimeRange(start, start + slot) for start in answer.unusable]
     told = answer.asked
     parts = without([told.span], unusable) if told.start < told.end else []
     for part in parts:
-        has_rows = answer.rows["open_time"].is_between(part.start, part.end, closed="left").any()
+        has_rows = answer.rows[time].is_between(part.start, part.end, closed="left").any()
         before, after = (
             told.before if part.start == told.start else None,
             told.after if part.end == told.end else None,
@@ -354,7 +358,7 @@ def _with_lineage(table: type[ApiTable], answered: pl.DataFrame, part: Asked, ur
     """The rows of a part of an answer. Each part has a hash of its own: a history takes rows of one hash and
     instant for one reading, and keeps the last.
     """
-    rows = answered.filter(pl.col("open_time").is_between(part.start, part.end, closed="left"))
+    rows = answered.filter(pl.col(table.time).is_between(part.start, part.end, closed="left"))
     return rows.with_columns(
         source=pl.lit("api"),
         source_file=pl.lit(url),

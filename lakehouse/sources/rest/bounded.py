@@ -52,16 +52,17 @@ class Bounds:
     values: int | None = None
 
 
-_REST = Bounds(4 << 20, values=100_000)  # 1,500 candles are 18,000 values in 300 KB
+_REST = Bounds(4 << 20, values=100_000)  # 1,500 rows are 18,000 values in 300 KB
 # a few thousand markets of some 100 values each, in up to 16 MB
 _REST_INFO = Bounds(24 << 20, values=1_000_000)
 
 
-def rest_bounds(url: str) -> Bounds:
-    """The bounds of a REST answer: of the description of all markets, or of anything else, which is far
-    smaller.
+def rest_bounds(info_url: str) -> Callable[[str], Bounds]:
+    """The bounds of REST answers: of the description of all markets, which is asked for at `info_url`, and of
+    anything else, which is far smaller.
     """
-    return _REST_INFO if urlsplit(url).path.lower().endswith("/exchangeinfo") else _REST
+    info = urlsplit(info_url).path.lower()
+    return lambda url: _REST_INFO if urlsplit(url).path.lower() == info else _REST
 
 
 def session(bounds_of: Callable[[str], Bounds], connections: int = 16) -> requests.Session:

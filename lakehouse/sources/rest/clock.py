@@ -6,8 +6,8 @@ import threading
 import time
 from datetime import datetime, timedelta
 
-from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.errors import RestUnreachableError
+from lakehouse.sources.rest.client import RestClient
 
 _KEPT_SECONDS = 1.0
 
@@ -18,11 +18,11 @@ class ExchangeClock:
     While the API is out of reach the time goes on from what it last said, at the pace of this machine.
 
     Args:
-        exchange: Whose time.
+        client: Of the REST API whose time it is.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, client: RestClient) -> None:
+        self._client = client
         self._lock = threading.Lock()
         self._said: tuple[datetime, float] | None = None
 
@@ -35,7 +35,7 @@ class ExchangeClock:
         with self._lock:
             if self._said is None or time.monotonic() - self._said[1] > _KEPT_SECONDS:
                 try:
-                    self._said = self._exchange.rest("spot").ask_time(), time.monotonic()
+                    self._said = self._client.ask_time(), time.monotonic()
                 except RestUnreachableError:
                     if self._said is None:
                         raise

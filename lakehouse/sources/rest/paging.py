@@ -1,9 +1,10 @@
-"""A range of candles as REST pages: which requests to make, whatever lies between the candles. Pure but for
-the function that asks.
+"""A range of rows as REST pages: which requests to make, whatever lies between the rows. Pure but for the
+function that asks.
 
 Each page covers at most as many slots as it may hold rows, so it does not matter whether an API answers too
 long a range with its oldest rows or with its newest. A page is believed for its own range only: an empty one
-leads on to the next candle, however far that is.
+leads on to the next row, however far that is. Rows that space themselves have no slots: around a page that is
+full, both sides are asked for.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,116 +13,121 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from lakehouse.model.interval import Interval
+from lakehouse.exchanges.api import PageRules
 from lakehouse.model.timerange import TimeRange
 
-_DAY = Interval.parse("1d")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
-_A_REQUEST = 3  # what its round trip is worth in weight: the cheapest pages by weight alone are twice as many
 
-AskPage = Callable[[Interval, datetime | None, datetime | None, int], pl.DataFrame]
-"""Asks for candles of an interval that open from a start (inclusive) to an end (exclusive), at most so many:
-rows with `open_time`, in its order.
+AskPage = Callable[[datetime | None, datetime | None, int], pl.DataFrame]
+"""Asks for rows whose time lies from a start (inclusive) to an end (exclusive), at most so many, in the order
+of the API.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class PageRules:
-    """What an API lets one request have.
+class Paged:
+    """What can be asked for in pages.
 
     Attributes:
-        sizes: Most rows of a request, with its weight, one for every step of the price.
-        reach: Longest range of a request; None if there is no such limit.
-        finds_next: A request with a start alone is answered with the candles after it, however far off the
-            first is.
+        ask: Asks for one page.
+        rules: What one request may have.
+        time: The column that places a row.
+        step: Length of the slots that rows lie in; None for rows that space themselves.
+        coarser: The same in longer steps; None if there is none.
     """
 
-    sizes: tuple[tuple[int, int], ...]
-    reach: timedelta | None = None
-    finds_next: bool = True
-
-    def limit(self, slots: int) -> int:
-        """Rows to ask for when so many are still wanted: least cost in all, then smallest page. A month of
-        hours is one request, a month of minutes 45.
-        """
-
-        def price(size: tuple[int, int]) -> tuple[int, int]:
-            return -(-slots // size[0]) * (size[1] + _A_REQUEST), size[0]
-
-        return min(self.sizes, key=price)[0]
-
-    def requests(self, slots: int) -> int:
-        """How many requests so many candles take, where none is absent."""
-        return -(-slots // self.limit(slots))
-
-    def weight(self, limit: int) -> int:
-        """What a request for at most `limit` rows costs."""
-        return next(weight for rows, weight in sorted(self.sizes) if limit <= rows)
+    ask: AskPage
+    rules: PageRules
+    time: str
+    step: timedelta | None
+    coarser: "Paged | None" = None
 
 
-def floor_to(instant: datetime, interval: Interval) -> datetime:
-    """The start of the slot that holds an instant."""
-    return instant - (instant - _EPOCH) % interval.delta
+def floor_to(instant: datetime, step: timedelta | None) -> datetime:
+    """The start of the slot that holds an instant; the instant itself where there are no slots."""
+    return instant - (instant - _EPOCH) % step if step else instant
 
 
-def pages(ask: AskPage, rules: PageRules, interval: Interval, span: TimeRange) -> Iterator[pl.DataFrame]:
-    """Every candle that opens in a range, once, in pages that are never empty."""
-    cursor = span.start
+def pages(paged: Paged, span: TimeRange) -> Iterator[pl.DataFrame]:
+    """Every row whose time lies in a range, once, in pages that are never empty; those of rows with slots in
+    order.
+    """
+    return _by_slots(paged, paged.step, span) if paged.step else _around_full_pages(paged, span)
+
+
+def _by_slots(paged: Paged, step: timedelta, span: TimeRange) -> Iterator[pl.DataFrame]:
+    rules, cursor = paged.rules, span.start
     while cursor < span.end:
-        opens = _next_slot(cursor, interval)
-        limit = rules.limit(max(1, _slots(opens, span.end, interval)))
-        until = min(span.end, opens + limit * interval.delta)
+        opens = _next_slot(cursor, step)
+        limit = rules.limit(max(1, -((opens - span.end) // step)))
+        until = min(span.end, opens + limit * step)
         if rules.reach:
             until = min(until, cursor + rules.reach)
-        page = ask(interval, cursor, until, limit)
+        page = paged.ask(cursor, until, limit)
         if page.height:
             yield page
-            cursor = _opened(page)[1] + _MICRO
-            if page.height < limit and _next_slot(cursor, interval) >= span.end:
+            cursor = _ends(paged, page)[1] + _MICRO
+            if page.height < limit and _next_slot(cursor, step) >= span.end:
                 return
         elif until < span.end:
-            cursor = _next_open(ask, rules, interval, TimeRange(until, span.end))
+            cursor = _next_time(paged, TimeRange(until, span.end))
         else:
             return
 
 
-def first_candle(ask: AskPage, rules: PageRules, interval: Interval, span: TimeRange) -> datetime | None:
-    """When the first candle of a range opens; None if there is none. One request where the API finds it by
+def _around_full_pages(paged: Paged, span: TimeRange) -> Iterator[pl.DataFrame]:
+    rules = paged.rules
+    limit = max(rows for rows, _ in rules.sizes)
+    todo = [(span.start, span.end)]
+    while todo:
+        start, end = todo.pop()
+        until = min(end, start + rules.reach) if rules.reach else end
+        if until < end:
+            todo.append((until, end))
+        page = paged.ask(start, until, limit)
+        if page.height:
+            yield page
+        if page.height >= limit:  # its oldest rows, or its newest: whichever these are
+            first, last = _ends(paged, page)
+            parts = ((last + _MICRO, until), (start, first))
+            todo += [part for part in parts if part[0] < part[1]]
+
+
+def first_time(paged: Paged, span: TimeRange) -> datetime | None:
+    """The time of the first row of a range; None if there is none. One request where the API finds it by
     itself.
     """
-    page = (
-        ask(interval, span.start, None, 1)
-        if rules.finds_next
-        else next(pages(ask, rules, interval, span), None)
-    )
-    opens = _opened(page)[0] if page is not None and page.height else span.end
-    return opens if opens < span.end else None
+    if paged.rules.finds_next:
+        found = [page] if (page := paged.ask(span.start, None, 1)).height else []
+    elif paged.step:
+        begins = next(pages(paged, span), None)
+        found = [begins] if begins is not None else []
+    else:
+        found = list(pages(paged, span))
+    first = min((_ends(paged, page)[0] for page in found), default=span.end)
+    return first if first < span.end else None
 
 
-def _next_open(ask: AskPage, rules: PageRules, interval: Interval, span: TimeRange) -> datetime:
-    """An instant of a range before which none of its candles opens: that of the first one, or the start of
-    its day; the end if there is none.
+def _next_time(paged: Paged, span: TimeRange) -> datetime:
+    """An instant of a range before which none of its rows lies: that of the first one, or the start of its
+    coarser slot; the end if there is none.
     """
-    if rules.finds_next:
-        return first_candle(ask, rules, interval, span) or span.end
-    if interval == _DAY:
-        return span.start  # a page of days reaches as far as any search
-    page = next(pages(ask, rules, _DAY, TimeRange(floor_to(span.start, _DAY), span.end)), None)
-    return max(span.start, _opened(page)[0]) if page is not None else span.end
+    if paged.rules.finds_next:
+        return first_time(paged, span) or span.end
+    if paged.coarser is None:
+        return span.start  # a page of the coarsest reaches as far as any search
+    begin = TimeRange(floor_to(span.start, paged.coarser.step), span.end)
+    page = next(pages(paged.coarser, begin), None)
+    return max(span.start, _ends(paged, page)[0]) if page is not None else span.end
 
 
-def _opened(page: pl.DataFrame) -> tuple[datetime, datetime]:
-    """When the earliest and the latest candle of a page open."""
-    first, last = page["open_time"].min(), page["open_time"].max()
+def _ends(paged: Paged, page: pl.DataFrame) -> tuple[datetime, datetime]:
+    """The time of the earliest and of the latest row of a page."""
+    first, last = page[paged.time].min(), page[paged.time].max()
     return first.astimezone(UTC), last.astimezone(UTC)  # type: ignore[union-attr]
 
 
-def _next_slot(instant: datetime, interval: Interval) -> datetime:
+def _next_slot(instant: datetime, step: timedelta) -> datetime:
     """The first start of a slot that is not before an instant."""
-    return floor_to(instant - _MICRO, interval) + interval.delta
-
-
-def _slots(start: datetime, end: datetime, interval: Interval) -> int:
-    """How many slots begin from `start`, which begins one, to `end`."""
-    return -((start - end) // interval.delta)
+    return floor_to(instant - _MICRO, step) + step

@@ -1,0 +1,132 @@
+"""What Binance says of its markets: exchangeInfo, and the shape of symbols."""
+
+import contextlib
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from lakehouse.exchanges.api import ExchangeInfo, MarketInfo
+from lakehouse.exchanges.binance.words import FIRST_CONTRACT, is_number
+from lakehouse.model.market import Market, MarketType, symbol_fault
+from lakehouse.model.text import plain
+from lakehouse.model.words import count_of
+
+_INVERSE = re.compile(r"(?P<base>.+)USD_(?:PERP|\d{6})")
+_DELIVERY = re.compile(r".+_(\d{6})")
+_LAST_DELIVERY = datetime(2200, 1, 1, tzinfo=UTC)  # perpetuals are delivered in 2100
+
+
+def info_of_symbol(market: Market) -> MarketInfo:
+    """What the documented shape of a symbol states, and nothing that is merely likely.
+
+    The symbols of inverse markets are `<base>USD_<suffix>`, and their contracts 100 USD for BTC and 10
+    for all others. Where base and quote part in any other symbol nobody can tell (BTCUSDP is BTC in
+    USDP), so both stay unknown. A contract with a date in its symbol is delivered on that day.
+    """
+    ends = _delivered(market.symbol) if market.market_type != "spot" else None
+    found = _INVERSE.fullmatch(market.symbol) if market.market_type == "inverse" else None
+    if found is None:
+        return MarketInfo(None, None, None, None, ends)
+    return MarketInfo(found["base"], "USD", found["base"], 100.0 if found["base"] == "BTC" else 10.0, ends)
+
+
+def read_exchange_info(market_type: MarketType, entries: Any) -> ExchangeInfo:
+    """An exchangeInfo, entry by entry: an odd one costs nobody else his facts.
+
+    Args:
+        market_type: Of which API.
+        entries: Its `symbols`.
+
+    Raises:
+        TypeError: It is no list.
+    """
+    if not isinstance(entries, list):
+        raise TypeError(f"its symbols are no list but {entries!r:.100}")
+    said: dict[str, list[MarketInfo]] = {}
+    skipped: dict[str, str] = {}
+    nameless: list[str] = []
+    for entry in entries:
+        symbol = entry.get("symbol") if isinstance(entry, dict) else None
+        if (why := symbol_fault(symbol)) or not isinstance(symbol, str):
+            nameless.append(f"{why} ({entry if symbol is None else symbol!a:.100})")
+            continue
+        try:
+            info = _info(market_type, entry)
+        except ValueError as error:
+            skipped[symbol] = plain(error)
+        else:
+            said.setdefault(symbol, []).append(info)
+    agreed = {symbol: infos[0] for symbol, infos in said.items() if all(info == infos[0] for info in infos)}
+    skipped |= {
+        symbol: f"{len(infos)} entries that contradict each other"
+        for symbol, infos in said.items()
+        if symbol not in agreed
+    }
+    if nameless:
+        skipped[""] = (
+            f"{count_of(len(nameless), 'other')} of it can be no market, the first because {nameless[0]}"
+        )
+    return ExchangeInfo(agreed, skipped)
+
+
+def _info(market_type: MarketType, entry: Mapping[str, Any]) -> MarketInfo:
+    """One entry of an exchangeInfo.
+
+    No status names an instant: BREAK, CLOSE, SETTLING, DELIVERING and PENDING_TRADING alike say no more than
+    that the market does not trade now.
+
+    Raises:
+        ValueError: A fact is absent, or not what it should be.
+    """
+
+    def text(name: str) -> str:
+        if not isinstance(value := entry.get(name), str) or not value.strip() or not value.isprintable():
+            raise ValueError(f"{name} is {value!a}, expected text")
+        return value
+
+    trades = (
+        text("contractStatus" if market_type == "inverse" and "contractStatus" in entry else "status")
+        == "TRADING"
+    )
+    if market_type == "spot":
+        return MarketInfo(text("baseAsset"), text("quoteAsset"), None, None, None, trades)
+    return MarketInfo(
+        text("baseAsset"),
+        text("quoteAsset"),
+        text("marginAsset"),
+        _contract_size(market_type, entry),
+        _delivery_date(entry),
+        trades,
+    )
+
+
+def _contract_size(market_type: MarketType, entry: Mapping[str, Any]) -> float | None:
+    if market_type != "inverse":
+        return None
+    if not is_number(size := entry.get("contractSize", "")) or float(size) <= 0:
+        raise ValueError(f"contractSize is {size!r}, expected a number above 0")
+    return float(size)
+
+
+def _delivery_date(entry: Mapping[str, Any]) -> datetime:
+    """When a contract is delivered; that of a perpetual is far ahead."""
+    if type(value := entry.get("deliveryDate")) is int:
+        with contextlib.suppress(OverflowError):
+            ends = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=value)
+            if FIRST_CONTRACT <= ends < _LAST_DELIVERY:
+                return ends
+    raise ValueError(
+        f"deliveryDate is {value!r}, expected milliseconds of a day from {FIRST_CONTRACT:%Y-%m-%d} on"
+    )
+
+
+def _delivered(symbol: str) -> datetime | None:
+    """When a contract is delivered by its own symbol, such as BTCUSD_200925: at 08:00 UTC; None if that names
+    no day.
+    """
+    if found := _DELIVERY.fullmatch(symbol):
+        with contextlib.suppress(ValueError):
+            ends = datetime.strptime(f"20{found[1]}08+0000", "%Y%m%d%H%z").astimezone(UTC)
+            return ends if ends >= FIRST_CONTRACT else None
+    return None

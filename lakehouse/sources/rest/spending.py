@@ -1,0 +1,154 @@
+"""What may be asked of a REST API, and when: the server's clock, its budget of each minute, and its bans.
+
+Nothing here reads the machine's wall clock but for what people are told.
+"""
+
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from lakehouse.model.errors import RestBannedError
+
+_SHARE = 0.8  # of the budget: other programs of this address need some too
+_MARGIN = 0.5  # seconds into the next minute before it is used
+
+
+@dataclass(frozen=True, slots=True)
+class RestStats:
+    """What a client has used so far.
+
+    Attributes:
+        requests: Requests sent, those that failed included.
+        weight: Their weight by the exchange's price list.
+    """
+
+    requests: int = 0
+    weight: int = 0
+
+
+class Spending:
+    """Admits requests to one REST API, for all threads.
+
+    Args:
+        url: Base of the API.
+        sleep: Waits for so many seconds.
+        monotonic: A clock that never jumps, in seconds.
+    """
+
+    def __init__(self, url: str, sleep: Callable[[float], None], monotonic: Callable[[], float]) -> None:
+        self._url = url
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._lock = threading.Lock()  # all below
+        self._stats = RestStats()
+        # server's time, and the monotonic clock's when it arrived
+        self._clock: tuple[datetime, float] | None = None
+        self._minute: int | None = None  # the server's minute that `_used` is of
+        self._used = 0
+        self._pending = 0  # weight of requests under way
+        self._resume_at = 0.0
+        self._banned_until: float | None = None
+        self._share = _SHARE
+        self.budget: int | None = None
+        """Weight per minute; None while it is not known."""
+
+    @contextlib.contextmanager
+    def sparing(self, share: float) -> Iterator[None]:
+        """Use no more than a share of each minute's budget for a while, what other programs use included."""
+        before, self._share = self._share, share
+        try:
+            yield
+        finally:
+            self._share = before
+
+    @property
+    def stats(self) -> RestStats:
+        """Requests and weight so far."""
+        with self._lock:
+            return self._stats
+
+    @property
+    def reckoned(self) -> datetime | None:
+        """The server's time by its last answer and the time since; None if it was never told."""
+        with self._lock:
+            return self._reckon()
+
+    def told_within(self, seconds: float) -> bool:
+        """Whether the server told its time so recently."""
+        return self._clock is not None and self._monotonic() - self._clock[1] <= seconds
+
+    def note_time(self, said: datetime) -> None:
+        """Take note of the server's time."""
+        with self._lock:
+            self._clock = said, self._monotonic()
+
+    def admit(self, weight: int) -> int | None:
+        """Wait until a request may be sent; returns the server's minute, where that is known.
+
+        Raises:
+            RestBannedError: This address is banned.
+        """
+        while True:
+            with self._lock:
+                now = self._monotonic()
+                if self._banned_until is not None and now < self._banned_until:
+                    raise self._banned(self._banned_until - now)
+                wait = max(self._resume_at - now, self._wait_for_budget(weight))
+                if wait <= 0:
+                    self._pending += weight
+                    self._stats = RestStats(self._stats.requests + 1, self._stats.weight + weight)
+                    return self._minute
+            self._sleep(wait)
+
+    def settle(self, weight: int, minute: int | None, used: str) -> None:
+        """Note what a request has used.
+
+        Args:
+            weight: Its weight.
+            minute: The server's minute in which it was admitted.
+            used: What the answer's header says is used in the minute, which knows of every process of this
+                address; empty if nothing is said.
+        """
+        with self._lock:
+            self._pending -= weight
+            if minute == self._minute:  # else a new one has begun, and the next answer tells of it
+                self._used = (
+                    max(self._used, int(used)) if re.fullmatch(r"[0-9]{1,9}", used) else self._used + weight
+                )
+
+    def pause(self, seconds: float) -> None:
+        """Admit nothing for a while."""
+        with self._lock:
+            self._resume_at = max(self._resume_at, self._monotonic() + seconds)
+
+    def ban(self, seconds: float) -> RestBannedError:
+        """Admit nothing for a while, and say so at once; returns what is said."""
+        with self._lock:
+            self._banned_until = self._monotonic() + seconds
+            return self._banned(seconds)
+
+    def _reckon(self) -> datetime | None:
+        if self._clock is None:
+            return None
+        return self._clock[0] + timedelta(seconds=self._monotonic() - self._clock[1])
+
+    def _wait_for_budget(self, weight: int) -> float:
+        """Seconds until a request fits into the budget of its minute."""
+        if (at := self._reckon()) is None:
+            return 0.0
+        now = at.timestamp()
+        if (minute := int(now // 60)) != self._minute:
+            if self._minute is not None:
+                self._used = 0
+            self._minute = minute
+        taken = self._used + self._pending
+        if self.budget is None or not taken or taken + weight <= self._share * self.budget:
+            return 0.0
+        return (minute + 1) * 60 - now + _MARGIN
+
+    def _banned(self, seconds: float) -> RestBannedError:
+        # For people to read, who look at their own clock; nothing is decided by it.
+        return RestBannedError(self._url, datetime.now(UTC) + timedelta(seconds=seconds))
