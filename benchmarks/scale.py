@@ -179,12 +179,10 @@ def write_market(root: str, months: int, market: SimulatedMarket) -> dict[str, s
             if not is_stored(table, cell.date, months):
                 continue
             inputs = {}
-            for name, lookback in table.inputs.items():
-                for back in range(-lookback, 1):
-                    source, of = REGISTRY.table(name), cell.shift(back)
-                    inputs[f"{name}@{of.date}"] = (
-                        version(source, of) if is_stored(source, of.date, months) else NONE
-                    )
+            for each in table.inputs:
+                for of in each.cells(cell):
+                    is_there = is_stored(each.table, of.date, months)
+                    inputs[f"{each.name}@{of.date}"] = version(each.table, of) if is_there else NONE
             if table is CandleArchive:
                 key = KlineFile(folder, cell.date).key
                 file, checksum = archive.find(key), archive.find(f"{key}.CHECKSUM")
@@ -220,8 +218,8 @@ def make_lake(root: str, markets: Iterable[SimulatedMarket], months: int) -> Non
         for number in range(months):
             date = shift_month(OPEN, -number)
             inputs = {
-                f"{name}@{cell}": digest
-                for name in table.inputs
+                f"{each.name}@{cell}": digest
+                for each in table.inputs
                 for of_market in digests
                 for cell, digest in of_market.items()
                 if cell.startswith(date)
@@ -369,7 +367,7 @@ def measure(
     def at(url: str) -> dict[str, str]:
         return environment | {"LAKEHOUSE_BINANCE_ARCHIVE_URL": url, "LAKEHOUSE_BINANCE_REST_URL": url}
 
-    run([sys.executable, "-c", _HOME, json.dumps(keys)], at(""))
+    run([sys.executable, "-c", _HOME, json.dumps(keys)], at("http://127.0.0.1"))
     markets = simulated(count, months)
     for name in names:
         if name == "ledgers, cold":

@@ -12,7 +12,7 @@ from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.quality import STATES, CellQuality, State, summary
 
 _STYLE = Path(__file__).with_name("quality.css")
-_LISTED_AT_MOST = 500
+_LISTED_AT_MOST = 100
 _MEANING: dict[State, str] = {
     "good": "every expected row is there, or known not to exist",
     "pending": "rows absent whose files may still appear",
@@ -23,8 +23,8 @@ _MARK: dict[State, str] = {"good": "", "pending": "…", "warn": "!", "error": "
 
 
 def print_quality(report: Sequence[CellQuality], as_json: bool) -> None:
-    """Print a quality report: a line per market and month, with the columns that say something, and how many
-    are in each state.
+    """Print a quality report: a line per market and month, the worst of them where there are many, with the
+    columns that say something, and how many are in each state.
     """
     if as_json:
         print_json([found.to_json() for found in report])
@@ -46,13 +46,23 @@ def print_quality(report: Sequence[CellQuality], as_json: bool) -> None:
             "anomalies": "unknown" if found.anomalies is None else found.anomalies or "",
             "what is not good": "; ".join(why for _, why in found.reasons),
         }
-        for found in report
+        for found in _worst(report)
     ]
     columns = [name for name in lines[0] if any(line[name] != "" for line in lines)]
-    print_table("Quality of silver/candle", columns, [[line[name] for name in columns] for line in lines])
+    title = "Quality of silver/candle" + (
+        f": the worst {_LISTED_AT_MOST} of {len(report):,}" if len(report) > len(lines) else ""
+    )
+    print_table(title, columns, [[line[name] for name in columns] for line in lines])
     out.print(
         ", ".join(f"{count:,} {state}" for state, count in summary(report).items() if count), highlight=False
     )
+
+
+def _worst(report: Sequence[CellQuality]) -> Sequence[CellQuality]:
+    """All of a short report, in order; of a long one those that are worst, in order of how bad they are."""
+    if len(report) <= _LISTED_AT_MOST:
+        return report
+    return sorted(report, key=lambda found: -STATES.index(found.state))[:_LISTED_AT_MOST]
 
 
 def quality_page(report: Sequence[CellQuality], root: str, now: datetime) -> str:

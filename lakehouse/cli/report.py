@@ -15,15 +15,13 @@ from lakehouse.opening import open_lake
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.query.behind import cells_behind
-from lakehouse.query.lake import Lake
+from lakehouse.query.behind import Behind
 from lakehouse.registry import Registry
 from lakehouse.settings import Settings
 from lakehouse.sources.files.batch import s5cmd_path
 from lakehouse.sources.files.transport import ArchiveClient
-from lakehouse.storage.ledger import ledger
+from lakehouse.storage.ledger import CellLedger, ledger, records
 from lakehouse.storage.objects import LakeObjects
-from lakehouse.storage.tables import CellRecord
 from lakehouse.storage.verification import Verification, named
 
 _PACKAGES = ("lakehouse", "dagster", "polars", "pyarrow", "duckdb", "obstore", "s5cmd", "pandera")
@@ -37,8 +35,10 @@ def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBui
     for report in reports:
         if report.table.startswith("catalog/"):
             continue
-        stored = ledger(objects, registry.table(report.table))
-        seen = [stored[cell] for cell in dict.fromkeys([*report.built, *report.current]) if cell in stored]
+        cells = dict.fromkeys([*report.built, *report.current])
+        markets = {cell.market for cell in cells if cell.market}
+        stored = ledger(objects, registry.table(report.table), markets)
+        seen = [stored[cell] for cell in cells if cell in stored]
         built = len(set(report.built))
         rows.append(
             {
@@ -121,48 +121,81 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
 
     Bronze is due only against a listing, which this does not ask for: `lakehouse build` does.
     """
-    reader, has, rows = Lake(lake.objects.root, lake.registry), Inventory(lake), []
+    has, rows, recipe_of = Inventory(lake), [], recipes(lake.registry)
+    lake.objects.require_lake()
+    cells = [table for table in lake.registry.tables if table.shape != "single"]
+    behind = Behind(lake.registry, {table.name: has.ledger(table.name) for table in cells}, has.known)
     for table in lake.registry.tables:
-        records, damaged = _readable(reader, table)
-        times = [time for record in records for time in (record.first_time, record.last_time) if time]
-        due: int | None = None
-        behind: list[str] = []
+        if table.shape == "single":
+            rows.append(_of_single(lake, table))
+            continue
+        stored, foreign = has.survey(table.name)
+        row = _counted(table, stored)
+        row |= {"damaged": len(foreign), "due": None, "behind": []}
         if table.inputs and table.zone() != "bronze":
-            recipe = recipes(lake.registry)[table]
-            due = len(recipe.due(has, recipe.expected(has)).reasons)
-            behind = [str(cell) for cell in cells_behind(lake.objects, lake.registry, table, records)]
-        rows.append(
-            {
-                "table": table.name,
-                "cells": len(records),
-                "rows": sum(record.rows for record in records),
-                "MB": round(sum(record.size for record in records) / 1e6, 2),
-                "first": f"{min(times):%Y-%m-%d %H:%M}" if times else None,
-                "last": f"{max(times):%Y-%m-%d %H:%M}" if times else None,
-                "absent": sum(
-                    run.slot_count
-                    for record in records
-                    for run in record.facts.gaps
-                    if run.gap_class != "not_listed"
-                ),
-                "rejected": sum(record.reject_count for record in records),
-                "damaged": damaged,
-                "due": due,
-                "behind": behind,
-            }
-        )
+            expected = recipe_of[table].expected(has)
+            due = recipe_of[table].due(has, expected).reasons
+            row["due"] = len(due)
+            # of all others it is known that they were made from today's inputs
+            suspects = {*due, *(stored.keys() - set(expected))} & stored.keys()
+            row["behind"] = [str(cell) for cell in behind.settle(table, suspects)]
+        rows.append(row)
     return rows
 
 
-def _readable(reader: Lake, table: type[Table]) -> tuple[list[CellRecord], int]:
-    """What is stored of a table, and how many objects in its folder are damaged, or none of its cells."""
-    if table.shape != "single":
-        stored, foreign = reader.survey(table.name)
-        return list(stored.values()), len(foreign)
+def _of_single(lake: LakeServices, table: type[Table]) -> dict[str, Any]:
+    """The row of a table of one object."""
     try:
-        return reader.records(table.name), 0
+        found, damaged = records(lake.objects, table), 0
     except NotALakeObjectError:
-        return [], 1
+        found, damaged = [], 1
+    return _row_of(
+        table,
+        len(found),
+        sum(record.rows for record in found),
+        sum(record.size for record in found),
+        [],
+        0,
+        sum(record.reject_count for record in found),
+    ) | {"damaged": damaged, "due": None, "behind": []}
+
+
+def _counted(table: type[Table], stored: CellLedger) -> dict[str, Any]:
+    """The row of a table with cells, without what is due of it; no record is made of a cell that has no
+    gap.
+    """
+    entries = stored.entries.values()
+    gaps = (
+        run
+        for cell, entry in stored.entries.items()
+        if '"gaps": []' not in entry.facts
+        for run in stored[cell].facts.gaps
+    )
+    return _row_of(
+        table,
+        len(entries),
+        sum(entry.rows for entry in entries),
+        sum(entry.size for entry in entries),
+        [time for entry in entries for time in (entry.first_time, entry.last_time) if time],
+        sum(run.slot_count for run in gaps if run.gap_class != "not_listed"),
+        sum(entry.reject_count for entry in entries),
+    )
+
+
+def _row_of(
+    table: type[Table], cells: int, rows: int, size: int, times: list[str], absent: int, rejected: int
+) -> dict[str, Any]:
+    """A row of `status_rows`; times in UTC, as footers have them, are in the order of their text."""
+    return {
+        "table": table.name,
+        "cells": cells,
+        "rows": rows,
+        "MB": round(size / 1e6, 2),
+        "first": min(times)[:16] if times else None,
+        "last": max(times)[:16] if times else None,
+        "absent": absent,
+        "rejected": rejected,
+    }
 
 
 def print_status(rows: list[dict[str, Any]], verification: Verification | None) -> None:

@@ -247,10 +247,12 @@ class CellFacts:
 
         What was asked when is left out: asking again and being told the same is no news.
         """
-        said = {
-            name: value
-            for name, value in self.to_json().items()
-            if name in ("conflict_count", "unsettled_count", "conflict_digest", "evidence", "asked_until")
+        said: dict[str, Any] = {
+            "conflict_count": self.conflict_count,
+            "unsettled_count": self.unsettled_count,
+            "conflict_digest": self.conflict_digest,
+            "evidence": self.evidence,
+            "asked_until": self.asked_until and self.asked_until.isoformat(),
         }
         said["gaps"] = [_record(replace(run, asked_at=None)) for run in self.gaps]
         if self.contradictions:

@@ -2,7 +2,7 @@
 what that was made from.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market
@@ -13,11 +13,9 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
 from lakehouse.registry import Registry
-from lakehouse.storage.ledger import Ledger, inputs_now, survey, survey_market
+from lakehouse.storage.ledger import NARROW, Ledger, inputs_now, survey, survey_market
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord, TableStore
-
-_NARROW = 16  # folders of markets that are listed one by one; of more, the whole table's ledger is read
 
 
 def cells_behind(
@@ -49,36 +47,78 @@ def cells_behind(
     if not cells or table.zone() == "bronze":
         return []
     ledgers, facts = _upstream(objects, registry, table, cells)
-    known: dict[tuple[str, Cell], bool] = {}
+    behind = Behind(registry, {**ledgers, table.name: cells}, facts)
+    return [cell for cell in sorted(cells, key=lambda cell: cell.sort_key) if behind.is_behind(table, cell)]
 
-    def is_behind(of: type[Table], cell: Cell) -> bool:
-        place = of.name, cell
-        if place not in known:
-            record = ledgers[of.name].get(cell)
-            known[place] = record is not None and (
-                _differs(of, record, _now(of, cell))
-                or any(is_behind(*source) for source in _sources(of, cell))
+
+class Behind:
+    """Which cells are behind, by ledgers of a table and of everything upstream of it.
+
+    Args:
+        registry: The declared tables.
+        ledgers: By name.
+        facts: What is known of markets.
+    """
+
+    def __init__(
+        self, registry: Registry, ledgers: Mapping[str, Ledger], facts: Mapping[Market, MarketFacts]
+    ) -> None:
+        self._registry, self._ledgers, self._facts = registry, ledgers, facts
+        self._refined = _refined(registry)
+        self._known: dict[tuple[str, Cell], bool] = {}
+        self._settled: dict[str, set[Cell]] = {}
+
+    def settle(self, table: type[Table], suspects: Iterable[Cell]) -> list[Cell]:
+        """The cells of a table that are behind, where it is known which may be; of tables upstream the same
+        has to be said first.
+
+        Args:
+            table: The table.
+            suspects: The cells that may have been made from other inputs than today's: all others were not.
+        """
+        found = {cell for cell in suspects if self._is_made_of_others(table, cell)}
+        sources = [each.name for each in table.inputs if self._settled.get(each.name)]
+        if sources:
+            found |= {
+                cell
+                for cell in self._ledgers[table.name]
+                if any(
+                    key in self._settled[of.name]
+                    for of, key in self._sources(table, cell)
+                    if of.name in sources
+                )
+            }
+        self._settled[table.name] = found
+        return sorted(found, key=lambda cell: cell.sort_key)
+
+    def is_behind(self, table: type[Table], cell: Cell) -> bool:
+        """Whether a cell is behind, or one that it is made from; not one that is not stored."""
+        place = table.name, cell
+        if place not in self._known:
+            self._known[place] = cell in self._ledgers[table.name] and (
+                self._is_made_of_others(table, cell)
+                or any(self.is_behind(*source) for source in self._sources(table, cell))
             )
-        return known[place]
+        return self._known[place]
 
-    def _now(of: type[Table], cell: Cell) -> Mapping[str, str]:
-        uses = of in _refined(registry) and cell.market in facts
-        own = {cell.own_market: facts[cell.own_market].version_for(cell)} if uses else {}
-        return inputs_now(of, cell, ledgers, own)
+    def _is_made_of_others(self, table: type[Table], cell: Cell) -> bool:
+        record = self._ledgers[table.name].get(cell)
+        if record is None:
+            return False
+        uses = table in self._refined and cell.market in self._facts
+        own = {cell.own_market: self._facts[cell.own_market].version_for(cell)} if uses else {}
+        return _differs(table, record, inputs_now(table, cell, self._ledgers, own))
 
-    def _sources(of: type[Table], cell: Cell) -> list[tuple[type[Table], Cell]]:
-        made = [each for each in of.inputs if each.table.zone() != "bronze"]
-        if of.shape == "months":
+    def _sources(self, table: type[Table], cell: Cell) -> list[tuple[type[Table], Cell]]:
+        made = [each for each in table.inputs if each.table.zone() != "bronze"]
+        if table.shape == "months":
             return [
-                (registry.table(each.name), key)
+                (self._registry.table(each.name), key)
                 for each in made
-                for key in ledgers[each.name]
+                for key in self._ledgers[each.name]
                 if key.date in touched_dates(cell.date, each.table.grain)
             ]
-        return [(registry.table(each.name), source) for each in made for source in each.cells(cell)]
-
-    ledgers[table.name] = cells
-    return [cell for cell in sorted(cells, key=lambda cell: cell.sort_key) if is_behind(table, cell)]
+        return [(self._registry.table(each.name), source) for each in made for source in each.cells(cell)]
 
 
 def _differs(table: type[Table], record: CellRecord, now: Mapping[str, str]) -> bool:
@@ -143,7 +183,7 @@ def _ledger(objects: LakeObjects, table: type[Table], asked: Collection[Cell] | 
     markets: dict[Market, set[str]] = {}
     for cell in asked or ():
         markets.setdefault(cell.own_market, set()).add(cell.date[:7])
-    if asked is None or len(markets) > _NARROW:
+    if asked is None or len(markets) > NARROW:
         return survey(objects, table)[0]
     return {
         cell: record

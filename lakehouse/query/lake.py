@@ -1,10 +1,12 @@
 """`Lake`: the Python SDK."""
 
+import contextlib
 import hashlib
 import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, date, datetime
+from itertools import product
 from pathlib import Path
 
 import polars as pl
@@ -16,23 +18,26 @@ from lakehouse.model.errors import (
     BehindInputsWarning,
     FillAsOfError,
     ForeignFolderError,
+    MarketKeyError,
     NotALakeObjectError,
     NothingStoredError,
     ReplacedMeanwhileError,
     UnknownFillError,
 )
 from lakehouse.model.interval import MINUTE, Interval
-from lakehouse.model.market import Market
+from lakehouse.model.market import MARKET_TYPES, Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange, parse_instant
 from lakehouse.query.behind import cells_behind
 from lakehouse.query.engine import connect
 from lakehouse.query.history import restated, rows_as_of
+from lakehouse.query.pruning import Pruning, pruning
 from lakehouse.query.reading import read_rows, scan_cells
 from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
-from lakehouse.storage.layout import market_prefix, parse_cell_path
+from lakehouse.storage.layout import market_prefix, parse_cell_path, table_prefix
 from lakehouse.storage.ledger import (
+    NARROW,
     Ledger,
     Survey,
     cells_of_market,
@@ -216,16 +221,30 @@ class Lake:
             self.registry.table(table).name, _markets(markets), _span(start, end), with_path=True
         )
 
-    def sql(self, query: str, unrestricted: bool = False) -> pl.DataFrame:
+    def sql(
+        self,
+        query: str,
+        unrestricted: bool = False,
+        markets: Iterable[str | Market] | str | Market | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+    ) -> pl.DataFrame:
         """Run SQL over views named `zone.table`; times are UTC.
+
+        A SELECT over one table that compares `symbol`, `month` or another column of the path with texts opens
+        only the cells that can have such rows. Of other statements the arguments say which cells are opened.
 
         Args:
             query: A statement that reads, or several; the rows of the last one come out. It reaches the lake
                 and nothing else: no file, no address, no setting.
             unrestricted: Let it do all that DuckDB can, such as join a CSV of one's own or write one. For
                 statements that were written by who runs them.
+            markets: The views have the cells of these markets alone; of all if left out.
+            start: The views have whole months, from that of this instant on.
+            end: The views have the months that begin before this instant.
 
         Raises:
+            MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
             SqlBeyondLakeError: It does more than read the lake, and is not unrestricted.
             SqlError: The statement is refused.
             NotALakeObjectError: A cell that it reads is damaged, or an object in a table's folder is none of
@@ -233,25 +252,45 @@ class Lake:
             ReplacedMeanwhileError: A build replaced cells while they were read, each time it was tried.
             StoreError: The lake's store does not answer, or refuses.
         """
+        wanted, span = _markets(markets), _span(start, end)
         for attempt in range(_SURVEYS):
             try:
-                return self._sql(query, unrestricted)
+                return self._sql(query, unrestricted, wanted, span)
             except ChangedMeanwhileError as error:
                 if attempt == _SURVEYS - 1:
                     raise ReplacedMeanwhileError(str(error)) from None
         raise AssertionError("the last attempt returns or raises")
 
-    def _sql(self, query: str, unrestricted: bool) -> pl.DataFrame:
+    def _sql(
+        self, query: str, unrestricted: bool, markets: list[Market] | None, span: TimeRange | None
+    ) -> pl.DataFrame:
         zones = dict.fromkeys(table.zone() for table in self.registry.tables)
         with tempfile.TemporaryDirectory(prefix="lakehouse-sql-") as spill:  # nobody else's to read
             connection, files = connect(self.objects, zones, spill, unrestricted)
             with connection:
                 for table in mentioned(query, self.registry.tables):
-                    create_view(connection, files, table, self._readable(table))
+                    asked = pruning(connection, query, table)
+                    meant = markets if markets is not None else self._meant(table, asked)
+                    create_view(connection, files, table, self._readable(table, meant, span, asked.allows))
                 found = run(connection, files, query, self.registry.tables, unrestricted)
         for table, read in files.read():
             self._tell(table, read)
         return found
+
+    def _meant(self, table: type[Table], asked: Pruning) -> list[Market] | None:
+        """The markets that a statement can mean that names symbols; None where they are not few."""
+        symbols = asked.equal.get("symbol")
+        if symbols is None or table.shape != "cells":
+            return None
+        types = asked.equal.get("market_type", set(MARKET_TYPES))
+        exchanges = asked.equal.get("exchange") or {
+            folder.partition("=")[2] for folder in self.objects.folders(table_prefix(table))
+        }
+        found = []
+        for exchange, market_type, symbol in product(exchanges, types, symbols):
+            with contextlib.suppress(MarketKeyError):  # nothing is stored of what can be no market
+                found.append(Market(exchange, market_type, symbol))  # type: ignore[arg-type]
+        return found if len(found) <= NARROW else None
 
     def markets(self) -> pl.DataFrame:
         """All known markets: `silver/market`."""
@@ -388,14 +427,28 @@ class Lake:
         return found
 
     def _readable(
-        self, table: type[Table], markets: Collection[Market] | None = None, span: TimeRange | None = None
+        self,
+        table: type[Table],
+        markets: Collection[Market] | None = None,
+        span: TimeRange | None = None,
+        allows: Callable[[Cell], bool] = lambda cell: True,
     ) -> list[CellRecord]:
         """The objects that can hold rows of some markets and a range; a damaged one among them is an error,
         not fewer rows.
+
+        Args:
+            table: The table.
+            markets: Which markets; None for all.
+            span: The range; None for all of time.
+            allows: Whether a cell can hold what is asked for otherwise.
         """
         if table.shape == "single":
             return self.records(table.name)
-        asked = _asks(markets, span)
+        of_them = _asks(markets, span)
+
+        def asked(cell: Cell) -> bool:
+            return of_them(cell) and allows(cell)
+
         stored, foreign = self.survey(table.name, markets)
         _refuse(table, foreign, asked)
         return [record for cell, record in stored.items() if asked(cell)]

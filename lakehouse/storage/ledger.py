@@ -149,7 +149,7 @@ class CellLedger(Ledger):
         return self._entries.keys()
 
 
-def ledger(objects: LakeObjects, table: type[Table], markets: Collection[Market] | None = None) -> Ledger:
+def ledger(objects: LakeObjects, table: type[Table], markets: Collection[Market] | None = None) -> CellLedger:
     """Every stored cell of a table. An object that is no cell of this lake counts as absent; `survey` names
     it.
 
@@ -161,7 +161,7 @@ def ledger(objects: LakeObjects, table: type[Table], markets: Collection[Market]
     return survey(objects, table, markets)[0]
 
 
-Survey = tuple[Ledger, list[NotALakeObjectError]]
+Survey = tuple[CellLedger, list[NotALakeObjectError]]
 
 
 def survey(objects: LakeObjects, table: type[Table], markets: Collection[Market] | None = None) -> Survey:
@@ -197,9 +197,7 @@ def _may_be_of(table: type[Table], error: NotALakeObjectError, markets: Collecti
     return cell is None or cell.market in markets
 
 
-def _survey(
-    objects: LakeObjects, table: type[Table], folders: list[str] | None
-) -> tuple[CellLedger, list[NotALakeObjectError]]:
+def _survey(objects: LakeObjects, table: type[Table], folders: list[str] | None) -> Survey:
     """As `survey`, of the whole table or of some folders of markets.
 
     Only a survey of the whole table renews the cache: it alone knows what else belongs there.
@@ -456,7 +454,7 @@ def inputs_now(
     """
     if table.shape == "months":  # one object for all markets
         return {
-            f"{each.name}@{record.key}": record.facts.digest() if table.reads_footers else record.version
+            f"{each.name}@{record.key}": record.news if table.reads_footers else record.version
             for each in table.inputs
             for record in ledgers[each.name].values()
             if record.key.date in touched_dates(cell.date, each.table.grain, each.lookback)

@@ -172,10 +172,17 @@ class LakeObjects:
         if not self.exists():
             raise NoLakeError(self.root)
 
+    def folders(self, prefix: str) -> list[str]:
+        """The names of the folders in a folder."""
+        return [found.rstrip("/").rpartition("/")[2] for found in self._within(prefix)["common_prefixes"]]
+
+    def _within(self, folder: str) -> Any:
+        with self.named("listing", folder):
+            return self._listed(lambda: obstore.list_with_delimiter(self.store, prefix=folder))
+
     def _has(self, folder: str) -> bool:
         """Whether there is any object below a folder; their tables are listed, not they."""
-        with self.named("listing", folder):
-            found = self._listed(lambda: obstore.list_with_delimiter(self.store, prefix=folder))
+        found = self._within(folder)
         return bool(found["common_prefixes"] or found["objects"])
 
     def uri(self, path: str) -> str:

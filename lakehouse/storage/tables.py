@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -60,6 +61,11 @@ class CellRecord:
         if self.cell is None:
             raise TypeError(f"{self.path} is the object of a table without cells")
         return self.cell
+
+    @cached_property
+    def news(self) -> str:
+        """The digest of the facts: what a table by month is made from."""
+        return self.facts.digest()
 
     @classmethod
     def kept(cls, known: Mapping[str, Any], said: Mapping[str, str | None]) -> "CellRecord":

@@ -2,7 +2,9 @@
 
 from html.parser import HTMLParser
 
-from lakehouse.cli.quality import quality_page
+import pytest
+
+from lakehouse.cli.quality import print_quality, quality_page
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.ops.quality import CellQuality
@@ -107,4 +109,15 @@ def test_a_long_list_is_cut_and_says_how_much() -> None:
     report = [quality(f"{2000 + n // 12}-{n % 12 + 1:02d}", unsettled=1) for n in range(510)]
     page = Page(quality_page(report, "lake", NOW))
     assert sum(len(row) for row in page.rows) == 510
-    assert "and 10 more" in page.text
+    assert "and 410 more" in page.text
+
+
+def test_the_terminal_shows_the_worst_hundred_of_a_long_report(capsys: pytest.CaptureFixture[str]) -> None:
+    report = [quality(f"{2000 + n // 12}-{n % 12 + 1:02d}", unsettled=int(n == 300)) for n in range(400)]
+    print_quality(report, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert "the worst 100 of 400" in lines[0]
+    assert sum("binance-spot:BTCUSDT" in line for line in lines) == 100
+    (worst,) = (line for line in lines if "2025-01" in line)
+    assert "warn" in worst
+    assert lines[-1] == "399 good, 1 warn"
