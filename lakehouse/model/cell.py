@@ -1,6 +1,6 @@
 """A cell: one (date window, market) of one table, the unit of storage, retry, check and rewrite."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lakehouse.model.market import Market
 from lakehouse.model.period import Period, PeriodKind
@@ -18,6 +18,16 @@ class Cell:
 
     date: str
     market: Market | None = None
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.date, self.market)))
+
+    def __hash__(self) -> int:
+        return self._hash  # a plan looks cells up by the million
+
+    def __reduce__(self) -> "tuple[type[Cell], tuple[str, Market | None]]":
+        return Cell, (self.date, self.market)  # another process hashes otherwise
 
     @property
     def period(self) -> Period:

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -65,6 +65,13 @@ class Market:
     exchange: str
     market_type: MarketType
     symbol: str
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> "tuple[type[Market], tuple[str, str, str]]":
+        return Market, (self.exchange, self.market_type, self.symbol)  # another process hashes otherwise
 
     def __post_init__(self) -> None:
         if (
@@ -73,6 +80,7 @@ class Market:
             else symbol_fault(self.symbol)
         ):
             raise MarketKeyError(f"{self.exchange}-{self.market_type}:{self.symbol}", MARKET_TYPES, why)
+        object.__setattr__(self, "_hash", hash((self.exchange, self.market_type, self.symbol)))
 
     @property
     def key(self) -> str:

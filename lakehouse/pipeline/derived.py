@@ -19,7 +19,7 @@ from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.recipe import Due, Recipe
 from lakehouse.pipeline.windows import is_alive
 from lakehouse.pipeline.workers import in_order
-from lakehouse.storage.ledger import expected, inputs_now, is_due
+from lakehouse.storage.ledger import expected, inputs_now, needs_build
 from lakehouse.storage.outcome import Built, Nothing, Outcome, attempt, kept
 
 
@@ -46,7 +46,7 @@ class Derived(Recipe):
             {
                 cell: sorted(inputs.items())
                 for cell, inputs in today.items()
-                if is_due(self.table, stored.get(cell), inputs)
+                if needs_build(self.table, stored, cell, inputs)
             }
         )
 

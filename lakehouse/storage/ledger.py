@@ -56,6 +56,7 @@ class Entry(NamedTuple):
         code_version: The declaration's number when the cell was made.
         column_count: How many columns the file has.
         reject_count: Rows in quarantine.
+        news: Digest of the facts.
         first_time: Smallest time, as text.
         last_time: Largest time, as text.
         inputs: JSON.
@@ -70,6 +71,7 @@ class Entry(NamedTuple):
     code_version: int
     column_count: int
     reject_count: int
+    news: str
     first_time: str | None
     last_time: str | None
     inputs: str
@@ -87,6 +89,7 @@ class Entry(NamedTuple):
             record.code_version,
             record.column_count,
             record.reject_count,
+            record.news,
             footer["first_time"],
             footer["last_time"],
             json.dumps(footer["inputs"]),
@@ -96,11 +99,11 @@ class Entry(NamedTuple):
     def record(self, cell: Cell | None) -> CellRecord:
         """The record of the cell; times, inputs and facts are read when they are asked for."""
         return CellRecord.kept(
-            dict(zip(_READY, self, strict=False), cell=cell), dict(zip(_TOLD, self[8:], strict=True))
+            dict(zip(_READY, self, strict=False), cell=cell), dict(zip(_TOLD, self[9:], strict=True))
         )
 
 
-_READY, _TOLD = Entry._fields[:8], Entry._fields[8:]
+_READY, _TOLD = Entry._fields[:9], Entry._fields[9:]
 _NUMBERS = ("size", "rows", "code_version", "column_count", "reject_count")
 _CACHE = {name: pl.Int64 if name in _NUMBERS else pl.String for name in Entry._fields} | {"seal": pl.Int64}
 
@@ -120,6 +123,18 @@ class CellLedger(Ledger):
     def entries(self) -> Mapping[Cell, Entry]:
         """What is kept of each cell: for who counts, and needs no records."""
         return self._entries
+
+    def version_of(self, cell: Cell) -> str:
+        """The version of a cell; `none` if it is not stored."""
+        entry = self._entries.get(cell)
+        return entry.version if entry is not None else NONE
+
+    def is_made_from(self, cell: Cell, code_version: int, inputs: Mapping[str, str]) -> bool:
+        """Whether a cell is stored as these inputs make it by this meaning of its table."""
+        entry = self._entries.get(cell)
+        if entry is None or entry.code_version != code_version:
+            return False
+        return entry.inputs == json.dumps(inputs) or dict(self[cell].inputs) == inputs
 
     def __getitem__(self, cell: Cell) -> CellRecord:
         made = self._made.get(cell)
@@ -462,11 +477,17 @@ def inputs_now(
     inputs = {}
     for each in table.inputs:
         for source in each.cells(cell):
-            record = ledgers[each.name].get(source)
-            inputs[f"{each.name}@{source.date}"] = record.version if record else NONE
+            inputs[f"{each.name}@{source.date}"] = _version_of(ledgers[each.name], source)
     if cell.market is not None and cell.market in facts:
         inputs["silver/market"] = facts[cell.market]
     return inputs
+
+
+def _version_of(stored: Ledger, cell: Cell) -> str:
+    if isinstance(stored, CellLedger):  # without making a record of it
+        return stored.version_of(cell)
+    record = stored.get(cell)
+    return record.version if record else NONE
 
 
 def expected(table: type[Table], ledgers: Mapping[str, Ledger]) -> list[Cell]:
@@ -499,6 +520,20 @@ def _own_windows(table: type[Table], cell: Cell, record: CellRecord) -> Sequence
     return [
         Cell(date, cell.market) for date in touched_dates(cell.date, table.grain) if first <= date <= last
     ]
+
+
+def needs_build(table: type[Table], stored: Ledger, cell: Cell, inputs: Mapping[str, str]) -> bool:
+    """As `is_due`, of a cell of a ledger.
+
+    Args:
+        table: The cell's table.
+        stored: The ledger of the table.
+        cell: The cell.
+        inputs: The versions it would be made from now.
+    """
+    if isinstance(stored, CellLedger):  # without making a record of it
+        return not stored.is_made_from(cell, table.code_version, inputs)
+    return is_due(table, stored.get(cell), inputs)
 
 
 def is_due(table: type[Table], record: CellRecord | None, inputs: Mapping[str, str]) -> bool:

@@ -1,5 +1,8 @@
 """Months and days are periods: they tile time, shift by whole periods, and are ordered as time is."""
 
+import pickle
+import subprocess
+import sys
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -141,3 +144,15 @@ def test_the_cell_after_a_day_is_the_next_day() -> None:
     assert Cell("2024-02-29").shift(1) == Cell("2024-03-01")
     assert Cell("2024-03-01").shift(-1) == Cell("2024-02-29")
     assert Cell("2024-02-29").window == TimeRange(at("2024-02-29"), at("2024-03-01"))
+
+
+def test_a_cell_that_was_carried_to_another_process_is_the_same_cell_there() -> None:
+    cell = Cell("2024-02", Market("binance", "spot", "BTCUSDT"))
+    program = (
+        "import pickle, sys; from lakehouse.model.cell import Cell; from lakehouse.model.market import Market; "
+        "print({Cell('2024-02', Market('binance', 'spot', 'BTCUSDT')): 1}[pickle.loads(sys.stdin.buffer.read())])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=pickle.dumps(cell), capture_output=True, check=True
+    )
+    assert done.stdout.split() == [b"1"]
