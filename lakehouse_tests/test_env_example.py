@@ -12,10 +12,11 @@ EXAMPLE = Path(__file__).parents[1] / ".env.example"
 ADDRESSES = {
     setting: address
     for exchange in EXCHANGES
-    for setting, address in (
-        (address_setting(exchange.name, "archive"), exchange.archive_home),
-        (address_setting(exchange.name, "rest"), ""),
+    for setting, address, is_there in (
+        (address_setting(exchange.name, "archive"), exchange.archive_home, bool(exchange.files)),
+        (address_setting(exchange.name, "rest"), "", bool(exchange.pages)),
     )
+    if is_there
 }
 
 

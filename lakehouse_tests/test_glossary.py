@@ -15,7 +15,11 @@ ROOT = Path(__file__).parents[1]
 GLOSSARY = ROOT / "docs" / "glossary.md"
 
 PLACES = {
-    "bar": ("of progress; a function of DuckDB", "lakehouse/cli/console.py", "lakehouse/query/statements.*"),
+    "bar": (
+        "of progress; a function of DuckDB; in queries of exchanges",
+        *("lakehouse/cli/console.py", "lakehouse/query/statements.*"),
+        *("lakehouse/exchanges/*", "CONTRIBUTING.md"),
+    ),
     "bulk": ("Dagster's word for a backfill's state", "lakehouse/defs/sensors.py"),
     "cm": ("in Binance's paths", "lakehouse/exchanges/*", "lakehouse/simulator/*", "lakehouse/cli/demo.py"),
     "hole": (
@@ -23,6 +27,7 @@ PLACES = {
         *("lakehouse/ops/*", "lakehouse/cli/app.py", "lakehouse/storage/*", "lakehouse/simulator/*"),
         *("docs/faults.md", "docs/adr/*", "*.md"),
     ),
+    "instrument": ("in addresses of exchanges", "lakehouse/exchanges/*", "CONTRIBUTING.md"),
     "invalid": (
         "in what others say",
         *(

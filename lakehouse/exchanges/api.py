@@ -228,5 +228,5 @@ class RestApi(ABC):
         """
 
     @abstractmethod
-    def refusal(self, code: int) -> Refusal:
-        """What an error code in a body means."""
+    def refusal(self, code: int) -> Refusal | None:
+        """What the `code` in a body means; None for one that good answers have."""
