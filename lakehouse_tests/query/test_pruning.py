@@ -160,6 +160,7 @@ def clauses(draw: random.Random) -> Iterator[str]:
         yield clause(draw.randint(0, 3))
 
 
+@pytest.mark.slow
 def test_a_drawn_statement_yields_what_it_yields_over_all_cells(root: Path) -> None:
     draw, opened, answered = random.Random("pruning"), 0, 0
     made = clauses(draw)
