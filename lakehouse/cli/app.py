@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -181,7 +181,7 @@ def markets_add(
     lake = open_lake(settings)
     lake.objects.check_writable()
     with open_instance(settings) as instance:
-        Builder(lake, instance).add_markets(Plan(lake, chosen))
+        Builder(lake, instance).add_markets(Plan(lake, chosen, asked_within=timedelta(0)))
     markets_list(as_json)
 
 

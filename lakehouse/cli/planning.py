@@ -60,6 +60,7 @@ class Plan:
         lake: The lake.
         markets: For which markets.
         span: Widened to whole months, cut to each market's life; all of time if left out.
+        asked_within: Market facts that are younger than this do; with none, exchanges are asked.
 
     Attributes:
         markets: Each once.
@@ -73,10 +74,16 @@ class Plan:
         ListingUnreachableError: An archive does not answer.
     """
 
-    def __init__(self, lake: LakeServices, markets: Iterable[Market], span: TimeRange | None = None) -> None:
+    def __init__(
+        self,
+        lake: LakeServices,
+        markets: Iterable[Market],
+        span: TimeRange | None = None,
+        asked_within: timedelta = _ASKED_WITHIN,
+    ) -> None:
         self._span = span or TimeRange(FIRST, LAST)
         self.markets = list(dict.fromkeys(markets))
-        self.record, self.changed, failed = refresh_markets(lake, self.markets, _ASKED_WITHIN)
+        self.record, self.changed, failed = refresh_markets(lake, self.markets, asked_within)
         for error in failed.values():
             if isinstance(error, UsageError):
                 raise error

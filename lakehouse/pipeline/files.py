@@ -17,6 +17,7 @@ from lakehouse.pipeline.workers import ahead
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing
 from lakehouse.storage.outcome import Change, Failed, Nothing, Outcome, kept
+from lakehouse.storage.tables import CellRecord
 
 _AT_ONCE = 32  # markets whose listings are held at once while it is only told what is due
 
@@ -74,7 +75,7 @@ class FromFiles(Recipe):
             if is_listed and listing is None:
                 untold[cell] = has.unlisted[self.table.name].get(cell.own_market)
             if listing is not None and listing.is_due(cell, stored.get(cell)):
-                reasons[cell] = files_of(listing, cell)
+                reasons[cell] = files_of(listing, cell, stored.get(cell))
             elif not is_listed and cell not in stored:
                 reasons[cell] = "absent"
             elif (witness := self._judged_by_another(has, cell)) is not None:
@@ -94,7 +95,7 @@ class FromFiles(Recipe):
         """Those of some cells, of markets that were listed, whose files are not those they were made from."""
         stored, listings = has.ledger(self.table.name), has.listings.get(self.table.name, {})
         return {
-            cell: files_of(listing, cell)
+            cell: files_of(listing, cell, stored.get(cell))
             for cell in cells
             if (listing := listings[cell.own_market]).is_due(cell, stored.get(cell))
         }
@@ -152,7 +153,14 @@ class FromFiles(Recipe):
         return {market: error for market, error in failed.items() if isinstance(error, UsageError)}
 
 
-def files_of(listing: MarketListing, cell: Cell) -> str:
-    """The files that a cell is to be made from, as text: why it is due."""
-    states = {period: listing.state(period) for period in (cell.date, *listing.days(cell))}
-    return f"{states} until {listing.asked_until(cell)}"
+def files_of(listing: MarketListing, cell: Cell, record: CellRecord | None) -> str:
+    """The files that decide whether a cell is due, as text, whatever else was listed with them: why it is due.
+
+    Args:
+        listing: What is listed.
+        cell: The cell.
+        record: What is stored of it.
+    """
+    made_from = [name for name in record.inputs if "/" not in name] if record else []
+    periods = dict.fromkeys((cell.date, *listing.primary(cell), *made_from))
+    return f"{ {period: listing.state(period) for period in periods} } until {listing.asked_until(cell)}"

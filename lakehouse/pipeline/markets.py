@@ -1,11 +1,12 @@
 """`silver/market`: what exchanges and archives say of the markets of the universe."""
 
+import contextlib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import groupby
 
 from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market, market_frame
-from lakehouse.model.errors import LakehouseError, UnknownExchangeError
+from lakehouse.model.errors import LakehouseError, NotALakeObjectError, UnknownExchangeError
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.pipeline.services import LakeServices
@@ -77,7 +78,9 @@ def _asked_since(lake: LakeServices, start: datetime, now: datetime) -> set[Mark
     about between two instants.
     """
     asked = {key for key, at in asked_at(lake.objects).items() if start < at <= now}
-    stored = lake.tables.get(MarketTable, None) if asked else None
+    stored = None
+    with contextlib.suppress(NotALakeObjectError):  # damaged: who is asked anew heals it
+        stored = lake.tables.get(MarketTable, None) if asked else None
     if stored is None or stored.record.code_version != MarketTable.code_version:
         return set()
     return {market for market in facts_by_market(stored.rows) if market.key in asked}

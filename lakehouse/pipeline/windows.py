@@ -33,7 +33,9 @@ def open_months(has: Inventory) -> list[Cell]:
     """The open month and the one before, of every market that is known to be listed then."""
     this = Cell(f"{has.now:%Y-%m}")
     months = [month for month in (this.shift(-1).date, this.date) if month >= has.lake.start]
-    markets = [market for market in has.markets or has.known if market in has.known]
+    markets = [
+        market for market in (has.known if has.markets is None else has.markets) if market in has.known
+    ]
     cells = [Cell(month, market) for market in markets for month in months]
     return [cell for cell in cells if is_alive(cell, has.known)]
 

@@ -260,7 +260,12 @@ class _Search:
         return _Sight(self._first_instant(listing), newest, lambda: self._last_instant(listing))
 
     def _by_api(self, market: Market) -> _Sight | None:
-        """What a REST API says: of a market that it does not know, and where it does not answer, nothing."""
+        """What a REST API says: nothing of a market that it does not know, nor where it does not answer and an
+        archive does.
+
+        Raises:
+            FetchError: There is no archive, and the API does not answer.
+        """
         if self._by_rest is None:
             return None
         try:
@@ -268,7 +273,11 @@ class _Search:
             life = TimeRange(self._clients.of(market).api.began, self._clock())
             if (first := rows.first(life)) is None or (last := rows.last(life.end)) is None:
                 return None
-        except _NOT_TOLD:
+        except UnknownSymbolError:
+            return None
+        except _NOT_TOLD as error:
+            if self._files is None:  # nobody else tells anything of it, nor that there is no such market
+                raise FetchError(market.key, str(error)) from error
             return None
         return _Sight(first, last, lambda: last)
 

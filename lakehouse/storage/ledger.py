@@ -427,7 +427,10 @@ def parse_cache(path: str, body: bytes, folders: Collection[str] | None = None) 
             return {}
         if folders is not None:
             # what begins with a folder and a slash; 0 comes behind the slash
-            within = [pl.col("path").is_between(f"{name}/", f"{name}0", closed="left") for name in folders]
+            within = [
+                pl.col("path").is_between(pl.lit(f"{name}/"), pl.lit(f"{name}0"), closed="left")
+                for name in folders
+            ]
             cache = cache.filter(pl.any_horizontal(pl.lit(False), *within))
         rows = cache.collect().rows()
     entries = {}

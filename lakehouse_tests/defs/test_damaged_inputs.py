@@ -94,3 +94,10 @@ def test_disputes_of_a_month_are_not_collected_without_a_damaged_cell(lake: Lake
     ((_, outcome),) = FromDisputes(CANDLE).make(Inventory(lake), [MONTH])
     assert isinstance(outcome, Failed)
     assert isinstance(outcome.error, DamagedObjectError)
+
+
+def test_a_month_that_only_another_market_has_is_expected_whoever_is_asked_about(lake: LakeServices) -> None:
+    has = Inventory(lake, [ETH])
+    recipe = FromFooters(lake.registry.gap)
+    assert recipe.expected(has) == [Cell("2024-01"), MONTH]
+    assert recipe.covered(has, [Cell("2024-01", ETH)]) == [Cell("2024-01")]

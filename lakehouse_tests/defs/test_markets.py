@@ -71,3 +71,17 @@ def test_a_market_whose_exchange_did_not_answer_is_asked_about_by_the_next_build
             sim.reset_requests()
             refresh_markets(lake, [BTC], timedelta(days=1))
             assert any("exchangeInfo" in path for _, path in sim.requests)
+
+
+def test_damaged_market_facts_are_asked_for_anew_however_young_they_are(tmp_path: Path) -> None:
+    with Simulator(now=NOW) as sim:
+        lake = lake_at(tmp_path / "lake", sim)
+        refresh_markets(lake, [BTC])
+        whole = known_markets(lake)
+        path = "silver/market/data.parquet"
+        body = bytearray(lake.objects.get(path) or b"")
+        body[len(body) // 2] ^= 1
+        lake.objects.put(path, bytes(body))
+        record, changed, failed = refresh_markets(lake, [BTC], timedelta(days=1))
+        assert (record is not None, changed, failed) == (True, True, {})
+        assert known_markets(lake) == whole

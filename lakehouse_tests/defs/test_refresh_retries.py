@@ -289,3 +289,10 @@ def test_a_market_that_cannot_be_listed_holds_up_nobody_and_no_round(
         bad[:], progress = markets, Round(after=markets[1].key)
         assert archive_published(lake, markets, {}, Attempts(), progress).notes
         assert progress.after == markets[1].key, "the archive is away: no market was passed over"
+
+
+def test_a_universe_without_markets_asks_for_nothing(lake: LakeServices) -> None:
+    attempts = Attempts()
+    assert asked(candles_closed(lake, [], {}, attempts)) == {}
+    assert asked(archive_published(lake, [], {}, attempts, Round())) == {}
+    assert asked(failed_cells(lake, [], {}, attempts)) == {}

@@ -19,6 +19,7 @@ from lakehouse.model.input import Input
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult, GapRun
 from lakehouse.registry import REGISTRY
+from lakehouse.storage import ledger as ledger_module
 from lakehouse.storage.layout import cell_path, ledger_path, market_prefix
 from lakehouse.storage.ledger import NARROW, expected, inputs_now, is_due, ledger, records, survey
 from lakehouse.storage.objects import LakeObjects
@@ -373,3 +374,23 @@ def test_what_was_just_built_is_not_due(store: TableStore, objects: LakeObjects)
         ledger(objects, Candle)[FEBRUARY],
         inputs_now(Candle, FEBRUARY, held, {BTC: facts().version_for(FEBRUARY)}),
     )
+
+
+def test_a_survey_of_few_markets_reads_no_footer_that_the_cache_has(
+    objects: LakeObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = TableStore(objects)
+    for market in (BTC, ETH):
+        for month in ("2024-01", "2024-02"):
+            store.put(Candle, Cell(month, market), CellResult(Candle.empty(), {}))
+    ledger(objects, Candle)
+    read: list[str] = []
+    tail = ledger_module._read_tail
+    monkeypatch.setattr(
+        ledger_module, "_read_tail", lambda of, path, *rest: (read.append(path), tail(of, path, *rest))[1]
+    )
+    assert list(ledger(objects, Candle, [ETH])) == [Cell("2024-01", ETH), Cell("2024-02", ETH)]
+    assert read == []
+    store.put(Candle, Cell("2024-02", ETH), CellResult(candles(minutes("2024-02-01", 1)), {}))
+    assert ledger(objects, Candle, [ETH])[Cell("2024-02", ETH)].rows == 1
+    assert len(read) == 1, "the one that was replaced"
