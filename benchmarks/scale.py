@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,7 @@ def write_market(root: str, months: int, market: SimulatedMarket) -> dict[str, s
     return digests
 
 
+_FEW = 16  # markets that one process writes sooner than others have started
 _TEMPLATES: dict[str, Template] = {}
 
 
@@ -210,8 +212,12 @@ def _template(table: type[Table]) -> Template:
 def make_lake(root: str, markets: Iterable[SimulatedMarket], months: int) -> None:
     """Write a lake in which nothing is due."""
     listed = list(markets)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        digests = list(pool.map(partial(write_market, root, months), listed, chunksize=8))
+    write = partial(write_market, root, months)
+    if len(listed) <= _FEW:
+        digests = list(map(write, listed))
+    else:  # spawned: a fork of a process in which Polars has threads may wait for one of them for ever
+        with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+            digests = list(pool.map(write, listed, chunksize=8))
     store = TableStore(LakeObjects(root))
     store.put(MarketTable, None, CellResult(market_frame([market_facts(market) for market in listed]), {}))
     for table in (table for table in REGISTRY.tables if table.shape == "months"):

@@ -124,6 +124,12 @@ class Inventory:
 
     # --- what archives have -----------------------------------------------------------------------
 
+    def begin_listing(self, table: str) -> tuple[dict[Market, MarketListing], dict[Market, LakehouseError]]:
+        """Take note that archives are looked at for a table: a market without a listing is one that nobody
+        can tell of. Returns its listings and what could not be listed.
+        """
+        return self.listings.setdefault(table, {}), self.unlisted.setdefault(table, {})
+
     def list_files(self, table: str, cells: Iterable[Cell], is_enough_to_tell: bool = False) -> None:
         """List what archives have for the markets and months of some cells; a market that alone cannot be
         listed is noted as `unlisted`.
@@ -145,8 +151,7 @@ class Inventory:
             spans[market] = TimeRange(min(known.start, span.start), max(known.end, span.end))
             if is_enough_to_tell:
                 made_from.setdefault(market, set()).update(stored[cell].inputs if cell in stored else ())
-        listings = self.listings.setdefault(table, {})
-        unlisted = self.unlisted.setdefault(table, {})
+        listings, unlisted = self.begin_listing(table)
         for exchange, markets in by_exchange(self.lake, spans):
             if table not in exchange.files:
                 continue

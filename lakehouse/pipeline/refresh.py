@@ -226,6 +226,8 @@ def _look_soon(has: Inventory, wanted: Wanted, tick: Tick) -> list[Market]:
         The markets that were looked for; of one that alone cannot be listed there is no listing.
     """
     looked: list[Market] = []
+    for recipe in {recipe for by_recipe in wanted.values() for recipe in by_recipe}:
+        has.begin_listing(recipe.table.name)  # of a market for which there is no time, nobody can tell
     deadline, markets = time.monotonic() + _SECONDS, list(wanted)
     for start in range(0, len(markets), _AT_ONCE):
         batch = markets[start : start + _AT_ONCE]

@@ -14,6 +14,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.result import NONE
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.simulator import Simulator
+from lakehouse.storage.outcome import Kept
 
 from .conftest import ADA, BRONZE, BTC, ETH, GAP, HOURS, SHORT, SILVER, VWAP, Shell, Versions, grid
 
@@ -167,7 +168,7 @@ def test_an_error_that_is_no_finding_ends_the_run_and_keeps_what_stands(
     record = lake.ledger(BRONZE)[cell]
 
     def cells():  # type: ignore[no-untyped-def]
-        yield cell, record
+        yield cell, Kept(record)
         raise ZeroDivisionError
 
     @dg.asset(

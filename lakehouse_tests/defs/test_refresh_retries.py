@@ -233,9 +233,9 @@ def test_a_tick_without_time_for_all_markets_begins_with_others_every_hour(
             """Which markets a tick lists that has time for four of them."""
             found: set[Market] = set()
 
-            def list_some(has: Inventory, table: str, cells: list[Cell]) -> None:
+            def list_some(has: Inventory, table: str, cells: list[Cell], **how: bool) -> None:
                 found.update(cell.own_market for cell in cells)
-                list_files(has, table, cells)
+                list_files(has, table, cells, **how)
 
             with monkeypatch.context() as patch:
                 patch.setattr(Inventory, "list_files", list_some)
@@ -260,11 +260,11 @@ def test_a_market_that_cannot_be_listed_holds_up_nobody_and_no_round(
     bad: list[Market] = []
     seen: set[Market] = set()
 
-    def list_most(has: Inventory, table: str, cells: list[Cell]) -> None:
+    def list_most(has: Inventory, table: str, cells: list[Cell], **how: bool) -> None:
         if any(cell.market in bad for cell in cells):
             raise ListingUnreachableError("http://archive", table, "403")
         seen.update(cell.own_market for cell in cells)
-        list_files(has, table, cells)
+        list_files(has, table, cells, **how)
 
     with Simulator(
         markets=[listed(market, datetime(2024, 4, 29, tzinfo=UTC)) for market in markets], now=NOW

@@ -543,6 +543,7 @@ from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.sources.files.batch import Batch
 from lakehouse.exchanges.binance import Binance
 from lakehouse.sources.rest.client import RestClient
+from lakehouse.sources.rest.describing import describe
 from lakehouse.model.errors import LakehouseError
 from lakehouse.sources.files.zips import extract_csv
 from lakehouse.model.market import Market
