@@ -1,4 +1,6 @@
-"""Every folder of the package opens with its charter: what belongs there, what does not, and where that is."""
+"""Every folder of the package opens with its charter: what belongs there, what does not, and where that
+is.
+"""
 
 import ast
 import re

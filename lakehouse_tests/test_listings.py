@@ -1,5 +1,5 @@
-"""What every command, query and tick lists of the store: no table twice, and one market's folders where one is
-named.
+"""What every command, query and tick lists of the store: no table twice, and one market's folders where one
+is named.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,5 +1,5 @@
-"""A feature with two inputs of two grains, one of them optional: quotes in days, and the month's candles where
-there are any.
+"""A feature with two inputs of two grains, one of them optional: quotes in days, and the month's candles
+where there are any.
 """
 
 from collections.abc import Iterator, Mapping

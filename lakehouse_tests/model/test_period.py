@@ -149,7 +149,8 @@ def test_the_cell_after_a_day_is_the_next_day() -> None:
 def test_a_cell_that_was_carried_to_another_process_is_the_same_cell_there() -> None:
     cell = Cell("2024-02", Market("binance", "spot", "BTCUSDT"))
     program = (
-        "import pickle, sys; from lakehouse.model.cell import Cell; from lakehouse.model.market import Market; "
+        "import pickle, sys; from lakehouse.model.cell import Cell; from lakehouse.model.market import "
+        "Market; "
         "print({Cell('2024-02', Market('binance', 'spot', 'BTCUSDT')): 1}[pickle.loads(sys.stdin.buffer.read())])"
     )
     done = subprocess.run(
