@@ -179,6 +179,11 @@ def test_it_builds_from_rest_alone_though_the_newest_row_comes_first(lake: LakeS
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True,
+    reason="the code of an unknown symbol is looked for as Binance writes it, so the answer proves nothing: "
+    "`Api.judge` waits",
+)
 def test_a_market_that_it_does_not_list_is_refused_by_name(lake: LakeServices) -> None:
     with pytest.raises(UnknownMarketError, match="counter-linear:NONE"):
         build(lake, "silver/candle", [Market("counter", "linear", "NONE")], "2024-01", "2024-03")
