@@ -218,6 +218,7 @@ def test_a_foreign_key_of_one_market_is_no_matter_of_another(reading: Reading, f
 # --- what is known of a market --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [

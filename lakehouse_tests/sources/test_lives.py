@@ -73,6 +73,7 @@ def put_hours(folder: ArchiveFolder, market: Market, start: str, count: int) -> 
     folder.put_bytes(key, zipped((name.replace(".zip", ".csv"), text(klines(start, count)))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("datasets", list(permutations([CANDLE, HOURS])), ids=["candle first", "hours first"])
 def test_the_order_of_the_registry_does_not_matter(
     datasets: tuple[Dataset, ...], objects: LakeObjects, folder: ArchiveFolder
