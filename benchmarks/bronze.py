@@ -98,6 +98,7 @@ def core(url: str, folder: str, count: int) -> dict[str, int]:
     from lakehouse.sources.files.transport import ArchiveClient
     from lakehouse.storage.ledger import ledger
     from lakehouse.storage.objects import LakeObjects
+    from lakehouse.storage.outcome import Change
     from lakehouse.storage.tables import TableStore
 
     exchange, market, objects = Binance(url), Market.parse(MARKET), LakeObjects(folder)
@@ -112,11 +113,11 @@ def core(url: str, folder: str, count: int) -> dict[str, int]:
         if listing.is_due(cell, stored.get(cell))
     ]
     tables, rows, size = TableStore(objects), 0, 0
-    for cell, change in ingest(
+    for cell, outcome in ingest(
         CANDLE, exchange, cells, {market: listing}, {}, stored, objects, lambda: datetime.now(UTC)
     ):
-        assert callable(change), change
-        record = tables.update(CANDLE.archive, cell, change)
+        assert isinstance(outcome, Change), outcome
+        record = tables.update(CANDLE.archive, cell, outcome.apply)
         assert record is not None
         rows, size = rows + record.rows, size + record.size
     return {"rows": rows, "bytes": size}

@@ -31,6 +31,7 @@ from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import list_market
 from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.outcome import Change
 from lakehouse.storage.tables import TableStore
 
 
@@ -48,11 +49,11 @@ def measure(url: str, count: int, folder: str) -> dict[str, tuple[int, float]]:
         ArchiveClient(url, exchange.bucket), exchange, CandleArchive.name, market, span, datetime.now(UTC)
     )
     cells = [Cell(month, market) for month in months(count)]
-    for cell, change in ingest(
+    for cell, outcome in ingest(
         CANDLE, exchange, cells, {market: listing}, {}, {}, objects, lambda: datetime.now(UTC)
     ):
-        assert callable(change), change
-        store.update(CandleArchive, cell, change)
+        assert isinstance(outcome, Change), outcome
+        store.update(CandleArchive, cell, outcome.apply)
     spent: dict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
 
     def note(table: str, rows: int, started: float, counted: bool) -> None:
@@ -75,11 +76,8 @@ def measure(url: str, count: int, folder: str) -> dict[str, tuple[int, float]]:
         note(Candle.name, bronze.rows.height, started, number > 0)
         for feature in FEATURES:
             started = time.process_time()
-            inputs = [
-                stored.rows
-                for back in range(feature.inputs[Candle.name], -1, -1)
-                if (stored := store.get(Candle, cell.shift(-back)))
-            ]
+            (source,) = feature.inputs
+            inputs = [stored.rows for part in source.cells(cell) if (stored := store.get(Candle, part))]
             store.put(
                 feature, cell, CellResult(feature.compute({Candle.name: pl.concat(inputs)}, cell.window), {})
             )

@@ -224,9 +224,7 @@ class _Recording:
         self._table, self._since = next(iter(self._reports)), time.monotonic()
 
     def __call__(self, table: str, cell: Cell, outcome: str) -> None:
-        if table != self._table:
-            self._table = table
-        report = self._reports[table]
+        self._table, report = table, self._reports[table]
         self._spend(report)
         into = {"built": report.built, "unchanged": report.current, "nothing": report.nothing}
         if outcome in into:

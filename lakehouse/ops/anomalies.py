@@ -2,7 +2,6 @@
 no cell is read twice for the same rows.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -10,13 +9,12 @@ from typing import Any
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NotALakeObjectError
-from lakehouse.model.foreign_json import read_json
 from lakehouse.model.result import read_count, read_text
 from lakehouse.model.table import Table
 from lakehouse.storage.layout import anomalies_path
 from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.objects import LakeObjects
-from lakehouse.storage.seal import json_seal
+from lakehouse.storage.seal import read_sealed_json, sealed_json
 from lakehouse.storage.tables import TableStore
 from lakehouse.transform.anomalies import DEFAULT, Sensitivity, find_anomalies
 
@@ -111,9 +109,8 @@ def _current(remembered: Mapping[str, CellAnomalies], stored: Ledger) -> Found:
 def _load(objects: LakeObjects, table: type[Table], sensitivity: Sensitivity) -> dict[str, CellAnomalies]:
     """What is remembered, by path; nothing if it was found by other parameters."""
     try:
-        said = read_json(objects.get(anomalies_path(table)) or b"{}", 1 << 28)
-        if said.pop("seal", "") != json_seal(said):
-            return {}  # not as it was written, or by an earlier release: losing it costs time once
+        # not as it was written, or by an earlier release: losing it costs time once
+        said = read_sealed_json(objects.get(anomalies_path(table)) or b"{}", 1 << 28)
         return (
             {path: _remembered(found) for path, found in said["cells"].items()}
             if said["sensitivity"] == asdict(sensitivity)
@@ -140,4 +137,4 @@ def _save(
 ) -> None:
     cells = {path: asdict(found) for path, found in sorted(remembered.items()) if path in paths}
     said = {"sensitivity": asdict(sensitivity), "cells": cells}
-    objects.put(anomalies_path(table), json.dumps(said | {"seal": json_seal(said)}).encode())
+    objects.put(anomalies_path(table), sealed_json(said))

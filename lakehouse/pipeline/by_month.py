@@ -18,9 +18,9 @@ from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.model.table import Table
-from lakehouse.pipeline.derived import Derived, touched
+from lakehouse.pipeline.derived import Derived
 from lakehouse.pipeline.inventory import Inventory, inputs_by_date
-from lakehouse.storage.ledger import Ledger, damaged_cells, expected, inputs_now
+from lakehouse.storage.ledger import Ledger, damaged_cells, inputs_now
 from lakehouse.storage.outcome import Built, Nothing, Outcome
 
 
@@ -29,11 +29,8 @@ class ByMonth(Derived):
     that there is nothing to tell of it.
     """
 
-    def expected(self, has: Inventory) -> list[Cell]:
-        return expected(self.table, {name: has.whole(name)[0] for name in self.table.input_names()})
-
-    def covered(self, has: Inventory, requested: list[Cell]) -> list[Cell]:
-        return touched(self.table, self.expected(has), requested)
+    def sources(self, has: Inventory) -> Mapping[str, Ledger]:
+        return {name: has.whole(name)[0] for name in self.table.input_names()}
 
     def inputs(self, has: Inventory, cell: Cell) -> Mapping[str, str]:
         return inputs_now(self.table, cell, inputs_by_date(has, self.table, cell.date), {})

@@ -19,7 +19,7 @@ from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.recipe import Due, Recipe
 from lakehouse.pipeline.windows import is_alive
 from lakehouse.pipeline.workers import in_order
-from lakehouse.storage.ledger import expected, inputs_now, needs_build
+from lakehouse.storage.ledger import Ledger, expected, inputs_now, needs_build
 from lakehouse.storage.outcome import Built, Nothing, Outcome, attempt, kept
 
 
@@ -30,13 +30,17 @@ class Derived(Recipe):
         self.table = table
 
     def expected(self, has: Inventory) -> list[Cell]:
-        cells = expected(self.table, has.ledgers(self.table))
+        cells = expected(self.table, self.sources(has))
         return [
             cell for cell in cells if has.markets is None or cell.market is None or cell.market in has.markets
         ]
 
     def covered(self, has: Inventory, requested: list[Cell]) -> list[Cell]:
-        return touched(self.table, expected(self.table, has.ledgers(self.table)), requested)
+        return touched(self.table, expected(self.table, self.sources(has)), requested)
+
+    def sources(self, has: Inventory) -> Mapping[str, Ledger]:
+        """The stored cells of the inputs, by table, out of which it follows what cells there should be."""
+        return has.ledgers(self.table)
 
     def due(self, has: Inventory, cells: Iterable[Cell]) -> Due:
         """The cells that are absent, or made from other inputs than today's, with these."""

@@ -16,7 +16,7 @@ from lakehouse.pipeline.windows import closed_months, in_grain
 from lakehouse.pipeline.workers import ahead
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing
-from lakehouse.storage.outcome import Change, Failed, Nothing, Outcome, kept
+from lakehouse.storage.outcome import Failed, Outcome, kept
 from lakehouse.storage.tables import CellRecord
 
 _AT_ONCE = 32  # markets whose listings are held at once while it is only told what is due
@@ -133,11 +133,7 @@ class FromFiles(Recipe):
                 has.lake.clock,
                 lambda cell: has.witness(self.dataset, cell),
             )
-            for cell, read in ahead(reading, has.lake.workers):
-                if read is None:
-                    yield cell, Nothing()
-                else:
-                    yield cell, Failed(read) if isinstance(read, LakehouseError) else Change(read)
+            yield from ahead(reading, has.lake.workers)
 
     @staticmethod
     def _learn(has: Inventory, unknown: set[Market]) -> dict[Market, LakehouseError]:

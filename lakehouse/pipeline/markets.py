@@ -40,7 +40,9 @@ def refresh_markets(
         ListingUnreachableError: An archive does not answer.
     """
     now = lake.clock()
-    meant = set(markets) - _asked_since(lake, now - unless_asked_within, now)
+    meant = set(markets)
+    if unless_asked_within:
+        meant -= _asked_since(lake, now - unless_asked_within, now)
     found: dict[Market, MarketFacts] = {}
     failed: dict[Market, LakehouseError] = {}
     for name, group in groupby(sorted(meant), key=lambda market: market.exchange):

@@ -7,7 +7,6 @@ are used: what is not as it was stored counts as absent, so that the file is fet
 
 import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from lakehouse.model.errors import DamagedObjectError
 from lakehouse.model.foreign_json import read_json
 from lakehouse.storage.layout import landing_key, landing_prefix
 from lakehouse.storage.objects import NEW, ChangedMeanwhileError, LakeObjects
-from lakehouse.storage.seal import json_seal
+from lakehouse.storage.seal import json_seal, sealed_json
 from lakehouse.storage.verification import Damage
 
 Outcome = Literal["ok", "mismatch", "corrupt"]
@@ -158,7 +157,7 @@ class Landing:
             said = {name: str(value) for name, value in asdict(receipt).items()}
             # another process admits the same file: look again
             with contextlib.suppress(ChangedMeanwhileError):
-                self.objects.put(path, json.dumps(said | {"seal": json_seal(said)}, indent=1).encode(), NEW)
+                self.objects.put(path, sealed_json(said, indent=1), NEW)
                 return receipt
 
     def body(self, receipt: Receipt) -> bytes | None:

@@ -15,6 +15,7 @@ from typing import Any
 from isal.isal_zlib import crc32
 
 from lakehouse.model.errors import DamagedObjectError
+from lakehouse.model.foreign_json import read_json
 
 SEAL_KEY, HOLE = "lakehouse_seal", "0" * 16
 PROOF_KEY = "lakehouse_made_with"
@@ -88,6 +89,27 @@ def _check(path: str, body: bytes, whole: bool) -> bool:
     if whole and said[8:] != b"%08x" % crc32(view[:start]):
         raise DamagedObjectError(path, "its rows are not those that were sealed")
     return True
+
+
+def sealed_json(said: Mapping[str, object], indent: int | None = None) -> bytes:
+    """A JSON object with its seal, as it is stored."""
+    return json.dumps(dict(said) | {"seal": json_seal(said)}, indent=indent).encode()
+
+
+def read_sealed_json(body: bytes, most: int = 1 << 26) -> dict[str, Any]:
+    """The fields of a stored JSON object, without its seal.
+
+    Args:
+        body: The object.
+        most: Bytes that it may have.
+
+    Raises:
+        ValueError, TypeError, AttributeError: It is not as it was written.
+    """
+    said: dict[str, Any] = read_json(body, most)
+    if said.pop("seal", "") != json_seal(said):
+        raise ValueError("what it says is not what was sealed")
+    return said
 
 
 def json_seal(said: Mapping[str, object]) -> str:

@@ -2,17 +2,15 @@
 at every byte again.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from lakehouse.model.foreign_json import read_json
 from lakehouse.model.result import read_count, read_instant
 from lakehouse.model.words import count_of
 from lakehouse.storage.layout import VERIFICATION
 from lakehouse.storage.objects import LakeObjects
-from lakehouse.storage.seal import json_seal
+from lakehouse.storage.seal import read_sealed_json, sealed_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +55,7 @@ def load_verification(objects: LakeObjects) -> Verification | None:
     if body is None:
         return None
     try:
-        said = read_json(body)
-        if said.pop("seal") != json_seal(said):
-            return None
+        said = read_sealed_json(body)
         damage = tuple(
             Damage(**{name: str(told) for name, told in found.items()}) for found in said["damage"]
         )
@@ -72,7 +68,7 @@ def load_verification(objects: LakeObjects) -> Verification | None:
 def save_verification(objects: LakeObjects, found: Verification) -> None:
     """Record a verification in place of the one before."""
     said = asdict(found) | {"at": found.at.isoformat()}
-    objects.put(VERIFICATION, json.dumps(said | {"seal": json_seal(said)}, indent=1).encode())
+    objects.put(VERIFICATION, sealed_json(said, indent=1))
 
 
 def known_damage(objects: LakeObjects) -> dict[str, Damage]:

@@ -36,6 +36,7 @@ from lakehouse.storage.landing import Landing, Receipt
 from lakehouse.storage.layout import ledger_path
 from lakehouse.storage.ledger import ledger, survey
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.outcome import Change, Failed
 from lakehouse.storage.seal import HOLE, SEAL_KEY, json_seal, seal
 from lakehouse.storage.tables import TableStore
 from lakehouse_tests.fuzz.drawing import LINES, checksums, csvs, damaged, json_like, listings, zips
@@ -126,7 +127,7 @@ class Files(Driver):
         )
         Served.answers = {KEY: Answer(body, etag, NOW), f"{KEY}.CHECKSUM": Answer(checksum or b"", "c", NOW)}
         listing = MarketListing(BTC, listed, beside, NOW, timedelta(days=7))
-        ((_, change),) = ingest(
+        ((_, outcome),) = ingest(
             CANDLE,
             Binance("http://127.0.0.1:9"),
             [FEBRUARY],
@@ -136,11 +137,11 @@ class Files(Driver):
             objects,
             lambda: NOW,
         )
-        if isinstance(change, LakehouseError):
-            said = str(change)
-            return f"{type(change).__name__}: {next((words for words in REFUSALS if words in said), said[-60:] if isinstance(change, NoSourceError) else 'other')}"
-        assert change is not None
-        record = TableStore(objects).update(CandleArchive, FEBRUARY, change)
+        if isinstance(outcome, Failed):
+            error, said = outcome.error, str(outcome.error)
+            return f"{type(error).__name__}: {next((words for words in REFUSALS if words in said), said[-60:] if isinstance(error, NoSourceError) else 'other')}"
+        assert isinstance(outcome, Change)
+        record = TableStore(objects).update(CandleArchive, FEBRUARY, outcome.apply)
         assert record is not None
         return "rows" if record.rows else "no rows"
 

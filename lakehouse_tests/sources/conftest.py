@@ -10,7 +10,6 @@ from lakehouse.datasets.dataset import BronzeCell
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.exchanges.binance import Binance
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import LakehouseError
 from lakehouse.simulator import Simulator
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing, list_market
@@ -19,6 +18,7 @@ from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.storage.landing import Landing, Receipt
 from lakehouse.storage.ledger import inputs_now, is_due, ledger
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.outcome import Failed, settle
 from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
 from lakehouse_tests.making import FEBRUARY, NOW, ArchiveFolder, facts
 
@@ -46,7 +46,7 @@ class Reading:
     ) -> CellRecord | None:
         """Read one cell and store it; errors are raised."""
         known = {market.market: market} if market else {}
-        ((found, change),) = ingest(
+        ((found, outcome),) = ingest(
             CANDLE,
             Binance(sim.url),
             [cell],
@@ -57,9 +57,9 @@ class Reading:
             lambda: at,
         )
         assert found == cell
-        if isinstance(change, LakehouseError):
-            raise change
-        return self.tables.update(CandleArchive, cell, change) if change else None
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        return settle(self.tables, CandleArchive, cell, outcome)[0]
 
     def is_due(self, sim: Simulator, cell: Cell = FEBRUARY, at: datetime = NOW) -> bool:
         return self.listing(sim, cell, at).is_due(cell, ledger(self.objects, CandleArchive).get(cell))

@@ -23,6 +23,7 @@ from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing
 from lakehouse.sources.markets import discover
 from lakehouse.sources.rest.clients import RestClients
+from lakehouse.storage.outcome import Failed
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.history import newest, restatements
 from lakehouse_tests.making import (
@@ -83,9 +84,11 @@ def read_three(
         listings: dict[Market, MarketListing] = {
             cell.own_market: reading.listing(sim, cell) for cell in cells
         }
-        return dict(
-            ingest(dataset, exchange_of(sim.url), cells, listings, {}, {}, reading.objects, lambda: NOW)
-        )
+        found = ingest(dataset, exchange_of(sim.url), cells, listings, {}, {}, reading.objects, lambda: NOW)
+        return {
+            cell: outcome.error if isinstance(outcome, Failed) else getattr(outcome, "apply", None)
+            for cell, outcome in found
+        }
 
 
 @pytest.mark.parametrize(

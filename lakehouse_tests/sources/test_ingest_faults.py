@@ -20,6 +20,7 @@ from lakehouse.sources.files import transport
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.outcome import Change, Failed
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, MINUTE, NOW, at, facts
 
 from .conftest import Reading, fetched
@@ -386,6 +387,10 @@ def test_one_cell_that_fails_leaves_the_others_of_its_batch(
                 lambda: NOW,
             )
         )
-    assert isinstance(found[FEBRUARY], FetchError)
-    assert callable(found[march])
-    assert found[march](None).rows.height == 31 * 1440
+    failed, made = found[FEBRUARY], found[march]
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, FetchError)
+    assert isinstance(made, Change)
+    result = made.apply(None)
+    assert result is not None
+    assert result.rows.height == 31 * 1440

@@ -22,6 +22,7 @@ from lakehouse.sources.files.listing import list_market
 from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.sources.markets import discover
 from lakehouse.sources.rest.clients import RestClients
+from lakehouse.storage.outcome import Change, Failed
 from lakehouse.storage.tables import CellRecord
 from lakehouse_tests.making import BTC, FEBRUARY, NOW, ArchiveFolder, facts, klines, text, zipped
 
@@ -101,13 +102,13 @@ class Behind:
         client = ArchiveClient(self.portal.url, Binance.bucket)
         exchange = Binance(self.portal.url, "http://127.0.0.1:9")
         listing = list_market(client, exchange, BRONZE, BTC, FEBRUARY.window, NOW)
-        ((_, change),) = ingest(
+        ((_, outcome),) = ingest(
             CANDLE, exchange, [FEBRUARY], {BTC: listing}, {}, {}, self.reading.objects, lambda: NOW
         )
-        if isinstance(change, Exception):
-            raise change
-        assert change is not None
-        return self.reading.tables.update(CandleArchive, FEBRUARY, change)
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        assert isinstance(outcome, Change)
+        return self.reading.tables.update(CandleArchive, FEBRUARY, outcome.apply)
 
 
 @pytest.fixture

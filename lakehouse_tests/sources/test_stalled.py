@@ -20,6 +20,7 @@ from lakehouse.sources.files.listing import list_market
 from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.storage.ledger import ledger
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.outcome import Change
 from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import BTC, FEBRUARY, NOW, facts
 
@@ -88,12 +89,12 @@ def test_months_of_a_market_that_was_thought_ended_are_read_all_the_same(
         NOW,
     )
     believed = {BTC: facts(delisted="2023-06-01")}
-    ((cell, change),) = ingest(
+    ((cell, outcome),) = ingest(
         CANDLE, binance, [FEBRUARY], {BTC: listing}, believed, {}, objects, lambda: NOW
     )
     assert cell == FEBRUARY
-    assert callable(change)
-    record = TableStore(objects).update(CandleArchive, cell, change)
+    assert isinstance(outcome, Change)
+    record = TableStore(objects).update(CandleArchive, cell, outcome.apply)
     assert record is not None
     assert record.rows == 29 * 1440
 
@@ -112,9 +113,9 @@ def test_a_month_between_others_of_which_nothing_is_stored_is_a_finding(
             cell.window,
             NOW + timedelta(days=1),
         )
-        ((_, change),) = ingest(CANDLE, binance, [cell], {BTC: listing}, {}, {}, objects, lambda: NOW)
-        assert callable(change)
-        store.update(CandleArchive, cell, change)
+        ((_, outcome),) = ingest(CANDLE, binance, [cell], {BTC: listing}, {}, {}, objects, lambda: NOW)
+        assert isinstance(outcome, Change)
+        store.update(CandleArchive, cell, outcome.apply)
     stored = ledger(objects, CandleArchive)
     assert holes(stored) == [Cell("2023-11", BTC)]
     verdict = check_gaps(stored, NOW)

@@ -30,7 +30,7 @@ from lakehouse.storage.tables import StoredCell
 from lakehouse.transform.doubt import Doubt
 from lakehouse.transform.history import append_news, newest, restatements
 
-Change = Callable[[StoredCell | None], CellResult]
+Apply = Callable[[StoredCell | None], CellResult]
 # What libraries raise, or panic with, on values they cannot hold or decode: it is about the bytes of one
 # cell, and the next one has others. A mistake in our own code (a TypeError, a KeyError) is not among them: it
 # would befall every cell, and ends the run with its trace.
@@ -102,7 +102,7 @@ def read_cell(
     market: MarketFacts | None,
     earlier: Mapping[str, str],
     witness: BronzeCell | None,
-) -> Change:
+) -> Apply:
     """Read the files of a cell: its own file with the days of it that are in doubt, or the days in its place.
 
     Args:
@@ -201,7 +201,7 @@ def _tell_of_foreign(reading: _Reading) -> None:
         reading.problems.append(Problem(foreign[0], "foreign", found, "left out"))
 
 
-def _change(dataset: Dataset, reading: _Reading, left: tuple[str, ...]) -> Change:
+def _change(dataset: Dataset, reading: _Reading, left: tuple[str, ...]) -> Apply:
     """The change that what was read makes to the stored cell."""
     table, cell = dataset.archive, reading.cell
     asked_until, problems = reading.listing.asked_until(cell), tuple(reading.problems)

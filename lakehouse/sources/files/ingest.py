@@ -16,12 +16,13 @@ from lakehouse.model.errors import (
 from lakehouse.model.market import Market
 from lakehouse.model.period import Period
 from lakehouse.model.result import NONE
-from lakehouse.sources.files.cells import Change, failing_alone, read_cell
+from lakehouse.sources.files.cells import Apply, failing_alone, read_cell
 from lakehouse.sources.files.listing import ArchiveFile, MarketListing, landed_files, listing_from_landing
 from lakehouse.sources.files.reader import ArchiveReader
 from lakehouse.storage.landing import Landing
 from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.outcome import Change, Failed, Nothing, Outcome
 
 
 def ingest(
@@ -34,7 +35,7 @@ def ingest(
     objects: LakeObjects,
     clock: Callable[[], datetime],
     witness_of: Callable[[Cell], BronzeCell | None] = lambda cell: None,
-) -> Iterator[tuple[Cell, Change | LakehouseError | None]]:
+) -> Iterator[tuple[Cell, Outcome]]:
     """Read what bronze cells are made of.
 
     All files that are needed for sure are fetched in one batch, in the background; a cell is yielded as soon
@@ -46,7 +47,7 @@ def ingest(
         exchange: Whose archive.
         cells: Cells of that exchange.
         listings: What the archive has, per market.
-        facts: Known markets; a cell outside its market's life, of which nothing is published, yields None.
+        facts: Known markets; a cell outside its market's life, of which nothing is published, yields nothing to store.
         stored: What is stored of the table: a file that a cell was made from is read again when it has
             changed.
         objects: The lake.
@@ -54,8 +55,8 @@ def ingest(
         witness_of: The stored cell of the dataset's witness.
 
     Yields:
-        Each cell with the change to apply to what is stored of it, with the error that kept it from being
-        read, or with None where there is nothing.
+        Each cell with what becomes of it: a change to what is stored of it, the error that kept it from being
+        read, or nothing.
     """
     wanted = list(cells)
     landing = Landing(objects, exchange.name)
@@ -70,7 +71,7 @@ def ingest(
                 (known is not None and not known.life.overlaps(cell.window))
                 or cell.window.start >= listing.asked_until(cell)
             ):
-                yield cell, None
+                yield cell, Nothing()
                 continue
             try:
                 with failing_alone(cell):
@@ -84,9 +85,9 @@ def ingest(
                         witness_of(cell),
                     )
             except LakehouseError as error:
-                yield cell, error
+                yield cell, Failed(error)
             else:
-                yield cell, change
+                yield cell, Change(change)
 
 
 def reingest(
@@ -98,7 +99,7 @@ def reingest(
     witness: BronzeCell | None,
     asked_until: datetime | None,
     made_from: Mapping[str, str] | None,
-) -> Change:
+) -> Apply:
     """Make a cell of the archive table again from landing alone; `change(None)` is the cell as it was stored,
     if landing has all that it was made of.
 
