@@ -24,7 +24,7 @@ PLACES = {
     "cm": ("in Binance's paths", "lakehouse/exchanges/*", "lakehouse/simulator/*", "lakehouse/cli/demo.py"),
     "hole": (
         "a cell that is absent among others; the place of a seal; a fault's name; in security",
-        *("lakehouse/ops/*", "lakehouse/cli/app.py", "lakehouse/storage/*", "lakehouse/simulator/*"),
+        *("lakehouse/ops/*", "lakehouse/cli/commands/*", "lakehouse/storage/*", "lakehouse/simulator/*"),
         *("docs/faults.md", "docs/adr/*", "*.md"),
     ),
     "instrument": ("in addresses of exchanges", "lakehouse/exchanges/*", "CONTRIBUTING.md"),
@@ -42,8 +42,14 @@ PLACES = {
     "outdated": ("written by an older meaning of its table", "lakehouse/pipeline/*"),
     "policy": ("a header of HTTP; of Dagster's backfills", "lakehouse/ui/guard.py", "lakehouse/defs/*"),
     "signature": (
-        "of a request to S3, or in a URL",
-        *("lakehouse/model/secrets.py", "lakehouse/storage/refusals.py", "lakehouse/sources/*", "docs/adr/*"),
+        "of a request to S3, or in a URL; of a function",
+        *(
+            "lakehouse/cli/reporting.py",
+            "lakehouse/model/secrets.py",
+            "lakehouse/storage/refusals.py",
+            "lakehouse/sources/*",
+            "docs/adr/*",
+        ),
     ),
     "slice": ("Python's type", "lakehouse/model/timerange.py", "lakehouse/model/period.py"),
     "um": ("in Binance's paths", "lakehouse/exchanges/*", "lakehouse/simulator/*", "lakehouse/cli/demo.py"),

@@ -7,7 +7,9 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
-from lakehouse.cli.console import out, print_json, print_table
+import polars as pl
+
+from lakehouse.cli.reporting import Report, frame_of
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.quality import STATES, CellQuality, State, summary
 
@@ -22,40 +24,48 @@ _MEANING: dict[State, str] = {
 _MARK: dict[State, str] = {"good": "", "pending": "…", "warn": "!", "error": "✕"}  # not by colour alone
 
 
-def print_quality(report: Sequence[CellQuality], as_json: bool) -> None:
+def print_quality(found: Sequence[CellQuality], report: Report) -> None:
     """Print a quality report: a line per market and month, the worst of them where there are many, with the
     columns that say something, and how many are in each state.
     """
-    if as_json:
-        print_json([found.to_json() for found in report])
-        return
-    if not report:
-        out.print("Nothing is stored of silver/candle yet.")
-        return
     lines = [
         {
-            "market": found.cell.own_market.key,
-            "month": found.cell.date,
-            "state": found.state,
-            "rows": "none" if found.rows is None else found.rows,
-            "newest": f"{found.newest:%Y-%m-%d %H:%M}" if found.newest else "",
-            "evidence": found.evidence or "",
-            "not listed": found.gaps.get("not_listed", ""),
-            "settled": found.settled or "",
-            "healed": found.healed or "",
-            "anomalies": "unknown" if found.anomalies is None else found.anomalies or "",
-            "what is not good": "; ".join(why for _, why in found.reasons),
+            "market": one.cell.own_market.key,
+            "month": one.cell.date,
+            "state": one.state,
+            "rows": one.rows,
+            "newest": one.newest,
+            "evidence": one.evidence,
+            "not listed": one.gaps.get("not_listed"),
+            "settled": one.settled or None,
+            "healed": one.healed or None,
+            "anomalies": "unknown"
+            if one.anomalies is None
+            else f"{one.anomalies:,}"
+            if one.anomalies
+            else "",
+            "what is not good": "; ".join(why for _, why in one.reasons),
         }
-        for found in _worst(report)
+        for one in _worst(found)
     ]
-    columns = [name for name in lines[0] if any(line[name] != "" for line in lines)]
-    title = "Quality of silver/candle" + (
-        f": the worst {_LISTED_AT_MOST} of {len(report):,}" if len(report) > len(lines) else ""
+    told = frame_of(lines)
+    silent = [
+        name
+        for name in told.columns
+        if told[name].null_count() == told.height
+        or (told[name].dtype == pl.String and (told[name] == "").all())
+    ]
+    report.table(
+        "Quality of silver/candle"
+        + (f": the worst {_LISTED_AT_MOST} of {len(found):,}" if len(found) > len(lines) else ""),
+        told.drop(silent),
+        spare=("settled", "healed", "not listed", "newest", "rows", "anomalies", "evidence"),
+        prose="what is not good",
+        empty="Nothing is stored of silver/candle yet.",
+        whole=frame_of([one.to_json() for one in found]),
     )
-    print_table(title, columns, [[line[name] for name in columns] for line in lines])
-    out.print(
-        ", ".join(f"{count:,} {state}" for state, count in summary(report).items() if count), highlight=False
-    )
+    if found:
+        report.say(", ".join(f"{count:,} {state}" for state, count in summary(found).items() if count))
 
 
 def _worst(report: Sequence[CellQuality]) -> Sequence[CellQuality]:

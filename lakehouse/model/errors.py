@@ -91,6 +91,31 @@ class UnknownFillError(UsageError):
         )
 
 
+class UnknownColumnError(UsageError):
+    """Columns that what a command reports does not have."""
+
+    def __init__(self, names: Iterable[str], known: Iterable[str]) -> None:
+        super().__init__(
+            f"There is no column {', '.join(plain(name) for name in names)}; known: {', '.join(known)}."
+        )
+
+
+class TwoFormatsError(UsageError):
+    """`--json` beside another format."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__(f"--json is the same as --format json, and --format is {form}: give one of them.")
+
+
+class BinaryOutputError(UsageError):
+    """Parquet on a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Parquet is bytes, which a terminal cannot show: write it to a file, `> rows.parquet`."
+        )
+
+
 def _minute(instant: datetime) -> str:
     # a year of four digits, which `strftime` does not promise
     return instant.replace(tzinfo=None).isoformat(" ", "minutes")

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from lakehouse.cli.quality import print_quality, quality_page
+from lakehouse.cli.reporting import Report
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.ops.quality import CellQuality
@@ -114,7 +115,7 @@ def test_a_long_list_is_cut_and_says_how_much() -> None:
 
 def test_the_terminal_shows_the_worst_hundred_of_a_long_report(capsys: pytest.CaptureFixture[str]) -> None:
     report = [quality(f"{2000 + n // 12}-{n % 12 + 1:02d}", unsettled=int(n == 300)) for n in range(400)]
-    print_quality(report, as_json=False)
+    print_quality(report, Report("table"))
     lines = capsys.readouterr().out.splitlines()
     assert "the worst 100 of 400" in lines[0]
     assert sum("binance-spot:BTCUSDT" in line for line in lines) == 100

@@ -158,7 +158,8 @@ def test_the_command_line_says_it_in_the_same_words(stale: Lake, tmp_path: Path)
     asked = run("sql", "SELECT count(*) AS n FROM gold.candle_1h", "--json")
     assert json.loads(asked.stdout) == [{"n": 96}]
     assert asked.stderr.splitlines() == [f"note {words}"]
-    assert f"note {words}" in run("status").stdout.splitlines()
+    assert f"note {words}" in run("status").stderr.splitlines(), "standard output is for programs"
+    assert f"note {words}" in run("status", "--format", "table").stdout.splitlines()
     of_table = {row["table"]: row["behind"] for row in json.loads(run("status", "--json").stdout)}
     assert of_table[HOURLY.name] == [str(FEBRUARY)]
     assert of_table[Candle.name] == []

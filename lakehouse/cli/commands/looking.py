@@ -1,0 +1,69 @@
+"""`lakehouse status`, `quality` and `doctor`: commands that look at what there is."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from lakehouse.cli.options import SomeMarkets, wanted_markets
+from lakehouse.cli.reporting import Report, frame_of, reporting
+
+commands = typer.Typer()
+
+
+@commands.command()
+@reporting
+def status(*, report: Report) -> None:
+    """What the lake holds, and what is due, per table."""
+    from lakehouse.cli.report import print_status, status_rows
+    from lakehouse.opening import open_lake
+    from lakehouse.settings import Settings
+    from lakehouse.storage.verification import load_verification
+
+    lake = open_lake(Settings())
+    rows = status_rows(lake)
+    print_status(rows, load_verification(lake.objects), report)
+
+
+@commands.command()
+@reporting
+def quality(
+    markets: SomeMarkets = None,
+    html: Annotated[
+        typer.FileTextWrite | None,
+        typer.Option(
+            encoding="utf-8",
+            lazy=False,
+            help="Also write one self-contained page, with a map of markets and months.",
+        ),
+    ] = None,
+    *,
+    report: Report,
+) -> None:
+    """What is known of every market and month of silver/candle: rows, gaps by class, disputes, evidence,
+    problems, anomalies.
+    """
+    from lakehouse.cli.quality import print_quality, quality_page
+    from lakehouse.ops.quality import lake_quality
+    from lakehouse.query.lake import Lake
+    from lakehouse.registry import REGISTRY
+    from lakehouse.settings import Settings
+
+    reader, now = Lake(Settings().root), datetime.now(UTC)
+    found = lake_quality(reader, REGISTRY.table("silver/candle"), wanted_markets(markets), now)
+    if html:
+        html.write(quality_page(found, reader.objects.root, now))
+    print_quality(found, report)
+
+
+@commands.command()
+@reporting
+def doctor(*, report: Report) -> None:
+    """What is configured, reachable and writable, and which versions run."""
+    from lakehouse.cli.report import doctor_rows
+    from lakehouse.settings import Settings
+
+    rows = doctor_rows(Settings())
+    report.table("lakehouse doctor", frame_of(rows), prose="detail")
+    if any(row["state"] == "failed" for row in rows):
+        raise typer.Exit(1)
