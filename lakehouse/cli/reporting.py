@@ -46,6 +46,10 @@ class Report:
         self._is_first = True
         self._console = out if self.form is Format.table else err
 
+    def again(self) -> "Report":
+        """A report of the next answer, as this one is."""
+        return Report(self.form, self._columns)
+
     def say(self, text: str, flag: str = "") -> None:
         """A sentence, with a word in red before it where one is given."""
         if self.form is not Format.json:  # which has it

@@ -91,6 +91,23 @@ class UnknownFillError(UsageError):
         )
 
 
+class NoStatementError(UsageError):
+    """SQL was to come on standard input, and none came."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'There is no statement: give one, such as `lakehouse sql "SELECT * FROM silver.market"`, or write '
+            "it to standard input."
+        )
+
+
+class UnknownCommandError(UsageError):
+    """A word with a dot before it, at the prompt of SQL, that means nothing there."""
+
+    def __init__(self, text: str, known: Iterable[str]) -> None:
+        super().__init__(f"{plain(text)!r} is no command here; known: {', '.join(known)}.")
+
+
 class UnknownColumnError(UsageError):
     """Columns that what a command reports does not have."""
 

@@ -1,11 +1,13 @@
 """`lakehouse sql`, `gaps`, `conflicts` and `restatements`: commands that read rows."""
 
+import sys
 from typing import Annotated
 
 import typer
 
 from lakehouse.cli.options import End, SilverTable, SomeMarkets, Start, wanted_markets
 from lakehouse.cli.reporting import Report, reporting
+from lakehouse.model.errors import NoStatementError
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
 
@@ -127,8 +129,12 @@ def restatements(
 @reporting
 def sql(
     query: Annotated[
-        str, typer.Argument(help="A statement over views named zone.table, such as silver.candle")
-    ],
+        str | None,
+        typer.Argument(
+            help="A statement over views named zone.table, such as silver.candle; standard input if left "
+            "out, or a prompt where that is a terminal."
+        ),
+    ] = None,
     unrestricted: Annotated[
         bool,
         typer.Option(
@@ -144,4 +150,14 @@ def sql(
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
 
-    report.table("", Lake(Settings().root).sql(query, unrestricted), "add LIMIT")
+    lake = Lake(Settings().root)
+    if query is None and sys.stdin.isatty() and sys.stdout.isatty():
+        from lakehouse.cli.prompt import converse
+
+        lake.objects.require_lake()
+        converse(lake, unrestricted, report.again)
+        return
+    statement = sys.stdin.read() if query is None else query
+    if query is None and not statement.strip():
+        raise NoStatementError
+    report.table("", lake.sql(statement, unrestricted), "add LIMIT")
