@@ -10,7 +10,7 @@ import polars as pl
 from lakehouse.cli.layout import ROWS_SHOWN
 from lakehouse.cli.planning import TableBuild
 from lakehouse.cli.reporting import Report, frame_of
-from lakehouse.model.errors import BehindInputsWarning, LakehouseError, NotALakeObjectError
+from lakehouse.model.errors import LakehouseError, NotALakeObjectError
 from lakehouse.model.table import Table
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.inventory import Inventory
@@ -23,7 +23,6 @@ from lakehouse.sources.files.batch import s5cmd_path
 from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.storage.ledger import CellLedger, cells_of, ledger, records
 from lakehouse.storage.objects import LakeObjects
-from lakehouse.storage.verification import Verification, named
 
 _PACKAGES = ("lakehouse", "dagster", "polars", "pyarrow", "duckdb", "obstore", "s5cmd", "pandera")
 
@@ -112,12 +111,12 @@ def print_restatements(found: pl.DataFrame, report: Report) -> None:
     )
 
 
-def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
+def status_rows(lake: LakeServices, has: Inventory | None = None) -> list[dict[str, Any]]:
     """A row per table: how much is stored and how much is due.
 
     Bronze is due only against a listing, which this does not ask for: `lakehouse build` does.
     """
-    has, rows, recipe_of = Inventory(lake), [], recipes(lake.registry)
+    has, rows, recipe_of = has or Inventory(lake), [], recipes(lake.registry)
     lake.objects.require_lake()
     cells = [table for table in lake.registry.tables if table.shape != "single"]
     behind = Behind(lake.registry, {table.name: has.ledger(table.name) for table in cells}, has.known)
@@ -189,24 +188,6 @@ def _row_of(
         "absent": absent,
         "rejected": rejected,
     }
-
-
-def print_status(rows: list[dict[str, Any]], verification: Verification | None, report: Report) -> None:
-    """Show what `status_rows` found, and what the last verification of stored bytes left damaged."""
-    if report.document(rows):
-        return
-    tables = frame_of(rows)
-    report.table("Tables", tables.drop("behind"), spare=("MB", "first"), whole=tables)
-    if verification and verification.damage:
-        damage = named(verification.damage)
-        report.say(
-            f"{damage}, as verified on {verification.at:%Y-%m-%d %H:%M}. `lakehouse verify --stored "
-            "--repair` makes them again.",
-            "damaged",
-        )
-    for row in rows:
-        if row["behind"]:
-            report.say(str(BehindInputsWarning(row["table"], row["behind"])), "note")
 
 
 def doctor_rows(settings: Settings) -> list[dict[str, str]]:

@@ -103,12 +103,18 @@ class Report:
         if is_first and self._columns is not None:
             frame = self._chosen(frame if whole is None else whole)
         if frame.height or not empty:
-            self._show(title, with_market_key(frame), narrower, spare, prose)
+            self._show(title, with_market_key(frame), narrower, spare, prose, is_first)
         else:
             self.say(empty)
 
     def _show(
-        self, title: str, frame: "pl.DataFrame", narrower: str, spare: Sequence[str], prose: str
+        self,
+        title: str,
+        frame: "pl.DataFrame",
+        narrower: str,
+        spare: Sequence[str],
+        prose: str,
+        is_first: bool,
     ) -> None:
         layout = laid_out(frame, self._console.width, spare, prose)
         if title:
@@ -120,7 +126,8 @@ class Report:
         if layout.has_instants:
             self.say("Times are UTC.")
         if layout.dropped:
-            self.say(f"No room for {', '.join(layout.dropped)}; --columns names what to show.")
+            choice = "; --columns names what to show." if is_first else "."
+            self.say(f"No room for {', '.join(layout.dropped)}{choice}")
         if layout.rows < frame.height:
             self.say(
                 f"The first {layout.rows} of {frame.height:,} rows; --format csv has all"

@@ -13,16 +13,20 @@ commands = typer.Typer()
 
 @commands.command()
 @reporting
-def status(*, report: Report) -> None:
-    """What the lake holds, and what is due, per table."""
-    from lakehouse.cli.report import print_status, status_rows
+def status(
+    ask: Annotated[
+        bool, typer.Option("--ask", help="Also ask each REST API what of this minute's budget is used.")
+    ] = False,
+    *,
+    report: Report,
+) -> None:
+    """How the lake is, on one screen: tables, markets, checks, queue, sensors, runs, REST budgets."""
+    from lakehouse.cli.status import look, print_status
     from lakehouse.opening import open_lake
     from lakehouse.settings import Settings
-    from lakehouse.storage.verification import load_verification
 
-    lake = open_lake(Settings())
-    rows = status_rows(lake)
-    print_status(rows, load_verification(lake.objects), report)
+    settings = Settings()
+    print_status(look(open_lake(settings), settings, ask), report)
 
 
 @commands.command()
