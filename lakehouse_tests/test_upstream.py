@@ -335,6 +335,7 @@ def test_a_workspace_file_may_be_json_and_name_the_socket_of_a_code_server(tmp_p
     assert (origin.location_name, origin.socket) == ("lakehouse", server["socket"])  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_daemon_is_a_module_that_runs_over_a_workspace_file() -> None:
     # ui.services starts `python -m dagster._daemon run --workspace …`.
     said = subprocess.run(
