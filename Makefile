@@ -64,7 +64,7 @@ benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.growth --markets 1 10
 
 # Every file of every package by its hash, for what pyproject.toml asks for and the versions that are pinned now; no address of an index is written down.
-LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --python-version 3.11 pyproject.toml
+LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11 pyproject.toml
 lock: .venv/.tools
 	.venv/tools/bin/$(LOCK) --output-file requirements.txt
 	.venv/tools/bin/$(LOCK) --extra dev --output-file requirements-dev.txt
