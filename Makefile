@@ -10,7 +10,7 @@ GENERATED ?= 5000
 # How many examples of foreign bytes it draws: 16 ms of CPU each
 FUZZ ?= 200000
 
-.PHONY: setup demo demo-aws test test-slow test-long ui check docs benchmark lock advisories
+.PHONY: setup demo demo-aws test test-slow test-long ui check wheel docs benchmark lock advisories
 
 setup: .venv/.runtime
 
@@ -51,6 +51,12 @@ check: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/lakehouse docs --check
+	$(BIN)/typos
+	$(BIN)/zizmor --quiet --offline .github
+
+wheel: .venv/.dev
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 docs: setup
 	$(BIN)/lakehouse docs

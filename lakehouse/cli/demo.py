@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.console import build_progress, out, print_table
+from lakehouse.cli.console import build_progress, out, own_command, print_table
 from lakehouse.cli.instance import open_instance
 from lakehouse.cli.local_aws import local_aws
 from lakehouse.cli.planning import TableBuild
@@ -224,16 +224,15 @@ def _say_end(settings: Settings, reports: list[TableBuild], seconds: float) -> N
 
 def say_next(folder: Path) -> None:
     """Say what to do with the demo's lake."""
+    lakehouse = own_command()
     for what, how in (
         (
             "Open the UI:",
-            f".venv/bin/lakehouse ui --demo --folder {shlex.quote(str(folder))}        then "
-            "http://127.0.0.1:3000",
+            f"{lakehouse} ui --demo --folder {shlex.quote(str(folder))}        then http://127.0.0.1:3000",
         ),
         (
             "Ask in SQL:",
-            f"LAKEHOUSE_ROOT={shlex.quote(str(folder / 'lake'))} .venv/bin/lakehouse sql "
-            '"SELECT * FROM silver.gap"',
+            f'LAKEHOUSE_ROOT={shlex.quote(str(folder / "lake"))} {lakehouse} sql "SELECT * FROM silver.gap"',
         ),
         (
             "Read in Python:",
