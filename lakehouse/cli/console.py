@@ -4,8 +4,6 @@ import contextlib
 import json
 import math
 import os
-import shlex
-import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -169,17 +167,6 @@ def print_frame(title: str, frame: "pl.DataFrame", narrower: str) -> None:
             f"The first {ROWS_SHOWN} of {frame.height:,} rows; --json has all, or {narrower}.",
             highlight=False,
         )
-
-
-def own_command() -> str:
-    """How this command is typed again: by its name where the shell finds it, else as it was typed."""
-    typed = Path(sys.argv[0])
-    if typed.name == "__main__.py":
-        return f"{Path(sys.executable).name} -m lakehouse"
-    found = shutil.which("lakehouse")
-    if typed.name != "lakehouse" or (found and typed.exists() and Path(found).samefile(typed)):
-        return "lakehouse"
-    return shlex.quote(sys.argv[0])
 
 
 class BuildProgress:

@@ -4,12 +4,13 @@ does.
 
 import shlex
 import shutil
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.console import build_progress, out, own_command, print_table
+from lakehouse.cli.console import build_progress, out, print_table
 from lakehouse.cli.instance import open_instance
 from lakehouse.cli.local_aws import local_aws
 from lakehouse.cli.planning import TableBuild
@@ -240,3 +241,14 @@ def say_next(folder: Path) -> None:
         ),
     ):
         out.print(f"{what:<17} {how}", highlight=False, soft_wrap=True)
+
+
+def own_command() -> str:
+    """How this command is typed again: by its name where the shell finds it, else as it was typed."""
+    typed = Path(sys.argv[0])
+    if typed.name == "__main__.py":
+        return f"{Path(sys.executable).name} -m lakehouse"
+    found = shutil.which("lakehouse")
+    if typed.name != "lakehouse" or (found and typed.exists() and Path(found).samefile(typed)):
+        return "lakehouse"
+    return shlex.quote(sys.argv[0])
