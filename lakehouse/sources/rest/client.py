@@ -228,8 +228,12 @@ class RestClient:
         return self._spending.ban(seconds)
 
     def _learn_budget(self) -> None:
+        call = self.api.budget_call()
+        if call is None:
+            self._spending.budget = self.api.default_budget
+            return
         try:
-            budget = self.ask(self.api.budget_call(), self.api.read_budget)
+            budget = self.ask(call, self.api.read_budget)
         except (RestQuestionError, RestBoundsError):  # an exchangeInfo has more in it than the budget
             budget, self._is_up = None, True
         if budget is None:
