@@ -284,8 +284,10 @@ def test_a_storage_is_configured_by_a_text_that_may_come_from_the_environment(
 ) -> None:
     # event_log.KeptSqliteStorage.config_type, which `dagster.yaml` is read by.
     monkeypatch.setenv("LAKEHOUSE_SOMEWHERE", "/there")
-    found = process_config({"base_dir": StringSource}, {"base_dir": {"env": "LAKEHOUSE_SOMEWHERE"}})
+    declared = {"base_dir": dg.Field(StringSource, is_required=False)}
+    found = process_config(declared, {"base_dir": {"env": "LAKEHOUSE_SOMEWHERE"}})
     assert (found.success, found.value) == (True, {"base_dir": "/there"})
+    assert process_config(declared, {}).value == {}
 
 
 def test_an_event_reads_back_from_its_text_in_which_every_text_of_it_stands_plainly() -> None:
