@@ -787,12 +787,26 @@ class CellUnreadableError(CellError):
 
 
 class InputMissingError(CellError):
-    """A cell whose own input is not stored."""
+    """A cell whose own input is not stored.
+
+    Attributes:
+        table: The table that has no such cell.
+    """
 
     def __init__(self, table: str, cell: str) -> None:
+        self.table = table
         super().__init__(
             f"{table} has no cell {cell} yet: materialize it first (`lakehouse build` does both)."
         )
+
+
+class FailedAboveError(CellError):
+    """A cell that was not made because one that it is made from failed in the same run; `why` is what that
+    one said.
+    """
+
+    def __init__(self, table: str, cell: str, why: str) -> None:
+        super().__init__(f"{table} {cell} failed above in this run: {why}")
 
 
 class MarketFactsMissingError(CellError):
