@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from lakehouse.defs.event_log import MARKET_PARTITIONS
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, MarketKeyError
 from lakehouse.model.input import Input
@@ -17,7 +18,7 @@ from lakehouse.model.period import Period
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 
-MARKETS = dg.DynamicPartitionsDefinition(name="market")
+MARKETS = dg.DynamicPartitionsDefinition(name=MARKET_PARTITIONS)
 
 
 def partitions_of(table: type[Table], start: str) -> dg.PartitionsDefinition | None:

@@ -165,6 +165,17 @@ class NoMarketError(UsageError):
         )
 
 
+class NotInUniverseError(UsageError):
+    """Markets that are to be removed, and are not there."""
+
+    def __init__(self, keys: Iterable[str], universe: Iterable[str]) -> None:
+        known = list(universe)
+        has = (
+            f"It holds {', '.join(known[:10])}{' …' if len(known) > 10 else ''}." if known else "It is empty."
+        )
+        super().__init__(f"Not in the universe: {', '.join(map(ascii, keys))}. {has}")
+
+
 class NoLakeError(UsageError):
     """A folder or prefix without a lake: it has no zone, neither bronze nor silver nor gold, and nothing
     landed.
