@@ -547,7 +547,7 @@ def test_a_pool_reads_answers_by_the_class_that_its_connection_names(url: str) -
 
 
 def test_the_etag_of_a_file_is_its_inode_time_and_size(tmp_path: Path) -> None:
-    # storage.objects._etag_of: files are read without obstore, ten times as fast, and held against this.
+    # storage.local.etag_of: files are read without obstore, ten times as fast, and held against this.
     store = LocalStore(prefix=tmp_path)
     put = obstore.put(store, "a/b", b"one")
     found = os.stat(tmp_path / "a" / "b")

@@ -20,7 +20,7 @@ from lakehouse.registry import Registry
 from lakehouse.settings import Settings
 from lakehouse.sources.files.batch import s5cmd_path
 from lakehouse.sources.files.transport import ArchiveClient
-from lakehouse.storage.ledger import CellLedger, ledger, records
+from lakehouse.storage.ledger import CellLedger, cells_of, ledger, records
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.verification import Verification, named
 
@@ -133,11 +133,11 @@ def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
         row = _counted(table, stored)
         row |= {"damaged": len(foreign), "due": None, "behind": []}
         if table.inputs and table.zone() != "bronze":
-            expected = recipe_of[table].expected(has)
-            due = recipe_of[table].due(has, expected).reasons
+            standing = recipe_of[table].standing(has)
+            due = recipe_of[table].due(has, standing.suspects).reasons
             row["due"] = len(due)
             # of all others it is known that they were made from today's inputs
-            suspects = {*due, *(stored.keys() - set(expected))} & stored.keys()
+            suspects = [*(cell for cell in due if cell in stored), *standing.strays]
             row["behind"] = [str(cell) for cell in behind.settle(table, suspects)]
         rows.append(row)
     return rows
@@ -164,21 +164,18 @@ def _counted(table: type[Table], stored: CellLedger) -> dict[str, Any]:
     """The row of a table with cells, without what is due of it; no record is made of a cell that has no
     gap.
     """
-    entries = stored.entries.values()
-    gaps = (
-        run
-        for cell, entry in stored.entries.items()
-        if '"gaps": []' not in entry.facts
-        for run in stored[cell].facts.gaps
-    )
+    frame = stored.frame
+    with_gaps = cells_of(frame.filter(~pl.col("facts").str.contains('"gaps": []', literal=True)))
+    gaps = (run for cell in with_gaps for run in stored[cell].facts.gaps)
+    times = [time for name in ("first_time", "last_time") for time in (frame[name].min(), frame[name].max())]
     return _row_of(
         table,
-        len(entries),
-        sum(entry.rows for entry in entries),
-        sum(entry.size for entry in entries),
-        [time for entry in entries for time in (entry.first_time, entry.last_time) if time],
+        frame.height,
+        int(frame["rows"].sum()),
+        int(frame["size"].sum()),
+        [str(time) for time in times if time is not None],
         sum(run.slot_count for run in gaps if run.gap_class != "not_listed"),
-        sum(entry.reject_count for entry in entries),
+        int(frame["reject_count"].sum()),
     )
 
 

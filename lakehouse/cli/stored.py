@@ -24,8 +24,9 @@ from lakehouse.pipeline.derived import touched
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.sources.files.ingest import reingest
-from lakehouse.storage.layout import ledger_path, parse_cell_path, set_aside_path
-from lakehouse.storage.ledger import ledger, parse_cache
+from lakehouse.storage.footers import entries_of, load_cache
+from lakehouse.storage.layout import parse_cell_path, set_aside_path
+from lakehouse.storage.ledger import ledger
 from lakehouse.storage.parquet import read_footer
 from lakehouse.storage.verification import Damage, Verification, load_verification, save_verification
 
@@ -186,12 +187,7 @@ def _earlier_footers(lake: LakeServices) -> dict[str, dict[str, Any]]:
     """Footers that ledgers still have of objects as they were before."""
     found: dict[str, dict[str, Any]] = {}
     for table in lake.registry.tables:
-        body = lake.objects.get(ledger_path(table))
-        try:
-            cached = parse_cache(ledger_path(table), body) if body is not None else {}
-        except NotALakeObjectError:
-            continue  # it is among what is damaged
-        for path, entry in cached.items():
+        for path, entry in entries_of(load_cache(lake.objects, table)).items():
             with contextlib.suppress(ForeignJsonError):
                 found[path] = {"inputs": read_own_json(entry.inputs), "facts": read_own_json(entry.facts)}
     return found

@@ -5,6 +5,7 @@ import json
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
@@ -62,12 +63,11 @@ class MarketFacts:
         untouched.
         """
         window = cell.window
-        used = [
+        return _hash_of(
             self.contract_size,
             _inside(self.listed, window, self.listed < window.end),
             _inside(self.delisted, window, self.delisted is not None and self.delisted > window.start),
-        ]
-        return hashlib.sha256(json.dumps(used).encode()).hexdigest()[:32]
+        )
 
     def kept_from(self, known: "MarketFacts | None") -> "MarketFacts":
         """These facts, but with what the exchange itself once said in place of what is only derived now: it
@@ -103,6 +103,12 @@ def facts_by_market(rows: pl.DataFrame | None) -> dict["Market", MarketFacts]:
         else:
             found[facts.market] = facts
     return found
+
+
+@lru_cache(maxsize=4096, typed=True)  # 1 and 1.0 are equal, and are written otherwise
+def _hash_of(*used: object) -> str:
+    """A hash of facts: most cells of most markets use the same."""
+    return hashlib.sha256(json.dumps(used).encode()).hexdigest()[:32]
 
 
 def _inside(instant: datetime | None, window: TimeRange, touches: bool) -> str:

@@ -13,7 +13,8 @@ from lakehouse.model.table import Table
 from lakehouse.ops.anomalies import CellAnomalies, known_anomalies
 from lakehouse.ops.findings import GAP_SEVERITY, holes
 from lakehouse.query.lake import Lake
-from lakehouse.storage.ledger import Ledger, damaged_cells, expected, require_stored
+from lakehouse.storage.due import expected
+from lakehouse.storage.ledger import Ledger, damaged_cells, require_stored
 from lakehouse.storage.tables import CellRecord
 from lakehouse.transform.gaps import told
 

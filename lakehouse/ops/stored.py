@@ -14,9 +14,9 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import DamagedObjectError, NotALakeObjectError
 from lakehouse.model.table import Table
 from lakehouse.registry import Registry
+from lakehouse.storage.footers import Entry, entries_of, parse_cache
 from lakehouse.storage.landing import Landing
 from lakehouse.storage.layout import FILE, ledger_path, parse_cell_path, quarantine_path, table_prefix
-from lakehouse.storage.ledger import Entry, parse_cache
 from lakehouse.storage.objects import LakeObjects, StoredObject
 from lakehouse.storage.parquet import check_version, decode
 from lakehouse.storage.seal import check
@@ -212,7 +212,7 @@ def _inspect_ledger(
     body, etag = held
     found.checked["ledger"] += 1
     try:
-        cached = parse_cache(path, body)
+        cached = entries_of(parse_cache(path, body))
         wrong = [
             cell
             for cell, entry in entries.items()

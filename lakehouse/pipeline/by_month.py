@@ -20,7 +20,8 @@ from lakehouse.model.result import CellResult
 from lakehouse.model.table import Table
 from lakehouse.pipeline.derived import Derived
 from lakehouse.pipeline.inventory import Inventory, inputs_by_date
-from lakehouse.storage.ledger import Ledger, damaged_cells, inputs_now
+from lakehouse.storage.due import inputs_now
+from lakehouse.storage.ledger import CellLedger, Ledger, damaged_cells
 from lakehouse.storage.outcome import Built, Nothing, Outcome
 
 
@@ -29,7 +30,7 @@ class ByMonth(Derived):
     that there is nothing to tell of it.
     """
 
-    def sources(self, has: Inventory) -> Mapping[str, Ledger]:
+    def sources(self, has: Inventory) -> Mapping[str, CellLedger]:
         return {name: has.whole(name)[0] for name in self.table.input_names()}
 
     def inputs(self, has: Inventory, cell: Cell) -> Mapping[str, str]:

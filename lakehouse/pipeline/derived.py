@@ -1,7 +1,7 @@
 """Silver and gold tables, which are computed from stored cells of other tables."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 
@@ -12,15 +12,17 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import InputMissingError, MarketFactsMissingError
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import touched_dates
-from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellResult
 from lakehouse.model.table import Table
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.recipe import Due, Recipe
 from lakehouse.pipeline.windows import is_alive
 from lakehouse.pipeline.workers import in_order
-from lakehouse.storage.ledger import Ledger, expected, inputs_now, needs_build
+from lakehouse.storage.due import Standing, expected, inputs_now, needs_build, standing
+from lakehouse.storage.ledger import CellLedger
 from lakehouse.storage.outcome import Built, Nothing, Outcome, attempt, kept
+
+_MANY = 64  # cells of which it pays to tell in columns that most are as they should be
 
 
 class Derived(Recipe):
@@ -38,14 +40,17 @@ class Derived(Recipe):
     def covered(self, has: Inventory, requested: list[Cell]) -> list[Cell]:
         return touched(self.table, expected(self.table, self.sources(has)), requested)
 
-    def sources(self, has: Inventory) -> Mapping[str, Ledger]:
+    def sources(self, has: Inventory) -> Mapping[str, CellLedger]:
         """The stored cells of the inputs, by table, out of which it follows what cells there should be."""
         return has.ledgers(self.table)
 
     def due(self, has: Inventory, cells: Iterable[Cell]) -> Due:
         """The cells that are absent, or made from other inputs than today's, with these."""
-        stored = has.ledger(self.table.name)
-        today = {cell: self.inputs(has, cell) for cell in cells}
+        stored, asked = has.ledger(self.table.name), list(cells)
+        if len(asked) > _MANY:
+            fresh = set(self.standing(has).fresh)
+            asked = [cell for cell in asked if cell not in fresh]
+        today = {cell: self.inputs(has, cell) for cell in asked}
         return Due(
             {
                 cell: sorted(inputs.items())
@@ -53,6 +58,13 @@ class Derived(Recipe):
                 if needs_build(self.table, stored, cell, inputs)
             }
         )
+
+    def standing(self, has: Inventory) -> Standing:
+        return standing(self.table, has.ledger(self.table.name), self.sources(has), self.facts(has))
+
+    def facts(self, has: Inventory) -> Callable[[Cell], str | None] | None:
+        """The version of the facts that a market contributes to a cell; None for tables that use none."""
+        return None
 
     def make(self, has: Inventory, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
         due, stored = self.due(has, cells).reasons, has.ledger(self.table.name)
@@ -86,9 +98,16 @@ class Refined(Derived):
         super().__init__(dataset.silver)
         self.dataset = dataset
 
+    def facts(self, has: Inventory) -> Callable[[Cell], str | None]:
+        def version(cell: Cell) -> str | None:
+            market = has.known.get(cell.own_market)
+            return market.version_for(cell) if market else None
+
+        return version
+
     def inputs(self, has: Inventory, cell: Cell) -> Mapping[str, str]:
-        market = has.known.get(cell.own_market)
-        facts: Mapping[Market, str] = {market.market: market.version_for(cell)} if market else {}
+        version = self.facts(has)(cell)
+        facts = {cell.own_market: version} if version else {}
         return inputs_now(self.table, cell, has.ledgers(self.table), facts)
 
     def compute(self, has: Inventory, cell: Cell) -> Outcome:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
 
+import polars as pl
+
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
@@ -16,6 +18,7 @@ from lakehouse.pipeline.windows import closed_months, in_grain
 from lakehouse.pipeline.workers import ahead
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing
+from lakehouse.storage.due import Standing
 from lakehouse.storage.outcome import Failed, Outcome, kept
 from lakehouse.storage.tables import CellRecord
 
@@ -55,6 +58,18 @@ class FromFiles(Recipe):
             cell for cell in has.ledger(self.table.name) if has.markets is None or cell.market in has.markets
         ]
         return list(dict.fromkeys([*in_grain(self.table, closed_months(has, self.dataset), has), *stored]))
+
+    def standing(self, has: Inventory) -> Standing:
+        """Cells are fresh that were judged by today's witness, and by today's meaning of the table: whether
+        their files are today's, only archives tell.
+        """
+        judged = has.ledger(self.table.name).frame.filter(pl.col("code_version") == self.table.code_version)
+        if (witness := self.dataset.witness) is not None:
+            said = has.ledger(witness.name).frame.select("key", "date", said="version")
+            by = pl.format('"{}@{}": "{}"', pl.lit(witness.name), "date", pl.col("said").fill_null(NONE))
+            judged = judged.join(said, on=("key", "date"), how="left")
+            judged = judged.filter(pl.col("inputs").str.contains(by, literal=True))
+        return Standing.told(self.expected(has), judged)
 
     def covered(self, has: Inventory, requested: list[Cell]) -> list[Cell]:
         return in_grain(self.table, requested, has)
@@ -150,7 +165,8 @@ class FromFiles(Recipe):
 
 
 def files_of(listing: MarketListing, cell: Cell, record: CellRecord | None) -> str:
-    """The files that decide whether a cell is due, as text, whatever else was listed with them: why it is due.
+    """The files that decide whether a cell is due, as text, whatever else was listed with them: why it is
+    due.
 
     Args:
         listing: What is listed.

@@ -18,7 +18,7 @@ from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.sources.files.listing import MarketListing, list_market
 from lakehouse.sources.files.transport import ArchiveClient
-from lakehouse.storage.ledger import Ledger, Survey, survey
+from lakehouse.storage.ledger import NARROW, CellLedger, Ledger, Survey, narrowed, survey
 from lakehouse.storage.tables import CellRecord, StoredCell
 
 _LISTED_AT_ONCE = 8
@@ -40,6 +40,7 @@ class Inventory:
         markets: The markets that matter; None for all.
         now: The instant of the look.
         listings: What archives have, by bronze table and market, of what was listed.
+        begun: The months that datasets should have, by market, once they were asked about.
         unlisted: Why a market could not be listed, by bronze table and market.
     """
 
@@ -55,6 +56,7 @@ class Inventory:
         self.wrote = wrote
         self.listings: dict[str, dict[Market, MarketListing]] = {}
         self.unlisted: dict[str, dict[Market, LakehouseError]] = {}
+        self.begun: dict[Dataset, dict[Market, list[Cell]]] = {}
         self._surveys: dict[str, Survey] = {}
         self._whole: dict[str, Survey] = {}
         self._by_date: dict[str, dict[str, list[Cell]]] = {}
@@ -72,7 +74,10 @@ class Inventory:
         """
         if table not in self._surveys:
             declared = self.lake.registry.table(table)
-            self._surveys[table] = survey(self.lake.objects, declared, self.markets)
+            if self.markets is not None and declared.shape == "cells" and len(self.markets) > NARROW:
+                self._surveys[table] = narrowed(self.whole(table), declared, self.markets)
+            else:
+                self._surveys[table] = survey(self.lake.objects, declared, self.markets)
         return self._surveys[table]
 
     def whole(self, table: str) -> Survey:
@@ -83,11 +88,11 @@ class Inventory:
             self._whole[table] = survey(self.lake.objects, self.lake.registry.table(table))
         return self._whole[table]
 
-    def ledger(self, table: str) -> Ledger:
+    def ledger(self, table: str) -> CellLedger:
         """The stored cells of a table."""
         return self.survey(table)[0]
 
-    def ledgers(self, table: type[Table]) -> dict[str, Ledger]:
+    def ledgers(self, table: type[Table]) -> dict[str, CellLedger]:
         """The ledgers of a table's inputs, by name."""
         return {name: self.ledger(name) for name in table.input_names()}
 
@@ -119,6 +124,7 @@ class Inventory:
         self._surveys.pop(table, None)
         self._whole.pop(table, None)
         self._by_date.pop(table, None)
+        self.begun.clear()
         if table == MarketTable.name:
             self.__dict__.pop("known", None)
 

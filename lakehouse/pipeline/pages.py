@@ -1,7 +1,10 @@
 """Bronze tables that are made from answers of REST APIs: the witness, and rows the archive leaves open."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
+
+import polars as pl
 
 from lakehouse.datasets.dataset import ApiTable, BronzeCell, Dataset
 from lakehouse.model.cell import Cell
@@ -18,7 +21,7 @@ from lakehouse.sources.rest.asking import (
     witness_is_due,
     witness_range,
 )
-from lakehouse.storage.ledger import inputs_now
+from lakehouse.storage.due import Standing, inputs_now
 from lakehouse.storage.outcome import Change, Outcome, kept
 from lakehouse.storage.tables import CellRecord
 
@@ -56,6 +59,16 @@ class FromPages(Recipe):
 class FromWitness(FromPages):
     """Cells of the witness: an independent statement that rows are checked against."""
 
+    def standing(self, has: Inventory) -> Standing:
+        """Cells are fresh that were answered with rows from their first instant to their last, beside which
+        REST was asked for no finer rows that could call for another look.
+        """
+        stored = has.ledger(self.table.name).frame.filter(pl.col("code_version") == self.table.code_version)
+        if self.dataset.api is not None:
+            finer = has.ledger(self.dataset.api.name).frame
+            stored = stored.join(finer, on=("key", "date"), how="anti")
+        return Standing.told(self.expected(has), stored.filter(_is_answered_whole(stored["date"])))
+
     def due(self, has: Inventory, cells: Iterable[Cell]) -> Due:
         """The witnesses that have to be asked for, with the range that can be."""
         wanted: dict[Cell, TimeRange] = {}
@@ -89,6 +102,19 @@ class FromRows(FromPages):
     """Cells of rows by REST: what the archive leaves in doubt, and the hours behind its last day. Answers are
     judged by what is stored of the witness and the archive.
     """
+
+    def standing(self, has: Inventory) -> Standing:
+        """Cells are fresh that REST was never asked about, and of which the archive has rows of their last
+        day and leaves nothing in doubt.
+        """
+        archive = has.ledger(self.dataset.archive.name).frame
+        last_day = _text_of(archive["date"], lambda window: f"{window.end - timedelta(days=1):%Y-%m-%d}")
+        sound = archive.filter(
+            (pl.col("last_time").str.head(10) == last_day)
+            & pl.col("facts").str.contains('"doubts": []', literal=True)
+        )
+        asked = has.ledger(self.table.name).frame
+        return Standing.told(self.expected(has), sound.join(asked, on=("key", "date"), how="anti"))
 
     def due(self, has: Inventory, cells: Iterable[Cell]) -> Due:
         """What REST has still to be asked for, by cell; nothing of a cell whose answers have to be judged
@@ -157,3 +183,21 @@ class FromRows(FromPages):
             changed = self.judged(has, cell, nothing_new).change(has.read(self.table, cell))
             return self._questions(has, cell, replace(record, facts=changed.facts))
         return questions if isinstance(questions, list) else []
+
+
+def _text_of(dates: pl.Series, told: Callable[[TimeRange], str]) -> pl.Expr:
+    """A text about the window of each date, as a column beside the dates."""
+    texts = {date: told(Cell(date).window) for date in dates.unique()}
+    return pl.col("date").replace_strict(texts, default=None, return_dtype=pl.String)
+
+
+def _is_answered_whole(dates: pl.Series) -> pl.Expr:
+    """Whether what a footer says was asked for is one range, all of the window, that was answered with
+    rows.
+    """
+    asked = pl.col("facts").str.extract_groups(
+        r'"asked": \[\{[^{}]*"end": "(?<end>[^"]*)", "outcome": "rows", "start": "(?<start>[^"]*)"[^{}]*\}\]'
+    )
+    return (asked.struct["start"] == _text_of(dates, lambda window: window.start.isoformat())) & (
+        asked.struct["end"] == _text_of(dates, lambda window: window.end.isoformat())
+    )

@@ -13,6 +13,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
 from lakehouse.model.table import Table
 from lakehouse.pipeline.inventory import Inventory
+from lakehouse.storage.due import Standing
 from lakehouse.storage.outcome import Outcome
 
 
@@ -72,6 +73,10 @@ class Recipe(ABC):
     @abstractmethod
     def due(self, has: Inventory, cells: Iterable[Cell]) -> Due:
         """Those of some cells that must be made, by what the inventory has seen."""
+
+    def standing(self, has: Inventory) -> Standing:
+        """How the stored cells stand to those there should be."""
+        return Standing.untold(self.expected(has))
 
     @abstractmethod
     def make(self, has: Inventory, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:

@@ -172,7 +172,7 @@ def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, att
     left = _MOST
     for table, recipe in recipes(lake.registry).items():
         ahead[table.name] = set(busy.get(table.name, ()))
-        cells = [cell for cell in recipe.expected(has) if cell.window.start >= start]
+        cells = [cell for cell in recipe.standing(has).suspects if cell.window.start >= start]
         reasons = recipe.due(has, cells).reasons
         waiting = {cell for cell in reasons if cell in ahead[table.name] or _is_behind(table, cell, ahead)}
         due |= {f"{table.name} {cell}" for cell in reasons}

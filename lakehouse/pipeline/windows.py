@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
+import polars as pl
+
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
@@ -10,6 +12,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange, parse_instant
 from lakehouse.pipeline.inventory import Inventory
+from lakehouse.storage.ledger import cells_of
 
 
 def in_grain(table: type[Table], months: Iterable[Cell], has: Inventory) -> list[Cell]:
@@ -46,10 +49,17 @@ def begun_months(has: Inventory, dataset: Dataset) -> dict[Market, list[Cell]]:
 
     Where the archive failed at first, the other bronze tables tell that the market was asked for.
     """
+    if dataset not in has.begun:
+        has.begun[dataset] = _begun_months(has, dataset)
+    return has.begun[dataset]
+
+
+def _begun_months(has: Inventory, dataset: Dataset) -> dict[Market, list[Cell]]:
     first: dict[Market, str] = {}
     for table in dataset.bronze:
-        for cell in has.ledger(table.name):
-            first[cell.own_market] = min(cell.date[:7], first.get(cell.own_market, cell.date))
+        earliest = has.ledger(table.name).frame.group_by("key").agg(pl.col("date").min())
+        for cell in cells_of(earliest):
+            first[cell.own_market] = min(cell.period.month.text, first.get(cell.own_market, cell.date))
     open_month = f"{has.now:%Y-%m}"
     start = parse_instant(min([open_month, *first.values()]))
     months = TimeRange(start, Cell(open_month).window.start + timedelta(days=1)).months()

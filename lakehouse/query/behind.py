@@ -13,7 +13,8 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
 from lakehouse.registry import Registry
-from lakehouse.storage.ledger import NARROW, Ledger, inputs_now, survey, survey_market
+from lakehouse.storage.due import inputs_now
+from lakehouse.storage.ledger import NARROW, Ledger, survey, survey_market
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord, TableStore
 

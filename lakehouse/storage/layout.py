@@ -8,8 +8,13 @@ ledger/<zone>/<table>.parquet, ledger/<zone>/<table>.anomalies.json, ledger/veri
 damaged/<path of an object that was moved out of the way>
 """
 
+import contextlib
+import re
+from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import quote, unquote
+
+import polars as pl
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import ForeignFolderError, MarketKeyError, NotALakeObjectError, TimeFormatError
@@ -18,6 +23,7 @@ from lakehouse.model.period import PeriodKind
 from lakehouse.model.table import Table
 
 FILE = "data.parquet"
+_EXAMPLE = Market("example", "spot", "EXAMPLE")
 # beside letters and digits; everything else is percent-encoded, so any symbol is one folder name
 _SAFE = "_.-"
 
@@ -91,10 +97,53 @@ def parse_cell_path(table: type[Table], path: str) -> Cell | None:
     return cell
 
 
+def parse_cell_paths(table: type[Table], paths: pl.Series) -> tuple[pl.DataFrame, list[NotALakeObjectError]]:
+    """As `parse_cell_path`, of the paths of many cells: each folder of a market, and each window, is read
+    once.
+
+    Args:
+        table: A table that has cells.
+        paths: Each once.
+
+    Returns:
+        A row per cell with its `path`, its market's `key`, empty where one object holds all markets, and its
+        `date`; and what is wrong with the other paths.
+    """
+    example = Cell(
+        "2000-01" if table.grain == "month" else "2000-01-01", _EXAMPLE if table.shape == "cells" else None
+    )
+    *folders, window, _ = cell_path(table, example).split("/")
+    tail = rf"/([^/]*)/{re.escape(FILE)}$"
+    parted = paths.to_frame("path").with_columns(
+        folder=pl.col("path").str.extract(f"^(.*){tail}", 1), window=pl.col("path").str.extract(tail, 1)
+    )
+
+    def read(column: str, form: str, told: Callable[[Cell], str]) -> pl.Expr:
+        found: dict[str, str] = {}
+        for name in parted[column].drop_nulls().unique():
+            with contextlib.suppress(NotALakeObjectError):
+                if (cell := parse_cell_path(table, form % name)) is not None:
+                    found[name] = told(cell)
+        return pl.col(column).replace_strict(found, default=None, return_dtype=pl.String)
+
+    cells = parted.select(
+        "path",
+        key=read("folder", f"%s/{window}/{FILE}", lambda cell: cell.market.key if cell.market else ""),
+        date=read("window", f"{'/'.join(folders)}/%s/{FILE}", lambda cell: cell.date),
+    )
+    foreign = []
+    for path in cells.filter(pl.any_horizontal(pl.all().is_null()))["path"]:
+        try:
+            parse_cell_path(table, path)
+        except NotALakeObjectError as error:
+            foreign.append(error)
+    return cells.drop_nulls(), foreign
+
+
 @lru_cache(maxsize=1 << 17)  # tables have the same cells
 def _plain_cell(path: str, grain: PeriodKind) -> Cell | None:
-    """The cell of a market that an object behind a table's name belongs to; None where that is to be looked at
-    more closely.
+    """The cell of a market that an object behind a table's name belongs to; None where that is to be looked
+    at more closely.
     """
     try:
         _, exchange, market_type, symbol, window, _ = path.split("/")

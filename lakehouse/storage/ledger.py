@@ -1,15 +1,13 @@
-"""What a lake holds: the footers of a table's cells, cached, and what is due according to them."""
+"""What a lake holds: the footers of a table's cells."""
 
 import contextlib
-import io
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
-from typing import Any, NamedTuple, overload
+from functools import cached_property
+from typing import Any, overload
 
 import polars as pl
-from isal.isal_zlib import crc32
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
@@ -19,110 +17,45 @@ from lakehouse.model.errors import (
     NothingStoredError,
     StoreError,
 )
-from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
-from lakehouse.model.period import Period
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
-from lakehouse.storage.layout import FILE, ledger_path, market_prefix, parse_cell_path, table_prefix
+from lakehouse.storage.footers import ENTRIES, Entry, frame_of, load_cache, save_cache
+from lakehouse.storage.layout import FILE, market_prefix, parse_cell_path, parse_cell_paths, table_prefix
 from lakehouse.storage.objects import ChangedMeanwhileError, LakeObjects, StoredObject
-from lakehouse.storage.parquet import read_footer, reading, require_small
-from lakehouse.storage.seal import HOLE, SEAL_KEY, check, footer_size, seal
+from lakehouse.storage.parquet import read_footer
+from lakehouse.storage.seal import footer_size
 from lakehouse.storage.tables import CellRecord
 from lakehouse.storage.verification import known_damage
 
 _TAIL = 16 * 1024
 _AT_ONCE = 32  # requests in flight: on S3 they wait, they do not compute
-_GROUP = 2048  # entries of a cache that are read together: those of one market are in one or two groups
 _LARGEST_FOOTER = 32 << 20
 _LARGEST_OBJECT = 1 << 30
-_RATIO = 256  # that a large cache may inflate to: footers repeat, but each holds hashes of its own
-_ALWAYS_READ = 64 << 20  # bytes
 NARROW = 16
 """Markets whose folders are listed one by one; of more, the whole table is."""
 
 Ledger = Mapping[Cell, CellRecord]
 
 
-class Entry(NamedTuple):
-    """What a ledger keeps of a cell's footer and object; times, inputs and facts as the footer has them.
-
-    Attributes:
-        path: Where the object lies.
-        etag: The store's tag of the object.
-        size: Bytes.
-        version: As in `CellRecord`, and so on.
-        rows: Row count.
-        code_version: The declaration's number when the cell was made.
-        column_count: How many columns the file has.
-        reject_count: Rows in quarantine.
-        news: Digest of the facts.
-        first_time: Smallest time, as text.
-        last_time: Largest time, as text.
-        inputs: JSON.
-        facts: JSON.
-    """
-
-    path: str
-    etag: str
-    size: int
-    version: str
-    rows: int
-    code_version: int
-    column_count: int
-    reject_count: int
-    news: str
-    first_time: str | None
-    last_time: str | None
-    inputs: str
-    facts: str
-
-    @classmethod
-    def of(cls, record: CellRecord, footer: Mapping[str, Any]) -> "Entry":
-        """The entry of a record that was made from a footer."""
-        return cls(
-            record.path,
-            record.etag,
-            record.size,
-            record.version,
-            record.rows,
-            record.code_version,
-            record.column_count,
-            record.reject_count,
-            record.news,
-            footer["first_time"],
-            footer["last_time"],
-            json.dumps(footer["inputs"]),
-            json.dumps(footer["facts"]),
-        )
-
-    def record(self, cell: Cell | None) -> CellRecord:
-        """The record of the cell; times, inputs and facts are read when they are asked for."""
-        return CellRecord.kept(
-            dict(zip(_READY, self, strict=False), cell=cell), dict(zip(_TOLD, self[9:], strict=True))
-        )
-
-
-_READY, _TOLD = Entry._fields[:9], Entry._fields[9:]
-_NUMBERS = ("size", "rows", "code_version", "column_count", "reject_count")
-_CACHE = {name: pl.Int64 if name in _NUMBERS else pl.String for name in Entry._fields} | {"seal": pl.Int64}
-
-
 class CellLedger(Ledger):
     """The stored cells of a table in order of market and time; a record is made when it is asked for.
 
     Args:
-        entries: What is kept of each cell.
+        entries: `ENTRIES`, with the market's key, empty where one object holds all markets, and the date.
+
+    Attributes:
+        frame: The entries in that order, for who asks about many cells at once and needs no records.
     """
 
-    def __init__(self, entries: Mapping[Cell, Entry]) -> None:
-        self._entries = {cell: entries[cell] for cell in sorted(entries, key=lambda cell: cell.sort_key)}
+    def __init__(self, entries: pl.DataFrame) -> None:
+        self.frame = entries.sort("key", "date")
         self._made: dict[Cell, CellRecord] = {}
 
-    @property
-    def entries(self) -> Mapping[Cell, Entry]:
-        """What is kept of each cell: for who counts, and needs no records."""
-        return self._entries
+    @cached_property
+    def _entries(self) -> Mapping[Cell, Entry]:
+        cells = cells_of(self.frame)
+        return dict(zip(cells, map(Entry._make, self.frame.select(ENTRIES.names()).rows()), strict=True))
 
     def version_of(self, cell: Cell) -> str:
         """The version of a cell; `none` if it is not stored."""
@@ -135,6 +68,10 @@ class CellLedger(Ledger):
         if entry is None or entry.code_version != code_version:
             return False
         return entry.inputs == json.dumps(inputs) or dict(self[cell].inputs) == inputs
+
+    def of_markets(self, markets: Iterable[Market]) -> "CellLedger":
+        """The cells of some markets."""
+        return CellLedger(self.frame.filter(pl.col("key").is_in([market.key for market in markets])))
 
     def __getitem__(self, cell: Cell) -> CellRecord:
         made = self._made.get(cell)
@@ -157,11 +94,17 @@ class CellLedger(Ledger):
         return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self.frame.height
 
     def keys(self) -> KeysView[Cell]:
         """The cells."""
         return self._entries.keys()
+
+
+def cells_of(frame: pl.DataFrame) -> list[Cell]:
+    """The cells of rows with a market's `key` and a `date`."""
+    markets = {key: Market.parse(key) if key else None for key in frame["key"].unique()}
+    return [Cell(date, markets[key]) for key, date in zip(frame["key"], frame["date"], strict=True)]
 
 
 def ledger(objects: LakeObjects, table: type[Table], markets: Collection[Market] | None = None) -> CellLedger:
@@ -195,13 +138,15 @@ def survey(objects: LakeObjects, table: type[Table], markets: Collection[Market]
     if markets is None or table.shape != "cells":
         return _survey(objects, table, None)
     if len(markets) > NARROW:
-        stored, foreign = _survey(objects, table, None)
-        wanted = set(markets)
-        return (
-            CellLedger({cell: entry for cell, entry in stored.entries.items() if cell.market in wanted}),
-            [error for error in foreign if _may_be_of(table, error, wanted)],
-        )
+        return narrowed(_survey(objects, table, None), table, markets)
     return _survey(objects, table, [market_prefix(table, market) for market in dict.fromkeys(markets)])
+
+
+def narrowed(found: Survey, table: type[Table], markets: Collection[Market]) -> Survey:
+    """What a survey of a table whose cells are markets' own found of some of them."""
+    stored, foreign = found
+    wanted = set(markets)
+    return stored.of_markets(wanted), [error for error in foreign if _may_be_of(table, error, wanted)]
 
 
 def _may_be_of(table: type[Table], error: NotALakeObjectError, markets: Collection[Market]) -> bool:
@@ -219,37 +164,29 @@ def _survey(objects: LakeObjects, table: type[Table], folders: list[str] | None)
     """
     cached, damage, *listed = _at_once(
         objects,
-        lambda: _load(objects, table, folders),
+        lambda: load_cache(objects, table, folders),
         lambda: known_damage(objects),
         *(
-            lambda folder=folder: list(_listed(objects, folder))  # type: ignore[misc]
+            lambda folder=folder: _listed(objects, folder)  # type: ignore[misc]
             for folder in ([table_prefix(table)] if folders is None else folders)
         ),
     )
-    found = {path: (etag, size) for path, etag, size in chain.from_iterable(listed)}
-    most, entries, unread = table.most_rows(), dict[str, Entry](), dict[str, tuple[str, int]]()
-    for path, (etag, size) in found.items():
-        entry = cached.get(path)
-        if entry is not None and entry.etag == etag and entry.rows <= most:
-            entries[path] = entry
-        else:
-            unread[path] = etag, size
+    found = pl.concat(listed) if listed else _LISTED.to_frame()
+    cached = cached.unique("path", keep="last")
+    known = cached.filter(pl.col("rows") <= table.most_rows()).join(found, on=["path", "etag"], how="semi")
+    unread = found.join(known, on="path", how="anti")
     read, foreign = _read_entries(objects, table, unread)
-    entries |= read
-    if folders is None and (read or entries.keys() != cached.keys()):
+    entries = pl.concat([known, read])
+    if folders is None and (read.height or entries.height != cached.height):
         with contextlib.suppress(StoreError):  # who may only read reads without it
-            _save(objects, table, entries)
-    stored: dict[Cell, Entry] = {}
-    for path, entry in entries.items():
-        if path in damage and damage[path].etag == entry.etag:
-            foreign.append(DamagedObjectError(path, damage[path].why))
-            continue
-        try:
-            if (cell := parse_cell_path(table, path)) is not None:
-                stored[cell] = entry
-        except NotALakeObjectError as error:
-            foreign.append(error)
-    return CellLedger(stored), sorted(foreign, key=str)
+            save_cache(objects, table, entries)
+    if damage:
+        of = zip(entries["path"], entries["etag"], strict=True)
+        damaged = [path for path, etag in of if path in damage and damage[path].etag == etag]
+        foreign += [DamagedObjectError(path, damage[path].why) for path in damaged]
+        entries = entries.filter(~pl.col("path").is_in(damaged))
+    cells, misplaced = parse_cell_paths(table, entries["path"])
+    return CellLedger(entries.join(cells, on="path")), sorted([*foreign, *misplaced], key=str)
 
 
 def _at_once(objects: LakeObjects, *reads: Callable[[], Any]) -> list[Any]:
@@ -307,11 +244,9 @@ def survey_market(
     which holds all of the table.
     """
     listed = cells_of_market(objects, table, market, months)
-    entries, foreign = _read_entries(
-        objects, table, {stored.path: (stored.etag, stored.size) for stored in listed}
-    )
-    cells = {parse_cell_path(table, path): entry for path, entry in entries.items()}
-    return CellLedger({cell: entry for cell, entry in cells.items() if cell is not None}), foreign
+    entries, foreign = _read_entries(objects, table, _frame_of(listed))
+    cells, misplaced = parse_cell_paths(table, entries["path"])
+    return CellLedger(entries.join(cells, on="path")), [*foreign, *misplaced]
 
 
 def cells_of_market(
@@ -331,42 +266,43 @@ def cells_of_market(
 
 
 def _read_entries(
-    objects: LakeObjects, table: type[Table], listed: Mapping[str, tuple[str, int]]
-) -> tuple[dict[str, Entry], list[NotALakeObjectError]]:
-    """Entries by path, from footers that are read in parallel, and what is no cell of the table or another
-    cell than its path says; an object that is gone again is in neither.
+    objects: LakeObjects, table: type[Table], listed: pl.DataFrame
+) -> tuple[pl.DataFrame, list[NotALakeObjectError]]:
+    """Entries of listed objects, from footers that are read in parallel, and what is no cell of the table or
+    another cell than its path says; an object that is gone again is in neither.
 
     Of an object that was replaced since it was listed, the entry has what is there now.
     """
     foreign: list[NotALakeObjectError] = []
 
-    def read(path: str) -> Entry | None:
+    def read(path: str, etag: str, size: int) -> Entry | None:
         try:
             cell = parse_cell_path(table, path)
-            etag, size, footer = _read_tail(objects, path, *listed[path])
-            return _entry(table, cell, path, etag, size, footer) if footer is not None else None
+            etag, size, footer = _read_tail(objects, path, etag, size)
+            if footer is None:
+                return None
+            return Entry.of(CellRecord.from_footer(table, cell, path, etag, size, footer), footer)
         except NotALakeObjectError as error:
             foreign.append(error)
             return None
 
-    if not listed:
-        return {}, []
-    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(listed))) as pool:
-        entries = dict(zip(listed, pool.map(read, listed), strict=True))
-    return {path: entry for path, entry in entries.items() if entry is not None}, sorted(foreign, key=str)
+    if listed.is_empty():
+        return ENTRIES.to_frame(), []
+    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, listed.height)) as pool:
+        entries = list(pool.map(read, listed["path"], listed["etag"], listed["size"]))
+    return frame_of(entry for entry in entries if entry is not None), sorted(foreign, key=str)
 
 
-def _entry(
-    table: type[Table], cell: Cell | None, path: str, etag: str, size: int, footer: Mapping[str, Any]
-) -> Entry:
-    """The entry of a footer that says what a footer should."""
-    return Entry.of(CellRecord.from_footer(table, cell, path, etag, size, footer), footer)
+_LISTED = pl.Schema({"path": pl.String(), "etag": pl.String(), "size": pl.Int64()})
 
 
-def _listed(objects: LakeObjects, prefix: str) -> Iterable[tuple[str, str, int]]:
-    for found in objects.list(prefix):
-        if found.path.endswith(f"/{FILE}"):
-            yield found.path, found.etag, found.size
+def _listed(objects: LakeObjects, prefix: str) -> pl.DataFrame:
+    """The objects below a folder that may be cells."""
+    return _frame_of(found for found in objects.list(prefix) if found.path.endswith(f"/{FILE}"))
+
+
+def _frame_of(listed: Iterable[StoredObject]) -> pl.DataFrame:
+    return pl.DataFrame([(found.path, found.etag, found.size) for found in listed], _LISTED, orient="row")
 
 
 def _read_tail(
@@ -394,165 +330,13 @@ def _read_tail(
     return (held[1], len(held[0]), read_footer(path, held[0])) if held else (etag, size, None)
 
 
-def _load(
-    objects: LakeObjects, table: type[Table], folders: Collection[str] | None = None
-) -> dict[str, Entry]:
-    body = objects.get(ledger_path(table))
-    try:
-        return parse_cache(ledger_path(table), body, folders) if body is not None else {}
-    except NotALakeObjectError:
-        return {}  # a cache is only a cache
-
-
-def parse_cache(path: str, body: bytes, folders: Collection[str] | None = None) -> dict[str, Entry]:
-    """Entries by path, as a ledger object caches them; none if an earlier release wrote it.
-
-    Args:
-        path: For messages.
-        body: The object.
-        folders: The folders whose entries are wanted; None for all.
-
-    Returns:
-        Entries by path, each held against its seal.
-
-    Raises:
-        NotALakeObjectError: The object is not as it was written.
-    """
-    if not check(path, body):
-        return {}  # nothing says that it is as it was written
-    require_small(path, body, max(_ALWAYS_READ, _RATIO * len(body)))
-    with reading(path):
-        cache = pl.scan_parquet(io.BytesIO(body), glob=False, hive_partitioning=False)
-        if cache.collect_schema() != pl.Schema(_CACHE):
-            return {}
-        if folders is not None:
-            # what begins with a folder and a slash; 0 comes behind the slash
-            within = [
-                pl.col("path").is_between(pl.lit(f"{name}/"), pl.lit(f"{name}0"), closed="left")
-                for name in folders
-            ]
-            cache = cache.filter(pl.any_horizontal(pl.lit(False), *within))
-        rows = cache.collect().rows()
-    entries = {}
-    for row in rows:
-        said = row[:-1]
-        if row[-1] != _seal_of(said):
-            raise DamagedObjectError(path, f"its entry of {said[0]!a:.200} is not the one that was sealed")
-        entries[said[0]] = Entry._make(said)
-    return entries
-
-
-def _seal_of(entry: tuple[Any, ...]) -> int:
-    """The seal of an entry: what it says is of that object in this version. Who edits one by itself, and
-    seals the whole again, is not believed.
-    """
-    return int(crc32(repr(entry).encode("utf-8", "replace")))
-
-
-def _save(objects: LakeObjects, table: type[Table], entries: Mapping[str, Entry]) -> None:
-    sink = io.BytesIO()
-    pl.DataFrame(
-        [(*entry, _seal_of(tuple(entry))) for _, entry in sorted(entries.items())],
-        schema=_CACHE,
-        orient="row",
-    ).write_parquet(sink, compression="zstd", row_group_size=_GROUP, metadata={SEAL_KEY: HOLE})
-    objects.put(ledger_path(table), seal(sink.getvalue()))
-
-
-def inputs_now(
-    table: type[Table], cell: Cell, ledgers: Mapping[str, Ledger], facts: Mapping[Market, str]
-) -> dict[str, str]:
-    """The versions a cell would record if it were built now.
-
-    Args:
-        table: A silver or gold table.
-        cell: One of its cells.
-        ledgers: Ledger per input table, by name.
-        facts: Version of the facts each market contributes to this cell; empty for tables that use none.
-    """
-    if table.shape == "months":  # one object for all markets
-        return {
-            f"{each.name}@{record.key}": record.news if table.reads_footers else record.version
-            for each in table.inputs
-            for record in ledgers[each.name].values()
-            if record.key.date in touched_dates(cell.date, each.table.grain, each.lookback)
-        }
-    inputs = {}
-    for each in table.inputs:
-        for source in each.cells(cell):
-            inputs[f"{each.name}@{source.date}"] = _version_of(ledgers[each.name], source)
-    if cell.market is not None and cell.market in facts:
-        inputs["silver/market"] = facts[cell.market]
-    return inputs
-
-
-def _version_of(stored: Ledger, cell: Cell) -> str:
-    if isinstance(stored, CellLedger):  # without making a record of it
-        return stored.version_of(cell)
-    record = stored.get(cell)
-    return record.version if record else NONE
-
-
-def expected(table: type[Table], ledgers: Mapping[str, Ledger]) -> list[Cell]:
-    """Cells of a silver or gold table that should exist: those for which an own-window input is stored that
-    makes one, of markets that have the table.
-    """
-    own = {
-        own
-        for each in table.inputs
-        for cell, record in ledgers[each.name].items()
-        if each.makes(record.rows) and (cell.market is None or cell.market.market_type in table.market_types)
-        for own in _own_windows(table, cell, record)
-    }
-    if table.shape == "months":
-        return [Cell(date) for date in sorted({cell.date for cell in own})]
-    return sorted(own, key=lambda cell: cell.sort_key)
-
-
-def _own_windows(table: type[Table], cell: Cell, record: CellRecord) -> Sequence[Cell]:
-    """The cells of a table that an input's cell has rows of: the month of a day, the days of a month between
-    its first and its last row.
-    """
-    if cell.grain == table.grain:
-        return (cell,)
-    if table.grain == "month":
-        return (Cell(cell.period.month.text, cell.market),)
-    if record.first_time is None or record.last_time is None:
-        return ()
-    first, last = (Period.of(time, table.grain).text for time in (record.first_time, record.last_time))
-    return [
-        Cell(date, cell.market) for date in touched_dates(cell.date, table.grain) if first <= date <= last
-    ]
-
-
-def needs_build(table: type[Table], stored: Ledger, cell: Cell, inputs: Mapping[str, str]) -> bool:
-    """As `is_due`, of a cell of a ledger.
-
-    Args:
-        table: The cell's table.
-        stored: The ledger of the table.
-        cell: The cell.
-        inputs: The versions it would be made from now.
-    """
-    if isinstance(stored, CellLedger):  # without making a record of it
-        return not stored.is_made_from(cell, table.code_version, inputs)
-    return is_due(table, stored.get(cell), inputs)
-
-
-def is_due(table: type[Table], record: CellRecord | None, inputs: Mapping[str, str]) -> bool:
-    """Whether a cell must be built: absent, made from other inputs than today's, or by an older meaning of
-    the table.
-    """
-    return record is None or record.code_version != table.code_version or dict(record.inputs) != dict(inputs)
-
-
 def records(objects: LakeObjects, table: type[Table]) -> list[CellRecord]:
     """What is stored of a table of any shape, a record per object."""
     if table.shape != "single":
         return list(ledger(objects, table).values())
     read = [
         (path, *_read_tail(objects, path, etag, size))
-        for path, etag, size in _listed(objects, table_prefix(table))
+        for path, etag, size in _listed(objects, table_prefix(table)).rows()
     ]
     return [
         CellRecord.from_footer(table, None, path, etag, size, footer)

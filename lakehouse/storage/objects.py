@@ -4,7 +4,6 @@ The only module of `storage` that knows obstore; what the store refuses comes ou
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +24,7 @@ from lakehouse.model.errors import (
 )
 from lakehouse.model.secrets import learn
 from lakehouse.storage.aws import aws_session
+from lakehouse.storage.local import read_local, walk
 from lakehouse.storage.refusals import NO_BUCKET, refusal
 
 # how long a request that finds no answer, or 503, is repeated: an outage of a minute passes unnoticed
@@ -221,7 +221,7 @@ class LakeObjects:
         """
         with self.named("reading", path):
             try:
-                if self.is_local and (found := _read_local(self.uri(path), etag, start, end)) is not None:
+                if self.is_local and (found := read_local(self.uri(path), etag, start, end)) is not None:
                     return found
                 return (
                     obstore.get(self.store, path, options={"range": (start, end), "if_match": etag})
@@ -276,21 +276,20 @@ class LakeObjects:
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """All objects below a folder."""
+        if self.is_local:
+            with self.named("listing", prefix):
+                assert self.store  # makes the lake's folder
+                local = list(walk(self.uri(""), prefix))
+            yield from (StoredObject(*found) for found in local)
+            return
         with self.named("listing", prefix):
-            try:
-                found = self._listed(
-                    lambda: [
-                        entry
-                        for batch in obstore.list(self.store, prefix=prefix, chunk_size=1000)
-                        for entry in batch
-                    ]
-                )
-            except BaseError as error:
-                if not self.is_local or "invalid path" not in str(error):
-                    raise
-                # it gives up a whole listing for one name that it would not write itself
-                yield from _walk(Path(self.uri("")), prefix)
-                return
+            found = self._listed(
+                lambda: [
+                    entry
+                    for batch in obstore.list(self.store, prefix=prefix, chunk_size=1000)
+                    for entry in batch
+                ]
+            )
         for entry in found:
             yield StoredObject(entry["path"], entry["e_tag"] or "", entry["size"])
 
@@ -347,33 +346,6 @@ class LakeObjects:
                 raise  # of what a reader computes; with a path, it is none to the store
             # a store's own words may repeat what it was sent
             raise refusal(doing, self.uri("").rstrip("/"), path, error) from None
-
-
-def _walk(root: Path, prefix: str) -> Iterator[StoredObject]:
-    """All files below a folder, as obstore lists them; names that are no text are escaped, so that they can
-    be told.
-    """
-    for folder, _, names in os.walk(os.fsencode(root / prefix)):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                found = os.stat(os.path.join(folder, name))
-                path = os.path.relpath(os.path.join(folder, name), os.fsencode(root))
-                yield StoredObject(path.decode("utf-8", "backslashreplace"), _etag_of(found), found.st_size)
-
-
-def _etag_of(found: os.stat_result) -> str:
-    """What obstore gives a file for an etag."""
-    return f'"{found.st_ino:x}-{found.st_mtime_ns // 1000:x}-{found.st_size:x}"'
-
-
-def _read_local(path: str, etag: str, start: int, end: int) -> bytes | None:
-    """As `LakeObjects.get_of`, of a file; None if its etag is not the one that obstore would give it, which
-    obstore then judges itself, ten times as slowly.
-    """
-    with open(path, "rb") as opened:
-        if _etag_of(os.fstat(opened.fileno())) != etag:
-            return None
-        return os.pread(opened.fileno(), end - start, start)
 
 
 def _raise_if_no_bucket(error: Exception) -> None:

@@ -16,6 +16,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
+import polars as pl
+
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
 from lakehouse.model.market import Market
@@ -28,7 +30,7 @@ from lakehouse.pipeline.services import LakeServices
 from lakehouse.pipeline.verifying import ask_in_full, change_by, plan
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket
-from lakehouse.storage.ledger import Entry
+from lakehouse.storage.footers import ENTRIES
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.outcome import Failed, settle
 from lakehouse_tests.faults.lab import Waits
@@ -524,21 +526,21 @@ def bench(stand: Stand, root: Path) -> Iterator[Bench]:
     """A bench whose client never waits, and whose ledgers keep their cache in memory: a third of a small
     build is reading it from disk.
     """
-    cache = dict[str, dict[str, Entry]]()
+    cache = dict[str, pl.DataFrame]()
 
-    def save(objects: LakeObjects, table: type[Table], entries: Mapping[str, Entry]) -> None:
-        cache[table.name] = dict(entries)
+    def save(objects: LakeObjects, table: type[Table], entries: pl.DataFrame) -> None:
+        cache[table.name] = entries
 
     def load(
         objects: LakeObjects, table: type[Table], folders: Collection[str] | None = None
-    ) -> dict[str, Entry]:
-        return cache.get(table.name, {})
+    ) -> pl.DataFrame:
+        return cache.get(table.name, ENTRIES.to_frame())
 
     ledger = "lakehouse.storage.ledger"
     with (
         patch("lakehouse.sources.rest.client.RestClient", Waits(stand.advance).client),
-        patch(f"{ledger}._save", save),
-        patch(f"{ledger}._load", load),
+        patch(f"{ledger}.save_cache", save),
+        patch(f"{ledger}.load_cache", load),
     ):
         yield Bench(stand, root)
 

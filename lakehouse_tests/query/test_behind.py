@@ -19,7 +19,8 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.query.lake import Lake
 from lakehouse.registry import REGISTRY
-from lakehouse.storage.ledger import inputs_now, ledger
+from lakehouse.storage.due import inputs_now
+from lakehouse.storage.ledger import ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import BTC, FEBRUARY, bronze, candles, minutes

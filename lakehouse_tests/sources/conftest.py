@@ -15,8 +15,9 @@ from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing, list_market
 from lakehouse.sources.files.reader import ArchiveReader
 from lakehouse.sources.files.transport import ArchiveClient
+from lakehouse.storage.due import inputs_now, is_due
 from lakehouse.storage.landing import Landing, Receipt
-from lakehouse.storage.ledger import inputs_now, is_due, ledger
+from lakehouse.storage.ledger import ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.outcome import Failed, settle
 from lakehouse.storage.tables import CellRecord, StoredCell, TableStore

@@ -19,9 +19,10 @@ from lakehouse.model.errors import LakehouseError, NotALakeObjectError, TooManyR
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked, CellFacts, CellResult, Contradiction, GapRun, Problem
 from lakehouse.query.lake import Lake
+from lakehouse.storage.footers import parse_cache, save_cache
 from lakehouse.storage.landing import Landing, Receipt
 from lakehouse.storage.layout import VERIFICATION, ledger_path
-from lakehouse.storage.ledger import ledger, parse_cache, survey
+from lakehouse.storage.ledger import ledger, survey
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.parquet import decode, read_footer
 from lakehouse.storage.seal import HOLE, SEAL_KEY, json_seal, seal
@@ -324,14 +325,12 @@ def test_a_cache_forged_whole_moves_no_row_to_another_market(store: TableStore, 
     """Who knows how entries are sealed can forge one: what rows are told apart by is held against the cell's
     own footer all the same.
     """
-    from lakehouse.storage import ledger as module
-
     for number, cell in enumerate((FEBRUARY, ETH)):
         store.put(Candle, cell, CellResult(candles(minutes("2024-02-05", 3), close=101.0 + number), {}))
     right = Lake(objects.root).scan("silver/candle").collect()
     cache = parse_cache(ledger_path(Candle), objects.get(ledger_path(Candle)) or b"")
-    forged = {path: entry._replace(rows=1 if "BTC" in path else 5) for path, entry in cache.items()}
-    module._save(objects, Candle, forged)
+    forged = cache.with_columns(rows=pl.when(pl.col("path").str.contains("BTC")).then(1).otherwise(5))
+    save_cache(objects, Candle, forged.cast(cache.schema))
     assert [record.rows for record in ledger(objects, Candle).values()] == [1, 5], (
         "it is believed of what is only listed"
     )

@@ -20,8 +20,9 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult, GapRun
 from lakehouse.registry import REGISTRY
 from lakehouse.storage import ledger as ledger_module
+from lakehouse.storage.due import expected, inputs_now, is_due
 from lakehouse.storage.layout import cell_path, ledger_path, market_prefix
-from lakehouse.storage.ledger import NARROW, expected, inputs_now, is_due, ledger, records, survey
+from lakehouse.storage.ledger import NARROW, ledger, records, survey
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord, TableStore
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, MINUTE, NOW, at, candles, facts, minutes

@@ -1,10 +1,14 @@
 """The place a lake lies in."""
 
+import os
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+import obstore
 import pytest
 
-from lakehouse.model.errors import LakehouseError, RootNotWritableError
+from lakehouse.model.errors import LakehouseError, RootNotWritableError, StoreError
 from lakehouse.storage.objects import ChangedMeanwhileError, LakeObjects
 
 
@@ -84,3 +88,47 @@ def test_a_store_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, 
 def test_uris_of_s3_are_addresses() -> None:
     assert LakeObjects("s3://bucket/prefix/").uri("a/b") == "s3://bucket/prefix/a/b"
     assert not LakeObjects("s3://bucket/prefix").is_local
+
+
+def test_a_local_listing_is_that_of_obstore_and_follows_links_once(tmp_path: Path) -> None:
+    objects = LakeObjects(tmp_path / "lake")
+    for path in (
+        "silver/a/x",
+        "silver/a/b/y",
+        "silver/a/b/c/z",
+        "silver/a#1/w",
+        "silver/ab/v",
+        "silver/%C3%A4/u",
+    ):
+        objects.put(path, path.encode())
+    (tmp_path / "lake/silver/a/part#12").write_bytes(b"what obstore has not finished")
+    listed = [each for batch in obstore.list(objects.store, "silver") for each in batch]
+    expected = sorted((each["path"], each["e_tag"], each["size"]) for each in listed)
+    assert len(expected) == 6
+    assert sorted((found.path, found.etag, found.size) for found in objects.list("silver")) == expected
+    assert list(objects.list("gold")) == list(objects.list("silver/a/x")) == []
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far/f").write_bytes(b"f")
+    for link, target in {
+        "silver/far": "far",
+        "silver/a/up": "lake/silver",
+        "silver/a/beside": "lake/silver/ab",
+    }.items():
+        (tmp_path / "lake" / link).symlink_to(tmp_path / target)
+    (tmp_path / "far/back").symlink_to(tmp_path / "far")
+    followed = {found.path for found in objects.list("silver")} - {path for path, _, _ in expected}
+    assert followed == {"silver/far/f", "silver/a/beside/v"}
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_and_no_empty_one(tmp_path: Path) -> None:
+    objects = LakeObjects(tmp_path / "lake")
+    objects.put("silver/a/x", b"x")
+    scandir = os.scandir
+
+    def refusing(folder: bytes) -> Any:
+        if folder.endswith(b"/a"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    with patch("os.scandir", refusing), pytest.raises(StoreError):
+        list(objects.list("silver"))

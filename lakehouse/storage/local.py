@@ -1,0 +1,66 @@
+"""Files of a lake in a local folder, told as obstore tells objects, and faster."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+
+_UNFINISHED = re.compile(rb"#\d+$")  # what obstore calls a file until it is whole
+
+
+def walk(root: str, prefix: str) -> Iterator[tuple[str, str, int]]:
+    """All files below a folder of a lake: obstore takes twice as long, and gives up a whole listing for one
+    name that it would not write itself. Names that are no text are escaped, so that they can be told. A link
+    to a folder is followed, unless it leads back to where it lies.
+
+    Args:
+        root: The lake's folder.
+        prefix: A folder in it, or nothing for all of it; one that is not there has no files.
+
+    Yields:
+        Path from the root, etag and size of a file.
+
+    Raises:
+        ValueError: The folder's name could lead out of the lake.
+        OSError: A folder cannot be read.
+    """
+    if prefix and any(part in ("", ".", "..") or not part.isprintable() for part in prefix.split("/")):
+        raise ValueError("its name has an empty part, . or .., or a character that is not printed")
+    start = os.fsencode(root)
+    cut = len(start) + 1
+    folders = [(os.path.join(start, os.fsencode(prefix)) if prefix else start, frozenset[bytes]())]
+    while folders:
+        folder, followed = folders.pop()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    if not entry.is_symlink():
+                        folders.append((entry.path, followed))
+                    elif (real := os.path.realpath(entry.path)) not in followed and not _is_within(
+                        folder, real
+                    ):
+                        folders.append((entry.path, followed | {real}))
+                elif entry.is_file() and not _UNFINISHED.search(entry.name):
+                    with contextlib.suppress(FileNotFoundError):  # it alone is gone again
+                        found = entry.stat()
+                        path = entry.path[cut:].decode("utf-8", "backslashreplace")
+                        yield path, etag_of(found), found.st_size
+
+
+def _is_within(folder: bytes, other: bytes) -> bool:
+    return (os.path.realpath(folder) + b"/").startswith(other.rstrip(b"/") + b"/")
+
+
+def etag_of(found: os.stat_result) -> str:
+    """What obstore gives a file for an etag."""
+    return f'"{found.st_ino:x}-{found.st_mtime_ns // 1000:x}-{found.st_size:x}"'
+
+
+def read_local(path: str, etag: str, start: int, end: int) -> bytes | None:
+    """As `LakeObjects.get_of`, of a file; None if its etag is not the one that obstore would give it, which
+    obstore then judges itself, ten times as slowly.
+    """
+    with open(path, "rb") as opened:
+        if etag_of(os.fstat(opened.fileno())) != etag:
+            return None
+        return os.pread(opened.fileno(), end - start, start)
