@@ -1,5 +1,6 @@
 """A real browser without a window, and pages of other origins for it to open."""
 
+import base64
 import contextlib
 import json
 import shutil
@@ -60,6 +61,20 @@ class Browser:
             assert time.monotonic() < deadline, script
             time.sleep(0.1)
         return value
+
+    def resize(self, width: int, height: int) -> None:
+        """What the page has room for, in pixels."""
+        self._tell(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+
+    def picture(self) -> bytes:
+        """What is seen of the page, as PNG."""
+        return base64.b64decode(self._tell("Page.captureScreenshot", format="png")["data"])
 
 
 @contextlib.contextmanager

@@ -20,7 +20,11 @@ PLACES = {
         *("lakehouse/cli/console.py", "lakehouse/query/statements.*"),
         *("lakehouse/exchanges/*", "CONTRIBUTING.md"),
     ),
-    "bulk": ("Dagster's word for a backfill's state", "lakehouse/defs/sensors.py"),
+    "bulk": (
+        "Dagster's word for a backfill's state",
+        "lakehouse/defs/sensors.py",
+        "lakehouse/cli/activity.py",
+    ),
     "cm": ("in Binance's paths", "lakehouse/exchanges/*", "lakehouse/simulator/*", "lakehouse/cli/demo.py"),
     "hole": (
         "a cell that is absent among others; the place of a seal; a fault's name; in security",

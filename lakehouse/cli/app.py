@@ -2,13 +2,14 @@
 
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
 from lakehouse.cli.collecting import starting
 from lakehouse.cli.commands import building, looking, reading, serving
-from lakehouse.cli.console import err, say, say_env_file, say_warnings
+from lakehouse.cli.console import err, out, say, say_env_file, say_warnings
 from lakehouse.model.errors import LakehouseError, UsageError
 from lakehouse.model.secrets import hide
 from lakehouse.privacy import keep_private
@@ -23,6 +24,23 @@ app = typer.Typer(
 )
 for group in (building, looking, reading, serving):
     app.add_typer(group.commands)
+
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        out.print(f"lakehouse {version('lakehouse')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all_commands(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None: ...
 
 
 def main() -> None:

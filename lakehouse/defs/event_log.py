@@ -10,13 +10,14 @@ lose the last events, whose cells stand in the lake and are logged again by the 
 """
 
 import json
+import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dagster import EventLogEntry
+from dagster import EventLogEntry, Field
 from dagster._config import StringSource
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
@@ -24,8 +25,10 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData, deserialize_value, serialize_value
 from sqlalchemy import Connection, Engine, create_engine, event
 
+from lakehouse.model.market import Market
 from lakehouse.model.secrets import hide
 
+MARKET_PARTITIONS = "market"
 _RUNS_KEPT = 8  # a webserver reads the shards of thousands of runs: only the latest stay open
 
 
@@ -67,6 +70,17 @@ class KeptSqliteEventLogStorage(SqliteEventLogStorage):
             else deserialize_value(json.dumps(_hidden(json.loads(said))), EventLogEntry)
         )
 
+    def add_dynamic_partitions(self, partitions_def_name: str, partition_keys: Sequence[str]) -> None:
+        """Only markets become partitions of markets, whoever adds them: one that is none would be in every
+        range that it lies in, and fail at every step.
+
+        Raises:
+            MarketKeyError: A key names none.
+        """
+        for key in partition_keys if partitions_def_name == MARKET_PARTITIONS else ():
+            Market.parse(key)
+        super().add_dynamic_partitions(partitions_def_name, partition_keys)
+
     def has_table(self, table_name: str) -> bool:
         if table_name not in self._tables and super().has_table(table_name):
             self._tables.add(table_name)
@@ -88,13 +102,22 @@ class KeptSqliteStorage(DagsterSqliteStorage):
 
     @classmethod
     def config_type(cls) -> Any:
-        return {"base_dir": StringSource}
+        return {"base_dir": Field(StringSource, is_required=False)}
 
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> "KeptSqliteStorage":
-        return cls.from_local(config_value["base_dir"], inst_data)
+        return cls.from_local(config_value.get("base_dir") or str(_home()), inst_data)
+
+
+def _home() -> Path:
+    """Where everything is kept if `dagster.yaml` names no place: in Dagster's home, and where there is none,
+    as for `dagster dev` in a fresh clone, in the folder that commands and `lakehouse ui` use there.
+    """
+    home = Path(os.environ.get("DAGSTER_HOME") or ".dagster").absolute()
+    home.mkdir(mode=0o750, parents=True, exist_ok=True)
+    return home
 
 
 def _hidden(value: Any) -> Any:

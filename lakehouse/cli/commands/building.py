@@ -8,11 +8,12 @@ import typer
 from lakehouse.cli.console import build_progress
 from lakehouse.cli.layout import MARKET
 from lakehouse.cli.options import End, From, Markets, SomeMarkets, Start, To, wanted_markets
-from lakehouse.cli.reporting import Report, reporting
+from lakehouse.cli.reporting import Report, frame_of, reporting
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NoMarketError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
+from lakehouse.model.words import count_of
 
 if TYPE_CHECKING:
     from lakehouse.cli.planning import Plan, TableBuild
@@ -105,6 +106,32 @@ def markets_add(
     with open_instance(settings) as instance:
         Builder(lake, instance).add_markets(Plan(lake, chosen, asked_within=timedelta(0)))
     _show_markets(report)
+
+
+@markets_commands.command("remove")
+@reporting
+def markets_remove(
+    keys: Annotated[list[str], typer.Argument(help="Market keys, also such as name no market.")],
+    *,
+    report: Report,
+) -> None:
+    """Take markets out of the universe: they are no partitions any more, and nothing asks for them. What is
+    stored of them stays, and can be read.
+    """
+    from lakehouse.cli.instance import open_instance
+    from lakehouse.cli.universe import remove_markets
+    from lakehouse.settings import Settings
+
+    settings = Settings()
+    with open_instance(settings) as instance:
+        removed, notes = remove_markets(instance, settings, keys)
+    if report.document({"removed": removed, "notes": notes}):
+        return
+    if report.form != "table":
+        report.table("", frame_of([{"market": key} for key in removed]))
+    report.say(f"Removed {count_of(len(removed), 'market')}: {', '.join(removed)}")
+    for note in notes:
+        report.say(note, "note")
 
 
 @markets_commands.command("list")
