@@ -10,6 +10,7 @@ from lakehouse.defs.automation import automation_sensor
 from lakehouse.defs.catalog import catalog_asset
 from lakehouse.defs.checks import checks_of
 from lakehouse.defs.io_manager import LakeIOManager
+from lakehouse.defs.quality import quality, quality_schedule
 from lakehouse.defs.sensors import Refresh, refresh_sensors
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.recipes import recipes
@@ -26,11 +27,16 @@ def build_definitions(lake: LakeServices, refresh: Refresh | None = None) -> dg.
         refresh: How it is kept current; by default by sensors that wait to be switched on.
     """
     registry = lake.registry
-    assets = [market_asset(lake), *(table_asset(recipe, lake) for recipe in recipes(registry).values())]
+    assets = [
+        market_asset(lake),
+        quality,
+        *(table_asset(recipe, lake) for recipe in recipes(registry).values()),
+    ]
     if lake.catalog is not None:
         assets += [catalog_asset(table, lake) for table in registry.tables if table.zone() != "bronze"]
     return dg.Definitions(
         assets=assets,
+        schedules=[quality_schedule()],
         asset_checks=[checks_of(table) for table in registry.tables],
         sensors=[automation_sensor(), *refresh_sensors(lake, refresh or Refresh())],
         executor=_executor(),

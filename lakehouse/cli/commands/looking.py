@@ -48,15 +48,17 @@ def quality(
     problems, anomalies.
     """
     from lakehouse.cli.quality import print_quality, quality_page
-    from lakehouse.ops.quality import lake_quality
+    from lakehouse.ops.quality import archive_files, lake_quality
     from lakehouse.query.lake import Lake
     from lakehouse.registry import REGISTRY
     from lakehouse.settings import Settings
 
     reader, now = Lake(Settings().root), datetime.now(UTC)
-    found = lake_quality(reader, REGISTRY.table("silver/candle"), wanted_markets(markets), now)
+    table = REGISTRY.table("silver/candle")
+    found = lake_quality(reader, table, wanted_markets(markets), now)
     if html:
-        html.write(quality_page(found, reader.objects.root, now))
+        files = archive_files(reader, table, [one.cell for one in found])
+        html.write(quality_page(found, reader.objects.root, now, files))
     print_quality(found, report)
 
 
