@@ -105,7 +105,8 @@ class Builder:
         upstream = [table for table in self._lake.registry.upstream(tables) if table.shape != "single"]
         reports: dict[type[Table], TableBuild] = {}
         for together in in_rounds(upstream):
-            has = Inventory(self._lake, dict.fromkeys(cell.own_market for cell in months))
+            markets = dict.fromkeys(cell.own_market for cell in months)
+            has = Inventory(self._lake, markets, is_theirs_alone=True)
             cells = {table: known.get(table) or meant(has, table, months) for table in together}
             reports |= self._run(cells)
             if any(reports[table].failed for table in together):
