@@ -15,7 +15,7 @@ from lakehouse.cli.instance import open_instance
 from lakehouse.cli.local_aws import local_aws
 from lakehouse.cli.planning import TableBuild
 from lakehouse.cli.report import print_build
-from lakehouse.model.errors import DemoFolderError
+from lakehouse.model.errors import DemoFolderError, NoDemoError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
@@ -77,6 +77,17 @@ def demo_settings(folder: Path, url: str, aws: bool = False) -> Settings:
         binance_archive_url=url,
         binance_rest_url=url,
     )
+
+
+def require_demo(folder: Path) -> None:
+    """Refuse to open what no demo left in a folder.
+
+    Raises:
+        NoDemoError: There is no lake of a demo's.
+    """
+    lake = folder / "lake"
+    if not ((lake / MARKER).exists() and (lake / "silver").is_dir()):
+        raise NoDemoError(str(folder))
 
 
 def empty_folder(folder: Path) -> None:
