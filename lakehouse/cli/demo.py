@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lakehouse.cli.building import Builder
@@ -29,6 +30,9 @@ BUCKET = "lakehouse-demo"
 MARKER = ".lakehouse-demo"
 MARKETS = ("binance-spot:BTCUSDT", "binance-linear:ETHUSDT", "binance-inverse:BTCUSD_PERP")
 SPAN = ("2024-11-01", "2025-02-01")  # spot files change their time unit in the middle of it
+LAST_MONTH = "2025-01"
+NOW = datetime(2025, 2, 2, 12, tzinfo=UTC)
+"""A day after the last month: its files are published, and nothing is late yet."""
 FAULTS = {
     "stale_checksum=*/spot/monthly/*BTCUSDT-1m-2024-12*": (
         "the monthly file was replaced, its CHECKSUM was not"
@@ -60,8 +64,8 @@ FROM gold.candle_1h GROUP BY ALL ORDER BY market
 
 
 def demo_exchange() -> Simulator:
-    """The demo's exchange."""
-    return Simulator(faults=tuple(FAULTS))
+    """The demo's exchange, where it is always the same day."""
+    return Simulator(faults=tuple(FAULTS), now=NOW)
 
 
 def demo_settings(folder: Path, url: str, aws: bool = False) -> Settings:
@@ -73,7 +77,9 @@ def demo_settings(folder: Path, url: str, aws: bool = False) -> Settings:
         glue_database=glue,
         dagster_home=place / "dagster",
         markets=MARKETS,
-        start="2024-10",
+        start=SPAN[0],
+        end=LAST_MONTH,
+        clock="exchange",
         binance_archive_url=url,
         binance_rest_url=url,
     )
