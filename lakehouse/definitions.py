@@ -33,14 +33,23 @@ def build_definitions(lake: LakeServices, refresh: Refresh | None = None) -> dg.
         assets=assets,
         asset_checks=[checks_of(table) for table in registry.tables],
         sensors=[automation_sensor(), *refresh_sensors(lake, refresh or Refresh())],
-        # a process per step costs seconds of imports each, and every check is a step
-        executor=dg.in_process_executor.configured({}, config_schema={}),
+        executor=_executor(),
         resources={
             "lake": _fixed(lake),
             "io_manager": _fixed_io_manager(LakeIOManager(lake)),
             "duckdb": _fixed(DuckDBResource(database=":memory:")),
         },
     )
+
+
+def _executor() -> dg.ExecutorDefinition:
+    """One process for all steps of a run: a process each costs seconds of imports, and every check is a step.
+
+    A step that fails for some of its cells has put out the others before it fails at its end, so those below
+    run all the same: one bad cell stops only itself.
+    """
+    how = {"step_dependency_config": {"require_upstream_step_success": False}}
+    return dg.in_process_executor.configured(how, config_schema={})
 
 
 def _fixed(value: object) -> dg.ResourceDefinition:

@@ -3,14 +3,15 @@ do passes in seconds.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon.asset_daemon import AssetDaemon
@@ -47,6 +48,26 @@ class Daemon:
             if quiet == 2:
                 return len(self.instance.get_run_ids()) - before
         raise AssertionError("it never comes to rest")
+
+    def backfill(self, tables: Iterable[str], cells: Iterable[str], **tags: str) -> str:
+        """Ask for some partitions of some tables as who marks them in the UI; the backfill's id."""
+        (location,) = self._workspace.create_request_context().code_locations
+        (repository,) = location.get_repositories().values()
+        backfill = PartitionBackfill.from_asset_partitions(
+            backfill_id=f"backfill-{len(self.instance.get_backfills())}",
+            asset_graph=repository.asset_graph,
+            partition_names=sorted(cells),
+            asset_selection=[dg.AssetKey(table.split("/")) for table in tables],
+            backfill_timestamp=datetime.now(UTC).timestamp(),
+            tags=tags,
+            dynamic_partitions_store=self.instance,
+            all_partitions=False,
+            title=None,
+            description=None,
+            run_config=None,
+        )
+        self.instance.add_backfill(backfill)
+        return backfill.backfill_id
 
     def _state(self) -> tuple[int, list[tuple[str, str]]]:
         return len(self.instance.get_run_ids()), sorted(

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.definitions import build_definitions
+from lakehouse.defs.partitions import LookBack
 from lakehouse.opening import open_lake
 from lakehouse.settings import Settings
 
@@ -59,6 +60,7 @@ def _partitions(partitions: dg.PartitionsDefinition | None) -> str:
 
 def _dep(graph: Any, node: Any, parent: dg.AssetKey) -> str:
     mapping = node.partition_mappings.get(parent)
+    mapping = mapping.windows if isinstance(mapping, LookBack) else mapping
     if not isinstance(mapping, dg.MultiPartitionMapping):
         return parent.to_user_string() + (f" by {type(mapping).__name__}" if mapping else "")
     windows = mapping.downstream_mappings_by_upstream_dimension["date"].partition_mapping

@@ -38,6 +38,7 @@ from dagster._config import StringSource, process_config
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from dagster._core.execution.asset_backfill import AssetBackfillData
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES, DagsterRunStatus
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
@@ -69,6 +70,7 @@ PRIVATE = {
     "dagster._core.execution.backfill": "sensors: backfills that have not started all of their cells",
     "dagster._core.launcher.sync_in_memory_run_launcher": "the tests' daemon runs in its own process",
     "dagster._core.run_coordinator": "the tests' daemon runs at once",
+    "dagster._core.storage.asset_check_execution_record": "automation: whether a check has looked",
     "dagster._core.storage.dagster_run": "sensors: which runs are under way",
     "dagster._core.storage.event_log.sqlite.sqlite_event_log": "event_log: connections that are kept",
     "dagster._core.storage.sqlite": "event_log: how long SQLite waits",
@@ -243,6 +245,85 @@ def test_a_window_that_is_looked_back_on_may_lie_before_the_first_partition() ->
     assert not found.required_but_nonexistent_subset.get_partition_keys()
 
 
+class Keeping(dg.IOManager):
+    """Keeps the first partition and fails at its end, when its output is known already."""
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> Any:
+        yield {}
+        if context.asset_key.to_user_string() == "above":
+            context.log_event(dg.AssetMaterialization("above", partition="a"))
+            raise dg.Failure("b is bad", allow_retries=False)
+
+    def load_input(self, context: dg.InputContext) -> None:
+        raise NotImplementedError
+
+
+def failing_job() -> dg.JobDefinition:
+    """Two assets in one run, of which the upper fails after its output."""
+    common: dict[str, Any] = {
+        "partitions_def": dg.StaticPartitionsDefinition(["a", "b"]),
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+        "io_manager_def": Keeping(),
+    }
+    flag = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
+
+    @dg.asset(**common)
+    def above() -> dg.Output[str]:
+        return dg.Output("", metadata=flag)
+
+    @dg.asset(**common, deps=[above])
+    def below(context: dg.AssetExecutionContext) -> dg.Output[str]:
+        for key in context.partition_keys:
+            context.log_event(dg.AssetMaterialization("below", partition=key))
+        return dg.Output("", metadata=flag)
+
+    how = {"step_dependency_config": {"require_upstream_step_success": False}}
+    executor = dg.in_process_executor.configured(how)
+    both = dg.define_asset_job("both", executor_def=executor)
+    return dg.Definitions([above, below], jobs=[both]).resolve_job_def("both")
+
+
+def test_a_step_runs_when_what_is_above_it_was_put_out_and_failed_later(tmp_path: Path) -> None:
+    # definitions._executor: one bad cell stops only itself. And attempted._tries: what was announced for a
+    # partition and not made is told with its run, and what a step came to with it.
+    tags = {ASSET_PARTITION_RANGE_START_TAG: "a", ASSET_PARTITION_RANGE_END_TAG: "b"}
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        with dg.execute_job(dg.reconstructable(failing_job), instance, tags=tags) as result:
+            assert not result.success
+            run_id = result.run_id
+            failed = [event.step_key for event in result.all_events if event.is_step_failure]
+        assert failed == ["above"]
+        made = instance.fetch_materializations(dg.AssetKey("below"), limit=10).records
+        assert {record.partition_key for record in made} == {"a", "b"}
+        log = instance.event_log_storage
+        unmade = log.get_latest_asset_partition_materialization_attempts_without_materializations(
+            dg.AssetKey("above")
+        )
+        assert {key: one[0] for key, one in unmade.items()} == {"b": run_id}
+        (stats,) = instance.get_run_step_stats(run_id, ["above"])
+        assert stats.status is not None
+        assert stats.status.value == "FAILURE"
+
+
+def test_a_check_tells_which_event_it_looked_at_and_whether_it_has_looked_yet() -> None:
+    # automation._is_unchecked: a table that was written is checked once.
+    @dg.asset
+    def noted() -> None: ...
+
+    @dg.asset_check(asset=noted)
+    def fine() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=True)
+
+    key = dg.AssetCheckKey(noted.key, "fine")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert dg.materialize([noted, fine], instance=instance).success
+        (written,) = instance.get_asset_records([noted.key])
+        last = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+        assert last.status != AssetCheckExecutionRecordStatus.PLANNED
+        seen = last.evaluation.target_materialization_data
+        assert seen.storage_id == written.asset_entry.last_materialization_storage_id
+
+
 # --- Dagster: storage -----------------------------------------------------------------------------
 
 
@@ -337,6 +418,7 @@ def test_a_workspace_file_may_be_json_and_name_the_socket_of_a_code_server(tmp_p
     assert (origin.location_name, origin.socket) == ("lakehouse", server["socket"])  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_daemon_is_a_module_that_runs_over_a_workspace_file() -> None:
     # ui.services starts `python -m dagster._daemon run --workspace …`.
     said = subprocess.run(

@@ -204,6 +204,29 @@ def markets_add(
     markets_list(as_json)
 
 
+@markets_app.command("remove")
+def markets_remove(
+    keys: Annotated[list[str], typer.Argument(help="Market keys, also such as name no market.")],
+    as_json: Json = False,
+) -> None:
+    """Take markets out of the universe: they are no partitions any more, and nothing asks for them. What is
+    stored of them stays, and can be read.
+    """
+    from lakehouse.cli.instance import open_instance
+    from lakehouse.cli.universe import remove_markets
+    from lakehouse.settings import Settings
+
+    settings = Settings()
+    with open_instance(settings) as instance:
+        removed, notes = remove_markets(instance, settings, keys)
+    if as_json:
+        print_json({"removed": removed, "notes": notes})
+        return
+    out.print(f"Removed {count_of(len(removed), 'market')}: {', '.join(removed)}", highlight=False)
+    for note in notes:
+        out.print(flagged("note", note))
+
+
 @markets_app.command("list")
 def markets_list(as_json: Json = False) -> None:
     """Show the markets of the lake and what is known of them."""

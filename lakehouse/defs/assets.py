@@ -8,6 +8,7 @@ from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.describe import asset_arguments, asset_key
 from lakehouse.defs.io_manager import cells_output
 from lakehouse.defs.partitions import MARKETS, cells_of, dependency, parse_keys
+from lakehouse.model.cell import Cell
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.markets import refresh_markets
 from lakehouse.pipeline.recipe import Recipe
@@ -29,9 +30,21 @@ def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
             [cell.market for cell in cells if cell.market] or None,
             lambda market, record: context.log_event(market_event(lake, record)),
         )
-        return cells_output(recipe.make(has, cells), malformed)
+        return cells_output(recipe.make(has, [*cells, *_followers(recipe, has, cells)]), malformed)
 
     return table
+
+
+def _followers(recipe: Recipe, has: Inventory, cells: list[Cell]) -> list[Cell]:
+    """Stored cells that look back on those of a run, and are due: a backfill makes months in any order, and
+    one that was made before the month it looks back on would have to be made in a run of its own.
+    """
+    if not any(each.lookback for each in recipe.table.inputs):
+        return []
+    months = dict.fromkeys(Cell(cell.period.month.text, cell.market) for cell in cells)
+    stored, meant = has.ledger(recipe.table.name), set(cells)
+    later = [cell for cell in recipe.covered(has, list(months)) if cell in stored and cell not in meant]
+    return list(recipe.due(has, later).reasons)
 
 
 def market_asset(lake: LakeServices) -> dg.AssetsDefinition:

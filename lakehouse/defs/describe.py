@@ -2,10 +2,12 @@
 
 import sys
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
 
-from lakehouse.defs.automation import ON_CHANGE, ON_UPDATE
+from lakehouse.defs.automation import when_due
+from lakehouse.defs.due import due_partitions
 from lakehouse.defs.partitions import partitions_of
 from lakehouse.model.table import Table
 from lakehouse.pipeline.services import LakeServices
@@ -17,6 +19,11 @@ OWNER = "team:market-data"
 def asset_key(table: type[Table] | str) -> dg.AssetKey:
     """The asset key of a table, given as declaration or name."""
     return dg.AssetKey((table if isinstance(table, str) else table.name).split("/"))
+
+
+def partition_page(table: type[Table], partition: str) -> str:
+    """Where the UI shows a cell, by its partition key."""
+    return f"/assets/{table.name}?view=partitions&partition={quote(partition)}"
 
 
 def column_schema(table: type[Table]) -> dg.TableSchema:
@@ -47,15 +54,6 @@ def _declared_in(table: type[Table]) -> dg.CodeReferencesMetadataValue:
     return dg.CodeReferencesMetadataValue(code_references=[file])
 
 
-def _condition(table: type[Table]) -> dg.AutomationCondition[dg.AssetKey] | None:
-    """When a table is requested by what it is made from. News of footers are not all in data versions: for a
-    table that reads them any update of an input counts.
-    """
-    if not table.inputs:
-        return None
-    return ON_UPDATE if table.reads_footers else ON_CHANGE
-
-
 def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
     """Arguments of `dagster.asset` that follow from a declaration.
 
@@ -81,6 +79,6 @@ def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
         "code_version": str(table.code_version),
         "partitions_def": partitions,
         "backfill_policy": dg.BackfillPolicy.single_run() if partitions else None,
-        "automation_condition": _condition(table),
+        "automation_condition": when_due(due_partitions(lake, table)) if table.inputs else None,
         "config_schema": {},  # a run says which cells, and nothing else
     }

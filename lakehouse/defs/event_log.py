@@ -12,7 +12,7 @@ lose the last events, whose cells stand in the lake and are logged again by the 
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData, deserialize_value, serialize_value
 from sqlalchemy import Connection, Engine, create_engine, event
 
+from lakehouse.model.market import Market
 from lakehouse.model.secrets import hide
 
+MARKET_PARTITIONS = "market"
 _RUNS_KEPT = 8  # a webserver reads the shards of thousands of runs: only the latest stay open
 
 
@@ -67,6 +69,17 @@ class KeptSqliteEventLogStorage(SqliteEventLogStorage):
             if hide(said) == said
             else deserialize_value(json.dumps(_hidden(json.loads(said))), EventLogEntry)
         )
+
+    def add_dynamic_partitions(self, partitions_def_name: str, partition_keys: Sequence[str]) -> None:
+        """Only markets become partitions of markets, whoever adds them: one that is none would be in every
+        range that it lies in, and fail at every step.
+
+        Raises:
+            MarketKeyError: A key names none.
+        """
+        for key in partition_keys if partitions_def_name == MARKET_PARTITIONS else ():
+            Market.parse(key)
+        super().add_dynamic_partitions(partitions_def_name, partition_keys)
 
     def has_table(self, table_name: str) -> bool:
         if table_name not in self._tables and super().has_table(table_name):

@@ -1,21 +1,23 @@
 """The IO manager: every cell of a ranged run is stored and recorded before the next one is computed."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
-from typing import Any
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
-from lakehouse.defs.describe import asset_key
+from lakehouse.defs.describe import asset_key, partition_page
 from lakehouse.defs.partitions import to_key
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import LakehouseError, StoreError
+from lakehouse.model.errors import FailedAboveError, InputMissingError, LakehouseError, StoreError
 from lakehouse.model.result import NONE, Problem
 from lakehouse.model.table import Table
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.storage.outcome import Failed, Outcome, settle
 from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
+
+_SHOWN = 5  # failed cells that are named, and linked to
 
 
 def cells_output(
@@ -24,11 +26,16 @@ def cells_output(
     """What the asset of a table with cells returns: the outcome of each cell, and of the partition keys that
     name none.
 
+    The first cell is made here, in the body of the asset: what breaks the whole step breaks before there is
+    an output. Once there is one, the steps below run, whatever becomes of the cells.
+
     The private flag stops Dagster from adding a second event per cell with one version for the whole run; a
     test holds it to exactly one event per cell.
     """
+    rest = iter(cells)
+    first = list(islice(rest, 1))
     return dg.Output(
-        chain(((key, Failed(error)) for key, error in malformed.items()), cells),
+        chain(((key, Failed(error)) for key, error in malformed.items()), first, rest),
         metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True},
     )
 
@@ -52,6 +59,14 @@ class StoredCells:
         return self._store.get(self._table, cell)
 
 
+class _Root(NamedTuple):
+    """Where a cell that could not be made went wrong first: itself, or a cell above it."""
+
+    table: str
+    cell: Cell
+    why: str
+
+
 class LakeIOManager(dg.IOManager):
     """Stores the cells of a run in the lake and logs one event, version and row count per cell.
 
@@ -61,6 +76,9 @@ class LakeIOManager(dg.IOManager):
 
     def __init__(self, lake: LakeServices) -> None:
         self._lake = lake
+        self._run = ""  # whose failures are kept: all steps of a run are in one process
+        self._roots: dict[str, dict[Cell, _Root]] = {}
+        self._broken: dict[str, str] = {}
 
     def handle_output(self, context: dg.OutputContext, obj: Iterator[tuple[Cell | str, Outcome]]) -> Any:
         """Store and record each cell as it comes.
@@ -70,9 +88,22 @@ class LakeIOManager(dg.IOManager):
             StoreError: At once, where the store would refuse the rest as well.
         """
         table = self._lake.registry.table("/".join(context.asset_key.path))
+        if self._run != context.run_id:
+            self._run, self._roots, self._broken = context.run_id, {}, {}
+        try:
+            yield from self._store(context, table, obj)
+        except dg.Failure:
+            raise
+        except Exception as error:  # of which the tables below, which run all the same, are told
+            self._broken[table.name] = str(error) or type(error).__name__
+            raise
+
+    def _store(
+        self, context: dg.OutputContext, table: type[Table], cells: Iterator[tuple[Cell | str, Outcome]]
+    ) -> Iterator[Any]:
         failed: dict[str, str] = {}
-        count = 0
-        for cell, outcome in obj:
+        count = below = 0
+        for cell, outcome in cells:
             count += 1
             if isinstance(cell, str):  # a partition key that names no cell
                 assert isinstance(outcome, Failed), "nothing else can become of it"
@@ -85,23 +116,50 @@ class LakeIOManager(dg.IOManager):
             if isinstance(outcome, Failed):
                 if isinstance(outcome.error, StoreError) and outcome.error.everywhere:
                     raise outcome.error
-                failed[str(cell)] = str(outcome.error)
-                context.log.error(f"{cell}: {outcome.error}")
+                root = self._above(cell, outcome.error)
+                why = str(FailedAboveError(root.table, str(root.cell), root.why) if root else outcome.error)
+                below += root is not None
+                self._roots.setdefault(table.name, {})[cell] = root or _Root(table.name, cell, why)
+                failed[str(cell)] = why
+                context.log.error(f"{cell}: {why}")
             else:
                 context.log_event(cell_event(self._lake, table, cell, record))
             self._lake.progress(table.name, cell, said)
             yield {}
         if failed:
-            named = "; ".join(list(failed.values())[:5])
+            named = "; ".join(list(dict.fromkeys(failed.values()))[:_SHOWN])
+            above = f", {below} of them because of what is above them" if below else ""
             raise dg.Failure(
-                f"{len(failed)} of {count} cells of {table.name} failed, the others stand: {named}",
-                metadata={"cells": dg.MetadataValue.json(failed)},
+                f"{len(failed)} of {count} cells of {table.name} failed{above}, the others stand: {named}",
+                metadata={
+                    "cells": dg.MetadataValue.json(failed),
+                    **{
+                        cell: dg.MetadataValue.url(partition_page(table, cell))
+                        for cell in list(failed)[:_SHOWN]
+                    },
+                },
                 allow_retries=False,
             )
+
+    def _above(self, cell: Cell, error: Exception) -> _Root | None:
+        """The cell whose failure in this run left a cell without its input."""
+        if not isinstance(error, InputMissingError):
+            return None
+        if error.table in self._broken:
+            return _Root(error.table, cell, self._broken[error.table])
+        failed = self._roots.get(error.table, {})
+        same = (root for one, root in failed.items() if _touch(one, cell))
+        return next(same, None)
 
     def load_input(self, context: dg.InputContext) -> StoredCells:
         """The upstream table, cell by cell."""
         return StoredCells(self._lake.tables, self._lake.registry.table("/".join(context.asset_key.path)))
+
+
+def _touch(one: Cell, other: Cell) -> bool:
+    """Whether two cells of different tables are of the same market and time, whatever their grains."""
+    of_same = one.market is None or other.market is None or one.market == other.market
+    return of_same and one.window.overlap(other.window.start, other.window.end) is not None
 
 
 def cell_event(

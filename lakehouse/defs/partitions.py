@@ -1,11 +1,15 @@
 """Partitions and cells: the only module that builds or parses a partition key."""
 
+import contextlib
+import warnings
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from itertools import groupby
+from typing import Any
 
 import dagster as dg
 
+from lakehouse.defs.event_log import MARKET_PARTITIONS
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, MarketKeyError
 from lakehouse.model.input import Input
@@ -14,7 +18,7 @@ from lakehouse.model.period import Period
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 
-MARKETS = dg.DynamicPartitionsDefinition(name="market")
+MARKETS = dg.DynamicPartitionsDefinition(name=MARKET_PARTITIONS)
 
 
 def partitions_of(table: type[Table], start: str, end: str | None = None) -> dg.PartitionsDefinition | None:
@@ -65,7 +69,42 @@ def dependency(table: type[Table], upstream: Input) -> dg.AssetDep:
             "symbol": dg.DimensionPartitionMapping("symbol", dg.IdentityPartitionMapping()),
         }
     )
-    return dg.AssetDep(key, partition_mapping=mapping)
+    if table.grain != upstream.table.grain:
+        return dg.AssetDep(key, partition_mapping=mapping)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # that it is not Dagster's own, which is its point
+        return dg.AssetDep(key, partition_mapping=LookBack(mapping))
+
+
+class LookBack(dg.PartitionMapping):
+    """A cell is made from its own window and from those it looks back on.
+
+    Dagster tells no mapping that is not its own to its daemon and webserver, which then take the windows to be
+    equal. So a backfill of a month neither asks for the month after it, which may be empty, nor makes tables
+    that look back in a run of their own, while conditions, which are asked in the code location, know that
+    news of a month concerns the month after it.
+
+    Args:
+        windows: Which windows belong together.
+    """
+
+    def __init__(self, windows: dg.MultiPartitionMapping) -> None:
+        self.windows = windows
+
+    def get_downstream_partitions_for_partitions(self, *given: Any, **named: Any) -> Any:
+        return self.windows.get_downstream_partitions_for_partitions(*given, **named)
+
+    def get_upstream_mapped_partitions_result_for_partitions(self, *given: Any, **named: Any) -> Any:
+        return self.windows.get_upstream_mapped_partitions_result_for_partitions(*given, **named)
+
+    def validate_partition_mapping(self, *given: Any, **named: Any) -> None:
+        self.windows.validate_partition_mapping(*given, **named)
+
+    @property
+    def description(self) -> str:
+        return self.windows.description
 
 
 def to_cell(key: str) -> Cell:
@@ -93,6 +132,16 @@ def cells_of(context: dg.AssetExecutionContext) -> tuple[list[Cell], dict[str, L
         except MarketKeyError as error:
             malformed[str(key)] = error
     return sorted(cells, key=lambda cell: cell.sort_key), malformed
+
+
+def parse_cells(keys: Iterable[str]) -> dict[str, Cell]:
+    """The cells of partition keys, without the keys that name none."""
+    cells: dict[str, Cell] = {}
+    for key in map(str, keys):
+        date, _, market = key.partition("|")
+        with contextlib.suppress(MarketKeyError):
+            cells[key] = Cell(date, Market.parse(market) if market else None)
+    return cells
 
 
 def parse_keys(keys: Iterable[str]) -> tuple[list[Market], dict[str, LakehouseError]]:

@@ -165,6 +165,17 @@ class NoMarketError(UsageError):
         )
 
 
+class NotInUniverseError(UsageError):
+    """Markets that are to be removed, and are not there."""
+
+    def __init__(self, keys: Iterable[str], universe: Iterable[str]) -> None:
+        known = list(universe)
+        has = (
+            f"It holds {', '.join(known[:10])}{' …' if len(known) > 10 else ''}." if known else "It is empty."
+        )
+        super().__init__(f"Not in the universe: {', '.join(map(ascii, keys))}. {has}")
+
+
 class NoLakeError(UsageError):
     """A folder or prefix without a lake: it has no zone, neither bronze nor silver nor gold, and nothing
     landed.
@@ -796,12 +807,26 @@ class CellUnreadableError(CellError):
 
 
 class InputMissingError(CellError):
-    """A cell whose own input is not stored."""
+    """A cell whose own input is not stored.
+
+    Attributes:
+        table: The table that has no such cell.
+    """
 
     def __init__(self, table: str, cell: str) -> None:
+        self.table = table
         super().__init__(
             f"{table} has no cell {cell} yet: materialize it first (`lakehouse build` does both)."
         )
+
+
+class FailedAboveError(CellError):
+    """A cell that was not made because one that it is made from failed in the same run; `why` is what that
+    one said.
+    """
+
+    def __init__(self, table: str, cell: str, why: str) -> None:
+        super().__init__(f"{table} {cell} failed above in this run: {why}")
 
 
 class MarketFactsMissingError(CellError):

@@ -10,6 +10,7 @@ import pytest
 
 from lakehouse.cli.instance import open_instance
 from lakehouse.defs.event_log import KeptSqliteEventLogStorage
+from lakehouse.model.errors import MarketKeyError
 from lakehouse.settings import Settings
 
 ASSET = dg.AssetKey("noted")
@@ -18,6 +19,7 @@ import sys
 from pathlib import Path
 import dagster as dg
 from lakehouse.cli.instance import open_instance
+from lakehouse.model.errors import MarketKeyError
 from lakehouse.settings import Settings
 with open_instance(Settings(dagster_home=Path(sys.argv[1]))) as instance:
     for number in range(int(sys.argv[2])):
@@ -111,3 +113,18 @@ def test_what_was_logged_before_a_kill_is_there(instance: dg.DagsterInstance, ho
     child.kill()
     child.communicate()
     assert partitions(instance) == {f"killed{number}" for number in range(5)}
+
+
+@pytest.mark.parametrize(
+    "key", ["nonsense", "", "binance-spot:BTC USDT", "binance-spot:", "binance-future:BTCUSDT"]
+)
+def test_a_key_that_names_no_market_does_not_become_a_partition(
+    instance: dg.DagsterInstance, key: str
+) -> None:
+    """Whoever adds it, also in the UI: there it would lie within ranges, and reach every step."""
+    with pytest.raises(MarketKeyError, match="is not a market key"):
+        instance.add_dynamic_partitions("market", ["binance-spot:BTCUSDT", key])
+    assert instance.get_dynamic_partitions("market") == []
+    instance.add_dynamic_partitions("market", ["binance-spot:BTCUSDT"])
+    instance.add_dynamic_partitions("other", ["nonsense"])
+    assert instance.get_dynamic_partitions("market") == ["binance-spot:BTCUSDT"]

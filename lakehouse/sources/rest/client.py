@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
+import polars as pl
+
 from lakehouse.exchanges.api import RestApi, RestCall
 from lakehouse.model.errors import (
     ArchiveFileError,
@@ -131,7 +133,8 @@ class RestClient:
             return read(answer)
         except (
             ArchiveFileError,
-            KeyError,
+            pl.exceptions.PolarsError,
+            LookupError,
             TypeError,
             ValueError,
             AttributeError,
