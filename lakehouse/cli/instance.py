@@ -3,16 +3,27 @@
 import logging
 import os
 import socket
+import webbrowser
 from pathlib import Path
 
 from dagster import DagsterInstance
 from filelock import FileLock
 
 import lakehouse
+from lakehouse.cli.console import out
+from lakehouse.defs.partitions import MARKETS
 from lakehouse.model.errors import DagsterHomeError, ForeignInstanceError, PortError
+from lakehouse.model.market import Market
+from lakehouse.opening import open_lake
 from lakehouse.settings import Settings
 from lakehouse.ui.door import Door
 
+_HOW_TO_COME_IN = "; open it once with ?token=… at the end"
+_NO_MARKET = (
+    "There is no market yet. Name some in LAKEHOUSE_MARKETS, or type: lakehouse markets add "
+    "binance-spot:BTCUSDT. In the UI: open the asset bronze/candle_archive, press Materialize, and add one "
+    "under symbol."
+)
 CONFIG = Path(lakehouse.__file__).with_name("dagster.yaml")
 
 
@@ -56,13 +67,42 @@ def check_port(door: Door) -> None:
             raise PortError(door.port, error.strerror or str(error), door.host) from error
 
 
-def run_ui(settings: Settings, door: Door) -> int:
-    """Run the UI with its daemon until it is ended; returns the exit code."""
+def run_ui(settings: Settings, door: Door, is_verbose: bool, opens_browser: bool) -> None:
+    """Run the UI with its daemon until it is ended.
+
+    Args:
+        settings: Of its lake; the markets they name are made partitions.
+        door: Where it listens and whom it lets in.
+        is_verbose: Whether what its processes say goes to the terminal, not to a file in Dagster's home.
+        opens_browser: Whether a browser is opened on it once it answers.
+
+    Raises:
+        UnknownExchangeError: The settings name a market of an exchange that has no module.
+        UiServiceError: One of its processes does not start, or ends by itself.
+    """
     from lakehouse.ui.services import run_services
 
-    # makes the databases of a new home, before webserver and daemon do at once
-    open_instance(settings).dispose()
-    return run_services(door, settings.for_children(os.environ))
+    lake, named = open_lake(settings), [Market.parse(key) for key in settings.markets]
+    for market in named:
+        lake.exchange(market)
+    # makes the databases of a new home as well, before webserver and daemon do at once
+    with open_instance(settings) as instance:
+        instance.add_dynamic_partitions(str(MARKETS.name), [market.key for market in named])
+        universe = instance.get_dynamic_partitions(str(MARKETS.name))
+        log = None if is_verbose else Path(instance.root_directory) / "ui.log"
+    out.print(
+        f"Dagster at {door.url}{_HOW_TO_COME_IN if door.token else ''}; Ctrl-C ends it.", highlight=False
+    )
+    if log:
+        out.print(f"What it says meanwhile goes to {log}.", highlight=False, soft_wrap=True)
+    if not universe:
+        out.print(_NO_MARKET, highlight=False)
+    run_services(
+        door,
+        settings.for_children(os.environ),
+        log,
+        (lambda: webbrowser.open(door.url)) if opens_browser else lambda: None,
+    )
 
 
 def open_instance(settings: Settings) -> DagsterInstance:

@@ -99,7 +99,7 @@ class Plan:
             ClockBehindError: By this machine's clock no part of the range has begun, at the exchange one has.
         """
         lake, known = self.has.lake, self.has.known
-        ahead = self._span.overlap(parse_instant(lake.start), LAST)
+        ahead = self._span.overlap(parse_instant(lake.start), lake.until)
         months = ahead.months() if ahead else ()
         cells = [Cell(month, market) for market in self.markets for month in months]
         living = [cell for cell in cells if is_alive(cell, known)]

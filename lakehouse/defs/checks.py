@@ -72,7 +72,7 @@ def _rules(
 
     def freshness(late: timedelta) -> findings.Verdict:
         ended = [market for market, facts in known_markets(lake).items() if facts.delisted]
-        return findings.check_freshness(stored, ended, lake.clock(), late)
+        return findings.check_freshness(stored, ended, min(lake.clock(), lake.until), late)
 
     def resample(of: type[Table]) -> findings.Verdict:
         with duckdb.get_connection() as connection:

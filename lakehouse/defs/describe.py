@@ -61,7 +61,7 @@ def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
         table: The declaration.
         lake: Where it is stored, and the first month of its partitions.
     """
-    partitions = partitions_of(table, lake.start)
+    partitions = partitions_of(table, lake.start, lake.end)
     return {
         "key": asset_key(table),
         "description": table.description(),

@@ -166,13 +166,13 @@ def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, att
         busy: Cells whose runs are under way.
         attempts: What was asked for before.
     """
-    tick, has, start = Tick(), Inventory(lake, universe), Cell(lake.start).window.start
+    tick, has = Tick(), Inventory(lake, universe)
     ahead: dict[str, set[Cell]] = {}
     due: set[str] = set()
     left = _MOST
     for table, recipe in recipes(lake.registry).items():
         ahead[table.name] = set(busy.get(table.name, ()))
-        cells = [cell for cell in recipe.standing(has).suspects if cell.window.start >= start]
+        cells = [cell for cell in recipe.standing(has).suspects if lake.has_month(cell.date[:7])]
         reasons = recipe.due(has, cells).reasons
         waiting = {cell for cell in reasons if cell in ahead[table.name] or _is_behind(table, cell, ahead)}
         due |= {f"{table.name} {cell}" for cell in reasons}
