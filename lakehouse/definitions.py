@@ -10,6 +10,7 @@ from lakehouse.defs.automation import automation_sensor
 from lakehouse.defs.catalog import catalog_asset
 from lakehouse.defs.checks import checks_of
 from lakehouse.defs.io_manager import LakeIOManager
+from lakehouse.defs.jobs import named_jobs
 from lakehouse.defs.sensors import Refresh, refresh_sensors
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.recipes import recipes
@@ -32,6 +33,7 @@ def build_definitions(lake: LakeServices, refresh: Refresh | None = None) -> dg.
     return dg.Definitions(
         assets=assets,
         asset_checks=[checks_of(table) for table in registry.tables],
+        jobs=named_jobs(lake),
         sensors=[automation_sensor(), *refresh_sensors(lake, refresh or Refresh())],
         executor=_executor(),
         resources={

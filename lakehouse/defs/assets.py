@@ -15,6 +15,9 @@ from lakehouse.pipeline.recipe import Recipe
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.storage.tables import CellRecord
 
+FORCE_TAG = "lakehouse/force"
+"""Of a run that makes its cells whether they are due or not: `true`."""
+
 
 def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
     """The asset of a table with cells. Its recipe reads what it needs of the lake, so nothing is loaded."""
@@ -30,6 +33,8 @@ def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
             [cell.market for cell in cells if cell.market] or None,
             lambda market, record: context.log_event(market_event(lake, record)),
         )
+        if context.run.tags.get(FORCE_TAG) == "true":
+            has.distrust(recipe.table.name)
         return cells_output(recipe.make(has, [*cells, *_followers(recipe, has, cells)]), malformed)
 
     return table

@@ -26,6 +26,11 @@ def partition_page(table: type[Table], partition: str) -> str:
     return f"/assets/{table.name}?view=partitions&partition={quote(partition)}"
 
 
+def pool_of(table: type[Table]) -> str:
+    """The pool in which runs of a table wait for each other."""
+    return f"table_{table.name.replace('/', '_')}"
+
+
 def column_schema(table: type[Table]) -> dg.TableSchema:
     """The declaration as Dagster's column schema, with units, constraints and row rules."""
     columns = [
@@ -78,6 +83,7 @@ def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
         },
         "code_version": str(table.code_version),
         "partitions_def": partitions,
+        "pool": pool_of(table),
         "backfill_policy": dg.BackfillPolicy.single_run() if partitions else None,
         "automation_condition": when_due(due_partitions(lake, table)) if table.inputs else None,
         "config_schema": {},  # a run says which cells, and nothing else

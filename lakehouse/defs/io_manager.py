@@ -91,16 +91,29 @@ class LakeIOManager(dg.IOManager):
         if self._run != context.run_id:
             self._run, self._roots, self._broken = context.run_id, {}, {}
         try:
-            yield from self._store(context, table, obj)
+            yield from self.store(context, table, obj)
         except dg.Failure:
             raise
         except Exception as error:  # of which the tables below, which run all the same, are told
             self._broken[table.name] = str(error) or type(error).__name__
             raise
 
-    def _store(
-        self, context: dg.OutputContext, table: type[Table], cells: Iterator[tuple[Cell | str, Outcome]]
+    def store(
+        self,
+        context: dg.OutputContext | dg.OpExecutionContext,
+        table: type[Table],
+        cells: Iterable[tuple[Cell | str, Outcome]],
     ) -> Iterator[Any]:
+        """Store and record cells, and yield after each.
+
+        Args:
+            context: Where events and errors are logged.
+            table: The cells' table.
+            cells: Cells, or partition keys that name none, with what became of them.
+
+        Raises:
+            dagster.Failure, StoreError: As `handle_output`.
+        """
         failed: dict[str, str] = {}
         count = below = 0
         for cell, outcome in cells:

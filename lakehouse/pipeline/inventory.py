@@ -128,6 +128,11 @@ class Inventory:
         if table == MarketTable.name:
             self.__dict__.pop("known", None)
 
+    def distrust(self, table: str) -> None:
+        """Take what is stored of a table for absent, so that all of it is due; what it is made from stays."""
+        stored, foreign = self.survey(table)
+        self._surveys[table] = stored.of_markets([]), foreign
+
     # --- what archives have -----------------------------------------------------------------------
 
     def begin_listing(self, table: str) -> tuple[dict[Market, MarketListing], dict[Market, LakehouseError]]:
