@@ -12,6 +12,7 @@ from lakehouse.defs.checks import checks_of
 from lakehouse.defs.io_manager import LakeIOManager
 from lakehouse.defs.jobs import named_jobs
 from lakehouse.defs.sensors import Refresh, refresh_sensors
+from lakehouse.defs.sources import source_specs
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
@@ -31,7 +32,7 @@ def build_definitions(lake: LakeServices, refresh: Refresh | None = None) -> dg.
     if lake.catalog is not None:
         assets += [catalog_asset(table, lake) for table in registry.tables if table.zone() != "bronze"]
     return dg.Definitions(
-        assets=assets,
+        assets=[*assets, *source_specs(lake)],
         asset_checks=[checks_of(table) for table in registry.tables],
         jobs=named_jobs(lake),
         sensors=[automation_sensor(), *refresh_sensors(lake, refresh or Refresh())],

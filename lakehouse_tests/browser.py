@@ -1,5 +1,6 @@
 """A real browser without a window, and pages of other origins for it to open."""
 
+import base64
 import contextlib
 import json
 import shutil
@@ -52,6 +53,10 @@ class Browser:
         found = self._tell("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def screenshot(self, path: Path) -> None:
+        """Keep what is seen."""
+        path.write_bytes(base64.b64decode(self._tell("Page.captureScreenshot")["data"]))
 
     def wait_for(self, script: str) -> Any:
         """The value of an expression as soon as it is something."""

@@ -53,7 +53,8 @@ class Dagster:
     """The UI's server, asked in GraphQL."""
 
     def __init__(self, port: int) -> None:
-        self._url = f"http://127.0.0.1:{port}/graphql"
+        self.address = f"http://127.0.0.1:{port}"
+        self._url = f"{self.address}/graphql"
 
     def ask(self, query: str, **variables: Any) -> Any:
         answer = requests.post(self._url, json={"query": query, "variables": variables}, timeout=30).json()

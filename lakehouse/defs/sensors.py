@@ -13,6 +13,7 @@ import dagster as dg
 from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, parse_keys, range_tags
+from lakehouse.defs.sources import archives_seen
 from lakehouse.defs.under_way import PRIORITY_TAG, REFRESHED, WHY_TAG, under_way
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
@@ -178,8 +179,18 @@ def _result(
     return dg.SensorResult(
         run_requests=[request for request, _ in requests],
         cursor=memory.keep(state),
+        asset_events=_seen(tick),
         skip_reason=None if requests else said,
     )
+
+
+def _seen(tick: refresh.Tick) -> list[dg.AssetObservation]:
+    """What a tick has seen of archives."""
+    if tick.has is None:
+        return []
+    listings = {market: one for by in tick.has.listings.values() for market, one in by.items()}
+    unlisted = {market: one for by in tick.has.unlisted.values() for market, one in by.items()}
+    return list(archives_seen(tick.has.lake, listings, unlisted))
 
 
 def _requests(

@@ -54,12 +54,14 @@ class Tick:
         why: Why they are due, in words, by table and cell.
         waiting: By table, how many cells are due and wait for their next attempt, and when the first is.
         notes: What kept it from seeing everything.
+        has: What it looked at; None where it looked at nothing.
     """
 
     wanted: dict[type[Table], dict[Cell, Attempt]] = field(default_factory=dict)
     why: dict[type[Table], dict[Cell, str]] = field(default_factory=dict)
     waiting: dict[type[Table], tuple[int, datetime]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    has: Inventory | None = None
 
 
 def candles_closed(lake: LakeServices, universe: Iterable[Market], busy: Busy, attempts: Attempts) -> Tick:
@@ -71,8 +73,8 @@ def candles_closed(lake: LakeServices, universe: Iterable[Market], busy: Busy, a
         busy: Cells whose runs are under way: they are looked at when these are done.
         attempts: What was asked for before.
     """
-    tick, has = Tick(), Inventory(lake, universe)
-    months = open_months(has)
+    has = Inventory(lake, universe)
+    tick, months = Tick(has=has), open_months(has)
     remembered: set[str] = set()
     for dataset in lake.registry.datasets:
         under_way = {cell for table in dataset.bronze for cell in busy.get(table.name, ())}
@@ -124,7 +126,8 @@ def archive_published(
         attempts: What was asked for before.
         progress: How far the round has come; moved on.
     """
-    tick, has = Tick(), Inventory(lake, (market for market in universe if market.key > progress.after))
+    has = Inventory(lake, (market for market in universe if market.key > progress.after))
+    tick = Tick(has=has)
     if not progress.after:
         progress.is_full = progress.full_at is None or has.now - progress.full_at >= SWEEP
         progress.full_at = has.now if progress.is_full else progress.full_at
