@@ -1,22 +1,28 @@
 """The IO manager: every cell of a ranged run is stored and recorded before the next one is computed."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import dagster as dg
+import polars as pl
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from lakehouse.defs.describe import asset_key, partition_page
 from lakehouse.defs.partitions import to_key
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import FailedAboveError, InputMissingError, LakehouseError, StoreError
-from lakehouse.model.result import NONE, Problem
+from lakehouse.model.result import NONE, CellResult, Problem
 from lakehouse.model.table import Table
+from lakehouse.model.words import count_of
+from lakehouse.ops.saying import EVIDENCE, conflicts_of, gaps_of, size_of, span_of
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.storage.outcome import Failed, Outcome, settle
+from lakehouse.storage.outcome import Built, Change, Failed, Outcome, settle
 from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
 
+_ROWS = 3  # of a cell, that its event shows
 _SHOWN = 5  # failed cells that are named, and linked to
 
 
@@ -116,8 +122,10 @@ class LakeIOManager(dg.IOManager):
         """
         failed: dict[str, str] = {}
         count = below = 0
+        since = time.monotonic()
         for cell, outcome in cells:
             count += 1
+            rows, outcome = _seen(outcome)
             if isinstance(cell, str):  # a partition key that names no cell
                 assert isinstance(outcome, Failed), "nothing else can become of it"
                 failed[cell] = str(outcome.error)
@@ -136,7 +144,8 @@ class LakeIOManager(dg.IOManager):
                 failed[str(cell)] = why
                 context.log.error(f"{cell}: {why}")
             else:
-                context.log_event(cell_event(self._lake, table, cell, record))
+                took, since = time.monotonic() - since, time.monotonic()
+                context.log_event(cell_event(self._lake, table, cell, record, rows, took))
             self._lake.progress(table.name, cell, said)
             yield {}
         if failed:
@@ -175,11 +184,41 @@ def _touch(one: Cell, other: Cell) -> bool:
     return of_same and one.window.overlap(other.window.start, other.window.end) is not None
 
 
+def _seen(outcome: Outcome) -> tuple[list[pl.DataFrame], Outcome]:
+    """An outcome, and where the first rows of what is stored of it come to stand."""
+    rows: list[pl.DataFrame] = []
+    match outcome:
+        case Built(result):
+            rows.append(result.rows.head(_ROWS))
+        case Change(apply):
+
+            def noting(stored: StoredCell | None) -> CellResult | None:
+                result = apply(stored)
+                rows[:] = [result.rows.head(_ROWS)] if result else []
+                return result
+
+            return rows, Change(noting)
+    return rows, outcome
+
+
 def cell_event(
-    lake: LakeServices, table: type[Table], cell: Cell, record: CellRecord | None
+    lake: LakeServices,
+    table: type[Table],
+    cell: Cell,
+    record: CellRecord | None,
+    rows: Sequence[pl.DataFrame] = (),
+    seconds: float | None = None,
 ) -> dg.AssetMaterialization:
-    """The event of a cell: its version, row count and what it says about itself; None stands for a cell of
-    which nothing is stored.
+    """The event of a cell: its version, row count and what it says about itself, in words, for the UI would
+    draw numbers of all markets into one line.
+
+    Args:
+        lake: The lake.
+        table: The table.
+        cell: The cell.
+        record: What is stored of it; None stands for a cell of which nothing is stored.
+        rows: Its first rows, where they were at hand.
+        seconds: How long it took.
     """
     key = asset_key(table)
     if record is None:
@@ -194,27 +233,43 @@ def cell_event(
             metadata={"dagster/partition_row_count": 0, "note": note},
         )
     facts = record.facts
-    gaps = sum(run.slot_count for run in facts.gaps if run.gap_class != "not_listed")
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": record.rows,
         "dagster/uri": lake.objects.uri(record.path),
-        "size_bytes": record.size,
+        "covers": span_of(record),
+        "size": size_of(record.size),
         "version": record.version,
     }
+    if seconds is not None:
+        metadata["took"] = f"{seconds:.1f} s"
     if facts.evidence is not None:
         metadata |= {
-            "gap_slots": gaps,
-            "conflicts": facts.conflict_count,
-            "rejected_rows": record.reject_count,
-            "evidence": facts.evidence,
+            "evidence": EVIDENCE[facts.evidence],
+            "gaps": gaps_of(record, lake.clock()),
+            "conflicts": conflicts_of(record),
         }
+    if record.reject_count:
+        metadata["quarantine"] = count_of(record.reject_count, "row")
     if facts.problems:
         metadata["problems"] = dg.MetadataValue.table(
             [dg.TableRecord(_shown(problem)) for problem in facts.problems]
         )
+    if rows and rows[0].height:
+        metadata["first rows"] = dg.MetadataValue.table(
+            [
+                dg.TableRecord({name: _text(value) for name, value in row.items()})
+                for row in rows[0].to_dicts()
+            ]
+        )
     return dg.AssetMaterialization(
         key, partition=to_key(cell), tags={"dagster/data_version": record.version}, metadata=metadata
     )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return "" if value is None else str(value)
 
 
 def _shown(problem: Problem) -> dict[str, str]:
