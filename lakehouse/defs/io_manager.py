@@ -19,7 +19,7 @@ from lakehouse.model.table import Table
 from lakehouse.model.words import count_of
 from lakehouse.ops.saying import EVIDENCE, conflicts_of, gaps_of, size_of, span_of
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.storage.outcome import Built, Change, Failed, Outcome, settle
+from lakehouse.storage.outcome import Built, Change, Failed, Nothing, Outcome, settle
 from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
 
 _ROWS = 3  # of a cell, that its event shows
@@ -126,6 +126,11 @@ class LakeIOManager(dg.IOManager):
         for cell, outcome in cells:
             count += 1
             rows, outcome = _seen(outcome)
+            if isinstance(outcome, Nothing) and isinstance(cell, Cell):
+                lacking = [each.name for each in table.inputs if each.required]
+                roots = (self._root_of(name, cell) for name in lacking)
+                if root := next(filter(None, roots), None):  # not that there is nothing yet to make it from
+                    outcome = Failed(InputMissingError(root.table, str(cell)))
             if isinstance(cell, str):  # a partition key that names no cell
                 assert isinstance(outcome, Failed), "nothing else can become of it"
                 failed[cell] = str(outcome.error)
@@ -137,7 +142,7 @@ class LakeIOManager(dg.IOManager):
             if isinstance(outcome, Failed):
                 if isinstance(outcome.error, StoreError) and outcome.error.everywhere:
                     raise outcome.error
-                root = self._above(cell, outcome.error)
+                root = self._above(table, cell, outcome.error)
                 why = str(FailedAboveError(root.table, str(root.cell), root.why) if root else outcome.error)
                 below += root is not None
                 self._roots.setdefault(table.name, {})[cell] = root or _Root(table.name, cell, why)
@@ -145,7 +150,7 @@ class LakeIOManager(dg.IOManager):
                 context.log.error(f"{cell}: {why}")
             else:
                 took, since = time.monotonic() - since, time.monotonic()
-                context.log_event(cell_event(self._lake, table, cell, record, rows, took))
+                context.log_event(cell_event(self._lake, table, cell, record, rows, took if rows else None))
             self._lake.progress(table.name, cell, said)
             yield {}
         if failed:
@@ -163,15 +168,18 @@ class LakeIOManager(dg.IOManager):
                 allow_retries=False,
             )
 
-    def _above(self, cell: Cell, error: Exception) -> _Root | None:
+    def _above(self, table: type[Table], cell: Cell, error: Exception) -> _Root | None:
         """The cell whose failure in this run left a cell without its input."""
         if not isinstance(error, InputMissingError):
             return None
-        if error.table in self._broken:
-            return _Root(error.table, cell, self._broken[error.table])
-        failed = self._roots.get(error.table, {})
-        same = (root for one, root in failed.items() if _touch(one, cell))
-        return next(same, None)
+        named = (self._root_of(name, cell) for name in (error.table, *table.input_names()))
+        return next(filter(None, named), None)
+
+    def _root_of(self, table: str, cell: Cell) -> _Root | None:
+        """Where it went wrong first, if what a table has of a cell's window failed in this run."""
+        if table in self._broken:
+            return _Root(table, cell, self._broken[table])
+        return next((root for one, root in self._roots.get(table, {}).items() if _touch(one, cell)), None)
 
     def load_input(self, context: dg.InputContext) -> StoredCells:
         """The upstream table, cell by cell."""
