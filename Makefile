@@ -10,7 +10,7 @@ GENERATED ?= 5000
 # How many examples of foreign bytes it draws: 16 ms of CPU each
 FUZZ ?= 200000
 
-.PHONY: setup demo demo-aws test test-slow test-long ui check docs benchmark lock advisories
+.PHONY: setup demo demo-aws test test-slow test-long ui check wheel docs benchmark lock advisories
 
 setup: .venv/.runtime
 
@@ -51,6 +51,12 @@ check: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/lakehouse docs --check
+	$(BIN)/typos
+	$(BIN)/zizmor --quiet --offline .github
+
+wheel: .venv/.dev
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 docs: setup
 	$(BIN)/lakehouse docs
@@ -64,7 +70,7 @@ benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.growth --markets 1 10
 
 # Every file of every package by its hash, for what pyproject.toml asks for and the versions that are pinned now; no address of an index is written down.
-LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --python-version 3.11 pyproject.toml
+LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11 pyproject.toml
 lock: .venv/.tools
 	.venv/tools/bin/$(LOCK) --output-file requirements.txt
 	.venv/tools/bin/$(LOCK) --extra dev --output-file requirements-dev.txt

@@ -66,6 +66,20 @@ class Browser:
             time.sleep(0.1)
         return value
 
+    def resize(self, width: int, height: int) -> None:
+        """What the page has room for, in pixels."""
+        self._tell(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+
+    def picture(self) -> bytes:
+        """What is seen of the page, as PNG."""
+        return base64.b64decode(self._tell("Page.captureScreenshot", format="png")["data"])
+
 
 @contextlib.contextmanager
 def running_browser(home: Path, *options: str) -> Iterator[Browser]:

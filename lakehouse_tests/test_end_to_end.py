@@ -218,6 +218,7 @@ def test_a_lake_is_built_asked_and_left_alone(run: Run, sim: Simulator, folder: 
         assert (answer.code, bool(answer.out)) == (0, True), words
 
 
+@pytest.mark.slow
 def test_markets_are_added_by_name_or_by_setting(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["symbol"] for row in run("markets", "add", ETH, "--json").json] == ["ETHUSDT"]
     monkeypatch.setenv("LAKEHOUSE_MARKETS", f"{BTC}, {ETH}")

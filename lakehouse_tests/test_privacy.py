@@ -319,6 +319,7 @@ def open_to_others(folder: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_the_folders_of_a_lake_and_of_dagster_let_nobody_else_in(tmp_path: Path) -> None:
     mask = os.umask(0)
     try:
@@ -331,6 +332,7 @@ def test_the_folders_of_a_lake_and_of_dagster_let_nobody_else_in(tmp_path: Path)
         assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == 0o750
 
 
+@pytest.mark.slow
 def test_what_a_process_of_ours_writes_is_nobody_elses_to_read(environment: None, tmp_path: Path) -> None:
     objects = LakeObjects(tmp_path / "lake")
     objects.put("bronze/a/data.parquet", b"rows")

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -74,8 +75,13 @@ RULES: dict[str, tuple[Callable[[ast.AST], bool], str]] = {
 }
 
 
+@cache
+def nodes(text: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(text)))
+
+
 def found(rule: Callable[[ast.AST], bool], text: str) -> list[str]:
-    return [ast.unparse(node) for node in ast.walk(ast.parse(text)) if rule(node)]
+    return [ast.unparse(node) for node in nodes(text) if rule(node)]
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -17,8 +17,8 @@ from lakehouse.query.lake import Lake
 from lakehouse.registry import REGISTRY
 from lakehouse.simulator import Simulator
 
-from .browser import CHROMIUM, running_browser
-from .test_ui import BTC, CODE, ETH, LISTED, NOW, SOL, Dagster, command, end, wait_until
+from .browser import CHROMIUM, Browser, running_browser
+from .test_ui import BTC, ETH, LISTED, NOW, SOL, Dagster, command, end, wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -86,7 +86,7 @@ def test_one_bad_file_of_nine_is_one_red_cell_and_a_second_backfill_finds_the_wo
     deadline = time.monotonic() + PATIENCE
     sim.reset_requests()
     first = launch(server, OF_CELLS, CELLS)
-    again = launch(server, OF_CELLS, {cell for cell in CELLS if cell.date == "2024-03"})
+    again = launch(server, OF_CELLS, {Cell("2024-02", BTC), Cell("2024-02", SOL)})
     for backfill, status in ((first, "COMPLETED_FAILED"), (again, "COMPLETED_SUCCESS")):
         wait_until(
             deadline,
@@ -97,7 +97,9 @@ def test_one_bad_file_of_nine_is_one_red_cell_and_a_second_backfill_finds_the_wo
     for name in OF_CELLS:
         if name not in ("bronze/candle_api", "bronze/candle_witness"):
             assert {record.cell for record in lake.records(name)} == CELLS - {BAD}, name
-    files = Counter(path for _, path in sim.requests if path.endswith(".zip") and "2024-02" not in path)
+    asked = [path.partition("?")[0] for method, path in sim.requests if method == "GET"]
+    files = Counter(path for path in asked if path.endswith("-2024-02.zip") and ETH.symbol not in path)
+    assert len(files) == 2, asked
     assert set(files.values()) == {1}, "each file was fetched once, for whichever backfill came first"
     runs = server.ask(RUNS)["runsOrError"]["results"]
     tags = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in runs]
@@ -112,24 +114,24 @@ def test_one_bad_file_of_nine_is_one_red_cell_and_a_second_backfill_finds_the_wo
     with running_browser(tmp_path, "--window-size=1600,1100") as browser:
         page = f"{server.address}/assets/bronze/candle_archive?view=partitions"
         browser.open(f"{page}&partition={BAD.date}%7C{ETH.key}")
-        seen = browser.wait_for(
-            "document.body.innerText.includes('could not be fetched') && document.body.innerText"
-        )
+        red = browser.wait_for("document.body.innerText.includes('Failed (1)') && document.body.innerText")
         shoot(browser, "red_cell")
-        assert "ETHUSDT-1m-2024-02.zip could not be fetched" in seen
-        browser.open(f"{server.address}/assets/gold/vwap?view=partitions&partition=2024-03%7C{ETH.key}")
-        browser.wait_for("document.body.innerText.includes('version')")
+        assert "failed, and did not materialize this asset." in red
+        assert "Materialized (8)" in red
+        browser.open(f"{server.address}/assets/gold/vwap?view=partitions&partition=2024-03%7C{BTC.key}")
+        green = browser.wait_for("document.body.innerText.includes('covers') && document.body.innerText")
         shoot(browser, "green_cell")
-        browser.open(f"{server.address}/overview/activity/timeline")
-        browser.wait_for("document.body.innerText.includes('lakehouse')")
-        shoot(browser, "timeline")
+        assert "Failed (1)" in green
+        assert "2024-03-01 00:00 to 2024-03-01 23:59 UTC" in green
         browser.open(f"{server.address}/jobs")
         browser.wait_for("document.body.innerText.includes('refresh_now')")
         shoot(browser, "jobs")
-    assert CODE["repositoryLocationName"] == "lakehouse"
+        browser.open(f"{server.address}/assets/source/binance_archive")
+        browser.wait_for("document.body.innerText.includes('newest file')")
+        shoot(browser, "source")
 
 
-def shoot(browser: object, name: str) -> None:
+def shoot(browser: Browser, name: str) -> None:
     if SHOTS:
         time.sleep(2)
-        browser.screenshot(Path(SHOTS, f"{name}.png"))  # type: ignore[attr-defined]
+        browser.screenshot(Path(SHOTS, f"{name}.png"))

@@ -369,8 +369,10 @@ def test_a_storage_is_configured_by_a_text_that_may_come_from_the_environment(
 ) -> None:
     # event_log.KeptSqliteStorage.config_type, which `dagster.yaml` is read by.
     monkeypatch.setenv("LAKEHOUSE_SOMEWHERE", "/there")
-    found = process_config({"base_dir": StringSource}, {"base_dir": {"env": "LAKEHOUSE_SOMEWHERE"}})
+    declared = {"base_dir": dg.Field(StringSource, is_required=False)}
+    found = process_config(declared, {"base_dir": {"env": "LAKEHOUSE_SOMEWHERE"}})
     assert (found.success, found.value) == (True, {"base_dir": "/there"})
+    assert process_config(declared, {}).value == {}
 
 
 def test_an_event_reads_back_from_its_text_in_which_every_text_of_it_stands_plainly() -> None:
@@ -420,6 +422,7 @@ def test_a_workspace_file_may_be_json_and_name_the_socket_of_a_code_server(tmp_p
     assert (origin.location_name, origin.socket) == ("lakehouse", server["socket"])  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_daemon_is_a_module_that_runs_over_a_workspace_file() -> None:
     # ui.services starts `python -m dagster._daemon run --workspace …`.
     said = subprocess.run(

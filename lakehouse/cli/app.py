@@ -44,6 +44,25 @@ app = typer.Typer(
     help="A crypto market-data lakehouse: exchange archives to Parquet to SQL, every row proven or said to "
     "be absent.",
 )
+
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        out.print(f"lakehouse {version('lakehouse')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _all_commands(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None: ...
+
+
 markets_app = typer.Typer(no_args_is_help=True, help="The universe: which markets the lake holds.")
 app.add_typer(markets_app, name="markets")
 

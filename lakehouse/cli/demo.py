@@ -4,6 +4,7 @@ does.
 
 import shlex
 import shutil
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -224,16 +225,15 @@ def _say_end(settings: Settings, reports: list[TableBuild], seconds: float) -> N
 
 def say_next(folder: Path) -> None:
     """Say what to do with the demo's lake."""
+    lakehouse = own_command()
     for what, how in (
         (
             "Open the UI:",
-            f".venv/bin/lakehouse ui --demo --folder {shlex.quote(str(folder))}        then "
-            "http://127.0.0.1:3000",
+            f"{lakehouse} ui --demo --folder {shlex.quote(str(folder))}        then http://127.0.0.1:3000",
         ),
         (
             "Ask in SQL:",
-            f"LAKEHOUSE_ROOT={shlex.quote(str(folder / 'lake'))} .venv/bin/lakehouse sql "
-            '"SELECT * FROM silver.gap"',
+            f'LAKEHOUSE_ROOT={shlex.quote(str(folder / "lake"))} {lakehouse} sql "SELECT * FROM silver.gap"',
         ),
         (
             "Read in Python:",
@@ -241,3 +241,14 @@ def say_next(folder: Path) -> None:
         ),
     ):
         out.print(f"{what:<17} {how}", highlight=False, soft_wrap=True)
+
+
+def own_command() -> str:
+    """How this command is typed again: by its name where the shell finds it, else as it was typed."""
+    typed = Path(sys.argv[0])
+    if typed.name == "__main__.py":
+        return f"{Path(sys.executable).name} -m lakehouse"
+    found = shutil.which("lakehouse")
+    if typed.name != "lakehouse" or (found and typed.exists() and Path(found).samefile(typed)):
+        return "lakehouse"
+    return shlex.quote(sys.argv[0])

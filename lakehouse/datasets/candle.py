@@ -1,4 +1,8 @@
-"""1m candles: bronze as published, silver as one truth."""
+"""1m candles: bronze as published, silver as one truth.
+
+Longer than other modules: a dataset is one file, so that its tables and the rules that judge them are read
+together.
+"""
 
 import hashlib
 from collections.abc import Mapping

@@ -10,13 +10,14 @@ lose the last events, whose cells stand in the lake and are logged again by the 
 """
 
 import json
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dagster import EventLogEntry
+from dagster import EventLogEntry, Field
 from dagster._config import StringSource
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
@@ -101,13 +102,22 @@ class KeptSqliteStorage(DagsterSqliteStorage):
 
     @classmethod
     def config_type(cls) -> Any:
-        return {"base_dir": StringSource}
+        return {"base_dir": Field(StringSource, is_required=False)}
 
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> "KeptSqliteStorage":
-        return cls.from_local(config_value["base_dir"], inst_data)
+        return cls.from_local(config_value.get("base_dir") or str(_home()), inst_data)
+
+
+def _home() -> Path:
+    """Where everything is kept if `dagster.yaml` names no place: in Dagster's home, and where there is none,
+    as for `dagster dev` in a fresh clone, in the folder that commands and `lakehouse ui` use there.
+    """
+    home = Path(os.environ.get("DAGSTER_HOME") or ".dagster").absolute()
+    home.mkdir(mode=0o750, parents=True, exist_ok=True)
+    return home
 
 
 def _hidden(value: Any) -> Any:

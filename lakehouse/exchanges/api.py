@@ -180,8 +180,8 @@ class RestApi(ABC):
     Attributes:
         exchange: ccxt id.
         setting: The setting that moves the base URL.
-        moving_hint: What it may be set to.
-        weight_header: Response header with the weight used in this minute.
+        moving_hint: What it may be set to, where that is worth a hint.
+        weight_header: Response header with the weight used in this minute; empty where there is none.
         url: Base of the API.
         ccxt_urls: The same as ccxt names it.
         default_budget: The weight per minute that its documentation names, for where the API does not say.
@@ -190,8 +190,8 @@ class RestApi(ABC):
 
     exchange: ClassVar[str]
     setting: ClassVar[str]
-    moving_hint: ClassVar[str]
-    weight_header: ClassVar[str]
+    moving_hint: ClassVar[str] = ""
+    weight_header: ClassVar[str] = ""
     url: str
     ccxt_urls: Mapping[str, str]
     default_budget: int
@@ -205,15 +205,15 @@ class RestApi(ABC):
     def read_time(self, answer: Any) -> datetime:
         """The server's time from the answer."""
 
-    @abstractmethod
-    def budget_call(self) -> RestCall:
-        """Asks for the budget."""
+    def budget_call(self) -> RestCall | None:
+        """Asks for the budget; None where the API does not tell it, and `default_budget` is kept to."""
+        return None
 
-    @abstractmethod
     def read_budget(self, answer: Any) -> int | None:
         """The weight that may be used per minute, from the answer; None if it names none that can be
         meant.
         """
+        return None
 
     @abstractmethod
     def info_call(self) -> InfoCall:

@@ -49,6 +49,11 @@ class Cell:
         return self.period.window
 
     @property
+    def month(self) -> str:
+        """The month that the window lies in."""
+        return self.period.month.text
+
+    @property
     def own_market(self) -> Market:
         """The market of a cell that has one.
 

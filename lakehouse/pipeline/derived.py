@@ -167,7 +167,7 @@ def absent(has: Inventory, cell: Cell, source: str) -> Nothing:
 
 def touched(table: type[Table], cells: Iterable[Cell], sources: Iterable[Cell]) -> list[Cell]:
     """Those of a table's cells that touch the months of some sources, or look back on them."""
-    wanted = {(cell.period.month.text, cell.market) for cell in sources}
+    wanted = {(cell.month, cell.market) for cell in sources}
     months, markets = {month for month, _ in wanted}, {market for _, market in wanted}
     reach = max((source.lookback for source in table.inputs), default=timedelta())
 

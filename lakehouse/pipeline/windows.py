@@ -59,7 +59,7 @@ def _begun_months(has: Inventory, dataset: Dataset) -> dict[Market, list[Cell]]:
     for table in dataset.bronze:
         earliest = has.ledger(table.name).frame.group_by("key").agg(pl.col("date").min())
         for cell in cells_of(earliest):
-            first[cell.own_market] = min(cell.period.month.text, first.get(cell.own_market, cell.date))
+            first[cell.own_market] = min(cell.month, first.get(cell.own_market, cell.date))
     open_month = f"{has.now:%Y-%m}"
     start = parse_instant(min([open_month, *first.values()]))
     months = TimeRange(start, Cell(open_month).window.start + timedelta(days=1)).months()

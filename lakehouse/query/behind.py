@@ -183,7 +183,7 @@ def _wanted(registry: Registry, table: type[Table], cells: Collection[Cell]) -> 
 def _ledger(objects: LakeObjects, table: type[Table], asked: Collection[Cell] | None) -> Ledger:
     markets: dict[Market, set[str]] = {}
     for cell in asked or ():
-        markets.setdefault(cell.own_market, set()).add(cell.date[:7])
+        markets.setdefault(cell.own_market, set()).add(cell.month)
     if asked is None or len(markets) > NARROW:
         return survey(objects, table)[0]
     return {

@@ -1,4 +1,4 @@
-"""`Lake`: the Python SDK."""
+"""`Lake`: the Python SDK. Longer than other modules: it is one class, whose methods are what users call."""
 
 import contextlib
 import hashlib
@@ -583,7 +583,7 @@ def _asks(markets: Collection[Market] | None, span: TimeRange | None) -> Callabl
     months = span.months() if span else None
     return lambda cell: (
         (markets is None or cell.market is None or cell.market in markets)
-        and (months is None or cell.date[:7] in months)
+        and (months is None or cell.month in months)
     )
 
 

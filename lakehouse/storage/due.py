@@ -73,7 +73,7 @@ def _own_windows(table: type[Table], cell: Cell, record: CellRecord) -> Sequence
     if cell.grain == table.grain:
         return (cell,)
     if table.grain == "month":
-        return (Cell(cell.period.month.text, cell.market),)
+        return (Cell(cell.month, cell.market),)
     if record.first_time is None or record.last_time is None:
         return ()
     first, last = (Period.of(time, table.grain).text for time in (record.first_time, record.last_time))

@@ -232,7 +232,7 @@ def require_stored(
     unknown = [market.key for market in markets or () if market not in known]
     if unknown or (
         months is not None
-        and not any((not markets or cell.market in markets) and cell.date[:7] in months for cell in cells)
+        and not any((not markets or cell.market in markets) and cell.month in months for cell in cells)
     ):
         raise NothingStoredError(table, unknown or keys)
 

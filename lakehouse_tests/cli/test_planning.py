@@ -54,6 +54,7 @@ def test_what_is_due_is_told_as_a_build_tells_it_and_is_not_asked_twice(tmp_path
         assert not made.sim.requests, "whether the files are current was asked by the plan"
 
 
+@pytest.mark.slow
 def test_what_keeps_a_build_from_beginning_is_said_by_the_build(tmp_path: Path) -> None:
     with lab(tmp_path / "lake") as made:
         made.build()

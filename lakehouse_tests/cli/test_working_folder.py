@@ -13,6 +13,8 @@ from lakehouse.model.errors import EnvFileError, ForeignInstanceError
 from lakehouse.settings import Settings
 from lakehouse_tests.hostile import make_hostile
 
+pytestmark = pytest.mark.slow
+
 EVIL = "run_launcher: {module: evil, class: Evil}\n"
 
 

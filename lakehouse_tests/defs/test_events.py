@@ -108,6 +108,7 @@ def test_the_months_at_the_ends_of_a_life_are_short_and_whole(shell: Shell, lake
     assert checked["gaps"].passed
 
 
+@pytest.mark.slow
 def test_a_market_added_by_hand_becomes_known_when_its_first_cell_is_materialized(
     shell: Shell, lake: LakeServices, instance: dg.DagsterInstance
 ) -> None:

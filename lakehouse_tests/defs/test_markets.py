@@ -45,6 +45,7 @@ def test_what_an_earlier_release_guessed_is_not_kept(
         assert refresh_markets(lake, [ADA])[1] is False
 
 
+@pytest.mark.slow
 def test_a_build_asks_about_a_known_market_once_a_day_and_about_a_new_one_at_once(tmp_path: Path) -> None:
     with Simulator(now=NOW) as sim:
         lake = lake_at(tmp_path / "lake", sim)

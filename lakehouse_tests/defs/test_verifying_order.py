@@ -21,6 +21,8 @@ from lakehouse.settings import Settings
 from lakehouse_tests.making import BTC, NOW, facts
 from lakehouse_tests.sources.canned import Answer, Canned, canned
 
+pytestmark = pytest.mark.slow
+
 AAA, ODD, ZZZ = (Market("binance", "spot", symbol) for symbol in ("AAA", "ODD", "ZZZ"))
 LINEAR = Market("binance", "linear", "BTCUSDT")
 REFUSED, SETTLED, DOWN = (
@@ -133,7 +135,6 @@ def test_what_was_given_up_is_not_begun_with_the_next_time(tmp_path: Path, api: 
     assert run.planned()[-3:] == newest
 
 
-@pytest.mark.slow
 def test_markets_for_which_an_api_always_fails_do_not_keep_the_others_from_their_turn(
     tmp_path: Path, api: Canned
 ) -> None:

@@ -82,7 +82,7 @@ class CounterPages(Pages):
 class CounterApi(RestApi):
     """Where the API is, its clock, and its errors: a `retCode` other than 0."""
 
-    exchange, setting, moving_hint, weight_header = "bybit", "LAKEHOUSE_COUNTER_REST_URL", "", "X-Weight"
+    exchange, setting = "bybit", "LAKEHOUSE_COUNTER_REST_URL"
     default_budget = 1000
     began = at("2020-01-01")
 
@@ -95,12 +95,6 @@ class CounterApi(RestApi):
 
     def read_time(self, answer: Any) -> datetime:
         return from_milliseconds(answer["time"])
-
-    def budget_call(self) -> RestCall:
-        return self.time_call()
-
-    def read_budget(self, answer: Any) -> int | None:
-        return self.default_budget
 
     def info_call(self) -> InfoCall:
         return InfoCall(f"{self.url}/v5/market/instruments-info", {"category": "linear"})

@@ -44,6 +44,8 @@ from lakehouse_tests.faults.told import (
     stand,
 )
 
+pytestmark = pytest.mark.slow
+
 SEEDS, SHARDS = int(os.environ.get("GENERATED", "200")), 20
 
 
@@ -370,7 +372,6 @@ def test_a_fault_changes_what_a_source_tells(kind: str) -> None:
         )
 
 
-@pytest.mark.slow
 def test_a_build_without_runs_leaves_what_a_build_with_them_leaves(exchange: Stand, tmp_path: Path) -> None:
     """Between Dagster and these cases lies nothing that decides anything."""
     import dagster as dg

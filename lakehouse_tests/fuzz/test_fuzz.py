@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from lakehouse_tests.fuzz.driving import KINDS, Served, driver
 
+pytestmark = pytest.mark.slow
+
 FAST = 30
 SLOW = max(230, int(os.environ.get("FUZZ", "0")) // len(KINDS))
 LONGEST = 20.0  # seconds that one example may take on a busy machine
@@ -53,7 +55,6 @@ def test_foreign_bytes_are_taken_or_refused(
     assert len(fuzz(kind, FAST, tmp_path / "lake", monkeypatch)) >= 2, "both come"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_more_foreign_bytes_are_taken_or_refused(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -44,6 +44,7 @@ def store_large(objects: LakeObjects) -> bytes:
 
 
 @pytest.mark.parametrize("distance", [1, 30, 700, 5000])
+@pytest.mark.slow
 def test_sql_hands_over_no_row_that_was_fetched_with_a_footer_unchecked(
     objects: LakeObjects, distance: int
 ) -> None:

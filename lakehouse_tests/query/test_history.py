@@ -33,6 +33,8 @@ from lakehouse.transform.history import append_news, restatements
 from lakehouse.transform.resample import resample
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, MINUTE, NOW, at, bronze, candles, facts, minutes
 
+pytestmark = pytest.mark.slow
+
 START = at("2024-02-05")
 Source = Literal["monthly", "daily", "api", "witness"]
 # Who says what of three minutes: each in one of three variants, which the hour's totals tell apart. A witness
@@ -151,7 +153,6 @@ class Living:
 # --- as of ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @given(st.lists(events, min_size=1, max_size=6))
 def test_what_a_lake_served_can_be_told_of_every_instant_of_its_life(life: list[Event]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -161,7 +162,6 @@ def test_what_a_lake_served_can_be_told_of_every_instant_of_its_life(life: list[
         living.hold()
 
 
-@pytest.mark.slow
 def test_a_witness_that_was_asked_again_and_told_the_same_was_fresh_from_then_on(
     objects: LakeObjects,
 ) -> None:

@@ -19,6 +19,8 @@ from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import BTC, candles, minutes
 
+pytestmark = pytest.mark.slow
+
 ROOTS = (
     "[v2]",
     "a*b",
@@ -123,13 +125,11 @@ def test_the_command_line_reads_a_lake_with_an_odd_root(tmp_path: Path) -> None:
     assert pl.read_json(done.stdout.encode()).rows() == [(40, "2024-02")]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "a*b?[v2]/symbol=X", "with a space#%41"])
 def test_a_prefix_of_a_bucket_may_be_called_anything(aws_lake: str, right: list[object], name: str) -> None:
     assert seen(fill(f"{aws_lake}/{name}")) == right
 
 
-@pytest.mark.slow
 def test_only_files_that_must_be_are_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

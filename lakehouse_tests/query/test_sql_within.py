@@ -32,6 +32,8 @@ from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import BTC, candles, facts, minutes
 
+pytestmark = pytest.mark.slow
+
 SECRET, TOKEN = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY", "FwoGZXIvYXdzEXAMPLETOKEN0123456789"
 PASSWORD = "pr0xy-Pa55word"
 

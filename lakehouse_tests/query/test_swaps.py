@@ -25,6 +25,8 @@ from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import BTC, bronze, candles, facts, minutes
 
+pytestmark = pytest.mark.slow
+
 ETH = Market("binance", "spot", "ETHUSDT")
 HOURLY = next(table for table in CANDLES if table.name == "gold/candle_1h")
 MARCH, OTHER_MONTH, OTHER_MARKET = Cell("2024-03", BTC), Cell("2024-02", BTC), Cell("2024-03", ETH)

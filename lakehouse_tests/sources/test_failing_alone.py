@@ -213,6 +213,7 @@ def test_a_day_of_a_header_alone_beside_good_ones_is_a_gap(reading: Reading, fol
 
 
 @pytest.mark.parametrize("period", [DAY, "2024-02"])
+@pytest.mark.slow
 def test_a_file_that_has_no_rows_any_more_takes_those_it_had(
     reading: Reading, folder: ArchiveFolder, period: str
 ) -> None:

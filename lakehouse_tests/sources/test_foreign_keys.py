@@ -20,6 +20,8 @@ from lakehouse_tests.making import BTC, COIN, FEBRUARY, NOW, ArchiveFolder, at, 
 
 from .conftest import BRONZE, Reading, fetched, serve
 
+pytestmark = pytest.mark.slow
+
 MONTHLY, DAILY = (f"data/spot/{frequency}/klines/BTCUSDT/1m/" for frequency in ("monthly", "daily"))
 CLOSED = "http://127.0.0.1:9"
 ETH = Market("binance", "spot", "ETHUSDT")
@@ -218,7 +220,6 @@ def test_a_foreign_key_of_one_market_is_no_matter_of_another(reading: Reading, f
 # --- what is known of a market --------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [

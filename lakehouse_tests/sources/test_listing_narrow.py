@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from lakehouse.simulator import Simulator
 from lakehouse.sources.files.listing import MarketListing, list_market
 from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.storage.tables import CellRecord
+
+pytestmark = pytest.mark.slow
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 BTC = Market("binance", "spot", "BTCUSDT")

@@ -200,6 +200,7 @@ def flips(body: bytes, count: int) -> list[bytes]:
     return [body[: bit // 8] + bytes([body[bit // 8] ^ 1 << bit % 8]) + body[bit // 8 + 1 :] for bit in drawn]
 
 
+@pytest.mark.slow
 def test_a_receipt_with_a_flipped_bit_is_the_same_or_none(local: Landing) -> None:
     local.admit(RECEIPT, b"zip")
     path = receipt_path(local)

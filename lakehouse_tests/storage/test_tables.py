@@ -210,6 +210,7 @@ def test_threads_that_update_one_cell_lose_nothing(objects: LakeObjects, store: 
     assert store.get(Candle, FEBRUARY).rows.height == 40  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_processes_that_update_one_cell_lose_nothing(objects: LakeObjects, store: TableStore) -> None:
     code = "import sys; from lakehouse_tests.storage.test_tables import add_minutes; add_minutes(sys.argv[1], int(sys.argv[2]), 15)"
     started = [

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
+import polars as pl
+
 from lakehouse.exchanges.api import RestApi, RestCall
 from lakehouse.model.errors import (
     ArchiveFileError,
@@ -131,7 +133,8 @@ class RestClient:
             return read(answer)
         except (
             ArchiveFileError,
-            KeyError,
+            pl.exceptions.PolarsError,
+            LookupError,
             TypeError,
             ValueError,
             AttributeError,
@@ -228,8 +231,12 @@ class RestClient:
         return self._spending.ban(seconds)
 
     def _learn_budget(self) -> None:
+        call = self.api.budget_call()
+        if call is None:
+            self._spending.budget = self.api.default_budget
+            return
         try:
-            budget = self.ask(self.api.budget_call(), self.api.read_budget)
+            budget = self.ask(call, self.api.read_budget)
         except (RestQuestionError, RestBoundsError):  # an exchangeInfo has more in it than the budget
             budget, self._is_up = None, True
         if budget is None:

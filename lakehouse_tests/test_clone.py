@@ -1,0 +1,112 @@
+"""What Dagster's users type first in a fresh clone works there: no argument, no setting, the venv alone."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from lakehouse.cli.instance import CONFIG, open_instance
+from lakehouse.model.market import Market
+from lakehouse.registry import REGISTRY
+from lakehouse.settings import Settings
+from lakehouse.simulator import Simulator
+from lakehouse_tests.clone import ROOT, environment, make_clone
+from lakehouse_tests.test_ui import CODE, Dagster, wait_until
+
+MARKET = Market("binance", "spot", "BTCUSDT")
+
+
+def test_there_is_one_instance_file() -> None:
+    assert (ROOT / "dagster.yaml").read_bytes() == CONFIG.read_bytes()
+
+
+@pytest.fixture(scope="module", params=["bare", "with a copied .env.example"])
+def clone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = make_clone(tmp_path_factory.mktemp("fresh"))
+    if request.param != "bare":
+        shutil.copy(found / ".env.example", found / ".env")
+    return found
+
+
+def run(clone: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words, cwd=clone, env=environment(clone), capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [("dagster", "definitions", "validate"), ("dg", "check", "defs"), ("dg", "list", "defs", "--json")],
+)
+def test_dagster_s_own_commands_load_a_fresh_clone(clone: Path, words: tuple[str, ...]) -> None:
+    ended = run(clone, *words)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+    if words[-1] == "--json":
+        listed = json.dumps(json.loads(ended.stdout))
+        assert [table.name for table in REGISTRY.tables if f'"{table.name}"' not in listed] == []
+
+
+@pytest.fixture
+def developing(clone: Path, tmp_path: Path) -> Iterator[Dagster]:
+    """`dagster dev` in the clone, beside a simulated exchange."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path / "dev.log"
+    with Simulator() as exchange, log.open("wb") as sink:
+        addresses = dict.fromkeys(
+            ("LAKEHOUSE_BINANCE_ARCHIVE_URL", "LAKEHOUSE_BINANCE_REST_URL"), exchange.url
+        )
+        shell = environment(clone) | addresses
+        if (clone / ".env").exists():  # what stands there outranks the shell, as Dagster has it
+            for name, address in addresses.items():
+                text = (clone / ".env").read_text("utf-8")
+                (clone / ".env").write_text(re.sub(f"^{name}=.*$", f"{name}={address}", text, flags=re.M))
+        dev = subprocess.Popen(
+            ["dagster", "dev", "--port", str(port)], cwd=clone, env=shell, stdout=sink, stderr=sink
+        )
+        try:
+            server = Dagster(port)
+            wait_until(time.monotonic() + 120, server.is_up, lambda: log.read_text()[-2000:])
+            yield server
+        finally:
+            dev.send_signal(signal.SIGINT)
+            dev.wait(60)
+
+
+@pytest.mark.slow
+def test_what_is_done_in_dagster_dev_is_there_in_the_instance_of_every_command(
+    developing: Dagster, clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    developing.add_market(MARKET)
+    started = developing.ask(
+        "mutation($job: JobOrPipelineSelector!) { launchRun(executionParams: {selector: $job}) "
+        "{ __typename ... on LaunchRunSuccess { run { runId } } } }",
+        job=CODE | {"jobName": "__ASSET_JOB", "assetSelection": [{"path": ["silver", "market"]}]},
+    )["launchRun"]
+    assert started["__typename"] == "LaunchRunSuccess", started
+    asked = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+
+    def is_done() -> bool:
+        status = developing.ask(asked, id=started["run"]["runId"])["runOrError"]["status"]
+        assert status != "FAILURE"
+        return bool(status == "SUCCESS")
+
+    wait_until(time.monotonic() + 120, is_done, lambda: "the run did not end")
+    monkeypatch.chdir(clone)
+    with open_instance(Settings()) as instance:
+        assert instance.root_directory == str(clone / ".dagster")
+        assert instance.get_dynamic_partitions("market") == [MARKET.key]
+        assert instance.get_latest_materialization_event(dg.AssetKey(["silver", "market"]))
+    assert (clone / "lake" / "silver" / "market").is_dir()
+    assert (clone / ".dagster").stat().st_mode & 0o007 == 0  # events say addresses
