@@ -114,7 +114,9 @@ def test_one_bad_file_of_nine_is_one_red_cell_and_a_second_backfill_finds_the_wo
     with running_browser(tmp_path, "--window-size=1600,1100") as browser:
         page = f"{server.address}/assets/bronze/candle_archive?view=partitions"
         browser.open(f"{page}&partition={BAD.date}%7C{ETH.key}")
-        red = browser.wait_for("document.body.innerText.includes('Failed (1)') && document.body.innerText")
+        red = browser.wait_for(
+            "document.body.innerText.includes('did not materialize') && document.body.innerText"
+        )
         shoot(browser, "red_cell")
         assert "failed, and did not materialize this asset." in red
         assert "Materialized (8)" in red
