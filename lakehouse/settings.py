@@ -42,6 +42,8 @@ class Settings(BaseSettings):
         add_markets: Globs over market keys; what an exchange newly lists and one of them matches joins the
             universe.
         workers: Cells that a step computes at once; 0 for one per core, as memory allows.
+        git_url: Repository on GitHub or GitLab that assets link to as their source; empty to name local files.
+        git_revision: Branch or commit there that is deployed.
         dagster_home: Where Dagster keeps its instance.
         ui_token: What a stranger must bring to the UI; none where only its own user comes in.
     """
@@ -59,6 +61,8 @@ class Settings(BaseSettings):
     candles_every: int = Field(default=3600, ge=1)
     add_markets: Annotated[tuple[str, ...], NoDecode] = ()
     workers: int = Field(default=0, ge=0)
+    git_url: str = ""
+    git_revision: str = "main"
     dagster_home: Path = Field(
         default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME")
     )
@@ -94,6 +98,14 @@ class Settings(BaseSettings):
     @classmethod
     def _split_globs(cls, value: object) -> object:
         return _parts(value)
+
+    @field_validator("git_url")
+    @classmethod
+    def _check_git_url(cls, value: str) -> str:
+        host = urlsplit(value).hostname or "" if _is_url(value) else ""
+        if value and not ("github" in host or "gitlab" in host):
+            raise SettingError("LAKEHOUSE_GIT_URL", value, "the address of a repository on GitHub or GitLab")
+        return value
 
     @field_validator("start", "end")
     @classmethod
@@ -159,6 +171,8 @@ class Settings(BaseSettings):
                 "refresh",
                 "candles_every",
                 "workers",
+                "git_url",
+                "git_revision",
             )
         }
         home = {

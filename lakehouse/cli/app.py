@@ -176,7 +176,7 @@ def _built(
 
     with open_instance(settings) as instance, build_progress(as_json) as progress:
         lake.progress = progress.cell
-        return Builder(lake, instance, progress.announce).carry_out(plan, tables)
+        return Builder(lake, instance, progress.announce, wait=progress.wait).carry_out(plan, tables)
 
 
 @markets_app.command("add")

@@ -3,20 +3,30 @@
 import logging
 import os
 import socket
+import sys
 import webbrowser
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dagster import DagsterInstance
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from filelock import FileLock
 
 import lakehouse
 from lakehouse.cli.console import out
+from lakehouse.defs.describe import pool_of
 from lakehouse.defs.partitions import MARKETS
 from lakehouse.model.errors import DagsterHomeError, ForeignInstanceError, PortError
 from lakehouse.model.market import Market
 from lakehouse.opening import open_lake
+from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.ui.door import Door
+from lakehouse.ui.services import LOCATION, MODULE
 
 _HOW_TO_COME_IN = "; open it once with ?token=… at the end"
 _NO_MARKET = (
@@ -122,6 +132,30 @@ def open_instance(settings: Settings) -> DagsterInstance:
         with FileLock(place / ".lock"):
             home = str(prepare_home(settings))
             os.environ["DAGSTER_HOME"] = home  # the instance file names it
-            return DagsterInstance.from_config(home)
+            instance = DagsterInstance.from_config(home)
+            prepare_pools(instance)
     except OSError as error:
         raise DagsterHomeError(str(place), error.strerror or str(error)) from error
+    # A run without an origin is of no code location to the UI: it is not in the timeline, and cannot be
+    # executed again there. `execute_in_process` takes none.
+    instance.create_run_for_job = partial(instance.create_run_for_job, **_origin())  # type: ignore[method-assign]
+    return instance
+
+
+def prepare_pools(instance: DagsterInstance) -> None:
+    """Make the pools of all tables: Dagster does not limit one that it sees for the first time."""
+    known = instance.event_log_storage.get_concurrency_keys()
+    for table in REGISTRY.tables:
+        if pool_of(table) not in known:
+            instance.event_log_storage.initialize_concurrency_limit_to_default(pool_of(table))
+
+
+def _origin(job: str = "__ASSET_JOB") -> dict[str, Any]:
+    """What the webserver would say of where a run's code is."""
+    target = LoadableTargetOrigin(module_name=MODULE, executable_path=sys.executable)
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(target, LOCATION)
+    code = RepositoryPythonOrigin(sys.executable, ModuleCodePointer(MODULE, "defs"), entry_point=["dagster"])
+    return {
+        "remote_job_origin": RemoteRepositoryOrigin(location, "__repository__").get_job_origin(job),
+        "job_code_origin": JobPythonOrigin(job, code),
+    }

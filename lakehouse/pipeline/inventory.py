@@ -138,6 +138,11 @@ class Inventory:
             for name in held.keys() - tables:
                 del held[name]  # type: ignore[attr-defined]
 
+    def distrust(self, table: str) -> None:
+        """Take what is stored of a table for absent, so that all of it is due; what it is made from stays."""
+        stored, foreign = self.survey(table)
+        self._surveys[table] = stored.of_markets([]), foreign
+
     # --- what archives have -----------------------------------------------------------------------
 
     def begin_listing(self, table: str) -> tuple[dict[Market, MarketListing], dict[Market, LakehouseError]]:
