@@ -16,6 +16,7 @@ from lakehouse.defs.catalog import catalog_asset
 from lakehouse.defs.checks import checks_of
 from lakehouse.defs.io_manager import LakeIOManager
 from lakehouse.defs.jobs import named_jobs
+from lakehouse.defs.quality import quality, quality_schedule
 from lakehouse.defs.sensors import Refresh, refresh_sensors
 from lakehouse.defs.sources import source_specs
 from lakehouse.opening import open_lake
@@ -49,11 +50,16 @@ def build_definitions(
         source: Where the UI finds the code; by default in local files.
     """
     registry = lake.registry
-    assets = [market_asset(lake), *(table_asset(recipe, lake) for recipe in recipes(registry).values())]
+    assets = [
+        market_asset(lake),
+        quality,
+        *(table_asset(recipe, lake) for recipe in recipes(registry).values()),
+    ]
     if lake.catalog is not None:
         assets += [catalog_asset(table, lake) for table in registry.tables if table.zone() != "bronze"]
     return dg.Definitions(
         assets=[*_linked(assets, source), *source_specs(lake)],
+        schedules=[quality_schedule()],
         asset_checks=[checks_of(table) for table in registry.tables],
         jobs=named_jobs(lake),
         sensors=[automation_sensor(), *refresh_sensors(lake, refresh or Refresh())],

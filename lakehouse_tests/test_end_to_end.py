@@ -141,7 +141,7 @@ def test_a_lake_is_built_asked_and_left_alone(run: Run, sim: Simulator, folder: 
     kept = {name: time for name, time in files_of(folder / "lake").items() if not name.startswith("ledger/")}
     assert kept == {name: time for name, time in before.items() if not name.startswith("ledger/")}
 
-    status = {row["table"]: row for row in run("status", "--json").json}
+    status = {row["table"]: row for row in run("status", "--json").json["tables"]}
     assert (
         status["silver/candle"]["cells"],
         status["silver/candle"]["rows"],
@@ -415,7 +415,7 @@ def test_a_range_in_which_no_market_lived_is_refused(run: Run, folder: Path) -> 
 
 def test_an_empty_lake_answers(run: Run, folder: Path) -> None:
     (folder / "lake" / "landing").mkdir(parents=True)
-    assert {row["cells"] for row in run("status", "--json").json} == {0}
+    assert {row["cells"] for row in run("status", "--json").json["tables"]} == {0}
     assert run("gaps", "--json").json == run("quality", "--json").json == []
     assert "Nothing is stored" in run("quality").said
     assert "Nothing is stored" in run("gaps").said

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.scale import NOW, OPEN, make_lake, simulated
 from lakehouse.cli.planning import Plan, meant
-from lakehouse.cli.report import status_rows
+from lakehouse.cli.status import look
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.opening import open_lake
@@ -54,8 +54,9 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 UNIVERSE = [Market("binance", "spot", f"C{number:03}USDT") for number in range(COUNT)]
+AT_NO_HOME = Settings(dagster_home="/nowhere")  # type: ignore[arg-type]
 WHOLE: dict[str, Callable[[LakeServices], object]] = {
-    "status": lambda lake: [row["due"] for row in status_rows(lake) if row["due"]],
+    "status": lambda lake: [row["due"] for row in look(lake, AT_NO_HOME).tables if row["due"]],
     "failed_cells": lambda lake: refresh.failed_cells(lake, UNIVERSE, {}, Attempts()).wanted,
     "candles_closed": lambda lake: refresh.candles_closed(lake, UNIVERSE, {}, Attempts()).wanted,
     "archive_published": lambda lake: (

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.console import build_progress, out, print_table
+from lakehouse.cli.console import build_progress, out
 from lakehouse.cli.instance import open_instance
 from lakehouse.cli.local_aws import local_aws
 from lakehouse.cli.planning import TableBuild
 from lakehouse.cli.report import print_build
+from lakehouse.cli.reporting import Format, Report, frame_of
 from lakehouse.model.errors import DemoFolderError, NoDemoError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
@@ -154,13 +155,13 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
     with local_aws(BUCKET) if aws else nullcontext(), demo_exchange() as exchange:
         settings = demo_settings(folder, exchange.url, aws)
         lake = open_lake(settings)
-        with open_instance(settings) as instance, build_progress(quiet=False) as progress:
+        with open_instance(settings) as instance, build_progress() as progress:
             lake.progress = progress.cell
             reports = Builder(lake, instance, progress.announce).build(
                 lake.registry.named("gold"), [Market.parse(key) for key in MARKETS], TimeRange.parse(*SPAN)
             )
         out.print()
-        print_build(lake.objects, lake.registry, reports, as_json=False)
+        print_build(lake.objects, lake.registry, reports, Report(Format.table))
         retried = sum(
             len(keys) for name, keys in exchange.faults_hit.items() if name in ("error_503", "cut_transfer")
         )
@@ -170,11 +171,9 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
         )
         _say_rest(Lake(settings.root))
         _say_gaps(Lake(settings.root))
-        answer = Lake(settings.root).sql(QUESTION)
-        print_table(
+        Report(Format.table).table(
             "One question in SQL: the three months by market, from gold.candle_1h",
-            answer.columns,
-            answer.rows(),
+            Lake(settings.root).sql(QUESTION),
         )
         if aws:
             _say_catalog(settings.glue_database)
@@ -218,14 +217,14 @@ def _say_catalog(prefix: str) -> None:
                 DatabaseName=database, TableName=table["Name"]
             )
             rows.append(
-                (
-                    database,
-                    table["Name"],
-                    len(table["StorageDescriptor"]["Columns"]),
-                    sum(len(page["Partitions"]) for page in pages),
-                )
+                {
+                    "database": database,
+                    "table": table["Name"],
+                    "columns": len(table["StorageDescriptor"]["Columns"]),
+                    "partitions": sum(len(page["Partitions"]) for page in pages),
+                }
             )
-    print_table("Registered in Glue", ["database", "table", "columns", "partitions"], rows)
+    Report(Format.table).table("Registered in Glue", frame_of(rows))
 
 
 def _say_end(settings: Settings, reports: list[TableBuild], seconds: float) -> None:

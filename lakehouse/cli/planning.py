@@ -166,8 +166,7 @@ def are_partitions(home: Path, markets: Iterable[Market]) -> bool:
         markets: Which markets.
     """
     with contextlib.suppress(OSError, sqlite3.Error):
-        config = home / "dagster.yaml"
-        if not config.is_file() or "class: KeptSqliteStorage" not in config.read_text("utf-8"):
+        if not keeps_sqlite(home):
             return False
         index = (home / "history" / "runs" / "index.db").absolute()
         with contextlib.closing(
@@ -178,3 +177,11 @@ def are_partitions(home: Path, markets: Iterable[Market]) -> bool:
             ).fetchall()
         return {market.key for market in markets} <= {key for (key,) in found}
     return False
+
+
+def keeps_sqlite(home: Path) -> bool:
+    """Whether a home of Dagster keeps everything in SQLite files of its own, as the package's `dagster.yaml`
+    says.
+    """
+    config = home / "dagster.yaml"
+    return config.is_file() and "class: KeptSqliteStorage" in config.read_text("utf-8")

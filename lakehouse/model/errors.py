@@ -91,6 +91,48 @@ class UnknownFillError(UsageError):
         )
 
 
+class NoStatementError(UsageError):
+    """SQL was to come on standard input, and none came."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'There is no statement: give one, such as `lakehouse sql "SELECT * FROM silver.market"`, or write '
+            "it to standard input."
+        )
+
+
+class UnknownCommandError(UsageError):
+    """A word with a dot before it, at the prompt of SQL, that means nothing there."""
+
+    def __init__(self, text: str, known: Iterable[str]) -> None:
+        super().__init__(f"{plain(text)!r} is no command here; known: {', '.join(known)}.")
+
+
+class UnknownColumnError(UsageError):
+    """Columns that what a command reports does not have."""
+
+    def __init__(self, names: Iterable[str], known: Iterable[str]) -> None:
+        super().__init__(
+            f"There is no column {', '.join(plain(name) for name in names)}; known: {', '.join(known)}."
+        )
+
+
+class TwoFormatsError(UsageError):
+    """`--json` beside another format."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__(f"--json is the same as --format json, and --format is {form}: give one of them.")
+
+
+class BinaryOutputError(UsageError):
+    """Parquet on a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Parquet is bytes, which a terminal cannot show: write it to a file, `> rows.parquet`."
+        )
+
+
 def _minute(instant: datetime) -> str:
     # a year of four digits, which `strftime` does not promise
     return instant.replace(tzinfo=None).isoformat(" ", "minutes")

@@ -1,14 +1,15 @@
 """What is known of every market and month, from what cells say of themselves; no cell's rows are read."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, get_args
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
-from lakehouse.model.result import Contradiction, Evidence, ToldClass
+from lakehouse.model.result import Contradiction, Evidence, GapRun, Problem, ToldClass
 from lakehouse.model.table import Table
 from lakehouse.ops.anomalies import CellAnomalies, known_anomalies
 from lakehouse.ops.findings import GAP_SEVERITY, holes
@@ -23,7 +24,7 @@ STATES: tuple[State, ...] = get_args(State)  # the worse, the later
 _NAMED = 3  # contradictions of a cell that are told in words
 DAMAGED = "its object is damaged: `lakehouse verify --stored --repair` makes it again"
 HOLE = "nothing is stored, between months that are"
-UNBUILT = "nothing is stored, though bronze has its rows: build it"
+UNBUILT = "not built, though bronze has its rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class CellQuality:
         anomalies: Candles that look wrong; None if it was not searched as it is now.
         contradictions: What contradicts the rows that are served.
         unread: Where `rows` is None, why.
+        runs: The gaps, each with its class.
+        problems: Those with sources, healed and not.
     """
 
     cell: Cell
@@ -59,6 +62,8 @@ class CellQuality:
     anomalies: int | None = None
     contradictions: Sequence[Contradiction] = ()
     unread: str = HOLE
+    runs: Sequence[tuple[ToldClass, GapRun]] = ()
+    problems: Sequence[Problem] = ()
 
     @property
     def reasons(self) -> list[tuple[State, str]]:
@@ -174,7 +179,8 @@ def quality_report(
 
 def _of_cell(cell: Cell, record: CellRecord, anomalies: CellAnomalies | None, now: datetime) -> CellQuality:
     facts, gaps = record.facts, Counter[ToldClass]()
-    for gap_class, run in told(facts.gaps, now):
+    runs = list(told(facts.gaps, now))
+    for gap_class, run in runs:
         gaps[gap_class] += run.slot_count
     healed = sum(bool(problem.healed_by) for problem in facts.problems)
     return CellQuality(
@@ -190,6 +196,8 @@ def _of_cell(cell: Cell, record: CellRecord, anomalies: CellAnomalies | None, no
         newest=record.last_time,
         anomalies=sum(anomalies.counts.values()) if anomalies else None,
         contradictions=sorted(facts.contradictions, key=lambda one: not one.is_wholesale),
+        runs=runs,
+        problems=facts.problems,
     )
 
 
@@ -197,3 +205,79 @@ def summary(report: Iterable[CellQuality]) -> dict[State, int]:
     """How many cells are in each state."""
     counts = Counter(found.state for found in report)
     return {state: counts[state] for state in STATES}
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Consecutive months of which the same is not good, of as many markets as it holds for.
+
+    Attributes:
+        state: How bad it is.
+        what: What is not good, without numbers of its own.
+        first: The first month.
+        last: The last month.
+        markets: Keys of the markets.
+        count: How many rows, keys, candles or problems that is in all; 0 where it is none of these.
+    """
+
+    state: State
+    what: str
+    first: str
+    last: str
+    markets: tuple[str, ...]
+    count: int
+
+    def __str__(self) -> str:
+        months = self.first if self.first == self.last else f"{self.first} to {self.last}"
+        where = self.markets[0] if len(self.markets) == 1 else f"{len(self.markets):,} markets"
+        return f"{months}, {where}: {f'{self.count:,} ' if self.count else ''}{self.what}"
+
+
+def stretches(report: Iterable[CellQuality]) -> list[Stretch]:
+    """What is not good in a report, in few words: worst first, and in each state the widest first."""
+    runs: list[Stretch] = []
+    last: dict[tuple[str, State, str], Stretch] = {}
+    for found in sorted(report, key=lambda found: found.cell.sort_key):
+        for state, why in found.reasons:
+            count, what = _parted(why)
+            known = (found.cell.own_market.key, state, what)
+            before = last.get(known)
+            if before and before.last in (found.cell.date, found.cell.shift(-1).date):
+                last[known] = replace(before, last=found.cell.date, count=before.count + count)
+            else:
+                runs += [before] if before else []
+                last[known] = Stretch(state, what, found.cell.date, found.cell.date, known[:1], count)
+    together: dict[tuple[State, str, str, str], Stretch] = {}
+    for run in (*runs, *last.values()):
+        key = run.state, run.what, run.first, run.last
+        same = together.get(key)
+        if same:
+            run = replace(run, markets=same.markets + run.markets, count=same.count + run.count)
+        together[key] = run
+    return sorted(
+        together.values(),
+        key=lambda one: (-STATES.index(one.state), -len(one.markets), one.first, one.markets),
+    )
+
+
+def _parted(why: str) -> tuple[int, str]:
+    """The number that a reason begins with, and what is counted; contradictions are counted as such."""
+    found = re.fullmatch(r"([0-9,]+) (.+)", why)
+    if found:
+        return int(found[1].replace(",", "")), found[2]
+    return (1, re.sub(r" from .*", "", why)) if " contradict what is served " in why else (0, why)
+
+
+def archive_files(lake: Lake, table: type[Table], cells: Iterable[Cell]) -> dict[Cell, list[str]]:
+    """The months and days whose files a silver table's cells are made from, as far as any are."""
+    archive = lake.registry.dataset(table.name).archive
+    wanted = list(cells)
+    if archive is None or not wanted:
+        return {}
+    stored, _ = lake.survey(archive.name, {cell.own_market for cell in wanted})
+    dates = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?")
+    return {
+        cell: sorted(name for name in stored[cell].inputs if dates.fullmatch(name))
+        for cell in wanted
+        if cell in stored
+    }

@@ -41,7 +41,9 @@ def test_a_market_is_removed_from_the_universe_and_a_wrong_key_removes_nothing(
     with pytest.raises(SystemExit) as end:
         run(f"junk,{ETH}")
     assert end.value.code == 0
-    said = " ".join(capsys.readouterr().out.split())
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["market", "junk", ETH]
+    said = " ".join(err.split())
     assert f"Removed 2 markets: junk, {ETH}" in said
     assert f"{ETH} matches LAKEHOUSE_ADD_MARKETS" in said
     with open_instance(Settings()) as instance:

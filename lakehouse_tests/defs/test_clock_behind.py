@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.cli.report import print_build
+from lakehouse.cli.reporting import Report
 from lakehouse.model.errors import ClockBehindError, NothingInRangeError
 from lakehouse_tests.faults.lab import BTC, FEBRUARY, Lab, lab
 
@@ -35,7 +36,7 @@ def test_a_month_that_has_begun_at_the_exchange_alone_is_named_and_fails(
         told = SAID.replace(r"03-10 \d\d:\d\d", r"03-\d\d \d\d:\d\d") if fault else SAID
         with pytest.raises(ClockBehindError, match=told):
             it.build(MARCH)
-        print_build(it.lake.objects, it.lake.registry, it.reports, as_json=True)
+        print_build(it.lake.objects, it.lake.registry, it.reports, Report("json"))
         assert "clock is behind" in str(json.loads(capsys.readouterr().out)["failed"])
 
 
@@ -56,7 +57,7 @@ def test_a_clock_behind_within_the_month_is_said_once_with_what_it_leaves_out(
         it.build(MARCH)
         assert it.found(MARCH).exit_code == 0
         assert len(notes(it)) == is_said
-        print_build(it.lake.objects, it.lake.registry, it.reports, as_json=False)
+        print_build(it.lake.objects, it.lake.registry, it.reports, Report("table"))
         said = " ".join(capsys.readouterr().out.split())
         assert (
             "note This machine's clock is behind" in said,

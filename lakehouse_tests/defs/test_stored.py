@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from lakehouse.cli.report import status_rows
+from lakehouse.cli.reporting import Report
 from lakehouse.cli.stored import StoredReport, print_stored, repair, verify_stored
 from lakehouse.model.errors import LakehouseError
 from lakehouse.opening import open_lake
@@ -120,7 +121,7 @@ def test_a_lake_as_it_was_written_is_sound(copy: Copy, capsys: pytest.CaptureFix
     assert report.is_sound
     assert (report.inspection.damage, report.inspection.unsealed) == ([], 0)
     assert {BRONZE, SILVER, GAP, HOURS, VWAP, MARKET, "landing", "ledger"} <= report.inspection.checked.keys()
-    print_stored(report, was_repaired=False, as_json=False)
+    print_stored(report, was_repaired=False, report=Report("table"))
     assert "Everything stored is as it was written." in capsys.readouterr().out
 
 

@@ -1,6 +1,7 @@
 """Who reads a cell that is behind its inputs is told, in the same words everywhere."""
 
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -141,6 +142,7 @@ def test_the_command_line_says_it_in_the_same_words(stale: Lake, tmp_path: Path)
         "DAGSTER_HOME": str(tmp_path / "home"),
         "PATH": "",
         "COLUMNS": "80",
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -159,8 +161,9 @@ def test_the_command_line_says_it_in_the_same_words(stale: Lake, tmp_path: Path)
     asked = run("sql", "SELECT count(*) AS n FROM gold.candle_1h", "--json")
     assert json.loads(asked.stdout) == [{"n": 96}]
     assert asked.stderr.splitlines() == [f"note {words}"]
-    assert f"note {words}" in run("status").stdout.splitlines()
-    of_table = {row["table"]: row["behind"] for row in json.loads(run("status", "--json").stdout)}
+    assert f"note {words}" in run("status").stderr.splitlines(), "standard output is for programs"
+    assert f"note {words}" in run("status", "--format", "table").stdout.splitlines()
+    of_table = {row["table"]: row["behind"] for row in json.loads(run("status", "--json").stdout)["tables"]}
     assert of_table[HOURLY.name] == [str(FEBRUARY)]
     assert of_table[Candle.name] == []
     assert run("sql", "SELECT count(*) AS n FROM silver.candle").stderr == ""

@@ -2,6 +2,7 @@
 column's name.
 """
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.cli.app import main
-from lakehouse.cli.console import print_frame, print_json
+from lakehouse.cli.documents import write_json, write_parquet
+from lakehouse.cli.reporting import Report
 from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.model.errors import SqlError, SqlResultError
 from lakehouse.model.result import CellResult
@@ -149,8 +151,9 @@ def ask(duck: duckdb.DuckDBPyConnection, query: str) -> pl.DataFrame:
     """The answer, which also prints in every way there is."""
     found = result_frame(duck.sql(query))
     assert str(found)
-    print_frame("", found, "")
-    print_json(found.to_dicts())
+    write_parquet(found, io.BytesIO())
+    for form in ("table", "csv", "json"):
+        Report(form).table("", found)
     return found
 
 
@@ -255,7 +258,7 @@ def test_a_sum_of_integers_is_a_number_everywhere(
 
 
 def test_a_decimal_is_a_number_of_json_with_all_its_digits(capsys: pytest.CaptureFixture[str]) -> None:
-    print_json(
+    write_json(
         [
             Decimal("1.10"),
             Decimal("0.00000000000000000001"),
@@ -264,7 +267,8 @@ def test_a_decimal_is_a_number_of_json_with_all_its_digits(capsys: pytest.Captur
             {"a": (Decimal("12345678901234567890.123456789"), float("nan"))},
             {},
             [],
-        ]
+        ],
+        sys.stdout.buffer,
     )
     out = capsys.readouterr().out
     exact = [
@@ -426,11 +430,13 @@ def test_the_command_prints_every_type(
 
 def test_the_command_prints_for_people(said: Callable[..., tuple[int, str, str]]) -> None:
     _, out, _ = said(
+        "--format",
+        "table",
         "SELECT TIMESTAMPTZ '0001-01-01 00:00:00+00' AS first, [DATE '2024-02-05'] AS days, {'a': 1.50} AS "
-        "fields, '\\x01\\xFF'::BLOB AS bytes, 1e-7::DECIMAL(9, 8) AS small"
+        "fields, '\\x01\\xFF'::BLOB AS bytes, 1e-7::DECIMAL(9, 8) AS small",
     )
     for text in (
-        "0001-01-01 00:00:00",
+        "0001-01-01",
         '["2024-02-05"]',
         '{"a": 1.50}',
         "01ff",

@@ -89,6 +89,13 @@ class RestClient:
         """Requests and weight so far."""
         return self._spending.stats
 
+    @property
+    def spent(self) -> tuple[int, int | None]:
+        """Weight used in the server's minute, by everybody at this address as far as it tells, and the weight
+        that a minute has; None while that is not known.
+        """
+        return self._spending.used, self._spending.budget
+
     def now(self) -> datetime:
         """The server's time: never ahead of it, behind by no more than an answer takes. The budget is asked
         for too, where it is not known.

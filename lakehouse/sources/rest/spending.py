@@ -71,6 +71,12 @@ class Spending:
             return self._stats
 
     @property
+    def used(self) -> int:
+        """Weight used in the server's minute."""
+        with self._lock:
+            return self._used
+
+    @property
     def reckoned(self) -> datetime | None:
         """The server's time by its last answer and the time since; None if it was never told."""
         with self._lock:

@@ -1,0 +1,240 @@
+"""`lakehouse build`, `markets` and `verify`: commands that make cells."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lakehouse.cli.console import build_progress
+from lakehouse.cli.layout import MARKET
+from lakehouse.cli.options import End, From, Markets, SomeMarkets, Start, To, wanted_markets
+from lakehouse.cli.reporting import Report, frame_of, reporting
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import NoMarketError, UsageError
+from lakehouse.model.market import Market
+from lakehouse.model.timerange import TimeRange
+from lakehouse.model.words import count_of
+
+if TYPE_CHECKING:
+    from lakehouse.cli.planning import Plan, TableBuild
+    from lakehouse.model.table import Table
+    from lakehouse.pipeline.services import LakeServices
+    from lakehouse.settings import Settings
+
+commands = typer.Typer()
+markets_commands = typer.Typer(no_args_is_help=True, help="The universe: which markets the lake holds.")
+commands.add_typer(markets_commands, name="markets")
+
+_OF_MARKET = (*MARKET, "base", "quote", "listed_time", "delisted_time")  # what a narrow screen keeps
+
+
+@commands.command()
+@reporting
+def build(
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="zone/table, such as silver/candle or gold/candle_1h; or a whole zone, such as gold"
+        ),
+    ],
+    markets: Markets,
+    start: From,
+    end: To,
+    report: Report,
+) -> None:
+    """Build a table and everything upstream of it, for some markets and a range widened to whole months."""
+    from lakehouse.cli.planning import Plan, are_partitions
+    from lakehouse.cli.report import print_build
+    from lakehouse.opening import open_lake
+    from lakehouse.settings import Settings
+
+    settings = Settings()
+    wanted, span = wanted_markets(markets), TimeRange.parse(start, end)
+    lake = open_lake(settings)
+    tables = lake.registry.named(table)
+    lake.objects.check_writable()
+    plan = Plan(lake, wanted, span)
+    is_new = (
+        plan.changed
+        or lake.catalog is not None
+        or not are_partitions(settings.dagster_home.expanduser(), plan.markets)
+    )
+    reports = None if is_new else plan.current(tables)
+    if reports is None:
+        reports = _built(lake, settings, plan, tables)
+    print_build(lake.objects, lake.registry, reports, report)
+    if any(one.failed for one in reports):
+        raise typer.Exit(1)
+
+
+def _built(
+    lake: "LakeServices", settings: "Settings", plan: "Plan", tables: "list[type[Table]]"
+) -> "list[TableBuild]":
+    """Carry out a plan. Dagster, whose import takes longer than to see that nothing is due, is imported
+    here.
+    """
+    from lakehouse.cli.building import Builder
+    from lakehouse.cli.instance import open_instance
+
+    with open_instance(settings) as instance, build_progress() as progress:
+        lake.progress = progress.cell
+        return Builder(lake, instance, progress.announce, wait=progress.wait).carry_out(plan, tables)
+
+
+@markets_commands.command("add")
+@reporting
+def markets_add(
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="Market keys; LAKEHOUSE_MARKETS if none is given.")
+    ] = None,
+    *,
+    report: Report,
+) -> None:
+    """Add markets to the universe: they become partitions, and silver/market learns what they are."""
+    from lakehouse.cli.building import Builder
+    from lakehouse.cli.instance import open_instance
+    from lakehouse.cli.planning import Plan
+    from lakehouse.opening import open_lake
+    from lakehouse.settings import Settings
+
+    settings = Settings()
+    chosen = [Market.parse(key) for given in (keys or settings.markets) for key in given.split(",")]
+    if not chosen:
+        raise NoMarketError
+    lake = open_lake(settings)
+    lake.objects.check_writable()
+    with open_instance(settings) as instance:
+        Builder(lake, instance).add_markets(Plan(lake, chosen, asked_within=timedelta(0)))
+    _show_markets(report)
+
+
+@markets_commands.command("remove")
+@reporting
+def markets_remove(
+    keys: Annotated[list[str], typer.Argument(help="Market keys, also such as name no market.")],
+    *,
+    report: Report,
+) -> None:
+    """Take markets out of the universe: they are no partitions any more, and nothing asks for them. What is
+    stored of them stays, and can be read.
+    """
+    from lakehouse.cli.instance import open_instance
+    from lakehouse.cli.universe import remove_markets
+    from lakehouse.settings import Settings
+
+    settings = Settings()
+    with open_instance(settings) as instance:
+        removed, notes = remove_markets(instance, settings, keys)
+    if report.document({"removed": removed, "notes": notes}):
+        return
+    if report.form != "table":
+        report.table("", frame_of([{"market": key} for key in removed]))
+    report.say(f"Removed {count_of(len(removed), 'market')}: {', '.join(removed)}")
+    for note in notes:
+        report.say(note, "note")
+
+
+@markets_commands.command("list")
+@reporting
+def markets_list(report: Report) -> None:
+    """Show the markets of the lake and what is known of them."""
+    _show_markets(report)
+
+
+def _show_markets(report: Report) -> None:
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    frame = Lake(Settings().root).markets()
+    report.table(
+        "Markets",
+        frame,
+        "ask in SQL: silver.market",
+        spare=[name for name in reversed(frame.columns) if name not in _OF_MARKET],
+        empty="No market is known: `lakehouse markets add` makes them known.",
+    )
+
+
+@commands.command()
+@reporting
+def verify(
+    markets: SomeMarkets = None,
+    start: Start = None,
+    end: End = None,
+    budget: Annotated[
+        int,
+        typer.Option(help="Requests to make at most; a month of minutes takes 47 on spot markets.", min=1),
+    ] = 1000,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again", help="Also ask about months that are proven or were asked about in full before."
+        ),
+    ] = False,
+    stored: Annotated[
+        bool,
+        typer.Option(
+            "--stored",
+            help="Ask no exchange: hold every stored byte against its seal, version, rules and path.",
+        ),
+    ] = False,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="With --stored: make what is damaged again from what is stored.")
+    ] = False,
+    *,
+    report: Report,
+) -> None:
+    """Prove stored candles by REST, row by row, the newest months first, and mend what turns out wrong.
+
+    In spare request weight: at most two fifths of a minute's budget are used. Run it again to go on. With
+    --stored, prove instead that what is stored is what was written.
+    """
+    from lakehouse.cli.instance import open_instance
+    from lakehouse.cli.verifying import print_verification, verify
+    from lakehouse.opening import open_lake
+    from lakehouse.settings import Settings
+
+    span = TimeRange.parse(start, end) if start is not None or end is not None else None
+    settings, wanted = Settings(), wanted_markets(markets)
+    lake = open_lake(settings)
+    lake.objects.require_lake()  # before a folder is made of a mistyped root
+    if mend and not stored:
+        raise UsageError("--repair goes with --stored: it makes again what that finds damaged.")
+    if stored:
+        _verify_stored(lake, settings, wanted, span, mend, report)
+        return
+    with open_instance(settings) as instance, build_progress() as progress:
+        lake.progress = progress.cell
+        found = verify(lake, instance, wanted, span, budget, again, progress.announce)
+    print_verification(found, report)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _verify_stored(
+    lake: "LakeServices",
+    settings: "Settings",
+    markets: list[Market],
+    span: TimeRange | None,
+    mend: bool,
+    report: Report,
+) -> None:
+    from lakehouse.cli.instance import open_instance
+    from lakehouse.cli.stored import print_stored, repair, verify_stored
+
+    months = span.months() if span else None
+
+    def meant(cell: Cell | None) -> bool:
+        of_market = cell is None or not markets or cell.market is None or cell.market in markets
+        return of_market and (cell is None or months is None or cell.date[:7] in months)
+
+    with build_progress() as progress:
+        found = verify_stored(lake, meant, progress.count)
+        if mend and not found.is_sound:
+            lake.objects.check_writable()
+            with open_instance(settings) as instance:
+                lake.progress = progress.cell
+                repair(lake, instance, found, progress.announce)
+    print_stored(found, mend, report)
+    if not found.is_sound:
+        raise typer.Exit(1)

@@ -1,0 +1,163 @@
+"""`lakehouse sql`, `gaps`, `conflicts` and `restatements`: commands that read rows."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from lakehouse.cli.options import End, SilverTable, SomeMarkets, Start, wanted_markets
+from lakehouse.cli.reporting import Report, reporting
+from lakehouse.model.errors import NoStatementError
+from lakehouse.model.timerange import TimeRange
+from lakehouse.model.words import count_of
+
+_OF_CANDLE = ("open", "high", "low", "close", "volume", "trade_count")  # what fits a terminal
+_NARROWER = "narrow it with --markets, --from and --to"
+
+commands = typer.Typer()
+
+
+@commands.command()
+@reporting
+def gaps(
+    markets: SomeMarkets = None,
+    start: Start = None,
+    end: End = None,
+    not_listed: Annotated[
+        bool, typer.Option(help="Also show slots before listing and after delisting.")
+    ] = False,
+    table: SilverTable = "silver/candle",
+    *,
+    report: Report,
+) -> None:
+    """Every expected row that is absent, and why.
+
+    Classes: *halt* (proven: trading stopped), *conflict* (sources disagree and none could be chosen),
+    *pending* (its file may still appear), *unproven* (no source has it, and files are no longer late).
+    """
+    import polars as pl
+
+    from lakehouse.ops.findings import holes
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    wanted = wanted_markets(markets)
+    reader = Lake(Settings().root)
+    silver = reader.registry.dataset(table).silver
+    stored, noun = reader.stored(silver.name), _noun(silver.name)
+    frame = reader.gaps(wanted or None, start, end, table=table)
+    if not not_listed:
+        frame = frame.filter(pl.col("gap_class") != "not_listed")
+    report.table(
+        f"{count_of(int(frame['slot_count'].sum()), noun)} absent in {count_of(frame.height, 'run')}",
+        frame,
+        _NARROWER,
+        spare=("asked_at", "halted_at"),
+        empty=f"No expected {noun} is absent in what is stored."
+        if stored
+        else f"Nothing is stored of {silver.name} yet.",
+    )
+    months = TimeRange.parse(start, end).months()
+    absent = [cell for cell in holes(stored) if (not wanted or cell.market in wanted) and cell.date in months]
+    if absent:
+        report.say(
+            f"Nothing is stored of {count_of(len(absent), 'month')} between others: "
+            f"{', '.join(map(str, absent[:10]))}"
+        )
+
+
+@commands.command()
+@reporting
+def conflicts(
+    markets: SomeMarkets = None,
+    start: Start = None,
+    end: End = None,
+    table: SilverTable = "silver/candle",
+    *,
+    report: Report,
+) -> None:
+    """Every value of every row on which sources disagreed, and the rule that chose one."""
+    from lakehouse.query.lake import MARKET_KEY, Lake
+    from lakehouse.settings import Settings
+
+    reader = Lake(Settings().root)
+    frame = reader.conflicts(wanted_markets(markets) or None, start, end, table)
+    noun = _noun(table)
+    disputed = frame.filter(variant=1)
+    time, told = (
+        reader.registry.dataset(table).silver.time,
+        ["sources", "decided_by", "is_served", "is_settled"],
+    )
+    values = frame.columns[frame.columns.index(time) + 1 : frame.columns.index("variant")]
+    shown = [time, *told, *(_OF_CANDLE if noun == "candle" else values)]
+    shown += ["is_absent"] if frame["is_absent"].any() else []
+    report.table(
+        f"{count_of(disputed.height, noun)} disputed, {disputed['is_settled'].sum():,} of them settled "
+        "by a proof",
+        frame.select(MARKET_KEY.alias("market"), *shown),
+        _NARROWER,
+        spare=("trade_count", "is_settled", "high", "low", "sources", "volume", "open"),
+        empty=f"No {noun} is disputed in what is stored.",
+        whole=frame,
+    )
+
+
+def _noun(table: str) -> str:
+    """What a row of a silver table is called."""
+    return "candle" if table in ("candle", "silver/candle", "silver.candle") else "row"
+
+
+@commands.command()
+@reporting
+def restatements(
+    markets: SomeMarkets = None,
+    start: Start = None,
+    end: End = None,
+    *,
+    report: Report,
+) -> None:
+    """What the exchange replaced of candles it had published: what it said before, and what after."""
+    from lakehouse.cli.report import print_restatements
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    found = Lake(Settings().root).restatements(wanted_markets(markets) or None, start, end)
+    print_restatements(found, report)
+
+
+@commands.command()
+@reporting
+def sql(
+    query: Annotated[
+        str | None,
+        typer.Argument(
+            help="A statement over views named zone.table, such as silver.candle; standard input if left "
+            "out, or a prompt where that is a terminal."
+        ),
+    ] = None,
+    unrestricted: Annotated[
+        bool,
+        typer.Option(
+            "--unrestricted", help="Let it do all that DuckDB can: read and write your own files too."
+        ),
+    ] = False,
+    *,
+    report: Report,
+) -> None:
+    """Run SQL over the lake (DuckDB). A statement reads the lake and nothing else, unless you say
+    otherwise.
+    """
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    lake = Lake(Settings().root)
+    if query is None and sys.stdin.isatty() and sys.stdout.isatty():
+        from lakehouse.cli.prompt import converse
+
+        lake.objects.require_lake()
+        converse(lake, unrestricted, report.again)
+        return
+    statement = sys.stdin.read() if query is None else query
+    if query is None and not statement.strip():
+        raise NoStatementError
+    report.table("", lake.sql(statement, unrestricted), "add LIMIT")

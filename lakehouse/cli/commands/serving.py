@@ -1,0 +1,237 @@
+"""`lakehouse demo`, `ui`, `webserver`, `simulate` and `docs`: commands that serve, show and write pages."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lakehouse.cli.collecting import work_begins
+from lakehouse.cli.console import out
+from lakehouse.cli.reporting import Report, frame_of
+from lakehouse.model.errors import LakehouseError, UsageError
+from lakehouse.model.secrets import learn
+
+if TYPE_CHECKING:
+    from lakehouse.settings import Settings
+    from lakehouse.ui.door import Door
+
+commands = typer.Typer()
+
+
+@commands.command()
+def simulate(
+    port: Annotated[
+        int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)
+    ] = 8900,
+    files: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of real files, arranged by archive key, served in place of synthetic ones.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="A fault, NAME or NAME=GLOB over archive keys; repeatable. `list` names them."),
+    ] = None,
+    speed: Annotated[
+        float,
+        typer.Option(
+            help="How many times faster than real time its clock runs, from now on; 86400 makes a second a "
+            "day.",
+            min=0,
+        ),
+    ] = 1,
+) -> None:
+    """Serve a simulated exchange on this machine: archive and REST, deterministic, with faults on request."""
+    from lakehouse.simulator import FAULTS, Simulator
+
+    if fault == ["list"]:
+        faults = [{"name": name, "what it does": what} for name, what in FAULTS.items()]
+        Report().table("faults", frame_of(faults), prose="what it does")
+        return
+    work_begins()
+    with Simulator(port=port, files=files, faults=fault or (), speed=speed) as exchange:
+        clock = "" if speed == 1 else " LAKEHOUSE_CLOCK=exchange"
+        out.print(
+            f"Simulated exchange at {exchange.url}; in another shell:\n\n  export "
+            f"LAKEHOUSE_BINANCE_ARCHIVE_URL={exchange.url} "
+            f"LAKEHOUSE_BINANCE_REST_URL={exchange.url}{clock}\n\nCtrl-C ends it.",
+        )
+        _wait_for_interrupt()
+
+
+def _wait_for_interrupt() -> None:
+    import signal
+    import threading
+
+    done = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: done.set())
+    try:
+        done.wait()
+    except KeyboardInterrupt:
+        return
+
+
+@commands.command()
+def demo(
+    folder: Annotated[
+        Path,
+        typer.Option(
+            help="Where the demo's lake and Dagster instance go, in place of those of an earlier demo."
+        ),
+    ] = Path("demo"),
+    aws: Annotated[
+        bool, typer.Option(help="Against S3 and Glue endpoints on this machine, which end with the demo.")
+    ] = False,
+) -> None:
+    """Build three markets over three months from a simulated exchange with faults, and say what was healed
+    and how.
+    """
+    from lakehouse.cli.demo import run_demo
+
+    if not run_demo(folder, aws):
+        raise typer.Exit(1)
+
+
+Host = Annotated[
+    str,
+    typer.Option(help="Address to listen on; one that others reach only with a token, or --behind-proxy."),
+]
+Port = Annotated[int, typer.Option(help="Its port.", min=1, max=65535)]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name", help="A further name, NAME or NAME:PORT, under which browsers reach it; repeatable."
+    ),
+]
+Token = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the token that who comes in must bring; LAKEHOUSE_UI_TOKEN if left out.",
+        dir_okay=False,
+    ),
+]
+Proxied = Annotated[
+    bool,
+    typer.Option(
+        "--behind-proxy",
+        help="A proxy at --name authenticates every request, and nobody else reaches this address.",
+    ),
+]
+
+
+def _door(
+    settings: "Settings",
+    host: str,
+    port: int,
+    names: list[str] | None,
+    token_file: Path | None,
+    is_proxied: bool,
+) -> "Door":
+    from lakehouse.ui.door import door
+
+    if token_file is not None:
+        try:
+            token: str | None = token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"The token in {token_file} cannot be read: "
+                f"{getattr(error, 'strerror', None) or 'it is not text'}."
+            ) from error
+        if not token:
+            raise UsageError(f"There is no token in {token_file}.")  # rather than a UI without one
+    else:
+        token = settings.ui_token.get_secret_value() if settings.ui_token else None
+    learn([token or ""])
+    return door(host, port, names or (), token, is_proxied)
+
+
+@commands.command()
+def ui(
+    port: Port = 3000,
+    host: Host = "127.0.0.1",
+    name: Names = None,
+    token_file: Token = None,
+    behind_proxy: Proxied = False,
+    demo: Annotated[
+        bool, typer.Option(help="Open the demo's lake, with its simulated exchange behind it.")
+    ] = False,
+    folder: Annotated[Path, typer.Option(help="The demo's folder.")] = Path("demo"),
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Open a browser on it as soon as it answers.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show here what its processes and runs say.")
+    ] = False,
+) -> None:
+    """Open Dagster's UI with its daemon: materialize, backfill, sensors.
+
+    On this machine it lets in the user who opened it; others with a token, or what a proxy in front lets
+    through.
+    """
+    from contextlib import nullcontext
+
+    from lakehouse.cli.demo import demo_exchange, demo_settings, require_demo
+    from lakehouse.cli.instance import check_port, run_ui
+    from lakehouse.settings import Settings
+
+    door = _door(Settings(), host, port, name, token_file, behind_proxy)
+    check_port(door)
+    if demo:
+        require_demo(folder)
+    with demo_exchange() if demo else nullcontext() as exchange:
+        settings = demo_settings(folder, exchange.url) if exchange else Settings()
+        run_ui(settings, door, verbose, open_browser)
+
+
+@commands.command()
+def webserver(
+    workspace: Annotated[
+        list[Path],
+        typer.Option(
+            help="Workspace file that names the code servers; repeatable.", exists=True, dir_okay=False
+        ),
+    ],
+    port: Port = 3000,
+    host: Host = "127.0.0.1",
+    name: Names = None,
+    token_file: Token = None,
+    behind_proxy: Proxied = False,
+    read_only: Annotated[bool, typer.Option(help="Show everything, change nothing.")] = False,
+) -> None:
+    """Serve only the UI, of a deployment whose daemon and code servers run elsewhere: in place of
+    `dagster-webserver`, which asks nobody.
+    """
+    from lakehouse.cli.instance import check_port, open_instance
+    from lakehouse.settings import Settings
+    from lakehouse.ui.webserver import serve
+
+    settings = Settings()
+    door = _door(settings, host, port, name, token_file, behind_proxy)
+    check_port(door)
+    with open_instance(settings) as instance:
+        serve(instance, workspace, door, read_only)
+
+
+@commands.command()
+def docs(
+    check: Annotated[bool, typer.Option(help="Only tell whether it is current.")] = False,
+    path: Annotated[Path, typer.Option()] = Path("docs/tables.md"),
+) -> None:
+    """Write docs/tables.md out of the declarations."""
+    from lakehouse.ops.docs import tables_page
+    from lakehouse.registry import REGISTRY
+
+    page = tables_page(REGISTRY)
+    if check and (not path.exists() or path.read_text(encoding="utf-8") != page):
+        raise LakehouseError(f"{path} is not current: run `lakehouse docs`.")
+    if not check:
+        try:
+            path.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"{path} cannot be written: {error.strerror}. Run it in a checkout, or name another file "
+                "with --path."
+            ) from error
