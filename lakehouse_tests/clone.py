@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# MAKEFLAGS carries what was said to the `make` that runs the tests, and would outrank what is said in the clone
+# MAKEFLAGS has what was said to the `make` that runs the tests, and would outrank what is said in the clone
 _NOT_OF_A_NEW_SHELL = ("LAKEHOUSE_", "DAGSTER_", "AWS_", "GIT_", "PYTEST_", "COV", "MAKE", "MFLAGS")
 
 

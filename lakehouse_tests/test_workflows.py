@@ -1,8 +1,8 @@
 """What CI types works when it is typed: every `run:` line of every workflow, in a fresh clone.
 
 Two kinds of line are not carried out whole. `make test` and `make test-slow` would run this test within
-itself: they collect those of this file and run none, and `.ci/run` holds that they pass. What asks an index of
-packages finds them already there.
+itself: they collect the tests of this file and run none, and `.ci/run` holds that all pass. What asks an
+index of packages finds them already there.
 """
 
 import os
