@@ -84,9 +84,13 @@ def median(read: Callable[[], object], times: int) -> float:
 
 
 @contextmanager
-def delayed_s3(delay: float) -> Iterator[None]:
+def delayed_s3(delay: float, fill: Callable[[], object]) -> Iterator[None]:
     """An S3 endpoint in another process; `AWS_ENDPOINT_URL` is its undelayed address until the lake is
     filled.
+
+    Args:
+        delay: Seconds that are added to every request.
+        fill: Fills the bucket `bench`.
     """
     server = subprocess.Popen(
         [sys.executable, "-c", _SERVER.format(delay=delay)], stdout=subprocess.PIPE, text=True
@@ -100,7 +104,7 @@ def delayed_s3(delay: float) -> Iterator[None]:
             "AWS_REGION": "us-east-1",
             "AWS_ALLOW_HTTP": "true",
         }
-        fill("s3://bench/lake")
+        fill()
         os.environ["AWS_ENDPOINT_URL"] = delayed
         yield
     finally:
@@ -188,7 +192,7 @@ def main() -> None:
         root = str(Path(folder) / "lake")
         fill(root)
         compare(root, 11)
-    with delayed_s3(0.03):
+    with delayed_s3(0.03, lambda: fill("s3://bench/lake")):
         compare("s3://bench/lake", 5)
 
 

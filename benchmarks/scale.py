@@ -309,8 +309,28 @@ COMMANDS = {
     "lakehouse quality of one": ["quality", "--markets", "ONE", "--json"],
     "lakehouse quality": ["quality"],
     "lakehouse quality --html": ["quality", "--html", "PAGE"],
-    "lakehouse build gold of one": ["build", "gold", "--markets", "ONE", "--from", "FIRST", "--json"],
-    "lakehouse build gold of all": ["build", "gold", "--markets", "ALL", "--from", "FIRST", "--json"],
+    "lakehouse build gold of one": [
+        "build",
+        "gold",
+        "--markets",
+        "ONE",
+        "--from",
+        "FIRST",
+        "--to",
+        "LAST",
+        "--json",
+    ],
+    "lakehouse build gold of all": [
+        "build",
+        "gold",
+        "--markets",
+        "ALL",
+        "--from",
+        "FIRST",
+        "--to",
+        "LAST",
+        "--json",
+    ],
 }
 LATER_ONES = ("plan a new month of all",)
 _HOME = """
@@ -350,7 +370,7 @@ def exchange(markets: tuple[SimulatedMarket, ...], now: datetime) -> Iterator[st
 
 
 def measure(
-    tree: Path, lake: Path, home: Path, names: Iterable[str], count: int, months: int
+    tree: Path, lake: Path | str, home: Path, names: Iterable[str], count: int, months: int
 ) -> dict[str, dict[str, float]]:
     """Make every measurement with the code of a worktree."""
     keys = [f"binance-spot:{symbol}" for symbol in symbols(count)]
@@ -367,7 +387,8 @@ def measure(
         "ONE": keys[len(keys) // 2],
         "ALL": ",".join(keys),
         "FIRST": f"{shift_month(OPEN, 1 - months)}-01",
-        "PAGE": str(lake.parent / "quality.html"),
+        "LAST": f"{shift_month(OPEN, 1)}-01",
+        "PAGE": str(home / "quality.html"),
     }
 
     def at(url: str) -> dict[str, str]:
@@ -377,7 +398,9 @@ def measure(
     markets = simulated(count, months)
     for name in names:
         if name == "ledgers, cold":
-            shutil.rmtree(lake / "ledger", ignore_errors=True)
+            objects = LakeObjects(lake)
+            for cached in list(objects.list("ledger")):
+                objects.delete(cached.path)
         now = LATER if name in LATER_ONES else NOW
         if name in CODES:
             span = [OPEN, shift_month(OPEN, 1)]

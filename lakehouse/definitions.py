@@ -2,16 +2,23 @@
 and those that fetch it.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+import lakehouse
 from lakehouse.defs.assets import market_asset, table_asset
 from lakehouse.defs.automation import automation_sensor
 from lakehouse.defs.catalog import catalog_asset
 from lakehouse.defs.checks import checks_of
 from lakehouse.defs.io_manager import LakeIOManager
+from lakehouse.defs.jobs import named_jobs
 from lakehouse.defs.quality import quality, quality_schedule
 from lakehouse.defs.sensors import Refresh, refresh_sensors
+from lakehouse.defs.sources import source_specs
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
@@ -19,12 +26,28 @@ from lakehouse.privacy import keep_private
 from lakehouse.settings import Settings
 
 
-def build_definitions(lake: LakeServices, refresh: Refresh | None = None) -> dg.Definitions:
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """Where the code of assets can be read.
+
+    Attributes:
+        url: Of the repository.
+        revision: The branch or commit that is deployed.
+    """
+
+    url: str
+    revision: str
+
+
+def build_definitions(
+    lake: LakeServices, refresh: Refresh | None = None, source: Repository | None = None
+) -> dg.Definitions:
     """All assets, checks, sensors and resources of a lake.
 
     Args:
         lake: The lake.
         refresh: How it is kept current; by default by sensors that wait to be switched on.
+        source: Where the UI finds the code; by default in local files.
     """
     registry = lake.registry
     assets = [
@@ -35,9 +58,10 @@ def build_definitions(lake: LakeServices, refresh: Refresh | None = None) -> dg.
     if lake.catalog is not None:
         assets += [catalog_asset(table, lake) for table in registry.tables if table.zone() != "bronze"]
     return dg.Definitions(
-        assets=assets,
+        assets=[*_linked(assets, source), *source_specs(lake)],
         schedules=[quality_schedule()],
         asset_checks=[checks_of(table) for table in registry.tables],
+        jobs=named_jobs(lake),
         sensors=[automation_sensor(), *refresh_sensors(lake, refresh or Refresh())],
         executor=_executor(),
         resources={
@@ -46,6 +70,15 @@ def build_definitions(lake: LakeServices, refresh: Refresh | None = None) -> dg.
             "duckdb": _fixed(DuckDBResource(database=":memory:")),
         },
     )
+
+
+def _linked(assets: list[dg.AssetsDefinition], source: Repository | None) -> list[Any]:
+    """Assets whose code is found in a repository, if there is one."""
+    if source is None:
+        return list(assets)
+    package = Path(lakehouse.__file__)
+    anchor = dg.AnchorBasedFilePathMapping(package, f"{package.parent.name}/{package.name}")
+    return list(dg.link_code_references_to_git(assets, source.url, source.revision, anchor))
 
 
 def _executor() -> dg.ExecutorDefinition:
@@ -74,6 +107,6 @@ def defs() -> dg.Definitions:
     """The lake of this environment."""
     keep_private()
     settings = Settings()
-    return build_definitions(
-        open_lake(settings), Refresh(settings.refresh, settings.candles_every, settings.add_markets)
-    )
+    source = Repository(settings.git_url, settings.git_revision) if settings.git_url else None
+    refresh = Refresh(settings.refresh, settings.candles_every, settings.add_markets)
+    return build_definitions(open_lake(settings), refresh, source)

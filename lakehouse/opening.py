@@ -36,7 +36,9 @@ def open_lake(
     catalog = GlueCatalog(settings.glue_database, objects) if settings.glue_database else None
     if settings.workers:
         more = {"workers": settings.workers} | more
-    lake = LakeServices(objects, exchanges, registry, settings.start, catalog, **more)
+    lake = LakeServices(
+        objects, exchanges, registry, settings.start, catalog, end=settings.end or None, **more
+    )
     if settings.clock == "exchange" and "clock" not in more:
         asked = next(own for own in exchanges.values() if own.has_rest)
         lake.clock = ExchangeClock(lake.clients.of_api(asked.name, asked.rest_types[0]))

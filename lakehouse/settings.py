@@ -4,11 +4,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lakehouse.model.addresses import AddressKind, address_setting
@@ -31,6 +31,7 @@ class Settings(BaseSettings):
         root: The lake: a folder, or `s3://bucket/prefix`.
         markets: Markets that `lakehouse markets add` adds when it is given none.
         start: First month that has partitions.
+        end: Last month that has partitions; empty where that is the open one.
         addresses: Where archives and REST APIs of exchanges are, by the name of the setting
             (`LAKEHOUSE_<EXCHANGE>_ARCHIVE_URL`, `LAKEHOUSE_<EXCHANGE>_REST_URL`); `address` reads them.
         glue_database: Prefix of the Glue databases to register tables in; empty for none.
@@ -41,6 +42,8 @@ class Settings(BaseSettings):
         add_markets: Globs over market keys; what an exchange newly lists and one of them matches joins the
             universe.
         workers: Cells that a step computes at once; 0 for one per core, as memory allows.
+        git_url: Repository on GitHub or GitLab that assets link to as their source; empty to name local files.
+        git_revision: Branch or commit there that is deployed.
         dagster_home: Where Dagster keeps its instance.
         ui_token: What a stranger must bring to the UI; none where only its own user comes in.
     """
@@ -50,6 +53,7 @@ class Settings(BaseSettings):
     root: str = "lake"
     markets: Annotated[tuple[str, ...], NoDecode] = ()
     start: str = "2017-08"
+    end: str = ""
     addresses: Mapping[str, str] = {}
     glue_database: str = ""
     clock: Literal["local", "exchange"] = "local"
@@ -57,6 +61,8 @@ class Settings(BaseSettings):
     candles_every: int = Field(default=3600, ge=1)
     add_markets: Annotated[tuple[str, ...], NoDecode] = ()
     workers: int = Field(default=0, ge=0)
+    git_url: str = ""
+    git_revision: str = "main"
     dagster_home: Path = Field(
         default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME")
     )
@@ -93,13 +99,27 @@ class Settings(BaseSettings):
     def _split_globs(cls, value: object) -> object:
         return _parts(value)
 
-    @field_validator("start")
+    @field_validator("git_url")
     @classmethod
-    def _check_start(cls, value: str) -> str:
+    def _check_git_url(cls, value: str) -> str:
+        host = urlsplit(value).hostname or "" if _is_url(value) else ""
+        if value and not ("github" in host or "gitlab" in host):
+            raise SettingError("LAKEHOUSE_GIT_URL", value, "the address of a repository on GitHub or GitLab")
+        return value
+
+    @field_validator("start", "end")
+    @classmethod
+    def _check_month(cls, value: str, of: ValidationInfo) -> str:
         try:
-            return month_of(parse_instant(value))
+            return month_of(parse_instant(value)) if value or of.field_name == "start" else ""
         except TimeFormatError:
-            raise SettingError("LAKEHOUSE_START", value, "a month, YYYY-MM") from None
+            raise SettingError(f"LAKEHOUSE_{of.field_name}".upper(), value, "a month, YYYY-MM") from None
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.end and self.end < self.start:
+            raise SettingError("LAKEHOUSE_END", self.end, f"no month before LAKEHOUSE_START, {self.start}")
+        return self
 
     @field_validator("addresses")
     @classmethod
@@ -145,11 +165,14 @@ class Settings(BaseSettings):
             for name in (
                 "root",
                 "start",
+                "end",
                 "glue_database",
                 "clock",
                 "refresh",
                 "candles_every",
                 "workers",
+                "git_url",
+                "git_revision",
             )
         }
         home = {

@@ -54,6 +54,10 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    def screenshot(self, path: Path) -> None:
+        """Keep what is seen."""
+        path.write_bytes(base64.b64decode(self._tell("Page.captureScreenshot")["data"]))
+
     def wait_for(self, script: str) -> Any:
         """The value of an expression as soon as it is something."""
         deadline = time.monotonic() + _PATIENCE

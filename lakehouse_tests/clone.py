@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+# MAKEFLAGS has what was said to the `make` that runs the tests, and would outrank what is said in the clone
+_NOT_OF_A_NEW_SHELL = ("LAKEHOUSE_", "DAGSTER_", "AWS_", "GIT_", "PYTEST_", "COV", "MAKE", "MFLAGS")
 
 
 def make_clone(place: Path) -> Path:
@@ -40,10 +42,6 @@ def environment(clone: Path) -> dict[str, str]:
 
     The packages of this interpreter may have another checkout installed, so the clone's goes before it.
     """
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("LAKEHOUSE_", "DAGSTER_", "AWS_", "GIT_", "PYTEST_", "COV_"))
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_OF_A_NEW_SHELL)}
     path = f"{clone / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     return kept | {"PATH": path, "PYTHONPATH": str(clone), "HOME": str(clone.parent)}

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 
-from lakehouse.definitions import build_definitions
+from lakehouse.definitions import Repository, build_definitions
+from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import LookBack
+from lakehouse.model.errors import SettingError
 from lakehouse.opening import open_lake
 from lakehouse.settings import Settings
 
@@ -81,3 +84,21 @@ def test_the_asset_graph_is_the_golden_one(tmp_path: Path) -> None:
     assert text == GOLDEN.read_text(encoding="utf-8"), (
         "the graph changed: look at the difference, then run this test with GOLDEN=write"
     )
+
+
+def test_a_deployed_asset_links_to_its_declaration_in_the_repository(tmp_path: Path) -> None:
+    lake = open_lake(Settings(root=str(tmp_path)))
+    source = Repository("https://github.com/acme/lakehouse", "v1")
+    graph = build_definitions(lake, source=source).resolve_asset_graph()
+    for table in lake.registry.tables:
+        (found,) = graph.get(asset_key(table)).metadata["dagster/code_references"].code_references
+        assert isinstance(found, dg.UrlCodeReference)
+        assert found.url.startswith("https://github.com/acme/lakehouse/tree/v1/lakehouse/"), found.url
+        path = found.url.removeprefix("https://github.com/acme/lakehouse/tree/v1/").partition("#")[0]
+        assert (Path(__file__).parents[1] / path).is_file()
+
+
+@pytest.mark.parametrize("url", ["https://example.com/acme/lakehouse", "git@github.com:acme/lakehouse", "x"])
+def test_a_repository_that_cannot_be_linked_to_is_refused(url: str) -> None:
+    with pytest.raises((ValueError, SettingError), match="LAKEHOUSE_GIT_URL"):
+        Settings(git_url=url)

@@ -1,16 +1,21 @@
 """The demo as a stranger runs it, and the same lake on S3 and Glue."""
 
+from datetime import timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.demo import MARKETS, demo_exchange, demo_settings, run_demo
+from lakehouse.cli.demo import LAST_MONTH, MARKETS, NOW, demo_exchange, demo_settings, run_demo
 from lakehouse.cli.instance import open_instance
 from lakehouse.cli.local_aws import local_aws
+from lakehouse.definitions import build_definitions
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.opening import open_lake
+from lakehouse.ops.attempts import Attempts
+from lakehouse.pipeline.refresh import candles_closed
 from lakehouse.query.lake import Lake
 from lakehouse.storage.aws import aws_client
 
@@ -43,6 +48,21 @@ def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(
     lake = Lake(tmp_path / "lake")
     assert lake.sql("SELECT count(*) FROM silver.candle").item() == 3 * 92 * 1440 - 37
     assert lake.scan("silver/gap").collect()["slot_count"].to_list() == [37]
+    with demo_exchange() as exchange:
+        settings = demo_settings(tmp_path, exchange.url)
+        opened = open_lake(settings)
+        assert opened.clock() - NOW < timedelta(minutes=1)
+        defs = build_definitions(opened)
+        months = defs.resolve_assets_def(dg.AssetKey(["silver", "gap"])).partitions_def
+        assert months is not None
+        assert months.get_partition_keys() == ["2024-11", "2024-12", "2025-01"]
+        key = dg.AssetCheckKey(dg.AssetKey(["silver", "candle"]), "freshness")
+        with open_instance(settings) as instance:
+            checked = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
+        assert checked[key].status.value == "SUCCEEDED"
+        universe = [Market.parse(key) for key in MARKETS]
+        tick = candles_closed(opened, universe, {}, Attempts())
+        assert all(cell.date <= LAST_MONTH for cells in tick.wanted.values() for cell in cells)
 
 
 @pytest.mark.slow

@@ -65,10 +65,13 @@ from lakehouse_tests.ui.asking import ask
 ROOT = Path(__file__).parents[1]
 PRIVATE = {
     "dagster._config": "event_log: a storage's configuration in `dagster.yaml`; test_run_config walks types",
+    "dagster._core.code_pointer": "instance: where the code of a command's run is",
     "dagster._core.definitions.source_asset": "io_manager: the flag that stops a second event per cell",
     "dagster._core.execution.asset_backfill": "what a backfill has still to do, as sensors ask it",
     "dagster._core.execution.backfill": "sensors: backfills that have not started all of their cells",
     "dagster._core.launcher.sync_in_memory_run_launcher": "the tests' daemon runs in its own process",
+    "dagster._core.origin": "instance: as above, for who executes it again",
+    "dagster._core.remote_origin": "instance: the code location that the timeline shows runs of",
     "dagster._core.run_coordinator": "the tests' daemon runs at once",
     "dagster._core.storage.asset_check_execution_record": "automation: whether a check has looked",
     "dagster._core.storage.dagster_run": "sensors: which runs are under way",
@@ -77,6 +80,7 @@ PRIVATE = {
     "dagster._core.storage.sqlite_storage": "event_log: the storage around it",
     "dagster._core.storage.tags": "sensors: the partitions of a run",
     "dagster._core.test_utils": "the tests' daemon: a workspace, and a clock that stands still",
+    "dagster._core.types.loadable_target_origin": "instance: the module of a code location",
     "dagster._core.workspace.context": "webserver: Dagster's app, to be guarded",
     "dagster._core.workspace.load_target": "webserver: workspace files",
     "dagster._daemon": "services: the daemon as a process",

@@ -16,6 +16,7 @@ from lakehouse.defs.assets import market_event
 from lakehouse.defs.catalog import catalog_key
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, range_tags
+from lakehouse.defs.under_way import PROCESS_TAG, WHY_TAG, running, this_process
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
@@ -26,6 +27,7 @@ from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_LOOKS_EVERY = 1.0  # seconds
 Announce = Callable[[str, int], None]
 
 
@@ -37,14 +39,23 @@ class Builder:
         instance: Dagster's instance.
         announce: Told of every table that starts, with the number of cells to come; per cell
             `LakeServices.progress` is told.
+        why: What the runs say of why they are.
+        wait: Told of a run that is waited for, because it writes the same cells.
     """
 
     def __init__(
-        self, lake: LakeServices, instance: dg.DagsterInstance, announce: Announce = lambda table, cells: None
+        self,
+        lake: LakeServices,
+        instance: dg.DagsterInstance,
+        announce: Announce = lambda table, cells: None,
+        why: str = "lakehouse build",
+        wait: Callable[[str], None] = lambda run_id: None,
     ) -> None:
         self._lake = lake
         self._instance = instance
         self._announce = announce
+        self._tags = {WHY_TAG: why, PROCESS_TAG: this_process()}
+        self._wait = wait
         self._job = build_definitions(lake).resolve_implicit_global_asset_job_def()
 
     def add_markets(self, plan: Plan) -> None:
@@ -105,7 +116,8 @@ class Builder:
         upstream = [table for table in self._lake.registry.upstream(tables) if table.shape != "single"]
         reports: dict[type[Table], TableBuild] = {}
         for together in in_rounds(upstream):
-            has = Inventory(self._lake, dict.fromkeys(cell.own_market for cell in months))
+            markets = dict.fromkeys(cell.own_market for cell in months)
+            has = Inventory(self._lake, markets, is_theirs_alone=True)
             cells = {table: known.get(table) or meant(has, table, months) for table in together}
             reports |= self._run(cells)
             if any(reports[table].failed for table in together):
@@ -161,10 +173,11 @@ class Builder:
         before, self._lake.progress = self._lake.progress, recording
         try:
             for tags, covered in range_tags(due, self._instance.get_dynamic_partitions(str(MARKETS.name))):
+                self._await_others({report.table: covered for report in reports.values()})
                 result = self._job.execute_in_process(
                     instance=self._instance,
                     asset_selection=[asset_key(table) for table in reports],
-                    tags=tags,
+                    tags=tags | self._tags,
                     run_config=_QUIET,
                     raise_on_error=False,
                 )
@@ -182,6 +195,7 @@ class Builder:
             result = self._job.execute_in_process(
                 instance=self._instance,
                 asset_selection=[catalog_key(table)],
+                tags=self._tags,
                 run_config=_QUIET,
                 raise_on_error=False,
             )
@@ -195,7 +209,24 @@ class Builder:
         keys = [dg.AssetCheckKey(asset_key(table), name) for table in tables for name in families(table)]
         if keys:
             checks = self._job.get_subset(asset_selection=set(), asset_check_selection=set(keys))
-            checks.execute_in_process(instance=self._instance, run_config=_QUIET, raise_on_error=False)
+            checks.execute_in_process(
+                instance=self._instance, tags=self._tags, run_config=_QUIET, raise_on_error=False
+            )
+
+    def _await_others(self, wanted: Mapping[str, Iterable[Cell]]) -> None:
+        """Wait until nobody else is writing the same cells. Runs that the daemon starts wait for each other,
+        and for this one, by their pools; the step finds out what is left to do.
+        """
+        told: set[str] = set()
+        while busy := [
+            run_id
+            for run_id, writes in running(self._instance).items()
+            if any(not writes.get(table, set()).isdisjoint(cells) for table, cells in wanted.items())
+        ]:
+            for run_id in set(busy) - told:
+                self._wait(run_id)
+            told.update(busy)
+            time.sleep(_LOOKS_EVERY)
 
 
 def in_rounds(tables: Iterable[type[Table]]) -> list[list[type[Table]]]:

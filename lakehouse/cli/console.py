@@ -101,6 +101,12 @@ class BuildProgress:
             self._tasks[what] = self._progress.add_task(what, total=None)
         self._progress.advance(self._tasks[what])
 
+    def wait(self, run_id: str) -> None:
+        """A run that writes the same cells is waited for."""
+        self._progress.console.print(
+            flagged("note", f"Waiting for run {run_id[:8]}, which writes the same cells.")
+        )
+
     def cell(self, table: str, cell: Cell, outcome: str) -> None:
         """A cell is settled."""
         self._progress.advance(self._tasks[table])

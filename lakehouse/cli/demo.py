@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lakehouse.cli.building import Builder
@@ -16,7 +17,7 @@ from lakehouse.cli.local_aws import local_aws
 from lakehouse.cli.planning import TableBuild
 from lakehouse.cli.report import print_build
 from lakehouse.cli.reporting import Format, Report, frame_of
-from lakehouse.model.errors import DemoFolderError
+from lakehouse.model.errors import DemoFolderError, NoDemoError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
@@ -30,6 +31,9 @@ BUCKET = "lakehouse-demo"
 MARKER = ".lakehouse-demo"
 MARKETS = ("binance-spot:BTCUSDT", "binance-linear:ETHUSDT", "binance-inverse:BTCUSD_PERP")
 SPAN = ("2024-11-01", "2025-02-01")  # spot files change their time unit in the middle of it
+LAST_MONTH = "2025-01"
+NOW = datetime(2025, 2, 2, 12, tzinfo=UTC)
+"""A day after the last month: its files are published, and nothing is late yet."""
 FAULTS = {
     "stale_checksum=*/spot/monthly/*BTCUSDT-1m-2024-12*": (
         "the monthly file was replaced, its CHECKSUM was not"
@@ -61,8 +65,8 @@ FROM gold.candle_1h GROUP BY ALL ORDER BY market
 
 
 def demo_exchange() -> Simulator:
-    """The demo's exchange."""
-    return Simulator(faults=tuple(FAULTS))
+    """The demo's exchange, where it is always the same day."""
+    return Simulator(faults=tuple(FAULTS), now=NOW)
 
 
 def demo_settings(folder: Path, url: str, aws: bool = False) -> Settings:
@@ -74,10 +78,23 @@ def demo_settings(folder: Path, url: str, aws: bool = False) -> Settings:
         glue_database=glue,
         dagster_home=place / "dagster",
         markets=MARKETS,
-        start="2024-10",
+        start=SPAN[0],
+        end=LAST_MONTH,
+        clock="exchange",
         binance_archive_url=url,
         binance_rest_url=url,
     )
+
+
+def require_demo(folder: Path) -> None:
+    """Refuse to open what no demo left in a folder.
+
+    Raises:
+        NoDemoError: There is no lake of a demo's.
+    """
+    lake = folder / "lake"
+    if not ((lake / MARKER).exists() and (lake / "silver").is_dir()):
+        raise NoDemoError(str(folder))
 
 
 def empty_folder(folder: Path) -> None:

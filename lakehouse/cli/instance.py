@@ -3,16 +3,37 @@
 import logging
 import os
 import socket
+import sys
+import webbrowser
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dagster import DagsterInstance
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from filelock import FileLock
 
 import lakehouse
+from lakehouse.cli.console import out
+from lakehouse.defs.describe import pool_of
+from lakehouse.defs.partitions import MARKETS
 from lakehouse.model.errors import DagsterHomeError, ForeignInstanceError, PortError
+from lakehouse.model.market import Market
+from lakehouse.opening import open_lake
+from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.ui.door import Door
+from lakehouse.ui.services import LOCATION, MODULE
 
+_HOW_TO_COME_IN = "; open it once with ?token=… at the end"
+_NO_MARKET = (
+    "There is no market yet. Name some in LAKEHOUSE_MARKETS, or type: lakehouse markets add "
+    "binance-spot:BTCUSDT. In the UI: open the asset bronze/candle_archive, press Materialize, and add one "
+    "under symbol."
+)
 CONFIG = Path(lakehouse.__file__).with_name("dagster.yaml")
 
 
@@ -56,13 +77,42 @@ def check_port(door: Door) -> None:
             raise PortError(door.port, error.strerror or str(error), door.host) from error
 
 
-def run_ui(settings: Settings, door: Door) -> int:
-    """Run the UI with its daemon until it is ended; returns the exit code."""
+def run_ui(settings: Settings, door: Door, is_verbose: bool, opens_browser: bool) -> None:
+    """Run the UI with its daemon until it is ended.
+
+    Args:
+        settings: Of its lake; the markets they name are made partitions.
+        door: Where it listens and whom it lets in.
+        is_verbose: Whether what its processes say goes to the terminal, not to a file in Dagster's home.
+        opens_browser: Whether a browser is opened on it once it answers.
+
+    Raises:
+        UnknownExchangeError: The settings name a market of an exchange that has no module.
+        UiServiceError: One of its processes does not start, or ends by itself.
+    """
     from lakehouse.ui.services import run_services
 
-    # makes the databases of a new home, before webserver and daemon do at once
-    open_instance(settings).dispose()
-    return run_services(door, settings.for_children(os.environ))
+    lake, named = open_lake(settings), [Market.parse(key) for key in settings.markets]
+    for market in named:
+        lake.exchange(market)
+    # makes the databases of a new home as well, before webserver and daemon do at once
+    with open_instance(settings) as instance:
+        instance.add_dynamic_partitions(str(MARKETS.name), [market.key for market in named])
+        universe = instance.get_dynamic_partitions(str(MARKETS.name))
+        log = None if is_verbose else Path(instance.root_directory) / "ui.log"
+    out.print(
+        f"Dagster at {door.url}{_HOW_TO_COME_IN if door.token else ''}; Ctrl-C ends it.", highlight=False
+    )
+    if log:
+        out.print(f"What it says meanwhile goes to {log}.", highlight=False, soft_wrap=True)
+    if not universe:
+        out.print(_NO_MARKET, highlight=False)
+    run_services(
+        door,
+        settings.for_children(os.environ),
+        log,
+        (lambda: webbrowser.open(door.url)) if opens_browser else lambda: None,
+    )
 
 
 def open_instance(settings: Settings) -> DagsterInstance:
@@ -82,6 +132,30 @@ def open_instance(settings: Settings) -> DagsterInstance:
         with FileLock(place / ".lock"):
             home = str(prepare_home(settings))
             os.environ["DAGSTER_HOME"] = home  # the instance file names it
-            return DagsterInstance.from_config(home)
+            instance = DagsterInstance.from_config(home)
+            prepare_pools(instance)
     except OSError as error:
         raise DagsterHomeError(str(place), error.strerror or str(error)) from error
+    # A run without an origin is of no code location to the UI: it is not in the timeline, and cannot be
+    # executed again there. `execute_in_process` takes none.
+    instance.create_run_for_job = partial(instance.create_run_for_job, **_origin())  # type: ignore[method-assign]
+    return instance
+
+
+def prepare_pools(instance: DagsterInstance) -> None:
+    """Make the pools of all tables: Dagster does not limit one that it sees for the first time."""
+    known = instance.event_log_storage.get_concurrency_keys()
+    for table in REGISTRY.tables:
+        if pool_of(table) not in known:
+            instance.event_log_storage.initialize_concurrency_limit_to_default(pool_of(table))
+
+
+def _origin(job: str = "__ASSET_JOB") -> dict[str, Any]:
+    """What the webserver would say of where a run's code is."""
+    target = LoadableTargetOrigin(module_name=MODULE, executable_path=sys.executable)
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(target, LOCATION)
+    code = RepositoryPythonOrigin(sys.executable, ModuleCodePointer(MODULE, "defs"), entry_point=["dagster"])
+    return {
+        "remote_job_origin": RemoteRepositoryOrigin(location, "__repository__").get_job_origin(job),
+        "job_code_origin": JobPythonOrigin(job, code),
+    }

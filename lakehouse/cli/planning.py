@@ -87,7 +87,7 @@ class Plan:
         for error in failed.values():
             if isinstance(error, UsageError):
                 raise error
-        self.has = Inventory(lake, self.markets)
+        self.has = Inventory(lake, self.markets, is_theirs_alone=True)
         self.due: dict[type[Table], Meant] = {}
 
     @cached_property
@@ -99,7 +99,7 @@ class Plan:
             ClockBehindError: By this machine's clock no part of the range has begun, at the exchange one has.
         """
         lake, known = self.has.lake, self.has.known
-        ahead = self._span.overlap(parse_instant(lake.start), LAST)
+        ahead = self._span.overlap(parse_instant(lake.start), lake.until)
         months = ahead.months() if ahead else ()
         cells = [Cell(month, market) for market in self.markets for month in months]
         living = [cell for cell in cells if is_alive(cell, known)]
@@ -121,14 +121,14 @@ class Plan:
         reports = []
         with contextlib.suppress(LakehouseError):  # whoever builds meets it again, and says so
             cells, early = self.cells
-            for table in self.has.lake.registry.upstream(tables) if not early else ():
-                if table.shape == "single":
-                    continue
+            upstream = [table for table in self.has.lake.registry.upstream(tables) if table.shape != "single"]
+            for number, table in enumerate(upstream if not early else ()):
                 started = time.monotonic()
                 self.due[table] = covered, due = meant(self.has, table, cells)
                 if due:
                     return None
                 reports.append(TableBuild(table.name, current=covered, seconds=time.monotonic() - started))
+                self.has.keep_only({name for later in upstream[number + 1 :] for name in later.input_names()})
             return self.told(reports) if not early else None
         return None
 

@@ -159,7 +159,7 @@ def repair(
             how, failed = _mend_bronze(lake, instance, table, cell, one, footers)
             report.repaired |= {one.path: how} if how else {}
             why |= {one.path: failed} if failed else {}
-    builder = Builder(lake, instance, announce)
+    builder = Builder(lake, instance, announce, "lakehouse verify")
     for built in builder.build_derived(_derived(lake, cells)):
         why |= {f"{built.table} {name}": reason for name, reason in built.failed.items()}
     left = []

@@ -108,7 +108,7 @@ def verify(
     lake.objects.check_writable()
     asked, builder, found = (
         list(chosen.wanted),
-        Builder(lake, instance, announce),
+        Builder(lake, instance, announce, "lakehouse verify"),
         Verification(left=len(chosen.left)),
     )
     found.least = chosen.next_requests if chosen.next_requests > budget else 0

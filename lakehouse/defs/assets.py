@@ -1,24 +1,34 @@
 """The assets: one factory for every table with cells, and `silver/market`, which asks about the universe."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 
 from lakehouse.datasets.market import MarketTable
-from lakehouse.defs.describe import asset_arguments, asset_key
+from lakehouse.defs.describe import asset_arguments, asset_key, reads_facts
 from lakehouse.defs.io_manager import cells_output
 from lakehouse.defs.partitions import MARKETS, cells_of, dependency, parse_keys
+from lakehouse.defs.sources import above, archives_seen, rest_seen, source_specs
 from lakehouse.model.cell import Cell
+from lakehouse.model.table import Table
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.markets import refresh_markets
 from lakehouse.pipeline.recipe import Recipe
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.storage.outcome import Outcome
 from lakehouse.storage.tables import CellRecord
+
+FORCE_TAG = "lakehouse/force"
+"""Of a run that makes its cells whether they are due or not: `true`."""
 
 
 def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
     """The asset of a table with cells. Its recipe reads what it needs of the lake, so nothing is loaded."""
     deps = [dependency(recipe.table, each) for each in recipe.table.inputs]
+    deps += [dg.AssetDep(key) for key in above(recipe.table, lake)]
+    if reads_facts(recipe.table, lake.registry):
+        deps.append(dg.AssetDep(asset_key(MarketTable)))
 
     @dg.asset(**asset_arguments(recipe.table, lake), deps=deps)
     def table(  # type: ignore[no-untyped-def]
@@ -30,9 +40,30 @@ def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
             [cell.market for cell in cells if cell.market] or None,
             lambda market, record: context.log_event(market_event(lake, record)),
         )
-        return cells_output(recipe.make(has, [*cells, *_followers(recipe, has, cells)]), malformed)
+        if context.run.tags.get(FORCE_TAG) == "true":
+            has.distrust(recipe.table.name)
+        made = recipe.make(has, [*cells, *_followers(recipe, has, cells)])
+        return cells_output(_observed(context, has, recipe.table, made), malformed)
 
     return table
+
+
+def _observed(
+    context: dg.AssetExecutionContext,
+    has: Inventory,
+    table: type[Table],
+    made: Iterator[tuple[Cell, Outcome]],
+) -> Iterator[tuple[Cell, Outcome]]:
+    """Cells as they are made, and at their end what was seen of the sources they came from."""
+    exchanges = set[str]()
+    for cell, outcome in made:
+        exchanges |= {cell.market.exchange} if cell.market else set()
+        yield cell, outcome
+    listings, unlisted = has.listings.get(table.name, {}), has.unlisted.get(table.name, {})
+    own = (has.lake.exchanges.get(name) for name in exchanges)
+    asked = [exchange.name for exchange in own if exchange and table.name in exchange.pages]
+    for seen in (*archives_seen(has.lake, listings, unlisted), *rest_seen(has.lake, asked)):
+        context.log_event(seen)
 
 
 def _followers(recipe: Recipe, has: Inventory, cells: list[Cell]) -> list[Cell]:
@@ -49,8 +80,9 @@ def _followers(recipe: Recipe, has: Inventory, cells: list[Cell]) -> list[Cell]:
 
 def market_asset(lake: LakeServices) -> dg.AssetsDefinition:
     """`silver/market`: every market of the universe, asked again."""
+    sources = [spec.key for spec in source_specs(lake)]
 
-    @dg.asset(**asset_arguments(MarketTable, lake))
+    @dg.asset(**asset_arguments(MarketTable, lake), deps=sources)
     def market(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]

@@ -21,6 +21,7 @@ from dagster import AutomationCondition as When
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from lakehouse.defs.attempted import tried_in_vain
+from lakehouse.defs.under_way import CARRIED_ON, PRIORITY_TAG, WHY_TAG
 from lakehouse.model.errors import LakehouseError
 
 Due = Callable[[Collection[str]], Collection[str]]
@@ -187,4 +188,5 @@ def automation_sensor() -> dg.AutomationConditionSensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=10,  # news passes three tables; an idle tick costs some 30 ms
         use_user_code_server=True,  # the conditions read the lake
+        run_tags={WHY_TAG: "an input was written", PRIORITY_TAG: CARRIED_ON},
     )

@@ -10,11 +10,14 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from lakehouse.defs.automation import ON_UPDATE, ON_UPDATE_AND_DAILY
-from lakehouse.defs.describe import asset_key
+from lakehouse.defs.describe import asset_key, partition_page
+from lakehouse.defs.partitions import parse_cells
+from lakehouse.model.check import SCHEMA
 from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.table import Table
 from lakehouse.ops import findings
 from lakehouse.ops.anomalies import search_anomalies
+from lakehouse.ops.saying import by_market
 from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.engine import prepare
@@ -22,6 +25,7 @@ from lakehouse.storage.ledger import records, survey
 from lakehouse.storage.verification import known_damage
 
 _SHOWN = 50
+_LINKED = 5  # so many are shown at once, and not behind a click
 
 
 def checks_of(table: type[Table]) -> dg.AssetChecksDefinition:
@@ -51,7 +55,7 @@ def checks_of(table: type[Table]) -> dg.AssetChecksDefinition:
         rules = _rules(table, lake, duckdb)
         for spec, declared in zip(specs, table.checks, strict=True):
             if spec.key in context.selected_asset_check_keys:
-                yield _result(table, spec.name, rules[declared.family](**declared.parameters))
+                yield _result(table, spec.name, rules[declared.family](**declared.parameters), lake)
 
     return check
 
@@ -72,7 +76,7 @@ def _rules(
 
     def freshness(late: timedelta) -> findings.Verdict:
         ended = [market for market, facts in known_markets(lake).items() if facts.delisted]
-        return findings.check_freshness(stored, ended, lake.clock(), late)
+        return findings.check_freshness(stored, ended, min(lake.clock(), lake.until), late)
 
     def resample(of: type[Table]) -> findings.Verdict:
         with duckdb.get_connection() as connection:
@@ -97,7 +101,9 @@ def _check_single(table: type[Table], lake: LakeServices) -> findings.Verdict:
         return findings.check_schema(table, [], [error])
 
 
-def _result(table: type[Table], name: str, verdict: findings.Verdict) -> dg.AssetCheckResult:
+def _result(
+    table: type[Table], name: str, verdict: findings.Verdict, lake: LakeServices
+) -> dg.AssetCheckResult:
     metadata: dict[str, Any] = {
         "cells": verdict.cells,
         "bad_cells": len({finding.cell for finding in verdict.findings}),
@@ -109,6 +115,17 @@ def _result(table: type[Table], name: str, verdict: findings.Verdict) -> dg.Asse
             for found in verdict.findings[:_SHOWN]
         ]
         metadata["findings"] = dg.MetadataValue.table(rows)
+        metadata["where"] = dg.MetadataValue.md(
+            "\n".join(
+                f"- [{found.cell}]({partition_page(table, found.cell)})"
+                for found in verdict.findings[:_LINKED]
+                if parse_cells([found.cell])
+            )
+        )
+    if name == SCHEMA.family and table.shape == "cells":
+        markets = by_market(lake.ledger(table.name).values(), lake.clock())
+        if markets:
+            metadata["markets"] = dg.MetadataValue.table([dg.TableRecord(row) for row in markets[:_SHOWN]])
     severity = dg.AssetCheckSeverity.ERROR if verdict.severity == "error" else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
         asset_key=asset_key(table),

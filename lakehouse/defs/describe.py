@@ -6,11 +6,13 @@ from urllib.parse import quote
 
 import dagster as dg
 
+from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.automation import when_due
 from lakehouse.defs.due import due_partitions
 from lakehouse.defs.partitions import partitions_of
 from lakehouse.model.table import Table
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.registry import Registry
 from lakehouse.storage.layout import table_prefix
 
 OWNER = "team:market-data"
@@ -24,6 +26,11 @@ def asset_key(table: type[Table] | str) -> dg.AssetKey:
 def partition_page(table: type[Table], partition: str) -> str:
     """Where the UI shows a cell, by its partition key."""
     return f"/assets/{table.name}?view=partitions&partition={quote(partition)}"
+
+
+def pool_of(table: type[Table]) -> str:
+    """The pool in which runs of a table wait for each other."""
+    return f"table_{table.name.replace('/', '_')}"
 
 
 def column_schema(table: type[Table]) -> dg.TableSchema:
@@ -54,6 +61,20 @@ def _declared_in(table: type[Table]) -> dg.CodeReferencesMetadataValue:
     return dg.CodeReferencesMetadataValue(code_references=[file])
 
 
+def reads_facts(table: type[Table], registry: Registry) -> bool:
+    """Whether cells of a table are made from what `silver/market` says of their market as well."""
+    return table in [dataset.silver for dataset in registry.datasets]
+
+
+def _condition(table: type[Table], lake: LakeServices) -> dg.AutomationCondition[dg.AssetKey] | None:
+    """When a table is requested by what it is made from."""
+    if not table.inputs:
+        return None
+    by_facts = dg.AssetSelection.assets(asset_key(MarketTable)) if reads_facts(table, lake.registry) else None
+    condition: dg.AutomationCondition[dg.AssetKey] = when_due(due_partitions(lake, table), by_facts)
+    return condition
+
+
 def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
     """Arguments of `dagster.asset` that follow from a declaration.
 
@@ -61,12 +82,12 @@ def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
         table: The declaration.
         lake: Where it is stored, and the first month of its partitions.
     """
-    partitions = partitions_of(table, lake.start)
+    partitions = partitions_of(table, lake.start, lake.end)
     return {
         "key": asset_key(table),
         "description": table.description(),
         "group_name": table.zone(),
-        "kinds": {"polars", "parquet", *(() if lake.objects.is_local else ("s3",))},
+        "kinds": {table.zone(), "polars", "parquet", *(() if lake.objects.is_local else ("s3",))},
         "owners": [OWNER],
         "tags": {"zone": table.zone(), "grain": table.grain if table.shape != "single" else "none"},
         "metadata": {
@@ -78,7 +99,8 @@ def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
         },
         "code_version": str(table.code_version),
         "partitions_def": partitions,
+        "pool": pool_of(table),
         "backfill_policy": dg.BackfillPolicy.single_run() if partitions else None,
-        "automation_condition": when_due(due_partitions(lake, table)) if table.inputs else None,
+        "automation_condition": _condition(table, lake),
         "config_schema": {},  # a run says which cells, and nothing else
     }

@@ -1,22 +1,28 @@
 """The IO manager: every cell of a ranged run is stored and recorded before the next one is computed."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import dagster as dg
+import polars as pl
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from lakehouse.defs.describe import asset_key, partition_page
 from lakehouse.defs.partitions import to_key
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import FailedAboveError, InputMissingError, LakehouseError, StoreError
-from lakehouse.model.result import NONE, Problem
+from lakehouse.model.result import NONE, CellResult, Problem
 from lakehouse.model.table import Table
+from lakehouse.model.words import count_of
+from lakehouse.ops.saying import EVIDENCE, conflicts_of, gaps_of, size_of, span_of
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.storage.outcome import Failed, Outcome, settle
+from lakehouse.storage.outcome import Built, Change, Failed, Nothing, Outcome, settle
 from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
 
+_ROWS = 3  # of a cell, that its event shows
 _SHOWN = 5  # failed cells that are named, and linked to
 
 
@@ -91,20 +97,40 @@ class LakeIOManager(dg.IOManager):
         if self._run != context.run_id:
             self._run, self._roots, self._broken = context.run_id, {}, {}
         try:
-            yield from self._store(context, table, obj)
+            yield from self.store(context, table, obj)
         except dg.Failure:
             raise
         except Exception as error:  # of which the tables below, which run all the same, are told
             self._broken[table.name] = str(error) or type(error).__name__
             raise
 
-    def _store(
-        self, context: dg.OutputContext, table: type[Table], cells: Iterator[tuple[Cell | str, Outcome]]
+    def store(
+        self,
+        context: dg.OutputContext | dg.OpExecutionContext,
+        table: type[Table],
+        cells: Iterable[tuple[Cell | str, Outcome]],
     ) -> Iterator[Any]:
+        """Store and record cells, and yield after each.
+
+        Args:
+            context: Where events and errors are logged.
+            table: The cells' table.
+            cells: Cells, or partition keys that name none, with what became of them.
+
+        Raises:
+            dagster.Failure, StoreError: As `handle_output`.
+        """
         failed: dict[str, str] = {}
         count = below = 0
+        since = time.monotonic()
         for cell, outcome in cells:
             count += 1
+            rows, outcome = _seen(outcome)
+            if isinstance(outcome, Nothing) and isinstance(cell, Cell):
+                lacking = [each.name for each in table.inputs if each.required]
+                roots = (self._root_of(name, cell) for name in lacking)
+                if root := next(filter(None, roots), None):  # not that there is nothing yet to make it from
+                    outcome = Failed(InputMissingError(root.table, str(cell)))
             if isinstance(cell, str):  # a partition key that names no cell
                 assert isinstance(outcome, Failed), "nothing else can become of it"
                 failed[cell] = str(outcome.error)
@@ -116,14 +142,15 @@ class LakeIOManager(dg.IOManager):
             if isinstance(outcome, Failed):
                 if isinstance(outcome.error, StoreError) and outcome.error.everywhere:
                     raise outcome.error
-                root = self._above(cell, outcome.error)
+                root = self._above(table, cell, outcome.error)
                 why = str(FailedAboveError(root.table, str(root.cell), root.why) if root else outcome.error)
                 below += root is not None
                 self._roots.setdefault(table.name, {})[cell] = root or _Root(table.name, cell, why)
                 failed[str(cell)] = why
                 context.log.error(f"{cell}: {why}")
             else:
-                context.log_event(cell_event(self._lake, table, cell, record))
+                took, since = time.monotonic() - since, time.monotonic()
+                context.log_event(cell_event(self._lake, table, cell, record, rows, took if rows else None))
             self._lake.progress(table.name, cell, said)
             yield {}
         if failed:
@@ -141,15 +168,18 @@ class LakeIOManager(dg.IOManager):
                 allow_retries=False,
             )
 
-    def _above(self, cell: Cell, error: Exception) -> _Root | None:
+    def _above(self, table: type[Table], cell: Cell, error: Exception) -> _Root | None:
         """The cell whose failure in this run left a cell without its input."""
         if not isinstance(error, InputMissingError):
             return None
-        if error.table in self._broken:
-            return _Root(error.table, cell, self._broken[error.table])
-        failed = self._roots.get(error.table, {})
-        same = (root for one, root in failed.items() if _touch(one, cell))
-        return next(same, None)
+        named = (self._root_of(name, cell) for name in (error.table, *table.input_names()))
+        return next(filter(None, named), None)
+
+    def _root_of(self, table: str, cell: Cell) -> _Root | None:
+        """Where it went wrong first, if what a table has of a cell's window failed in this run."""
+        if table in self._broken:
+            return _Root(table, cell, self._broken[table])
+        return next((root for one, root in self._roots.get(table, {}).items() if _touch(one, cell)), None)
 
     def load_input(self, context: dg.InputContext) -> StoredCells:
         """The upstream table, cell by cell."""
@@ -162,11 +192,41 @@ def _touch(one: Cell, other: Cell) -> bool:
     return of_same and one.window.overlap(other.window.start, other.window.end) is not None
 
 
+def _seen(outcome: Outcome) -> tuple[list[pl.DataFrame], Outcome]:
+    """An outcome, and where the first rows of what is stored of it come to stand."""
+    rows: list[pl.DataFrame] = []
+    match outcome:
+        case Built(result):
+            rows.append(result.rows.head(_ROWS))
+        case Change(apply):
+
+            def noting(stored: StoredCell | None) -> CellResult | None:
+                result = apply(stored)
+                rows[:] = [result.rows.head(_ROWS)] if result else []
+                return result
+
+            return rows, Change(noting)
+    return rows, outcome
+
+
 def cell_event(
-    lake: LakeServices, table: type[Table], cell: Cell, record: CellRecord | None
+    lake: LakeServices,
+    table: type[Table],
+    cell: Cell,
+    record: CellRecord | None,
+    rows: Sequence[pl.DataFrame] = (),
+    seconds: float | None = None,
 ) -> dg.AssetMaterialization:
-    """The event of a cell: its version, row count and what it says about itself; None stands for a cell of
-    which nothing is stored.
+    """The event of a cell: its version, row count and what it says about itself, in words, for the UI would
+    draw numbers of all markets into one line.
+
+    Args:
+        lake: The lake.
+        table: The table.
+        cell: The cell.
+        record: What is stored of it; None stands for a cell of which nothing is stored.
+        rows: Its first rows, where they were at hand.
+        seconds: How long it took.
     """
     key = asset_key(table)
     if record is None:
@@ -181,27 +241,43 @@ def cell_event(
             metadata={"dagster/partition_row_count": 0, "note": note},
         )
     facts = record.facts
-    gaps = sum(run.slot_count for run in facts.gaps if run.gap_class != "not_listed")
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": record.rows,
         "dagster/uri": lake.objects.uri(record.path),
-        "size_bytes": record.size,
+        "covers": span_of(record),
+        "size": size_of(record.size),
         "version": record.version,
     }
+    if seconds is not None:
+        metadata["took"] = f"{seconds:.1f} s"
     if facts.evidence is not None:
         metadata |= {
-            "gap_slots": gaps,
-            "conflicts": facts.conflict_count,
-            "rejected_rows": record.reject_count,
-            "evidence": facts.evidence,
+            "evidence": EVIDENCE[facts.evidence],
+            "gaps": gaps_of(record, lake.clock()),
+            "conflicts": conflicts_of(record),
         }
+    if record.reject_count:
+        metadata["quarantine"] = count_of(record.reject_count, "row")
     if facts.problems:
         metadata["problems"] = dg.MetadataValue.table(
             [dg.TableRecord(_shown(problem)) for problem in facts.problems]
         )
+    if rows and rows[0].height:
+        metadata["first rows"] = dg.MetadataValue.table(
+            [
+                dg.TableRecord({name: _text(value) for name, value in row.items()})
+                for row in rows[0].to_dicts()
+            ]
+        )
     return dg.AssetMaterialization(
         key, partition=to_key(cell), tags={"dagster/data_version": record.version}, metadata=metadata
     )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return "" if value is None else str(value)
 
 
 def _shown(problem: Problem) -> dict[str, str]:

@@ -21,19 +21,22 @@ from lakehouse.model.timerange import TimeRange
 MARKETS = dg.DynamicPartitionsDefinition(name=MARKET_PARTITIONS)
 
 
-def partitions_of(table: type[Table], start: str) -> dg.PartitionsDefinition | None:
+def partitions_of(table: type[Table], start: str, end: str | None = None) -> dg.PartitionsDefinition | None:
     """The partitions of a table's asset: month and market, month alone, or none.
 
     Args:
         table: The declaration.
         start: First month, `YYYY-MM`.
+        end: Last month; the open one if left out.
     """
     if table.shape == "single":
         return None
+    until = Cell(end).window.end if end else None
+    offset = 0 if end else 1  # the open month has a partition
     windows = (
-        dg.MonthlyPartitionsDefinition(start, fmt="%Y-%m", end_offset=1)  # the open month has a partition
+        dg.MonthlyPartitionsDefinition(start, fmt="%Y-%m", end_date=until, end_offset=offset)
         if table.grain == "month"
-        else dg.DailyPartitionsDefinition(f"{start}-01", fmt="%Y-%m-%d", end_offset=1)
+        else dg.DailyPartitionsDefinition(f"{start}-01", fmt="%Y-%m-%d", end_date=until, end_offset=offset)
     )
     return (
         windows

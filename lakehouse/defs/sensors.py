@@ -3,35 +3,31 @@ the conditions of the tables.
 """
 
 import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, DagsterRunStatus
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-)
 
 from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.describe import asset_key
-from lakehouse.defs.partitions import MARKETS, cells_between, parse_keys, range_tags
+from lakehouse.defs.partitions import MARKETS, parse_keys, range_tags
+from lakehouse.defs.sources import archives_seen
+from lakehouse.defs.under_way import PRIORITY_TAG, REFRESHED, WHY_TAG, under_way
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
-from lakehouse.ops.attempts import Attempt, Attempts, read_cursor
+from lakehouse.model.words import count_of
+from lakehouse.ops.attempts import Attempt, Attempts
+from lakehouse.ops.memory import Memory
 from lakehouse.pipeline import refresh
 from lakehouse.pipeline.markets import known_markets
+from lakehouse.pipeline.reasons import summed_up
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.sources.rest.describing import describe
 
-_UNDER_WAY = [DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]
 _SHOWN = 20
 _DAY = timedelta(days=1)
 
@@ -59,7 +55,7 @@ def refresh_sensors(lake: LakeServices, how: Refresh) -> list[dg.SensorDefinitio
     """The sensors of a lake."""
 
     def declared(
-        name: str, tables: Collection[type[Table]], every: int, description: str, evaluate: Evaluate
+        name: str, target: dg.AssetSelection, every: int, description: str, evaluate: Evaluate
     ) -> dg.SensorDefinition:
         def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
             try:
@@ -70,7 +66,7 @@ def refresh_sensors(lake: LakeServices, how: Refresh) -> list[dg.SensorDefinitio
         return dg.SensorDefinition(
             name,
             evaluation_fn=tick,
-            asset_selection=[asset_key(table) for table in tables],
+            asset_selection=target,
             minimum_interval_seconds=every,
             description=description,
             default_status=dg.DefaultSensorStatus.RUNNING
@@ -78,27 +74,25 @@ def refresh_sensors(lake: LakeServices, how: Refresh) -> list[dg.SensorDefinitio
             else dg.DefaultSensorStatus.STOPPED,
         )
 
-    bronze = [table for dataset in lake.registry.datasets for table in dataset.bronze]
-    archives = [dataset.archive for dataset in lake.registry.datasets]
-    cells = [table for table in lake.registry.tables if table.shape != "single"]
+    archives = [asset_key(dataset.archive) for dataset in lake.registry.datasets]
     return [
         declared(
             "candles_closed",
-            bronze,
+            dg.AssetSelection.groups("bronze"),
             how.candles_every,
             "Asks for the newest candles: of the open month and, until it is archived, the one before.",
             lambda c: _candles(lake, c),
         ),
         declared(
             "archive_published",
-            archives,
+            dg.AssetSelection.assets(*archives),
             3600,
             "Reads again what an archive published or replaced; once a week all that is stored is compared.",
             lambda c: _archive(lake, c),
         ),
         declared(
             "market_listing",
-            [MarketTable],
+            dg.AssetSelection.assets(asset_key(MarketTable)),
             600,
             "Asks about all markets daily, about a new one at once, and reports what an exchange has newly "
             "listed.",
@@ -106,9 +100,9 @@ def refresh_sensors(lake: LakeServices, how: Refresh) -> list[dg.SensorDefinitio
         ),
         declared(
             "failed_cells",
-            cells,
-            900,
-            "Repeats, after growing waits, what stays due although nothing is under way for it.",
+            dg.AssetSelection.groups("bronze", "silver", "gold"),
+            300,
+            "Repeats, soon and then after growing waits, what stays due although nothing is under way for it.",
             lambda c: _failed(lake, c),
         ),
     ]
@@ -118,13 +112,15 @@ def refresh_sensors(lake: LakeServices, how: Refresh) -> list[dg.SensorDefinitio
 
 
 def _candles(lake: LakeServices, context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    attempts = Attempts.from_json(read_cursor(context.cursor))
+    memory = Memory.of(lake.objects, "candles_closed", context.cursor)
+    attempts = Attempts.from_json(memory.state)
     tick = refresh.candles_closed(lake, _universe(context.instance), under_way(context), attempts)
-    return _result(context, tick, attempts.to_json())
+    return _result(context, tick, memory, attempts.to_json())
 
 
 def _archive(lake: LakeServices, context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    before = read_cursor(context.cursor)
+    memory = Memory.of(lake.objects, "archive_published", context.cursor)
+    before = memory.state
     full_at = before.get("full_at")
     progress = refresh.Round(
         before.get("after", ""),
@@ -139,6 +135,7 @@ def _archive(lake: LakeServices, context: dg.SensorEvaluationContext) -> dg.Sens
     return _result(
         context,
         tick,
+        memory,
         {
             "after": progress.after,
             "is_full": progress.is_full,
@@ -149,46 +146,90 @@ def _archive(lake: LakeServices, context: dg.SensorEvaluationContext) -> dg.Sens
 
 
 def _failed(lake: LakeServices, context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    attempts = Attempts.from_json(read_cursor(context.cursor))
+    memory = Memory.of(lake.objects, "failed_cells", context.cursor)
+    attempts = Attempts.from_json(memory.state)
     tick = refresh.failed_cells(lake, _universe(context.instance), under_way(context), attempts)
-    return _result(context, tick, attempts.to_json())
+    return _result(context, tick, memory, attempts.to_json())
 
 
 def _result(
-    context: dg.SensorEvaluationContext, tick: refresh.Tick, cursor: Mapping[str, object]
+    context: dg.SensorEvaluationContext, tick: refresh.Tick, memory: Memory, state: Mapping[str, object]
 ) -> dg.SensorResult:
+    """A tick in Dagster's terms. What it asks for, what waits and what it could not see is in its log; where
+    nothing is asked for, it is the reason as well.
+    """
     order = context.instance.get_dynamic_partitions(str(MARKETS.name))
     requests = [
-        request for table, wanted in tick.wanted.items() for request in _requests(table, wanted, order)
+        request
+        for table, wanted in tick.wanted.items()
+        for request in _requests(table, wanted, order, tick.why[table], memory.number)
     ]
+    for _, said in requests:
+        context.log.info(said)
+    waiting = [
+        f"{count_of(count, 'cell')} of {table.name} {'waits' if count == 1 else 'wait'} for the next attempt, "
+        f"the first until {until:%Y-%m-%d %H:%M} UTC"
+        for table, (count, until) in tick.waiting.items()
+    ]
+    for said in waiting:
+        context.log.info(said)
     for note in tick.notes:
         context.log.warning(note)
-    said = "; ".join(tick.notes) or "Nothing is due."
+    said = "; ".join([*tick.notes, *waiting]) or "Nothing is due."
     return dg.SensorResult(
-        run_requests=requests, cursor=json.dumps(cursor), skip_reason=None if requests else said
+        run_requests=[request for request, _ in requests],
+        cursor=memory.keep(state),
+        asset_events=_seen(tick),
+        skip_reason=None if requests else said,
     )
 
 
+def _seen(tick: refresh.Tick) -> list[dg.AssetObservation]:
+    """What a tick has seen of archives."""
+    if tick.has is None:
+        return []
+    listings = {market: one for by in tick.has.listings.values() for market, one in by.items()}
+    unlisted = {market: one for by in tick.has.unlisted.values() for market, one in by.items()}
+    return list(archives_seen(tick.has.lake, listings, unlisted))
+
+
 def _requests(
-    table: type[Table], wanted: Mapping[Cell, Attempt], order: Sequence[str]
-) -> Iterator[dg.RunRequest]:
-    """One request per rectangle. The key names cells and attempts: a tick that is evaluated again asks for
-    nothing twice.
+    table: type[Table],
+    wanted: Mapping[Cell, Attempt],
+    order: Sequence[str],
+    why: Mapping[Cell, str],
+    number: int,
+) -> Iterator[tuple[dg.RunRequest, str]]:
+    """One request per rectangle, and what it says.
+
+    The key names cells, attempts and the tick: one that is evaluated again asks for nothing twice, and a
+    reason that comes back later is asked for again.
+
+    Args:
+        table: The table.
+        wanted: Its cells that are asked for.
+        order: Market keys in insertion order.
+        why: Why each cell is due.
+        number: Of the tick.
     """
     for tags, covered in range_tags(wanted, order):
         marks = hashlib.sha256(
-            "".join(f"{cell} {wanted[cell].mark}\n" for cell in covered).encode()
+            "".join([f"{number}\n", *(f"{cell} {wanted[cell].mark}\n" for cell in covered)]).encode()
         ).hexdigest()[:16]
-        yield dg.RunRequest(
+        reason = summed_up({cell: why[cell] for cell in covered})
+        request = dg.RunRequest(
             run_key=f"{table.name} {marks}",
             asset_selection=[asset_key(table)],
             asset_check_keys=[],
-            tags=tags,
+            tags=tags | {WHY_TAG: reason, PRIORITY_TAG: REFRESHED},
         )
+        span = f"{covered[0]}" if len(covered) == 1 else f"{covered[0]} to {covered[-1]}"
+        yield request, f"Asks for {count_of(len(covered), 'cell')} of {table.name}, {span}: {reason}"
 
 
 def _listing(lake: LakeServices, how: Refresh, context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    memory, now, universe = read_cursor(context.cursor), lake.clock(), _universe(context.instance)
+    kept = Memory.of(lake.objects, "market_listing", context.cursor)
+    memory, now, universe = dict(kept.state), lake.clock(), _universe(context.instance)
     attempts, known = Attempts.from_json(memory.get("attempts", {})), known_markets(lake)
     unknown = {
         market.key: "unknown"
@@ -219,15 +260,21 @@ def _listing(lake: LakeServices, how: Refresh, context: dg.SensorEvaluationConte
                 f"{len(fresh)} markets are newly listed: {', '.join(fresh[:_SHOWN])}. `lakehouse markets "
                 "add` takes them in."
             )
-    cursor = json.dumps(memory | {"attempts": attempts.to_json()})
+    cursor = kept.keep(memory | {"attempts": attempts.to_json()}) if universe or joining else context.cursor
     if not wanted or not (universe or joining):
         return dg.SensorResult(
             skip_reason="Nothing is due." if universe else "There is no market yet.",
-            cursor=cursor if universe else context.cursor,
+            cursor=cursor,
         )
-    mark = hashlib.sha256(str(sorted(wanted.items())).encode()).hexdigest()[:16]
+    mark = hashlib.sha256(f"{kept.number} {sorted(wanted.items())}".encode()).hexdigest()[:16]
+    fresh_keys = [*joining, *unknown]
+    why = f"new: {', '.join(fresh_keys[:_SHOWN])}" if fresh_keys else "daily"
+    context.log.info(f"Asks exchanges about {count_of(len(universe) + len(joining), 'market')}: {why}")
     request = dg.RunRequest(
-        run_key=f"{MarketTable.name} {mark}", asset_selection=[asset_key(MarketTable)], asset_check_keys=[]
+        run_key=f"{MarketTable.name} {mark}",
+        asset_selection=[asset_key(MarketTable)],
+        asset_check_keys=[],
+        tags={WHY_TAG: why, PRIORITY_TAG: REFRESHED},
     )
     return dg.SensorResult(
         run_requests=[request],
@@ -255,46 +302,5 @@ def _listed(lake: LakeServices, warn: Callable[[str], object]) -> dict[str, list
     return found
 
 
-# --- what is under way ----------------------------------------------------------------------------
-
-
 def _universe(instance: dg.DagsterInstance) -> list[Market]:
     return parse_keys(instance.get_dynamic_partitions(str(MARKETS.name)))[0]
-
-
-def under_way(context: dg.SensorEvaluationContext) -> dict[str, set[Cell]]:
-    """The cells that queued and running runs, and backfills that have not started all of theirs, are going to
-    write.
-    """
-    instance, found = context.instance, dict[str, set[Cell]]()
-    order = instance.get_dynamic_partitions(str(MARKETS.name))
-    for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
-        first, last = (
-            run.tags.get(ASSET_PARTITION_RANGE_START_TAG),
-            run.tags.get(ASSET_PARTITION_RANGE_END_TAG),
-        )
-        if (key := run.tags.get(PARTITION_NAME_TAG)) and not first:
-            first = last = key
-        if first and last:
-            _note(found, run.asset_selection or (), cells_between(first, last, order))
-    assert context.repository_def is not None, "the daemon has one"
-    for backfill in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
-        if backfill.is_asset_backfill:
-            data = backfill.get_asset_backfill_data(context.repository_def.asset_graph)
-            for part in (
-                data.target_subset - (data.materialized_subset | data.failed_and_downstream_subset)
-            ).iterate_asset_partitions():
-                _note(
-                    found,
-                    [part.asset_key],
-                    cells_between(part.partition_key, part.partition_key, order)
-                    if part.partition_key
-                    else [],
-                )
-    return found
-
-
-def _note(found: dict[str, set[Cell]], assets: Iterable[dg.AssetKey], cells: Iterable[Cell]) -> None:
-    cells = list(cells)
-    for key in assets:
-        found.setdefault("/".join(key.path), set()).update(cells)

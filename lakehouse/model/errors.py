@@ -226,7 +226,7 @@ class NoLakeError(UsageError):
     def __init__(self, root: str) -> None:
         super().__init__(
             f"There is no lake at {root}. Set LAKEHOUSE_ROOT, or build one: lakehouse build gold --markets "
-            "binance-spot:BTCUSDT --from 2024-01 --to 2024-02"
+            "binance-spot:BTCUSDT --from 2024-01 --to 2024-02. To look around first: lakehouse demo"
         )
 
 
@@ -271,6 +271,13 @@ class BeforeFirstReceiptError(UsageError):
             "Ask as of that instant or later, or leave this month out of the range."
         )
         self.first = first
+
+
+class NoDemoError(UsageError):
+    """A folder in which no demo left a lake."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(f"There is no demo in {folder}. Make one: lakehouse demo --folder {folder}")
 
 
 class DemoFolderError(UsageError):
@@ -388,11 +395,13 @@ class ForeignInstanceError(LakehouseError):
 
 
 class UiServiceError(LakehouseError):
-    """A process of the UI that does not start."""
+    """A process of the UI that does not start, or ends by itself."""
 
-    def __init__(self, what: str, code: int | None, seconds: float) -> None:
+    def __init__(self, what: str, code: int | None, seconds: float, log: str | None = None) -> None:
         ended = f"did not answer within {seconds:.0f} s" if code is None else f"ended with exit code {code}"
-        super().__init__(f"The UI was not opened: {what} {ended}; what it said stands above.")
+        super().__init__(
+            f"The UI is closed: {what} {ended}; what it said stands {f'in {log}' if log else 'above'}."
+        )
 
 
 class StoreError(LakehouseError):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-_FIRST_WAIT = timedelta(minutes=30)
+FIRST_WAIT = timedelta(minutes=30)
 _LONGEST_WAIT = timedelta(days=1)
 
 
@@ -61,7 +61,12 @@ class Attempts:
         }
 
     def sift(
-        self, due: Mapping[str, object], now: datetime, sightings: int = 1, most: int | None = None
+        self,
+        due: Mapping[str, object],
+        now: datetime,
+        sightings: int = 1,
+        most: int | None = None,
+        first_wait: timedelta = FIRST_WAIT,
     ) -> dict[str, Attempt]:
         """What may be asked for now, out of what is due.
 
@@ -70,6 +75,7 @@ class Attempts:
             now: The current instant.
             sightings: At how many ticks in a row, this one included, it must have been due.
             most: How many at most; the others keep their turn.
+            first_wait: How long the first attempt is given; every further one has twice as long.
 
         Returns:
             The attempts by name, each counted as made.
@@ -84,10 +90,15 @@ class Attempts:
                 else Attempt(why, 1, 0, now)
             )
             if attempt.seen >= sightings and now >= attempt.after and (most is None or len(chosen) < most):
-                wait = min(_FIRST_WAIT * 2 ** min(attempt.tries, 10), _LONGEST_WAIT)
+                wait = min(first_wait * 2 ** min(attempt.tries, 10), _LONGEST_WAIT)
                 attempt = chosen[name] = replace(attempt, tries=attempt.tries + 1, after=now + wait)
             self._known[name] = attempt
         return chosen
+
+    def waits_until(self, name: str, now: datetime) -> datetime | None:
+        """When something that was asked for in vain is asked for again; None if it does not wait."""
+        attempt = self._known.get(name)
+        return attempt.after if attempt and attempt.tries and attempt.after > now else None
 
     def forget(self, is_over: Callable[[str], bool]) -> None:
         """Forget what is no longer due."""

@@ -79,28 +79,28 @@ def families(table: type[Table]) -> dict[str, str]:
 def _says(check: Check) -> str:
     late = check.parameters.get("late", timedelta())
     said: dict[Family, str] = {
-        "schema": "Every cell was written by today's declaration, no row had to be rejected, and no object "
-        "is known to be damaged (`lakehouse verify --stored` looks at all their bytes).",
+        "schema": "Today's declaration wrote every cell and kept every row, and every object is sound "
+        "(`lakehouse verify --stored` looks at all their bytes).",
         "gaps": (
             f"Every expected row is there. Absent rows are an error once their day is {GRACE.days} days old, "
-            "and so are rows not served because sources disagree; a proven halt is a "
-            "warning. Rows the market could not have (before listing, after delisting) are not expected."
+            "and so are rows on which sources disagree and that are left out; a proven halt is a warning. "
+            "Rows are expected from a market's listing to its delisting."
         ),
         "reconciliation": (
-            "Sources agree on every key, or a proof decided. A key that only the rank of its source decided, "
-            "or nothing, is a warning."
+            "Sources agree on every key, or a proof decided. A key that the rank of its source alone decided, "
+            "or that is still open, is a warning."
         ),
         "evidence": (
-            "Nothing contradicts what is served. An hour by REST that differs from the minutes in it is a "
-            "warning; where most candles of a day differ, so that one "
+            "All that is known of the rows agrees with what is served. An hour by REST that differs from the "
+            "minutes in it is a warning; where most candles of a day differ, so that one "
             "of the sources looks like another market's, it is an error."
         ),
-        "freshness": f"Every market that is not delisted has a row of the last {late.days} days.",
+        "freshness": f"Every market that still trades has a row of the last {late.days} days.",
         "anomalies": (
-            "No candle looks wrong: prices that leave their neighbours and come back, prices that stand "
-            "still, volumes far above their hours. Flags only. "
-            f"One check searches at most {SEARCHED_AT_MOST} cells, those never searched first, and none "
-            "twice for the same rows."
+            "Candles look right beside their neighbours. Flagged are prices that leave them and come back, "
+            "prices that stand still, and volumes far above their hours. "
+            f"One check searches at most {SEARCHED_AT_MOST} cells, those never searched first, and each once "
+            "for the same rows."
         ),
         "resample": (
             "Rows, volumes, trades and extremes equal those of the 1m candles below, recomputed in SQL from "

@@ -4,7 +4,7 @@ from the rows of them all.
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from lakehouse.model.result import CellResult
 from lakehouse.model.table import Table
 from lakehouse.pipeline.derived import Derived
 from lakehouse.pipeline.inventory import Inventory, inputs_by_date
+from lakehouse.pipeline.recipe import Due
 from lakehouse.storage.due import inputs_now
 from lakehouse.storage.ledger import CellLedger, Ledger, damaged_cells
 from lakehouse.storage.outcome import Built, Nothing, Outcome
@@ -31,7 +32,25 @@ class ByMonth(Derived):
     """
 
     def sources(self, has: Inventory) -> Mapping[str, CellLedger]:
+        if has.is_theirs_alone:
+            return has.ledgers(self.table)
         return {name: has.whole(name)[0] for name in self.table.input_names()}
+
+    def due(self, has: Inventory, cells: Iterable[Cell]) -> Due:
+        if not has.is_theirs_alone:
+            return super().due(has, cells)
+        stored, theirs = has.ledger(self.table.name), tuple(f"|{market.key}" for market in has.markets or ())
+        reasons: dict[Cell, object] = {}
+        for cell in cells:
+            now = inputs_now(self.table, cell, self.sources(has), {})
+            record = stored.get(cell)
+            if (
+                record is None
+                or record.code_version != self.table.code_version
+                or now != {name: said for name, said in record.inputs.items() if name.endswith(theirs)}
+            ):
+                reasons[cell] = sorted(now.items())
+        return Due(reasons)
 
     def inputs(self, has: Inventory, cell: Cell) -> Mapping[str, str]:
         return inputs_now(self.table, cell, inputs_by_date(has, self.table, cell.date), {})

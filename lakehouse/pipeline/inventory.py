@@ -34,10 +34,12 @@ class Inventory:
         lake: The lake.
         markets: The markets that matter, whose cells alone are surveyed; None for all.
         wrote: Told of a cell of another table that a step had to write first.
+        is_theirs_alone: Whether an object for all markets is due only for what it was made of these.
 
     Attributes:
         lake: The lake.
         markets: The markets that matter; None for all.
+        is_theirs_alone: As said; not where the whole table has to be listed anyhow.
         now: The instant of the look.
         listings: What archives have, by bronze table and market, of what was listed.
         begun: The months that datasets should have, by market, once they were asked about.
@@ -49,9 +51,11 @@ class Inventory:
         lake: LakeServices,
         markets: Iterable[Market] | None = None,
         wrote: Callable[[type[Table], CellRecord], None] = lambda table, record: None,
+        is_theirs_alone: bool = False,
     ) -> None:
         self.lake = lake
         self.markets: Collection[Market] | None = None if markets is None else dict.fromkeys(markets)
+        self.is_theirs_alone = is_theirs_alone and self.markets is not None and len(self.markets) <= NARROW
         self.now = lake.clock()
         self.wrote = wrote
         self.listings: dict[str, dict[Market, MarketListing]] = {}
@@ -127,6 +131,17 @@ class Inventory:
         self.begun.clear()
         if table == MarketTable.name:
             self.__dict__.pop("known", None)
+
+    def keep_only(self, tables: Collection[str]) -> None:
+        """Let go of the ledgers of all other tables, which take a kilobyte a cell."""
+        for held in (self._surveys, self._whole, self._by_date):
+            for name in held.keys() - tables:
+                del held[name]  # type: ignore[attr-defined]
+
+    def distrust(self, table: str) -> None:
+        """Take what is stored of a table for absent, so that all of it is due; what it is made from stays."""
+        stored, foreign = self.survey(table)
+        self._surveys[table] = stored.of_markets([]), foreign
 
     # --- what archives have -----------------------------------------------------------------------
 

@@ -14,9 +14,10 @@ from lakehouse.model.errors import ListingUnreachableError
 from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
-from lakehouse.ops.attempts import Attempt, Attempts
+from lakehouse.ops.attempts import FIRST_WAIT, Attempt, Attempts
 from lakehouse.pipeline.files import FromFiles
 from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.reasons import words_for
 from lakehouse.pipeline.recipe import Recipe
 from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
@@ -30,6 +31,9 @@ SWEEP = timedelta(days=7)
 
 _SECONDS = 20.0  # for listings in one tick; Dagster gives a tick a minute
 _AT_ONCE = 16  # markets between two looks at the time
+_SOON = timedelta(
+    minutes=5
+)  # what failed is repeated then, and after twice the wait each time it fails again
 _MOST = 400  # cells that one tick repeats
 # fractions of its multiples lie as far from each other as can be, however many there are
 _GOLDEN = (5**0.5 - 1) / 2
@@ -47,11 +51,17 @@ class Tick:
 
     Attributes:
         wanted: The cells by table, each with its attempt.
+        why: Why they are due, in words, by table and cell.
+        waiting: By table, how many cells are due and wait for their next attempt, and when the first is.
         notes: What kept it from seeing everything.
+        has: What it looked at; None where it looked at nothing.
     """
 
     wanted: dict[type[Table], dict[Cell, Attempt]] = field(default_factory=dict)
+    why: dict[type[Table], dict[Cell, str]] = field(default_factory=dict)
+    waiting: dict[type[Table], tuple[int, datetime]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    has: Inventory | None = None
 
 
 def candles_closed(lake: LakeServices, universe: Iterable[Market], busy: Busy, attempts: Attempts) -> Tick:
@@ -63,8 +73,8 @@ def candles_closed(lake: LakeServices, universe: Iterable[Market], busy: Busy, a
         busy: Cells whose runs are under way: they are looked at when these are done.
         attempts: What was asked for before.
     """
-    tick, has = Tick(), Inventory(lake, universe)
-    months = open_months(has)
+    has = Inventory(lake, universe)
+    tick, months = Tick(has=has), open_months(has)
     remembered: set[str] = set()
     for dataset in lake.registry.datasets:
         under_way = {cell for table in dataset.bronze for cell in busy.get(table.name, ())}
@@ -79,8 +89,7 @@ def candles_closed(lake: LakeServices, universe: Iterable[Market], busy: Busy, a
             # whether the latter two are over, nobody has looked
             remembered |= {f"{table.name} {cell}" for cell in (*due.reasons, *due.untold, *waiting)}
             free = {cell: why for cell, why in due.reasons.items() if cell not in held}
-            wanted = _sift(table, free, attempts, has.now)
-            _add(tick, table, wanted)
+            wanted = _ask(tick, has, recipe, free, attempts)
             # what came to nothing before holds up nobody
             held |= {cell for cell, attempt in wanted.items() if attempt.tries == 1}
     attempts.forget(lambda name: name not in remembered)
@@ -117,7 +126,8 @@ def archive_published(
         attempts: What was asked for before.
         progress: How far the round has come; moved on.
     """
-    tick, has = Tick(), Inventory(lake, (market for market in universe if market.key > progress.after))
+    has = Inventory(lake, (market for market in universe if market.key > progress.after))
+    tick = Tick(has=has)
     if not progress.after:
         progress.is_full = progress.full_at is None or has.now - progress.full_at >= SWEEP
         progress.full_at = has.now if progress.is_full else progress.full_at
@@ -148,9 +158,9 @@ def archive_published(
         over = {f"{table.name} {cell}" for cell in seen if cell not in due}
         attempts.forget(over.__contains__)
         closed = {cell: why for cell, why in due.items() if cell not in still_open}
-        _add(tick, table, _sift(table, closed, attempts, has.now))
+        _ask(tick, has, recipe, closed, attempts)
         begun = {cell: why for cell, why in due.items() if cell in still_open}
-        _add(tick, table, _sift(table, begun, attempts, has.now, sightings=2))
+        _ask(tick, has, recipe, begun, attempts, sightings=2)
     return tick
 
 
@@ -166,21 +176,20 @@ def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, att
         busy: Cells whose runs are under way.
         attempts: What was asked for before.
     """
-    tick, has, start = Tick(), Inventory(lake, universe), Cell(lake.start).window.start
+    tick, has = Tick(), Inventory(lake, universe)
     ahead: dict[str, set[Cell]] = {}
     due: set[str] = set()
     left = _MOST
     for table, recipe in recipes(lake.registry).items():
         ahead[table.name] = set(busy.get(table.name, ()))
-        cells = [cell for cell in recipe.standing(has).suspects if cell.window.start >= start]
+        cells = [cell for cell in recipe.standing(has).suspects if lake.has_month(cell.date[:7])]
         reasons = recipe.due(has, cells).reasons
         waiting = {cell for cell in reasons if cell in ahead[table.name] or _is_behind(table, cell, ahead)}
         due |= {f"{table.name} {cell}" for cell in reasons}
         free = {cell: why for cell, why in reasons.items() if cell not in waiting}
-        wanted = _sift(table, free, attempts, has.now, sightings=2, most=left)
+        wanted = _ask(tick, has, recipe, free, attempts, sightings=2, most=left, first_wait=_SOON)
         left -= len(wanted)
         ahead[table.name] |= wanted.keys()
-        _add(tick, table, wanted)
     attempts.forget(lambda name: name not in due)
     return tick
 
@@ -275,19 +284,42 @@ def _look_one_by_one(has: Inventory, wanted: Wanted, markets: Iterable[Market]) 
 # --- attempts -------------------------------------------------------------------------------------
 
 
-def _sift(
-    table: type[Table],
+def _ask(
+    tick: Tick,
+    has: Inventory,
+    recipe: Recipe,
     due: Mapping[Cell, object],
     attempts: Attempts,
-    now: datetime,
     sightings: int = 1,
     most: int | None = None,
+    first_wait: timedelta = FIRST_WAIT,
 ) -> dict[Cell, Attempt]:
+    """Have a tick ask for what may be asked for now, and say what waits.
+
+    Args:
+        tick: The tick.
+        has: What it has seen.
+        recipe: Of the cells' table.
+        due: The cells that are due, with the recipe's reasons.
+        attempts: What was asked for before.
+        sightings: As for `Attempts.sift`, and so on.
+        most: How many at most.
+        first_wait: How long the first attempt is given.
+
+    Returns:
+        The cells that are asked for, each with its attempt.
+    """
+    table = recipe.table
     names = {f"{table.name} {cell}": cell for cell in due}
-    chosen = attempts.sift({name: due[cell] for name, cell in names.items()}, now, sightings, most)
-    return {names[name]: attempt for name, attempt in chosen.items()}
-
-
-def _add(tick: Tick, table: type[Table], wanted: Mapping[Cell, Attempt]) -> None:
+    reasons = {name: due[cell] for name, cell in names.items()}
+    chosen = attempts.sift(reasons, has.now, sightings, most, first_wait)
+    wanted = {names[name]: attempt for name, attempt in chosen.items()}
     if wanted:
-        tick.wanted[table] = tick.wanted.get(table, {}) | dict(wanted)
+        tick.wanted[table] = tick.wanted.get(table, {}) | wanted
+        why = words_for(recipe, has, {cell: due[cell] for cell in wanted})
+        tick.why[table] = tick.why.get(table, {}) | why
+    later = [at for name in names.keys() - chosen.keys() if (at := attempts.waits_until(name, has.now))]
+    if later:
+        count, first = tick.waiting.get(table, (0, later[0]))
+        tick.waiting[table] = count + len(later), min(first, *later)
+    return wanted

@@ -8,6 +8,7 @@ from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import UnknownExchangeError
 from lakehouse.model.market import Market
+from lakehouse.model.timerange import LAST
 from lakehouse.pipeline.workers import worker_count
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.sources.rest.clients import RestClients
@@ -33,6 +34,7 @@ class LakeServices:
         exchanges: Exchanges by name.
         registry: The declared tables.
         start: First month with partitions, `YYYY-MM`.
+        end: Last month of the lake; None where that is the open one.
         catalog: Where tables are registered, if anywhere.
         clock: Tells the current instant.
         workers: Cells that are computed at once.
@@ -48,10 +50,20 @@ class LakeServices:
     clock: Callable[[], datetime] = utc_now
     workers: int = field(default_factory=worker_count)
     progress: Progress = field(default=lambda table, cell, outcome: None)
+    end: str | None = None
     clients: RestClients = field(init=False)
 
     def __post_init__(self) -> None:
         self.clients = RestClients(*self.exchanges.values())
+
+    @property
+    def until(self) -> datetime:
+        """The end of its last month; far away where it has none."""
+        return Cell(self.end).window.end if self.end else LAST
+
+    def has_month(self, month: str) -> bool:
+        """Whether a month is among those that it has."""
+        return self.start <= month and (self.end is None or month <= self.end)
 
     @property
     def tables(self) -> TableStore:

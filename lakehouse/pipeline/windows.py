@@ -35,7 +35,7 @@ def is_alive(cell: Cell, known: Mapping[Market, MarketFacts]) -> bool:
 def open_months(has: Inventory) -> list[Cell]:
     """The open month and the one before, of every market that is known to be listed then."""
     this = Cell(f"{has.now:%Y-%m}")
-    months = [month for month in (this.shift(-1).date, this.date) if month >= has.lake.start]
+    months = [month for month in (this.shift(-1).date, this.date) if has.lake.has_month(month)]
     markets = [
         market for market in (has.known if has.markets is None else has.markets) if market in has.known
     ]
@@ -66,8 +66,9 @@ def _begun_months(has: Inventory, dataset: Dataset) -> dict[Market, list[Cell]]:
     found: dict[Market, list[Cell]] = {}
     for market in has.markets if has.markets is not None else first:
         is_stored = market in first and market.exchange in has.lake.exchanges
-        since = max(first[market], has.lake.start) if is_stored else ""
-        cells = [Cell(month, market) for month in months if is_stored and month >= since]
+        since = first[market] if is_stored else ""
+        wanted = [month for month in months if is_stored and month >= since and has.lake.has_month(month)]
+        cells = [Cell(month, market) for month in wanted]
         found[market] = [cell for cell in cells if is_alive(cell, has.known)]
     return found
 

@@ -210,4 +210,11 @@ VERIFICATION = "ledger/verification.json"
 """The object that says what the last verification of stored bytes found."""
 
 MARKETS_ASKED = "ledger/markets_asked.json"
+
+
+def sensor_path(name: str) -> str:
+    """The object in which a sensor keeps what it remembers between its ticks."""
+    return f"ledger/sensors/{name}.json"
+
+
 """The object that remembers when exchanges were last asked about markets."""

@@ -8,12 +8,13 @@ working folder: its modules, `.env`, `pyproject.toml` and `workspace.yaml`.
 import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import grpc
@@ -29,16 +30,22 @@ _STARTS_IN, _ENDS_IN = 180.0, 20.0  # seconds
 _LOOKS_EVERY = 0.5
 
 
-def run_services(door: Door, environment: Mapping[str, str]) -> int:
-    """Run the UI with its daemon until it is ended, or one of its processes ends by itself; returns the exit
-    code.
+def run_services(
+    door: Door,
+    environment: Mapping[str, str],
+    log: Path | None = None,
+    on_open: Callable[[], object] = lambda: None,
+) -> None:
+    """Run the UI with its daemon until it is ended.
 
     Args:
         door: Where it listens and whom it lets in.
         environment: Of its processes. The token is for the webserver alone.
+        log: Where what they say goes, and what their runs say, anew each time; to the terminal if left out.
+        on_open: Called once when it answers.
 
     Raises:
-        UiServiceError: The code server does not start.
+        UiServiceError: The code server does not start, or one of the processes ends by itself.
     """
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -46,19 +53,25 @@ def run_services(door: Door, environment: Mapping[str, str]) -> int:
     # Only its owner enters this folder: whoever reaches the socket within starts runs without asking the
     # webserver.
     with tempfile.TemporaryDirectory(prefix="lakehouse-ui-") as folder, contextlib.ExitStack() as running:
-        socket, workspace = Path(folder, "code.sock"), Path(folder, "workspace.yaml")
+        address, workspace = Path(folder, "code.sock"), Path(folder, "workspace.yaml")
         # JSON is YAML
         workspace.write_text(
-            json.dumps({"load_from": [{"grpc_server": {"socket": str(socket), "location_name": LOCATION}}]}),
+            json.dumps({"load_from": [{"grpc_server": {"socket": str(address), "location_name": LOCATION}}]}),
             encoding="utf-8",
         )
+        said = running.enter_context(log.open("wb")) if log else None
         within = {**environment, "PYTHONSAFEPATH": "1", "TMPDIR": folder}
         beside = Path(lakehouse.__file__).parents[1]
 
         def start(*words: str, **more: str) -> subprocess.Popen[bytes]:
             # In a group of its own, so that Ctrl-C reaches it through us, once.
             child = subprocess.Popen(
-                [sys.executable, "-m", *words], env=within | more, cwd=_NOWHERE, process_group=0
+                [sys.executable, "-m", *words],
+                env=within | more,
+                cwd=_NOWHERE,
+                process_group=0,
+                stdout=said,
+                stderr=said and subprocess.STDOUT,
             )
             running.callback(_end, child)
             return child
@@ -69,7 +82,7 @@ def run_services(door: Door, environment: Mapping[str, str]) -> int:
                 "code-server",
                 "start",
                 "--socket",
-                str(socket),
+                str(address),
                 "--module-name",
                 MODULE,
                 "--location-name",
@@ -77,7 +90,7 @@ def run_services(door: Door, environment: Mapping[str, str]) -> int:
             ),
             *("--working-directory", str(beside), "--log-level", "warning"),
         )
-        _await(code, socket, asked)
+        _await(code, address, asked, log)
         daemon = start("dagster._daemon", "run", "--workspace", str(workspace))
         web = start(
             "lakehouse",
@@ -87,10 +100,22 @@ def run_services(door: Door, environment: Mapping[str, str]) -> int:
             *_words(door),
             **({"LAKEHOUSE_UI_TOKEN": door.token} if door.token else {}),
         )
+        services = {"the code server": code, "the daemon": daemon, "the webserver": web}
+        is_open = False
         while not asked.wait(_LOOKS_EVERY):
-            if any(child.poll() is not None for child in (code, daemon, web)):
-                return 1
-    return 0
+            for name, child in services.items():
+                if (ended := child.poll()) is not None:
+                    raise UiServiceError(name, ended, _STARTS_IN, str(log) if log else None)
+            if not is_open and (is_open := _answers(door)):
+                on_open()
+
+
+def _answers(door: Door) -> bool:
+    with contextlib.suppress(OSError):
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(door.host.strip("[]"), door.host.strip("[]"))  # noqa: S104
+        socket.create_connection((host, door.port), _LOOKS_EVERY).close()
+        return True
+    return False
 
 
 def _words(door: Door) -> list[str]:
@@ -106,17 +131,17 @@ def _words(door: Door) -> list[str]:
     ]
 
 
-def _await(code: subprocess.Popen[bytes], socket: Path, asked: threading.Event) -> None:
+def _await(code: subprocess.Popen[bytes], address: Path, asked: threading.Event, log: Path | None) -> None:
     """Wait until the code server answers, or everything is to end."""
     deadline = time.monotonic() + _STARTS_IN
-    with grpc.insecure_channel(f"unix:{socket}") as channel:
+    with grpc.insecure_channel(f"unix:{address}") as channel:
         ready = grpc.channel_ready_future(channel)
         while not asked.is_set():
             with contextlib.suppress(grpc.FutureTimeoutError):
                 ready.result(timeout=_LOOKS_EVERY)
                 return
             if code.poll() is not None or time.monotonic() > deadline:
-                raise UiServiceError("the code server", code.poll(), _STARTS_IN)
+                raise UiServiceError("the code server", code.poll(), _STARTS_IN, str(log) if log else None)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

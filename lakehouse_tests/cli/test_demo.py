@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.cli.app import main
-from lakehouse.cli.demo import empty_folder, say_next
+from lakehouse.cli.demo import MARKER, empty_folder, say_next
 from lakehouse.model.errors import DemoFolderError
 
 
@@ -57,16 +57,39 @@ def test_a_folder_that_cannot_be_one_is_named(tmp_path: Path) -> None:
         empty_folder(tmp_path / "file")
 
 
+def leave_demo(folder: Path) -> None:
+    """What a demo leaves, as far as it is known by it."""
+    (folder / "lake" / "silver").mkdir(parents=True)
+    (folder / "lake" / MARKER).touch()
+
+
+@pytest.mark.parametrize("left", ["nothing", "a lake of one's own", "an emptied place"])
+def test_no_demo_is_opened_where_none_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], left: str
+) -> None:
+    if left == "an emptied place":
+        empty_folder(tmp_path / "demo")
+    elif left != "nothing":
+        leave_demo(tmp_path / "demo")
+        (tmp_path / "demo" / "lake" / MARKER).unlink()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lakehouse.cli.instance.check_port", lambda _: None)
+    monkeypatch.setattr(sys, "argv", ["lakehouse", "ui", "--demo"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "There is no demo in demo. Make one: lakehouse demo --folder demo" in capsys.readouterr().err
+
+
 def test_what_the_demo_says_to_do_next_is_about_its_own_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened = []
     monkeypatch.setattr("lakehouse.cli.instance.check_port", lambda _: None)
-    monkeypatch.setattr(
-        "lakehouse.cli.instance.run_ui", lambda settings, _: opened.append(settings.root) or 0
-    )
+    monkeypatch.setattr("lakehouse.cli.instance.run_ui", lambda settings, *_: opened.append(settings.root))
     monkeypatch.chdir(tmp_path)
     for folder in (Path("demo"), Path("my demo"), tmp_path / "other"):
+        leave_demo(folder)
         say_next(folder)
         (hint,) = re.findall(r"lakehouse (ui .*?) {3}", capsys.readouterr().out)
         monkeypatch.setattr(sys, "argv", ["lakehouse", *shlex.split(hint)])

@@ -27,6 +27,11 @@ def numbers(evaluation: dg.AssetCheckEvaluation) -> tuple[object, object]:
     return evaluation.metadata["cells"].value, evaluation.metadata["bad_cells"].value
 
 
+def linked(evaluation: dg.AssetCheckEvaluation) -> str:
+    """Where the findings of a check lead to."""
+    return str(evaluation.metadata["where"].value)
+
+
 def found(evaluation: dg.AssetCheckEvaluation) -> list[dict[str, object]]:
     table = evaluation.metadata.get("findings")
     return [dict(record.data) for record in table.records] if isinstance(table, dg.TableMetadataValue) else []
@@ -63,6 +68,12 @@ def test_all_checks_of_a_good_lake_pass_and_count_its_cells(shell: Shell, lake: 
         assert {
             name: (found.passed, *numbers(found)) for name, found in evaluations.items()
         } == dict.fromkeys(evaluations, (True, cells, 0)) | ended
+        if table.name == "silver/candle":
+            markets = evaluations["schema"].metadata["markets"]
+            assert isinstance(markets, dg.TableMetadataValue)
+            assert [
+                (row.data["market"], row.data["cells"], row.data["with gaps"]) for row in markets.records
+            ] == [(market.key, 3, 0) for market in (BTC, ETH)]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from lakehouse.defs.io_manager import LakeIOManager, cells_output
 from lakehouse.defs.partitions import MARKETS, to_cell, to_key
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import NONE
+from lakehouse.ops.saying import EVIDENCE
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.simulator import Simulator
 from lakehouse.storage.outcome import Kept
@@ -41,6 +42,22 @@ def test_every_cell_has_exactly_one_event_with_its_version_row_count_and_uri(
             assert version_of(event) == record.version
             assert event.metadata["dagster/partition_row_count"].value == record.rows
             assert event.metadata["dagster/uri"].value == lake.objects.uri(record.path)
+            said = {name: value.value for name, value in event.metadata.items()}
+            numbers = {name for name, value in said.items() if isinstance(value, int | float)}
+            # the UI draws numbers of all markets into one line
+            assert numbers == {"dagster/partition_row_count"}
+            assert str(said["took"]).endswith(" s")
+            if record.rows:
+                first = event.metadata["first rows"]
+                assert isinstance(first, dg.TableMetadataValue)
+                assert len(first.records) == min(3, record.rows)
+        if table.name == SILVER:
+            said = {name: value.value for name, value in events[1].metadata.items()}
+            assert said["covers"] == "2024-02-01 00:00 to 2024-02-29 23:59 UTC"
+            assert (
+                said["evidence"] == EVIDENCE["unconfirmed"]
+            )  # REST is not asked about markets that have ended
+            assert (said["gaps"], said["conflicts"]) == ("complete", "sources agree")
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Cells and Dagster's partitions: which ranges cover which cells, and which cells look back on which."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -12,9 +13,13 @@ from lakehouse.datasets.gap import Gap
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, cells_between, partitions_of, range_tags, to_cell
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import SettingError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.registry import REGISTRY
+from lakehouse.settings import Settings
+from lakehouse.storage.objects import LakeObjects
 
 from .conftest import BTC, HOURS, VWAP, Shell
 
@@ -147,3 +152,22 @@ def test_a_vwap_cell_records_the_month_it_looked_back_on(shell: Shell, lake: Lak
             f"silver/candle@{back}": source[Cell(back, BTC)].version for back in (before, month)
         }
     assert stored[Cell("2024-01", BTC)].inputs["silver/candle@2023-12"] == "none"
+
+
+def test_a_lake_with_a_last_month_has_no_partition_and_no_cell_behind_it(tmp_path: Path) -> None:
+    for end, months in (("2025-01", ["2024-11", "2024-12", "2025-01"]), ("2024-11", ["2024-11"])):
+        partitions = partitions_of(REGISTRY.table("silver/gap"), "2024-11", end)
+        assert partitions is not None
+        assert partitions.get_partition_keys() == months
+    lake = LakeServices(LakeObjects(tmp_path), {}, start="2024-11", end="2025-01")
+    assert [lake.has_month(month) for month in ("2024-10", "2024-11", "2025-01", "2025-02")] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert lake.until == datetime(2025, 2, 1, tzinfo=UTC)
+    with pytest.raises(SettingError, match="LAKEHOUSE_END"):
+        Settings(start="2024-11", end="2024-10")
+    with pytest.raises(SettingError, match="LAKEHOUSE_END"):
+        Settings(end="soon")

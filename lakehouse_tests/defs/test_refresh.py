@@ -2,7 +2,6 @@
 crash where a source is out of reach.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from lakehouse.model.result import CellResult
 from lakehouse.model.timerange import TimeRange
 from lakehouse.opening import open_lake
 from lakehouse.ops.attempts import Attempts
+from lakehouse.ops.memory import Memory
 from lakehouse.pipeline.refresh import Round, archive_published, candles_closed, failed_cells
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.settings import Settings
@@ -198,6 +198,27 @@ def test_the_same_tick_twice_makes_the_same_run_keys(
     assert [request.tags["dagster/asset_partition_range_start"] for request in first] == [str(to_key(JUNE))]
 
 
+def test_a_tick_says_what_it_asks_for_and_why_and_what_waits(
+    built: tuple[Simulator, Path], instance: dg.DagsterInstance
+) -> None:
+    instance.add_dynamic_partitions(str(MARKETS.name), [BTC.key])
+    first = evaluate(later(built, HOUR), instance, "candles_closed")
+    (request,) = first.run_requests or []
+    assert request.tags["lakehouse/why"] == "new candles, or open questions"
+    assert request.tags["dagster/priority"] == "10"
+    assert first.cursor == "1"
+    waits = evaluate(later(built, HOUR), instance, "candles_closed", first.cursor)
+    assert not waits.run_requests
+    assert waits.skip_reason is not None
+    assert "1 cell of bronze/candle_api waits for the next attempt, the first until 2024-06-15 " in (
+        waits.skip_reason.skip_message or ""
+    )
+    # the same reason at a later time is no repetition, which Dagster would swallow
+    (again,) = evaluate(later(built, HOUR), instance, "candles_closed", "7").run_requests or []
+    assert again.run_key != request.run_key
+    assert again.tags == request.tags
+
+
 def test_the_listing_is_asked_daily_and_a_new_market_at_once(
     lake: LakeServices, instance: dg.DagsterInstance
 ) -> None:
@@ -216,7 +237,9 @@ def test_listed_markets_join_only_where_a_glob_says_so(
     instance.add_dynamic_partitions(str(MARKETS.name), [BTC.key])
     result = evaluate(lake, instance, "market_listing", how=Refresh(add_markets=("binance-spot:E*",)))
     assert [request.partition_keys for request in result.dynamic_partitions_requests or []] == [[ETH.key]]
-    assert json.loads(result.cursor or "")["listed"]["binance-spot"] == [BTC.key, ETH.key]
+    state = Memory.of(lake.objects, "market_listing", result.cursor).state
+    assert state["listed"]["binance-spot"] == [BTC.key, ETH.key]
+    assert len(result.cursor or "") < 10
 
 
 def test_an_exchange_out_of_reach_is_a_reason_to_skip(

@@ -21,6 +21,7 @@ from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
+from lakehouse.storage.layout import cell_path
 from lakehouse_tests.making import NOW, bronze, candles, facts, minutes
 
 MARKETS = [Market("binance", "spot", f"{name}USDT") for name in ("BTC", "ETH", "币安")]
@@ -133,3 +134,33 @@ def test_no_cell_that_is_due_is_told_to_be_fresh_and_hardly_any_other_is_suspect
             assert set(standing.strays) == has.ledger(table.name).keys() - set(cells)
         spared += len(fresh)
     assert spared > 40, "of about 140"
+
+
+def test_of_a_few_markets_an_object_of_all_is_due_for_what_they_changed(
+    lake: LakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cell in CELLS:
+        put(lake, Candle, cell, {}, CellFacts(), 5)
+    gap, recipe = REGISTRY.gap, recipes(REGISTRY)[REGISTRY.gap]
+    assert isinstance(recipe, Derived)
+    for month in map(Cell, MONTHS):
+        lake.tables.put(gap, month, CellResult(gap.empty(), recipe.inputs(Inventory(lake), month)))
+    put(lake, Candle, CELLS[1], {}, CellFacts(conflict_count=1), 5)  # of the first market
+    listed: list[str] = []
+    listing = lake.objects.list
+    monkeypatch.setattr(lake.objects, "list", lambda prefix: listed.append(prefix) or listing(prefix))
+
+    def due(market: Market, is_theirs_alone: bool) -> list[str]:
+        has = Inventory(lake, [market], is_theirs_alone=is_theirs_alone)
+        months = recipe.covered(has, [Cell(month, market) for month in MONTHS])
+        assert [month.date for month in months] == MONTHS
+        return [cell.date for cell in recipe.due(has, months).reasons]
+
+    assert [due(market, True) for market in MARKETS] == [["2023-12"], [], []]
+    assert Candle.name not in listed, "only folders of markets are listed"
+    assert [due(market, False) for market in MARKETS] == [["2023-12"]] * 3
+    lake.objects.delete(cell_path(Candle, CELLS[-1]))
+    assert [due(market, True) for market in MARKETS[:2]] == [["2023-12"], []]
+    assert recipe.due(
+        Inventory(lake, [MARKETS[2]], is_theirs_alone=True), map(Cell, MONTHS)
+    ).reasons.keys() == {Cell("2024-02")}

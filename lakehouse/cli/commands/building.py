@@ -78,7 +78,7 @@ def _built(
 
     with open_instance(settings) as instance, build_progress() as progress:
         lake.progress = progress.cell
-        return Builder(lake, instance, progress.announce).carry_out(plan, tables)
+        return Builder(lake, instance, progress.announce, wait=progress.wait).carry_out(plan, tables)
 
 
 @markets_commands.command("add")

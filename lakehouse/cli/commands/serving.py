@@ -159,6 +159,12 @@ def ui(
         bool, typer.Option(help="Open the demo's lake, with its simulated exchange behind it.")
     ] = False,
     folder: Annotated[Path, typer.Option(help="The demo's folder.")] = Path("demo"),
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Open a browser on it as soon as it answers.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show here what its processes and runs say.")
+    ] = False,
 ) -> None:
     """Open Dagster's UI with its daemon: materialize, backfill, sensors.
 
@@ -167,17 +173,17 @@ def ui(
     """
     from contextlib import nullcontext
 
-    from lakehouse.cli.demo import demo_exchange, demo_settings
+    from lakehouse.cli.demo import demo_exchange, demo_settings, require_demo
     from lakehouse.cli.instance import check_port, run_ui
     from lakehouse.settings import Settings
 
     door = _door(Settings(), host, port, name, token_file, behind_proxy)
     check_port(door)
+    if demo:
+        require_demo(folder)
     with demo_exchange() if demo else nullcontext() as exchange:
         settings = demo_settings(folder, exchange.url) if exchange else Settings()
-        how = "; open it once with ?token=… at the end" if door.token else ""
-        out.print(f"Dagster at {door.url}{how}; Ctrl-C ends it.")
-        raise typer.Exit(run_ui(settings, door))
+        run_ui(settings, door, verbose, open_browser)
 
 
 @commands.command()
