@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "lakehouse").rglob("*.py"))
 BARE_READS = {
     "query/lake.py": {"files.read()"},  # it lists the cells that were opened
-    "cli/commands/reading.py": {"sys.stdin.read()"},  # a statement that the user pipes into the prompt
+    "cli/commands/reading.py": {"sys.stdin.read()"},  # who types a statement is who runs it
 }
 
 

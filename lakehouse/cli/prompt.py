@@ -1,6 +1,4 @@
-"""`lakehouse sql` without a statement: a prompt that keeps what was typed, and takes statements of many
-lines.
-"""
+"""`lakehouse sql` without a statement: a prompt that keeps what was typed, over many lines."""
 
 import os
 import sqlite3
@@ -81,9 +79,7 @@ def converse(lake: Lake, unrestricted: bool, report: Callable[[], Report]) -> No
 
 
 def is_complete(text: str) -> bool:
-    """Whether what was typed is a whole: nothing, a word with a dot before it, or statements with their
-    end.
-    """
+    """Whether what was typed is a whole: nothing, a word with a dot before it, or ended statements."""
     stripped = text.strip()
     return not stripped or stripped.startswith(".") or sqlite3.complete_statement(stripped)
 

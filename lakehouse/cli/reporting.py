@@ -187,7 +187,8 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
 
     own = inspect.signature(command)
     parameters = [one for one in own.parameters.values() if one.name != "report"]
-    with_options.__signature__ = own.replace(parameters=[*parameters, *_OPTIONS])  # type: ignore[attr-defined]
+    options = own.replace(parameters=[*parameters, *_OPTIONS])
+    with_options.__signature__ = options  # type: ignore[attr-defined]
     with_options.__annotations__ = {
         **{name: kind for name, kind in command.__annotations__.items() if name != "report"},
         **{option.name: option.annotation for option in _OPTIONS},

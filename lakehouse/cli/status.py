@@ -315,8 +315,9 @@ def _age(now: datetime, end: datetime | None) -> str:
 def _print_activity(found: Activity, report: Report) -> None:
     report.say(
         f"Dagster: {'its daemon runs' if found.is_alive else 'no daemon runs, so nothing is carried out'}; "
-        f"{found.queued:,} queued, {found.running:,} running, {count_of(found.backfills, 'backfill')} under "
-        "way" + (f"; {count_of(found.pending, 'check')} without verdict yet" if found.pending else "")
+        f"{found.queued:,} queued, {found.running:,} running, "
+        f"{count_of(found.backfills, 'backfill')} under way"
+        + (f"; {count_of(found.pending, 'check')} without verdict yet" if found.pending else "")
     )
     for check in found.checks[:_CHECKS_SHOWN]:
         report.say(f"{check.table} {check.check} ({check.severity}): {check.what}", "check")

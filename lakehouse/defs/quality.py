@@ -82,7 +82,7 @@ def heat_map(report: Sequence[CellQuality]) -> str:
         for market, states in worst[:_MARKETS_SHOWN]
     ]
     left = len(worst) - len(rows)
-    ends = f"{_SQUARE['good']} good, {_SQUARE['pending']} pending, {_SQUARE['warn']} warn, {_SQUARE['error']} error"
+    ends = ", ".join(f"{_SQUARE[state]} {state}" for state in STATES)
     more = f", and {left:,} further markets that are no worse" if left else ""
     head = ["| market | " + " | ".join(map(str, years)) + " |", "|---" * (len(years) + 1) + "|"]
     return "\n".join(

@@ -11,7 +11,7 @@ import pytest
 
 from lakehouse.cli.app import main
 from lakehouse.cli.building import TableBuild
-from lakehouse.cli.console import build_progress
+from lakehouse.cli.console import build_progress, out
 from lakehouse.cli.report import print_build
 from lakehouse.cli.reporting import Report
 from lakehouse.cli.verifying import Verification, print_verification
@@ -35,7 +35,10 @@ def test_cells_columns_and_titles_are_printed_as_they_are(capsys: pytest.Capture
         assert f"{part} {ODD}" in printed
 
 
-def test_values_are_written_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_are_written_for_people(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out, "width", 150)
     first, second = datetime(2024, 11, 2, 15, 34, tzinfo=UTC), datetime(2024, 11, 3, tzinfo=UTC)
     frame = pl.DataFrame(
         {

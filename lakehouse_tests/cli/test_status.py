@@ -14,6 +14,7 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._daemon.types import DaemonHeartbeat
 
 from lakehouse.cli.building import Builder
+from lakehouse.cli.console import out
 from lakehouse.cli.instance import open_instance
 from lakehouse.cli.reporting import Report
 from lakehouse.cli.status import look, print_status
@@ -86,8 +87,12 @@ def test_a_market_that_ended_or_has_news_is_not_late(lake: LakeServices, setting
 
 
 def test_the_screen_has_it_all_in_few_lines(
-    lake: LakeServices, settings: Settings, capsys: pytest.CaptureFixture[str]
+    lake: LakeServices,
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(out, "width", 120)
     print_status(look(lake, settings), Report("table"))
     said = capsys.readouterr().out
     for words in (
