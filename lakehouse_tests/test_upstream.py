@@ -88,7 +88,6 @@ PRIVATE = {
     "dagster._daemon.asset_daemon": "the tests' daemon: one round of conditions",
     "dagster._daemon.backfill": "the tests' daemon: one round of backfills",
     "dagster._daemon.sensor": "the tests' daemon: one round of sensors",
-    "dagster._daemon.types": "the tests of status: a sign of life",
     "dagster._serdes": "event_log: an event as text, to look for secrets in it",
 }
 """Private modules of others that are imported or named, by who needs them for what."""
