@@ -32,11 +32,11 @@ class Repository:
 
     Attributes:
         url: Of the repository.
-        revision: The branch or commit that is deployed.
+        commit: The branch or commit that is deployed.
     """
 
     url: str
-    revision: str
+    commit: str
 
 
 def build_definitions(
@@ -78,7 +78,7 @@ def _linked(assets: list[dg.AssetsDefinition], source: Repository | None) -> lis
         return list(assets)
     package = Path(lakehouse.__file__)
     anchor = dg.AnchorBasedFilePathMapping(package, f"{package.parent.name}/{package.name}")
-    return list(dg.link_code_references_to_git(assets, source.url, source.revision, anchor))
+    return list(dg.link_code_references_to_git(assets, source.url, source.commit, anchor))
 
 
 def _executor() -> dg.ExecutorDefinition:
@@ -107,6 +107,6 @@ def defs() -> dg.Definitions:
     """The lake of this environment."""
     keep_private()
     settings = Settings()
-    source = Repository(settings.git_url, settings.git_revision) if settings.git_url else None
+    source = Repository(settings.git_url, settings.git_commit) if settings.git_url else None
     refresh = Refresh(settings.refresh, settings.candles_every, settings.add_markets)
     return build_definitions(open_lake(settings), refresh, source)

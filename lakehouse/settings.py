@@ -42,8 +42,9 @@ class Settings(BaseSettings):
         add_markets: Globs over market keys; what an exchange newly lists and one of them matches joins the
             universe.
         workers: Cells that a step computes at once; 0 for one per core, as memory allows.
-        git_url: Repository on GitHub or GitLab that assets link to as their source; empty to name local files.
-        git_revision: Branch or commit there that is deployed.
+        git_url: Repository on GitHub or GitLab that assets link to as their source; empty to name local
+            files.
+        git_commit: Branch or commit there that is deployed.
         dagster_home: Where Dagster keeps its instance.
         ui_token: What a stranger must bring to the UI; none where only its own user comes in.
     """
@@ -62,7 +63,7 @@ class Settings(BaseSettings):
     add_markets: Annotated[tuple[str, ...], NoDecode] = ()
     workers: int = Field(default=0, ge=0)
     git_url: str = ""
-    git_revision: str = "main"
+    git_commit: str = "main"
     dagster_home: Path = Field(
         default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME")
     )
@@ -172,7 +173,7 @@ class Settings(BaseSettings):
                 "candles_every",
                 "workers",
                 "git_url",
-                "git_revision",
+                "git_commit",
             )
         }
         home = {

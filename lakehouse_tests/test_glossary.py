@@ -24,6 +24,7 @@ PLACES = {
         "Dagster's word for a backfill's state",
         "lakehouse/defs/sensors.py",
         "lakehouse/cli/activity.py",
+        "lakehouse/defs/under_way.py",
     ),
     "cm": ("in Binance's paths", "lakehouse/exchanges/*", "lakehouse/simulator/*", "lakehouse/cli/demo.py"),
     "hole": (

@@ -237,8 +237,8 @@ def test_a_backfill_of_bronze_brings_what_depends_on_it_and_nothing_else(
         lambda: dagster.backfill_status(backfill),
     )
 
-    # The witness lies upstream, and REST is asked of the one month that lacks a day alone. The month behind is
-    # not looked at, though its averages look back: its own candles are not there.
+    # The witness lies upstream, and REST is asked of the one month that lacks a day alone. The month behind
+    # is not looked at, though its averages look back: its own candles are not there.
     made = [
         table.name
         for table in REGISTRY.tables

@@ -84,10 +84,10 @@ PRIVATE = {
     "dagster._core.workspace.context": "webserver: Dagster's app, to be guarded",
     "dagster._core.workspace.load_target": "webserver: workspace files",
     "dagster._daemon": "services: the daemon as a process",
+    "dagster._daemon.types": "the tests of `status`: a daemon that was heard of",
     "dagster._daemon.asset_daemon": "the tests' daemon: one round of conditions",
     "dagster._daemon.backfill": "the tests' daemon: one round of backfills",
     "dagster._daemon.sensor": "the tests' daemon: one round of sensors",
-    "dagster._daemon.types": "the tests of status: a sign of life",
     "dagster._serdes": "event_log: an event as text, to look for secrets in it",
 }
 """Private modules of others that are imported or named, by who needs them for what."""

@@ -42,7 +42,7 @@ def named_jobs(lake: LakeServices) -> list[Any]:
         dg.define_asset_job(
             "rebuild",
             cells,
-            description="As `market_month`, but whether cells are due or not: files are read and REST is asked "
+            description="As `market_month`, but whether cells are due or not: files are read, REST is asked "
             "again.",
             tags={WHY_TAG: "rebuild by hand", FORCE_TAG: "true"},
         ),
@@ -73,7 +73,7 @@ def _refresh_now() -> dg.JobDefinition:
         _end(failed)
 
     @dg.job(
-        description="The open month and the one before of every market, from their sources to gold, now: what "
+        description="The open month and the one before of every market, from source to gold, now: what "
         "the sensors do in their time. It starts before any backfill that waits.",
         tags={WHY_TAG: "refresh now", PRIORITY_TAG: REFRESHED},
         config={},

@@ -81,10 +81,10 @@ def dependency(table: type[Table], upstream: Input) -> dg.AssetDep:
 class LookBack(dg.PartitionMapping):
     """A cell is made from its own window and from those it looks back on.
 
-    Dagster tells no mapping that is not its own to its daemon and webserver, which then take the windows to be
-    equal. So a backfill of a month neither asks for the month after it, which may be empty, nor makes tables
-    that look back in a run of their own, while conditions, which are asked in the code location, know that
-    news of a month concerns the month after it.
+    Dagster tells no mapping that is not its own to its daemon and webserver, which then take the windows to
+    be equal. So a backfill of a month neither asks for the month after it, which may be empty, nor makes
+    tables that look back in a run of their own, while conditions, which are asked in the code location, know
+    that news of a month concerns the month after it.
 
     Args:
         windows: Which windows belong together.

@@ -102,7 +102,8 @@ def refresh_sensors(lake: LakeServices, how: Refresh) -> list[dg.SensorDefinitio
             "failed_cells",
             dg.AssetSelection.groups("bronze", "silver", "gold"),
             300,
-            "Repeats, soon and then after growing waits, what stays due although nothing is under way for it.",
+            "Repeats, soon and then after growing waits, what stays due although nothing is under way for "
+            "it.",
             lambda c: _failed(lake, c),
         ),
     ]
@@ -167,7 +168,8 @@ def _result(
     for _, said in requests:
         context.log.info(said)
     waiting = [
-        f"{count_of(count, 'cell')} of {table.name} {'waits' if count == 1 else 'wait'} for the next attempt, "
+        f"{count_of(count, 'cell')} of {table.name} {'waits' if count == 1 else 'wait'} for the next "
+        "attempt, "
         f"the first until {until:%Y-%m-%d %H:%M} UTC"
         for table, (count, until) in tick.waiting.items()
     ]

@@ -1,7 +1,7 @@
 """Sources as nodes above bronze: the archive and the REST API of each exchange, and what was seen of them.
 
-A source is observed where somebody looks at it anyway, in steps and in ticks. It is a plain spec: an observable
-asset, or an event that says that it was written, would be news, and request every cell below.
+A source is observed where somebody looks at it anyway, in steps and in ticks. It is a plain spec: an
+observable asset, or an event that says that it was written, would be news, and request every cell below.
 """
 
 from collections.abc import Collection, Iterator, Mapping

@@ -1,5 +1,5 @@
-"""What a sensor remembers between its ticks, in the lake's folder: Dagster keeps a cursor with every tick, and
-shows it, so that is only a number.
+"""What a sensor remembers between its ticks, in the lake's folder: Dagster keeps a cursor with every tick,
+and shows it, so that is only a number.
 
 A tick that is evaluated again, because the daemon ended in the midst of it, begins with what the first began
 with: the last two states are kept.

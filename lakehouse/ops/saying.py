@@ -12,7 +12,7 @@ from lakehouse.transform.gaps import told
 
 EVIDENCE: Mapping[Evidence, str] = {
     "contradicted": "contradicted: a source states something else than is served",
-    "unconfirmed": "unconfirmed: their source alone states these rows, or no second one is proof of all of them",
+    "unconfirmed": "unconfirmed: one source alone states these rows, or no second one proves all of them",
     "totals": "totals: every hour by REST agrees with the rows in it",
     "rows_daily": "rows_daily: every row stands in a daily file as well",
     "rows_api": "rows_api: archive and REST state every row",

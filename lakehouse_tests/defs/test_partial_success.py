@@ -1,5 +1,5 @@
-"""One bad cell stops only itself: in a backfill of several markets and tables the good cells reach gold in the
-same run, and the bad one is red where it is, with its reason.
+"""One bad cell stops only itself: in a backfill of several markets and tables the good cells reach gold in
+the same run, and the bad one is red where it is, with its reason.
 """
 
 from collections.abc import Iterator
