@@ -17,6 +17,7 @@ from lakehouse.defs.checks import checks_of
 from lakehouse.defs.io_manager import LakeIOManager
 from lakehouse.defs.jobs import named_jobs
 from lakehouse.defs.quality import quality, quality_schedule
+from lakehouse.defs.resources import fixed, fixed_io_manager
 from lakehouse.defs.sensors import Refresh, refresh_sensors
 from lakehouse.defs.sources import source_specs
 from lakehouse.opening import open_lake
@@ -49,7 +50,7 @@ def build_definitions(
         refresh: How it is kept current; by default by sensors that wait to be switched on.
         source: Where the UI finds the code; by default in local files.
     """
-    registry = lake.registry
+    registry, manager = lake.registry, LakeIOManager(lake)
     assets = [
         market_asset(lake),
         quality,
@@ -65,9 +66,9 @@ def build_definitions(
         sensors=[automation_sensor(), *refresh_sensors(lake, refresh or Refresh())],
         executor=_executor(),
         resources={
-            "lake": _fixed(lake),
-            "io_manager": _fixed_io_manager(LakeIOManager(lake)),
-            "duckdb": _fixed(DuckDBResource(database=":memory:")),
+            "lake": fixed(lake),
+            "io_manager": fixed_io_manager(lambda _: manager),
+            "duckdb": fixed(DuckDBResource(database=":memory:")),
         },
     )
 
@@ -89,17 +90,6 @@ def _executor() -> dg.ExecutorDefinition:
     """
     how = {"step_dependency_config": {"require_upstream_step_success": False}}
     return dg.in_process_executor.configured(how, config_schema={})
-
-
-def _fixed(value: object) -> dg.ResourceDefinition:
-    """A resource that is what it is: who launches a run states no file, address or extension for it, and is
-    refused if he tries.
-    """
-    return dg.ResourceDefinition(lambda _: value, config_schema={})
-
-
-def _fixed_io_manager(manager: dg.IOManager) -> dg.IOManagerDefinition:
-    return dg.IOManagerDefinition(resource_fn=lambda _: manager, config_schema={})
 
 
 @dg.definitions

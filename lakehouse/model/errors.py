@@ -165,6 +165,41 @@ class SettingError(UsageError):
         super().__init__(f"{name}={value!r}: expected {expected}.")
 
 
+class FramesFolderError(UsageError):
+    """A folder for users' own frames that is not beside the lake: what is put into a zone would be taken for a
+    cell.
+    """
+
+    def __init__(self, folder: str | None, root: str) -> None:
+        found = f"{folder} and the lake {root} lie in one another" if folder else f"none was named for {root}"
+        super().__init__(
+            f"The folder for frames of your own must lie beside the lake: {found}. Expected another one, such "
+            "as lake-frames beside lake."
+        )
+
+
+class InputAnnotationError(UsageError):
+    """An argument of an asset that is annotated with a type in which its table is not given."""
+
+    def __init__(self, argument: str, table: str, found: str, has_cells: bool) -> None:
+        by_cell = ", or dict[str, pl.LazyFrame] by partition key" if has_cells else ""
+        super().__init__(
+            f"{argument} is {table}, and annotated {found}. Expected pl.LazyFrame or pl.DataFrame{by_cell}."
+        )
+
+
+class RangedOutputError(UsageError):
+    """What an asset returned for a run of several partitions is not a frame for each."""
+
+    def __init__(self, asset: str, partitions: Iterable[str], found: Iterable[str] | None) -> None:
+        wanted = ", ".join(sorted(partitions)[:3])
+        got = "one frame" if found is None else ", ".join(sorted(found)[:3]) or "none"
+        super().__init__(
+            f"A run made several partitions of {asset} ({wanted}, …), and it returned {got}. Expected a dict "
+            "of a frame for each partition key, or a run for each partition: leave out `single_run()`."
+        )
+
+
 class AddressCredentialsError(UsageError):
     """An address of which a part is a secret: it would be told on with every file that was fetched from
     there. It is not repeated.
