@@ -12,7 +12,7 @@ cells = lake.partitions("gold/vwap")
 sane = pa.DataFrameSchema({"day": pa.Column(), "tilt": pa.Column(float, pa.Check.in_range(-0.5, 0.5))})
 
 
-@dg.asset(ins={"vwap": vwap}, partitions_def=cells, automation_condition=ON_CHANGE)
+@dg.asset(ins={"vwap": vwap}, partitions_def=cells, automation_condition=ON_CHANGE, group_name="research")
 def signal(vwap: pl.LazyFrame) -> pl.DataFrame:
     """How far the average price of a day's last hour lies above that of the day."""
     day, tilt = pl.col("open_time").dt.truncate("1d").alias("day"), pl.col("vwap_1h") / pl.col("vwap_1d") - 1

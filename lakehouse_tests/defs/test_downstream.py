@@ -137,13 +137,16 @@ def test_an_input_is_what_it_is_annotated_as(
         assert isinstance(given(wanted, cells, mapping), StoredCells)
 
 
-def test_a_table_without_cells_is_one_frame(
+@pytest.mark.slow  # it builds silver
+def test_a_table_without_cells_is_one_frame_and_tells_which_cells_lie_before_a_listing(
     given: Given, lake: LakeServices, sim: Simulator, shell: Shell
 ) -> None:
     with pytest.raises(InputMissingError, match="silver/market has no cell at all yet"):
         given(pl.DataFrame, SINGLE, table="silver/market")
     shell.build("silver", [BTC])
     assert given(pl.DataFrame, SINGLE, table="silver/market")["symbol"].to_list() == [BTC.symbol]
+    before = given(pl.DataFrame, [Cell("2023-12", BTC)])  # the market was listed in January, as is known now
+    assert (before.height, before.columns[-4:]) == (0, PATH_COLUMNS)
 
 
 def test_a_cell_that_was_made_and_has_nothing_is_an_empty_frame_and_one_that_was_never_made_is_refused(
