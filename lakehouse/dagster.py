@@ -65,8 +65,9 @@ class Frames(PolarsParquetIOManager):
         """
         if not context.has_asset_partitions or context.dagster_type.typing_type not in _ONE:
             return super().load_input(context)
-        paths, is_whole = self._get_paths_for_partitions(context).values(), not asked_keys(context)
-        stored = [path for path in paths if not is_whole or path.exists()]
+        paths, is_whole = self._get_paths_for_partitions(context), not asked_keys(context)
+        # in order: the keys of several partitions come in any
+        stored = [paths[key] for key in sorted(paths) if not is_whole or paths[key].exists()]
         if not stored:
             raise FileNotFoundError(f"No partition of {context.asset_key.to_user_string()} is stored yet.")
         frames: list[Any] = [self.load_from_path(context, path) for path in stored]
