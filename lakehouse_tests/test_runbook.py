@@ -15,6 +15,7 @@ from lakehouse.cli.app import app
 from lakehouse.datasets.candle import Candle
 from lakehouse.model.result import CellResult
 from lakehouse.ops.alerts import QUIET
+from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
@@ -96,3 +97,15 @@ def test_an_address_that_does_not_work_is_named_without_its_secret(
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert TOKEN not in done.stdout + done.stderr
+
+
+def test_processes_behind_the_ui_are_told_whom_alerts_go_to_also_by_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "settings.env"
+    file.write_text(f"LAKEHOUSE_ALERT_URLS=json://127.0.0.1/{TOKEN}\n", encoding="utf-8")
+    monkeypatch.setenv("LAKEHOUSE_ENV_FILE", str(file))
+    settings = Settings()
+    assert TOKEN not in repr(settings)
+    assert TOKEN not in str(settings.environment())
+    assert settings.for_children(os.environ)["LAKEHOUSE_ALERT_URLS"] == f"json://127.0.0.1/{TOKEN}"
