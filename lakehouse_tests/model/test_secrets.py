@@ -199,7 +199,8 @@ def test_names_that_hold_none(name: str) -> None:
 
 def test_the_tokens_of_alert_addresses_are_secrets_and_the_words_in_them_are_not() -> None:
     said = (
-        "slack://TokA1b2c3d4e/B5f6g7h8i9/Zz0987654321, mailto://me:pass-w0rd-9@mail.example.org?to=you@example.org "
+        "slack://TokA1b2c3d4e/B5f6g7h8i9/Zz0987654321, "
+        "mailto://me:pass-w0rd-9@mail.example.org?to=you@example.org "
         "json://127.0.0.1:8080/lakehouse/alerts"
     )
     known = Secrets(secrets_in({"LAKEHOUSE_ALERT_URLS": said}))

@@ -36,11 +36,12 @@ def fact(
 ) -> Fact:
     subject = f"{of} {cell}" if kind == CHECK_FAILED else cell
     link = "http://127.0.0.1:3000/overview"
-    return Fact(kind, subject, of, cell, "1,440 rows absent", "lakehouse status", link, **more)  # type: ignore[arg-type]
+    said = ("1,440 rows absent", "lakehouse status", link)
+    return Fact(kind, subject, of, cell, *said, **more)  # type: ignore[arg-type]
 
 
 class World:
-    """Looks, one after another, with a restart after each: what is remembered goes through its stored form."""
+    """Looks, one after another, with a restart after each: what is remembered is stored and read."""
 
     def __init__(self) -> None:
         self.state = State()
