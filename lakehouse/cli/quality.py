@@ -11,7 +11,7 @@ import polars as pl
 
 from lakehouse.cli.reporting import Report, frame_of
 from lakehouse.model.cell import Cell
-from lakehouse.model.timerange import TimeRange
+from lakehouse.model.timerange import TimeRange, is_month
 from lakehouse.model.words import count_of
 from lakehouse.ops.quality import STATES, CellQuality, State, Stretch, stretches, summary
 
@@ -211,7 +211,7 @@ def _opened(found: CellQuality, place: str, files: Sequence[str]) -> str:
         for one in found.problems
     ]
     disputes = [f"{found.settled + found.unsettled:,} keys, {found.settled:,} settled by a proof"]
-    monthly, daily = [name for name in files if len(name) == 7], [name for name in files if len(name) > 7]
+    monthly, daily = ([name for name in files if is_month(name) == wanted] for wanted in (True, False))
     made = [f"month {name}" for name in monthly]
     made += [f"{count_of(len(daily), 'day')}, {daily[0]} to {daily[-1]}"] if daily else []
     parts = (

@@ -200,8 +200,8 @@ def _disputed(silver: type[Table], has: Inventory) -> dict[str, tuple[int, int]]
 
 def _late(silver: type[Table]) -> timedelta | None:
     """How old a market's newest row may be; None where no check says so."""
-    lates = [check.parameters["late"] for check in silver.checks if check.family == "freshness"]
-    return lates[0] if lates else None
+    limits = [check.parameters["late"] for check in silver.checks if check.family == "freshness"]
+    return limits[0] if limits else None
 
 
 def _budgets(lake: LakeServices, asks: bool) -> list[Budget]:

@@ -96,7 +96,7 @@ class NoStatementError(UsageError):
 
     def __init__(self) -> None:
         super().__init__(
-            'There is no statement: give one, such as `lakehouse sql "SELECT * FROM silver.market"`, or write '
+            'There is no statement: give one, such as `lakehouse sql "SELECT 1"`, or write '
             "it to standard input."
         )
 

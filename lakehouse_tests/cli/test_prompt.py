@@ -49,11 +49,11 @@ def test_a_statement_goes_on_over_lines_until_its_end(talk: Talk) -> None:
 
 def test_what_is_refused_is_said_and_the_prompt_comes_again(talk: Talk) -> None:
     out, err = talk(
-        "SELECT nothing;\r.tabels\r.schema nope\rCOPY silver.market TO 'x.csv';\rSELECT 7 AS n;\r"
+        "SELECT nothing;\r.columns\r.schema nope\rCOPY silver.market TO 'x.csv';\rSELECT 7 AS n;\r"
     )
     for words in (
         "Binder Error",
-        "'.tabels' is no command here; known: .tables",
+        "'.columns' is no command here; known: .tables",
         "no table 'nope'",
         "--unrestricted",
     ):
