@@ -10,6 +10,8 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 import lakehouse
+from lakehouse.defs.alert_facts import Watch
+from lakehouse.defs.alerting import Alerts, alert_sensor
 from lakehouse.defs.assets import market_asset, table_asset
 from lakehouse.defs.automation import automation_sensor
 from lakehouse.defs.catalog import catalog_asset
@@ -41,7 +43,10 @@ class Repository:
 
 
 def build_definitions(
-    lake: LakeServices, refresh: Refresh | None = None, source: Repository | None = None
+    lake: LakeServices,
+    refresh: Refresh | None = None,
+    source: Repository | None = None,
+    alerts: Alerts | None = None,
 ) -> dg.Definitions:
     """All assets, checks, sensors and resources of a lake.
 
@@ -49,6 +54,7 @@ def build_definitions(
         lake: The lake.
         refresh: How it is kept current; by default by sensors that wait to be switched on.
         source: Where the UI finds the code; by default in local files.
+        alerts: Whom alerts go to; by default nobody.
     """
     registry, manager = lake.registry, LakeIOManager(lake)
     assets = [
@@ -63,7 +69,11 @@ def build_definitions(
         schedules=[quality_schedule()],
         asset_checks=[checks_of(table) for table in registry.tables],
         jobs=named_jobs(lake),
-        sensors=[automation_sensor(), *refresh_sensors(lake, refresh or Refresh())],
+        sensors=[
+            automation_sensor(),
+            *refresh_sensors(lake, refresh or Refresh()),
+            alert_sensor(lake, alerts or Alerts()),
+        ],
         executor=_executor(),
         resources={
             "lake": fixed(lake),
@@ -99,4 +109,10 @@ def defs() -> dg.Definitions:
     settings = Settings()
     source = Repository(settings.git_url, settings.git_commit) if settings.git_url else None
     refresh = Refresh(settings.refresh, settings.candles_every, settings.add_markets)
-    return build_definitions(open_lake(settings), refresh, source)
+    return build_definitions(open_lake(settings), refresh, source, alerts_of(settings))
+
+
+def alerts_of(settings: Settings) -> Alerts:
+    """Whom alerts go to, by settings."""
+    addresses = settings.alert_urls.get_secret_value() if settings.alert_urls else ""
+    return Alerts(addresses, Watch(settings.ui_url, settings.disk_quota * 1e9))

@@ -200,6 +200,39 @@ class RangedOutputError(UsageError):
         )
 
 
+class AlertAddressError(UsageError):
+    """An address in `LAKEHOUSE_ALERT_URLS` that is none; of it only the scheme is said, for the rest is a
+    secret.
+    """
+
+    def __init__(self, number: int, scheme: str) -> None:
+        super().__init__(
+            f"Address {number} in LAKEHOUSE_ALERT_URLS{f', of {plain(scheme)},' if scheme else ''} is none "
+            "that apprise knows. Expected that of a service (slack, discord, msteams, mailto), or "
+            "json://host/path: see https://appriseit.com/services/."
+        )
+
+
+class NoAlertAddressError(UsageError):
+    """Alerts, and nobody they go to."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "LAKEHOUSE_ALERT_URLS names nobody. Set it to one or several of apprise's addresses, such as "
+            "json://127.0.0.1:8080/alerts: see docs/runbook.md."
+        )
+
+
+class AlertNotSentError(LakehouseError):
+    """Services that took no message; their addresses are secrets, so only their kinds are said."""
+
+    def __init__(self, failed: Iterable[str], number: int) -> None:
+        super().__init__(
+            f"{', '.join(failed)}: no message was taken ({number} of the services in LAKEHOUSE_ALERT_URLS). "
+            "Check their addresses and tokens, and that this machine reaches them."
+        )
+
+
 class AddressCredentialsError(UsageError):
     """An address of which a part is a secret: it would be told on with every file that was fetched from
     there. It is not repeated.
@@ -621,6 +654,7 @@ class RestBannedError(RestUnreachableError):
     """A REST API that has banned this address for asking too much.
 
     Attributes:
+        url: The API's address.
         until: When it may be asked again.
     """
 
@@ -630,7 +664,7 @@ class RestBannedError(RestUnreachableError):
             f"it has banned this address until {until:%Y-%m-%d %H:%M:%S} UTC",
             "It is not asked again before; another process that does lengthens the ban.",
         )
-        self.until = until
+        self.url, self.until = url, until
 
 
 class RestRefusedError(RestUnreachableError):
