@@ -53,7 +53,7 @@ class Metrics:
     def _look(self) -> bytes:
         lake = open_lake(self._settings)
         try:
-            found = families(look(lake, self._settings), Book(lake.objects).read(), bans(lake.objects))
+            found = families(look(lake, self._settings), Book(lake.objects).remembered(), bans(lake.objects))
         except LakehouseError:
             found = [_gauge("up", "Whether the lake could be looked at.", (), [((), 0.0)])]
         registry = CollectorRegistry()

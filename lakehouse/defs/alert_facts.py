@@ -1,4 +1,7 @@
-"""What is wrong, as facts for alerts: in Dagster's event log, in the lake, and on the disk."""
+"""What is wrong, as facts for alerts: in Dagster's event log, in the lake, and on the disk.
+
+Longer than other modules: one look gathers every kind of fact, so that what one kind leaves to another is seen.
+"""
 
 import os
 import shlex

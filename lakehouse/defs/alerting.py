@@ -41,7 +41,7 @@ def alert_once(
         in_full: Whether the lake's tables are looked at although they were an hour ago or less.
     """
     now = datetime.now(UTC)
-    looked = book.read().looked
+    looked = book.remembered().looked
     with_lake = in_full or looked is None or not timedelta(0) <= now - looked < _TABLES_EVERY
     look = look_around(lake, instance, how.watch, now, with_lake)
     sent, problems = tell(look, book, Services(how.addresses))

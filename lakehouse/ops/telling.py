@@ -96,7 +96,7 @@ class Book:
         self._own: State | None = None  # what could not be stored
         self._lock = threading.Lock()
 
-    def read(self) -> State:
+    def remembered(self) -> State:
         """What was remembered last; nothing where that does not read."""
         with self._lock:
             if self._own is not None:
@@ -131,7 +131,7 @@ def tell(
     Returns:
         What was sent, and what went wrong.
     """
-    before = book.read()
+    before = book.remembered()
     messages, state = decide(look, before)
     sent, problems, began = list[Message](), list[str](), clock()
     for message in messages:
