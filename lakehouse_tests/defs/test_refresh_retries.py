@@ -98,8 +98,9 @@ def test_rest_that_was_out_of_reach_is_asked_again_where_the_archive_failed(lake
         CellResult(api.empty(), {}, CellFacts(asked=(Asked(span.start, span.end, NOW, "unreachable"),))),
     )
     attempts = Attempts()
-    ticks = [asked(failed_cells(later(lake, n * HOUR / 4), [BTC], {}, attempts)) for n in range(3)]
-    # what it is made from goes first
+    # what it is made from goes first, and holds it up no longer while it waits for its own next try
+    instants = (timedelta(), HOUR / 4, HOUR / 4 + timedelta(minutes=2))
+    ticks = [asked(failed_cells(later(lake, after), [BTC], {}, attempts)) for after in instants]
     assert [(BRONZE in tick, tick.get(API)) for tick in ticks] == [
         (False, None),
         (True, None),
