@@ -10,6 +10,8 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 import lakehouse
+from lakehouse.defs.alert_facts import Watch
+from lakehouse.defs.alerting import Alerts, alert_sensor
 from lakehouse.defs.assets import market_asset, table_asset
 from lakehouse.defs.automation import automation_sensor
 from lakehouse.defs.catalog import catalog_asset
@@ -17,6 +19,7 @@ from lakehouse.defs.checks import checks_of
 from lakehouse.defs.io_manager import LakeIOManager
 from lakehouse.defs.jobs import named_jobs
 from lakehouse.defs.quality import quality, quality_schedule
+from lakehouse.defs.resources import fixed, fixed_io_manager
 from lakehouse.defs.sensors import Refresh, refresh_sensors
 from lakehouse.defs.sources import source_specs
 from lakehouse.opening import open_lake
@@ -40,7 +43,10 @@ class Repository:
 
 
 def build_definitions(
-    lake: LakeServices, refresh: Refresh | None = None, source: Repository | None = None
+    lake: LakeServices,
+    refresh: Refresh | None = None,
+    source: Repository | None = None,
+    alerts: Alerts | None = None,
 ) -> dg.Definitions:
     """All assets, checks, sensors and resources of a lake.
 
@@ -48,8 +54,9 @@ def build_definitions(
         lake: The lake.
         refresh: How it is kept current; by default by sensors that wait to be switched on.
         source: Where the UI finds the code; by default in local files.
+        alerts: Whom alerts go to; by default nobody.
     """
-    registry = lake.registry
+    registry, manager = lake.registry, LakeIOManager(lake)
     assets = [
         market_asset(lake),
         quality,
@@ -62,12 +69,16 @@ def build_definitions(
         schedules=[quality_schedule()],
         asset_checks=[checks_of(table) for table in registry.tables],
         jobs=named_jobs(lake),
-        sensors=[automation_sensor(), *refresh_sensors(lake, refresh or Refresh())],
+        sensors=[
+            automation_sensor(),
+            *refresh_sensors(lake, refresh or Refresh()),
+            alert_sensor(lake, alerts or Alerts()),
+        ],
         executor=_executor(),
         resources={
-            "lake": _fixed(lake),
-            "io_manager": _fixed_io_manager(LakeIOManager(lake)),
-            "duckdb": _fixed(DuckDBResource(database=":memory:")),
+            "lake": fixed(lake),
+            "io_manager": fixed_io_manager(lambda _: manager),
+            "duckdb": fixed(DuckDBResource(database=":memory:")),
         },
     )
 
@@ -91,17 +102,6 @@ def _executor() -> dg.ExecutorDefinition:
     return dg.in_process_executor.configured(how, config_schema={})
 
 
-def _fixed(value: object) -> dg.ResourceDefinition:
-    """A resource that is what it is: who launches a run states no file, address or extension for it, and is
-    refused if he tries.
-    """
-    return dg.ResourceDefinition(lambda _: value, config_schema={})
-
-
-def _fixed_io_manager(manager: dg.IOManager) -> dg.IOManagerDefinition:
-    return dg.IOManagerDefinition(resource_fn=lambda _: manager, config_schema={})
-
-
 @dg.definitions
 def defs() -> dg.Definitions:
     """The lake of this environment."""
@@ -109,4 +109,10 @@ def defs() -> dg.Definitions:
     settings = Settings()
     source = Repository(settings.git_url, settings.git_commit) if settings.git_url else None
     refresh = Refresh(settings.refresh, settings.candles_every, settings.add_markets)
-    return build_definitions(open_lake(settings), refresh, source)
+    return build_definitions(open_lake(settings), refresh, source, alerts_of(settings))
+
+
+def alerts_of(settings: Settings) -> Alerts:
+    """Whom alerts go to, by settings."""
+    addresses = settings.alert_urls.get_secret_value() if settings.alert_urls else ""
+    return Alerts(addresses, Watch(settings.ui_url, settings.disk_quota * 1e9))

@@ -46,6 +46,9 @@ class Settings(BaseSettings):
             files.
         git_commit: Branch or commit there that is deployed.
         dagster_home: Where Dagster keeps its instance.
+        ui_url: Where people reach the UI, for links in alerts.
+        alert_urls: Whom alerts go to, as apprise's addresses, which hold secrets; nobody if left out.
+        disk_quota: Gigabytes that the lake is to take at most; 0 for what the disk has.
         ui_token: What a stranger must bring to the UI; none where only its own user comes in.
     """
 
@@ -67,6 +70,9 @@ class Settings(BaseSettings):
     dagster_home: Path = Field(
         default=Path(".dagster"), validation_alias=AliasChoices("dagster_home", "DAGSTER_HOME")
     )
+    ui_url: str = "http://127.0.0.1:3000"
+    alert_urls: SecretStr | None = None
+    disk_quota: float = Field(default=0, ge=0)
     ui_token: SecretStr | None = None
 
     def __init__(self, **values: Any) -> None:
@@ -108,6 +114,15 @@ class Settings(BaseSettings):
             raise SettingError("LAKEHOUSE_GIT_URL", value, "the address of a repository on GitHub or GitLab")
         return value
 
+    @field_validator("ui_url")
+    @classmethod
+    def _check_ui_url(cls, value: str) -> str:
+        if carries_credentials(value):
+            raise AddressCredentialsError("LAKEHOUSE_UI_URL")
+        if not _is_url(value):
+            raise SettingError("LAKEHOUSE_UI_URL", value, "an address with http:// or https://")
+        return value.rstrip("/")
+
     @field_validator("start", "end")
     @classmethod
     def _check_month(cls, value: str, of: ValidationInfo) -> str:
@@ -147,7 +162,7 @@ class Settings(BaseSettings):
 
     def for_children(self, environment: Mapping[str, str]) -> dict[str, str]:
         """An environment for child processes that run in another folder: with these settings, whole paths,
-        and no secret of the UI's.
+        whom alerts go to, and no secret of the UI's.
         """
         kept = {
             name: value for name, value in environment.items() if name not in (ENV_FILE, "LAKEHOUSE_UI_TOKEN")
@@ -157,7 +172,8 @@ class Settings(BaseSettings):
                 str(Path(part).absolute()) for part in kept["PYTHONPATH"].split(os.pathsep) if part
             )
         root = self.root if "://" in self.root else str(Path(self.root).expanduser().absolute())
-        return kept | self.environment() | {"LAKEHOUSE_ROOT": root}
+        told = {"LAKEHOUSE_ALERT_URLS": self.alert_urls.get_secret_value()} if self.alert_urls else {}
+        return kept | self.environment() | {"LAKEHOUSE_ROOT": root} | told
 
     def environment(self) -> dict[str, str]:
         """The settings as environment variables, without secrets."""
@@ -174,6 +190,8 @@ class Settings(BaseSettings):
                 "workers",
                 "git_url",
                 "git_commit",
+                "ui_url",
+                "disk_quota",
             )
         }
         home = {

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
-from dagster._core.workspace.load_target import ModuleTarget
+from dagster._core.workspace.load_target import ModuleTarget, WorkspaceLoadTarget
 from dagster._daemon.asset_daemon import AssetDaemon
 from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.sensor import execute_sensor_iteration
@@ -28,7 +28,7 @@ class Daemon:
 
     Args:
         instance: The instance.
-        workspace: The code location, in a process of its own.
+        workspace: The code locations, each in a process of its own.
     """
 
     def __init__(self, instance: dg.DagsterInstance, workspace: Any) -> None:
@@ -51,11 +51,9 @@ class Daemon:
 
     def backfill(self, tables: Iterable[str], cells: Iterable[str], **tags: str) -> str:
         """Ask for some partitions of some tables as who marks them in the UI; the backfill's id."""
-        (location,) = self._workspace.create_request_context().code_locations
-        (repository,) = location.get_repositories().values()
         backfill = PartitionBackfill.from_asset_partitions(
             backfill_id=f"backfill-{len(self.instance.get_backfills())}",
-            asset_graph=repository.asset_graph,
+            asset_graph=self._workspace.create_request_context().asset_graph,
             partition_names=sorted(cells),
             asset_selection=[dg.AssetKey(table.split("/")) for table in tables],
             backfill_timestamp=datetime.now(UTC).timestamp(),
@@ -85,8 +83,13 @@ class Daemon:
 
 
 @contextmanager
-def running_daemon(home: Path) -> Iterator[Daemon]:
-    """A daemon over the lake that the environment names."""
+def running_daemon(home: Path, workspace: WorkspaceLoadTarget | None = None) -> Iterator[Daemon]:
+    """A daemon over the lake that the environment names.
+
+    Args:
+        home: Of its instance.
+        workspace: Its code locations; the lake's alone if left out.
+    """
     overrides = {
         "storage": {
             "custom": {
@@ -103,11 +106,11 @@ def running_daemon(home: Path) -> Iterator[Daemon]:
     }
     home.mkdir(parents=True, exist_ok=True)
     with dg.instance_for_test(temp_dir=str(home), overrides=overrides) as instance:
-        target = ModuleTarget(
+        target = workspace or ModuleTarget(
             module_name="lakehouse.definitions",
             attribute=None,
             working_directory=None,
             location_name="lakehouse",
         )
-        with create_test_daemon_workspace_context(target, instance) as workspace:
-            yield Daemon(instance, workspace)
+        with create_test_daemon_workspace_context(target, instance) as loaded:
+            yield Daemon(instance, loaded)

@@ -18,6 +18,7 @@ from lakehouse.model.market import Market
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
+from lakehouse_tests.browser import CHROMIUM, running_browser
 from lakehouse_tests.clone import ROOT, environment, make_clone
 from lakehouse_tests.test_ui import CODE, Dagster, wait_until
 
@@ -57,8 +58,9 @@ def test_dagster_s_own_commands_load_a_fresh_clone(clone: Path, words: tuple[str
 
 
 @pytest.fixture
-def developing(clone: Path, tmp_path: Path) -> Iterator[Dagster]:
-    """`dagster dev` in the clone, beside a simulated exchange."""
+def developing(request: pytest.FixtureRequest, clone: Path, tmp_path: Path) -> Iterator[Dagster]:
+    """`dagster dev` in the clone, with the words of its parameter, beside a simulated exchange."""
+    words = getattr(request, "param", ())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -73,7 +75,7 @@ def developing(clone: Path, tmp_path: Path) -> Iterator[Dagster]:
                 text = (clone / ".env").read_text("utf-8")
                 (clone / ".env").write_text(re.sub(f"^{name}=.*$", f"{name}={address}", text, flags=re.M))
         dev = subprocess.Popen(
-            ["dagster", "dev", "--port", str(port)], cwd=clone, env=shell, stdout=sink, stderr=sink
+            ["dagster", "dev", "--port", str(port), *words], cwd=clone, env=shell, stdout=sink, stderr=sink
         )
         try:
             server = Dagster(port)
@@ -110,3 +112,35 @@ def test_what_is_done_in_dagster_dev_is_there_in_the_instance_of_every_command(
         assert instance.get_latest_materialization_event(dg.AssetKey(["silver", "market"]))
     assert (clone / "lake" / "silver" / "market").is_dir()
     assert (clone / ".dagster").stat().st_mode & 0o007 == 0  # events say addresses
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clone", ["bare"], indirect=True)
+@pytest.mark.parametrize("developing", [("-w", "examples/downstream/workspace.yaml")], indirect=True)
+def test_a_location_of_a_user_s_own_is_there_beside_the_lake_s(developing: Dagster, tmp_path: Path) -> None:
+    loaded = developing.ask(
+        "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError { __typename "
+        "... on RepositoryLocation { repositories { sensors { name sensorState { status } } } } } } } } }"
+    )["workspaceOrError"]["locationEntries"]
+    found = {entry["name"]: entry["locationOrLoadError"] for entry in loaded}
+    assert {name: each["__typename"] for name, each in found.items()} == dict.fromkeys(
+        ("lakehouse", "research"), "RepositoryLocation"
+    )
+    (repository,) = found["research"]["repositories"]
+    assert repository["sensors"] == [{"name": "downstream", "sensorState": {"status": "RUNNING"}}]
+    nodes = developing.ask(
+        "{ assetNodes { assetKey { path } dependencyKeys { path } repository { location { name } } } }"
+    )["assetNodes"]
+    places = {"/".join(node["assetKey"]["path"]): node for node in nodes}
+    assert places["signal"]["repository"]["location"]["name"] == "research"
+    assert places["signal"]["dependencyKeys"] == [{"path": ["gold", "vwap"]}]
+    assert {places[table.name]["repository"]["location"]["name"] for table in REGISTRY.tables} == {
+        "lakehouse"
+    }
+    if CHROMIUM is not None:
+        with running_browser(tmp_path, "--window-size=1600,1000") as browser:
+            browser.open(f"{developing.address}/assets/signal?view=lineage")
+            assert browser.wait_for(
+                "['signal', 'vwap', 'gold', 'research'].every(word => "
+                "document.body.innerText.includes(word)) && document.body.innerText"
+            )

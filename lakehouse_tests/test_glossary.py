@@ -45,7 +45,10 @@ PLACES = {
     "kline": ("Binance's, in paths and answers", "lakehouse/exchanges/*", "lakehouse/simulator/*", "docs/*"),
     "outlier": ("part of an anomaly's kind, `volume_outlier`", "lakehouse/transform/anomalies.py"),
     "outdated": ("written by an older meaning of its table", "lakehouse/pipeline/*"),
-    "policy": ("a header of HTTP; of Dagster's backfills", "lakehouse/ui/guard.py", "lakehouse/defs/*"),
+    "policy": (
+        "a header of HTTP; of Dagster's backfills",
+        *("lakehouse/ui/guard.py", "lakehouse/defs/*", "docs/running.md"),
+    ),
     "signature": (
         "of a request to S3, or in a URL; of a function",
         *(

@@ -68,7 +68,7 @@ class Dagster:
             )["workspaceOrError"]["locationEntries"]
         except requests.RequestException:
             return False
-        return [entry["loadStatus"] for entry in locations] == ["LOADED"]
+        return {entry["loadStatus"] for entry in locations} == {"LOADED"}
 
     def add_market(self, market: Market) -> None:
         answer = self.ask(

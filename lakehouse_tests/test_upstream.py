@@ -38,6 +38,7 @@ from dagster._config import StringSource, process_config
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from dagster._core.execution.asset_backfill import AssetBackfillData
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.scheduler.instigation import ScheduleInstigatorData, SensorInstigatorData, TickStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES, DagsterRunStatus
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
@@ -51,6 +52,8 @@ from dagster._core.storage.tags import (
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget, WorkspaceFileTarget
 from dagster._serdes import deserialize_value, serialize_value
+from dagster._utils.error import SerializableErrorInfo
+from dagster._utils.schedules import get_next_cron_tick
 from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.version import __version__ as webserver_version
 from isal.isal_zlib import crc32
@@ -88,6 +91,9 @@ PRIVATE = {
     "dagster._daemon.asset_daemon": "the tests' daemon: one round of conditions",
     "dagster._daemon.backfill": "the tests' daemon: one round of backfills",
     "dagster._daemon.sensor": "the tests' daemon: one round of sensors",
+    "dagster._core.scheduler.instigation": "alerts: how sensors and schedules are, and their last ticks",
+    "dagster._utils.error": "the tests of alerts: the error of a tick",
+    "dagster._utils.schedules": "alerts: when a schedule should have ticked next",
     "dagster._serdes": "event_log: an event as text, to look for secrets in it",
 }
 """Private modules of others that are imported or named, by who needs them for what."""
@@ -754,6 +760,16 @@ def test_the_bytes_of_rows_are_those_that_versions_were_hashed_from() -> None:
     assert whole.startswith(rows)
     assert pq.read_metadata(io.BytesIO(whole)).metadata[b"said"] == b"one"
     assert hashlib.sha256(rows).hexdigest()[:32] == "de1af37817451db233799ea5a8ada978"
+
+
+def test_a_schedule_and_the_state_of_a_sensor_are_told_as_alerts_read_them() -> None:
+    # defs.alert_facts: a sensor that fails or ticks no more, and a schedule whose time has passed, are alerts.
+    after = datetime(2024, 1, 1, 7, tzinfo=UTC)
+    assert get_next_cron_tick("30 6 * * *", after, None) == datetime(2024, 1, 2, 6, 30, tzinfo=UTC)
+    assert {TickStatus.STARTED, TickStatus.FAILURE, TickStatus.SKIPPED} <= set(TickStatus)
+    assert {"last_tick_timestamp", "min_interval"} <= set(SensorInstigatorData._fields)
+    assert "cron_schedule" in ScheduleInstigatorData._fields
+    assert SerializableErrorInfo("m", [], None).message == "m"
 
 
 def test_isal_and_zlib_have_one_checksum() -> None:

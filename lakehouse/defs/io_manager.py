@@ -11,6 +11,7 @@ import polars as pl
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from lakehouse.defs.describe import asset_key, partition_page
+from lakehouse.defs.loading import load_frames
 from lakehouse.defs.partitions import to_key
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import FailedAboveError, InputMissingError, LakehouseError, StoreError
@@ -181,9 +182,12 @@ class LakeIOManager(dg.IOManager):
             return _Root(table, cell, self._broken[table])
         return next((root for one, root in self._roots.get(table, {}).items() if _touch(one, cell)), None)
 
-    def load_input(self, context: dg.InputContext) -> StoredCells:
-        """The upstream table, cell by cell."""
-        return StoredCells(self._lake.tables, self._lake.registry.table("/".join(context.asset_key.path)))
+    def load_input(self, context: dg.InputContext) -> Any:
+        """The upstream table in the type that the argument is annotated with; cell by cell without one."""
+        table = self._lake.registry.table("/".join(context.asset_key.path))
+        if context.dagster_type.typing_type in (Any, StoredCells):
+            return StoredCells(self._lake.tables, table)
+        return load_frames(context, self._lake, table)
 
 
 def _touch(one: Cell, other: Cell) -> bool:

@@ -62,13 +62,7 @@ def dependency(table: type[Table], upstream: Input) -> dg.AssetDep:
         return dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping())
     # Dagster counts in windows of the table, also where the input's are of another length
     earlier = -(-upstream.lookback // _SHORTEST[table.grain])
-    windows = dg.TimeWindowPartitionMapping(start_offset=-earlier, allow_nonexistent_upstream_partitions=True)
-    mapping = dg.MultiPartitionMapping(
-        {
-            "date": dg.DimensionPartitionMapping("date", windows),
-            "symbol": dg.DimensionPartitionMapping("symbol", dg.IdentityPartitionMapping()),
-        }
-    )
+    mapping = lookback(earlier)
     if table.grain != upstream.table.grain:
         return dg.AssetDep(key, partition_mapping=mapping)
     with warnings.catch_warnings():
@@ -76,6 +70,19 @@ def dependency(table: type[Table], upstream: Input) -> dg.AssetDep:
             "ignore", DeprecationWarning
         )  # that it is not Dagster's own, which is its point
         return dg.AssetDep(key, partition_mapping=LookBack(mapping))
+
+
+def lookback(windows: int) -> dg.MultiPartitionMapping:
+    """The mapping of an asset whose cells read those of the same market, of their own window and of so many
+    before it; there need not be that many.
+    """
+    dates = dg.TimeWindowPartitionMapping(start_offset=-windows, allow_nonexistent_upstream_partitions=True)
+    return dg.MultiPartitionMapping(
+        {
+            "date": dg.DimensionPartitionMapping("date", dates),
+            "symbol": dg.DimensionPartitionMapping("symbol", dg.IdentityPartitionMapping()),
+        }
+    )
 
 
 class LookBack(dg.PartitionMapping):

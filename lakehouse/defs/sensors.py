@@ -28,6 +28,9 @@ from lakehouse.pipeline.reasons import summed_up
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.sources.rest.describing import describe
 
+COULD_NOT_LOOK = "Could not look: "
+"""How a tick begins that saw nothing; it is no failure to Dagster, for the next one looks again."""
+
 _SHOWN = 20
 _DAY = timedelta(days=1)
 
@@ -61,7 +64,7 @@ def refresh_sensors(lake: LakeServices, how: Refresh) -> list[dg.SensorDefinitio
             try:
                 return evaluate(context)
             except LakehouseError as error:  # out of reach: the next tick sees
-                return dg.SensorResult(skip_reason=str(error))
+                return dg.SensorResult(skip_reason=f"{COULD_NOT_LOOK}{error}")
 
         return dg.SensorDefinition(
             name,

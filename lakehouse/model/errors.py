@@ -165,6 +165,74 @@ class SettingError(UsageError):
         super().__init__(f"{name}={value!r}: expected {expected}.")
 
 
+class FramesFolderError(UsageError):
+    """A folder for users' own frames that is not beside the lake: what is put into a zone would be taken for a
+    cell.
+    """
+
+    def __init__(self, folder: str | None, root: str) -> None:
+        found = f"{folder} and the lake {root} lie in one another" if folder else f"none was named for {root}"
+        super().__init__(
+            f"The folder for frames of your own must lie beside the lake: {found}. Expected another one, such "
+            "as lake-frames beside lake."
+        )
+
+
+class InputAnnotationError(UsageError):
+    """An argument of an asset that is annotated with a type in which its table is not given."""
+
+    def __init__(self, argument: str, table: str, found: str, has_cells: bool) -> None:
+        by_cell = ", or dict[str, pl.LazyFrame] by partition key" if has_cells else ""
+        super().__init__(
+            f"{argument} is {table}, and annotated {found}. Expected pl.LazyFrame or pl.DataFrame{by_cell}."
+        )
+
+
+class RangedOutputError(UsageError):
+    """What an asset returned for a run of several partitions is not a frame for each."""
+
+    def __init__(self, asset: str, partitions: Iterable[str], found: Iterable[str] | None) -> None:
+        wanted = ", ".join(sorted(partitions)[:3])
+        got = "one frame" if found is None else ", ".join(sorted(found)[:3]) or "none"
+        super().__init__(
+            f"A run made several partitions of {asset} ({wanted}, …), and it returned {got}. Expected a dict "
+            "of a frame for each partition key, or a run for each partition: leave out `single_run()`."
+        )
+
+
+class AlertAddressError(UsageError):
+    """An address in `LAKEHOUSE_ALERT_URLS` that is none; of it only the scheme is said, for the rest is a
+    secret.
+    """
+
+    def __init__(self, number: int, scheme: str) -> None:
+        super().__init__(
+            f"Address {number} in LAKEHOUSE_ALERT_URLS{f', of {plain(scheme)},' if scheme else ''} is none "
+            "that apprise knows. Expected that of a service (slack, discord, msteams, mailto), or "
+            "json://host/path: see https://appriseit.com/services/."
+        )
+
+
+class NoAlertAddressError(UsageError):
+    """Alerts, and nobody they go to."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "LAKEHOUSE_ALERT_URLS names nobody. Set it to one or several of apprise's addresses, such as "
+            "json://127.0.0.1:8080/alerts: see docs/runbook.md."
+        )
+
+
+class AlertNotSentError(LakehouseError):
+    """Services that took no message; their addresses are secrets, so only their kinds are said."""
+
+    def __init__(self, failed: Iterable[str], number: int) -> None:
+        super().__init__(
+            f"{', '.join(failed)}: no message was taken ({number} of the services in LAKEHOUSE_ALERT_URLS). "
+            "Check their addresses and tokens, and that this machine reaches them."
+        )
+
+
 class AddressCredentialsError(UsageError):
     """An address of which a part is a secret: it would be told on with every file that was fetched from
     there. It is not repeated.
@@ -586,6 +654,7 @@ class RestBannedError(RestUnreachableError):
     """A REST API that has banned this address for asking too much.
 
     Attributes:
+        url: The API's address.
         until: When it may be asked again.
     """
 
@@ -595,7 +664,7 @@ class RestBannedError(RestUnreachableError):
             f"it has banned this address until {until:%Y-%m-%d %H:%M:%S} UTC",
             "It is not asked again before; another process that does lengthens the ban.",
         )
-        self.until = until
+        self.url, self.until = url, until
 
 
 class RestRefusedError(RestUnreachableError):

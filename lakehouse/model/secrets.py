@@ -35,6 +35,8 @@ _HEADER = re.compile(
 )
 # as in a DSN of Postgres
 _PASSWORD = re.compile(r"\bpass(?:word|wd)\s{0,3}=\s{0,3}'?([^\s';&]+)", re.IGNORECASE)
+_ALERT_NAME = re.compile(r"_ALERT_URLS$", re.IGNORECASE)
+_BETWEEN_ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z][\w+-]*://)")
 _TOKEN = re.compile(r"[A-Za-z0-9+/=_%]{20,}")
 
 
@@ -119,10 +121,36 @@ def secrets_in(environment: Mapping[str, str]) -> set[str]:
     for name, value in environment.items():
         if _SECRET_NAME.search(name) and not _NO_SECRET_NAME.search(name):
             found |= {value, value.strip(), *(line.strip() for line in value.splitlines())}
+        if _ALERT_NAME.search(name):
+            found |= secrets_of_alerts(value)
         found |= set(_PASSWORD.findall(value))
         if "@" in value and "://" in value:
             found |= _passwords(value)
     return found
+
+
+def alert_addresses(value: str) -> list[str]:
+    """The addresses in a list of them, between which stand commas or spaces."""
+    return [one for one in (part.strip(" ,\t\r\n") for part in _BETWEEN_ADDRESSES.split(value)) if one]
+
+
+def secrets_of_alerts(value: str) -> set[str]:
+    """The secrets in addresses that alerts go to: each as a whole, and its parts that look like a token,
+    wherever the service has them.
+    """
+    found: set[str] = set()
+    for address in alert_addresses(value):
+        rest = address.partition("://")[2]
+        parts = {form for part in re.split(r"[/?&=@:#]", rest) for form in (part, unquote(part))}
+        tokens = {part for part in parts if _is_token(part)}
+        found |= {address, rest} | tokens | _passwords(address)
+    return found
+
+
+def _is_token(part: str) -> bool:
+    """Whether a part of an address is none of the words that hosts, folders and people are called by."""
+    mixed = part.lower() != part and part.upper() != part and part.capitalize() != part
+    return "." not in part and (mixed or any(letter.isdecimal() for letter in part))
 
 
 def carries_credentials(address: str) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.cell import Cell
@@ -12,6 +13,7 @@ from lakehouse.model.timerange import LAST
 from lakehouse.pipeline.workers import worker_count
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.sources.rest.clients import RestClients
+from lakehouse.storage.bans import note_ban
 from lakehouse.storage.catalog import GlueCatalog
 from lakehouse.storage.ledger import Ledger, ledger
 from lakehouse.storage.objects import LakeObjects
@@ -54,7 +56,7 @@ class LakeServices:
     clients: RestClients = field(init=False)
 
     def __post_init__(self) -> None:
-        self.clients = RestClients(*self.exchanges.values())
+        self.clients = RestClients(*self.exchanges.values(), on_ban=partial(note_ban, self.objects))
 
     @property
     def until(self) -> datetime:

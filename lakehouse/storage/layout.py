@@ -4,7 +4,7 @@
 silver/gap/month=2024-01/data.parquet · silver/market/data.parquet
 landing/exchange=binance/<archive key>/<sha256>.zip, <sha256>.json
 quarantine/<zone>/<table>/…/data.parquet
-ledger/<zone>/<table>.parquet, ledger/<zone>/<table>.anomalies.json, ledger/verification.json
+ledger/<zone>/<table>.parquet, ledger/<zone>/<table>.anomalies.json, ledger/verification.json, ledger/alerts.json, ledger/bans.json
 damaged/<path of an object that was moved out of the way>
 """
 
@@ -210,11 +210,15 @@ VERIFICATION = "ledger/verification.json"
 """The object that says what the last verification of stored bytes found."""
 
 MARKETS_ASKED = "ledger/markets_asked.json"
+"""The object that remembers when exchanges were last asked about markets."""
+
+BANS = "ledger/bans.json"
+"""The object that says which REST APIs have banned this address, and until when."""
+
+ALERTS = "ledger/alerts.json"
+"""The object that remembers which incidents were told."""
 
 
 def sensor_path(name: str) -> str:
     """The object in which a sensor keeps what it remembers between its ticks."""
     return f"ledger/sensors/{name}.json"
-
-
-"""The object that remembers when exchanges were last asked about markets."""

@@ -195,3 +195,16 @@ def test_more_names_and_places_of_secrets(variable: tuple[str, str]) -> None:
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "SSH_AUTH_SOCK", "XAUTHORITY", "CLIENT_ID"])
 def test_names_that_hold_none(name: str) -> None:
     assert secrets_in({name: "a-value-of-ours"}) == set()
+
+
+def test_the_tokens_of_alert_addresses_are_secrets_and_the_words_in_them_are_not() -> None:
+    said = (
+        "slack://TokA1b2c3d4e/B5f6g7h8i9/Zz0987654321, "
+        "mailto://me:pass-w0rd-9@mail.example.org?to=you@example.org "
+        "json://127.0.0.1:8080/lakehouse/alerts"
+    )
+    known = Secrets(secrets_in({"LAKEHOUSE_ALERT_URLS": said}))
+    for secret in ("TokA1b2c3d4e", "B5f6g7h8i9", "Zz0987654321", "pass-w0rd-9"):
+        assert secret not in known.hide(f"POST https://hooks.example.org/services/{secret}/x failed")
+    words = "lakehouse: alerts at 127.0.0.1:8080 and mail.example.org are taken"
+    assert known.hide(words) == words

@@ -205,6 +205,7 @@ def webserver(
     `dagster-webserver`, which asks nobody.
     """
     from lakehouse.cli.instance import check_port, open_instance
+    from lakehouse.cli.metrics import Metrics
     from lakehouse.settings import Settings
     from lakehouse.ui.webserver import serve
 
@@ -212,7 +213,7 @@ def webserver(
     door = _door(settings, host, port, name, token_file, behind_proxy)
     check_port(door)
     with open_instance(settings) as instance:
-        serve(instance, workspace, door, read_only)
+        serve(instance, workspace, door, read_only, Metrics(settings))
 
 
 @commands.command()

@@ -49,6 +49,7 @@ class RestClient:
         api: The API.
         sleep: Waits for so many seconds.
         monotonic: A clock that never jumps, in seconds.
+        on_ban: Told of every ban.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class RestClient:
         api: RestApi,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
+        on_ban: Callable[[RestBannedError], object] = lambda ban: None,
     ) -> None:
         self.api = api
+        self._on_ban = on_ban
         self._sleep = sleep
         self._spending = Spending(api.url, sleep, monotonic)
         self._local = threading.local()  # a ccxt object per thread: it keeps its last answer in itself
@@ -235,7 +238,9 @@ class RestClient:
 
     def _ban(self, seconds: float) -> RestBannedError:
         self._is_up = False
-        return self._spending.ban(seconds)
+        ban = self._spending.ban(seconds)
+        self._on_ban(ban)
+        return ban
 
     def _learn_budget(self) -> None:
         call = self.api.budget_call()

@@ -3,13 +3,13 @@ the time there.
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lakehouse.exchanges.api import Pages
 from lakehouse.exchanges.exchange import Exchange
-from lakehouse.model.errors import RestUnreachableError, UnknownExchangeError
+from lakehouse.model.errors import RestBannedError, RestUnreachableError, UnknownExchangeError
 from lakehouse.model.market import Market, MarketType
 
 if TYPE_CHECKING:
@@ -21,9 +21,13 @@ class RestClients:
 
     Args:
         exchanges: Whose clients.
+        on_ban: Told of every ban.
     """
 
-    def __init__(self, *exchanges: Exchange) -> None:
+    def __init__(
+        self, *exchanges: Exchange, on_ban: Callable[[RestBannedError], object] = lambda ban: None
+    ) -> None:
+        self._on_ban = on_ban
         self._exchanges = {exchange.name: exchange for exchange in exchanges}
         self._clients: dict[tuple[str, MarketType], RestClient] = {}
         self._newest_file: dict[str, datetime] = {}
@@ -49,7 +53,9 @@ class RestClients:
         own = self._exchange(exchange)
         with self._lock:
             if (exchange, market_type) not in self._clients:
-                self._clients[exchange, market_type] = RestClient(own.rest_api(market_type))
+                self._clients[exchange, market_type] = RestClient(
+                    own.rest_api(market_type), on_ban=self._on_ban
+                )
             return self._clients[exchange, market_type]
 
     def pages_of(self, market: Market, table: str) -> Pages:
