@@ -72,7 +72,7 @@ def _followers(recipe: Recipe, has: Inventory, cells: list[Cell]) -> list[Cell]:
     """
     if not any(each.lookback for each in recipe.table.inputs):
         return []
-    months = dict.fromkeys(Cell(cell.period.month.text, cell.market) for cell in cells)
+    months = dict.fromkeys(Cell(cell.month, cell.market) for cell in cells)
     stored, meant = has.ledger(recipe.table.name), set(cells)
     later = [cell for cell in recipe.covered(has, list(months)) if cell in stored and cell not in meant]
     return list(recipe.due(has, later).reasons)

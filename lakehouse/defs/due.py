@@ -21,7 +21,7 @@ def due_partitions(lake: LakeServices, table: type[Table]) -> Callable[[Collecti
         cells = parse_cells(keys)
         has = Inventory(lake, {cell.market for cell in cells.values() if cell.market} or None)
         recipe = recipes(lake.registry)[table]
-        months = dict.fromkeys(Cell(cell.period.month.text, cell.market) for cell in cells.values())
+        months = dict.fromkeys(Cell(cell.month, cell.market) for cell in cells.values())
         covered = set(recipe.covered(has, list(months)))
         reasons = recipe.due(has, [cell for cell in cells.values() if cell in covered]).reasons
         return {key for key, cell in cells.items() if cell in reasons}

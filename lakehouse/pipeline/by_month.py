@@ -40,9 +40,9 @@ class ByMonth(Derived):
         if not has.is_theirs_alone:
             return super().due(has, cells)
         stored, theirs = has.ledger(self.table.name), tuple(f"|{market.key}" for market in has.markets or ())
-        reasons: dict[Cell, object] = {}
+        sources, reasons = self.sources(has), dict[Cell, object]()
         for cell in cells:
-            now = inputs_now(self.table, cell, self.sources(has), {})
+            now = inputs_now(self.table, cell, sources, {})
             record = stored.get(cell)
             if (
                 record is None

@@ -74,9 +74,9 @@ class Recipe(ABC):
     def due(self, has: Inventory, cells: Iterable[Cell]) -> Due:
         """Those of some cells that must be made, by what the inventory has seen."""
 
+    @abstractmethod
     def standing(self, has: Inventory) -> Standing:
         """How the stored cells stand to those there should be."""
-        return Standing.untold(self.expected(has))
 
     @abstractmethod
     def make(self, has: Inventory, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:

@@ -116,11 +116,6 @@ class Standing:
         self._wanted, self._strays = wanted, strays
 
     @classmethod
-    def untold(cls, cells: Iterable[Cell]) -> "Standing":
-        """All that is known of a table is which cells there should be."""
-        return cls.told(cells, pl.DataFrame(schema=dict.fromkeys(_PLACE, pl.String)))
-
-    @classmethod
     def told(cls, cells: Iterable[Cell], fresh: pl.DataFrame) -> "Standing":
         """Which of the cells there should be need no other look.
 

@@ -64,7 +64,7 @@ class MarketListing:
 
     def foreign_to(self, cell: Cell) -> list[str]:
         """The foreign keys that a cell tells of."""
-        return [key for key, month in self.foreign.items() if month == cell.period.month.text]
+        return [key for key, month in self.foreign.items() if month == cell.month]
 
     def asked_until(self, cell: Cell) -> datetime:
         """Until when the archive has answered for a cell: the end of its newest file, or a grace period
