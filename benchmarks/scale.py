@@ -173,7 +173,7 @@ def write_market(root: str, months: int, market: SimulatedMarket) -> dict[str, s
     archive = Archive((market,), lambda: NOW, RealFiles(None), FaultPlan(()))
     folder = KlineFolder(market, "monthly", "1m")
     digests = {}
-    for table in (table for table in REGISTRY.tables if table.shape == "cells"):
+    for table in (table for table in REGISTRY.tables if table.spread == "market"):
         template = _template(table)
         for number in range(months):
             cell = Cell(shift_month(OPEN, -number), known.market)
@@ -220,7 +220,7 @@ def make_lake(root: str, markets: Iterable[SimulatedMarket], months: int) -> Non
             digests = list(pool.map(write, listed, chunksize=8))
     store = TableStore(LakeObjects(root))
     store.put(MarketTable, None, CellResult(market_frame([market_facts(market) for market in listed]), {}))
-    for table in (table for table in REGISTRY.tables if table.shape == "months"):
+    for table in (table for table in REGISTRY.tables if table.spread == "all"):
         for number in range(months):
             date = shift_month(OPEN, -number)
             inputs = {
@@ -266,7 +266,7 @@ lake.clock = lambda: now
 def due(markets, span):
     plan = planning.Plan(lake, markets, TimeRange.parse(*span))
     for table in REGISTRY.upstream(REGISTRY.named("gold")):
-        if table.shape != "single":
+        if table.name != "silver/market":
             if hasattr(planning, "meant"):
                 planning.meant(plan.has, table, plan.cells[0])
             else:
@@ -277,7 +277,7 @@ seconds = time.perf_counter() - started
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"seconds": seconds, "peak": peak / 1024, "lists": lists, "listed": listed}))
 """
-_LEDGERS = "for table in REGISTRY.tables:\n    if table.shape != 'single': ledger(lake.objects, table)"
+_LEDGERS = "for table in REGISTRY.tables:\n    if table.name != 'silver/market': ledger(lake.objects, table)"
 _SPAN = "[months[0] + '-01', months[1] + '-01']"
 CODES = {
     "ledgers, cold": _LEDGERS,

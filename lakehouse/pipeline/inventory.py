@@ -78,7 +78,7 @@ class Inventory:
         """
         if table not in self._surveys:
             declared = self.lake.registry.table(table)
-            if self.markets is not None and declared.shape == "cells" and len(self.markets) > NARROW:
+            if self.markets is not None and declared.spread == "market" and len(self.markets) > NARROW:
                 self._surveys[table] = narrowed(self.whole(table), declared, self.markets)
             else:
                 self._surveys[table] = survey(self.lake.objects, declared, self.markets)

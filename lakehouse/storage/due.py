@@ -27,7 +27,7 @@ def inputs_now(
         ledgers: Ledger per input table, by name.
         facts: Version of the facts each market contributes to this cell; empty for tables that use none.
     """
-    if table.shape == "months":  # one object for all markets
+    if table.spread == "all":  # one object for all markets
         return {
             f"{each.name}@{record.key}": record.news if table.reads_footers else record.version
             for each in table.inputs
@@ -61,7 +61,7 @@ def expected(table: type[Table], ledgers: Mapping[str, Ledger]) -> list[Cell]:
         if each.makes(record.rows) and (cell.market is None or cell.market.market_type in table.market_types)
         for own in _own_windows(table, cell, record)
     }
-    if table.shape == "months":
+    if table.spread == "all":
         return [Cell(date) for date in sorted({cell.date for cell in own})]
     return sorted(own, key=lambda cell: cell.sort_key)
 
@@ -192,7 +192,7 @@ def _versions(table: type[Table], wanted: pl.DataFrame, source: Input, stored: C
     held = stored.frame.select(market="key", of="date", version=version)
     asked = wanted.join(windows, on="date", how="left", maintain_order="left_right")
     name = pl.format(f"{source.name}@{{}}", "of")
-    if table.shape == "months":  # one object for all markets
+    if table.spread == "all":  # one object for all markets
         found = asked.join(held, on="of", how="inner", maintain_order="left_right")
         name = pl.when(pl.col("market") == "").then(name).otherwise(pl.format("{}|{}", name, "market"))
     else:
@@ -215,7 +215,7 @@ def _expected_frame(table: type[Table], ledgers: Mapping[str, CellLedger]) -> pl
         key for key in own["key"].unique() if not key or Market.parse(key).market_type in table.market_types
     ]
     own = own.filter(pl.col("key").is_in(keys))
-    if table.shape == "months":
+    if table.spread == "all":
         own = own.select(key=pl.lit(""), date="date").unique()
     return own.sort(_PLACE)
 

@@ -135,7 +135,7 @@ def survey(objects: LakeObjects, table: type[Table], markets: Collection[Market]
         markets: The markets whose cells are wanted, None for all: of a few, only their folders are listed.
             A table whose objects hold all markets is surveyed whole.
     """
-    if markets is None or table.shape != "cells":
+    if markets is None or table.spread != "market":
         return _survey(objects, table, None)
     if len(markets) > NARROW:
         return narrowed(_survey(objects, table, None), table, markets)
@@ -331,8 +331,8 @@ def _read_tail(
 
 
 def records(objects: LakeObjects, table: type[Table]) -> list[CellRecord]:
-    """What is stored of a table of any shape, a record per object."""
-    if table.shape != "single":
+    """What is stored of any table, a record per object."""
+    if table.spread != "one":
         return list(ledger(objects, table).values())
     read = [
         (path, *_read_tail(objects, path, etag, size))
