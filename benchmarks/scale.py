@@ -4,8 +4,8 @@
 
 The lake is made in about a minute: one small cell of each table is written by the lake's own writer, and
 copied with its footer renewed (cell, times, inputs, version, seal), so that nothing is due. The archive is a
-simulated one in a process of its own. Each measurement is a process of its own too: wall time of what it
-names without the import of the lake, or of a whole command; memory is the process's peak. With `--before`,
+simulated one in a process of its own. Each measurement is a process of its own too: wall time and CPU of what
+it names without the import of the lake, or of a whole command; memory is the process's peak. With `--before`,
 every measurement is made of the code in another worktree as well, with the ledger caches that code wrote.
 """
 
@@ -271,11 +271,11 @@ def due(markets, span):
                 planning.meant(plan.has, table, plan.cells[0])
             else:
                 planning.due_cells(lake, table, plan.cells[0])
-started = time.perf_counter()
+started, used = time.perf_counter(), time.process_time()
 {code}
-seconds = time.perf_counter() - started
+seconds, cpu = time.perf_counter() - started, time.process_time() - used
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps({"seconds": seconds, "peak": peak / 1024, "lists": lists, "listed": listed}))
+print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": peak / 1024, "lists": lists, "listed": listed}))
 """
 _LEDGERS = "for table in REGISTRY.tables:\n    if table.name != 'silver/market': ledger(lake.objects, table)"
 _SPAN = "[months[0] + '-01', months[1] + '-01']"
@@ -424,7 +424,8 @@ started = time.perf_counter()
 process = subprocess.Popen([sys.executable, "-m", "lakehouse", *sys.argv[1:]], stdout=subprocess.DEVNULL)
 _, status, used = os.wait4(process.pid, 0)
 assert not status, status
-print(json.dumps({"seconds": time.perf_counter() - started, "peak": used.ru_maxrss / 1024}))
+cpu = used.ru_utime + used.ru_stime
+print(json.dumps({"seconds": time.perf_counter() - started, "cpu": cpu, "peak": used.ru_maxrss / 1024}))
 """
 
 
@@ -463,7 +464,8 @@ def main() -> None:
 
 def _said(found: dict[str, float]) -> str:
     lists = f", {found['lists']:.0f} lists of {found['listed']:,.0f}" if "lists" in found else ""
-    return f"{found['seconds']:.2f} s, {found['peak']:.0f} MB{lists}"
+    times = f"{found['seconds']:.2f} s, {found['cpu']:.2f} s of CPU"
+    return f"{times}, {found['peak']:.0f} MB{lists}"
 
 
 if __name__ == "__main__":

@@ -298,11 +298,12 @@ _LISTED = pl.Schema({"path": pl.String(), "etag": pl.String(), "size": pl.Int64(
 
 def _listed(objects: LakeObjects, prefix: str) -> pl.DataFrame:
     """The objects below a folder that may be cells."""
-    return _frame_of(found for found in objects.list(prefix) if found.path.endswith(f"/{FILE}"))
+    return _frame_of(objects.only(FILE).list(prefix))
 
 
 def _frame_of(listed: Iterable[StoredObject]) -> pl.DataFrame:
-    return pl.DataFrame([(found.path, found.etag, found.size) for found in listed], _LISTED, orient="row")
+    columns = zip(*listed, strict=True)
+    return pl.DataFrame(dict(zip(_LISTED, columns, strict=False)) or None, _LISTED)
 
 
 def _read_tail(
