@@ -332,6 +332,8 @@ COMMANDS = {
         "--json",
     ],
 }
+SIMULATED: list[float] = []
+"""CPU seconds of the simulated exchanges, each of which ran beside one measurement."""
 LATER_ONES = ("plan a new month of all",)
 _HOME = """
 import sys, json
@@ -366,7 +368,8 @@ def exchange(markets: tuple[SimulatedMarket, ...], now: datetime) -> Iterator[st
             yield told.readline().strip()
     finally:
         os.kill(pid, 15)
-        os.waitpid(pid, 0)
+        used = os.wait4(pid, 0)[2]
+        SIMULATED.append(used.ru_utime + used.ru_stime)
 
 
 def measure(
@@ -413,7 +416,7 @@ def measure(
         # one for each: of a clock that stands still, the budget of requests is never renewed
         with exchange(markets, now) as url:
             said = run([sys.executable, *command], at(url))
-        found[name] = json.loads(said.strip().splitlines()[-1])
+        found[name] = json.loads(said.strip().splitlines()[-1]) | {"simulator": SIMULATED[-1]}
         print(f"  {tree.name} {name}: {found[name]}", file=sys.stderr, flush=True)
     return found
 
@@ -465,7 +468,8 @@ def main() -> None:
 def _said(found: dict[str, float]) -> str:
     lists = f", {found['lists']:.0f} lists of {found['listed']:,.0f}" if "lists" in found else ""
     times = f"{found['seconds']:.2f} s, {found['cpu']:.2f} s of CPU"
-    return f"{times}, {found['peak']:.0f} MB{lists}"
+    beside = f", the simulator {found['simulator']:.2f} s" if found["simulator"] > 1 else ""
+    return f"{times}{beside}, {found['peak']:.0f} MB{lists}"
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ class Inventory:
         self._surveys: dict[str, Survey] = {}
         self._whole: dict[str, Survey] = {}
         self._by_date: dict[str, dict[str, list[Cell]]] = {}
+        self._clients: dict[str, ArchiveClient] = {}
 
     # --- what is stored ---------------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ class Inventory:
         for exchange, markets in by_exchange(self.lake, spans):
             if table not in exchange.files:
                 continue
-            client = ArchiveClient.of(exchange)
+            client = self._client_of(exchange)
 
             def ask_for(
                 market: Market, exchange: Exchange = exchange, client: ArchiveClient = client
@@ -207,6 +208,10 @@ class Inventory:
                 for file in listings[market].files.values()
             )
             self.lake.clients.note_files(exchange.name, modified)
+
+    def _client_of(self, exchange: Exchange) -> ArchiveClient:
+        """The client of an archive: one for all of a look, whose connections stay open."""
+        return self._clients.setdefault(exchange.name, ArchiveClient.of(exchange))
 
 
 def bronze_cell(stored: StoredCell) -> BronzeCell:

@@ -3,6 +3,7 @@ inputs than today's.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 
 import polars as pl
 
@@ -64,6 +65,24 @@ def expected(table: type[Table], ledgers: Mapping[str, Ledger]) -> list[Cell]:
     if table.spread == "all":
         return [Cell(date) for date in sorted({cell.date for cell in own})]
     return sorted(own, key=lambda cell: cell.sort_key)
+
+
+def expected_of(table: type[Table], ledgers: Mapping[str, CellLedger], sources: Iterable[Cell]) -> list[Cell]:
+    """As `expected`, of the cells that touch the months of some sources, or look back on them.
+
+    Args:
+        table: A silver or gold table.
+        ledgers: Ledger per input table, by name.
+        sources: Months of markets.
+    """
+    cells = _expected_frame(table, ledgers)
+    reach = max((each.lookback for each in table.inputs), default=timedelta())
+    touched = [(date, of) for date in cells["date"].unique() for of in touched_dates(date, "month", reach)]
+    windows = pl.DataFrame(touched, {"date": pl.String, "of": pl.String}, orient="row")
+    asked = _frame_of(sources).rename({"date": "of"})
+    on = ["of"] if table.spread == "all" else ["key", "of"]
+    meant = cells.join(windows, on="date").join(asked, on=on, how="semi").select(_PLACE).unique()
+    return cells_of(meant.sort(_PLACE))
 
 
 def _own_windows(table: type[Table], cell: Cell, record: CellRecord) -> Sequence[Cell]:
@@ -151,6 +170,7 @@ def standing(
     stored: CellLedger,
     ledgers: Mapping[str, CellLedger],
     facts: Callable[[Cell], str | None] | None = None,
+    among: Iterable[Cell] | None = None,
 ) -> Standing:
     """Tell in columns how a table stands: what footers say that cells were made from is compared, as text,
     with what they would say if they were made now. Other texts make a suspect, and no more.
@@ -160,8 +180,10 @@ def standing(
         stored: Its ledger.
         ledgers: Those of its inputs, by name.
         facts: Version of the facts that a market contributes to a cell; None where nothing is known of it.
+        among: The cells that are asked about, whether or not there should be such; None for all there should
+            be.
     """
-    wanted = _expected_frame(table, ledgers)
+    wanted = _expected_frame(table, ledgers) if among is None else _frame_of(among).unique().sort(_PLACE)
     parts = {f"{each.name}@": _versions(table, wanted, each, ledgers[each.name]) for each in table.inputs}
     if facts is not None:
         versions = pl.Series("version", [facts(cell) for cell in cells_of(wanted)], pl.String)
