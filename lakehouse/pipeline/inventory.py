@@ -21,7 +21,7 @@ from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.storage.ledger import NARROW, CellLedger, Ledger, Survey, narrowed, survey
 from lakehouse.storage.tables import CellRecord, StoredCell
 
-_LISTED_AT_ONCE = 8
+_LISTED_AT_ONCE = 16
 
 
 class Inventory:

@@ -39,7 +39,7 @@ from lakehouse.storage.landing import Landing
 from lakehouse.storage.objects import LakeObjects
 
 _ENDED_AFTER = timedelta(days=45)  # a market of which nothing newer than this is published has ended
-_LISTED_AT_ONCE = 8
+_LISTED_AT_ONCE = 16
 _FEW = 16  # keys of the first short files and their CHECKSUMs, and a few foreign ones
 _LAST_INSTANT = timedelta(microseconds=1)
 _NOT_TOLD = (RestUnreachableError, RestQuestionError, UnknownSymbolError)
