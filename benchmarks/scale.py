@@ -347,8 +347,12 @@ with open_instance(Settings()) as instance:
 
 
 def run(command: list[str], environment: dict[str, str], may_fail: bool = False) -> str:
-    """What a process says; nothing where it fails and may."""
-    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    """What a process says; nothing where it fails and may. It runs in the folder of its code, for Python
+    looks there before anywhere else.
+    """
+    done = subprocess.run(
+        command, check=False, env=environment, cwd=environment["PYTHONPATH"], capture_output=True, text=True
+    )
     if done.returncode and may_fail:
         print(done.stderr[-300:], file=sys.stderr)
         return "null"
@@ -449,13 +453,17 @@ print(json.dumps({"seconds": time.perf_counter() - started, "cpu": cpu, "peak": 
 """
 
 
+def _folder(text: str) -> Path:
+    return Path(text).absolute()
+
+
 def main() -> None:
     """Make the lake, measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--markets", type=int, default=400)
     parser.add_argument("--months", type=int, default=80)
-    parser.add_argument("--before", type=Path, help="a worktree of an older commit")
-    parser.add_argument("--keep", type=Path, help="where the lake is made, and found again")
+    parser.add_argument("--before", type=_folder, help="a worktree of an older commit")
+    parser.add_argument("--keep", type=_folder, help="where the lake is made, and found again")
     parser.add_argument("--only", nargs="+", default=[*CODES, *COMMANDS], help="names of measurements")
     arguments = parser.parse_args()
     markets = simulated(arguments.markets, arguments.months)
