@@ -361,24 +361,30 @@ def run(command: list[str], environment: dict[str, str], may_fail: bool = False)
     return done.stdout
 
 
+def _serve(markets: tuple[SimulatedMarket, ...], now: datetime, told: Any) -> None:
+    with Simulator(markets=markets, now=now) as simulator:
+        told.send(simulator.url)
+        told.recv()
+        told.send(time.process_time())
+
+
 @contextmanager
 def exchange(markets: tuple[SimulatedMarket, ...], now: datetime) -> Iterator[str]:
-    """A simulated exchange whose clock stands still, in a process of its own; its address."""
-    child, own = os.pipe(), os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        with Simulator(markets=markets, now=now) as simulator:
-            os.write(child[1], simulator.url.encode() + b"\n")
-            while os.getppid() == own:
-                time.sleep(1)
-        os._exit(0)
+    """A simulated exchange whose clock stands still, in a process of its own; its address.
+
+    Spawned: a fork of a process in which Polars has threads may wait for one of them for ever.
+    """
+    context = get_context("spawn")
+    own, its = context.Pipe()
+    process = context.Process(target=_serve, args=(markets, now, its), daemon=True)
+    process.start()
     try:
-        with os.fdopen(child[0]) as told:
-            yield told.readline().strip()
+        yield own.recv()
+        own.send(None)
+        SIMULATED.append(own.recv())
     finally:
-        os.kill(pid, 15)
-        used = os.wait4(pid, 0)[2]
-        SIMULATED.append(used.ru_utime + used.ru_stime)
+        process.terminate()
+        process.join()
 
 
 def measure(
