@@ -5,7 +5,15 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market, market_frame
+from lakehouse.datasets.market import (
+    Listing,
+    MarketFacts,
+    MarketTable,
+    facts_by_market,
+    learnt,
+    market_frame,
+    read_listings,
+)
 from lakehouse.model.errors import LakehouseError, NotALakeObjectError, UnknownExchangeError
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
@@ -65,11 +73,13 @@ def refresh_markets(
 
     def merge(stored: StoredCell | None) -> CellResult | None:
         nonlocal changed
+        before = read_listings(stored.rows if stored else None)
         known = facts_by_market(stored.rows if stored else None)
-        merged = known | {market: facts.kept_from(known.get(market)) for market, facts in found.items()}
+        kept = {market: facts.kept_from(known.get(market)) for market, facts in found.items()}
+        after = learnt(before, {market: Listing.of(facts) for market, facts in kept.items()}, now)
         is_outdated = stored is not None and stored.record.code_version != MarketTable.code_version
-        changed = merged != known or is_outdated
-        return CellResult(market_frame(list(merged.values())), {}) if changed else None
+        changed = set(after) != set(before) or is_outdated
+        return CellResult(market_frame(after), {}) if changed else None
 
     record = lake.tables.update(MarketTable, None, merge)
     return record, changed, failed
