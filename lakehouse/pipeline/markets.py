@@ -1,7 +1,9 @@
 """`silver/market`: what exchanges and archives say of the markets of the universe."""
 
 import contextlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
@@ -9,6 +11,7 @@ from lakehouse.datasets.market import (
     Listing,
     MarketFacts,
     MarketTable,
+    current_listings,
     facts_by_market,
     learnt,
     market_frame,
@@ -18,6 +21,7 @@ from lakehouse.model.errors import LakehouseError, NotALakeObjectError, UnknownE
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.sources.listings import look_over
 from lakehouse.sources.markets import discover
 from lakehouse.storage.asked import asked_at, note_asked
 from lakehouse.storage.tables import CellRecord, StoredCell
@@ -69,20 +73,72 @@ def refresh_markets(
         found, failed = found | learned, failed | refused
     # What an archive and a symbol tell stands in for the exchange's word: that is asked for again.
     note_asked(lake.objects, (market for market in found if found[market].origin != "derived"), now)
+
+    def news(stored: StoredCell | None) -> dict[Market, Listing]:
+        known = facts_by_market(stored.rows if stored else None)
+        return {market: Listing.of(facts.kept_from(known.get(market))) for market, facts in found.items()}
+
+    return *_learn(lake, now, news), failed
+
+
+@dataclass
+class Scan:
+    """What came of asking exchanges for all they list.
+
+    Attributes:
+        record: That of `silver/market`; None if there is none.
+        changed: Whether it was written.
+        counts: How many listings each exchange and market type has.
+        problems: What could not be seen, in words.
+    """
+
+    record: CellRecord | None
+    changed: bool
+    counts: Mapping[str, int]
+    problems: list[str]
+
+
+def scan_listings(lake: LakeServices) -> Scan:
+    """Ask every exchange for all its listings, delisted ones too, and store what is new. An exchange whose
+    archive does not answer is named, and what is known of its markets stays.
+    """
+    now, problems, news = lake.clock(), list[str](), dict[Market, Listing]()
+    known: Mapping[Market, Listing] = {}
+    with contextlib.suppress(NotALakeObjectError):  # damaged: who asks anew heals it
+        stored = lake.tables.get(MarketTable, None)
+        known = current_listings(stored.rows if stored else None)
+    for exchange in lake.exchanges.values():
+        try:
+            found = look_over(exchange, lake.registry.datasets, known, now)
+        except LakehouseError as error:
+            problems.append(str(error))
+        else:
+            news, problems = news | found.listings, problems + found.problems
+    record, changed = _learn(lake, now, lambda before: news)
+    return Scan(record, changed, Counter(f"{m.exchange}-{m.market_type}" for m in news), problems)
+
+
+def _learn(
+    lake: LakeServices, now: datetime, news: Callable[[StoredCell | None], Mapping[Market, Listing]]
+) -> tuple[CellRecord | None, bool]:
+    """Store what was learnt; the record, and whether it was written.
+
+    Args:
+        lake: The lake.
+        now: When it was learnt.
+        news: What was, beside what is stored.
+    """
     changed = False
 
     def merge(stored: StoredCell | None) -> CellResult | None:
         nonlocal changed
         before = read_listings(stored.rows if stored else None)
-        known = facts_by_market(stored.rows if stored else None)
-        kept = {market: facts.kept_from(known.get(market)) for market, facts in found.items()}
-        after = learnt(before, {market: Listing.of(facts) for market, facts in kept.items()}, now)
+        after = learnt(before, news(stored), now)
         is_outdated = stored is not None and stored.record.code_version != MarketTable.code_version
         changed = set(after) != set(before) or is_outdated
         return CellResult(market_frame(after), {}) if changed else None
 
-    record = lake.tables.update(MarketTable, None, merge)
-    return record, changed, failed
+    return lake.tables.update(MarketTable, None, merge), changed
 
 
 def _asked_since(lake: LakeServices, start: datetime, now: datetime) -> set[Market]:
