@@ -246,7 +246,7 @@ _COLUMNS = {
     "unpublished_months": "unpublished",
 }
 _TERMS = {
-    **{name: name for name in ("contract_type", "status", "tick_size", "step_size")},
+    **{name: name for name in ("contract_type", "status", "is_trading", "tick_size", "step_size")},
     "expiry_time": "expires",
     "onboard_time": "onboarded",
     "funding_interval": "funding_interval_hours",
@@ -394,6 +394,9 @@ class MarketTable(Table):
         f"The exchange's own word, such as TRADING; {NOT_NAMED} where it was asked and names no such market; "
         "null where it was not asked",
         nullable=True,
+    )
+    is_trading = Column(
+        pl.Boolean, "Whether it traded when the exchange was asked; null where it was not", nullable=True
     )
     expiry_time = Column(
         UTC_TIME, "When a contract with a day of delivery is delivered", "UTC", nullable=True

@@ -26,6 +26,7 @@ class Terms:
         step_size: Step of sizes.
         funding_interval_hours: Between two payments of funding.
         onboarded: When trading began by the exchange's own word.
+        is_trading: Whether it traded when the exchange was asked; None where that is not known.
     """
 
     contract_type: str | None = None
@@ -35,6 +36,7 @@ class Terms:
     step_size: float | None = None
     funding_interval_hours: float | None = None
     onboarded: datetime | None = None
+    is_trading: bool | None = None
 
     def or_else(self, other: "Terms") -> "Terms":
         """These terms, and of what they do not state what others do."""
@@ -43,7 +45,8 @@ class Terms:
 
     def before(self, later: "Terms") -> "Terms":
         """These terms with what only a state can say later: whether the exchange still names the market."""
-        return replace(self.or_else(later), status=later.status or self.status)
+        own = self.or_else(later)
+        return own if later.status is None else replace(own, status=later.status, is_trading=later.is_trading)
 
     def contradict(self, others: "Terms", of_state_alone: bool) -> bool:
         """Whether something is stated otherwise.
@@ -58,7 +61,7 @@ class Terms:
 
 
 _NAMES = tuple(each.name for each in fields(Terms))
-_STATE = ("status", "funding_interval_hours")
+_STATE = ("status", "is_trading", "funding_interval_hours")
 NO_TERMS = Terms()
 
 

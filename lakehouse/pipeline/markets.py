@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import groupby
 
 from lakehouse.datasets.market import (
@@ -21,7 +22,8 @@ from lakehouse.model.errors import LakehouseError, NotALakeObjectError, UnknownE
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.sources.listings import look_over
+from lakehouse.query.universe import named
+from lakehouse.sources.listings import look_over, names_of
 from lakehouse.sources.markets import discover
 from lakehouse.storage.asked import asked_at, note_asked
 from lakehouse.storage.tables import CellRecord, StoredCell
@@ -116,6 +118,31 @@ def scan_listings(lake: LakeServices) -> Scan:
             news, problems = news | found.listings, problems + found.problems
     record, changed = _learn(lake, now, lambda before: news)
     return Scan(record, changed, Counter(f"{m.exchange}-{m.market_type}" for m in news), problems)
+
+
+def listed_markets(lake: LakeServices, names: Iterable[str]) -> list[Market]:
+    """The markets that names mean of all that exchanges list or listed. Nobody is asked about market keys.
+
+    Args:
+        lake: The lake.
+        names: Market keys, unified symbols and patterns.
+
+    Raises:
+        MarketKeyError, NoSuchListingError, ManyMarketsError: As `named`.
+        ListingUnreachableError: An archive does not answer.
+    """
+
+    @cache
+    def listings() -> list[Listing]:
+        datasets, stored = lake.registry.datasets, lake.tables.get(MarketTable, None)
+        found = current_listings(stored.rows if stored else None)
+        for exchange in lake.exchanges.values():
+            for market, each in names_of(exchange, datasets).listings.items():
+                found[market] = each.after(found.get(market), lake.clock())[-1]
+        return list(found.values())
+
+    meant = (market for name in names for market in named(name, listings, "that are listed or were"))
+    return list(dict.fromkeys(meant))
 
 
 def _learn(

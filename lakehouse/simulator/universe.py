@@ -21,7 +21,10 @@ def dated_universe(
         ended: How many of them have ended, within as long again.
         since: When the first of them was listed.
     """
-    return tuple(_market(number, number < ended, since) for number in range(count))
+    return tuple(
+        _market(number, number * ended // count < (number + 1) * ended // count, since)
+        for number in range(count)
+    )
 
 
 def _market(number: int, has_ended: bool, since: datetime) -> SimulatedMarket:

@@ -6,7 +6,7 @@ time, and none as long as it trades, or once it has ended.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import reduce
 from itertools import islice
@@ -95,9 +95,9 @@ def look_over(
         newest = max((one.last.window.end for one in named.values()), default=None)
         by = newest, exchange.grace, at
         for market, (origin, description) in told.items():
-            found.listings[market] = _listing(
-                market, origin, description, named.get(market), known.get(market), by
-            )
+            listing = _listing(market, origin, description, named.get(market), known.get(market), by)
+            # of an exchange without files there is none to look at
+            found.listings[market] = listing if places else replace(listing, unpublished="")
     return found
 
 

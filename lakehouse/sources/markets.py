@@ -168,12 +168,14 @@ class Described:
                 "exchangeInfo has an entry of %s that cannot be read, and was skipped: %s.", market.key, why
             )
         if info and (described := info.markets.get(market.symbol)):
-            return "exchange_info", described
+            return "exchange_info", replace(
+                described, terms=replace(described.terms, is_trading=described.trades)
+            )
         if info and (why := info.skipped.get("")):
             _log.warning("exchangeInfo has no entry of %s that can be read, and %s.", market.key, why)
         implied = self._exchange.infer_info(market)
         if info and market.symbol not in info.skipped and "" not in info.skipped:
-            implied = replace(implied, terms=replace(implied.terms, status=NOT_NAMED))
+            implied = replace(implied, terms=replace(implied.terms, status=NOT_NAMED, is_trading=False))
         return "derived", implied
 
     def all(self, market_type: MarketType) -> ExchangeInfo | None:
