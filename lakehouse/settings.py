@@ -29,7 +29,8 @@ class Settings(BaseSettings):
 
     Attributes:
         root: The lake: a folder, or `s3://bucket/prefix`.
-        markets: Markets that `lakehouse markets add` adds when it is given none: keys, patterns, unified symbols.
+        markets: Markets that `lakehouse markets add` adds when it is given none: keys, patterns, unified
+            symbols.
         start: First month that has partitions.
         end: Last month that has partitions; empty where that is the open one.
         addresses: Where archives and REST APIs of exchanges are, by the name of the setting

@@ -12,7 +12,8 @@ Markets = Annotated[
     typer.Option(
         "--markets",
         "-m",
-        help="Market keys, comma-separated: binance-spot:BTCUSDT,binance-linear:ETHUSDT. Also patterns over the "
+        help="Market keys, comma-separated: binance-spot:BTCUSDT,binance-linear:ETHUSDT. Also patterns "
+        "over the "
         "markets of the lake, binance-linear:*USDT, and unified symbols, binance:BTC/USDT:USDT.",
     ),
 ]

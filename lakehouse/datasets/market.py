@@ -1,8 +1,8 @@
 """`silver/market`: what is known of each listing.
 
-`MarketFacts` is what cells are made with, of markets whose rows were looked at; a `Listing` is all that is known
-of a market, whether the lake has rows of it or its name alone. Longer than other modules: the table, both views
-of its rows and what becomes of a row when news of it comes are one subject.
+`MarketFacts` is what cells are made with, of markets whose rows were looked at; a `Listing` is all that is
+known of a market, whether the lake has rows of it or its name alone. Longer than other modules: the table,
+both views of its rows and what becomes of a row when news of it comes are one subject.
 """
 
 import hashlib
@@ -27,7 +27,9 @@ from lakehouse.model.timerange import TimeRange
 _log = logging.getLogger(__name__)
 
 Precision = Literal["instant", "minute", "day", "month"]
-"""How well an end of a market's life is told: stated as an instant, by a row, by a file of a day or of a month."""
+"""How well an end of a market's life is told: stated as an instant, by a row, by a file of a day or of a
+month.
+"""
 LifeSource = Literal["rows", "names", "exchange"]
 
 
@@ -47,7 +49,8 @@ class MarketFacts:
         origin: `exchange_info`, or `derived` where the exchange could not be asked.
         listed_precision: How well `listed` is told.
         delisted_precision: How well `delisted` is told; None where there is none.
-        terms: What else is stated. As the precisions no part of what makes facts equal: candles use none of it.
+        terms: What else is stated. As the precisions no part of what makes facts equal: candles use none
+            of it.
     """
 
     market: Market
@@ -192,8 +195,8 @@ class Listing:
         return cls(market, terms=terms, **given)  # type: ignore[arg-type]
 
     def after(self, known: "Listing | None", at: datetime) -> list["Listing"]:
-        """The rows of the market once this has been learnt: the one that holds now, and before it the one that
-        held until now, where something else is stated now than was.
+        """The rows of the market once this has been learnt: the one that holds now, and before it the one
+        that held until now, where something else is stated now than was.
 
         What was stated once stands for what is not stated now. What a lake learnt of rows is not replaced by
         what file names say. Ends of a life that are told anew are better known, and no history.
@@ -254,8 +257,8 @@ _TERMS = {
 
 
 def facts_by_market(rows: pl.DataFrame | None) -> dict["Market", MarketFacts]:
-    """What rows of `silver/market` say of the markets that cells are made of, by market; nothing of None, where
-    it is not stored.
+    """What rows of `silver/market` say of the markets that cells are made of, by market; nothing of None,
+    where it is not stored.
     """
     if rows is not None and "life_source" in rows.columns:
         rows = rows.filter(pl.col("valid_until").is_null(), pl.col("life_source") == "rows")
@@ -315,9 +318,9 @@ class MarketTable(Table):
     (`origin` is `exchange_info`), else from the archive and the symbol (`derived`). What nobody stated is
     null: a symbol does not say where its base ends and its quote begins.
 
-    A market has one row that holds now (`valid_until` is null) and one for each set of terms that held before.
-    When terms came to hold nobody states: `valid_from` and `valid_until` are when this lake saw them change,
-    and null where it did not.
+    A market has one row that holds now (`valid_until` is null) and one for each set of terms that held
+    before. When terms came to hold nobody states: `valid_from` and `valid_until` are when this lake saw
+    them change, and null where it did not.
 
     Of a market whose rows the lake looked at, `life_source` is `rows`; of the others both ends of their lives
     are told by the names of published files: `listed_time` is then the first instant and `delisted_time` the
@@ -349,7 +352,8 @@ class MarketTable(Table):
     )
     listed_time = Column(
         UTC_TIME,
-        "Open time of the first row of the first published file, or where that file begins; null where nothing "
+        "Open time of the first row of the first published file, or where that file begins; null where "
+        "nothing "
         "is published",
         "UTC",
         nullable=True,
@@ -374,7 +378,8 @@ class MarketTable(Table):
     )
     delisted_precision = Column(
         pl.String,
-        "How well delisted_time is told: instant (stated), minute (by a row), day or month (by a file's name)",
+        "How well delisted_time is told: instant (stated), minute (by a row), day or month (by a file's "
+        "name)",
         nullable=True,
     )
     unified_symbol = Column(

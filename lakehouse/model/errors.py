@@ -67,7 +67,8 @@ class NoSuchListingError(UsageError):
     def __init__(self, name: str, known: int, where: str) -> None:
         super().__init__(
             f"No market is called {plain(name)}, of {known:,} {where}. `lakehouse markets scan` asks "
-            "exchanges for all they list; a market key, such as binance-spot:BTCUSDT, needs no list. What was "
+            "exchanges for all they list; a market key, such as binance-spot:BTCUSDT, needs no list. "
+            "What was "
             "delisted often states no currencies: it has its key alone."
         )
 
@@ -88,7 +89,8 @@ class NotScannedError(UsageError):
 
     def __init__(self, exchanges: Iterable[str]) -> None:
         super().__init__(
-            f"Of {', '.join(exchanges)} only the markets of this lake are known, so what could be traded at an "
+            f"Of {', '.join(exchanges)} only the markets of this lake are known, so what could be traded "
+            f"at an "
             "instant cannot be told. `lakehouse markets scan` asks for every listing, delisted ones too."
         )
 

@@ -7,7 +7,9 @@ from typing import Any
 
 PERPETUAL, DELIVERY, TRADIFI_PERPETUAL = "perpetual", "delivery", "tradifi_perpetual"
 NOT_NAMED = "NOT_NAMED"
-"""The status of a market that is in an archive, and that the exchange, asked for all it lists, does not name."""
+"""The status of a market that is in an archive, and that the exchange, asked for all it lists, does not
+name.
+"""
 
 _MULTIPLE = re.compile(r"(10{3,6})(?=[^\d_])(.+)")
 _MILLIONS = {"1MBABYDOGE": "BABYDOGE"}  # a prefix that other names begin with as well
@@ -90,7 +92,8 @@ def unified_symbol(
 
 
 def coin_of(base: str | None) -> tuple[str | None, int | None]:
-    """The coin in a base currency, and how many of it are one unit of the base: `1000SHIB` is a thousand SHIB.
+    """The coin in a base currency, and how many of it are one unit of the base: `1000SHIB` is a thousand
+    SHIB.
 
     By the form of its name, as exchanges write it: a thousand to a million, then the coin.
     """

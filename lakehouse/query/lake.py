@@ -318,9 +318,9 @@ class Lake:
         """The markets that names mean.
 
         Args:
-            names: Market keys, unified symbols with their exchange (`binance:BTC/USDT:USDT`), or without where
-                one market alone can be meant, and patterns (`binance-linear:*USDT`), which stand for markets
-                of the lake.
+            names: Market keys, unified symbols with their exchange (`binance:BTC/USDT:USDT`), or without
+                where one market alone can be meant, and patterns (`binance-linear:*USDT`), which stand for
+                markets of the lake.
             stored_only: Whether a pattern stands for those alone of which something is stored.
 
         Raises:

@@ -69,8 +69,8 @@ def _held(rows: Iterable[Listing], at: datetime) -> Listing | None:
 
 
 def _alive(now: Listing, then: Listing, at: datetime) -> bool | None:
-    """Whether a market surely could be traded at an instant; False where it may have been, None where it could
-    not.
+    """Whether a market surely could be traded at an instant; False where it may have been, None where it
+    could not.
 
     Args:
         now: What is known of its life.

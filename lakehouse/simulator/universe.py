@@ -13,8 +13,8 @@ _ODD = ("1000SHIB", "1000000MOG", "币安人生", "1INCH", "0G")
 def dated_universe(
     count: int = 200, ended: int = 60, since: datetime = datetime(2021, 1, 1, tzinfo=UTC)
 ) -> tuple[SimulatedMarket, ...]:
-    """Listings of all types, listed within a thousand days of an instant. Among those that ended are contracts
-    with a day of delivery, and symbols that stand still for months and then name another coin.
+    """Listings of all types, listed within a thousand days of an instant. Among those that ended are
+    contracts with a day of delivery, and symbols that stand still for months and then name another coin.
 
     Args:
         count: How many.
@@ -42,6 +42,8 @@ def _market(number: int, has_ended: bool, since: datetime) -> SimulatedMarket:
         symbol = f"{base}{quote}_{delisted:%y%m%d}"
     elif number % 4 == 2 and number % 16 == 6:
         kind = "TRADIFI_PERPETUAL"
+    quiet = listed + timedelta(days=60), listed + timedelta(days=160)
+    is_reused = delisted is not None and number % 3 == 0 and delisted > quiet[1] + timedelta(days=40)
     return SimulatedMarket(
         market_type,
         symbol,
@@ -53,5 +55,6 @@ def _market(number: int, has_ended: bool, since: datetime) -> SimulatedMarket:
         0,
         listed,
         delisted,
+        (quiet,) if is_reused else (),
         contract_type=kind,
     )

@@ -60,9 +60,9 @@ def look_over(
     """Find every listing of an exchange.
 
     A market has ended where its contract states an end that is past, or where its files stopped, and the
-    exchange does not say that it trades: for longer than files may be late where the exchange, asked for all it
-    lists, does not name it, else for 45 days. Files stopped by the measure of the newest file of any market of
-    the type: an archive that stands still ends nobody.
+    exchange does not say that it trades: for longer than files may be late where the exchange, asked for
+    all it lists, does not name it, else for 45 days. Files stopped by the measure of the newest file of
+    any market of the type: an archive that stands still ends nobody.
 
     Args:
         exchange: The exchange.

@@ -212,8 +212,8 @@ def _text(value: object) -> str:
 def markets_scan(report: Report) -> None:
     """Ask every exchange for all it lists and its archive for all it has, delisted markets too.
 
-    No file is fetched and nothing joins the universe: both ends of a market's life are told by the names of its
-    files. Three requests a market the first time, few after that.
+    No file is fetched and nothing joins the universe: both ends of a market's life are told by the names
+    of its files. Three requests a market the first time, few after that.
     """
     from lakehouse.opening import open_lake
     from lakehouse.pipeline.markets import scan_listings
