@@ -425,7 +425,8 @@ class MarketTable(Table):
     )
     successor = Column(
         pl.String,
-        "Symbol of what took its place, where the exchange announced one that is declared",
+        "Symbol under which its coin went on, one for one, where the exchange announced it; null where no such "
+        "announcement is known here",
         nullable=True,
     )
     valid_from = Column(

@@ -98,6 +98,7 @@ def look_over(
             listing = _listing(market, origin, description, named.get(market), known.get(market), by)
             # of an exchange without files there is none to look at
             found.listings[market] = listing if places else replace(listing, unpublished="")
+    _tell_successors(exchange, found.listings)
     return found
 
 
@@ -166,6 +167,21 @@ def _listing(
         terms=about.terms,
         unpublished=named.unpublished if named else None,
     )
+
+
+def _tell_successors(exchange: Exchange, listings: dict[Market, Listing]) -> None:
+    """Name what took the place of markets whose coin was announced to go on under another name: a market that
+    states the new name, and has the old one's symbol otherwise.
+    """
+    old_names = {new: old for old, new in exchange.renamed.items()}
+    for market, listing in list(listings.items()):
+        old = old_names.get(listing.base or "")
+        if old is None or not market.symbol.startswith(listing.base or ""):
+            continue
+        symbol = old + market.symbol.removeprefix(listing.base or "")
+        before = listings.get(ended := Market(market.exchange, market.market_type, symbol))
+        if before is not None and before.terms.is_trading is False:
+            listings[ended] = replace(before, successor=market.symbol)
 
 
 def _end(

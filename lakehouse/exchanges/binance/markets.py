@@ -14,6 +14,10 @@ from lakehouse.model.terms import DELIVERY, NO_TERMS, PERPETUAL, TRADIFI_PERPETU
 from lakehouse.model.text import plain
 from lakehouse.model.words import count_of
 
+RENAMED: Mapping[str, str] = {"MATIC": "POL", "NANO": "XNO"}
+"""Coins whose markets were closed and opened again under another name, one for one, by Binance's announcements:
+NANO in January 2022, MATIC in September 2024. One that was exchanged for more or fewer coins is none of these.
+"""
 _INVERSE = re.compile(r"(?P<base>.+)USD_(?:PERP|\d{6})")
 _DELIVERY = re.compile(r".+_(\d{6})")
 _LAST_DELIVERY = datetime(2200, 1, 1, tzinfo=UTC)  # perpetuals are delivered in 2100
