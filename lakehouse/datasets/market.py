@@ -425,8 +425,8 @@ class MarketTable(Table):
     )
     successor = Column(
         pl.String,
-        "Symbol under which its coin went on, one for one, where the exchange announced it; null where no such "
-        "announcement is known here",
+        "Symbol under which its coin went on, one for one, by the exchange's announcement; null where none "
+        "is declared here",
         nullable=True,
     )
     valid_from = Column(

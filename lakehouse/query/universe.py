@@ -1,6 +1,5 @@
 """Which markets could be traded at an instant, and which markets a name means."""
 
-import re
 from calendar import monthrange
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -10,10 +9,7 @@ import polars as pl
 
 from lakehouse.datasets.market import Listing, Precision, market_frame
 from lakehouse.model.errors import ManyMarketsError, NoSuchListingError, NotScannedError
-from lakehouse.model.market import Market, is_key, is_pattern
-
-_UNIFIED = re.compile(r"(?:(?P<exchange>[a-z0-9]+):)?(?P<name>[^\s:/]+/[^\s:/]+(?::[^\s:/]+)?)")
-
+from lakehouse.model.market import UNIFIED, Market, is_key, is_pattern
 
 # --- at an instant --------------------------------------------------------------------------------
 
@@ -129,7 +125,7 @@ def named(
     if is_pattern(name):
         found = sorted(each.market for each in known if any(fnmatchcase(one, name) for one in _names(each)))
     else:
-        told = _UNIFIED.fullmatch(name.strip())
+        told = UNIFIED.fullmatch(name)
         found = sorted(
             each.market
             for each in known

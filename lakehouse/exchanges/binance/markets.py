@@ -15,8 +15,9 @@ from lakehouse.model.text import plain
 from lakehouse.model.words import count_of
 
 RENAMED: Mapping[str, str] = {"MATIC": "POL", "NANO": "XNO"}
-"""Coins whose markets were closed and opened again under another name, one for one, by Binance's announcements:
-NANO in January 2022, MATIC in September 2024. One that was exchanged for more or fewer coins is none of these.
+"""Coins whose markets were closed and opened again under another name, one for one, by Binance's
+announcements: NANO in January 2022, MATIC in September 2024. What was exchanged for more or fewer coins is
+none of these.
 """
 _INVERSE = re.compile(r"(?P<base>.+)USD_(?:PERP|\d{6})")
 _DELIVERY = re.compile(r".+_(\d{6})")
