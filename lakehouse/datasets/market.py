@@ -330,7 +330,7 @@ class MarketTable(Table):
     name = "silver/market"
     key = ("exchange", "market_type", "symbol", "valid_from")
     time = ""
-    shape = "single"
+    spread = "one"
     code_version = 3  # every listing, with its terms and what they were
 
     exchange = Column(pl.String, "ccxt id of the exchange")

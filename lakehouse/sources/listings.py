@@ -294,9 +294,9 @@ def _look(client: ArchiveClient, files: Files, market: Market) -> _Named | None:
     from where the longest end on; None if there is none.
     """
 
-    def periods(kind: PeriodKind, since: datetime | None = None, page: int = 0) -> Iterator[Period]:
+    def periods(kind: PeriodKind, since: datetime | None = None, at_first: int = 0) -> Iterator[Period]:
         after = files.key(market, Period.of(since, kind))[:-1] if since else ""
-        for listed in client.objects(files.prefix(market, kind), after, page):
+        for listed in client.objects(files.prefix(market, kind), after, at_first):
             period = period_of(files, listed.key)  # that of a CHECKSUM is none
             if period and period.kind == kind and listed.key == files.key(market, period):
                 yield period
@@ -305,7 +305,7 @@ def _look(client: ArchiveClient, files: Files, market: Market) -> _Named | None:
     found = list(periods(longest))
     ends = max((period.window.start for period in found), default=None)
     for kind in shorter:
-        found += islice(periods(kind, page=_FEW_KEYS), 1) if ends else ()
+        found += islice(periods(kind, at_first=_FEW_KEYS), 1) if ends else ()
         found += periods(kind, ends)
     if not found:
         return None
