@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lakehouse.model.addresses import AddressKind, address_setting
 from lakehouse.model.errors import AddressCredentialsError, EnvFileError, SettingError, TimeFormatError
-from lakehouse.model.market import Market
+from lakehouse.model.market import Market, is_key
 from lakehouse.model.secrets import carries_credentials
 from lakehouse.model.timerange import month_of, parse_instant
 
@@ -29,7 +29,8 @@ class Settings(BaseSettings):
 
     Attributes:
         root: The lake: a folder, or `s3://bucket/prefix`.
-        markets: Markets that `lakehouse markets add` adds when it is given none.
+        markets: Markets that `lakehouse markets add` adds when it is given none: keys, patterns, unified
+            symbols.
         start: First month that has partitions.
         end: Last month that has partitions; empty where that is the open one.
         addresses: Where archives and REST APIs of exchanges are, by the name of the setting
@@ -98,7 +99,8 @@ class Settings(BaseSettings):
     def _split_markets(cls, value: object) -> object:
         parts = _parts(value)
         for part in parts or ():  # type: ignore[attr-defined]
-            Market.parse(part)
+            if not isinstance(part, str) or is_key(part):
+                Market.parse(part)
         return parts
 
     @field_validator("add_markets", mode="before")

@@ -21,8 +21,8 @@ from lakehouse.cli.console import out
 from lakehouse.defs.describe import pool_of
 from lakehouse.defs.partitions import MARKETS
 from lakehouse.model.errors import DagsterHomeError, ForeignInstanceError, PortError
-from lakehouse.model.market import Market
 from lakehouse.opening import open_lake
+from lakehouse.pipeline.markets import listed_markets
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.ui.door import Door
@@ -88,11 +88,13 @@ def run_ui(settings: Settings, door: Door, is_verbose: bool, opens_browser: bool
 
     Raises:
         UnknownExchangeError: The settings name a market of an exchange that has no module.
+        NoSuchListingError, ManyMarketsError: They name one by a name that none or several have.
         UiServiceError: One of its processes does not start, or ends by itself.
     """
     from lakehouse.ui.services import run_services
 
-    lake, named = open_lake(settings), [Market.parse(key) for key in settings.markets]
+    lake = open_lake(settings)
+    named = listed_markets(lake, settings.markets)
     for market in named:
         lake.exchange(market)
     # makes the databases of a new home as well, before webserver and daemon do at once

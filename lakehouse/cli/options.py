@@ -5,16 +5,23 @@ from typing import Annotated
 import typer
 
 from lakehouse.model.errors import NoMarketError
-from lakehouse.model.market import Market
+from lakehouse.model.market import Market, is_key
 
 Markets = Annotated[
     str,
     typer.Option(
-        "--markets", "-m", help="Market keys, comma-separated: binance-spot:BTCUSDT,binance-linear:ETHUSDT"
+        "--markets",
+        "-m",
+        help="Market keys, comma-separated: binance-spot:BTCUSDT,binance-linear:ETHUSDT. Also patterns "
+        "over the "
+        "markets of the lake, binance-linear:*USDT, and unified symbols, binance:BTC/USDT:USDT.",
     ),
 ]
 SomeMarkets = Annotated[
-    str | None, typer.Option("--markets", "-m", help="Market keys, comma-separated; all if left out.")
+    str | None,
+    typer.Option(
+        "--markets", "-m", help="Market keys, patterns or unified symbols, comma-separated; all if left out."
+    ),
 ]
 From = Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD or YYYY-MM (UTC).")]
 To = Annotated[str, typer.Option("--to", help="End, exclusive.")]
@@ -26,13 +33,22 @@ End = Annotated[str | None, typer.Option("--to", help="End, exclusive; without e
 SilverTable = Annotated[str, typer.Option("--table", help="The silver table whose rows are meant.")]
 
 
-def wanted_markets(markets: str | None) -> list[Market]:
+def wanted_markets(markets: str | None, stored_only: bool = True) -> list[Market]:
     """The markets that an option names; none if it is left out, which stands for all where a command
     reads.
+
+    Args:
+        markets: The option.
+        stored_only: Whether a pattern stands for those alone of which something is stored.
     """
     if markets is None:
         return []
-    wanted = [Market.parse(key) for key in markets.split(",") if key.strip()]
-    if not wanted:
+    names = [name.strip() for name in markets.split(",") if name.strip()]
+    if not names:
         raise NoMarketError  # such as an empty variable of a shell, which is not all
-    return wanted
+    if all(is_key(name) for name in names):
+        return [Market.parse(name) for name in names]
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    return Lake(Settings().root).named(names, stored_only)

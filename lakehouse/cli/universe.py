@@ -1,12 +1,13 @@
 """`lakehouse markets remove`: the universe gets smaller; nothing that is stored goes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import dagster as dg
 
 from lakehouse.defs.partitions import MARKETS
 from lakehouse.model.errors import NotInUniverseError
+from lakehouse.model.market import is_key, is_pattern
 from lakehouse.settings import Settings
 
 
@@ -26,8 +27,9 @@ def remove_markets(
     Raises:
         NotInUniverseError: One of them is not in it; nothing was removed.
     """
-    wanted = list(dict.fromkeys(key for given in keys for key in given.split(",") if key))
+    named = list(dict.fromkeys(key for given in keys for key in given.split(",") if key))
     universe = instance.get_dynamic_partitions(str(MARKETS.name))
+    wanted = list(dict.fromkeys(key for name in named for key in _meant(name, universe, settings)))
     if unknown := [key for key in wanted if key not in universe]:
         raise NotInUniverseError(unknown, universe)
     for key in wanted:
@@ -39,3 +41,14 @@ def remove_markets(
         for key in again
     ]
     return wanted, notes
+
+
+def _meant(name: str, universe: Sequence[str], settings: Settings) -> list[str]:
+    """The keys of the universe that a name means; the name itself where it is none of the universe's."""
+    if name in universe or is_key(name):
+        return [name]
+    if is_pattern(name):
+        return [key for key in universe if fnmatchcase(key, name)] or [name]
+    from lakehouse.query.lake import Lake
+
+    return [market.key for market in Lake(settings.root).named(name)]

@@ -13,7 +13,7 @@ from lakehouse.defs.sources import above, archives_seen, rest_seen, source_specs
 from lakehouse.model.cell import Cell
 from lakehouse.model.table import Table
 from lakehouse.pipeline.inventory import Inventory
-from lakehouse.pipeline.markets import refresh_markets
+from lakehouse.pipeline.markets import refresh_markets, scan_listings
 from lakehouse.pipeline.recipe import Recipe
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.storage.outcome import Outcome
@@ -79,7 +79,7 @@ def _followers(recipe: Recipe, has: Inventory, cells: list[Cell]) -> list[Cell]:
 
 
 def market_asset(lake: LakeServices) -> dg.AssetsDefinition:
-    """`silver/market`: every market of the universe, asked again."""
+    """`silver/market`: every market of the universe, asked again, and every other listing by name."""
     sources = [spec.key for spec in source_specs(lake)]
 
     @dg.asset(**asset_arguments(MarketTable, lake), deps=sources)
@@ -97,6 +97,10 @@ def market_asset(lake: LakeServices) -> dg.AssetsDefinition:
                 "UI.",
                 allow_retries=False,
             )
+        scan = scan_listings(lake)
+        record, changed = scan.record or record, changed or scan.changed
+        for problem in scan.problems:
+            context.log.warning(f"Not every listing is known: {problem}")
         if refused:
             if record:
                 context.log_event(market_event(lake, record))

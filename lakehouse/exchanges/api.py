@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
 
 import polars as pl
 
 from lakehouse.model.market import Market, MarketType
+from lakehouse.model.terms import NO_TERMS, Terms
 from lakehouse.model.timerange import TimeRange
 
 Refusal = Literal["throttled", "busy", "unknown_symbol", "refused", "foreign"]
@@ -94,6 +95,7 @@ class MarketInfo:
         contract_size: Quote value of one contract (inverse), else None.
         ends: When trading ends by the contract, also if that is far ahead.
         trades: Whether the exchange says that it is being traded now.
+        terms: What else it states, which candles do not use; no part of what makes descriptions equal.
     """
 
     base: str | None
@@ -102,6 +104,7 @@ class MarketInfo:
     contract_size: float | None
     ends: datetime | None = None
     trades: bool = False
+    terms: Terms = field(default=NO_TERMS, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,8 @@ class Exchange(ABC):
         archive_home: The S3 endpoint that serves its archive; empty where it has none.
         bucket: S3 bucket of the archive; empty where it has none.
         rest_types: Market types that have a REST API, the one to ask for the time first.
+        renamed: Coins that the exchange announced to go on under another name, one for one: the old name
+            and the new one.
         grace: How long after its day a file may still be missing without being absent.
         files: What its archive publishes, by the name of the bronze table.
         pages: What its REST API answers, by the name of the bronze table; without any the archive is the only
@@ -79,6 +81,7 @@ class Exchange(ABC):
     name: ClassVar[str]
     archive_home: ClassVar[str] = ""
     bucket: ClassVar[str] = ""
+    renamed: ClassVar[Mapping[str, str]] = {}
     grace: ClassVar[timedelta] = GRACE
     files: ClassVar[Mapping[str, Files]] = {}
     pages: ClassVar[Mapping[str, Pages]] = {}

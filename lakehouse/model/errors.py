@@ -61,6 +61,40 @@ class UnknownMarketError(UsageError):
         )
 
 
+class NoSuchListingError(UsageError):
+    """A pattern or a unified symbol that no listing has."""
+
+    def __init__(self, name: str, known: int, where: str) -> None:
+        super().__init__(
+            f"No market is called {plain(name)}, of {known:,} {where}. `lakehouse markets scan` asks "
+            "exchanges for all they list; a market key, such as binance-spot:BTCUSDT, needs no list. "
+            "What was "
+            "delisted often states no currencies: it has its key alone."
+        )
+
+
+class ManyMarketsError(UsageError):
+    """A name that several markets have where one is meant."""
+
+    def __init__(self, name: str, keys: Iterable[str]) -> None:
+        choices = list(keys)
+        more = f" and {len(choices) - 10:,} more" if len(choices) > 10 else ""
+        super().__init__(
+            f"{plain(name)} can mean {', '.join(choices[:10])}{more}. Name one by its market key."
+        )
+
+
+class NotScannedError(UsageError):
+    """An instant that is asked about where not every listing is known: what had ended would be absent."""
+
+    def __init__(self, exchanges: Iterable[str]) -> None:
+        super().__init__(
+            f"Of {', '.join(exchanges)} only the markets of this lake are known, so what could be traded "
+            f"at an "
+            "instant cannot be told. `lakehouse markets scan` asks for every listing, delisted ones too."
+        )
+
+
 class UnknownExchangeError(UsageError):
     """An exchange without a module in `exchanges/`."""
 

@@ -17,6 +17,9 @@ file system.
 
 _KEY = re.compile(r"(?P<exchange>[a-z0-9]+)-(?P<market_type>[a-z]+):(?P<symbol>.*)", re.DOTALL)
 _EXCHANGE = re.compile(r"[a-z0-9]{1,32}")
+UNIFIED = re.compile(r"(?:(?P<exchange>[a-z0-9]+):)?(?P<name>[\w.]+/[\w.]+(?::[\w.]+(?:-[0-9]{6})?)?)")
+"""A unified symbol, with its exchange or without."""
+_WILD = frozenset("*?")
 _BLANK_LETTERS = "\u115f\u1160"  # Unicode calls them letters; nobody sees them
 
 
@@ -44,6 +47,18 @@ def symbol_fault(symbol: object) -> str:
     if unicodedata.normalize("NFKC", symbol) != symbol:
         return "its symbol has letters in another form than the usual one, which looks the same and is not"
     return ""
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name of markets stands for all that match it, as `binance-linear:*USDT` does."""
+    return not _WILD.isdisjoint(name)
+
+
+def is_key(name: str) -> bool:
+    """Whether a name of markets can be nothing but a market key: it is no pattern and no unified symbol, such
+    as `binance:BTC/USDT:USDT`.
+    """
+    return not (is_pattern(name) or UNIFIED.fullmatch(name))
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,15 +1,29 @@
 """`silver/market`: what exchanges and archives say of the markets of the universe."""
 
 import contextlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import groupby
 
-from lakehouse.datasets.market import MarketFacts, MarketTable, facts_by_market, market_frame
+from lakehouse.datasets.market import (
+    Listing,
+    MarketFacts,
+    MarketTable,
+    current_listings,
+    facts_by_market,
+    learnt,
+    market_frame,
+    read_listings,
+)
 from lakehouse.model.errors import LakehouseError, NotALakeObjectError, UnknownExchangeError
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.query.universe import named
+from lakehouse.sources.listings import look_over, names_of
 from lakehouse.sources.markets import discover
 from lakehouse.storage.asked import asked_at, note_asked
 from lakehouse.storage.tables import CellRecord, StoredCell
@@ -61,18 +75,97 @@ def refresh_markets(
         found, failed = found | learned, failed | refused
     # What an archive and a symbol tell stands in for the exchange's word: that is asked for again.
     note_asked(lake.objects, (market for market in found if found[market].origin != "derived"), now)
+
+    def news(stored: StoredCell | None) -> dict[Market, Listing]:
+        known = facts_by_market(stored.rows if stored else None)
+        return {market: Listing.of(facts.kept_from(known.get(market))) for market, facts in found.items()}
+
+    return *_learn(lake, now, news), failed
+
+
+@dataclass
+class Scan:
+    """What came of asking exchanges for all they list.
+
+    Attributes:
+        record: That of `silver/market`; None if there is none.
+        changed: Whether it was written.
+        counts: How many listings each exchange and market type has.
+        problems: What could not be seen, in words.
+    """
+
+    record: CellRecord | None
+    changed: bool
+    counts: Mapping[str, int]
+    problems: list[str]
+
+
+def scan_listings(lake: LakeServices) -> Scan:
+    """Ask every exchange for all its listings, delisted ones too, and store what is new. An exchange whose
+    archive does not answer is named, and what is known of its markets stays.
+    """
+    now, problems, news = lake.clock(), list[str](), dict[Market, Listing]()
+    known: Mapping[Market, Listing] = {}
+    with contextlib.suppress(NotALakeObjectError):  # damaged: who asks anew heals it
+        stored = lake.tables.get(MarketTable, None)
+        known = current_listings(stored.rows if stored else None)
+    for exchange in lake.exchanges.values():
+        try:
+            found = look_over(exchange, lake.registry.datasets, known, now)
+        except LakehouseError as error:
+            problems.append(str(error))
+        else:
+            news, problems = news | found.listings, problems + found.problems
+    record, changed = _learn(lake, now, lambda before: news)
+    return Scan(record, changed, Counter(f"{m.exchange}-{m.market_type}" for m in news), problems)
+
+
+def listed_markets(lake: LakeServices, names: Iterable[str]) -> list[Market]:
+    """The markets that names mean of all that exchanges list or listed. Nobody is asked about market keys.
+
+    Args:
+        lake: The lake.
+        names: Market keys, unified symbols and patterns.
+
+    Raises:
+        MarketKeyError, NoSuchListingError, ManyMarketsError: As `named`.
+        ListingUnreachableError: An archive does not answer.
+    """
+
+    @cache
+    def listings() -> list[Listing]:
+        datasets, stored = lake.registry.datasets, lake.tables.get(MarketTable, None)
+        found = current_listings(stored.rows if stored else None)
+        for exchange in lake.exchanges.values():
+            for market, each in names_of(exchange, datasets).listings.items():
+                found[market] = each.after(found.get(market), lake.clock())[-1]
+        return list(found.values())
+
+    meant = (market for name in names for market in named(name, listings, "that are listed or were"))
+    return list(dict.fromkeys(meant))
+
+
+def _learn(
+    lake: LakeServices, now: datetime, news: Callable[[StoredCell | None], Mapping[Market, Listing]]
+) -> tuple[CellRecord | None, bool]:
+    """Store what was learnt; the record, and whether it was written.
+
+    Args:
+        lake: The lake.
+        now: When it was learnt.
+        news: What was, beside what is stored.
+    """
     changed = False
 
     def merge(stored: StoredCell | None) -> CellResult | None:
         nonlocal changed
-        known = facts_by_market(stored.rows if stored else None)
-        merged = known | {market: facts.kept_from(known.get(market)) for market, facts in found.items()}
+        before = read_listings(stored.rows if stored else None)
+        after = learnt(before, news(stored), now)
         is_outdated = stored is not None and stored.record.code_version != MarketTable.code_version
-        changed = merged != known or is_outdated
-        return CellResult(market_frame(list(merged.values())), {}) if changed else None
+        changed = set(after) != set(before) or is_outdated
+        return CellResult(market_frame(after), {}) if changed else None
 
-    record = lake.tables.update(MarketTable, None, merge)
-    return record, changed, failed
+    return lake.tables.update(MarketTable, None, merge), changed
 
 
 def _asked_since(lake: LakeServices, start: datetime, now: datetime) -> set[Market]:

@@ -12,12 +12,13 @@ from pathlib import Path
 import polars as pl
 
 from lakehouse.datasets.conflict import conflict_table
-from lakehouse.datasets.market import MarketTable
+from lakehouse.datasets.market import Listing, MarketTable, read_listings
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
     BehindInputsWarning,
     FillAsOfError,
     ForeignFolderError,
+    ManyMarketsError,
     MarketKeyError,
     NotALakeObjectError,
     NothingStoredError,
@@ -25,7 +26,7 @@ from lakehouse.model.errors import (
     UnknownFillError,
 )
 from lakehouse.model.interval import MINUTE, Interval
-from lakehouse.model.market import MARKET_TYPES, Market
+from lakehouse.model.market import MARKET_TYPES, Market, is_key, is_pattern
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange, parse_instant
 from lakehouse.query.behind import cells_behind
@@ -33,6 +34,7 @@ from lakehouse.query.engine import connect
 from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.pruning import Pruning, pruning
 from lakehouse.query.reading import read_rows, scan_cells
+from lakehouse.query.universe import named, tradable
 from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.layout import market_prefix, parse_cell_path, table_prefix
@@ -118,7 +120,7 @@ class Lake:
             FillAsOfError: Both `fill` and `as_of` are given.
             StoreError: The lake's store does not answer, or refuses.
         """
-        span, wanted, length = TimeRange.parse(start, end), _market(market), Interval.parse(interval)
+        span, wanted, length = TimeRange.parse(start, end), self._market(market), Interval.parse(interval)
         candle = self.registry.table("silver/candle")
         if fill is None:
             found = _within(
@@ -185,7 +187,7 @@ class Lake:
             UnknownTableError: There is no such silver table.
             NothingStoredError: Of a market that is named, or in the whole range, nothing is stored.
         """
-        wanted, span = _markets(markets), _span(start, end)
+        wanted, span = self._markets(markets), _span(start, end)
         found = self._named([self.registry.dataset(table).silver], wanted, span)
         return told_frame(
             ((record.key.own_market, record.facts.gaps) for _, record in found),
@@ -218,7 +220,7 @@ class Lake:
             store refuses while it is collected, `collect` says plainly.
         """
         return self._cells(
-            self.registry.table(table).name, _markets(markets), _span(start, end), with_path=True
+            self.registry.table(table).name, self._markets(markets), _span(start, end), with_path=True
         )
 
     def sql(
@@ -252,7 +254,7 @@ class Lake:
             ReplacedMeanwhileError: A build replaced cells while they were read, each time it was tried.
             StoreError: The lake's store does not answer, or refuses.
         """
-        wanted, span = _markets(markets), _span(start, end)
+        wanted, span = self._markets(markets), _span(start, end)
         for attempt in range(_SURVEYS):
             try:
                 return self._sql(query, unrestricted, wanted, span)
@@ -296,9 +298,76 @@ class Lake:
                 found.append(Market(exchange, market_type, symbol))  # type: ignore[arg-type]
         return found if len(found) <= NARROW else None
 
-    def markets(self) -> pl.DataFrame:
-        """All known markets: `silver/market`."""
-        return self.collect(self.scan(MarketTable.name))
+    def markets(self, as_of: Instant | None = None) -> pl.DataFrame:
+        """All known markets: `silver/market`, or those that could be traded at an instant.
+
+        Args:
+            as_of: An instant at the exchange. Markets that have ended since are among those that could be
+                traded then: a backtest on these survives by no bias.
+
+        Returns:
+            A row per market with what holds now, or held then; `scan("silver/market")` has what else held
+            before. At an instant `is_certain` is false where what is known of a market's life leaves open
+            whether the instant lies in it, such as the day of its listing, told by the name of a file.
+
+        Raises:
+            NotScannedError: Of an exchange only the markets of the lake are known: ask it for all first.
+        """
+        rows = self.collect(self.scan(MarketTable.name))
+        if as_of is not None:
+            return tradable(read_listings(rows), parse_instant(as_of))
+        return rows.filter(pl.col("valid_until").is_null())
+
+    def named(self, names: Iterable[str | Market] | str | Market, stored_only: bool = True) -> list[Market]:
+        """The markets that names mean.
+
+        Args:
+            names: Market keys, unified symbols with their exchange (`binance:BTC/USDT:USDT`), or without
+                where one market alone can be meant, and patterns (`binance-linear:*USDT`), which stand for
+                markets of the lake.
+            stored_only: Whether a pattern stands for those alone of which something is stored.
+
+        Raises:
+            MarketKeyError, NoSuchListingError, ManyMarketsError: As named.
+        """
+        found: dict[Market, None] = {}
+        for name in [names] if isinstance(names, str | Market) else names:
+            if not isinstance(name, str) or is_key(name):
+                found[_market(name)] = None
+            elif not is_pattern(name):
+                found |= dict.fromkeys(named(name, self._listings))
+            else:
+                held = [each for each in self._listings() if each.life_source == "rows"]
+                meant = named(name, lambda held=held: held, "of the lake")  # type: ignore[misc]
+                found |= dict.fromkeys(m for m in meant if not stored_only or self._has_rows(m))
+                if not found:
+                    raise NothingStoredError("any table", [name])
+        return list(found)
+
+    def among(self, rows: pl.DataFrame, names: Iterable[str]) -> list[Market]:
+        """The markets of some rows of `silver/market` that names mean, as `named` takes them."""
+        known = read_listings(rows)
+        return [market for name in names for market in named(name.strip(), lambda: known)]
+
+    def _listings(self) -> list[Listing]:
+        return read_listings(self.markets())
+
+    def _has_rows(self, market: Market) -> bool:
+        return any(
+            next(self.objects.list(market_prefix(dataset.silver, market)), None)
+            for dataset in self.registry.datasets
+        )
+
+    def _markets(self, markets: Iterable[str | Market] | str | Market | None) -> list[Market] | None:
+        return None if markets is None else self.named(markets)
+
+    def _market(self, market: str | Market) -> Market:
+        if not isinstance(market, str) or is_key(market):
+            return _market(market)
+        found = self.named(market)
+        if len(found) > 1:
+            raise ManyMarketsError(market, [one.key for one in found])
+        return found[0]
 
     def conflicts(
         self,
@@ -325,7 +394,7 @@ class Lake:
             NothingStoredError: As for `gaps`.
             StoreError: The lake's store does not answer, or refuses.
         """
-        dataset, span, wanted = self.registry.dataset(table), _span(start, end), _markets(markets)
+        dataset, span, wanted = self.registry.dataset(table), _span(start, end), self._markets(markets)
         judged, disputes = dataset.silver, conflict_table(dataset)
         stored, foreign = self.survey(judged.name, wanted)
         known = [*stored, *damaged_cells(judged, foreign)]
@@ -358,7 +427,7 @@ class Lake:
             in the place of nothing), and each value, `source_file` and `fetched_at` as `<name>_before` and
             `<name>_after`.
         """
-        dataset, wanted, span = self.registry.dataset(table), _markets(markets), _span(start, end)
+        dataset, wanted, span = self.registry.dataset(table), self._markets(markets), _span(start, end)
         found = restated(self.objects, dataset, self._named(dataset.restated, wanted, span))
         return (
             found.filter(pl.col(dataset.silver.time).is_between(span.start, span.end, closed="left"))
@@ -389,7 +458,7 @@ class Lake:
             NothingStoredError: There is no cell of what is asked for, or none of a market that is named: no
                 two mistakes share a name.
         """
-        declared, wanted, span = self.registry.table(table), _markets(markets), _span(start, end)
+        declared, wanted, span = self.registry.table(table), self._markets(markets), _span(start, end)
         by_market = declared.spread == "market"
         records = (
             [record for _, record in self._named([declared], wanted, span)]
@@ -593,11 +662,6 @@ def _asks(markets: Collection[Market] | None, span: TimeRange | None) -> Callabl
 
 def _span(start: Instant | None, end: Instant | None) -> TimeRange | None:
     return None if start is None and end is None else TimeRange.parse(start, end)
-
-
-def _markets(markets: Iterable[str | Market] | str | Market | None) -> list[Market] | None:
-    keys = [markets] if isinstance(markets, str | Market) else markets
-    return [_market(key) for key in keys] if keys is not None else None
 
 
 def _market(market: str | Market) -> Market:

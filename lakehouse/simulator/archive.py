@@ -71,6 +71,7 @@ class Archive:
             folder.prefix: folder
             for folder in sorted(kline_folders(generated), key=lambda folder: folder.prefix)
         }
+        self._starts = list(self._folders)
         self._clock = clock
         self._real = real
         self._faults = faults
@@ -139,12 +140,15 @@ class Archive:
         return generated.find(name, self._clock()) if generated else self._real.get(key)
 
     def _generated_keys(self, prefix: str, after: str) -> Iterator[str]:
-        now = self._clock()
-        for start, folder in self._folders.items():
-            passed = after > start and not after.startswith(start)
-            if not passed and (start.startswith(prefix) or prefix.startswith(start)):
-                keys = _folder_keys(folder, now)
-                yield from (key for key in keys[bisect_right(keys, after) :] if key.startswith(prefix))
+        now, begin = self._clock(), max(prefix, after)
+        # the folder before the first one behind may hold it: no folder lies in another
+        for start in self._starts[max(0, bisect_right(self._starts, begin) - 1) :]:
+            if not (start.startswith(prefix) or prefix.startswith(start)):
+                if start > prefix:
+                    break
+                continue
+            keys = _folder_keys(self._folders[start], now)
+            yield from (key for key in keys[bisect_right(keys, after) :] if key.startswith(prefix))
 
     def _is_absent(self, key: str) -> bool:
         names = ("checksum_absent" if key.endswith(".CHECKSUM") else "zip_absent", *_ABSENCES)

@@ -80,8 +80,8 @@ def _future(market: SimulatedMarket) -> dict[str, Any]:
     return {
         "symbol": market.symbol,
         "pair": market.symbol.partition("_")[0],
-        "contractType": "PERPETUAL",
-        "deliveryDate": _NEVER,
+        "contractType": market.contract_type,
+        "deliveryDate": _delivery_date(market),
         "onboardDate": int(market.listed.timestamp()) * 1000,
         **contract,
         "maintMarginPercent": "2.5000",
@@ -110,6 +110,12 @@ def _future(market: SimulatedMarket) -> dict[str, Any]:
         ],
         "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
     }
+
+
+def _delivery_date(market: SimulatedMarket) -> int:
+    if market.delisted is None or "PERPETUAL" in market.contract_type:
+        return _NEVER
+    return int(market.delisted.timestamp()) * 1000
 
 
 def _filters(market: SimulatedMarket, shown: int | None) -> list[dict[str, str]]:

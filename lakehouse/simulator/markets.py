@@ -46,6 +46,8 @@ class SimulatedMarket:
         breaks: Stretches `(start, end)` in which the symbol was not listed; what trades under it after each
             is another coin, at five times the price.
         coin: What the price path is drawn from; by default the base asset.
+        contract_type: Of a contract, as exchangeInfo says it; one with a day of delivery is delivered when it
+            is delisted.
 
     Raises:
         SimulatedMarketError: Volumes or quote volumes would need more decimals than the archive prints, or
@@ -64,6 +66,7 @@ class SimulatedMarket:
     delisted: datetime | None = None
     breaks: tuple[tuple[datetime, datetime], ...] = ()
     coin: str = ""
+    contract_type: str = "PERPETUAL"
 
     def __post_init__(self) -> None:
         if self.market_type == "spot" and self.price_decimals + self.volume_decimals > SPOT_DECIMALS:

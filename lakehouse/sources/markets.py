@@ -7,13 +7,13 @@ import difflib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import polars as pl
 
 from lakehouse.datasets.dataset import Dataset
-from lakehouse.datasets.market import MarketFacts
+from lakehouse.datasets.market import MarketFacts, Precision
 from lakehouse.exchanges.api import ExchangeInfo, MarketInfo
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.errors import (
@@ -28,6 +28,7 @@ from lakehouse.model.errors import (
 )
 from lakehouse.model.market import Market, MarketType, symbol_fault
 from lakehouse.model.period import Period
+from lakehouse.model.terms import NOT_NAMED
 from lakehouse.model.timerange import TimeRange
 from lakehouse.sources.files.listing import ArchiveFile, ListedFiles, MarketListing
 from lakehouse.sources.files.reader import ArchiveReader
@@ -77,7 +78,7 @@ def discover(
     Raises:
         ListingUnreachableError: The archive does not answer.
     """
-    info = _InfoCache(exchange)
+    info = Described(exchange)
     found: dict[Market, MarketFacts] = {}
     failed: dict[Market, LakehouseError] = {}
     with contextlib.ExitStack() as stack:
@@ -107,14 +108,18 @@ class _Sight:
     """What one dataset says of a market's life.
 
     Attributes:
-        first: When its first row begins.
+        first: When its first row begins, and how well that is told.
         newest: Until when it is known that there may be rows.
         last: Finds when its last row ends; only asked of a market that has ended.
     """
 
-    first: datetime
+    first: "_End"
     newest: datetime
-    last: Callable[[], datetime]
+    last: Callable[[], "_End"]
+
+
+_End = tuple[datetime, Precision]
+"""An end of a life, and how well it is told."""
 
 
 def _facts(
@@ -135,14 +140,16 @@ def _facts(
         described: Its description.
         at: The current instant.
     """
-    first, newest = min(sight.first for sight in seen), max(sight.newest for sight in seen)
+    (first, first_told), newest = min(sight.first for sight in seen), max(sight.newest for sight in seen)
     # What is published after an end that was stated is no trade; one before the first row was not meant for
     # this listing. Until it comes, an end may be moved.
     ends = [described.ends, exchange.infer_info(market).ends]
     stated = min((end for end in ends if end and first < end <= at), default=None)
     # Files lag by months at times: of a market that trades by the exchange's word, their end is not its end.
     has_ended = stated is None and newest < at - _ENDED_AFTER and not described.trades
-    delisted = max(sight.last() for sight in seen) if has_ended else stated
+    ended: _End | None = (
+        max(sight.last() for sight in seen) if has_ended else (stated, "instant") if stated else None
+    )
     return MarketFacts(
         market,
         described.base,
@@ -150,34 +157,46 @@ def _facts(
         described.settle,
         described.contract_size,
         first,
-        delisted,
+        ended[0] if ended else None,
         origin,
+        first_told,
+        ended[1] if ended else None,
+        described.terms,
     )
 
 
-class _InfoCache:
+class Described:
     """exchangeInfo, asked once per market type; an API out of reach is not asked again."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._known: dict[MarketType, ExchangeInfo] = {}
+        self._known: dict[MarketType, ExchangeInfo | None] = {}
 
     def of(self, market: Market) -> tuple[str, MarketInfo]:
-        if market.market_type not in self._known:
-            try:
-                self._known[market.market_type] = describe(self._exchange.rest_api(market.market_type))
-            except (OSError, RestUnreachableError):
-                self._known[market.market_type] = ExchangeInfo({}, {})  # the row will say `derived`
-        info = self._known[market.market_type]
-        if why := info.skipped.get(market.symbol):
+        info = self.all(market.market_type)
+        if info and (why := info.skipped.get(market.symbol)):
             _log.warning(
                 "exchangeInfo has an entry of %s that cannot be read, and was skipped: %s.", market.key, why
             )
-        if described := info.markets.get(market.symbol):
-            return "exchange_info", described
-        if why := info.skipped.get(""):
+        if info and (described := info.markets.get(market.symbol)):
+            return "exchange_info", replace(
+                described, terms=replace(described.terms, is_trading=described.trades)
+            )
+        if info and (why := info.skipped.get("")):
             _log.warning("exchangeInfo has no entry of %s that can be read, and %s.", market.key, why)
-        return "derived", self._exchange.infer_info(market)
+        implied = self._exchange.infer_info(market)
+        if info and market.symbol not in info.skipped and "" not in info.skipped:
+            implied = replace(implied, terms=replace(implied.terms, status=NOT_NAMED, is_trading=False))
+        return "derived", implied
+
+    def all(self, market_type: MarketType) -> ExchangeInfo | None:
+        """What the exchange says of all its markets of a type; None where it does not answer."""
+        if market_type not in self._known:
+            try:
+                self._known[market_type] = describe(self._exchange.rest_api(market_type))
+            except (OSError, RestUnreachableError):
+                self._known[market_type] = None  # the row will say `derived`
+        return self._known[market_type]
 
 
 def _unknown(exchange: Exchange, searches: Sequence["_Search"], market: Market) -> UnknownMarketError:
@@ -292,47 +311,51 @@ class _Search:
             if self._files is None:  # nobody else tells anything of it, nor that there is no such market
                 raise FetchError(market.key, str(error)) from error
             return None
-        return _Sight(first, last, lambda: last)
+        return _Sight((first, "minute"), last, lambda: (last, "minute"))
 
     def _rows(self, market: Market) -> RowReader:
         assert self._by_rest is not None, "asked where a REST API has rows"
         pages = self._clients.pages_of(market, self._by_rest.name)
         return RowReader(self._clients.of(market), self._by_rest, pages, market)
 
-    def _first_instant(self, listing: MarketListing) -> datetime:
+    def _first_instant(self, listing: MarketListing) -> _End:
         """Time of the first published row: the earlier of what the first long and the first short file
         say.
         """
         firsts = [min(files, key=lambda file: file.period.window.start) for files in self._by_kind(listing)]
         earliest = min(file.period.window.start for file in firsts)
-        found: list[datetime] = []
+        found: list[_End] = []
         # the short one first: if it begins where all files do, the long one cannot be earlier
         for file in reversed(firsts):
-            if earliest not in found:
+            if earliest not in (instant for instant, _ in found):
                 edges = self._edges(file)
-                found.append(edges[0] if edges else self._first_by_rest(listing.market, file.period.window))
+                found.append(
+                    (edges[0], "minute") if edges else self._first_by_rest(listing.market, file.period)
+                )
         return min(found)
 
-    def _first_by_rest(self, market: Market, window: TimeRange) -> datetime:
+    def _first_by_rest(self, market: Market, period: Period) -> _End:
         """The time of the first row in the period of a file that cannot be read; the start of it where REST
         does not say, so that nothing is ruled out on the file's account.
         """
+        window = period.window
         if self._by_rest is None:
-            return window.start
+            return window.start, period.kind
         try:
-            return self._rows(market).first(window) or window.start
+            first = self._rows(market).first(window)
         except _NOT_TOLD:
-            return window.start
+            first = None
+        return (first, "minute") if first else (window.start, period.kind)
 
-    def _last_instant(self, listing: MarketListing) -> datetime:
+    def _last_instant(self, listing: MarketListing) -> _End:
         """End of the last published row: the later of what the last long and the last short file say."""
         lasts = [max(files, key=lambda file: file.period.window.end) for files in self._by_kind(listing)]
         latest = max(file.period.window.end for file in lasts)
-        found: list[datetime] = []
+        found: list[_End] = []
         for file in reversed(lasts):
-            if latest not in found:
+            if latest not in (instant for instant, _ in found):
                 edges = self._edges(file)
-                found.append(edges[1] if edges else file.period.window.end)
+                found.append((edges[1], "minute") if edges else (file.period.window.end, file.period.kind))
         return max(found)
 
     def _by_kind(self, listing: MarketListing) -> list[list[ArchiveFile]]:

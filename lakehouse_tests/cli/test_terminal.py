@@ -41,6 +41,8 @@ SHOWN: dict[str, list[str]] = {
     "gaps": ["gaps", "--not-listed"],
     "conflicts": ["conflicts"],
     "restatements": ["restatements"],
+    "markets show": ["markets", "show", "binance-spot:BTCUSDT"],
+    "markets scan": ["markets", "scan"],
     "markets list": ["markets", "list"],
     "markets add": ["markets", "add", KEYS],
     "markets remove": ["markets", "remove", "binance-inverse:BTCUSD_PERP"],

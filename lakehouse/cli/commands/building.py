@@ -1,6 +1,6 @@
 """`lakehouse build`, `markets` and `verify`: commands that make cells."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,7 +49,7 @@ def build(
     from lakehouse.settings import Settings
 
     settings = Settings()
-    wanted, span = wanted_markets(markets), TimeRange.parse(start, end)
+    wanted, span = wanted_markets(markets, stored_only=False), TimeRange.parse(start, end)
     lake = open_lake(settings)
     tables = lake.registry.named(table)
     lake.objects.check_writable()
@@ -85,7 +85,11 @@ def _built(
 @reporting
 def markets_add(
     keys: Annotated[
-        list[str] | None, typer.Argument(help="Market keys; LAKEHOUSE_MARKETS if none is given.")
+        list[str] | None,
+        typer.Argument(
+            help="Market keys, unified symbols (binance:BTC/USDT:USDT), or patterns over all that is or was "
+            "listed (binance-linear:*USDT); LAKEHOUSE_MARKETS if none is given."
+        ),
     ] = None,
     *,
     report: Report,
@@ -95,13 +99,15 @@ def markets_add(
     from lakehouse.cli.instance import open_instance
     from lakehouse.cli.planning import Plan
     from lakehouse.opening import open_lake
+    from lakehouse.pipeline.markets import listed_markets
     from lakehouse.settings import Settings
 
     settings = Settings()
-    chosen = [Market.parse(key) for given in (keys or settings.markets) for key in given.split(",")]
-    if not chosen:
+    names = [name.strip() for given in (keys or settings.markets) for name in given.split(",")]
+    if not names:
         raise NoMarketError
     lake = open_lake(settings)
+    chosen = listed_markets(lake, names)
     lake.objects.check_writable()
     with open_instance(settings) as instance:
         Builder(lake, instance).add_markets(Plan(lake, chosen, asked_within=timedelta(0)))
@@ -134,24 +140,120 @@ def markets_remove(
         report.say(note, "note")
 
 
+AsOf = Annotated[
+    str | None,
+    typer.Option("--as-of", help="An instant at the exchange, UTC: what could be traded then, ended or not."),
+]
+
+
 @markets_commands.command("list")
 @reporting
-def markets_list(report: Report) -> None:
-    """Show the markets of the lake and what is known of them."""
-    _show_markets(report)
+def markets_list(
+    markets: SomeMarkets = None,
+    as_of: AsOf = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every listing that is known, and not the lake's markets alone.")
+    ] = False,
+    *,
+    report: Report,
+) -> None:
+    """Show the markets of the lake, or every listing, and what is known of them.
+
+    With --as-of, what could be traded at that instant, delisted markets too: a universe for a backtest.
+    """
+    _show_markets(report, markets, as_of, everything)
 
 
-def _show_markets(report: Report) -> None:
-    from lakehouse.query.lake import Lake
+@markets_commands.command("show")
+@reporting
+def markets_show(
+    market: Annotated[str, typer.Argument(help="A market key, or a unified symbol.")],
+    as_of: AsOf = None,
+    *,
+    report: Report,
+) -> None:
+    """Show all that is known of one market: what holds now, and what held before."""
+    import polars as pl
+
+    from lakehouse.model.errors import ManyMarketsError, NoSuchListingError
+    from lakehouse.query.lake import MARKET_KEY, Lake
     from lakehouse.settings import Settings
 
-    frame = Lake(Settings().root).markets()
+    lake = Lake(Settings().root)
+    found = lake.among(lake.markets(), [market])
+    if len(found) > 1:
+        raise ManyMarketsError(market, [one.key for one in found])
+    wanted = found[0]
+    known = lake.collect(lake.scan("silver/market").filter(wanted.key == MARKET_KEY))
+    if known.is_empty():
+        raise NoSuchListingError(wanted.key, lake.markets().height, "that are known here")
+    if as_of is not None:
+        known = lake.markets(as_of).filter(wanted.key == MARKET_KEY)
+    shown = known.sort("valid_from", nulls_last=False)
+    if report.form != "table":
+        report.table("", shown)
+        return
+    if shown.is_empty():
+        report.say(f"{wanted.key} could not be traded then, or nothing tells that it could.")
+    for row in shown.iter_rows(named=True):
+        told = {name: value for name, value in row.items() if value not in (None, "")}
+        facts = [{"fact": name, "value": _text(value)} for name, value in told.items()]
+        report.table(wanted.key, pl.DataFrame(facts))
+        if absent := [name for name in row if name not in told]:
+            report.say(f"Not stated, or there is none: {', '.join(absent)}.")
+
+
+def _text(value: object) -> str:
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
+
+
+@markets_commands.command("scan")
+@reporting
+def markets_scan(report: Report) -> None:
+    """Ask every exchange for all it lists and its archive for all it has, delisted markets too.
+
+    No file is fetched and nothing joins the universe: both ends of a market's life are told by the names
+    of its files. Three requests a market the first time, few after that.
+    """
+    from lakehouse.opening import open_lake
+    from lakehouse.pipeline.markets import scan_listings
+    from lakehouse.settings import Settings
+
+    lake = open_lake(Settings())
+    lake.objects.check_writable()
+    found = scan_listings(lake)
+    rows = [{"exchange and type": name, "listings": count} for name, count in sorted(found.counts.items())]
+    report.table("Listings", frame_of(rows, ("exchange and type", "listings")))
+    for problem in found.problems:
+        report.say(problem, "note")
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def _show_markets(
+    report: Report, markets: str | None = None, as_of: str | None = None, everything: bool = False
+) -> None:
+    import polars as pl
+
+    from lakehouse.query.lake import MARKET_KEY, Lake
+    from lakehouse.settings import Settings
+
+    lake = Lake(Settings().root)
+    frame = lake.markets(as_of)
+    if markets is not None:
+        keys = [market.key for market in lake.among(frame, markets.split(","))]
+        frame = frame.filter(MARKET_KEY.is_in(keys))
+    elif as_of is None and not everything:
+        frame = frame.filter((pl.col("life_source") == "rows").fill_null(True))
+    shown = _OF_MARKET if as_of is None else (*MARKET, "listed_time", "delisted_time", "is_certain")
     report.table(
-        "Markets",
+        f"Markets that could be traded at {as_of}" if as_of is not None else "Markets",
         frame,
         "ask in SQL: silver.market",
-        spare=[name for name in reversed(frame.columns) if name not in _OF_MARKET],
-        empty="No market is known: `lakehouse markets add` makes them known.",
+        spare=[name for name in reversed(frame.columns) if name not in shown],
+        empty="No market is known: `lakehouse markets add` makes them known."
+        if as_of is None
+        else "No market is known that could be traded then.",
     )
 
 

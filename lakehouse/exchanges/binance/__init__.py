@@ -9,7 +9,7 @@ from typing import Any
 
 from lakehouse.exchanges.api import ExchangeInfo, InfoCall, MarketInfo, Refusal, RestApi, RestCall
 from lakehouse.exchanges.binance.klines import KlineFiles, KlinePages
-from lakehouse.exchanges.binance.markets import info_of_symbol, read_exchange_info
+from lakehouse.exchanges.binance.markets import RENAMED, info_of_symbol, read_exchange_info
 from lakehouse.exchanges.binance.words import CCXT_URLS, is_whole, rest_call
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.addresses import address_setting
@@ -45,6 +45,7 @@ class Binance(Exchange):
     name = "binance"
     archive_home = ARCHIVE_URL
     bucket = "data.binance.vision"
+    renamed = RENAMED
     files = {"bronze/candle_archive": KlineFiles(MINUTE)}
     pages = {
         "bronze/candle_api": KlinePages(MINUTE),

@@ -3,18 +3,42 @@
 import contextlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lakehouse.exchanges.api import ExchangeInfo, MarketInfo
 from lakehouse.exchanges.binance.words import FIRST_CONTRACT, is_number
 from lakehouse.model.market import Market, MarketType, symbol_fault
+from lakehouse.model.terms import DELIVERY, NO_TERMS, PERPETUAL, TRADIFI_PERPETUAL, Terms
 from lakehouse.model.text import plain
 from lakehouse.model.words import count_of
 
+RENAMED: Mapping[str, str] = {"MATIC": "POL", "NANO": "XNO"}
+"""Coins whose markets were closed and opened again under another name, one for one, by Binance's
+announcements: NANO in January 2022, MATIC in September 2024. What was exchanged for more or fewer coins is
+none of these.
+"""
 _INVERSE = re.compile(r"(?P<base>.+)USD_(?:PERP|\d{6})")
 _DELIVERY = re.compile(r".+_(\d{6})")
 _LAST_DELIVERY = datetime(2200, 1, 1, tzinfo=UTC)  # perpetuals are delivered in 2100
+_CONTRACT_TYPES: Mapping[str, str | None] = {
+    "": None,  # of a contract that is not traded yet, or was settled
+    "PERPETUAL": PERPETUAL,
+    "PERPETUAL_DELIVERING": PERPETUAL,
+    "TRADIFI_PERPETUAL": TRADIFI_PERPETUAL,
+    **dict.fromkeys(
+        (
+            "CURRENT_MONTH",
+            "NEXT_MONTH",
+            "CURRENT_QUARTER",
+            "NEXT_QUARTER",
+            "CURRENT_QUARTER_DELIVERING",
+            "NEXT_QUARTER_DELIVERING",
+        ),
+        DELIVERY,
+    ),
+}
 
 
 def info_of_symbol(market: Market) -> MarketInfo:
@@ -26,9 +50,12 @@ def info_of_symbol(market: Market) -> MarketInfo:
     """
     ends = _delivered(market.symbol) if market.market_type != "spot" else None
     found = _INVERSE.fullmatch(market.symbol) if market.market_type == "inverse" else None
+    kind = DELIVERY if ends else PERPETUAL if found and market.symbol.endswith("_PERP") else None
+    terms = Terms(contract_type=kind, expires=ends)
     if found is None:
-        return MarketInfo(None, None, None, None, ends)
-    return MarketInfo(found["base"], "USD", found["base"], 100.0 if found["base"] == "BTC" else 10.0, ends)
+        return MarketInfo(None, None, None, None, ends, terms=terms)
+    size = 100.0 if found["base"] == "BTC" else 10.0
+    return MarketInfo(found["base"], "USD", found["base"], size, ends, terms=terms)
 
 
 def read_exchange_info(market_type: MarketType, entries: Any) -> ExchangeInfo:
@@ -57,7 +84,13 @@ def read_exchange_info(market_type: MarketType, entries: Any) -> ExchangeInfo:
             skipped[symbol] = plain(error)
         else:
             said.setdefault(symbol, []).append(info)
-    agreed = {symbol: infos[0] for symbol, infos in said.items() if all(info == infos[0] for info in infos)}
+    agreed = {
+        symbol: infos[0]
+        if all(info.terms == infos[0].terms for info in infos)
+        else replace(infos[0], terms=NO_TERMS)
+        for symbol, infos in said.items()
+        if all(info == infos[0] for info in infos)
+    }
     skipped |= {
         symbol: f"{len(infos)} entries that contradict each other"
         for symbol, infos in said.items()
@@ -85,20 +118,52 @@ def _info(market_type: MarketType, entry: Mapping[str, Any]) -> MarketInfo:
             raise ValueError(f"{name} is {value!a}, expected text")
         return value
 
-    trades = (
-        text("contractStatus" if market_type == "inverse" and "contractStatus" in entry else "status")
-        == "TRADING"
-    )
+    status = text("contractStatus" if market_type == "inverse" and "contractStatus" in entry else "status")
+    trades, tick, step = status == "TRADING", *_increments(entry)
     if market_type == "spot":
-        return MarketInfo(text("baseAsset"), text("quoteAsset"), None, None, None, trades)
+        terms = Terms(status=status, tick_size=tick, step_size=step)
+        return MarketInfo(text("baseAsset"), text("quoteAsset"), None, None, None, trades, terms)
+    ends, kind = _delivery_date(entry), _contract_type(entry)
+    terms = Terms(kind, status, ends if kind == DELIVERY else None, tick, step, None, _onboarded(entry))
     return MarketInfo(
         text("baseAsset"),
         text("quoteAsset"),
         text("marginAsset"),
         _contract_size(market_type, entry),
-        _delivery_date(entry),
+        ends,
         trades,
+        terms,
     )
+
+
+def _contract_type(entry: Mapping[str, Any]) -> str | None:
+    """What kind of contract; a word that is not known yet stands for itself."""
+    said = entry.get("contractType")
+    if not isinstance(said, str) or not said.isprintable():
+        return None
+    return _CONTRACT_TYPES.get(said, said.lower()[:40])
+
+
+def _increments(entry: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """The steps of prices and sizes; None where no filter states one: zero means that there is none."""
+    filters, found = entry.get("filters"), dict[str, float]()
+    for rule in filters if isinstance(filters, list) else ():
+        kind = rule.get("filterType") if isinstance(rule, dict) else None
+        name = (
+            {"PRICE_FILTER": "tickSize", "LOT_SIZE": "stepSize"}.get(kind) if isinstance(kind, str) else None
+        )
+        if name and is_number(rule.get(name)) and (step := float(rule[name])) > 0:
+            found[name] = step
+    return found.get("tickSize"), found.get("stepSize")
+
+
+def _onboarded(entry: Mapping[str, Any]) -> datetime | None:
+    """When trading began, as the exchange says; None where it says no such day."""
+    if type(value := entry.get("onboardDate")) is int:
+        with contextlib.suppress(OverflowError):
+            began = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=value)
+            return began if FIRST_CONTRACT <= began < _LAST_DELIVERY else None
+    return None
 
 
 def _contract_size(market_type: MarketType, entry: Mapping[str, Any]) -> float | None:

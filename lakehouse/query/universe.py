@@ -1,0 +1,143 @@
+"""Which markets could be traded at an instant, and which markets a name means."""
+
+from calendar import monthrange
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+
+import polars as pl
+
+from lakehouse.datasets.market import Listing, Precision, market_frame
+from lakehouse.model.errors import ManyMarketsError, NoSuchListingError, NotScannedError
+from lakehouse.model.market import UNIFIED, Market, is_key, is_pattern
+
+# --- at an instant --------------------------------------------------------------------------------
+
+
+def tradable(listings: Sequence[Listing], at: datetime) -> pl.DataFrame:
+    """The markets that could be traded at an instant, delisted ones too, in order of their key.
+
+    What is stated of each is what this lake knew to hold then, else the first that it learnt of it.
+
+    Args:
+        listings: The rows of `silver/market`.
+        at: The instant.
+
+    Returns:
+        The columns of `silver/market`, and `is_certain`: false where what is known of a life leaves open
+        whether the instant lies in it. A market that nobody dates is left out.
+
+    Raises:
+        NotScannedError: Of an exchange only the markets of the lake are known, and not all it listed.
+    """
+    scanned = {
+        each.market.exchange
+        for each in listings
+        if each.life_source != "rows" or each.unpublished is not None
+    }
+    known = {each.market.exchange for each in listings}
+    if known - scanned:
+        raise NotScannedError(sorted(known - scanned))
+    of_market: dict[Market, list[Listing]] = {}
+    for each in listings:
+        of_market.setdefault(each.market, []).append(each)
+    found = [
+        (then, certain)
+        for _, rows in sorted(of_market.items())
+        if (then := _held(rows, at)) is not None
+        and (certain := _alive(next(one for one in rows if one.valid_until is None), then, at)) is not None
+    ]
+    flags = pl.Series("is_certain", [certain for _, certain in found], pl.Boolean)
+    return market_frame(then for then, _ in found).with_columns(flags)
+
+
+def _held(rows: Iterable[Listing], at: datetime) -> Listing | None:
+    """What was stated at an instant."""
+    return next(
+        (
+            row
+            for row in rows
+            if (row.valid_from is None or row.valid_from <= at)
+            and (row.valid_until is None or at < row.valid_until)
+        ),
+        None,
+    )
+
+
+def _alive(now: Listing, then: Listing, at: datetime) -> bool | None:
+    """Whether a market surely could be traded at an instant; False where it may have been, None where it
+    could not.
+
+    Args:
+        now: What is known of its life.
+        then: What was stated of it then.
+        at: The instant.
+    """
+    was_seen = then.valid_from is not None
+    if was_seen and then.terms.is_trading is False:
+        return None
+    onboarded = now.terms.onboarded
+    begin = min((instant for instant in (now.listed, onboarded) if instant), default=None)
+    if begin is None:
+        return True if was_seen and then.terms.is_trading else None
+    if at < begin or (now.delisted and at >= now.delisted):
+        return None
+    has_begun = (onboarded is not None and onboarded <= at) or (
+        now.listed is not None and at >= now.listed + _slack(now.listed_precision, now.listed)
+    )
+    if now.delisted is None:
+        goes_on = now.terms.is_trading is True
+    else:
+        before = now.delisted - timedelta(microseconds=1)
+        goes_on = at < now.delisted - _slack(now.delisted_precision, before)
+    return has_begun and goes_on and f"{at:%Y-%m}" not in (now.unpublished or "").split(",")
+
+
+def _slack(precision: Precision | None, within: datetime) -> timedelta:
+    """How far an instant of a precision may be off; a month is that in which another instant lies."""
+    days = {"day": 1, "month": monthrange(within.year, within.month)[1]}
+    return timedelta(days=days.get(precision or "instant", 0))
+
+
+# --- by name --------------------------------------------------------------------------------------
+
+
+def named(
+    name: str, listings: Callable[[], Iterable[Listing]], where: str = "that are known here"
+) -> list[Market]:
+    """The markets that a name means.
+
+    Args:
+        name: A market key (`binance-spot:BTCUSDT`), a pattern of keys or of unified symbols
+            (`binance-linear:*USDT`, `binance:*/USDT:USDT`), or a unified symbol with its exchange
+            (`binance:BTC/USDT:USDT`), or without where one market alone can be meant.
+        listings: What is listed; only asked where the name is no key.
+        where: Which listings these are, in words.
+
+    Raises:
+        MarketKeyError: It looks like a key and is none.
+        NoSuchListingError: Nothing that is known has such a name.
+        ManyMarketsError: Several markets can be meant.
+    """
+    if is_key(name):
+        return [Market.parse(name)]
+    known = [each for each in listings() if each.valid_until is None]
+    if is_pattern(name):
+        found = sorted(each.market for each in known if any(fnmatchcase(one, name) for one in _names(each)))
+    else:
+        told = UNIFIED.fullmatch(name)
+        found = sorted(
+            each.market
+            for each in known
+            if told and each.unified == told["name"] and told["exchange"] in (None, each.market.exchange)
+        )
+        if len(found) > 1:
+            raise ManyMarketsError(name, [market.key for market in found])
+    if not found:
+        raise NoSuchListingError(name, len(known), where)
+    return found
+
+
+def _names(listing: Listing) -> list[str]:
+    unified = f"{listing.market.exchange}:{listing.unified}"
+    return [listing.market.key, *([unified] if listing.unified else [])]
