@@ -78,6 +78,8 @@ PRIVATE = {
     "dagster._core.run_coordinator": "the tests' daemon runs at once",
     "dagster._core.storage.asset_check_execution_record": "automation: whether a check has looked",
     "dagster._core.storage.dagster_run": "sensors: which runs are under way",
+    "dagster._core.storage.event_log.schema": "event_log: which checks were ever evaluated",
+    "dagster._core.storage.event_log.sql_event_log": "event_log: which checks were ever evaluated",
     "dagster._core.storage.event_log.sqlite.sqlite_event_log": "event_log: connections that are kept",
     "dagster._core.storage.sqlite": "event_log: how long SQLite waits",
     "dagster._core.storage.sqlite_storage": "event_log: the storage around it",
