@@ -3,7 +3,7 @@
 NO_MARKET = (
     "There is no market yet. Name some in LAKEHOUSE_MARKETS, or type: lakehouse markets add "
     "binance-spot:BTCUSDT. In the UI: open the asset bronze/candle_archive, press Materialize, and add one "
-    "under symbol."
+    "under symbol; if Dagster says that it cannot find it yet, press OK and go on."
 )
 """What to do in an empty lake."""
 
