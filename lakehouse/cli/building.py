@@ -17,6 +17,7 @@ from lakehouse.defs.assets import market_event
 from lakehouse.defs.catalog import catalog_key
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, range_tags
+from lakehouse.defs.quality import KEY as QUALITY
 from lakehouse.defs.under_way import PROCESS_TAG, WHY_TAG, running, this_process
 from lakehouse.logs import is_json
 from lakehouse.model.cell import Cell
@@ -193,6 +194,16 @@ class Builder:
         finally:
             self._lake.progress = before
         recording.end()
+
+    def report_quality(self) -> None:
+        """Make the report on quality, as the UI's schedule does each day."""
+        self._job.execute_in_process(
+            instance=self._instance,
+            asset_selection=[QUALITY],
+            tags=self._tags,
+            run_config=_logged(),
+            raise_on_error=False,
+        )
 
     def _register(self, tables: Iterable[type[Table]]) -> list[TableBuild]:
         """Sync the catalog entries of tables, if there is a catalog."""
