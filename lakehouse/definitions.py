@@ -22,6 +22,7 @@ from lakehouse.defs.quality import quality, quality_schedule
 from lakehouse.defs.resources import fixed, fixed_io_manager
 from lakehouse.defs.sensors import Refresh, refresh_sensors
 from lakehouse.defs.sources import source_specs
+from lakehouse.logs import hush_idle_looks, log_as
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
@@ -107,6 +108,8 @@ def defs() -> dg.Definitions:
     """The lake of this environment."""
     keep_private()
     settings = Settings()
+    log_as(settings.log_format)
+    hush_idle_looks()
     source = Repository(settings.git_url, settings.git_commit) if settings.git_url else None
     refresh = Refresh(settings.refresh, settings.candles_every, settings.add_markets)
     return build_definitions(open_lake(settings), refresh, source, alerts_of(settings))

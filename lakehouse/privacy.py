@@ -7,6 +7,7 @@ import os
 import traceback
 from typing import Any
 
+from lakehouse.logs import change_records
 from lakehouse.model.secrets import hide, learn, secrets_in
 
 _OTHERS = 0o027  # of the modes of new files and folders: the group does not write, others do nothing
@@ -18,19 +19,17 @@ def keep_private() -> None:
     """
     learn(secrets_in(os.environ))
     os.umask(os.umask(_OTHERS) | _OTHERS)
-    made = logging.getLogRecordFactory()
-    if not isinstance(made, _Records):
-        logging.setLogRecordFactory(_Records(made))
+    change_records(_Records)
 
 
 class _Records:
     """Makes records of a log without secrets, the trace of an exception included."""
 
     def __init__(self, make: Any) -> None:
-        self._make = make
+        self.make = make
 
     def __call__(self, *args: Any, **more: Any) -> logging.LogRecord:
-        record: logging.LogRecord = self._make(*args, **more)
+        record: logging.LogRecord = self.make(*args, **more)
         try:
             said = record.getMessage()
         except (

@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from lakehouse.logs import LogFormat
 from lakehouse.model.addresses import AddressKind, address_setting
 from lakehouse.model.errors import AddressCredentialsError, EnvFileError, SettingError, TimeFormatError
 from lakehouse.model.market import Market, is_key
@@ -20,7 +21,15 @@ from lakehouse.model.timerange import month_of, parse_instant
 ENV_FILE = "LAKEHOUSE_ENV_FILE"
 
 
-class Settings(BaseSettings):
+class LogSettings(BaseSettings):
+    """How a process logs, known before all else is read."""
+
+    model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", extra="ignore", populate_by_name=True)
+
+    log_format: LogFormat = "text"
+
+
+class Settings(LogSettings):
     """What a deployment decides. Read from the environment, then from the file that `LAKEHOUSE_ENV_FILE`
     names there, if any.
 
@@ -50,10 +59,9 @@ class Settings(BaseSettings):
         ui_url: Where people reach the UI, for links in alerts.
         alert_urls: Whom alerts go to, as apprise's addresses, which hold secrets; nobody if left out.
         disk_quota: Gigabytes that the lake is to take at most; 0 for what the disk has.
+        log_format: How processes log: as `text`, or each line as an object of `json`.
         ui_token: What a stranger must bring to the UI; none where only its own user comes in.
     """
-
-    model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", extra="ignore", populate_by_name=True)
 
     root: str = "lake"
     markets: Annotated[tuple[str, ...], NoDecode] = ()
@@ -194,6 +202,7 @@ class Settings(BaseSettings):
                 "git_commit",
                 "ui_url",
                 "disk_quota",
+                "log_format",
             )
         }
         home = {
@@ -205,6 +214,11 @@ class Settings(BaseSettings):
             name: "" if value is None else str(value)
             for name, value in (named | home | dict(self.addresses)).items()
         }
+
+
+def log_format() -> LogFormat:
+    """How this process is to log."""
+    return LogSettings(_env_file=_env_file()).log_format  # type: ignore[call-arg]
 
 
 _ADDRESS = re.compile(r"LAKEHOUSE_\w+_(ARCHIVE|REST)_URL", re.IGNORECASE | re.ASCII)

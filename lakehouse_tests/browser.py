@@ -15,7 +15,20 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-_PATIENCE = 30.0
+_PATIENCE = 60.0
+_CLICK = """label => {
+    const shown = [...document.querySelectorAll('button, a, span, div')].filter(
+        one => one.offsetParent && one.innerText?.trim() === label && !one.closest(':disabled'));
+    shown.at(-1)?.click();
+    return shown.length;
+}"""
+_FILL = """(hint, text) => {
+    const field = [...document.querySelectorAll('input')].find(one => one.placeholder === hint);
+    if (!field) return false;
+    // React hears of no value that was set without its own setter
+    Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(field, text);
+    return field.dispatchEvent(new Event('input', {bubbles: true}));
+}"""
 
 
 class Browser:
@@ -65,6 +78,16 @@ class Browser:
             assert time.monotonic() < deadline, script
             time.sleep(0.1)
         return value
+
+    def click(self, label: str) -> None:
+        """Press what says just this, as soon as it is there and can be pressed: the innermost, and of several
+        the last.
+        """
+        self.wait_for(f"({_CLICK})({json.dumps(label)})")
+
+    def fill(self, hint: str, text: str) -> None:
+        """Type a text into the field with a hint."""
+        self.wait_for(f"({_FILL})({json.dumps(hint)}, {json.dumps(text)})")
 
     def resize(self, width: int, height: int) -> None:
         """What the page has room for, in pixels."""

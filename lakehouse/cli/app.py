@@ -1,5 +1,6 @@
 """The command line: all commands, and how a command ends."""
 
+import logging
 import sys
 import traceback
 from typing import Annotated
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from lakehouse.cli.collecting import starting
 from lakehouse.cli.commands import alerting, building, looking, reading, serving
 from lakehouse.cli.console import err, out, say, say_env_file, say_warnings
+from lakehouse.logs import is_json, log_as
 from lakehouse.model.errors import LakehouseError, UsageError
 from lakehouse.model.secrets import hide
 from lakehouse.privacy import keep_private
@@ -40,14 +42,17 @@ def _all_commands(
         bool,
         typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True),
     ] = False,
-) -> None: ...
+) -> None:
+    from lakehouse.settings import log_format
+
+    log_as(log_format())
+    say_env_file()
 
 
 def main() -> None:
     """Run a command. Exit code 0: all cells right; 1: something failed, named; 2: wrong use."""
     keep_private()
     say_warnings()
-    say_env_file()
     try:
         with starting():
             app()
@@ -64,5 +69,8 @@ def main() -> None:
         say(str(error), "error:", err)
         sys.exit(1)
     except Exception:  # a mistake of ours: its trace is for a report, which others read
-        err.print(hide(traceback.format_exc()), soft_wrap=True)
+        if is_json():
+            logging.getLogger("lakehouse").critical("The command fell.", exc_info=True)
+        else:
+            err.print(hide(traceback.format_exc()), soft_wrap=True)
         sys.exit(1)

@@ -5,6 +5,7 @@ graph order.
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import dagster as dg
 
@@ -16,7 +17,9 @@ from lakehouse.defs.assets import market_event
 from lakehouse.defs.catalog import catalog_key
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import MARKETS, range_tags
+from lakehouse.defs.quality import KEY as QUALITY
 from lakehouse.defs.under_way import PROCESS_TAG, WHY_TAG, running, this_process
+from lakehouse.logs import is_json
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
@@ -26,9 +29,14 @@ from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
 
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _LOOKS_EVERY = 1.0  # seconds
 Announce = Callable[[str, int], None]
+
+
+def _logged() -> dict[str, Any]:
+    """What runs in this process log: all of it to machines, nothing to who watches progress."""
+    level = "DEBUG" if is_json() else "CRITICAL"
+    return {"loggers": {"console": {"config": {"log_level": level}}}}
 
 
 class Builder:
@@ -178,7 +186,7 @@ class Builder:
                     instance=self._instance,
                     asset_selection=[asset_key(table) for table in reports],
                     tags=tags | self._tags,
-                    run_config=_QUIET,
+                    run_config=_logged(),
                     raise_on_error=False,
                 )
                 for table, report in reports.items() if not result.success else ():
@@ -186,6 +194,16 @@ class Builder:
         finally:
             self._lake.progress = before
         recording.end()
+
+    def report_quality(self) -> None:
+        """Make the report on quality, as the UI's schedule does each day."""
+        self._job.execute_in_process(
+            instance=self._instance,
+            asset_selection=[QUALITY],
+            tags=self._tags,
+            run_config=_logged(),
+            raise_on_error=False,
+        )
 
     def _register(self, tables: Iterable[type[Table]]) -> list[TableBuild]:
         """Sync the catalog entries of tables, if there is a catalog."""
@@ -196,7 +214,7 @@ class Builder:
                 instance=self._instance,
                 asset_selection=[catalog_key(table)],
                 tags=self._tags,
-                run_config=_QUIET,
+                run_config=_logged(),
                 raise_on_error=False,
             )
             if not result.success:
@@ -210,7 +228,7 @@ class Builder:
         if keys:
             checks = self._job.get_subset(asset_selection=set(), asset_check_selection=set(keys))
             checks.execute_in_process(
-                instance=self._instance, tags=self._tags, run_config=_QUIET, raise_on_error=False
+                instance=self._instance, tags=self._tags, run_config=_logged(), raise_on_error=False
             )
 
     def _await_others(self, wanted: Mapping[str, Iterable[Cell]]) -> None:

@@ -1,6 +1,7 @@
 """Where commands speak: standard output, standard error, and progress on the latter."""
 
 import contextlib
+import logging
 import os
 import sys
 import warnings
@@ -14,9 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from lakehouse.cli.layout import wrapped
+from lakehouse.logs import is_json, log_line
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import BehindInputsWarning
 
+_LEVELS = {"error:": logging.ERROR, "failed": logging.ERROR, "note": logging.WARNING}
 _ENV_READ = 65_536  # bytes of a foreign file that are looked at
 _WIDE = 150  # where output is no terminal, lines are for reading in a log, not for a screen of 80 columns
 
@@ -39,6 +42,9 @@ def say(text: str, flag: str = "", console: Console = out) -> None:
         flag: A word in red before it.
         console: Where.
     """
+    if console is err and is_json():
+        log_line(text, _LEVELS.get(flag, logging.INFO))
+        return
     line = flagged(flag, text) if flag else Text(text)
     for part in wrapped(line, console.width) if console.is_terminal else [line]:
         console.print(part, soft_wrap=True)
@@ -103,14 +109,19 @@ class BuildProgress:
 
     def wait(self, run_id: str) -> None:
         """A run that writes the same cells is waited for."""
-        self._progress.console.print(
-            flagged("note", f"Waiting for run {run_id[:8]}, which writes the same cells.")
-        )
+        said = f"Waiting for run {run_id[:8]}, which writes the same cells."
+        if is_json():
+            log_line(said)
+        else:
+            self._progress.console.print(flagged("note", said))
 
     def cell(self, table: str, cell: Cell, outcome: str) -> None:
         """A cell is settled."""
         self._progress.advance(self._tasks[table])
-        if outcome == "failed":
+        if is_json():
+            level = logging.ERROR if outcome == "failed" else logging.INFO
+            log_line(outcome, level, table=table, cell=str(cell))
+        elif outcome == "failed":
             self._progress.console.print(flagged("failed", f"{table} {cell}"))
 
 
@@ -126,5 +137,5 @@ def build_progress() -> Iterator[BuildProgress]:
         TextColumn("cells"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+    with Progress(*columns, console=err, disable=is_json() or not err.is_terminal) as progress:
         yield BuildProgress(progress)

@@ -157,9 +157,11 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
         lake = open_lake(settings)
         with open_instance(settings) as instance, build_progress() as progress:
             lake.progress = progress.cell
-            reports = Builder(lake, instance, progress.announce).build(
+            builder = Builder(lake, instance, progress.announce)
+            reports = builder.build(
                 lake.registry.named("gold"), [Market.parse(key) for key in MARKETS], TimeRange.parse(*SPAN)
             )
+            builder.report_quality()
         out.print()
         print_build(lake.objects, lake.registry, reports, Report(Format.table))
         retried = sum(

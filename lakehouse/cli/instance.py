@@ -17,10 +17,12 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from filelock import FileLock
 
 import lakehouse
-from lakehouse.cli.console import out
+from lakehouse.cli.console import err, out, say
 from lakehouse.defs.describe import pool_of
 from lakehouse.defs.partitions import MARKETS
+from lakehouse.logs import is_json
 from lakehouse.model.errors import DagsterHomeError, ForeignInstanceError, PortError
+from lakehouse.model.words import NO_MARKET
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.markets import listed_markets
 from lakehouse.registry import REGISTRY
@@ -29,11 +31,6 @@ from lakehouse.ui.door import Door
 from lakehouse.ui.services import LOCATION, MODULE
 
 _HOW_TO_COME_IN = "; open it once with ?token=… at the end"
-_NO_MARKET = (
-    "There is no market yet. Name some in LAKEHOUSE_MARKETS, or type: lakehouse markets add "
-    "binance-spot:BTCUSDT. In the UI: open the asset bronze/candle_archive, press Materialize, and add one "
-    "under symbol."
-)
 CONFIG = Path(lakehouse.__file__).with_name("dagster.yaml")
 
 
@@ -102,18 +99,18 @@ def run_ui(settings: Settings, door: Door, is_verbose: bool, opens_browser: bool
         instance.add_dynamic_partitions(str(MARKETS.name), [market.key for market in named])
         universe = instance.get_dynamic_partitions(str(MARKETS.name))
         log = None if is_verbose else Path(instance.root_directory) / "ui.log"
-    out.print(
-        f"Dagster at {door.url}{_HOW_TO_COME_IN if door.token else ''}; Ctrl-C ends it.", highlight=False
-    )
+    where = err if is_json() else out
+    say(f"Dagster at {door.url}{_HOW_TO_COME_IN if door.token else ''}; Ctrl-C ends it.", console=where)
     if log:
-        out.print(f"What it says meanwhile goes to {log}.", highlight=False, soft_wrap=True)
+        say(f"What it says meanwhile goes to {log}.", console=where)
     if not universe:
-        out.print(_NO_MARKET, highlight=False)
+        say(NO_MARKET, console=where)
     run_services(
         door,
         settings.for_children(os.environ),
         log,
         (lambda: webbrowser.open(door.url)) if opens_browser else lambda: None,
+        settings.log_format,
     )
 
 

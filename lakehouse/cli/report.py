@@ -239,6 +239,7 @@ def doctor_rows(settings: Settings) -> list[dict[str, str]]:
         )
     )
     rows.append(_row("LAKEHOUSE_START", "ok", settings.start))
+    rows.append(_row("LAKEHOUSE_END", "ok", settings.end or "none: partitions go on to the open month"))
     return rows
 
 

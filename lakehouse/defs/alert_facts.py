@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from dagster._utils.schedules import get_next_cron_tick
 
 from lakehouse.defs.describe import asset_key
+from lakehouse.defs.event_log import checks_after
 from lakehouse.defs.partitions import MARKETS, parse_cells, parse_keys
 from lakehouse.defs.sensors import COULD_NOT_LOOK
 from lakehouse.model.cell import Cell
@@ -36,10 +37,12 @@ from lakehouse.ops.alerts import Fact, Look
 from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.storage.bans import bans
+from lakehouse.storage.layout import cell_path
 
 _ABOVE = "failed above in this run: "
 _STATUS = "lakehouse status"
 _GIGA = 1e9
+_ASKED_AT_MOST = 100  # failed cells of which the store is asked whether they were made since
 _LATE_TICKS = 3  # intervals that a sensor may be late, but at least
 _LATE_AT_LEAST = 600.0  # seconds
 
@@ -59,8 +62,29 @@ class Watch:
     full: float = 0.9
 
 
+@dataclass(slots=True)
+class Seen:
+    """What was read of the event log, so that the next look reads what came since: a look at a log that stood
+    still reads nothing of it.
+
+    Attributes:
+        unmade: By asset, the newest of its events, and what it has not made by then.
+        checks: Checks that were ever evaluated, those of users' own assets as well.
+        evaluation: The newest of their evaluations.
+    """
+
+    unmade: dict[str, tuple[tuple[int, ...], Mapping[str, tuple[str, int]]]] = field(default_factory=dict)
+    checks: set[dg.AssetCheckKey] = field(default_factory=set)
+    evaluation: int = 0
+
+
 def look_around(
-    lake: LakeServices, instance: dg.DagsterInstance, watch: Watch, now: datetime, with_lake: bool = True
+    lake: LakeServices,
+    instance: dg.DagsterInstance,
+    watch: Watch,
+    now: datetime,
+    with_lake: bool = True,
+    seen: Seen | None = None,
 ) -> Look:
     """What is wrong now.
 
@@ -70,8 +94,9 @@ def look_around(
         watch: What is looked at.
         now: The current instant.
         with_lake: Whether the lake's tables are listed, too.
+        seen: What earlier looks of this process have read; it is brought up to date.
     """
-    around = _Around(lake, instance, watch, now, with_lake)
+    around = _Around(lake, instance, watch, now, with_lake, seen or Seen())
     facts: list[Fact] = []
     blind: set[str] = set()
     notes: list[str] = []
@@ -114,6 +139,7 @@ class _Around:
         watch: What is looked at.
         now: The current instant.
         with_lake: Whether all of the lake is listed.
+        seen: What earlier looks have read.
     """
 
     def __init__(
@@ -123,12 +149,14 @@ class _Around:
         watch: Watch,
         now: datetime,
         with_lake: bool,
+        seen: Seen,
     ) -> None:
-        self._with_lake = with_lake
+        self._with_lake, self._seen = with_lake, seen
         self._lake, self._instance, self._watch, self._now = lake, instance, watch, now
         self._universe = instance.get_dynamic_partitions(str(MARKETS.name))
         self._runs: dict[str, dg.DagsterRun | None] = {}
         self._causes: dict[str, dict[str, str]] = {}
+        self._asked = 0
 
     def fact(
         self,
@@ -160,7 +188,7 @@ class _Around:
                     continue
                 if run.status in (*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.QUEUED):
                     yield f"{alerts.RUN_FAILED}: {partition or table}"
-                elif run.status == dg.DagsterRunStatus.FAILURE:
+                elif run.status == dg.DagsterRunStatus.FAILURE and not self._is_mended(table, partition, run):
                     cause = self._cause(run_id, table, partition)
                     if partition and partition in cells:
                         cells[partition].append(table)
@@ -177,6 +205,21 @@ class _Around:
                         )
         yield from self._jobs()
 
+    def _is_mended(self, table: str, partition: str, run: dg.DagsterRun) -> bool:
+        """Whether a cell was written after the run in which it failed, by somebody who tells this instance
+        nothing: another machine's build, or a repair.
+        """
+        declared = next((one for one in self._lake.registry.tables if one.name == table), None)
+        cell = parse_cells([partition]).get(partition)
+        record = self._instance.get_run_record_by_id(run.run_id)
+        if declared is None or cell is None or record is None or record.end_time is None:
+            return False
+        self._asked += 1
+        if self._asked > _ASKED_AT_MOST:
+            return False
+        written = self._lake.objects.written(cell_path(declared, cell))
+        return written is not None and written.timestamp() > record.end_time
+
     def _assets(self) -> list[str]:
         """All assets that Dagster knows, upstream first."""
         order = {table.name: number for number, table in enumerate(self._lake.registry.tables)}
@@ -189,17 +232,29 @@ class _Around:
         """
         key = asset_key(table)
         log = self._instance.event_log_storage
-        parted = dict(log.get_latest_asset_partition_materialization_attempts_without_materializations(key))
-        if parted:
-            return parted
         records = self._instance.get_asset_records([key])
         entry = records[0].asset_entry if records else None
+        newest = self._newest(key), (entry and entry.last_materialization_storage_id) or 0
+        known, parted = self._seen.unmade.get(table, (None, {}))
+        if known != newest:
+            parted = dict(
+                log.get_latest_asset_partition_materialization_attempts_without_materializations(key)
+            )
+            self._seen.unmade[table] = newest, parted
+        if parted:
+            return parted
         planned = (entry.last_planned_materialization_run_id or entry.last_run_id) if entry else None
         made = entry.last_materialization if entry else None
         event = made.dagster_event if made else None
         if planned is None or (made and (made.run_id == planned or (event and event.partition))):
             return {}
         return {"": (planned, 0)} if not self._is_parted(planned) else {}
+
+    def _newest(self, key: dg.AssetKey) -> int:
+        """The newest event that announced a materialization."""
+        asked = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, asset_key=key)
+        newest = self._instance.event_log_storage.get_event_records(asked, 1)
+        return newest[0].storage_id if newest else 0
 
     def _is_parted(self, run_id: str) -> bool:
         run = self._run(run_id)
@@ -294,12 +349,15 @@ class _Around:
                     yield self.fact(alerts.RUN_FAILED, name, "", name, cause, _STATUS, f"/runs/{run.run_id}")
 
     def checks(self) -> Iterator[Fact | str]:
-        """Errors that checks found last, a fact for each bad cell."""
-        keys = {
-            dg.AssetCheckKey(asset_key(table), name): (table.name, name)
+        """Errors that checks found last, those of users' own assets as well; a fact for each bad cell."""
+        ours = {
+            dg.AssetCheckKey(asset_key(table), name)
             for table in self._lake.registry.tables
             for name in findings.families(table)
         }
+        tables = {table.name for table in self._lake.registry.tables}
+        theirs = {key for key in self._evaluated() if "/".join(key.asset_key.path) not in tables}
+        keys = {key: ("/".join(key.asset_key.path), key.name) for key in ours | theirs}
         log = self._instance.event_log_storage
         for key, record in log.get_latest_asset_check_execution_by_key(list(keys)).items():
             table, name = keys[key]
@@ -337,6 +395,12 @@ class _Around:
                     at,
                 )
 
+    def _evaluated(self) -> set[dg.AssetCheckKey]:
+        """All checks that were ever to be evaluated: those known and those that came since the last look."""
+        found, self._seen.evaluation = checks_after(self._instance, self._seen.evaluation)
+        self._seen.checks |= found
+        return self._seen.checks
+
     def _makes(self, run: dg.DagsterRun) -> bool:
         """Whether a run was to make cells, which tell of its failure themselves."""
         return bool(run.asset_selection)
@@ -344,6 +408,8 @@ class _Around:
     def _proof(self, table: str, name: str, cell: str) -> str:
         """The command that looks into what a check found of a cell."""
         found = parse_cells([cell]).get(cell)
+        if table not in {one.name for one in self._lake.registry.tables}:
+            return _STATUS
         if name == "schema":
             return "lakehouse verify --stored"
         if found is None or found.market is None:

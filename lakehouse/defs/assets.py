@@ -12,6 +12,7 @@ from lakehouse.defs.partitions import MARKETS, cells_of, dependency, parse_keys
 from lakehouse.defs.sources import above, archives_seen, rest_seen, source_specs
 from lakehouse.model.cell import Cell
 from lakehouse.model.table import Table
+from lakehouse.model.words import NO_MARKET
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.markets import refresh_markets, scan_listings
 from lakehouse.pipeline.recipe import Recipe
@@ -92,11 +93,7 @@ def market_asset(lake: LakeServices) -> dg.AssetsDefinition:
         for error in malformed.values():
             context.log.warning(f"A partition was left out: {error} Delete it under Partitions in the UI.")
         if record is None and not refused:
-            raise dg.Failure(
-                "There is no market yet: add one with `lakehouse markets add`, or under Partitions in the "
-                "UI.",
-                allow_retries=False,
-            )
+            raise dg.Failure(NO_MARKET, allow_retries=False)
         scan = scan_listings(lake)
         record, changed = scan.record or record, changed or scan.changed
         for problem in scan.problems:

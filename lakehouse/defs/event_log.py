@@ -17,13 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dagster import EventLogEntry, Field
+from dagster import AssetCheckKey, AssetKey, DagsterInstance, EventLogEntry, Field
 from dagster._config import StringSource
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData, deserialize_value, serialize_value
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 
 from lakehouse.model.market import Market
 from lakehouse.model.secrets import hide
@@ -109,6 +111,23 @@ class KeptSqliteStorage(DagsterSqliteStorage):
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> "KeptSqliteStorage":
         return cls.from_local(config_value.get("base_dir") or str(_home()), inst_data)
+
+
+def checks_after(instance: DagsterInstance, after: int) -> tuple[set[AssetCheckKey], int]:
+    """The checks that were evaluated, or were to be, after an evaluation, and the newest evaluation. Dagster
+    lists none: it asks the code for its checks, and here the code may be another location's.
+    """
+    log, executions = instance.event_log_storage, AssetCheckExecutionsTable.c
+    assert isinstance(log, SqlEventLogStorage), "every storage of Dagster's own is one"
+    with log.index_connection() as connection:
+        rows = connection.execute(
+            select(executions.asset_key, executions.check_name, func.max(executions.id))
+            .where(executions.id > after)
+            .group_by(executions.asset_key, executions.check_name)
+        ).all()
+    keys = {key: AssetKey.from_db_string(key) for key, _, _ in rows}
+    found = {AssetCheckKey(own, name) for key, name, _ in rows if (own := keys[key])}
+    return found, max((newest for _, _, newest in rows), default=after)
 
 
 def _home() -> Path:

@@ -148,7 +148,7 @@ class LakeIOManager(dg.IOManager):
                 below += root is not None
                 self._roots.setdefault(table.name, {})[cell] = root or _Root(table.name, cell, why)
                 failed[str(cell)] = why
-                context.log.error(f"{cell}: {why}")
+                context.log.error(f"{cell}: {why}", extra={"table": table.name, "cell": str(cell)})
             else:
                 took, since = time.monotonic() - since, time.monotonic()
                 context.log_event(cell_event(self._lake, table, cell, record, rows, took if rows else None))

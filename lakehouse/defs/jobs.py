@@ -12,6 +12,7 @@ from lakehouse.defs.io_manager import LakeIOManager, cell_event
 from lakehouse.defs.partitions import MARKETS, parse_keys
 from lakehouse.defs.under_way import PRIORITY_TAG, REFRESHED, WHY_TAG
 from lakehouse.model.market import Market
+from lakehouse.model.words import NO_MARKET
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.markets import refresh_markets
 from lakehouse.pipeline.recipes import recipes
@@ -129,8 +130,7 @@ def _verify_dataset(context: dg.OpExecutionContext, lake: LakeServices, dataset:
 def _universe(context: dg.OpExecutionContext) -> list[Market]:
     markets, _ = parse_keys(context.instance.get_dynamic_partitions(str(MARKETS.name)))
     if not markets:
-        said = "There is no market yet: add one with `lakehouse markets add`, or under Partitions in the UI."
-        raise dg.Failure(said, allow_retries=False)
+        raise dg.Failure(NO_MARKET, allow_retries=False)
     return markets
 
 

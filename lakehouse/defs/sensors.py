@@ -19,7 +19,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
-from lakehouse.model.words import count_of
+from lakehouse.model.words import NO_MARKET, count_of
 from lakehouse.ops.attempts import Attempt, Attempts
 from lakehouse.ops.memory import Memory
 from lakehouse.pipeline import refresh
@@ -32,6 +32,7 @@ COULD_NOT_LOOK = "Could not look: "
 """How a tick begins that saw nothing; it is no failure to Dagster, for the next one looks again."""
 
 _SHOWN = 20
+_NOTHING_DUE = "Nothing is due."
 _DAY = timedelta(days=1)
 
 
@@ -180,7 +181,7 @@ def _result(
         context.log.info(said)
     for note in tick.notes:
         context.log.warning(note)
-    said = "; ".join([*tick.notes, *waiting]) or "Nothing is due."
+    said = "; ".join([*tick.notes, *waiting]) or (_NOTHING_DUE if order else NO_MARKET)
     return dg.SensorResult(
         run_requests=[request for request, _ in requests],
         cursor=memory.keep(state),
@@ -268,7 +269,7 @@ def _listing(lake: LakeServices, how: Refresh, context: dg.SensorEvaluationConte
     cursor = kept.keep(memory | {"attempts": attempts.to_json()}) if universe or joining else context.cursor
     if not wanted or not (universe or joining):
         return dg.SensorResult(
-            skip_reason="Nothing is due." if universe else "There is no market yet.",
+            skip_reason=_NOTHING_DUE if universe else NO_MARKET,
             cursor=cursor,
         )
     mark = hashlib.sha256(f"{kept.number} {sorted(wanted.items())}".encode()).hexdigest()[:16]

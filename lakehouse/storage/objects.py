@@ -6,7 +6,7 @@ The only module of `storage` that knows obstore; what the store refuses comes ou
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -280,6 +280,15 @@ class LakeObjects:
                 obstore.delete(self.store, path)
             except _ABSENT as error:
                 _raise_if_no_bucket(error)
+
+    def written(self, path: str) -> datetime | None:
+        """When an object was written last, by the store's clock; None if it is not there."""
+        with self.named("reading", path):
+            try:
+                return obstore.head(self.store, path)["last_modified"]
+            except _ABSENT as error:
+                _raise_if_no_bucket(error)
+                return None
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """All objects below a folder."""

@@ -20,6 +20,7 @@ from pathlib import Path
 import grpc
 
 import lakehouse
+from lakehouse.logs import LogFormat
 from lakehouse.model.errors import UiServiceError
 from lakehouse.ui.door import Door
 
@@ -35,6 +36,7 @@ def run_services(
     environment: Mapping[str, str],
     log: Path | None = None,
     on_open: Callable[[], object] = lambda: None,
+    log_format: LogFormat = "text",
 ) -> None:
     """Run the UI with its daemon until it is ended.
 
@@ -43,6 +45,7 @@ def run_services(
         environment: Of its processes. The token is for the webserver alone.
         log: Where what they say goes, and what their runs say, anew each time; to the terminal if left out.
         on_open: Called once when it answers.
+        log_format: How its processes log.
 
     Raises:
         UiServiceError: The code server does not start, or one of the processes ends by itself.
@@ -76,7 +79,9 @@ def run_services(
             running.callback(_end, child)
             return child
 
+        of_dagster = ("lakehouse.ui.process", log_format)
         code = start(
+            *of_dagster,
             *(
                 "dagster",
                 "code-server",
@@ -91,7 +96,7 @@ def run_services(
             *("--working-directory", str(beside), "--log-level", "warning"),
         )
         _await(code, address, asked, log)
-        daemon = start("dagster._daemon", "run", "--workspace", str(workspace))
+        daemon = start(*of_dagster, "dagster._daemon", "run", "--workspace", str(workspace))
         web = start(
             "lakehouse",
             "webserver",

@@ -25,16 +25,18 @@ from dagster._core.scheduler.instigation import (
 from dagster._utils.error import SerializableErrorInfo
 
 from lakehouse.cli.app import app
+from lakehouse.cli.building import Builder
 from lakehouse.cli.instance import _origin
 from lakehouse.datasets.candle import Candle
 from lakehouse.datasets.market import MarketTable, market_frame
-from lakehouse.defs.alert_facts import Watch
+from lakehouse.defs.alert_facts import Seen, Watch
 from lakehouse.defs.alerting import Alerts, alert_once, alert_sensor
 from lakehouse.defs.partitions import MARKETS
 from lakehouse.defs.sensors import COULD_NOT_LOOK, Refresh, refresh_sensors
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import RestBannedError
 from lakehouse.model.result import CellFacts, CellResult, GapRun
+from lakehouse.model.timerange import TimeRange
 from lakehouse.ops import alerts
 from lakehouse.ops.alerts import QUIET
 from lakehouse.ops.telling import Book
@@ -73,12 +75,12 @@ class Night:
         self.now = datetime.now(UTC)
         shell.instance.add_dynamic_partitions(str(MARKETS.name), [BTC.key, ETH.key])
 
-    def look(self, after: timedelta = MINUTE, in_full: bool = True) -> None:
-        """Look once, in a process that has just started."""
+    def look(self, after: timedelta = MINUTE, in_full: bool = True, seen: Seen | None = None) -> None:
+        """Look once, in a process that has just started, or has seen something before."""
         self.now += after
         with time_machine.travel(self.now, tick=False):
             _, problems = alert_once(
-                self.shell.lake, self.shell.instance, self.how, Book(self.shell.lake.objects), in_full
+                self.shell.lake, self.shell.instance, self.how, Book(self.shell.lake.objects), in_full, seen
             )
         assert not problems
 
@@ -348,3 +350,67 @@ def test_without_addresses_the_sensor_is_off_and_says_why(shell: Shell) -> None:
         quiet.evaluate_tick(dg.build_sensor_context(shell.instance)).skip_message or ""
     )
     assert alert_sensor(shell.lake, Alerts("json://h/")).default_status is dg.DefaultSensorStatus.RUNNING
+
+
+@pytest.mark.slow
+def test_a_cell_that_somebody_else_mends_is_over_and_retries_in_vain_are_one_incident(
+    night: Night, sim: Simulator, tmp_path: Path
+) -> None:
+    sim.add_fault("unavailable=*spot/monthly*ETHUSDT-1m-2024-02.zip")
+    for _ in range(3):
+        night.shell.run(BRONZE, [ETH_FEBRUARY])
+        night.look()
+        night.look(QUIET[alerts.RUN_FAILED])
+    night.told("run failed")
+    sim.clear_faults()
+    with dg.DagsterInstance.ephemeral() as other:  # another machine's, of the same lake
+        span = TimeRange.parse("2024-02-01", "2024-03-01")
+        Builder(night.shell.lake, other).build([night.shell.lake.registry.table(BRONZE)], [ETH], span)
+    night.look()
+    night.look(QUIET[alerts.RUN_FAILED])
+    assert [message["type"] for message in night.webhook.of("run failed")] == ["failure", "success"]
+
+
+@pytest.mark.slow
+def test_a_check_of_a_users_own_asset_that_fails_is_told_whenever_it_was_and_its_end(night: Night) -> None:
+    own, seen = dg.AssetKey(["desk", "signal"]), Seen()
+
+    def say(passed: bool, severity: dg.AssetCheckSeverity, name: str = "is_bounded") -> None:
+        night.shell.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=own, check_name=name, passed=passed, severity=severity, description="it is 7"
+            )
+        )
+
+    say(False, dg.AssetCheckSeverity.WARN, "is_recent")
+    say(False, dg.AssetCheckSeverity.ERROR)
+    night.look(in_full=False, seen=seen)
+    told = night.told("check failed")
+    assert (told["what"], told["cause"]) == ("desk/signal is_bounded", "it is 7")
+    assert told["link"].endswith("/assets/desk/signal?view=checks&checkDetail=is_bounded")
+    night.look(in_full=False)  # after a restart
+    say(True, dg.AssetCheckSeverity.ERROR)
+    night.look(in_full=False, seen=seen)
+    night.look(QUIET[alerts.CHECK_FAILED], in_full=False, seen=seen)
+    assert [message["type"] for message in night.webhook.of("check failed")] == ["failure", "success"]
+
+
+@pytest.mark.slow
+def test_a_look_at_a_log_that_stood_still_reads_no_asset_again_and_misses_no_later_failure(
+    night: Night, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, log = Seen(), night.shell.instance.event_log_storage
+    name = "get_latest_asset_partition_materialization_attempts_without_materializations"
+    asked, usual = list[str](), getattr(log, name)
+    monkeypatch.setattr(log, name, lambda key: asked.append(key.to_user_string()) or usual(key))
+    night.shell.run(BRONZE, [FEBRUARY])
+    night.look(in_full=False, seen=seen)
+    assert BRONZE in asked
+    asked.clear()
+    night.look(in_full=False, seen=seen)
+    assert asked == []
+    sim.add_fault("unavailable=*spot/monthly*ETHUSDT-1m-2024-02.zip")
+    night.shell.run(BRONZE, [ETH_FEBRUARY])
+    night.look(in_full=False, seen=seen)
+    assert asked.count(BRONZE) == 1
+    night.told("run failed")

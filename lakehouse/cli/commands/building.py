@@ -13,7 +13,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NoMarketError, UsageError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
-from lakehouse.model.words import count_of
+from lakehouse.model.words import NO_MARKET, count_of
 
 if TYPE_CHECKING:
     from lakehouse.cli.planning import Plan, TableBuild
@@ -251,9 +251,7 @@ def _show_markets(
         frame,
         "ask in SQL: silver.market",
         spare=[name for name in reversed(frame.columns) if name not in shown],
-        empty="No market is known: `lakehouse markets add` makes them known."
-        if as_of is None
-        else "No market is known that could be traded then.",
+        empty=NO_MARKET if as_of is None else "No market is known that could be traded then.",
     )
 
 

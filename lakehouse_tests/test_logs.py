@@ -1,0 +1,168 @@
+"""Logs as JSON: one object a line, whoever writes it, and what a line is about where that is known."""
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse.logs import line_of
+from lakehouse.model.cell import Cell
+from lakehouse.model.secrets import learn
+from lakehouse.simulator import Simulator
+from lakehouse_tests.test_first_sight import Opened
+from lakehouse_tests.test_ui import BTC, ETH, LISTED, NOW, command, end, wait_until
+
+FAULTS = ("unavailable=*monthly*ETHUSDT-1m-2024-02.zip", "rest_forgotten=*ETHUSDT-1m-*")
+RED = Cell("2024-02", ETH)
+
+
+def parsed(text: str) -> list[dict[str, str]]:
+    """The objects of a log, each of which has what every line has."""
+    found = [json.loads(line) for line in text.splitlines()]
+    for line in found:
+        assert {"time", "level", "logger", "message"} <= line.keys(), line
+        assert line["time"].endswith("+00:00")
+    return found
+
+
+def record(message: Any, *values: Any, **more: Any) -> dict[str, str]:
+    made = logging.makeLogRecord({"msg": message, "args": values, "levelname": "WARNING", "name": "x"} | more)
+    (line,) = parsed(line_of(made))
+    return line
+
+
+def test_a_line_stays_one_line_and_tells_what_it_is_about() -> None:
+    assert record("one\ntwo\u2028three\x85four\udcff")["message"] == "one\ntwo\u2028three\x85four\udcff"
+    assert "%d" in record("%d", "word")["message"]
+    assert record({"event": "of structlog"})["message"] == "of structlog"
+    about = record("bad", table="bronze/candle_archive", cell=str(RED))
+    assert (about["table"], about["date"], about["market"], about["exchange"]) == (
+        "bronze/candle_archive",
+        "2024-02",
+        ETH.key,
+        "binance",
+    )
+    assert "exchange" not in record("no market", cell="2024-02|who knows")
+    assert record("a market", cell=ETH.key)["exchange"] == "binance"
+
+
+def test_a_line_holds_no_secret_not_even_in_a_trace() -> None:
+    learn(['quo"ted\\secret-of-logs'])
+    try:
+        raise ValueError('quo"ted\\secret-of-logs')
+    except ValueError:
+        said = record('it was quo"ted\\secret-of-logs', exc_info=sys.exc_info())
+    assert said["message"] == "it was ***"
+    assert said["traceback"].endswith("ValueError: ***")
+
+
+def test_whoever_writes_to_a_stream_writes_objects() -> None:
+    script = """
+import logging, threading, warnings, sys
+from lakehouse.logs import log_as
+log_as("json"); log_as("json")
+import coloredlogs
+other = logging.getLogger("other"); coloredlogs.install(logger=other, level="INFO")
+other.info("later\\nhandler")
+logging.getLogger("bare").warning("no handler")
+warnings.warn("a warning")
+thread = threading.Thread(target=lambda: 1 / 0); thread.start(); thread.join()
+class Lost:
+    def __del__(self): raise KeyError("lost")
+Lost()
+raise OSError("at the end")
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    said = parsed(ran.stderr)
+    assert ran.returncode == 1
+    assert [line["message"].split("\n")[-1] for line in said[:2]] == ["handler", "no handler"]
+    assert [line["traceback"].splitlines()[-1] for line in said if "traceback" in line] == [
+        "ZeroDivisionError: division by zero",
+        "KeyError: 'lost'",
+        "OSError: at the end",
+    ]
+    assert [line["logger"] for line in said if "a warning" in line["message"]] == ["py.warnings"]
+
+
+@pytest.mark.slow
+def test_a_command_and_the_ui_with_its_runs_log_objects_that_name_run_and_cell(tmp_path: Path) -> None:
+    with Simulator(markets=LISTED, now=NOW, faults=FAULTS) as exchange:
+        settings = {
+            "LAKEHOUSE_LOG_FORMAT": "json",
+            "LAKEHOUSE_MARKETS": f"{BTC},{ETH}",
+            "LAKEHOUSE_BINANCE_ARCHIVE_URL": exchange.url,
+            "LAKEHOUSE_BINANCE_REST_URL": exchange.url,
+        }
+        ui = Opened(tmp_path, **settings)
+        try:
+            ui.dagster.backfill("bronze/candle_archive", {RED, Cell("2024-02", BTC)})
+            wait_until(
+                time.monotonic() + 150,
+                lambda: bool(ui.dagster.failed_runs()),
+                lambda: (tmp_path / ".dagster" / "ui.log").read_text()[-2000:],
+            )
+            ui.process.send_signal(signal.SIGINT)
+            assert ui.process.wait(60) == 0
+        finally:
+            end(ui.process.pid)
+    parsed(ui.said())
+    said = parsed((tmp_path / ".dagster" / "ui.log").read_text("utf-8"))
+    (red,) = [
+        line for line in said if line["level"] == "error" and line.get("market") == ETH.key and "step" in line
+    ]
+    assert red["run_id"]
+    assert (red["table"], red["date"], red["exchange"]) == ("bronze/candle_archive", "2024-02", "binance")
+    assert any("traceback" in line and line["run_id"] == red["run_id"] for line in said)
+    made = [line for line in said if line.get("event") == "ASSET_MATERIALIZATION"]
+    assert ("bronze/candle_archive", "2024-02", BTC.key) in {
+        (line["table"], line["date"], line["market"]) for line in made if "market" in line
+    }
+    command_said = subprocess.run(
+        command("build", "gold", "--markets", "nothing", "--from", "2024-01", "--to", "2024-02"),
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **settings},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (error,) = parsed(command_said.stderr)
+    assert error["level"] == "error"
+    assert "nothing" in error["message"]
+
+
+def test_looks_that_find_nothing_are_details_and_what_is_found_is_told() -> None:
+    script = """
+import logging, sys
+from lakehouse.logs import hush_idle_looks
+from lakehouse.privacy import keep_private
+keep_private(); hush_idle_looks(); keep_private(); hush_idle_looks()
+handler = logging.StreamHandler(sys.stdout); handler.setLevel("INFO"); logging.getLogger().addHandler(handler)
+logging.getLogger().setLevel("INFO")
+for said in sys.stdin.read().splitlines():
+    logging.getLogger("dagster.daemon.SensorDaemon").info(said)
+"""
+    idle = (
+        "Checking for new runs for sensor: propagation",
+        "Sensor failed_cells skipped: Nothing is due.",
+        "Sensor alerts skipped: Nothing new.",
+        "__repository__ - propagation - Prefetching asset records for 36 records.",
+    )
+    told = (
+        "Sensor candles_closed skipped: Could not look: no answer",
+        "Launching run for propagation",
+        "Checking run 7",
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        input="\n".join([*idle, *told]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.splitlines() == list(told)
