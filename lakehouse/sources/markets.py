@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -38,6 +39,8 @@ from lakehouse.storage.landing import Landing
 from lakehouse.storage.objects import LakeObjects
 
 _ENDED_AFTER = timedelta(days=45)  # a market of which nothing newer than this is published has ended
+_LISTED_AT_ONCE = 16
+_FEW = 16  # keys of the first short files and their CHECKSUMs, and a few foreign ones
 _LAST_INSTANT = timedelta(microseconds=1)
 _NOT_TOLD = (RestUnreachableError, RestQuestionError, UnknownSymbolError)
 
@@ -79,9 +82,17 @@ def discover(
     failed: dict[Market, LakehouseError] = {}
     with contextlib.ExitStack() as stack:
         searches = [_Search(exchange, dataset, objects, clients, clock, stack) for dataset in datasets]
-        for market in markets:
+        pool = ThreadPoolExecutor(_LISTED_AT_ONCE)  # the time is the network's
+        stack.callback(pool.shutdown, cancel_futures=True)
+
+        def listings(market: Market) -> list[MarketListing | None]:
+            return [search.listing(market) for search in searches]
+
+        asked = {market: pool.submit(listings, market) for market in markets}
+        for market in list(asked):
             try:
-                seen = [sight for search in searches if (sight := search.look(market)) is not None]
+                listed = zip(searches, asked.pop(market).result(), strict=True)
+                seen = [sight for search, own in listed if (sight := search.look(market, own)) is not None]
                 if not seen:
                     raise _unknown(exchange, searches, market)
                 origin, described = info.of(market)
@@ -220,12 +231,13 @@ class _Search:
             return None
         return self._files.prefix(market, self._files.kinds[-1]).split(f"/{market.symbol}/")[0] + "/"
 
-    def look(self, market: Market) -> _Sight | None:
-        """What the dataset says of a market; None if it has nothing of it."""
-        listing = self._listing(market)
+    def look(self, market: Market, listing: MarketListing | None) -> _Sight | None:
+        """What the dataset says of a market, of which its archive has these files; None if it has nothing of
+        it.
+        """
         return self._in_files(listing) if listing and listing.files else self._by_api(market)
 
-    def _listing(self, market: Market) -> MarketListing | None:
+    def listing(self, market: Market) -> MarketListing | None:
         """All files for long periods, the first short ones and the newest short ones: enough to know both
         ends of a market's life; None if there is no archive.
         """
@@ -243,7 +255,8 @@ class _Search:
             for listed in self._client.objects(self._files.prefix(market, kind)):
                 take(listed)
         long_ones, count = sorted(found.files), 0
-        for listed in self._client.objects(self._files.prefix(market, shortest)):
+        at_first = _FEW if long_ones else 0
+        for listed in self._client.objects(self._files.prefix(market, shortest), at_first=at_first):
             count += take(listed)
             if count > 3 and long_ones:
                 break
