@@ -8,7 +8,6 @@ import hashlib
 import inspect
 import io
 import json
-import logging
 import os
 import re
 import sqlite3
@@ -21,7 +20,6 @@ from datetime import UTC, datetime
 from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import ccxt
@@ -91,7 +89,6 @@ PRIVATE = {
     "dagster._core.workspace.context": "webserver: Dagster's app, to be guarded",
     "dagster._core.workspace.load_target": "webserver: workspace files",
     "dagster._daemon": "services: the daemon as a process",
-    "dagster._daemon.controller": "process: how often backfills are looked for",
     "dagster._daemon.types": "the tests of `status`: a daemon that was heard of",
     "dagster._daemon.asset_daemon": "the tests' daemon: one round of conditions",
     "dagster._daemon.backfill": "the tests' daemon: one round of backfills",
@@ -782,23 +779,3 @@ def test_isal_and_zlib_have_one_checksum() -> None:
     body = bytes(range(256)) * 64
     assert crc32(body) == zlib.crc32(body)
     assert crc32(body[100:], crc32(body[:100])) == zlib.crc32(body)
-
-
-def test_backfills_are_looked_for_as_often_as_the_controller_says_while_the_loop_begins(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # ui.process sets it before the daemon starts
-    from dagster._daemon import controller
-    from dagster._daemon.backfill import execute_backfill_iteration_loop
-
-    from lakehouse.ui.process import hurry
-
-    monkeypatch.setattr(controller, "DEFAULT_DAEMON_INTERVAL_SECONDS", 30)
-    hurry()
-    waits: list[float] = []
-    ended: Any = SimpleNamespace(wait=waits.append)
-    nowhere: Any = None  # a look there fails, and the loop goes on
-    loop = execute_backfill_iteration_loop(nowhere, logging.getLogger("lakehouse.tests"), ended)
-    while not waits:
-        next(loop)
-    assert 4 < waits[0] <= 5
