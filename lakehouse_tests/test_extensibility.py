@@ -171,7 +171,7 @@ class Kiosk(Exchange):
     files = {name: KioskFiles(name) for name in ("bronze/candle_archive", "bronze/quote_archive")}
 
     def infer_info(self, market: Market) -> MarketInfo:
-        return MarketInfo("COIN", "USD", None, None)
+        return MarketInfo("COIN", "USD")
 
 
 def publish(folder: Path, exchange: Exchange, table: str, month: str, first: datetime, minutes: int) -> None:

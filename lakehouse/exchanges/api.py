@@ -98,10 +98,10 @@ class MarketInfo:
         terms: What else it states, which candles do not use; no part of what makes descriptions equal.
     """
 
-    base: str | None
-    quote: str | None
-    settle: str | None
-    contract_size: float | None
+    base: str | None = None
+    quote: str | None = None
+    settle: str | None = None
+    contract_size: float | None = None
     ends: datetime | None = None
     trades: bool = False
     terms: Terms = field(default=NO_TERMS, compare=False)

@@ -101,7 +101,7 @@ class CounterApi(RestApi):
 
     def read_info(self, answer: Any) -> ExchangeInfo:
         symbols = [entry["symbol"] for entry in answer["result"]["list"]]
-        return ExchangeInfo(dict.fromkeys(symbols, MarketInfo("COIN", "USD", "USD", None)), {})
+        return ExchangeInfo(dict.fromkeys(symbols, MarketInfo("COIN", "USD", "USD")), {})
 
     def refusal(self, code: int) -> Refusal:
         return "unknown_symbol" if code == 10001 else "busy"
@@ -117,7 +117,7 @@ class Counter(Exchange):
     }
 
     def infer_info(self, market: Market) -> MarketInfo:
-        return MarketInfo("COIN", "USD", "USD", None)
+        return MarketInfo("COIN", "USD", "USD")
 
     def rest_api(self, market_type: MarketType) -> RestApi:
         assert self.rest_url is not None

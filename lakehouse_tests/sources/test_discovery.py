@@ -193,20 +193,20 @@ def test_of_a_first_month_that_cannot_be_read_rest_tells_the_first_candle(
 @pytest.mark.parametrize(
     ("market_type", "symbol", "info"),
     [
-        ("spot", "ADABTC", MarketInfo(None, None, None, None)),
-        ("spot", "BTCUSDP", MarketInfo(None, None, None, None)),
-        ("spot", "TOKEN_240329", MarketInfo(None, None, None, None)),
-        ("linear", "BTCUSDT", MarketInfo(None, None, None, None)),
-        ("linear", "BTCUSDT_240329", MarketInfo(None, None, None, None, at("2024-03-29T08:00"))),
-        ("linear", "ETHUSDT_210625", MarketInfo(None, None, None, None, at("2021-06-25T08:00"))),
+        ("spot", "ADABTC", MarketInfo()),
+        ("spot", "BTCUSDP", MarketInfo()),
+        ("spot", "TOKEN_240329", MarketInfo()),
+        ("linear", "BTCUSDT", MarketInfo()),
+        ("linear", "BTCUSDT_240329", MarketInfo(ends=at("2024-03-29T08:00"))),
+        ("linear", "ETHUSDT_210625", MarketInfo(ends=at("2021-06-25T08:00"))),
         ("inverse", "BTCUSD_200925", MarketInfo("BTC", "USD", "BTC", 100.0, at("2020-09-25T08:00"))),
         ("inverse", "DOTUSD_PERP", MarketInfo("DOT", "USD", "DOT", 10.0)),
-        ("inverse", "DOTUSD", MarketInfo(None, None, None, None)),
+        ("inverse", "DOTUSD", MarketInfo()),
         *(
             ("inverse", f"BTCUSD_{odd}", MarketInfo("BTC", "USD", "BTC", 100.0))
             for odd in ("991399", "210230", "000000", "180601")
         ),
-        ("linear", "BTCUSDT_21062", MarketInfo(None, None, None, None)),
+        ("linear", "BTCUSDT_21062", MarketInfo()),
     ],
 )
 def test_a_symbol_states_what_its_documented_shape_does_and_no_guess(

@@ -53,7 +53,7 @@ def info_of_symbol(market: Market) -> MarketInfo:
     kind = DELIVERY if ends else PERPETUAL if found and market.symbol.endswith("_PERP") else None
     terms = Terms(contract_type=kind, expires=ends)
     if found is None:
-        return MarketInfo(None, None, None, None, ends, terms=terms)
+        return MarketInfo(ends=ends, terms=terms)
     size = 100.0 if found["base"] == "BTC" else 10.0
     return MarketInfo(found["base"], "USD", found["base"], size, ends, terms=terms)
 
@@ -122,7 +122,7 @@ def _info(market_type: MarketType, entry: Mapping[str, Any]) -> MarketInfo:
     trades, tick, step = status == "TRADING", *_increments(entry)
     if market_type == "spot":
         terms = Terms(status=status, tick_size=tick, step_size=step)
-        return MarketInfo(text("baseAsset"), text("quoteAsset"), None, None, None, trades, terms)
+        return MarketInfo(text("baseAsset"), text("quoteAsset"), trades=trades, terms=terms)
     ends, kind = _delivery_date(entry), _contract_type(entry)
     terms = Terms(kind, status, ends if kind == DELIVERY else None, tick, step, None, _onboarded(entry))
     return MarketInfo(
