@@ -161,6 +161,8 @@ def test_a_dated_universe_of_200_listings_is_found_as_it_was_at_three_instants(t
             reused += in_break
         survivors = {Market("binance", one.market_type, one.symbol) for one in plan if one.delisted is None}
         assert instant == LATE or traded - survivors, "who asks today's markets alone loses these"
+    assert not Lake(tmp_path).markets(as_of=LATE + DAY)["is_certain"].any(), "nobody was asked since"
+    assert Lake(tmp_path).markets(as_of=LATE)["is_certain"].all()
     assert reused, "a symbol that stood still is told, and as not certain"
 
 
