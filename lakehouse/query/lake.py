@@ -309,8 +309,8 @@ class Lake:
         Returns:
             A row per market with what holds now, or held then; `scan("silver/market")` has what else held
             before. At an instant `is_certain` is false where what is known of a market's life leaves open
-            whether the instant lies in it, such as the day of its listing, told by the name of a file, or what
-            came after the last scan.
+            whether the instant lies in it, such as the day of its listing, told by the name of a file, or
+            what came after the last scan.
 
         Raises:
             NotScannedError: Of an exchange only the markets of the lake are known: ask it for all first.
