@@ -50,9 +50,8 @@ def main(count: int) -> None:
             print("?", file=process.stdin, flush=True)
             requests = process.stdout.readline().strip()
             listings = sum(found.counts.values())
-            print(
-                f"{what}: {listings:,} listings, {requests} requests, {seconds:.1f} s, {busy:.1f} s of CPU here"
-            )
+            taken = f"{seconds:.1f} s, {busy:.1f} s of CPU here"
+            print(f"{what}: {listings:,} listings, {requests} requests, {taken}")
             assert not found.problems, found.problems
         started = time.monotonic()
         rows = Lake(root).markets(as_of="2023-01-01").height

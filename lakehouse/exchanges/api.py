@@ -230,6 +230,18 @@ class RestApi(ABC):
             ValueError, KeyError, TypeError, OverflowError: The answer is none.
         """
 
+    def interval_call(self) -> InfoCall | None:
+        """Asks for the intervals of funding; None where the API states none."""
+        return None
+
+    def read_intervals(self, answer: Any) -> Mapping[str, float]:
+        """The hours between payments of funding from the answer, by symbol.
+
+        Raises:
+            ValueError, KeyError, TypeError, OverflowError: The answer is none.
+        """
+        return {}
+
     @abstractmethod
     def refusal(self, code: int) -> Refusal | None:
         """What the `code` in a body means; None for one that good answers have."""

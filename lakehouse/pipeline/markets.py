@@ -25,7 +25,7 @@ from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.universe import named
 from lakehouse.sources.listings import look_over, names_of
 from lakehouse.sources.markets import discover
-from lakehouse.storage.asked import asked_at, note_asked
+from lakehouse.storage.asked import asked_at, note_asked, note_scanned
 from lakehouse.storage.tables import CellRecord, StoredCell
 
 
@@ -105,6 +105,7 @@ def scan_listings(lake: LakeServices) -> Scan:
     archive does not answer is named, and what is known of its markets stays.
     """
     now, problems, news = lake.clock(), list[str](), dict[Market, Listing]()
+    asked: list[str] = []
     known: Mapping[Market, Listing] = {}
     with contextlib.suppress(NotALakeObjectError):  # damaged: who asks anew heals it
         stored = lake.tables.get(MarketTable, None)
@@ -116,7 +117,9 @@ def scan_listings(lake: LakeServices) -> Scan:
             problems.append(str(error))
         else:
             news, problems = news | found.listings, problems + found.problems
+            asked += [exchange.name] if not found.problems else []
     record, changed = _learn(lake, now, lambda before: news)
+    note_scanned(lake.objects, asked, now)
     return Scan(record, changed, Counter(f"{m.exchange}-{m.market_type}" for m in news), problems)
 
 

@@ -37,6 +37,7 @@ from lakehouse.query.reading import read_rows, scan_cells
 from lakehouse.query.universe import named, tradable
 from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
+from lakehouse.storage.asked import scanned_at
 from lakehouse.storage.layout import market_prefix, parse_cell_path, table_prefix
 from lakehouse.storage.ledger import (
     NARROW,
@@ -308,14 +309,15 @@ class Lake:
         Returns:
             A row per market with what holds now, or held then; `scan("silver/market")` has what else held
             before. At an instant `is_certain` is false where what is known of a market's life leaves open
-            whether the instant lies in it, such as the day of its listing, told by the name of a file.
+            whether the instant lies in it, such as the day of its listing, told by the name of a file, or
+            what came after the last scan.
 
         Raises:
             NotScannedError: Of an exchange only the markets of the lake are known: ask it for all first.
         """
         rows = self.collect(self.scan(MarketTable.name))
         if as_of is not None:
-            return tradable(read_listings(rows), parse_instant(as_of))
+            return tradable(read_listings(rows), parse_instant(as_of), scanned_at(self.objects))
         return rows.filter(pl.col("valid_until").is_null())
 
     def named(self, names: Iterable[str | Market] | str | Market, stored_only: bool = True) -> list[Market]:

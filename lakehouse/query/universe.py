@@ -1,7 +1,7 @@
 """Which markets could be traded at an instant, and which markets a name means."""
 
 from calendar import monthrange
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
@@ -14,7 +14,7 @@ from lakehouse.model.market import UNIFIED, Market, is_key, is_pattern
 # --- at an instant --------------------------------------------------------------------------------
 
 
-def tradable(listings: Sequence[Listing], at: datetime) -> pl.DataFrame:
+def tradable(listings: Sequence[Listing], at: datetime, scanned_at: Mapping[str, datetime]) -> pl.DataFrame:
     """The markets that could be traded at an instant, delisted ones too, in order of their key.
 
     What is stated of each is what this lake knew to hold then, else the first that it learnt of it.
@@ -22,6 +22,7 @@ def tradable(listings: Sequence[Listing], at: datetime) -> pl.DataFrame:
     Args:
         listings: The rows of `silver/market`.
         at: The instant.
+        scanned_at: When exchanges were last asked for all they list: who traded then may have ended since.
 
     Returns:
         The columns of `silver/market`, and `is_certain`: false where what is known of a life leaves open
@@ -45,7 +46,8 @@ def tradable(listings: Sequence[Listing], at: datetime) -> pl.DataFrame:
         (then, certain)
         for _, rows in sorted(of_market.items())
         if (then := _held(rows, at)) is not None
-        and (certain := _alive(next(one for one in rows if one.valid_until is None), then, at)) is not None
+        and (certain := _alive(next(one for one in rows if one.valid_until is None), then, at, scanned_at))
+        is not None
     ]
     flags = pl.Series("is_certain", [certain for _, certain in found], pl.Boolean)
     return market_frame(then for then, _ in found).with_columns(flags)
@@ -64,7 +66,7 @@ def _held(rows: Iterable[Listing], at: datetime) -> Listing | None:
     )
 
 
-def _alive(now: Listing, then: Listing, at: datetime) -> bool | None:
+def _alive(now: Listing, then: Listing, at: datetime, scanned_at: Mapping[str, datetime]) -> bool | None:
     """Whether a market surely could be traded at an instant; False where it may have been, None where it
     could not.
 
@@ -72,21 +74,24 @@ def _alive(now: Listing, then: Listing, at: datetime) -> bool | None:
         now: What is known of its life.
         then: What was stated of it then.
         at: The instant.
+        scanned_at: When exchanges were last asked for all they list.
     """
     was_seen = then.valid_from is not None
     if was_seen and then.terms.is_trading is False:
         return None
     onboarded = now.terms.onboarded
     begin = min((instant for instant in (now.listed, onboarded) if instant), default=None)
+    seen = scanned_at.get(now.market.exchange)
+    is_known = seen is not None and at <= seen
     if begin is None:
-        return True if was_seen and then.terms.is_trading else None
+        return is_known if was_seen and then.terms.is_trading else None
     if at < begin or (now.delisted and at >= now.delisted):
         return None
     has_begun = (onboarded is not None and onboarded <= at) or (
         now.listed is not None and at >= now.listed + _slack(now.listed_precision, now.listed)
     )
     if now.delisted is None:
-        goes_on = now.terms.is_trading is True
+        goes_on = is_known and now.terms.is_trading is True
     else:
         before = now.delisted - timedelta(microseconds=1)
         goes_on = at < now.delisted - _slack(now.delisted_precision, before)

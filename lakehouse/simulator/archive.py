@@ -147,6 +147,8 @@ class Archive:
                 if start > prefix:
                     break
                 continue
+            if after > start and not after.startswith(start):  # it is passed
+                continue
             keys = _folder_keys(self._folders[start], now)
             yield from (key for key in keys[bisect_right(keys, after) :] if key.startswith(prefix))
 

@@ -93,8 +93,11 @@ def look_over(
         about = {market: description for market, (_, description) in told.items()}
         named = _look_at_names(client, folders, about, known, found.problems)
         newest = max((one.last.window.end for one in named.values()), default=None)
-        by = newest, exchange.grace, at
+        by, intervals = (newest, exchange.grace, at), described.intervals(market_type)
         for market, (origin, description) in told.items():
+            if hours := intervals.get(market.symbol):
+                terms = replace(description.terms, funding_interval_hours=hours)
+                description = replace(description, terms=terms)
             listing = _listing(market, origin, description, named.get(market), known.get(market), by)
             # of an exchange without files there is none to look at
             found.listings[market] = listing if places else replace(listing, unpublished="")

@@ -5,7 +5,7 @@ it and its symbol.
 import contextlib
 import difflib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -34,7 +34,7 @@ from lakehouse.sources.files.listing import ArchiveFile, ListedFiles, MarketList
 from lakehouse.sources.files.reader import ArchiveReader
 from lakehouse.sources.files.transport import ArchiveClient, Listed
 from lakehouse.sources.rest.clients import RestClients
-from lakehouse.sources.rest.describing import describe
+from lakehouse.sources.rest.describing import describe, funding_intervals
 from lakehouse.sources.rest.rows import RowReader
 from lakehouse.storage.landing import Landing
 from lakehouse.storage.objects import LakeObjects
@@ -197,6 +197,10 @@ class Described:
             except (OSError, RestUnreachableError):
                 self._known[market_type] = None  # the row will say `derived`
         return self._known[market_type]
+
+    def intervals(self, market_type: MarketType) -> Mapping[str, float]:
+        """The hours between payments of funding that the exchange states, by symbol."""
+        return funding_intervals(self._exchange.rest_api(market_type)) if self.all(market_type) else {}
 
 
 def _unknown(exchange: Exchange, searches: Sequence["_Search"], market: Market) -> UnknownMarketError:

@@ -24,6 +24,7 @@ LISTED = Listing(
     terms=TRADING,
 )
 ENDED = replace(LISTED, delisted=at("2023-06-01"), delisted_precision="month", terms=GONE)
+SCANNED = {"binance": at("2024-06-01")}
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,8 @@ ENDED = replace(LISTED, delisted=at("2023-06-01"), delisted_precision="month", t
         (LISTED, "2022-02-28T23:59", None),
         (LISTED, "2022-03-01T12:00", False),
         (LISTED, "2022-03-02", True),
+        (LISTED, "2024-06-01", True),
+        (LISTED, "2024-06-01T00:01", False),
         (replace(LISTED, listed_precision="month"), "2022-03-31T23:59", False),
         (replace(LISTED, listed_precision="month"), "2022-04-01", True),
         (replace(LISTED, listed_precision="minute"), "2022-03-01", True),
@@ -58,7 +61,7 @@ ENDED = replace(LISTED, delisted=at("2023-06-01"), delisted_precision="month", t
 def test_a_market_is_told_as_surely_as_its_life_is_known(
     listing: Listing, instant: str, certain: bool | None
 ) -> None:
-    found = tradable([listing], at(instant))
+    found = tradable([listing], at(instant), SCANNED)
     assert found["is_certain"].to_list() == ([] if certain is None else [certain])
 
 
@@ -68,14 +71,19 @@ def test_a_market_is_told_with_the_terms_that_held_then() -> None:
         replace(LISTED, terms=replace(TRADING, tick_size=0.01), valid_until=at("2023-02-05")),
         replace(LISTED, terms=finer, valid_from=at("2023-02-05")),
     ]
-    told = [tradable(rows, at(day))["tick_size"].item() for day in ("2022-06-01", "2023-02-05", "2024-01-01")]
+    told = [
+        tradable(rows, at(day), SCANNED)["tick_size"].item()
+        for day in ("2022-06-01", "2023-02-05", "2024-01-01")
+    ]
     assert told == [0.01, 0.001, 0.001]
 
 
 def test_a_lake_that_knows_its_own_markets_alone_tells_no_universe() -> None:
     with pytest.raises(NotScannedError, match=r"Of binance only .* `lakehouse markets scan`"):
-        tradable([replace(LISTED, life_source="rows")], at("2023-01-01"))
-    assert tradable([replace(LISTED, life_source="rows", unpublished="")], at("2023-01-01")).height == 1
+        tradable([replace(LISTED, life_source="rows")], at("2023-01-01"), SCANNED)
+    assert (
+        tradable([replace(LISTED, life_source="rows", unpublished="")], at("2023-01-01"), SCANNED).height == 1
+    )
 
 
 def _listed(

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lakehouse.datasets.candle import CANDLE
 from lakehouse.datasets.market import Listing, current_listings, facts_by_market, learnt
 from lakehouse.exchanges.binance import Binance
 from lakehouse.exchanges.binance.markets import read_exchange_info
@@ -21,9 +22,12 @@ from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.lake import Lake
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.simulator.universe import dated_universe
+from lakehouse.sources.listings import look_over
 from lakehouse.storage.objects import LakeObjects
 from lakehouse_tests.conftest import CLOSED
 from lakehouse_tests.making import BTC, FEBRUARY, at
+
+from .canned import canned
 
 LATE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -157,6 +161,8 @@ def test_a_dated_universe_of_200_listings_is_found_as_it_was_at_three_instants(t
             reused += in_break
         survivors = {Market("binance", one.market_type, one.symbol) for one in plan if one.delisted is None}
         assert instant == LATE or traded - survivors, "who asks today's markets alone loses these"
+    assert not Lake(tmp_path).markets(as_of=LATE + DAY)["is_certain"].any(), "nobody was asked since"
+    assert Lake(tmp_path).markets(as_of=LATE)["is_certain"].all()
     assert reused, "a symbol that stood still is told, and as not certain"
 
 
@@ -172,6 +178,21 @@ def test_a_coin_that_goes_on_under_another_name_has_a_successor_and_no_other_has
         scan_listings(services(tmp_path, sim, sim.now))
     told = {symbol: row["successor"] for symbol, row in rows_of(tmp_path).items() if row["successor"]}
     assert told == {"MATICUSDT": "POLUSDT"}
+
+
+def test_an_interval_of_funding_is_told_where_the_exchange_states_one(tmp_path: Path) -> None:
+    with Simulator([], now=at("2024-04-06T12:00")) as sim, canned() as api:
+        api.says("fundingInfo", [{"symbol": "AUSDT", "fundingIntervalHours": 4}, {"symbol": "BUSDT"}, None])
+        said: dict[str, object] = {"symbol": "AUSDT", "status": "TRADING", "baseAsset": "A"}
+        said |= {"quoteAsset": "USDT", "marginAsset": "USDT"}
+        said |= {"contractType": "PERPETUAL", "deliveryDate": 4133404800000}
+        api.says("exchangeInfo", {"symbols": [said, said | {"symbol": "BUSDT", "baseAsset": "B"}]})
+        found = look_over(Binance(sim.url, api.url), [CANDLE], {}, sim.now)
+    told = {market.symbol: each.terms for market, each in found.listings.items() if each.settle}
+    assert {symbol: terms.funding_interval_hours for symbol, terms in told.items()} == {
+        "AUSDT": 4,
+        "BUSDT": None,
+    }
 
 
 def test_names_mean_what_is_or_was_listed(tmp_path: Path) -> None:

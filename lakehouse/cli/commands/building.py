@@ -239,7 +239,7 @@ def _show_markets(
     from lakehouse.settings import Settings
 
     lake = Lake(Settings().root)
-    frame = lake.markets(as_of)
+    frame = lake.markets() if as_of is None else lake.markets(as_of)
     if markets is not None:
         keys = [market.key for market in lake.among(frame, markets.split(","))]
         frame = frame.filter(MARKET_KEY.is_in(keys))

@@ -4,12 +4,18 @@ Belongs here: all that is Binance's alone. No other folder of readers knows `um`
 Does not: what two exchanges have in common: stated it is in `exchanges`, done in `sources`.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from lakehouse.exchanges.api import ExchangeInfo, InfoCall, MarketInfo, Refusal, RestApi, RestCall
 from lakehouse.exchanges.binance.klines import KlineFiles, KlinePages
-from lakehouse.exchanges.binance.markets import RENAMED, info_of_symbol, read_exchange_info
+from lakehouse.exchanges.binance.markets import (
+    RENAMED,
+    info_of_symbol,
+    read_exchange_info,
+    read_funding_info,
+)
 from lakehouse.exchanges.binance.words import CCXT_URLS, is_whole, rest_call
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.addresses import address_setting
@@ -112,6 +118,12 @@ class BinanceRest(RestApi):
 
     def read_info(self, answer: Any) -> ExchangeInfo:
         return read_exchange_info(self.market_type, answer["symbols"])
+
+    def interval_call(self) -> InfoCall | None:
+        return None if self.market_type == "spot" else InfoCall(f"{self.url}/fundingInfo", {})
+
+    def read_intervals(self, answer: Any) -> Mapping[str, float]:
+        return read_funding_info(answer)
 
     def refusal(self, code: int) -> Refusal:
         return _REFUSALS.get(code, "refused" if code < 0 else "foreign")

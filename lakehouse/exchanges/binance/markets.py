@@ -19,6 +19,7 @@ RENAMED: Mapping[str, str] = {"MATIC": "POL", "NANO": "XNO"}
 announcements: NANO in January 2022, MATIC in September 2024. What was exchanged for more or fewer coins is
 none of these.
 """
+_INTERVAL = ("symbol", "fundingIntervalHours")
 _INVERSE = re.compile(r"(?P<base>.+)USD_(?:PERP|\d{6})")
 _DELIVERY = re.compile(r".+_(\d{6})")
 _LAST_DELIVERY = datetime(2200, 1, 1, tzinfo=UTC)  # perpetuals are delivered in 2100
@@ -101,6 +102,22 @@ def read_exchange_info(market_type: MarketType, entries: Any) -> ExchangeInfo:
             f"{count_of(len(nameless), 'other')} of it can be no market, the first because {nameless[0]}"
         )
     return ExchangeInfo(agreed, skipped)
+
+
+def read_funding_info(entries: Any) -> Mapping[str, float]:
+    """The hours between payments of funding, by symbol. Markets that pay in the usual interval are not named.
+
+    Raises:
+        TypeError: It is no list.
+    """
+    if not isinstance(entries, list):
+        raise TypeError(f"it is no list but {entries!r:.100}")
+    told = {}
+    for entry in entries:
+        symbol, hours = (entry.get(name, "") for name in _INTERVAL) if isinstance(entry, dict) else ("", "")
+        if isinstance(symbol, str) and is_number(hours) and 0 < float(hours) <= 24:
+            told[symbol] = float(hours)
+    return told
 
 
 def _info(market_type: MarketType, entry: Mapping[str, Any]) -> MarketInfo:
