@@ -55,7 +55,8 @@ def discover(
     """Find out about markets of one exchange.
 
     A market's life is what any dataset says of it: its archive files, or, of a dataset without files of the
-    market, the rows of its REST API. One exchangeInfo request per market type, listings per market and
+    market, the rows of its REST API. Datasets whose rows are of instants are asked only where no other knows
+    the market: an instant says neither when trade began nor when it ended. One exchangeInfo request per market type, listings per market and
     dataset, and the first published files (of a market that has ended, the last ones too). A market whose
     entry in exchangeInfo cannot be read is named in a warning, and is known by its rows and symbol alone.
 
@@ -81,7 +82,7 @@ def discover(
         searches = [_Search(exchange, dataset, objects, clients, clock, stack) for dataset in datasets]
         for market in markets:
             try:
-                seen = [sight for search in searches if (sight := search.look(market)) is not None]
+                seen = _looked(searches, market, False) or _looked(searches, market, True)
                 if not seen:
                     raise _unknown(exchange, searches, market)
                 origin, described = info.of(market)
@@ -89,6 +90,12 @@ def discover(
             except (UnknownMarketError, FetchError) as error:
                 failed[market] = error
     return found, failed
+
+
+def _looked(searches: Iterable["_Search"], market: Market, is_of_instants: bool) -> list["_Sight"]:
+    """What datasets say of a market that its type can have: those of instants, or the others."""
+    asked = (search for search in searches if search.is_of_instants(market) == is_of_instants)
+    return [sight for search in asked if (sight := search.look(market)) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +220,16 @@ class _Search:
             landing = Landing(objects, exchange.name)
             reader = ArchiveReader(exchange, dataset.archive, landing, clock)
             self._reader = stack.enter_context(reader)
+
+    def is_of_instants(self, market: Market) -> bool | None:
+        """Whether the dataset's rows are of instants, by its files, else by its pages; None where the market
+        cannot have it.
+        """
+        if not self._exchange.has(self._dataset.silver, market):
+            return None
+        if self._files is not None:
+            return self._files.until is None
+        return self._by_rest is not None and self._exchange.pages[self._by_rest.name].step is None
 
     def folder(self, market: Market) -> str | None:
         """The folder of the archive in which markets of this type have theirs; None if it has none."""
