@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import timedelta
 
 from lakehouse.model.result import GapRun
 from lakehouse_tests.faults.cases import Case, other_values
@@ -61,7 +62,8 @@ def _rows(case: Case, found: Found) -> str:
     if (by_rest := found.rows.filter(source="api").height) > 0:
         said.append(f"{by_rest:,} by REST")
     flags = {"truncated": "is_truncated", "misaligned": "is_misaligned"}
-    said += [f"{count:,} {word}" for word, flag in flags.items() if (count := found.rows[flag].sum())]
+    of_candles = {word: flag for word, flag in flags.items() if flag in found.rows.columns}
+    said += [f"{count:,} {word}" for word, flag in of_candles.items() if (count := found.rows[flag].sum())]
     return ", ".join(said) + (f"; {found.rejected} in quarantine" if found.rejected else "")
 
 
@@ -73,7 +75,15 @@ def _gaps(found: Found) -> str:
 
 def _gap(run: GapRun) -> str:
     stopped = f", stopped {run.halted_at:%H:%M:%S.%f}".rstrip("0").rstrip(".") if run.halted_at else ""
-    return f"`{run.gap_class}` {run.start:%Y-%m-%d %H:%M} ({run.slot_count:,} min{stopped})"
+    return f"`{run.gap_class}` {run.start:%Y-%m-%d %H:%M} ({_length(run)}{stopped})"
+
+
+def _length(run: GapRun) -> str:
+    """Minutes, or of rows that are further apart how many they are."""
+    minutes = (run.end - run.start) // timedelta(minutes=1)
+    return (
+        f"{run.slot_count:,} min" if minutes == run.slot_count else f"{run.slot_count:,} of {minutes:,} min"
+    )
 
 
 def _evidence(found: Found) -> str:
