@@ -221,7 +221,8 @@ def print_verification(found: Verification, report: Report) -> None:
         time = found.verified[0].time
         told = [name for name in ("cell", time, *_OF_VARIANT) if name in differing[0]]
         report.table(
-            f"{'Candles' if time == 'open_time' else 'Rows'} on which REST and the archive differ: {len(differing):,} variants",
+            f"{'Candles' if time == 'open_time' else 'Rows'} on which REST and the archive differ: "
+            f"{len(differing):,} variants",
             frame_of(differing).select(told),
             "ask `lakehouse conflicts`",
             spare=("trade_count", "high", "low"),
