@@ -56,9 +56,11 @@ def discover(
 
     A market's life is what any dataset says of it: its archive files, or, of a dataset without files of the
     market, the rows of its REST API. Datasets whose rows are of instants are asked only where no other knows
-    the market: an instant says neither when trade began nor when it ended. One exchangeInfo request per market type, listings per market and
-    dataset, and the first published files (of a market that has ended, the last ones too). A market whose
-    entry in exchangeInfo cannot be read is named in a warning, and is known by its rows and symbol alone.
+    the market: an instant says neither when trade began nor when it ended.
+
+    One exchangeInfo request per market type, listings per market and dataset, and the first published files
+    (of a market that has ended, the last ones too). A market whose entry in exchangeInfo cannot be read is
+    named in a warning, and is known by its rows and symbol alone.
 
     Args:
         exchange: The exchange.
