@@ -46,6 +46,7 @@ class SimulatedMarket:
         breaks: Stretches `(start, end)` in which the symbol was not listed; what trades under it after each
             is another coin, at five times the price.
         coin: What the price path is drawn from; by default the base asset.
+        funding: Of a perpetual, instants with the hours between settlements from then on; eight before.
 
     Raises:
         SimulatedMarketError: Volumes or quote volumes would need more decimals than the archive prints, or
@@ -64,6 +65,7 @@ class SimulatedMarket:
     delisted: datetime | None = None
     breaks: tuple[tuple[datetime, datetime], ...] = ()
     coin: str = ""
+    funding: tuple[tuple[datetime, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.market_type == "spot" and self.price_decimals + self.volume_decimals > SPOT_DECIMALS:
