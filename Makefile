@@ -1,8 +1,8 @@
 # `make demo` and `make test` set up what they need.
 PYTHON ?= python3
 BIN := .venv/bin
-# What measures coverage, in CI
-COVERAGE ?=
+# What CI adds: coverage, and the slowest tests
+OPTIONS ?=
 
 # How many seeds of generated faults `make test-long` runs: about a second of CPU each
 GENERATED ?= 5000
@@ -32,10 +32,10 @@ demo-aws: .venv/.dev
 	$(BIN)/lakehouse demo --aws --folder demo-aws
 
 test: .venv/.dev
-	$(BIN)/pytest -n 2 -m "not slow" $(COVERAGE)
+	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
 test-slow: .venv/.dev
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(COVERAGE)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
 
 test-long: .venv/.dev
 	GENERATED=$(GENERATED) $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/faults/test_generated.py -k seeds

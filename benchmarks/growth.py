@@ -77,7 +77,7 @@ def measure(count: int, table: str, url: str, folder: Path) -> None:
     )
     objects, refresh, cells = LakeObjects(folder / "lake"), [0.0, 0.0], 0
     for declared in REGISTRY.tables:
-        if declared.shape != "single":
+        if declared.spread != "one":
             for attempt in (0, 1):
                 if not attempt:
                     objects.delete(ledger_path(declared))

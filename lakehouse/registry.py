@@ -103,7 +103,7 @@ class Registry:
         needed |= {
             candidate.name
             for candidate in self.tables
-            if candidate.shape == "months"
+            if candidate.spread == "all"
             and candidate.zone() == "silver"
             and not needed.isdisjoint(candidate.input_names())
         }

@@ -97,7 +97,9 @@ class DailyRange(Feature):
 
     open_time = Column(UTC_TIME, "The day", "UTC")
     range = Column(pl.Float64, "High less low", "quote", at_least=0)
-    spread = Column(pl.Float64, "Mean of ask less bid", "quote", above=0)
+    spread = Column(  # type: ignore[assignment]
+        pl.Float64, "Mean of ask less bid", "quote", above=0
+    )
 
     @classmethod
     def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:

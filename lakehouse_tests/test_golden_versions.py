@@ -33,7 +33,7 @@ AFTER_THE_DEMO, AFTER_THE_RECORDINGS = at("2025-02-20T12:30"), at("2026-03-20T12
 
 def described(name: str, lake: LakeServices) -> list[str]:
     """A line per stored cell."""
-    tables = [table for table in lake.registry.tables if table.shape != "single"]
+    tables = [table for table in lake.registry.tables if table.spread != "one"]
     return [
         _line(name, lake, table, record) for table in tables for record in lake.ledger(table.name).values()
     ]

@@ -25,7 +25,7 @@ from lakehouse.storage.objects import LakeObjects
 
 COUNT, MONTHS = 3, 3
 ONE = Market("binance", "spot", "C001USDT")
-CELLS = [table for table in REGISTRY.tables if table.shape != "single"]
+CELLS = [table for table in REGISTRY.tables if table.spread != "one"]
 
 
 @pytest.fixture(scope="module")

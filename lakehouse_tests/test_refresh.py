@@ -76,7 +76,7 @@ def stored(lake: LakeServices) -> dict[tuple[str, Cell], CellRecord]:
     return {
         (table.name, cell): record
         for table in lake.registry.tables
-        if table.shape != "single" and table.zone() != "bronze"
+        if table.spread != "one" and table.zone() != "bronze"
         for cell, record in lake.ledger(table.name).items()
     }
 
@@ -158,7 +158,7 @@ def test_three_days_bring_what_a_fresh_build_would_at_the_least_cost(sim: Simula
         of_cell = {
             table.name
             for table in lake.registry.tables
-            if table.zone() in ("silver", "gold") and table.shape == "cells"
+            if table.zone() in ("silver", "gold") and table.spread == "market"
         }
         assert rewritten - {("silver/gap", Cell(LATE))} == {(name, hit) for name in of_cell} | {
             ("gold/vwap", hit.shift(1))

@@ -36,7 +36,7 @@ LISTED = tuple(
 )
 BRONZE, API = "bronze/candle_archive", "bronze/candle_api"
 CELLS = {Cell(month, market) for month in ("2024-01", "2024-02") for market in (ETH, SOL)}
-TABLES = [table.name for table in REGISTRY.tables if table.shape != "single"]
+TABLES = [table.name for table in REGISTRY.tables if table.spread != "one"]
 CODE = {"repositoryName": "__repository__", "repositoryLocationName": "lakehouse"}
 # seconds for all of it, half of them for a machine that is busy: Dagster looks for backfills to start every
 # 30 seconds
@@ -242,7 +242,7 @@ def test_a_backfill_of_bronze_brings_what_depends_on_it_and_nothing_else(
     made = [
         table.name
         for table in REGISTRY.tables
-        if table.shape == "cells" and table.name not in ("bronze/candle_witness", API)
+        if table.spread == "market" and table.name not in ("bronze/candle_witness", API)
     ]
     awaited = (
         {f"{name} {cell}" for name in made for cell in CELLS}

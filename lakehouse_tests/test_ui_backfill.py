@@ -28,7 +28,7 @@ MONTHS = ("2024-01", "2024-02", "2024-03")
 CELLS = {Cell(month, market) for month in MONTHS for market in (BTC, ETH, SOL)}
 BAD = Cell("2024-02", ETH)
 FAULTS = ("unavailable=*monthly*ETHUSDT-1m-2024-02.zip", "rest_forgotten=*ETHUSDT-1m-*")
-OF_CELLS = [table.name for table in REGISTRY.tables if table.shape == "cells"]
+OF_CELLS = [table.name for table in REGISTRY.tables if table.spread == "market"]
 PATIENCE = 230.0
 LAUNCH = """mutation($what: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $what) {
     __typename ... on LaunchBackfillSuccess { backfillId } } }"""

@@ -73,7 +73,7 @@ def runner(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     }
     yield (
         clone,
-        environment(clone) | caches | {"CI": "true", "RUNNER_TEMP": str(temp), "COVERAGE": COLLECT},
+        environment(clone) | caches | {"CI": "true", "RUNNER_TEMP": str(temp), "OPTIONS": COLLECT},
     )
     shutil.rmtree(clone)
 

@@ -113,7 +113,7 @@ class Builder:
             known: What is due, where that was asked just now: of tables upstream, until the first that has
                 something to build.
         """
-        upstream = [table for table in self._lake.registry.upstream(tables) if table.shape != "single"]
+        upstream = [table for table in self._lake.registry.upstream(tables) if table.spread != "one"]
         reports: dict[type[Table], TableBuild] = {}
         for together in in_rounds(upstream):
             markets = dict.fromkeys(cell.own_market for cell in months)

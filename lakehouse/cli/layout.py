@@ -90,14 +90,15 @@ def laid_out(frame: "pl.DataFrame", width: int, spare: Sequence[str] = (), prose
         widths = {one: _width(one, columns[one][0]) for one in kept}
         over = sum(widths.values()) + _APART * (len(widths) - 1) - width
         if over > 0 and prose in widths:
-            words = (word for value in columns[prose][0] for word in value.split(" "))
+            # of the last column, what holds a longer word stands below its row
+            words = () if prose == kept[-1] else _words(columns[prose][0])
             least = max(_width(prose, words), _SENTENCE)
             room = max(min(least, widths[prose]), widths[prose] - over)
             over -= widths[prose] - room
             widths[prose] = room
         if over <= 0:
             dropped = [one for one in columns if one not in kept]
-            return Layout(_table(columns, widths), rows.height, dropped, instants)
+            return Layout(_table(columns, widths, width), rows.height, dropped, instants)
     count = min(rows.height, LINES_SHOWN // (len(columns) + 1) + 1)
     is_text = [dtype == pl.String or dtype.is_nested() for dtype in rows.dtypes]
     return Layout(list(_records(columns, is_text, count, width)), count, has_instants=instants)
@@ -166,10 +167,20 @@ def _width(name: str, values: Iterable[str]) -> int:
     return max(cell_len(shown(name)), *map(cell_len, values), 0)
 
 
-def _table(columns: Columns, widths: Mapping[str, int]) -> list[Text]:
-    """A table of the columns that have a width; where a value is wider, it goes on below itself."""
+def _words(values: Iterable[str]) -> Iterable[str]:
+    return (word for value in values for word in value.split(" "))
 
-    def lines(cells: Iterable[str], style: str = "") -> Iterable[Text]:
+
+def _table(columns: Columns, widths: Mapping[str, int], width: int) -> list[Text]:
+    """A table of the columns that have a width; where a value is wider, it goes on below itself, and below
+    its whole row where it is the last and one word has no room.
+    """
+    room = [0, *widths.values()][-1]
+
+    def lines(row: Iterable[str], style: str = "") -> Iterable[Text]:
+        cells, below = list(row), ""
+        if cells and max(map(cell_len, cells[-1].split(" "))) > room:
+            cells[-1], below = "", cells[-1]
         parts = [
             [line.plain for line in wrapped(Text(cell), width)]
             for cell, width in zip(cells, widths.values(), strict=True)
@@ -182,6 +193,10 @@ def _table(columns: Columns, widths: Mapping[str, int]) -> list[Text]:
                 for part, (name, width) in zip(line, widths.items(), strict=True)
             ]
             yield Text((" " * _APART).join(padded).rstrip(), style)
+        if below:
+            first, *others = wrapped(Text(below), width, _APART)
+            yield Text(" " * _APART).append_text(first)
+            yield from others
 
     made = [*lines(map(shown, widths), "bold")]
     made += [Text("─" * (sum(widths.values()) + _APART * (len(widths) - 1)), "dim")]

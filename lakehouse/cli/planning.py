@@ -121,7 +121,7 @@ class Plan:
         reports = []
         with contextlib.suppress(LakehouseError):  # whoever builds meets it again, and says so
             cells, early = self.cells
-            upstream = [table for table in self.has.lake.registry.upstream(tables) if table.shape != "single"]
+            upstream = [table for table in self.has.lake.registry.upstream(tables) if table.spread != "one"]
             for number, table in enumerate(upstream if not early else ()):
                 started = time.monotonic()
                 self.due[table] = covered, due = meant(self.has, table, cells)

@@ -117,10 +117,10 @@ def status_rows(lake: LakeServices, has: Inventory | None = None) -> list[dict[s
     """
     has, rows, recipe_of = has or Inventory(lake), [], recipes(lake.registry)
     lake.objects.require_lake()
-    cells = [table for table in lake.registry.tables if table.shape != "single"]
+    cells = [table for table in lake.registry.tables if table.spread != "one"]
     behind = Behind(lake.registry, {table.name: has.ledger(table.name) for table in cells}, has.known)
     for table in lake.registry.tables:
-        if table.shape == "single":
+        if table.spread == "one":
             rows.append(_of_single(lake, table))
             continue
         stored, foreign = has.survey(table.name)

@@ -135,11 +135,11 @@ def _markets(has: Inventory) -> list[MarketStatus]:
     registry, found = has.lake.registry, []
     for dataset in registry.datasets:
         silver = dataset.silver
-        if silver.shape != "cells":
+        if silver.spread != "market":
             continue
         related = [*dataset.bronze, silver]
         related += [table for table in registry.features if silver.name in table.input_names()]
-        newest = {table.name: _newest(table, has) for table in related if table.shape == "cells"}
+        newest = {table.name: _newest(table, has) for table in related if table.spread == "market"}
         absent, disputed = _absent(silver, has), _disputed(silver, has)
         late = _late(silver)
         for key in sorted({key for of_table in newest.values() for key in of_table}):

@@ -101,7 +101,7 @@ def _catalog_differences(lake: LakeServices) -> dict[str, str]:
         if table.zone() == "bronze" or lake.catalog is None:
             continue
         try:
-            stored = [] if table.shape == "single" else list(lake.ledger(table.name).values())
+            stored = [] if table.spread == "one" else list(lake.ledger(table.name).values())
             found = lake.catalog.differences(table, stored)
         except LakehouseError as error:
             differing[table.name] = str(error)
@@ -263,7 +263,7 @@ def _derived(lake: LakeServices, damaged: Mapping[type[Table], list[Cell]]) -> d
     sources = [cell for cells in damaged.values() for cell in cells]
     found = {}
     for table in lake.registry.tables:
-        if table.zone() != "bronze" and table.shape != "single":
+        if table.zone() != "bronze" and table.spread != "one":
             stored = touched(table, ledger(lake.objects, table), sources)
             found[table] = sorted({*stored, *damaged.get(table, ())}, key=lambda cell: cell.sort_key)
     return {table: cells for table, cells in found.items() if cells}

@@ -67,7 +67,7 @@ class Conflict(_Judged, PublishedCandle, _Whose):
 
     name = "silver/conflict"
     key = ("exchange", "market_type", "symbol", "table_name", "open_time", "variant")
-    shape = "months"
+    spread = "all"
     reads_footers = True
     inputs = (Input(Candle),)
     code_version = 2
@@ -91,7 +91,7 @@ def conflict_table(dataset: Dataset) -> type[Table]:
         "name": f"{silver.name}_conflict",
         "key": ("exchange", "market_type", "symbol", "table_name", *keyed, "variant"),
         "time": silver.time,
-        "shape": "months",
+        "spread": "all",
         "reads_footers": True,
         "inputs": (Input(silver),),
         "__module__": silver.__module__,

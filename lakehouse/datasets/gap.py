@@ -24,7 +24,7 @@ class Gap(Table):
     name = "silver/gap"
     key = ("exchange", "market_type", "symbol", "start_time", "table_name")
     time = "start_time"
-    shape = "months"
+    spread = "all"
     reads_footers = True
     code_version = 4
 

@@ -129,7 +129,7 @@ class MarketTable(Table):
     name = "silver/market"
     key = ("exchange", "market_type", "symbol")
     time = ""
-    shape = "single"
+    spread = "one"
     code_version = 2  # what was guessed is null, and a stated end caps a life
 
     exchange = Column(pl.String, "ccxt id of the exchange")

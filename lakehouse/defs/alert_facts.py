@@ -435,7 +435,7 @@ class _Around:
     def quarantine(self) -> Iterator[Fact | str]:
         """Cells with rejected rows, each with their number."""
         for table in self._lake.registry.tables:
-            if table.shape != "cells":
+            if table.spread != "market":
                 continue
             for cell, record in self._lake.ledger(table.name).items():
                 if record.reject_count:

@@ -64,7 +64,7 @@ def _rules(
     table: type[Table], lake: LakeServices, duckdb: DuckDBResource
 ) -> dict[str, Callable[..., findings.Verdict]]:
     """The families of a table with cells, or of a single object; each takes its declared parameters."""
-    if table.shape == "single":
+    if table.spread == "one":
         return {"schema": lambda: _check_single(table, lake)}
     stored, foreign = survey(lake.objects, table)
     is_archive = table in [dataset.archive for dataset in lake.registry.datasets]
@@ -122,7 +122,7 @@ def _result(
                 if parse_cells([found.cell])
             )
         )
-    if name == SCHEMA.family and table.shape == "cells":
+    if name == SCHEMA.family and table.spread == "market":
         markets = by_market(lake.ledger(table.name).values(), lake.clock())
         if markets:
             metadata["markets"] = dg.MetadataValue.table([dg.TableRecord(row) for row in markets[:_SHOWN]])

@@ -89,7 +89,7 @@ def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
         "group_name": table.zone(),
         "kinds": {table.zone(), "polars", "parquet", *(() if lake.objects.is_local else ("s3",))},
         "owners": [OWNER],
-        "tags": {"zone": table.zone(), "grain": table.grain if table.shape != "single" else "none"},
+        "tags": {"zone": table.zone(), "grain": table.grain if table.spread != "one" else "none"},
         "metadata": {
             "dagster/column_schema": column_schema(table),
             "dagster/table_name": table.name.replace("/", "."),

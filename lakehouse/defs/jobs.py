@@ -29,7 +29,7 @@ def named_jobs(lake: LakeServices) -> list[Any]:
     by_month = [
         asset_key(table)
         for table in lake.registry.tables
-        if table.shape == "cells" and table.grain == "month"
+        if table.spread == "market" and table.grain == "month"
     ]
     cells = dg.AssetSelection.assets(*by_month)
     return [

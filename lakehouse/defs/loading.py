@@ -43,9 +43,9 @@ def load_frames(context: dg.InputContext, lake: LakeServices, table: type[Table]
     wanted = context.dagster_type.typing_type
     is_by_cell = get_origin(wanted) in (dict, Mapping)
     frame = get_args(wanted)[1] if is_by_cell else wanted
-    if frame not in (pl.LazyFrame, pl.DataFrame) or (is_by_cell and table.shape == "single"):
-        raise InputAnnotationError(context.name, table.name, str(wanted), table.shape != "single")
-    if table.shape == "single":
+    if frame not in (pl.LazyFrame, pl.DataFrame) or (is_by_cell and table.spread == "one"):
+        raise InputAnnotationError(context.name, table.name, str(wanted), table.spread != "one")
+    if table.spread == "one":
         found = records(lake.objects, table)
         if not found:
             raise InputMissingError(table.name, "at all")

@@ -29,7 +29,7 @@ def partitions_of(table: type[Table], start: str, end: str | None = None) -> dg.
         start: First month, `YYYY-MM`.
         end: Last month; the open one if left out.
     """
-    if table.shape == "single":
+    if table.spread == "one":
         return None
     until = Cell(end).window.end if end else None
     offset = 0 if end else 1  # the open month has a partition
@@ -40,7 +40,7 @@ def partitions_of(table: type[Table], start: str, end: str | None = None) -> dg.
     )
     return (
         windows
-        if table.shape == "months"
+        if table.spread == "all"
         else dg.MultiPartitionsDefinition({"date": windows, "symbol": MARKETS})
     )
 
@@ -57,7 +57,7 @@ def dependency(table: type[Table], upstream: Input) -> dg.AssetDep:
     key = upstream.name.split("/")
     if not upstream.lookback and table.grain == upstream.table.grain:
         return dg.AssetDep(key)
-    if table.shape != upstream.table.shape:
+    if table.spread != upstream.table.spread:
         # no mapping of Dagster's leads from days of markets to a month of all: the recipe decides what is due
         return dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping())
     # Dagster counts in windows of the table, also where the input's are of another length

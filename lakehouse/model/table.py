@@ -94,8 +94,8 @@ class Table:
         name: `zone/table`; also asset key, folder, view and Glue table.
         key: Columns that identify a row within a cell; rows are sorted by them.
         time: The column that places a row in its window; empty for a table of a single object.
-        shape: `cells` (one object per window and market), `months` (one per window, all markets in it) or
-            `single` (one object).
+        spread: `market` (one object per window and market), `all` (one per window, all markets in it) or
+            `one` (one object).
         grain: Length of the windows.
         market_types: The market types that have this table.
         inputs: What it is made from.
@@ -112,7 +112,7 @@ class Table:
     name: ClassVar[str]
     key: ClassVar[tuple[str, ...]]
     time: ClassVar[str]
-    shape: ClassVar[Literal["cells", "months", "single"]] = "cells"
+    spread: ClassVar[Literal["market", "all", "one"]] = "market"
     grain: ClassVar[PeriodKind] = "month"
     market_types: ClassVar[tuple[MarketType, ...]] = MARKET_TYPES
     inputs: ClassVar[tuple[Input, ...]] = ()
@@ -123,14 +123,17 @@ class Table:
     most_per_minute: ClassVar[int | None] = None
     row_rules: ClassVar[tuple[Rule, ...]] = ()
     columns: ClassVar[dict[str, Column]]
+    _own: ClassVar[dict[str, Column]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Column)}
+        for name in own.keys() & vars(Table).keys():  # a column named as one of ours, such as `spread`
+            delattr(cls, name)
+        cls._own = own
+        of_bases = [vars(base).get("_own", vars(base)) for base in reversed(cls.__mro__)]
         cls.columns = {
-            name: value
-            for base in reversed(cls.__mro__)
-            for name, value in vars(base).items()
-            if isinstance(value, Column)
+            name: value for own in of_bases for name, value in own.items() if isinstance(value, Column)
         }
 
     # --- names ------------------------------------------------------------------------------------
@@ -165,8 +168,8 @@ class Table:
         """The most rows that an object can have: what states more is not read, and what has more is not
         written.
         """
-        if cls.shape != "cells":
-            return MOST_ROWS if cls.shape == "months" else MOST_ROWS >> 3
+        if cls.spread != "market":
+            return MOST_ROWS if cls.spread == "all" else MOST_ROWS >> 3
         return (
             MOST_ROWS >> 2
             if cls.most_per_minute is None

@@ -18,7 +18,7 @@ from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.recipe import Due, Recipe
 from lakehouse.pipeline.windows import is_alive
 from lakehouse.pipeline.workers import in_order
-from lakehouse.storage.due import Standing, expected, inputs_now, needs_build, standing
+from lakehouse.storage.due import Standing, expected, expected_of, inputs_now, needs_build, standing
 from lakehouse.storage.ledger import CellLedger
 from lakehouse.storage.outcome import Built, Nothing, Outcome, attempt, kept
 
@@ -38,7 +38,7 @@ class Derived(Recipe):
         ]
 
     def covered(self, has: Inventory, requested: list[Cell]) -> list[Cell]:
-        return touched(self.table, expected(self.table, self.sources(has)), requested)
+        return expected_of(self.table, self.sources(has), requested)
 
     def sources(self, has: Inventory) -> Mapping[str, CellLedger]:
         """The stored cells of the inputs, by table, out of which it follows what cells there should be."""
@@ -48,7 +48,7 @@ class Derived(Recipe):
         """The cells that are absent, or made from other inputs than today's, with these."""
         stored, asked = has.ledger(self.table.name), list(cells)
         if len(asked) > _MANY:
-            fresh = set(self.standing(has).fresh)
+            fresh = set(self._standing(has, asked).fresh)
             asked = [cell for cell in asked if cell not in fresh]
         today = {cell: self.inputs(has, cell) for cell in asked}
         return Due(
@@ -60,7 +60,10 @@ class Derived(Recipe):
         )
 
     def standing(self, has: Inventory) -> Standing:
-        return standing(self.table, has.ledger(self.table.name), self.sources(has), self.facts(has))
+        return self._standing(has)
+
+    def _standing(self, has: Inventory, among: Iterable[Cell] | None = None) -> Standing:
+        return standing(self.table, has.ledger(self.table.name), self.sources(has), self.facts(has), among)
 
     def facts(self, has: Inventory) -> Callable[[Cell], str | None] | None:
         """The version of the facts that a market contributes to a cell; None for tables that use none."""

@@ -21,7 +21,7 @@ from lakehouse.sources.files.transport import ArchiveClient
 from lakehouse.storage.ledger import NARROW, CellLedger, Ledger, Survey, narrowed, survey
 from lakehouse.storage.tables import CellRecord, StoredCell
 
-_LISTED_AT_ONCE = 8
+_LISTED_AT_ONCE = 16
 
 
 class Inventory:
@@ -64,6 +64,7 @@ class Inventory:
         self._surveys: dict[str, Survey] = {}
         self._whole: dict[str, Survey] = {}
         self._by_date: dict[str, dict[str, list[Cell]]] = {}
+        self._clients: dict[str, ArchiveClient] = {}
 
     # --- what is stored ---------------------------------------------------------------------------
 
@@ -78,7 +79,7 @@ class Inventory:
         """
         if table not in self._surveys:
             declared = self.lake.registry.table(table)
-            if self.markets is not None and declared.shape == "cells" and len(self.markets) > NARROW:
+            if self.markets is not None and declared.spread == "market" and len(self.markets) > NARROW:
                 self._surveys[table] = narrowed(self.whole(table), declared, self.markets)
             else:
                 self._surveys[table] = survey(self.lake.objects, declared, self.markets)
@@ -176,7 +177,7 @@ class Inventory:
         for exchange, markets in by_exchange(self.lake, spans):
             if table not in exchange.files:
                 continue
-            client = ArchiveClient.of(exchange)
+            client = self._client_of(exchange)
 
             def ask_for(
                 market: Market, exchange: Exchange = exchange, client: ArchiveClient = client
@@ -207,6 +208,10 @@ class Inventory:
                 for file in listings[market].files.values()
             )
             self.lake.clients.note_files(exchange.name, modified)
+
+    def _client_of(self, exchange: Exchange) -> ArchiveClient:
+        """The client of an archive: one for all of a look, whose connections stay open."""
+        return self._clients.setdefault(exchange.name, ArchiveClient.of(exchange))
 
 
 def bronze_cell(stored: StoredCell) -> BronzeCell:

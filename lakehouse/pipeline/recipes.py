@@ -28,7 +28,7 @@ def recipes(registry: Registry) -> Mapping[type[Table], Recipe]:
         found.append(Refined(dataset))
     found += [FromFooters(registry.gap), *map(FromDisputes, registry.disputed)]
     found += [
-        Panel(feature) if feature.shape == "months" else Computed(feature) for feature in registry.features
+        Panel(feature) if feature.spread == "all" else Computed(feature) for feature in registry.features
     ]
     by_table = {recipe.table: recipe for recipe in found}
     return {table: by_table[table] for table in registry.tables if table in by_table}

@@ -196,7 +196,7 @@ def failed_cells(lake: LakeServices, universe: Iterable[Market], busy: Busy, att
 
 def _is_behind(table: type[Table], cell: Cell, ahead: Mapping[str, Collection[Cell]]) -> bool:
     """Whether something a cell is made from is about to be made."""
-    if table.shape == "months":
+    if table.spread == "all":
         return any(
             other.date in touched_dates(cell.date, each.table.grain)
             for each in table.inputs

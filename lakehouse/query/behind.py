@@ -42,7 +42,7 @@ def cells_behind(
     """
     cells = (
         {record.key: record for record in read if record.cell is not None and record.inputs}
-        if table.shape != "single"
+        if table.spread != "one"
         else {}
     )
     if not cells or table.zone() == "bronze":
@@ -112,7 +112,7 @@ class Behind:
 
     def _sources(self, table: type[Table], cell: Cell) -> list[tuple[type[Table], Cell]]:
         made = [each for each in table.inputs if each.table.zone() != "bronze"]
-        if table.shape == "months":
+        if table.spread == "all":
             return [
                 (self._registry.table(each.name), key)
                 for each in made
@@ -123,7 +123,7 @@ class Behind:
 
 
 def _differs(table: type[Table], record: CellRecord, now: Mapping[str, str]) -> bool:
-    if table.shape == "months":
+    if table.spread == "all":
         return any(record.inputs.get(name) != version for name, version in now.items())
     return any(now.get(name, NONE) not in (NONE, version) for name, version in record.inputs.items())
 
@@ -172,7 +172,7 @@ def _wanted(registry: Registry, table: type[Table], cells: Collection[Cell]) -> 
             continue
         asked = wanted[declared.name]
         for each in declared.inputs:
-            if asked is None or declared.shape == "months":
+            if asked is None or declared.spread == "all":
                 wanted[each.name] = None
             elif (so_far := wanted.setdefault(each.name, set())) is not None:
                 so_far |= {source for cell in asked for source in each.cells(cell)}

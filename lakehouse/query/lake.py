@@ -353,7 +353,11 @@ class Lake:
                 for table in mentioned(query, self.registry.tables):
                     asked = pruning(connection, query, table)
                     meant = markets if markets is not None else self._meant(table, asked)
-                    create_view(connection, files, table, self._readable(table, meant, span, asked.allows))
+                    records = self._readable(table, meant, span, asked.allows)
+                    if asked.counts is not None:  # footers say it: of exactly these objects, under a seal
+                        self._tell(table, records)
+                        return pl.DataFrame({asked.counts: [sum(record.rows for record in records)]})
+                    create_view(connection, files, table, records)
                 found = run(connection, files, query, self.registry.tables, unrestricted)
         for table, read in files.read():
             self._tell(table, read)
@@ -362,7 +366,7 @@ class Lake:
     def _meant(self, table: type[Table], asked: Pruning) -> list[Market] | None:
         """The markets that a statement can mean that names symbols; None where they are not few."""
         symbols = asked.equal.get("symbol")
-        if symbols is None or table.shape != "cells":
+        if symbols is None or table.spread != "market":
             return None
         types = asked.equal.get("market_type", set(MARKET_TYPES))
         exchanges = asked.equal.get("exchange") or {
@@ -468,7 +472,7 @@ class Lake:
                 two mistakes share a name.
         """
         declared, wanted, span = self.registry.table(table), _markets(markets), _span(start, end)
-        by_market = declared.shape == "cells"
+        by_market = declared.spread == "market"
         records = (
             [record for _, record in self._named([declared], wanted, span)]
             if by_market
@@ -524,7 +528,7 @@ class Lake:
             span: The range; None for all of time.
             allows: Whether a cell can hold what is asked for otherwise.
         """
-        if table.shape == "single":
+        if table.spread == "one":
             return self.records(table.name)
         of_them = _asks(markets, span)
 
@@ -631,7 +635,7 @@ class Lake:
     ) -> pl.LazyFrame:
         table = self.registry.table(name)
         rows = scan_cells(self.objects, table, self._readable(table, markets, span), with_path, self._tell)
-        if markets is not None and table.shape != "cells" and "symbol" in table.columns:
+        if markets is not None and table.spread != "market" and "symbol" in table.columns:
             rows = rows.filter(MARKET_KEY.is_in([market.key for market in markets]))
         if span is None or not table.time:
             return rows

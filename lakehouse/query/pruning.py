@@ -27,6 +27,31 @@ _COMPARED: Mapping[str, Callable[[str, str], bool]] = {
     "COMPARE_GREATERTHAN": operator.gt,
     "COMPARE_GREATERTHANOREQUALTO": operator.ge,
 }
+# A count(*) without anything of its own, and what may stand around it: what a later engine adds is not known
+# to be nothing.
+_OF_ANY = ("type", "alias", "query_location", "select_list", "from_table", "where_clause")
+_BARE: Mapping[str, Any] = {
+    "modifiers": [],
+    "cte_map": {"map": []},
+    "group_expressions": [],
+    "group_sets": [],
+    "aggregate_handling": "STANDARD_HANDLING",
+    "having": None,
+    "sample": None,
+    "qualify": None,
+}
+_BARE_COUNT: Mapping[str, Any] = {
+    "class": "FUNCTION",
+    "function_name": "count_star",
+    "schema": "",
+    "children": [],
+    "filter": None,
+    "order_bys": {"type": "ORDER_MODIFIER", "orders": []},
+    "distinct": False,
+    "is_operator": False,
+    "export_state": False,
+    "catalog": "",
+}
 _TURNED = {
     "COMPARE_LESSTHAN": "COMPARE_GREATERTHAN",
     "COMPARE_LESSTHANOREQUALTO": "COMPARE_GREATERTHANOREQUALTO",
@@ -41,13 +66,19 @@ class Pruning:
     Args:
         conditions: All of them must hold.
         equal: The values that a column can have, where the statement names them.
+        counts: The name of the one column of a statement that does nothing but count the rows of the cells
+            that it allows; None of any other.
     """
 
     def __init__(
-        self, conditions: Sequence[Condition] = (), equal: Mapping[str, set[str]] | None = None
+        self,
+        conditions: Sequence[Condition] = (),
+        equal: Mapping[str, set[str]] | None = None,
+        counts: str | None = None,
     ) -> None:
         self._conditions = conditions
         self.equal = equal or {}
+        self.counts = counts
 
     def allows(self, cell: Cell | None) -> bool:
         """Whether a cell can have a row that the statement reads."""
@@ -87,19 +118,34 @@ def _of(node: Mapping[str, Any], table: type[Table]) -> Pruning:
         and not source["catalog_name"]
         and _tables_in(node) == 1
     )
-    if not is_plain or where is None:
+    if not is_plain:
         return Pruning()
+    counts = _count_name(node)
     aliases = {expression["alias"].lower() for expression in node["select_list"]}
     keys = {key for key in partition_columns(table) if key not in aliases}
     owners = {(source["alias"] or name).lower()}
     conditions: list[Condition] = []
     equal: dict[str, set[str]] = {}
-    for part in _conjuncts(where):
-        for column, holds, values in _conditions(part, keys, owners):
+    for part in _conjuncts(where) if where is not None else ():
+        found = list(_conditions(part, keys, owners))
+        if not found:
+            counts = None  # rows of a cell may differ in it
+        for column, holds, values in found:
             conditions.append((column, holds))
             if values is not None:
                 equal[column] = equal[column] & values if column in equal else values
-    return Pruning(conditions, equal)
+    return Pruning(conditions, equal, counts)
+
+
+def _count_name(node: Mapping[str, Any]) -> str | None:
+    """The name of the one column of a statement that, but for its WHERE clause, is a `count(*)`."""
+    if len(node["select_list"]) != 1:
+        return None
+    (counted,) = node["select_list"]
+    is_count = counted["type"] == "FUNCTION" and counted["function_name"] == "count_star"
+    said = {name: value for name, value in node.items() if name not in _OF_ANY}
+    own = {name: value for name, value in counted.items() if name not in _OF_ANY}
+    return counted["alias"] or "count_star()" if is_count and said == _BARE and own == _BARE_COUNT else None
 
 
 def _tables_in(node: Any) -> int:

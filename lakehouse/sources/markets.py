@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -38,6 +39,8 @@ from lakehouse.storage.landing import Landing
 from lakehouse.storage.objects import LakeObjects
 
 _ENDED_AFTER = timedelta(days=45)  # a market of which nothing newer than this is published has ended
+_LISTED_AT_ONCE = 16
+_FEW = 16  # keys of the first short files and their CHECKSUMs, and a few foreign ones
 _LAST_INSTANT = timedelta(microseconds=1)
 _NOT_TOLD = (RestUnreachableError, RestQuestionError, UnknownSymbolError)
 
@@ -82,9 +85,18 @@ def discover(
     failed: dict[Market, LakehouseError] = {}
     with contextlib.ExitStack() as stack:
         searches = [_Search(exchange, dataset, objects, clients, clock, stack) for dataset in datasets]
-        for market in markets:
+        pool = ThreadPoolExecutor(_LISTED_AT_ONCE)  # the time is the network's
+        stack.callback(pool.shutdown, cancel_futures=True)
+
+        def listed(market: Market, is_of_instants: bool) -> _Listed:
+            asked = [search for search in searches if search.is_of_instants(market) == is_of_instants]
+            return [(search, search.listing(market)) for search in asked]
+
+        asked = {market: pool.submit(listed, market, False) for market in markets}
+        for market in list(asked):
             try:
-                seen = _looked(searches, market, False) or _looked(searches, market, True)
+                lasting = asked.pop(market).result()
+                seen = _looked(market, lasting) or _looked(market, listed(market, True))
                 if not seen:
                     raise _unknown(exchange, searches, market)
                 origin, described = info.of(market)
@@ -94,10 +106,12 @@ def discover(
     return found, failed
 
 
-def _looked(searches: Iterable["_Search"], market: Market, is_of_instants: bool) -> list["_Sight"]:
-    """What datasets say of a market that its type can have: those of instants, or the others."""
-    asked = (search for search in searches if search.is_of_instants(market) == is_of_instants)
-    return [sight for search in asked if (sight := search.look(market)) is not None]
+_Listed = list[tuple["_Search", MarketListing | None]]
+
+
+def _looked(market: Market, listed: _Listed) -> list["_Sight"]:
+    """What datasets say of a market, given what their archives list of it."""
+    return [sight for search, own in listed if (sight := search.look(market, own)) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +253,13 @@ class _Search:
             return None
         return self._files.prefix(market, self._files.kinds[-1]).split(f"/{market.symbol}/")[0] + "/"
 
-    def look(self, market: Market) -> _Sight | None:
-        """What the dataset says of a market; None if it has nothing of it."""
-        listing = self._listing(market)
+    def look(self, market: Market, listing: MarketListing | None) -> _Sight | None:
+        """What the dataset says of a market, of which its archive has these files; None if it has nothing of
+        it.
+        """
         return self._in_files(listing) if listing and listing.files else self._by_api(market)
 
-    def _listing(self, market: Market) -> MarketListing | None:
+    def listing(self, market: Market) -> MarketListing | None:
         """All files for long periods, the first short ones and the newest short ones: enough to know both
         ends of a market's life; None if there is no archive.
         """
@@ -262,7 +277,8 @@ class _Search:
             for listed in self._client.objects(self._files.prefix(market, kind)):
                 take(listed)
         long_ones, count = sorted(found.files), 0
-        for listed in self._client.objects(self._files.prefix(market, shortest)):
+        at_first = _FEW if long_ones else 0
+        for listed in self._client.objects(self._files.prefix(market, shortest), at_first=at_first):
             count += take(listed)
             if count > 3 and long_ones:
                 break

@@ -137,7 +137,7 @@ class GlueCatalog:
         try:
             self._ensure_database(report.database)
             self._sync_table(table, report, wanted)
-            if table.shape != "single":
+            if table.spread != "one":
                 self._sync_partitions(
                     table,
                     report,

@@ -3,6 +3,7 @@ inputs than today's.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 
 import polars as pl
 
@@ -27,7 +28,7 @@ def inputs_now(
         ledgers: Ledger per input table, by name.
         facts: Version of the facts each market contributes to this cell; empty for tables that use none.
     """
-    if table.shape == "months":  # one object for all markets
+    if table.spread == "all":  # one object for all markets
         return {
             f"{each.name}@{record.key}": record.news if table.reads_footers else record.version
             for each in table.inputs
@@ -61,9 +62,27 @@ def expected(table: type[Table], ledgers: Mapping[str, Ledger]) -> list[Cell]:
         if each.makes(record.rows) and (cell.market is None or cell.market.market_type in table.market_types)
         for own in _own_windows(table, cell, record)
     }
-    if table.shape == "months":
+    if table.spread == "all":
         return [Cell(date) for date in sorted({cell.date for cell in own})]
     return sorted(own, key=lambda cell: cell.sort_key)
+
+
+def expected_of(table: type[Table], ledgers: Mapping[str, CellLedger], sources: Iterable[Cell]) -> list[Cell]:
+    """As `expected`, of the cells that touch the months of some sources, or look back on them.
+
+    Args:
+        table: A silver or gold table.
+        ledgers: Ledger per input table, by name.
+        sources: Months of markets.
+    """
+    cells = _expected_frame(table, ledgers)
+    reach = max((each.lookback for each in table.inputs), default=timedelta())
+    touched = [(date, of) for date in cells["date"].unique() for of in touched_dates(date, "month", reach)]
+    windows = pl.DataFrame(touched, {"date": pl.String, "of": pl.String}, orient="row")
+    asked = _frame_of(sources).rename({"date": "of"})
+    on = ["of"] if table.spread == "all" else ["key", "of"]
+    meant = cells.join(windows, on="date").join(asked, on=on, how="semi").select(_PLACE).unique()
+    return cells_of(meant.sort(_PLACE))
 
 
 def _own_windows(table: type[Table], cell: Cell, record: CellRecord) -> Sequence[Cell]:
@@ -151,6 +170,7 @@ def standing(
     stored: CellLedger,
     ledgers: Mapping[str, CellLedger],
     facts: Callable[[Cell], str | None] | None = None,
+    among: Iterable[Cell] | None = None,
 ) -> Standing:
     """Tell in columns how a table stands: what footers say that cells were made from is compared, as text,
     with what they would say if they were made now. Other texts make a suspect, and no more.
@@ -160,8 +180,10 @@ def standing(
         stored: Its ledger.
         ledgers: Those of its inputs, by name.
         facts: Version of the facts that a market contributes to a cell; None where nothing is known of it.
+        among: The cells that are asked about, whether or not there should be such; None for all there should
+            be.
     """
-    wanted = _expected_frame(table, ledgers)
+    wanted = _expected_frame(table, ledgers) if among is None else _frame_of(among).unique().sort(_PLACE)
     parts = {f"{each.name}@": _versions(table, wanted, each, ledgers[each.name]) for each in table.inputs}
     if facts is not None:
         versions = pl.Series("version", [facts(cell) for cell in cells_of(wanted)], pl.String)
@@ -192,7 +214,7 @@ def _versions(table: type[Table], wanted: pl.DataFrame, source: Input, stored: C
     held = stored.frame.select(market="key", of="date", version=version)
     asked = wanted.join(windows, on="date", how="left", maintain_order="left_right")
     name = pl.format(f"{source.name}@{{}}", "of")
-    if table.shape == "months":  # one object for all markets
+    if table.spread == "all":  # one object for all markets
         found = asked.join(held, on="of", how="inner", maintain_order="left_right")
         name = pl.when(pl.col("market") == "").then(name).otherwise(pl.format("{}|{}", name, "market"))
     else:
@@ -215,7 +237,7 @@ def _expected_frame(table: type[Table], ledgers: Mapping[str, CellLedger]) -> pl
         key for key in own["key"].unique() if not key or Market.parse(key).market_type in table.market_types
     ]
     own = own.filter(pl.col("key").is_in(keys))
-    if table.shape == "months":
+    if table.spread == "all":
         own = own.select(key=pl.lit(""), date="date").unique()
     return own.sort(_PLACE)
 

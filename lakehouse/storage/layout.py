@@ -71,19 +71,19 @@ def parse_cell_path(table: type[Table], path: str) -> Cell | None:
     Raises:
         NotALakeObjectError: The path is not one that `cell_path` makes.
     """
-    of_market = table.shape == "cells" and path.startswith(table.name)
+    of_market = table.spread == "market" and path.startswith(table.name)
     if of_market and (known := _plain_cell(path[len(table.name) :], table.grain)) is not None:
         return known
     parts = dict(part.split("=", 1) for part in path.split("/") if "=" in part)
     try:
         market = (
             Market(parts["exchange"], parts["market_type"], unquote(parts["symbol"]))  # type: ignore[arg-type]
-            if table.shape == "cells"
+            if table.spread == "market"
             else None
         )
         cell = (
             None
-            if table.shape == "single"
+            if table.spread == "one"
             else Cell(parts["month" if table.grain == "month" else "date"], market)
         )
         if cell:
@@ -110,7 +110,7 @@ def parse_cell_paths(table: type[Table], paths: pl.Series) -> tuple[pl.DataFrame
         `date`; and what is wrong with the other paths.
     """
     example = Cell(
-        "2000-01" if table.grain == "month" else "2000-01-01", _EXAMPLE if table.shape == "cells" else None
+        "2000-01" if table.grain == "month" else "2000-01-01", _EXAMPLE if table.spread == "market" else None
     )
     *folders, window, _ = cell_path(table, example).split("/")
     tail = rf"/([^/]*)/{re.escape(FILE)}$"
@@ -171,9 +171,7 @@ def _require_window(date: str, grain: PeriodKind) -> None:
 def partition_columns(table: type[Table]) -> list[str]:
     """The columns that stand in the path instead of in the file."""
     window = ["month" if table.grain == "month" else "date"]
-    return {"cells": ["exchange", "market_type", "symbol", *window], "months": window, "single": []}[
-        table.shape
-    ]
+    return {"market": ["exchange", "market_type", "symbol", *window], "all": window, "one": []}[table.spread]
 
 
 def landing_prefix(exchange: str, key: str) -> str:

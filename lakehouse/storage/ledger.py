@@ -135,7 +135,7 @@ def survey(objects: LakeObjects, table: type[Table], markets: Collection[Market]
         markets: The markets whose cells are wanted, None for all: of a few, only their folders are listed.
             A table whose objects hold all markets is surveyed whole.
     """
-    if markets is None or table.shape != "cells":
+    if markets is None or table.spread != "market":
         return _survey(objects, table, None)
     if len(markets) > NARROW:
         return narrowed(_survey(objects, table, None), table, markets)
@@ -298,11 +298,12 @@ _LISTED = pl.Schema({"path": pl.String(), "etag": pl.String(), "size": pl.Int64(
 
 def _listed(objects: LakeObjects, prefix: str) -> pl.DataFrame:
     """The objects below a folder that may be cells."""
-    return _frame_of(found for found in objects.list(prefix) if found.path.endswith(f"/{FILE}"))
+    return _frame_of(objects.only(FILE).list(prefix))
 
 
 def _frame_of(listed: Iterable[StoredObject]) -> pl.DataFrame:
-    return pl.DataFrame([(found.path, found.etag, found.size) for found in listed], _LISTED, orient="row")
+    columns = zip(*listed, strict=True)
+    return pl.DataFrame(dict(zip(_LISTED, columns, strict=False)) or None, _LISTED)
 
 
 def _read_tail(
@@ -331,8 +332,8 @@ def _read_tail(
 
 
 def records(objects: LakeObjects, table: type[Table]) -> list[CellRecord]:
-    """What is stored of a table of any shape, a record per object."""
-    if table.shape != "single":
+    """What is stored of any table, a record per object."""
+    if table.spread != "one":
         return list(ledger(objects, table).values())
     read = [
         (path, *_read_tail(objects, path, etag, size))

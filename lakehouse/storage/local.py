@@ -5,10 +5,12 @@ import os
 import re
 from collections.abc import Iterator
 
+_WINDOWS = (b"month=", b"date=")  # what the folders of cells begin with
+_CHILDLESS = 2  # links of a folder without folders: its name, and its own dot
 _UNFINISHED = re.compile(rb"#\d+$")  # what obstore calls a file until it is whole
 
 
-def walk(root: str, prefix: str) -> Iterator[tuple[str, str, int]]:
+def walk(root: str, prefix: str, name: str = "") -> Iterator[tuple[str, str, int]]:
     """All files below a folder of a lake: obstore takes twice as long, and gives up a whole listing for one
     name that it would not write itself. Names that are no text are escaped, so that they can be told. A link
     to a folder is followed, unless it leads back to where it lies.
@@ -16,6 +18,10 @@ def walk(root: str, prefix: str) -> Iterator[tuple[str, str, int]]:
     Args:
         root: The lake's folder.
         prefix: A folder in it, or nothing for all of it; one that is not there has no files.
+        name: The only name of files that matter; without it all do. In a folder of a window that has no
+            folders the file is then asked for by its path, which is half the work in a large table; where a
+            file system counts no links of folders, the folder is read. Links to folders in there are not
+            followed.
 
     Yields:
         Path from the root, etag and size of a file.
@@ -28,6 +34,7 @@ def walk(root: str, prefix: str) -> Iterator[tuple[str, str, int]]:
         raise ValueError("its name has an empty part, . or .., or a character that is not printed")
     start = os.fsencode(root)
     cut = len(start) + 1
+    wanted = os.fsencode(name)
     folders = [(os.path.join(start, os.fsencode(prefix)) if prefix else start, frozenset[bytes]())]
     while folders:
         folder, followed = folders.pop()
@@ -35,16 +42,25 @@ def walk(root: str, prefix: str) -> Iterator[tuple[str, str, int]]:
             for entry in entries:
                 if entry.is_dir():
                     if not entry.is_symlink():
+                        if name and entry.name.startswith(_WINDOWS) and entry.stat().st_nlink == _CHILDLESS:
+                            with contextlib.suppress(FileNotFoundError):
+                                path = entry.path + b"/" + wanted
+                                yield _told(path, os.stat(path), cut)
+                                continue
                         folders.append((entry.path, followed))
                     elif (real := os.path.realpath(entry.path)) not in followed and not _is_within(
                         folder, real
                     ):
                         folders.append((entry.path, followed | {real}))
+                elif name and entry.name != wanted:
+                    continue
                 elif entry.is_file() and not _UNFINISHED.search(entry.name):
                     with contextlib.suppress(FileNotFoundError):  # it alone is gone again
-                        found = entry.stat()
-                        path = entry.path[cut:].decode("utf-8", "backslashreplace")
-                        yield path, etag_of(found), found.st_size
+                        yield _told(entry.path, entry.stat(), cut)
+
+
+def _told(path: bytes, found: os.stat_result, cut: int) -> tuple[str, str, int]:
+    return path[cut:].decode("utf-8", "backslashreplace"), etag_of(found), found.st_size
 
 
 def _is_within(folder: bytes, other: bytes) -> bool:

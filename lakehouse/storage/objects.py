@@ -4,11 +4,11 @@ The only module of `storage` that knows obstore; what the store refuses comes ou
 """
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import obstore
 from filelock import FileLock
@@ -49,8 +49,7 @@ _PRIVATE = 0o750
 NEW = "new"  # in place of an etag: the object must not exist yet
 
 
-@dataclass(frozen=True, slots=True)
-class StoredObject:
+class StoredObject(NamedTuple):
     """An object as the store lists it."""
 
     path: str
@@ -80,6 +79,7 @@ class LakeObjects:
         self.is_local = "://" not in self.root
         self._store: ObjectStore | None = None
         self._seen = False
+        self._only = ""
 
     @property
     def store(self) -> ObjectStore:
@@ -128,6 +128,13 @@ class LakeObjects:
             client_options=_CLIENT,
             credential_provider=provider,
         )
+
+    def only(self, name: str) -> "LakeObjects":
+        """The same lake, of which listings have the objects of one name alone."""
+        assert self.store  # is shared
+        narrowed = copy.copy(self)
+        narrowed._only = name
+        return narrowed
 
     def check_writable(self) -> None:
         """Write and delete a probe object; folders that this made go again, for a mistyped root is none to
@@ -279,8 +286,8 @@ class LakeObjects:
         if self.is_local:
             with self.named("listing", prefix):
                 assert self.store  # makes the lake's folder
-                local = list(walk(self.uri(""), prefix))
-            yield from (StoredObject(*found) for found in local)
+                local = list(walk(self.uri(""), prefix, self._only))
+            yield from map(StoredObject._make, local)
             return
         with self.named("listing", prefix):
             found = self._listed(
@@ -291,7 +298,8 @@ class LakeObjects:
                 ]
             )
         for entry in found:
-            yield StoredObject(entry["path"], entry["e_tag"] or "", entry["size"])
+            if not self._only or entry["path"].endswith(f"/{self._only}"):
+                yield StoredObject(entry["path"], entry["e_tag"] or "", entry["size"])
 
     @staticmethod
     def _listed(ask: Callable[[], _Listing]) -> _Listing:

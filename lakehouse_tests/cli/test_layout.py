@@ -95,6 +95,14 @@ def test_a_sentence_goes_on_below_itself_in_a_table_and_in_a_record() -> None:
         "2024-01|binance-spot:BTCUSDT  it is damaged and nobody knows",
         " " * 30 + "how it came to that",
     ]
+    long = "https://archive.example/data/spot/monthly/klines/BTCUSDT"
+    found = pl.DataFrame({"what": ["python", "archive"], "why": ["3.11", f"{long} does not answer"]})
+    assert [line.plain for line in laid_out(found, 60, prose="why").lines][2:] == [
+        "python   3.11",
+        "archive",
+        f"  {long}",
+        "  does not answer",
+    ], "a word without room there stands below its row, which stays a row"
     record = [line.plain for line in laid_out(frame, 40).lines]
     assert record[1:] == [
         "cell  2024-01|binance-spot:BTCUSDT",

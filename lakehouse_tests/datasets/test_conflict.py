@@ -107,7 +107,7 @@ def test_another_datasets_conflict_table_is_made_from_what_its_archive_publishes
     table = conflict_table(disputed)
     assert conflict_table(CANDLE) is Conflict
     assert table is conflict_table(disputed), "one declaration, however often it is asked for"
-    assert (table.name, table.time, table.shape) == ("silver/quote_conflict", "open_time", "months")
+    assert (table.name, table.time, table.spread) == ("silver/quote_conflict", "open_time", "all")
     assert list(table.input_names()) == ["silver/quote"]
     values = [name for name in table.names() if name not in Conflict.names()]
     assert values == ["bid", "ask"]

@@ -30,7 +30,7 @@ def test_every_cell_has_exactly_one_event_with_its_version_row_count_and_uri(
 ) -> None:
     shell.build("gold", [BTC, ETH])
     for table in lake.registry.tables:
-        if table.shape == "single":
+        if table.spread == "one":
             continue
         stored, events = lake.ledger(table.name), shell.events(table.name)
         assert Counter(event.partition for event in events) == Counter(

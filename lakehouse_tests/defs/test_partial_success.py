@@ -72,8 +72,8 @@ def test_a_backfill_with_one_bad_file_brings_all_else_to_gold_and_is_not_followe
     for fault in FAULTS:
         sim.add_fault(fault)
     lake, instance = open_lake(settings), daemon.instance
-    tables = [table for table in lake.registry.tables if table.shape == "cells"]
-    of_months = [table for table in lake.registry.tables if table.shape == "months"]
+    tables = [table for table in lake.registry.tables if table.spread == "market"]
+    of_months = [table for table in lake.registry.tables if table.spread == "all"]
     backfill = daemon.backfill([table.name for table in (*tables, *of_months)], map(str, grid(CHOSEN)))
     daemon.settle(sim.now)
 

@@ -122,7 +122,7 @@ class Ticks:
         self.last = dg.evaluate_automation_conditions(
             self.shell.definitions, self.shell.instance, cursor=self.last.cursor
         )
-        names = [table.name for table in self.shell.lake.registry.tables if table.shape != "single"]
+        names = [table.name for table in self.shell.lake.registry.tables if table.spread != "one"]
         found = {
             name: set(map(cell_named, self.last.get_requested_partitions(asset_key(name)))) for name in names
         }

@@ -78,7 +78,7 @@ class Copy:
         return {
             f"{table.name} {cell}": record.version
             for table in self.lake.registry.tables
-            if table.shape != "single"
+            if table.spread != "one"
             for cell, record in self.lake.ledger(table.name).items()
         }
 

@@ -30,7 +30,7 @@ class Breadth(Feature):
     name = "gold/breadth"
     key = ("day_time",)
     time = "day_time"
-    shape = "months"
+    spread = "all"
     inputs = (Input(Candle),)
 
     day_time = Column(UTC_TIME, "The day", "UTC")

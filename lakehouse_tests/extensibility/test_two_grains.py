@@ -40,7 +40,9 @@ class Spread(Feature):
     inputs = (Input(DayQuote, lookback=timedelta(days=1)), Input(Candle, required=False))
 
     day_time = Column(UTC_TIME, "The day", "UTC")
-    spread = Column(pl.Float64, "Mean of ask less bid", "quote", above=0)
+    spread = Column(  # type: ignore[assignment]
+        pl.Float64, "Mean of ask less bid", "quote", above=0
+    )
     quotes_before = Column(pl.Int64, "Quotes of the day before", "count", at_least=0)
     price = Column(pl.Float64, "Last price of the day", "quote", nullable=True)
 

@@ -260,7 +260,9 @@ def equipped(waits: Waits) -> Iterator[tuple[dg.DagsterInstance, Waits]]:
 
 def versions(lake: LakeServices) -> dict[str, str]:
     """The versions that are promised to be equal: of candles and features."""
-    tables = [table for table in lake.registry.tables if table.shape == "cells" and table.zone() != "bronze"]
+    tables = [
+        table for table in lake.registry.tables if table.spread == "market" and table.zone() != "bronze"
+    ]
     return {
         f"{table.name} {cell}": record.version
         for table in tables

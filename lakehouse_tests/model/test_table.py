@@ -117,7 +117,7 @@ def test_polars_arrow_parquet_glue_and_duckdb_agree(table: type[Table], objects:
     }
     assert [arrow[column["Type"]] for column in table.glue_columns()] == table.arrow_schema().types
 
-    cell = {"cells": Cell("2024-02", BTC), "months": Cell("2024-02"), "single": None}[table.shape]
+    cell = {"market": Cell("2024-02", BTC), "all": Cell("2024-02"), "one": None}[table.spread]
     record = TableStore(objects).put(
         table, cell, CellResult(frame_of(table, [good_row(table, n) for n in range(3)]), {})
     )
@@ -310,9 +310,19 @@ def test_the_schema_text_is_the_declarations_and_no_librarys() -> None:
     assert Pair.schema_text() == "id:bigint,low:double,high:double?"
 
 
+def test_a_column_may_have_the_name_of_what_a_table_says_of_itself() -> None:
+    spread, checks = Column(pl.Float64, "Ask less bid", "quote"), Column(pl.String, "As named")
+    quotes = type("Quotes", (Pair,), {"spread": spread, "checks": checks, "name": "gold/quotes"})
+    of_all = type("OfAll", (quotes,), {"spread": "all"})
+    for table, expected in ((quotes, "market"), (of_all, "all")):
+        assert (table.spread, table.checks) == (expected, Pair.checks)
+        assert table.names() == [*Pair.names(), "spread", "checks"]
+        assert table.schema_text() == f"{Pair.schema_text()},spread:double,checks:string"
+
+
 @by_name
 def test_a_table_places_its_rows_in_time_by_an_instant_of_its_key(table: type[Table]) -> None:
-    if table.shape == "single":
+    if table.spread == "one":
         assert table.time == ""
         return
     assert table.columns[table.time].dtype == UTC_TIME

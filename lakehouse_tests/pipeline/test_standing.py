@@ -130,7 +130,7 @@ def test_no_cell_that_is_due_is_told_to_be_fresh_and_hardly_any_other_is_suspect
         assert due.isdisjoint(fresh), table.name
         if isinstance(recipe, Derived):
             # footers escape a symbol in other letters, which names the inputs of tables by month alone
-            assert due == set(suspects) or table.shape == "months", table.name
+            assert due == set(suspects) or table.spread == "all", table.name
             assert set(standing.strays) == has.ledger(table.name).keys() - set(cells)
         spared += len(fresh)
     assert spared > 40, "of about 140"

@@ -1,6 +1,7 @@
 """SQL opens the cells that a statement can mean, and never yields fewer rows for it."""
 
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -9,12 +10,14 @@ import pytest
 
 from lakehouse.datasets.candle import Candle
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import SqlError
+from lakehouse.model.errors import DamagedObjectError, SqlError
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.query import lake as module
+from lakehouse.query.engine import LakeFiles
 from lakehouse.query.lake import Lake
 from lakehouse.query.pruning import Pruning
+from lakehouse.storage.layout import cell_path
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import candles, minutes
@@ -70,6 +73,68 @@ def test_plain_conditions_leave_the_cells_that_can_fulfil_them(root: Path, where
     found = lake.sql(query)
     assert lake.cells == cells
     assert found.sort(found.columns).equals(unpruned(root, query).sort(found.columns))
+
+
+COUNTED = [
+    ("SELECT count(*) FROM silver.candle", True),
+    ("select COUNT(*) AS n from Silver.Candle c WHERE c.symbol = 'BTCUSDT' AND '2024-01' <= c.month;", True),
+    ("SELECT count() FROM silver.candle WHERE month BETWEEN '2024-01' AND '2024-02'", True),
+    ("SELECT count(*) \"Rows\" FROM silver.candle WHERE symbol IN ('币安', 'nobody')", True),
+    ("SELECT count(*) FROM silver.candle WHERE symbol = 'nobody'", True),
+    ("SELECT count(*) AS month FROM silver.candle WHERE month = '2024-01'", False),
+    ("SELECT count(*) FROM silver.candle WHERE symbol = 'BTCUSDT' AND close > 100", False),
+    ("SELECT count(*) FROM silver.candle WHERE symbol = 'BTCUSDT' AND symbol = month", False),
+    ("SELECT count(*) FROM silver.candle WHERE symbol IN ('BTCUSDT', NULL)", False),
+    ("SELECT count(*) FROM silver.candle WHERE symbol NOT IN ('BTCUSDT')", False),
+    ("SELECT count(*) FROM silver.candle WHERE false", False),
+    ("SELECT count(close) FROM silver.candle", False),
+    ("SELECT count(DISTINCT symbol) FROM silver.candle", False),
+    ("SELECT count(*) FILTER (WHERE close > 100) FROM silver.candle", False),
+    ("SELECT count(*) + 1 FROM silver.candle", False),
+    ("SELECT DISTINCT count(*) FROM silver.candle", False),
+    ("SELECT count(*) FROM silver.candle LIMIT 0", False),
+    ("SELECT count(*) FROM silver.candle OFFSET 1", False),
+    ("SELECT count(*) FROM silver.candle HAVING count(*) > 1000", False),
+    ("SELECT count(*) FROM silver.candle GROUP BY symbol ORDER BY 1", False),
+    ("SELECT count(*) FROM silver.candle GROUP BY ALL", False),
+    ("SELECT count(*) OVER () FROM silver.candle", False),
+    ("SELECT count(*) FROM silver.candle QUALIFY row_number() OVER () = 2", False),
+    ("SELECT count(*), count(*) AS n FROM silver.candle", False),
+    ("SELECT count(*) FROM silver.candle, range(2)", False),
+    ("SELECT count(*) FROM (SELECT * FROM silver.candle LIMIT 3)", False),
+]
+
+
+@pytest.mark.parametrize(("query", "is_told"), COUNTED)
+def test_a_plain_count_is_told_by_footers_as_the_engine_counts(root: Path, query: str, is_told: bool) -> None:
+    opened: list[str] = []
+    reading = LakeFiles.open
+
+    def noted(files: LakeFiles, path: str, mode: str = "rb", **how: object) -> object:
+        opened.append(path)
+        return reading(files, path, mode, **how)
+
+    with patch.object(LakeFiles, "open", noted):
+        found = Lake(root).sql(query)
+    assert found.equals(unpruned(root, query))
+    assert found.schema == unpruned(root, query).schema
+    assert (not opened) == is_told
+
+
+def test_a_count_is_of_the_objects_that_lie_there_and_of_no_damaged_one(root: Path, tmp_path: Path) -> None:
+    lake, count = Lake(shutil.copytree(root, tmp_path / "lake")), "SELECT count(*) FROM silver.candle"
+    before = lake.sql(count).item()
+    cell = Cell("2024-01", MARKETS[0])
+    TableStore(lake.objects).put(Candle, cell, CellResult(candles(minutes("2024-01-05", 9)), {}))
+    assert lake.sql(count).item() == before + 7
+    path = tmp_path / "lake" / cell_path(Candle, cell)
+    body = bytearray(path.read_bytes())
+    body[-200] ^= 1  # in the footer
+    path.write_bytes(body)
+    with pytest.raises(DamagedObjectError):
+        lake.sql(count)
+    path.unlink()
+    assert lake.sql(count).item() == before - 2
 
 
 WHOLE = [

@@ -99,7 +99,7 @@ READS[MarketTable] |= {"markets": lambda lake: lake.markets()}
 
 
 def place_of(table: type[Table]) -> Cell | None:
-    return {"cells": MARCH, "months": Cell("2024-03"), "single": None}[table.shape]
+    return {"market": MARCH, "all": Cell("2024-03"), "one": None}[table.spread]
 
 
 SWAPS: dict[str, tuple[type[Table], type[Table], Cell | None]] = {

@@ -104,7 +104,7 @@ def strays(root: str) -> list[str]:
     foreign = [
         error.path
         for table in REGISTRY.tables
-        if table.shape != "single"
+        if table.spread != "one"
         for error in survey(objects, table)[1]
     ]
     places = (

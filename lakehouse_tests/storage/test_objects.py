@@ -120,6 +120,20 @@ def test_a_local_listing_is_that_of_obstore_and_follows_links_once(tmp_path: Pat
     assert followed == {"silver/far/f", "silver/a/beside/v"}
 
 
+def test_a_listing_of_one_name_has_every_object_of_that_name_wherever_it_lies(tmp_path: Path) -> None:
+    objects = LakeObjects(tmp_path / "lake")
+    window = "silver/t/symbol=A/month=2024-01"
+    named = [f"{window}/x", f"{window}/sub/x", "silver/t/symbol=B/date=2024-01-01/x", "silver/t/x"]
+    for path in (*named, f"{window}/y", f"{window}/sub/y", "silver/t/symbol=B/month=2024-01/y"):
+        objects.put(path, b"")
+    (tmp_path / "lake/silver/t/symbol=B/month=2024-02").mkdir()
+    (tmp_path / "lake/silver/t/symbol=B/month=2024-03").symlink_to(tmp_path / "lake" / window)
+    named += [f"silver/t/symbol=B/month=2024-03/{path}" for path in ("x", "sub/x")]
+    of_all = [found for found in objects.list("silver") if found.path.rsplit("/", 1)[1] == "x"]
+    assert sorted(found.path for found in of_all) == sorted(named)
+    assert sorted(objects.only("x").list("silver")) == sorted(of_all)
+
+
 def test_a_folder_that_cannot_be_read_is_an_error_and_no_empty_one(tmp_path: Path) -> None:
     objects = LakeObjects(tmp_path / "lake")
     objects.put("silver/a/x", b"x")

@@ -70,12 +70,13 @@ class ArchiveClient:
         """The client of an exchange's archive."""
         return cls(exchange.archive_url, exchange.bucket, address_setting(exchange.name, "archive"))
 
-    def objects(self, prefix: str, after: str = "") -> Iterator[Listed]:
+    def objects(self, prefix: str, after: str = "", at_first: int = 0) -> Iterator[Listed]:
         """Objects below a prefix, page by page in key order.
 
         Args:
             prefix: Ends with `/`.
             after: Keys up to and including this one are skipped.
+            at_first: The most keys of the first page, for who may need no more; 0 for as many as there are.
 
         Raises:
             ListingUnreachableError: The endpoint does not answer, or not with a listing.
@@ -83,7 +84,7 @@ class ArchiveClient:
                 none.
             FetchError: The prefix is none that can be asked for; others may be.
         """
-        for page in self._pages(f"{prefix.rstrip('/')}/", after):
+        for page in self._pages(f"{prefix.rstrip('/')}/", after, at_first=at_first):
             yield from page.objects
 
     def folders(self, prefix: str) -> list[str]:
@@ -97,7 +98,9 @@ class ArchiveClient:
         ]
         return [path.rstrip("/").rsplit("/", 1)[-1] for path in found]
 
-    def _pages(self, prefix: str, after: str = "", delimiter: str = "") -> Iterator["_Page"]:
+    def _pages(
+        self, prefix: str, after: str = "", delimiter: str = "", at_first: int = 0
+    ) -> Iterator["_Page"]:
         """The pages of a listing, each of which goes on where the one before it ended."""
         parameters = {"list-type": "2", "encoding-type": "url", "prefix": prefix} | (
             {"delimiter": delimiter} if delimiter else {}
@@ -111,6 +114,7 @@ class ArchiveClient:
             # Behind a key anybody can go on, also where the last answer came from a cache in between; behind
             # a folder only a token leads.
             begin = {"continuation-token": token} if token else {"start-after": after} if after else {}
+            begin, at_first = begin | ({"max-keys": str(at_first)} if at_first else {}), 0
             page = self._page(
                 prefix, f"{self.url}/{self.bucket}?{urlencode(parameters | begin, quote_via=quote)}"
             )
