@@ -1,4 +1,4 @@
-"""Funding rates in Dagster: one set of partitions with candles, of which markets without the table have none."""
+"""Funding rates in Dagster: of the one set of markets, those without the table have no cell and no event."""
 
 from datetime import datetime, timedelta
 from decimal import Decimal
