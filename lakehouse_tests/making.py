@@ -14,7 +14,7 @@ from lakehouse.datasets.candle import Candle, CandleArchive
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
-from lakehouse.model.table import UTC_TIME
+from lakehouse.model.table import UTC_TIME, Table
 
 NOW = datetime(2024, 4, 10, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -40,6 +40,17 @@ def facts(
     return MarketFacts(
         market, "BTC", "USDT", None, contract_size, at(listed), at(delisted) if delisted else None, "derived"
     )
+
+
+def spot_tables(tables: Iterable[type[Table]], spread: str) -> list[type[Table]]:
+    """Those of some tables that spot markets have, of one spread."""
+    return [
+        table
+        for table in tables
+        if table.spread == spread
+        and "spot" in table.market_types
+        and (not table.inputs or any("spot" in each.table.market_types for each in table.inputs))
+    ]
 
 
 def series(times: Iterable[datetime], name: str = "open_time") -> pl.Series:

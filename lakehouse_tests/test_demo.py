@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.demo import LAST_MONTH, MARKETS, NOW, demo_exchange, demo_settings, run_demo
+from lakehouse.cli.demo import CARRY, LAST_MONTH, MARKETS, NOW, demo_exchange, demo_settings, run_demo
 from lakehouse.cli.instance import open_instance
 from lakehouse.cli.local_aws import local_aws
 from lakehouse.definitions import build_definitions
@@ -32,7 +32,7 @@ def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(
 ) -> None:
     assert run_demo(tmp_path)
     said = " ".join(capsys.readouterr().out.split())  # lines end where the terminal does
-    assert "90 cells built, 0 failed" in said
+    assert "111 cells built, 0 failed" in said
     for healed in (
         "BTCUSDT-1m-2024-12.zip",
         "30 of 31 daily files",
@@ -45,8 +45,15 @@ def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(
     assert "Asked of the REST API, for no file has them: 1,440 minutes of spot BTCUSDT." in said
     assert "linear ETHUSDT has no candles from 2024-12-29 17:22 to 2024-12-29 17:59 (37 minutes" in said
     assert "minutes_absent" in said
+    assert "What longs paid to shorts by funding" in said
     lake = Lake(tmp_path / "lake")
     assert lake.sql("SELECT count(*) FROM silver.candle").item() == 3 * 92 * 1440 - 37
+    paid = lake.sql(CARRY).select("market", "month", "settlements").rows()
+    assert paid == [
+        (market, month, settlements)
+        for market in ("inverse BTCUSD_PERP", "linear ETHUSDT")
+        for month, settlements in (("2024-11", 90), ("2024-12", 93), ("2025-01", 93))
+    ]
     assert lake.scan("silver/gap").collect()["slot_count"].to_list() == [37]
     with demo_exchange() as exchange:
         settings = demo_settings(tmp_path, exchange.url)

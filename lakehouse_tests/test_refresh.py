@@ -31,6 +31,7 @@ from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.storage.tables import CellRecord
 
 from .daemon import running_daemon
+from .making import spot_tables
 
 BTC, ETH = (Market("binance", "spot", f"{base}USDT") for base in ("BTC", "ETH"))
 LISTED = tuple(
@@ -157,8 +158,8 @@ def test_three_days_bring_what_a_fresh_build_would_at_the_least_cost(sim: Simula
         assert late["silver/candle", hit].version != now["silver/candle", hit].version
         of_cell = {
             table.name
-            for table in lake.registry.tables
-            if table.zone() in ("silver", "gold") and table.spread == "market"
+            for table in spot_tables(lake.registry.tables, "market")
+            if table.zone() in ("silver", "gold")
         }
         assert rewritten - {("silver/gap", Cell(LATE))} == {(name, hit) for name in of_cell} | {
             ("gold/vwap", hit.shift(1))

@@ -26,6 +26,7 @@ from lakehouse.model.market import Market
 from lakehouse.query.lake import Lake
 from lakehouse.registry import REGISTRY
 from lakehouse.simulator import SimulatedMarket, Simulator
+from lakehouse_tests.making import spot_tables
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 LIFE = (datetime(2024, 1, 30, tzinfo=UTC), datetime(2024, 3, 2, tzinfo=UTC))
@@ -241,8 +242,8 @@ def test_a_backfill_of_bronze_brings_what_depends_on_it_and_nothing_else(
     # is not looked at, though its averages look back: its own candles are not there.
     made = [
         table.name
-        for table in REGISTRY.tables
-        if table.spread == "market" and table.name not in ("bronze/candle_witness", API)
+        for table in spot_tables(REGISTRY.tables, "market")
+        if table.name not in ("bronze/candle_witness", API)
     ]
     awaited = (
         {f"{name} {cell}" for name in made for cell in CELLS}

@@ -18,6 +18,7 @@ from lakehouse.registry import REGISTRY
 from lakehouse.simulator import Simulator
 
 from .browser import CHROMIUM, Browser, running_browser
+from .making import spot_tables
 from .test_ui import BTC, ETH, LISTED, NOW, SOL, Dagster, command, end, wait_until
 
 pytestmark = [
@@ -28,7 +29,7 @@ MONTHS = ("2024-01", "2024-02", "2024-03")
 CELLS = {Cell(month, market) for month in MONTHS for market in (BTC, ETH, SOL)}
 BAD = Cell("2024-02", ETH)
 FAULTS = ("unavailable=*monthly*ETHUSDT-1m-2024-02.zip", "rest_forgotten=*ETHUSDT-1m-*")
-OF_CELLS = [table.name for table in REGISTRY.tables if table.spread == "market"]
+OF_CELLS = [table.name for table in spot_tables(REGISTRY.tables, "market")]
 PATIENCE = 230.0
 LAUNCH = """mutation($what: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $what) {
     __typename ... on LaunchBackfillSuccess { backfillId } } }"""

@@ -62,6 +62,11 @@ SELECT market_type || ' ' || symbol AS market, count(*) AS hours,
        round(sum(quote_volume) / sum(volume), 2) AS vwap, sum(trade_count)::BIGINT AS trades
 FROM gold.candle_1h GROUP BY ALL ORDER BY market
 """
+CARRY = """
+SELECT market_type || ' ' || symbol AS market, month, count(*) AS settlements,
+       round(100 * sum(rate), 4) AS "paid %", round(100 * avg(annual_rate), 2) AS "a year %"
+FROM gold.funding_carry GROUP BY ALL ORDER BY market, month
+"""
 
 
 def demo_exchange() -> Simulator:
@@ -177,6 +182,9 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
             "One question in SQL: the three months by market, from gold.candle_1h",
             Lake(settings.root).sql(QUESTION),
         )
+        Report(Format.table).table(
+            "What longs paid to shorts by funding, from gold.funding_carry", Lake(settings.root).sql(CARRY)
+        )
         if aws:
             _say_catalog(settings.glue_database)
         _say_end(settings, reports, time.monotonic() - started)
@@ -203,11 +211,14 @@ def _say_gaps(lake: Lake) -> None:
             if row["gap_class"] == "halt"
             else "Not healed, and said so"
         )
+        rows, each = (
+            ("candles", "minute") if row["table_name"] == "silver/candle" else ("funding", "settlement")
+        )
         span = (
             f"from {row['start_time']:%Y-%m-%d %H:%M} to {row['end_time']:%Y-%m-%d %H:%M} "
-            f"({count_of(row['slot_count'], 'minute')}, class {row['gap_class']})"
+            f"({count_of(row['slot_count'], each)}, class {row['gap_class']})"
         )
-        out.print(f"{known}: {row['market_type']} {row['symbol']} has no candles {span}.", highlight=False)
+        out.print(f"{known}: {row['market_type']} {row['symbol']} has no {rows} {span}.", highlight=False)
     out.print()
 
 

@@ -28,9 +28,14 @@ _MEANING: dict[State, str] = {
 _MARK: dict[State, str] = {"good": "", "pending": "…", "warn": "!", "error": "✕"}  # not by colour alone
 
 
-def print_quality(found: Sequence[CellQuality], report: Report) -> None:
+def print_quality(found: Sequence[CellQuality], report: Report, table: str = "silver/candle") -> None:
     """Print a quality report: a line per market and month, the worst of them where there are many, with the
     columns that say something, and how many are in each state.
+
+    Args:
+        found: A record per market and month.
+        report: Where to.
+        table: The silver table that it is of.
     """
     lines = [
         {
@@ -60,12 +65,12 @@ def print_quality(found: Sequence[CellQuality], report: Report) -> None:
         or (told[name].dtype == pl.String and (told[name] == "").all())
     ]
     report.table(
-        "Quality of silver/candle"
+        f"Quality of {table}"
         + (f": the worst {_LISTED_AT_MOST} of {len(found):,}" if len(found) > len(lines) else ""),
         told.drop(silent),
         spare=("settled", "healed", "not listed", "newest", "rows", "anomalies", "evidence"),
         prose="what is not good",
-        empty="Nothing is stored of silver/candle yet.",
+        empty=f"Nothing is stored of {table} yet.",
         whole=frame_of([one.to_json() for one in found]),
     )
     if found:
@@ -80,7 +85,11 @@ def _worst(report: Sequence[CellQuality]) -> Sequence[CellQuality]:
 
 
 def quality_page(
-    report: Sequence[CellQuality], root: str, now: datetime, files: Mapping[Cell, Sequence[str]] | None = None
+    report: Sequence[CellQuality],
+    root: str,
+    now: datetime,
+    files: Mapping[Cell, Sequence[str]] | None = None,
+    table: str = "silver/candle",
 ) -> str:
     """Render a report.
 
@@ -89,6 +98,7 @@ def quality_page(
         root: Where the lake is.
         now: The instant of the report.
         files: The months and days whose files a cell is made from, by cell.
+        table: The silver table that it is of.
     """
     counts = summary(report)
     legend = "".join(
@@ -101,7 +111,7 @@ def quality_page(
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<title>Quality of {escape(root)}</title>",
-            f"<style>{_STYLE.read_text('utf-8')}</style></head><body><h1>Quality of silver/candle</h1>",
+            f"<style>{_STYLE.read_text('utf-8')}</style></head><body><h1>Quality of {escape(table)}</h1>",
             f"<p>{escape(root)} · {len(report):,} months of "
             f"{len({found.cell.own_market for found in report}):,} markets · as of {now:%Y-%m-%d %H:%M} "
             "UTC</p>",

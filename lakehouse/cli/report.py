@@ -97,9 +97,8 @@ def print_restatements(found: pl.DataFrame, report: Report) -> None:
         )
         for row in found.head(ROWS_SHOWN).iter_rows(named=True)
     ]
-    told = found.head(ROWS_SHOWN).select(
-        "market", "open_time", "source", "change", fetched_at="fetched_at_after"
-    )
+    time = found.columns[found.columns.index("market") + 1]
+    told = found.head(ROWS_SHOWN).select("market", time, "source", "change", fetched_at="fetched_at_after")
     report.table(
         f"Restated values: {found.height:,}"
         + (f", the first {ROWS_SHOWN} of them" if found.height > ROWS_SHOWN else ""),

@@ -42,6 +42,7 @@ class Verified:
         differing: Every variant of every candle on which REST and the archive differ, named as in
             `silver/conflict`.
         restated: What REST now says differently from what it said before.
+        time: The column that places a row.
     """
 
     cell: Cell
@@ -50,6 +51,7 @@ class Verified:
     is_known: bool
     differing: pl.DataFrame
     restated: pl.DataFrame
+    time: str
 
 
 @dataclass
@@ -79,8 +81,9 @@ def verify(
     budget: int,
     again: bool = False,
     announce: Callable[[str, int], None] = lambda table, cells: None,
+    table: str = "silver/candle",
 ) -> Verification:
-    """Raise the evidence of stored candles to `rows_api`, the newest first, and build what is made from them
+    """Raise the evidence of stored rows to the best level, the newest first, and build what is made from them
     anew.
 
     What REST answers is kept in bronze as of any asking; the rules of `reconcile` decide what becomes of a
@@ -97,13 +100,15 @@ def verify(
             ago first.
         announce: Told of every table that starts, with the number of cells to come; per cell
             `LakeServices.progress` is told.
+        table: The silver table.
 
     Raises:
+        UnknownTableError: There is no such silver table.
         NothingStoredError: Nothing is stored of what is asked for.
         RootNotWritableError, ListingUnreachableError: As `Builder.build`.
     """
-    dataset = lake.registry.dataset("silver/candle")
-    assert dataset.api is not None, "candles have one"
+    dataset = lake.registry.dataset(table)
+    assert dataset.api is not None, "every dataset that is declared has one"
     chosen, silver = plan(lake, dataset, markets, span, budget, again), lake.ledger(dataset.silver.name)
     lake.objects.check_writable()
     asked, builder, found = (
@@ -164,8 +169,8 @@ def _look_at(
     market: MarketFacts,
 ) -> Verified:
     """What became of a cell after it was built again, given its silver before and now."""
-    assert dataset.api is not None, "candles have one"
-    assert dataset.conflicts is not None, "candles tell theirs"
+    assert dataset.api is not None, "asked of a dataset that was verified"
+    assert dataset.conflicts is not None, "every dataset that is declared tells its conflicts"
     key, (before, now) = list(dataset.silver.key), silver
     parts = Inventory(lake).bronze(dataset, cell)
     restated = restatements(parts[dataset.api.name].rows, key).filter(
@@ -181,6 +186,7 @@ def _look_at(
         is_known,
         variants.join(by_rest, on=key, how="semi", maintain_order="left"),
         restated,
+        dataset.silver.time,
     )
 
 
@@ -192,7 +198,7 @@ def print_verification(found: Verification, report: Report) -> None:
             "evidence_before": one.evidence_before or "",
             "evidence": one.evidence or "",
             "rest": "answered" if one.is_known else "has none of it",
-            "differing_count": one.differing["open_time"].n_unique(),
+            "differing_count": one.differing.select(one.time).n_unique(),
             "restated_count": one.restated.height,
         }
         for one in found.verified
@@ -212,9 +218,11 @@ def print_verification(found: Verification, report: Report) -> None:
         empty="No cell was verified.",
     )
     if differing:
-        told = [name for name in _OF_VARIANT if name in differing[0]]
+        time = found.verified[0].time
+        told = [name for name in ("cell", time, *_OF_VARIANT) if name in differing[0]]
         report.table(
-            f"Candles on which REST and the archive differ: {len(differing):,} variants",
+            f"{'Candles' if time == 'open_time' else 'Rows'} on which REST and the archive differ: "
+            f"{len(differing):,} variants",
             frame_of(differing).select(told),
             "ask `lakehouse conflicts`",
             spare=("trade_count", "high", "low"),
@@ -239,6 +247,6 @@ def print_verification(found: Verification, report: Report) -> None:
 
 
 _OF_VARIANT = (
-    *("cell", "open_time", "sources", "decided_by", "is_served"),
-    *("open", "high", "low", "close", "volume", "trade_count"),
+    *("sources", "decided_by", "is_served"),
+    *("open", "high", "low", "close", "volume", "trade_count", "rate"),
 )

@@ -6,5 +6,6 @@ Does not: where rows come from (`sources`), arithmetic of frames (`transform`), 
 
 from lakehouse.datasets.candle import CANDLE
 from lakehouse.datasets.dataset import Dataset
+from lakehouse.datasets.funding_rate import FUNDING_RATE
 
-DATASETS: tuple[Dataset, ...] = (CANDLE,)
+DATASETS: tuple[Dataset, ...] = (CANDLE, FUNDING_RATE)

@@ -19,6 +19,21 @@ refuses this one question; no code of this API.
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """So many requests in any stretch of time, beside the budget of weight; shared by all that name it.
+
+    Attributes:
+        name: What tells it from other limits of the API.
+        requests: How many.
+        seconds: In how long.
+    """
+
+    name: str
+    requests: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RestCall:
     """One request.
 
@@ -26,11 +41,13 @@ class RestCall:
         method: ccxt's implicit method, which answers with what the exchange says.
         params: The query.
         weight: What it costs of the budget.
+        limit: A limit of its own that it counts to as well, if any.
     """
 
     method: str
     params: Mapping[str, str | int]
     weight: int
+    limit: RateLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)

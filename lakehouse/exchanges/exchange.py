@@ -12,6 +12,7 @@ from lakehouse.model.errors import AddressCredentialsError, RestUnreachableError
 from lakehouse.model.market import MARKET_TYPES, Market, MarketType
 from lakehouse.model.period import Period, PeriodKind
 from lakehouse.model.secrets import carries_credentials
+from lakehouse.model.table import Table
 from lakehouse.transform.gaps import GRACE
 
 
@@ -93,6 +94,10 @@ class Exchange(ABC):
                 raise AddressCredentialsError(name)
         self.archive_url = (archive_url or self.archive_home).rstrip("/")
         self.rest_url = rest_url.rstrip("/") if rest_url else None
+
+    def has(self, table: type[Table], market: Market) -> bool:
+        """Whether a market can have a table: by its type, and by what the exchange knows of its contract."""
+        return market.market_type in table.market_types
 
     @property
     def has_rest(self) -> bool:

@@ -5,7 +5,8 @@ Does not: reading inputs (`pipeline`), arithmetic that several share (`transform
 """
 
 from lakehouse.features.candle import CANDLES
+from lakehouse.features.funding_carry import FundingCarry
 from lakehouse.features.vwap import Vwap
 from lakehouse.model.feature import Feature
 
-FEATURES: tuple[type[Feature], ...] = (*CANDLES, Vwap)
+FEATURES: tuple[type[Feature], ...] = (*CANDLES, Vwap, FundingCarry)

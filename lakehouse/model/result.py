@@ -15,9 +15,18 @@ from lakehouse.model.timerange import TimeRange
 GapClass = Literal["not_listed", "halt", "conflict", "absent"]
 # what a reader is told by a clock: see `transform.gaps.told`
 ToldClass = Literal["not_listed", "halt", "conflict", "pending", "unproven"]
-Evidence = Literal["contradicted", "unconfirmed", "totals", "rows_daily", "rows_api"]
+Evidence = Literal[
+    "contradicted", "unconfirmed", "api", "totals", "archive", "rows_daily", "rows_api", "rows_both"
+]
 """Every level that some dataset knows; which ones a dataset has, and in which order, it says itself."""
 AskedOutcome = Literal["rows", "empty", "unknown", "refused", "short", "unreachable"]
+ContradictedBy = Literal["witness", "api", "rest", "archive"]
+_WHO: Mapping[ContradictedBy, str] = {
+    "witness": "1h candles by REST",
+    "api": "1m candles by REST",
+    "rest": "rows by REST",
+    "archive": "other statements of the archive",
+}
 _MOST_SAID = 2_000
 NONE = "none"  # the version of an input that is legally absent
 
@@ -92,19 +101,20 @@ class Contradiction:
     Attributes:
         start: Start of the first one.
         end: End of the last one (exclusive).
-        source: Who contradicts: `witness` (1h candles) or `api` (1m candles by REST).
-        columns: What differs: names of columns; `open_time` where one side has no candle at all.
+        source: Who contradicts: `witness` (1h candles), `api` (1m candles by REST), `rest` (rows by REST of
+            any other dataset) or `archive` (its files themselves, in another column).
+        columns: What differs: names of columns; the time's where one side has no row at all.
         is_wholesale: Most candles of each day differ: one of the two looks like another market's.
     """
 
     start: datetime
     end: datetime
-    source: Literal["witness", "api"]
+    source: ContradictedBy
     columns: tuple[str, ...]
     is_wholesale: bool = False
 
     def __str__(self) -> str:
-        who = {"witness": "1h candles by REST", "api": "1m candles by REST"}[self.source]
+        who = _WHO[self.source]
         span = f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M}"
         looks = (
             f"; most candles of a day differ, so {who}, or what is served, look like another market's"
@@ -115,7 +125,7 @@ class Contradiction:
 
 
 _CLASSES, _LEVELS, _OUTCOMES, _SOURCES = (
-    frozenset(get_args(words)) for words in (GapClass, Evidence, AskedOutcome, Literal["witness", "api"])
+    frozenset(get_args(words)) for words in (GapClass, Evidence, AskedOutcome, ContradictedBy)
 )
 _COUNTLESS = 1 << 40  # no number of rows, keys or slots
 _Value = TypeVar("_Value")

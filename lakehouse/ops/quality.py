@@ -21,6 +21,7 @@ from lakehouse.transform.gaps import told
 
 State = Literal["good", "pending", "warn", "error"]
 STATES: tuple[State, ...] = get_args(State)  # the worse, the later
+_NONE = CellAnomalies("", {})  # of tables that are not searched for any
 _NAMED = 3  # contradictions of a cell that are told in words
 DAMAGED = "its object is damaged: `lakehouse verify --stored --repair` makes it again"
 HOLE = "nothing is stored, between months that are"
@@ -142,7 +143,9 @@ def lake_quality(
     damaged = damaged_cells(table, foreign)
     buildable = expected(table, {name: lake.survey(name, markets or None)[0] for name in table.input_names()})
     require_stored(table.name, [*stored, *damaged, *buildable], markets, None)
-    return quality_report(stored, known_anomalies(lake.objects, table, stored), now, damaged, buildable)
+    is_searched = any(check.family == "anomalies" for check in table.checks)
+    searched = known_anomalies(lake.objects, table, stored) if is_searched else dict.fromkeys(stored, _NONE)
+    return quality_report(stored, searched, now, damaged, buildable)
 
 
 def quality_report(

@@ -13,11 +13,14 @@ from lakehouse.transform.gaps import told
 EVIDENCE: Mapping[Evidence, str] = {
     "contradicted": "contradicted: a source states something else than is served",
     "unconfirmed": "unconfirmed: one source alone states these rows, or no second one proves all of them",
+    "api": "api: some rows stand in REST alone, and nothing states them a second time",
     "totals": "totals: every hour by REST agrees with the rows in it",
+    "archive": "archive: every row stands in a file of the archive, and nothing states them a second time",
     "rows_daily": "rows_daily: every row stands in a daily file as well",
     "rows_api": "rows_api: archive and REST state every row",
+    "rows_both": "rows_both: archive and REST state every row",
 }
-"""Levels, worst first, each with what it claims."""
+"""Levels of all datasets, worst first, each with what it claims."""
 
 _UNITS, _STEP = ("kB", "MB", "GB", "TB"), 1000
 

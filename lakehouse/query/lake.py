@@ -13,6 +13,7 @@ import polars as pl
 
 from lakehouse.datasets.conflict import conflict_table
 from lakehouse.datasets.market import Listing, MarketTable, read_listings
+from lakehouse.features.funding_carry import summed_since
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
     BehindInputsWarning,
@@ -158,6 +159,87 @@ class Lake:
             else None
         )
         return _within(fill_candles(rows, length, known, fill, breaks), candle.time, span)
+
+    def funding_rates(
+        self,
+        market: str | Market,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        as_of: Instant | None = None,
+    ) -> pl.DataFrame:
+        """Funding rates of one perpetual.
+
+        Args:
+            market: A market key, `binance-linear:BTCUSDT`.
+            start: First instant; text without an offset is UTC. None for all there is before the end.
+            end: End of the range, exclusive. None for all there is from the start on.
+            as_of: What this lake had at that instant, made from bronze by today's rules, in place of what it
+                has now.
+
+        Returns:
+            Rows with `funding_time` in `[start, end)`, in order, with the columns of `silver/funding_rate`.
+            A settlement that is absent has no row, and stands in `gaps`.
+
+        Raises:
+            MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
+            NothingStoredError: Nothing at all is stored of this market.
+            BeforeFirstReceiptError: As for `candles`.
+            StoreError: The lake's store does not answer, or refuses.
+        """
+        table, span, wanted = (
+            self.registry.table("silver/funding_rate"),
+            TimeRange.parse(start, end),
+            _market(market),
+        )
+        rows = (
+            self._rows(table, wanted, span)
+            if as_of is None
+            else self._rows_as_of(table, wanted, span, parse_instant(as_of))
+        )
+        if (found := _within(rows, table.time, span)).is_empty():
+            self._require_market(wanted, table)
+        return found
+
+    def funding_carry(
+        self,
+        market: str | Market,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        since: Instant | None = None,
+    ) -> pl.DataFrame:
+        """What a perpetual pays by funding, settlement by settlement, and in sum since an instant.
+
+        Args:
+            market: A market key, `binance-linear:BTCUSDT`.
+            start: First instant; None for all there is before the end.
+            end: End of the range, exclusive; None for all there is from the start on.
+            since: Add up the rates of the settlements from this instant on; it may lie before `start`.
+
+        Returns:
+            Rows of `gold/funding_carry` in order. With `since` also `rate_since` (the sum of the rates from
+            then on, this settlement included; null before), `payment_count` (of how many) and
+            `absent_count` (settlements since then that no source has, and that the sum therefore lacks; null
+            where a month in between is not stored, so that nobody can tell).
+
+        Raises:
+            MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
+            NothingStoredError: Nothing at all is stored of this market.
+            StoreError: The lake's store does not answer, or refuses.
+        """
+        table, span, wanted = (
+            self.registry.table("gold/funding_carry"),
+            TimeRange.parse(start, end),
+            _market(market),
+        )
+        whole = span if since is None else TimeRange.parse(min(span.start, parse_instant(since)), span.end)
+        rows = _within(self._rows(table, wanted, whole), table.time, whole)
+        if rows.is_empty():
+            self._require_market(wanted, table)
+        if since is not None:
+            told = self._of_market(self.registry.table("silver/funding_rate"), wanted, whole)
+            runs = [run for record in told.values() for run in record.facts.gaps]
+            rows = summed_since(rows, parse_instant(since), runs, {cell.date for cell in told})
+        return _within(rows, table.time, span)
 
     def gaps(
         self,
@@ -544,11 +626,11 @@ class Lake:
         require_stored(" or ".join(names), known, markets, span.months() if span else None)
         return found
 
-    def _require_market(self, market: Market) -> None:
-        """A market without a candle is most often a mistyped one: that is no answer, as no candle in a range
-        would be.
+    def _require_market(self, market: Market, table: type[Table] | None = None) -> None:
+        """A market without a row is most often a mistyped one: that is no answer, as no row in a range would
+        be.
         """
-        table = self.registry.table("silver/candle")
+        table = table or self.registry.table("silver/candle")
         self.objects.require_lake()
         if next(self.objects.list(market_prefix(table, market)), None) is None:
             raise NothingStoredError(table.name, [market.key])

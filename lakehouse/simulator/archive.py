@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from hashlib import blake2b, sha256
 from heapq import merge
 
-from lakehouse.simulator import history, rowfaults
+from lakehouse.simulator import funding, history, rowfaults
 from lakehouse.simulator.cache import BodyCache
 from lakehouse.simulator.faults import ROW_FAULTS, STALE_FAULTS, FaultPlan
 from lakehouse.simulator.files import RealFile, RealFiles
@@ -69,7 +69,10 @@ class Archive:
         )
         self._folders = {
             folder.prefix: folder
-            for folder in sorted(kline_folders(generated), key=lambda folder: folder.prefix)
+            for folder in sorted(
+                (*kline_folders(generated), *map(funding.folder_of, filter(funding.pays_funding, generated))),
+                key=lambda folder: folder.prefix,
+            )
         }
         self._starts = list(self._folders)
         self._clock = clock
@@ -191,6 +194,8 @@ class Archive:
         if not self._faults.in_force:
             return ()
         names = ("damaged_zip",) if isinstance(source, RealFile) else (*ROW_FAULTS, "damaged_zip")
+        if isinstance(source, funding.FundingFile):
+            names = (*funding.FUNDING_FAULTS, *names)
         hits = self._faults.file_hits((*names, "stale_checksum") if key.endswith(".CHECKSUM") else names, key)
         if isinstance(source, RealFile):
             return hits
@@ -202,6 +207,8 @@ class Archive:
                 for name in (*ROW_FAULTS, "damaged_zip", "stale_checksum")
                 if name in hits or name == "reupload"
             )
+        if isinstance(source, funding.FundingFile):
+            return hits
         folder = source.folder
         return (
             history.strikes(
@@ -255,8 +262,14 @@ class Archive:
             body = source.read()
         else:
             file, changes = source, tuple(fault for fault in variant if fault != "damaged_zip")
-            body = self._zips.get((key, changes), lambda: _generate(file, changes))
+            body = self._zips.get((key, changes), lambda: self._generate(file, changes))
         return damaged_zip(body) if "damaged_zip" in variant else body
+
+    def _generate(self, file: KlineFile, variant: Variant) -> bytes:
+        if isinstance(file, funding.FundingFile):
+            content = funding.to_csv(file, tuple(map(str, variant)), self._faults)
+            return padded_zip(file.csv_name, content, file.published, padded_size(file.rows))
+        return _generate(file, variant)
 
 
 def _folder_keys(folder: KlineFolder, now: datetime) -> list[str]:

@@ -57,6 +57,11 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "rest_revised": "REST has one minute with other values than the archive, in its coarser candles too",
         "rest_hole": "REST has no 1m candles of a day, only the coarser ones; the archive has all",
         "rest_forgotten": "REST knows the market no more: -1121, and not in exchangeInfo",
+        "funding_lost": "nobody has one settlement of funding of the month",
+        "funding_lost_at_change": "nobody has the settlements of the month at which their interval changes",
+        "funding_hole": "the month's file of funding rates lacks one settlement that REST has",
+        "funding_rest_hole": "REST lacks one settlement of the month that the file of funding rates has",
+        "funding_restated": "REST states one funding rate of the month otherwise than the file",
         "rows_after_end": "the last files of a delisted market, monthly and daily, go on with up to 30 flat "
         "minutes",
     }
@@ -104,12 +109,12 @@ class Fault:
     Attributes:
         name: One of `FAULTS`.
         pattern: Glob over archive keys (for faults of the REST API over its paths); without one, about one in
-            six of the 1m kline files it can hit, or the path of the klines (all paths, where the fault says
-            so). A fault of a day (`rowfaults.DAY_FAULTS`, such as `halt`) is a market's, not a file's: hit
-            the key of a month's 1m file, and it befalls one day drawn from that month; hit only those of
-            daily 1m files, and it befalls these days. Which sources tell of it, files of every interval and
-            REST, is the fault's own matter. `rest_forgotten` befalls the market the key of whose first
-            monthly 1m file is hit.
+            six of the 1m kline files it can hit (of funding rates, where the fault is theirs), or the path of
+            the klines (all paths, where the fault says so). A fault of a day (`rowfaults.DAY_FAULTS`, such as
+            `halt`) is a market's, not a file's: hit the key of a month's 1m file, and it befalls one day
+            drawn from that month; hit only those of daily 1m files, and it befalls these days. Which sources
+            tell of it, files of every interval and REST, is the fault's own matter. `rest_forgotten` befalls
+            the market the key of whose first monthly 1m file is hit.
 
     Raises:
         UnknownFaultError: There is no such fault.
@@ -142,12 +147,8 @@ class Fault:
             return self.name in _REST_WHOLE or key.endswith("/klines")
         if self.name in _BY_MONTH and "/monthly/" not in key:
             return False
-        return (
-            "/klines/" in key
-            and "/1m/" in key
-            and key.endswith(".zip")
-            and draw("fault", self.name, key) % _ONE_IN == 0
-        )
+        is_of_kind = "/fundingRate/" in key if self.name.startswith("funding_") else "/1m/" in key
+        return is_of_kind and key.endswith(".zip") and draw("fault", self.name, key) % _ONE_IN == 0
 
     def __str__(self) -> str:
         return self.name if self.pattern is None else f"{self.name}={self.pattern}"

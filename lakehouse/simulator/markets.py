@@ -48,6 +48,7 @@ class SimulatedMarket:
         coin: What the price path is drawn from; by default the base asset.
         contract_type: Of a contract, as exchangeInfo says it; one with a day of delivery is delivered when it
             is delisted.
+        funding: Of a perpetual, instants with the hours between settlements from then on; eight before.
 
     Raises:
         SimulatedMarketError: Volumes or quote volumes would need more decimals than the archive prints, or
@@ -67,6 +68,7 @@ class SimulatedMarket:
     breaks: tuple[tuple[datetime, datetime], ...] = ()
     coin: str = ""
     contract_type: str = "PERPETUAL"
+    funding: tuple[tuple[datetime, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.market_type == "spot" and self.price_decimals + self.volume_decimals > SPOT_DECIMALS:

@@ -12,6 +12,7 @@ import polars as pl
 from lakehouse.model.errors import UnknownIntervalError
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import MarketType
+from lakehouse.simulator import funding
 from lakehouse.simulator.candles import coarsen, quiet
 from lakehouse.simulator.exchange_info import exchange_info
 from lakehouse.simulator.faults import FaultPlan
@@ -95,7 +96,22 @@ class Rest:
             return self._klines(path, market_type, query, limit, unit, now), self._charge(
                 api, now, _klines_weight(market_type, limit)
             )
+        if endpoint == "fundingRate" and market_type != "spot":
+            return self._funding(market_type, query, now), self._charge(api, now, 1)
+        if endpoint == "fundingInfo" and market_type != "spot":
+            traded = [m for m in self._markets if m.market_type == market_type and self._is_known(m, now)]
+            return funding.info(traded, now), self._charge(api, now, 0)
         raise RestError(-1000, "No such endpoint.", 404)
+
+    def _funding(self, market_type: MarketType, query: Mapping[str, str], now: datetime) -> list[Any]:
+        if not query.get("symbol"):
+            raise RestError(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+        market = self._market(market_type, query["symbol"], now)
+        is_real = market in self._unknown or self._real.covers_klines(market_type, market.symbol)
+        if is_real or not funding.pays_funding(market):
+            return []
+        bounds = _milliseconds(query, "startTime"), _milliseconds(query, "endTime")
+        return funding.to_rest(market, *bounds, _number(query, "limit"), now, self._faults)
 
     def _market(self, market_type: MarketType, symbol: str, now: datetime) -> SimulatedMarket:
         for market in self._markets:

@@ -59,9 +59,12 @@ def discover(
     """Find out about markets of one exchange.
 
     A market's life is what any dataset says of it: its archive files, or, of a dataset without files of the
-    market, the rows of its REST API. One exchangeInfo request per market type, listings per market and
-    dataset, and the first published files (of a market that has ended, the last ones too). A market whose
-    entry in exchangeInfo cannot be read is named in a warning, and is known by its rows and symbol alone.
+    market, the rows of its REST API. Datasets whose rows are of instants are asked only where no other knows
+    the market: an instant says neither when trade began nor when it ended.
+
+    One exchangeInfo request per market type, listings per market and dataset, and the first published files
+    (of a market that has ended, the last ones too). A market whose entry in exchangeInfo cannot be read is
+    named in a warning, and is known by its rows and symbol alone.
 
     Args:
         exchange: The exchange.
@@ -86,14 +89,15 @@ def discover(
         pool = ThreadPoolExecutor(_LISTED_AT_ONCE)  # the time is the network's
         stack.callback(pool.shutdown, cancel_futures=True)
 
-        def listings(market: Market) -> list[MarketListing | None]:
-            return [search.listing(market) for search in searches]
+        def listed(market: Market, is_of_instants: bool) -> _Listed:
+            asked = [search for search in searches if search.is_of_instants(market) == is_of_instants]
+            return [(search, search.listing(market)) for search in asked]
 
-        asked = {market: pool.submit(listings, market) for market in markets}
+        asked = {market: pool.submit(listed, market, False) for market in markets}
         for market in list(asked):
             try:
-                listed = zip(searches, asked.pop(market).result(), strict=True)
-                seen = [sight for search, own in listed if (sight := search.look(market, own)) is not None]
+                lasting = asked.pop(market).result()
+                seen = _looked(market, lasting) or _looked(market, listed(market, True))
                 if not seen:
                     raise _unknown(exchange, searches, market)
                 origin, described = info.of(market)
@@ -101,6 +105,14 @@ def discover(
             except (UnknownMarketError, FetchError) as error:
                 failed[market] = error
     return found, failed
+
+
+_Listed = list[tuple["_Search", MarketListing | None]]
+
+
+def _looked(market: Market, listed: _Listed) -> list["_Sight"]:
+    """What datasets say of a market, given what their archives list of it."""
+    return [sight for search, own in listed if (sight := search.look(market, own)) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +259,16 @@ class _Search:
             landing = Landing(objects, exchange.name)
             reader = ArchiveReader(exchange, dataset.archive, landing, clock)
             self._reader = stack.enter_context(reader)
+
+    def is_of_instants(self, market: Market) -> bool | None:
+        """Whether the dataset's rows are of instants, by its files, else by its pages; None where the market
+        cannot have it.
+        """
+        if not self._exchange.has(self._dataset.silver, market):
+            return None
+        if self._files is not None:
+            return self._files.until is None
+        return self._by_rest is not None and self._exchange.pages[self._by_rest.name].step is None
 
     def folder(self, market: Market) -> str | None:
         """The folder of the archive in which markets of this type have theirs; None if it has none."""

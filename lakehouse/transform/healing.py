@@ -16,7 +16,7 @@ from lakehouse.transform.witness import owners
 # problems that no row that is served mends, or needs to
 _NOT_OF_ROWS = ("duplicates", "unreachable", "refused", "unusable", "foreign", "stale")
 _PROOFS = {"halt": "a proven halt", "not_listed": "a proven break of the listing"}
-_CONFIRMED = "REST API: the same candles"
+_CONFIRMED = "REST API: the same rows"
 
 
 def explained_slots(gaps: Sequence[GapRun], step: timedelta, life: Life) -> pl.Series:

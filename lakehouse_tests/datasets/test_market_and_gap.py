@@ -78,7 +78,7 @@ def test_gaps_of_many_markets_make_one_valid_frame() -> None:
 
 
 def test_gaps_are_made_from_every_silver_table_with_a_cadence() -> None:
-    assert REGISTRY.gap.input_names() == ["silver/candle"]
+    assert REGISTRY.gap.input_names() == ["silver/candle", "silver/funding_rate"]
     assert REGISTRY.gap is dataclasses.replace(REGISTRY).gap
 
     class Timed(Candle):
@@ -94,6 +94,6 @@ def test_gaps_are_made_from_every_silver_table_with_a_cadence() -> None:
 
     more = (dataclasses.replace(CANDLE, silver=Timed), dataclasses.replace(CANDLE, silver=Untimed))
     registry = dataclasses.replace(REGISTRY, datasets=(*REGISTRY.datasets, *more))
-    assert registry.gap.input_names() == ["silver/candle", "silver/timed"]
+    assert registry.gap.input_names() == [*REGISTRY.gap.input_names(), "silver/timed"]
     assert (registry.gap.description(), registry.gap.columns) == (Gap.description(), Gap.columns)
     assert registry.gap in registry.upstream([Timed]), "its gaps are told with it"

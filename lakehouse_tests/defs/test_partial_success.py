@@ -17,6 +17,7 @@ from lakehouse.opening import open_lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
 from lakehouse_tests.daemon import Daemon, running_daemon
+from lakehouse_tests.making import spot_tables
 
 from .conftest import ADA, API, BRONZE, BTC, ETH, QUARTER, SILVER, VWAP, WITNESS, grid
 
@@ -72,8 +73,7 @@ def test_a_backfill_with_one_bad_file_brings_all_else_to_gold_and_is_not_followe
     for fault in FAULTS:
         sim.add_fault(fault)
     lake, instance = open_lake(settings), daemon.instance
-    tables = [table for table in lake.registry.tables if table.spread == "market"]
-    of_months = [table for table in lake.registry.tables if table.spread == "all"]
+    tables, of_months = (spot_tables(lake.registry.tables, spread) for spread in ("market", "all"))
     backfill = daemon.backfill([table.name for table in (*tables, *of_months)], map(str, grid(CHOSEN)))
     daemon.settle(sim.now)
 

@@ -381,7 +381,7 @@ def _(root: Path) -> Found:
 )
 def _(root: Path) -> Found:
     found = as_clean(built(root, f"conflicting_rows={MONTHLY}"))
-    assert found.problems == [("variants", "REST API: the same candles")] * 3
+    assert found.problems == [("variants", "REST API: the same rows")] * 3
     assert found.disputes == [("both_families", "api+daily+monthly")] * 3
     return found
 

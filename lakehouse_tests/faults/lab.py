@@ -46,7 +46,7 @@ class Found:
     """What a reader finds of one market after builds.
 
     Attributes:
-        rows: Candles of the range.
+        rows: Rows of the range, such as candles.
         facts: What the silver cells say of themselves, by month.
         conflicts: Rows of `silver/conflict`.
         rejected: Rows in quarantine.
@@ -89,10 +89,11 @@ class Found:
 
     @property
     def disputes(self) -> list[tuple[str, str]]:
-        """Of each disputed candle: the rule, and who states the value that is served."""
+        """Of each disputed row: the rule, and who states the value that is served."""
+        time = self.rows.columns[0]
         return [
             (group["decided_by"][0], _served(group))
-            for group in self.conflicts.partition_by("open_time", maintain_order=True)
+            for group in self.conflicts.partition_by(time, maintain_order=True)
         ]
 
 
@@ -126,22 +127,30 @@ class LakeLab:
         )
         return self.reports
 
-    def found(self, span: tuple[str, str] = FEBRUARY, market: Market = BTC) -> Found:
+    def reader(self) -> Lake:
+        """Reads the lake."""
+        return Lake(self.lake.objects.root, self.lake.registry)
+
+    def found(
+        self, span: tuple[str, str] = FEBRUARY, market: Market = BTC, table: str = "silver/candle"
+    ) -> Found:
         """What a reader finds now."""
-        reader = Lake(self.lake.objects.root, self.lake.registry)
+        reader = self.reader()
         months = TimeRange.parse(*span).months()
         silver = {
             cell: record
-            for cell, record in reader.stored("silver/candle").items()
+            for cell, record in reader.stored(table).items()
             if cell.market == market and cell.date in months
         }
         failed = {
             f"{report.table} {cell}": why for report in self.reports for cell, why in report.failed.items()
         }
         return Found(
-            rows=reader.candles(market, *span),
+            rows=reader.scan(table, market, *span).collect().select(self.lake.registry.table(table).names())
+            if table != "silver/candle"
+            else reader.candles(market, *span),
             facts={cell.date: record.facts for cell, record in silver.items()},
-            conflicts=reader.conflicts(market, *span),
+            conflicts=reader.conflicts(market, *span, table=table),
             rejected=sum(record.reject_count for record in silver.values()),
             exit_code=int(bool(failed)),
             failed=failed,
@@ -155,10 +164,16 @@ class LakeLab:
 
     def due(self) -> list[str]:
         """What the next build of the stored cells would compute."""
-        cells = list(self.lake.ledger("bronze/candle_archive"))
-        tables = [table for table in recipes(self.lake.registry) if table.zone() != "gold"]
-        has = Inventory(self.lake)
-        return [f"{table.name} {cell}" for table in tables for cell in meant(has, table, cells)[1]]
+        registry, has = self.lake.registry, Inventory(self.lake)
+        built = {dataset: list(self.lake.ledger(dataset.archive.name)) for dataset in registry.datasets}
+        cells_of = {table: cells for dataset, cells in built.items() for table in dataset.tables}
+        every = [cell for cells in built.values() for cell in cells]
+        tables = [table for table in recipes(registry) if table.zone() != "gold"]
+        return [
+            f"{table.name} {cell}"
+            for table in tables
+            for cell in meant(has, table, cells_of.get(table, every))[1]
+        ]
 
     def bronze_inputs(self, cell: Cell) -> list[str]:
         """The periods of the files that the archive's cell was made from."""

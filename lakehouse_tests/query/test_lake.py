@@ -596,7 +596,7 @@ def test_a_view_has_the_same_columns_with_and_without_objects(lake: Lake, object
         ("SELEC 1", "Parser Error"),
         (
             "SELECT * FROM silver.nothing",
-            r"Table with name nothing does not exist!\nKnown tables: silver\.market, .*gold\.vwap\.$",
+            r"Table with name nothing does not exist!\nKnown tables: silver\.market, .*funding_carry\.$",
         ),
         ("SELECT * FROM nowhere.candle", r'schema "nowhere" does not exist\.\nKnown tables: silver\.market'),
         ("SELECT nothing FROM silver.candle", "nothing"),

@@ -44,9 +44,12 @@ def test_without_a_pattern_about_one_in_six_minute_files_is_hit(client: Client, 
         for symbol in (["XYZUSDT"] if frequency == "daily" else ["BTCUSDT", "ETHUSDT", "ADABTC"])
         for key in client.listing(f"data/spot/{frequency}/klines/{symbol}/")
     ]
+    if is_of_funding := name.startswith("funding_"):
+        symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+        keys = [key for s in symbols for key in client.listing(f"data/futures/um/monthly/fundingRate/{s}/")]
     fault = Fault(name)
     hit = [key for key in keys if fault.matches(key)]
-    minutes = [key for key in keys if "/1m/" in key and key.endswith(".zip")]
+    minutes = [key for key in keys if (is_of_funding or "/1m/" in key) and key.endswith(".zip")]
     assert len(minutes) / 12 < len(hit) < len(minutes) / 3.5
     assert set(hit) <= set(minutes)
     assert Fault(name, "*").matches(keys[0])

@@ -195,3 +195,11 @@ def test_a_checksum_without_its_zip_is_no_file(folder: ArchiveFolder, reading: R
         found = reading.listing(sim)
     assert (set(found.files), set(found.checksums)) == (set(), {"2024-02-05"})
     assert found.state("2024-02-05") == NONE
+
+
+def test_an_archive_of_months_alone_has_answered_up_to_the_last_month_that_is_long_over() -> None:
+    of_months = MarketListing(BTC, {}, {}, at("2024-04-10T12:00"), timedelta(days=7), shortest="month")
+    assert [of_months.asked_until(cell) for cell in (MARCH, APRIL)] == [at("2024-04-01"), at("2024-04-01")]
+    assert not of_months.is_due(APRIL, None), "there is nobody to ask yet"
+    early = MarketListing(BTC, {}, {}, at("2024-04-05T12:00"), timedelta(days=7), shortest="month")
+    assert early.asked_until(MARCH) == at("2024-03-01")

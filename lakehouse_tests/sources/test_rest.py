@@ -18,7 +18,7 @@ import time_machine
 
 from lakehouse.datasets.candle import CandleApi, CandleArchive
 from lakehouse.datasets.dataset import ArchiveTable
-from lakehouse.exchanges.api import RestCall
+from lakehouse.exchanges.api import RateLimit, RestCall
 from lakehouse.exchanges.binance import Binance, BinanceRest
 from lakehouse.exchanges.binance.klines import KlinePages
 from lakehouse.model.errors import RestBannedError, RestRefusedError, RestUnreachableError, UnknownSymbolError
@@ -31,7 +31,7 @@ from lakehouse.simulator import Simulator
 from lakehouse.sources.rest.client import RestClient
 from lakehouse.sources.rest.clients import RestClients
 from lakehouse.sources.rest.rows import RestAnswer, RowReader
-from lakehouse.sources.rest.spending import RestStats
+from lakehouse.sources.rest.spending import RestStats, Spending
 from lakehouse_tests.conftest import CLOSED
 from lakehouse_tests.making import BTC, COIN, MICRO, NOW, at
 from lakehouse_tests.sources.canned import candles_by
@@ -397,3 +397,24 @@ def test_ccxt_is_loaded_by_who_asks_only() -> None:
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
         == "False\n"
     )
+
+
+def test_a_limit_of_its_own_is_kept_in_any_stretch_of_time_and_shared_by_who_names_it() -> None:
+    limit, same = RateLimit("few", 10, 300.0), RateLimit("few", 10, 300.0)
+    time = [1000.0]
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        time[0] += seconds
+
+    spending = Spending("http://x", sleep, lambda: time[0])
+    for n in range(8):
+        spending.admit(1, (limit, same)[n % 2])
+        time[0] += 10
+    spending.admit(1)
+    assert waits == [], "four fifths of it, and what counts to none"
+    spending.admit(1, limit)
+    assert waits == [pytest.approx(300.5 - 80)]
+    spending.admit(1, same)
+    assert waits[1:] == [pytest.approx(10)], "the next one leaves the stretch ten seconds later"

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from lakehouse.datasets.candle import Candle, CandleArchive
-from lakehouse.datasets.gap import Gap
+from lakehouse.datasets.gap import Gap, gap_table
 from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.features.candle import CANDLES
 from lakehouse.features.vwap import Vwap
@@ -18,7 +18,6 @@ from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.input import Input
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, CellFacts, CellResult, GapRun
-from lakehouse.registry import REGISTRY
 from lakehouse.storage import ledger as ledger_module
 from lakehouse.storage.due import expected, inputs_now, is_due
 from lakehouse.storage.layout import cell_path, ledger_path, market_prefix
@@ -262,11 +261,14 @@ def test_inputs_are_the_versions_of_every_window_looked_back_on() -> None:
     }
 
 
+GAPS = gap_table((Candle,))
+
+
 def test_a_table_by_month_depends_on_what_footers_say_of_all_markets() -> None:
     cells = [FEBRUARY, Cell("2024-02", ETH), Cell("2024-01", ETH)]
     held = {"silver/candle": {cell: record(cell, "v") for cell in cells}}
     month = Cell("2024-02")
-    before = inputs_now(REGISTRY.gap, month, held, {})
+    before = inputs_now(GAPS, month, held, {})
     assert set(before) == {
         "silver/candle@2024-02|binance-spot:BTCUSDT",
         "silver/candle@2024-02|binance-spot:ETHUSDT",
@@ -274,7 +276,7 @@ def test_a_table_by_month_depends_on_what_footers_say_of_all_markets() -> None:
     held["silver/candle"][FEBRUARY] = record(
         FEBRUARY, "v", CellFacts((GapRun("absent", NOW, NOW + MINUTE, 1),))
     )
-    assert inputs_now(REGISTRY.gap, month, held, {}) != before, "though no version changed"
+    assert inputs_now(GAPS, month, held, {}) != before, "though no version changed"
 
 
 def test_expected_are_the_cells_whose_own_window_is_stored() -> None:
@@ -284,7 +286,7 @@ def test_expected_are_the_cells_whose_own_window_is_stored() -> None:
         }
     }
     assert expected(Vwap, held) == [FEBRUARY, Cell("2023-11", ETH), Cell("2024-02", ETH)]
-    assert expected(REGISTRY.gap, held) == [Cell("2023-11"), Cell("2024-02")]
+    assert expected(GAPS, held) == [Cell("2023-11"), Cell("2024-02")]
     assert expected(Candle, NO_BRONZE) == []
 
 

@@ -72,7 +72,7 @@ def test_the_healer_is_whose_rows_replaced_the_bad_ones() -> None:
 
 def test_rows_that_nobody_replaced_are_healed_only_by_who_states_them_too() -> None:
     assert healer(SHORT) == "", "unknown, empty and silence heal nothing"
-    assert healer(SHORT, monthly=MONTHLY, api=API) == "REST API: the same candles"
+    assert healer(SHORT, monthly=MONTHLY, api=API) == "REST API: the same rows"
     assert healer(SHORT, monthly=MONTHLY, api=API[1:]) == ""
     said = Problem(SHORT.subject, "variants", "", "daily.zip", DAY)
     assert healer(said, monthly=MONTHLY, daily=DAILY) == "daily.zip"

@@ -7,7 +7,16 @@ import typer
 
 from lakehouse.cli.console import build_progress
 from lakehouse.cli.layout import MARKET
-from lakehouse.cli.options import End, From, Markets, SomeMarkets, Start, To, wanted_markets
+from lakehouse.cli.options import (
+    End,
+    From,
+    Markets,
+    SilverTable,
+    SomeMarkets,
+    Start,
+    To,
+    wanted_markets,
+)
 from lakehouse.cli.reporting import Report, frame_of, reporting
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NoMarketError, UsageError
@@ -281,10 +290,11 @@ def verify(
     mend: Annotated[
         bool, typer.Option("--repair", help="With --stored: make what is damaged again from what is stored.")
     ] = False,
+    table: SilverTable = "silver/candle",
     *,
     report: Report,
 ) -> None:
-    """Prove stored candles by REST, row by row, the newest months first, and mend what turns out wrong.
+    """Prove stored rows by REST, row by row, the newest months first, and mend what turns out wrong.
 
     In spare request weight: at most two fifths of a minute's budget are used. Run it again to go on. With
     --stored, prove instead that what is stored is what was written.
@@ -305,7 +315,7 @@ def verify(
         return
     with open_instance(settings) as instance, build_progress() as progress:
         lake.progress = progress.cell
-        found = verify(lake, instance, wanted, span, budget, again, progress.announce)
+        found = verify(lake, instance, wanted, span, budget, again, progress.announce, table)
     print_verification(found, report)
     if found.failed:
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli.options import SomeMarkets, wanted_markets
+from lakehouse.cli.options import SilverTable, SomeMarkets, wanted_markets
 from lakehouse.cli.reporting import Report, frame_of, reporting
 
 commands = typer.Typer()
@@ -41,10 +41,11 @@ def quality(
             help="Also write one self-contained page, with a map of markets and months.",
         ),
     ] = None,
+    table: SilverTable = "silver/candle",
     *,
     report: Report,
 ) -> None:
-    """What is known of every market and month of silver/candle: rows, gaps by class, disputes, evidence,
+    """What is known of every market and month of a silver table: rows, gaps by class, disputes, evidence,
     problems, anomalies.
     """
     from lakehouse.cli.quality import print_quality, quality_page
@@ -54,12 +55,12 @@ def quality(
     from lakehouse.settings import Settings
 
     reader, now = Lake(Settings().root), datetime.now(UTC)
-    table = REGISTRY.table("silver/candle")
-    found = lake_quality(reader, table, wanted_markets(markets), now)
+    silver = REGISTRY.dataset(table).silver
+    found = lake_quality(reader, silver, wanted_markets(markets), now)
     if html:
-        files = archive_files(reader, table, [one.cell for one in found])
-        html.write(quality_page(found, reader.objects.root, now, files))
-    print_quality(found, report)
+        files = archive_files(reader, silver, [one.cell for one in found])
+        html.write(quality_page(found, reader.objects.root, now, files, silver.name))
+    print_quality(found, report, silver.name)
 
 
 @commands.command()

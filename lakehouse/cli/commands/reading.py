@@ -113,15 +113,16 @@ def restatements(
     markets: SomeMarkets = None,
     start: Start = None,
     end: End = None,
+    table: SilverTable = "silver/candle",
     *,
     report: Report,
 ) -> None:
-    """What the exchange replaced of candles it had published: what it said before, and what after."""
+    """What the exchange replaced of rows it had published: what it said before, and what after."""
     from lakehouse.cli.report import print_restatements
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
 
-    found = Lake(Settings().root).restatements(wanted_markets(markets) or None, start, end)
+    found = Lake(Settings().root).restatements(wanted_markets(markets) or None, start, end, table)
     print_restatements(found, report)
 
 

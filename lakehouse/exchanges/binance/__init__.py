@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lakehouse.exchanges.api import ExchangeInfo, InfoCall, MarketInfo, Refusal, RestApi, RestCall
+from lakehouse.exchanges.binance.funding import FundingFiles, FundingPages
 from lakehouse.exchanges.binance.klines import KlineFiles, KlinePages
 from lakehouse.exchanges.binance.markets import (
     RENAMED,
@@ -21,6 +22,7 @@ from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.addresses import address_setting
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType
+from lakehouse.model.table import Table
 
 ARCHIVE_URL = "https://s3-ap-northeast-1.amazonaws.com"
 REST_URLS: dict[MarketType, str] = {
@@ -42,6 +44,7 @@ _REFUSALS: dict[int, Refusal] = {
     **dict.fromkeys(_BUSY, "busy"),
     **dict.fromkeys(_UNKNOWN, "unknown_symbol"),
 }
+_FUNDING = "/funding_rate"  # bronze and silver
 _HOUR = Interval.parse("1h")  # of the witness
 
 
@@ -52,11 +55,20 @@ class Binance(Exchange):
     archive_home = ARCHIVE_URL
     bucket = "data.binance.vision"
     renamed = RENAMED
-    files = {"bronze/candle_archive": KlineFiles(MINUTE)}
+    files = {
+        "bronze/candle_archive": KlineFiles(MINUTE),
+        "bronze/funding_rate_archive": FundingFiles(),
+    }
     pages = {
         "bronze/candle_api": KlinePages(MINUTE),
         "bronze/candle_witness": KlinePages(_HOUR),
+        "bronze/funding_rate_api": FundingPages(),
     }
+
+    def has(self, table: type[Table], market: Market) -> bool:
+        """As declared; a contract with a day of delivery pays no funding."""
+        is_delivered = _FUNDING in table.name and self.infer_info(market).ends is not None
+        return super().has(table, market) and not is_delivered
 
     def rest_api(self, market_type: MarketType) -> "BinanceRest":
         return BinanceRest(market_type, self._rest_base(market_type))

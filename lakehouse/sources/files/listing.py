@@ -10,7 +10,7 @@ from lakehouse.exchanges.exchange import Exchange, Files
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import TimeFormatError
 from lakehouse.model.market import Market
-from lakehouse.model.period import Period
+from lakehouse.model.period import Period, PeriodKind
 from lakehouse.model.result import NONE
 from lakehouse.model.timerange import LAST, TimeRange
 from lakehouse.sources.files.batch import CHECKSUM
@@ -34,6 +34,7 @@ class MarketListing:
         grace: How late a file may be before its absence means something.
         foreign: Other keys that were met in the folders of this market, CHECKSUMs left out, each with the
             month it is told with; they are never read.
+        shortest: The shortest kind of periods that there are files for.
     """
 
     market: Market
@@ -42,6 +43,7 @@ class MarketListing:
     listed_at: datetime
     grace: timedelta
     foreign: Mapping[str, str] = field(default_factory=dict)
+    shortest: PeriodKind = "day"
 
     def state(self, period: str) -> str:
         """What stands for the version of a file: etag and size of the zip, etag of its CHECKSUM; `none` where
@@ -70,13 +72,14 @@ class MarketListing:
         """Until when the archive has answered for a cell: the end of its newest file, or a grace period
         before the listing, whichever is later.
 
-        Counted in whole days, so that asking again within a day changes nothing.
+        Counted in whole periods of the shortest files: of a month that has only begun to be over, a file by
+        month says nothing yet, and asking again within a period changes nothing.
         """
         return cell.window.clip(self._answered_until)
 
     @cached_property
     def _answered_until(self) -> datetime:
-        settled = (self.listed_at - self.grace).replace(hour=0, minute=0, second=0, microsecond=0)
+        settled = Period.of(self.listed_at - self.grace, self.shortest).window.start
         return max([settled, *(Period.parse(period).window.end for period in self.files)])
 
     def is_due(self, cell: Cell, record: CellRecord | None) -> bool:
@@ -242,7 +245,10 @@ class ListedFiles:
 
     def listing(self, at: datetime) -> MarketListing:
         """All that was taken, as listed at an instant."""
-        return MarketListing(self._market, self.files, self.checksums, at, self._grace, self.foreign)
+        shortest = self._files.kinds[-1]
+        return MarketListing(
+            self._market, self.files, self.checksums, at, self._grace, self.foreign, shortest
+        )
 
 
 @dataclass(frozen=True, slots=True)

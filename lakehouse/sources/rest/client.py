@@ -184,7 +184,7 @@ class RestClient:
 
     def _send(self, call: RestCall) -> Reply:
         """One request, when it may be sent, and what came back."""
-        minute = self._spending.admit(call.weight)
+        minute = self._spending.admit(call.weight, call.limit)
         reply = None
         try:
             if not hasattr(self._local, "connection"):

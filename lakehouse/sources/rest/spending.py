@@ -6,10 +6,12 @@ Nothing here reads the machine's wall clock but for what people are told.
 import contextlib
 import re
 import threading
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from lakehouse.exchanges.api import RateLimit
 from lakehouse.model.errors import RestBannedError
 
 _SHARE = 0.8  # of the budget: other programs of this address need some too
@@ -52,6 +54,8 @@ class Spending:
         self._resume_at = 0.0
         self._banned_until: float | None = None
         self._share = _SHARE
+        # when requests were admitted that count to a limit of their own, by the monotonic clock
+        self._counted: defaultdict[RateLimit, deque[float]] = defaultdict(deque)
         self.budget: int | None = None
         """Weight per minute; None while it is not known."""
 
@@ -91,8 +95,12 @@ class Spending:
         with self._lock:
             self._clock = said, self._monotonic()
 
-    def admit(self, weight: int) -> int | None:
+    def admit(self, weight: int, limit: RateLimit | None = None) -> int | None:
         """Wait until a request may be sent; returns the server's minute, where that is known.
+
+        Args:
+            weight: What it costs of the budget.
+            limit: A limit of its own that it counts to as well, if any.
 
         Raises:
             RestBannedError: This address is banned.
@@ -102,8 +110,14 @@ class Spending:
                 now = self._monotonic()
                 if self._banned_until is not None and now < self._banned_until:
                     raise self._banned(self._banned_until - now)
-                wait = max(self._resume_at - now, self._wait_for_budget(weight))
+                wait = max(
+                    self._resume_at - now,
+                    self._wait_for_budget(weight),
+                    self._wait_for_limit(limit, now) if limit else 0.0,
+                )
                 if wait <= 0:
+                    if limit:
+                        self._counted[limit].append(now)
                     self._pending += weight
                     self._stats = RestStats(self._stats.requests + 1, self._stats.weight + weight)
                     return self._minute
@@ -154,6 +168,13 @@ class Spending:
         if self.budget is None or not taken or taken + weight <= self._share * self.budget:
             return 0.0
         return (minute + 1) * 60 - now + _MARGIN
+
+    def _wait_for_limit(self, limit: RateLimit, now: float) -> float:
+        """Seconds until a request fits into a limit, of which no answer tells what others used."""
+        counted, most = self._counted[limit], max(1, int(self._share * limit.requests))
+        while counted and now - counted[0] >= limit.seconds + _MARGIN:
+            counted.popleft()
+        return counted[-most] + limit.seconds + _MARGIN - now if len(counted) >= most else 0.0
 
     def _banned(self, seconds: float) -> RestBannedError:
         # For people to read, who look at their own clock; nothing is decided by it.

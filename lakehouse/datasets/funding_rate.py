@@ -1,0 +1,510 @@
+"""Funding rates of perpetuals: bronze as published, silver as one truth.
+
+Longer than other modules: a dataset is one file, so that its tables and the rules that judge them are read
+together.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import ClassVar
+
+import polars as pl
+
+from lakehouse.datasets.dataset import (
+    ApiTable,
+    ArchiveTable,
+    BronzeCell,
+    BronzeCells,
+    Dataset,
+    input_versions,
+)
+from lakehouse.datasets.market import MarketFacts
+from lakehouse.model.cadence import Spaced
+from lakehouse.model.cell import Cell
+from lakehouse.model.check import SCHEMA, Check
+from lakehouse.model.input import Input
+from lakehouse.model.life import UNKNOWN, Life
+from lakehouse.model.market import MarketType
+from lakehouse.model.result import (
+    Asked,
+    CellFacts,
+    CellResult,
+    Contradiction,
+    Evidence,
+    GapClass,
+    GapRun,
+    Problem,
+)
+from lakehouse.model.table import UTC_TIME, Column, Rule, Table
+from lakehouse.model.timerange import TimeRange, day_range
+from lakehouse.model.words import count_of
+from lakehouse.transform.disputes import TWO_VALUES, UNSETTLED
+from lakehouse.transform.doubt import Doubt
+from lakehouse.transform.healing import Served, judge_problems
+from lakehouse.transform.history import newest
+from lakehouse.transform.reconcile import Reconciled, reconcile
+
+_HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
+_PERPETUAL: tuple[MarketType, ...] = ("linear", "inverse")
+# Who is believed where nothing is proven: a published file has a CHECKSUM, and outlasts answers.
+PRECEDENCE = ("monthly", "api")
+# what sources state beside the rate: never disputed, for each source states other things of it
+_BESIDE = ("published_time", "interval_hours", "mark_price")
+
+
+class PublishedFundingRate(Table):
+    """The value columns of funding rates as exchanges publish them.
+
+    A row is of the minute nearest to the instant that was published. The archive states the interval, REST
+    the mark price.
+    """
+
+    time = "funding_time"
+    market_types = _PERPETUAL
+    most_per_minute = 16  # both sources, and what they restate
+
+    funding_time = Column(UTC_TIME, "Minute of the settlement", "UTC")
+    published_time = Column(
+        UTC_TIME, "The settlement's instant as published, late by moments", "UTC", nullable=True
+    )
+    rate = Column(pl.Float64, "Share of the position's value that longs pay to shorts", nullable=True)
+    interval_hours = Column(
+        pl.Int32, "Hours between settlements, where the row states them", "h", nullable=True
+    )
+    mark_price = Column(
+        pl.Float64, "Mark price that the payment was reckoned with, where published", "quote", nullable=True
+    )
+
+
+class FundingRateArchive(ArchiveTable, PublishedFundingRate):
+    """Funding rates as the archive's monthly files publish them, every value ever seen."""
+
+    name = "bronze/funding_rate_archive"
+    # One file may state a settlement twice and differ in any value, so every value is part of the key.
+    key = (
+        *("funding_time", "source", "fetched_at", "source_sha256"),
+        *("published_time", "rate", "interval_hours"),
+    )
+
+
+class FundingRateApi(ApiTable, PublishedFundingRate):
+    """Funding rates by REST, every value ever seen: of days that the archive leaves in doubt, and of what it
+    has not published yet.
+    """
+
+    name = "bronze/funding_rate_api"
+    key = ("funding_time", "source", "fetched_at", "source_sha256")
+    inputs = (Input(FundingRateArchive, required=False),)
+
+
+class FundingRate(Table):
+    """Funding rates: one row per settlement of a perpetual.
+
+    Intervals differ between markets and change within one; `interval_source` says who states a row's. A
+    settlement that no source has is absent here and stands in `silver/gap`: by the market's own intervals,
+    and where the interval changes across an absence, in steps of the longer one.
+
+    Evidence: `rows_both` (each row stands in the archive and REST states the same rate), `archive` (each
+    stands in the archive), `api` (some stand in REST alone), `contradicted` (a source denies a row, or states
+    another rate, and no proof decides; or the archive's rows deny the interval that they state).
+    """
+
+    name = "silver/funding_rate"
+    key = ("funding_time",)
+    time = "funding_time"
+    market_types = _PERPETUAL
+    most_per_minute = 1
+    cadence: ClassVar[Spaced] = Spaced(tuple(hours * _HOUR for hours in (1, 2, 4, 8)))
+    checks = (
+        SCHEMA,
+        Check("gaps"),
+        Check("reconciliation"),
+        Check("evidence"),
+        Check("freshness", {"late": timedelta(days=2)}),
+    )
+    inputs = (Input(FundingRateArchive, role="archive"), Input(FundingRateApi, role="api"))
+
+    funding_time = Column(UTC_TIME, "Minute of the settlement", "UTC")
+    rate = Column(
+        pl.Float64,
+        "Share of the position's value that longs pay to shorts; shorts pay where it is negative",
+        at_least=-1,
+    )
+    interval_hours = Column(
+        pl.Int32,
+        "Hours between this settlement and the one before; null where nobody states them and no neighbour "
+        "tells",
+        "h",
+        nullable=True,
+        above=0,
+    )
+    interval_source = Column(
+        pl.String,
+        "Who says so: stated (by the archive's row), before (the distance to the settlement before), after "
+        "(of the first of a month: to the one after) or unknown",
+    )
+    mark_price = Column(
+        pl.Float64,
+        "Mark price that the payment was reckoned with; null where it was not published",
+        "quote",
+        nullable=True,
+        above=0,
+    )
+    published_time = Column(UTC_TIME, "The settlement's instant as published, late by moments", "UTC")
+    source = Column(pl.String, "archive or api: the kind of source the row stands in")
+
+    row_rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("rate_at_most_1", pl.col("rate") <= 1, "rate is at most 1"),
+    )
+
+
+_IS_SOUND = pl.col("rate").is_between(-1, 1).fill_null(False)
+
+
+def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
+    """Make one cell of `silver/funding_rate`.
+
+    Args:
+        bronze: The bronze cells of the same window and market, at least one.
+        cell: The cell.
+        market: Facts of the market.
+
+    Returns:
+        The served rows; rejected rows with their rule; gaps, conflicts, contradictions and evidence.
+    """
+    stated, settled = _stated(bronze), _settled(bronze)
+    is_over = pl.col("funding_time") > market.delisted if market.delisted else pl.lit(False)
+    found = _to_silver(settled.rows, stated)
+    good, broken = FundingRate.split(found.filter(~is_over))
+    late = found.filter(is_over)
+    served = settled.rows.join(good, on="funding_time", how="semi", maintain_order="left")
+    asked = tuple(asking for part in bronze.values() for asking in part.facts.asked)
+    ends = [part.facts.asked_until for part in bronze.values() if part.facts.asked_until]
+    asked_until = cell.window.clip(
+        max([*ends, *(asking.end for asking in asked if asking.is_answer)], default=cell.window.start)
+    )
+    disputed = settled.unserved.filter(rule=TWO_VALUES)["funding_time"]
+    unserved = pl.concat([disputed, broken["funding_time"]]).unique().sort()
+    gaps, changes = find_gaps(
+        good["funding_time"], cell.window, asked_until, market.life, disputed, unserved, asked
+    )
+    contradictions = tuple(_contradictions(settled, served, stated, asked))
+    problems = tuple(problem for part in bronze.values() for problem in part.facts.problems)
+    if problems:
+        doubts = [
+            day for day in _days_in_doubt(served, cell, market.life) if day_range(day).end <= asked_until
+        ]
+        problems = judge_problems(
+            problems,
+            Served(
+                served, _sources(bronze), FundingRate.key, gaps, market.life, doubts, _unsettled_days(settled)
+            ),
+        )
+    facts = CellFacts(
+        gaps=gaps,
+        conflict_count=settled.conflict_count,
+        evidence=_evidence(served, _sources(bronze), bool(contradictions)),
+        asked_until=asked_until,
+        problems=(*problems, *changes),
+        unsettled_count=settled.unsettled_count,
+        conflict_digest=hashlib.sha256(settled.conflicts.write_csv().encode()).hexdigest()[:32]
+        if settled.conflict_count
+        else "",
+        contradictions=contradictions,
+    )
+    left_out = _to_silver(settled.unserved.drop("rule"), stated).with_columns(
+        pl.Series("rule", settled.unserved["rule"], pl.String)
+    )
+    rejected = pl.concat([broken, late.with_columns(rule=pl.lit("after_delisting")), left_out])
+    return CellResult(good, input_versions(FundingRate, bronze, cell, market), facts, rejected)
+
+
+# --- what sources state ---------------------------------------------------------------------------
+
+
+def _stated(bronze: BronzeCells) -> pl.DataFrame:
+    """The newest rows of both sources, with all that they state."""
+    parts = [
+        newest(bronze[name].rows, FundingRate.key).select(FundingRateArchive.names())
+        for name in (FundingRateArchive.name, FundingRateApi.name)
+        if name in bronze
+    ]
+    return pl.concat([FundingRateArchive.empty(), *parts]).sort(
+        "funding_time", "source", "rate", "published_time", "interval_hours"
+    )
+
+
+def _sources(bronze: BronzeCells) -> dict[str, pl.DataFrame]:
+    """The newest rates of every source: what sources can disagree about."""
+    rates = _stated(bronze).drop(_BESIDE)
+    found = {str(name): frame for (name,), frame in rates.partition_by("source", as_dict=True).items()}
+    return found or {"monthly": rates}
+
+
+def _settled(bronze: BronzeCells) -> Reconciled:
+    return reconcile(_sources(bronze), FundingRate.key, is_sound=_IS_SOUND, precedence=PRECEDENCE)
+
+
+def _with_beside(rows: pl.DataFrame, stated: pl.DataFrame) -> pl.DataFrame:
+    """Rates with what their own source states beside them."""
+    own = ["funding_time", "rate", "source_file", "fetched_at"]
+    beside = stated.unique(own, keep="first", maintain_order=True).select(*own, *_BESIDE)
+    return rows.join(beside, on=own, how="left", nulls_equal=True, maintain_order="left")
+
+
+def _to_silver(rows: pl.DataFrame, stated: pl.DataFrame) -> pl.DataFrame:
+    """Rates as rows of silver. A mark price is REST's, of the same settlement at the same rate."""
+    prices = (
+        stated.filter(pl.col("source") == "api", pl.col("mark_price").is_not_null())
+        .unique(["funding_time", "rate"], keep="first", maintain_order=True)
+        .select("funding_time", "rate", price="mark_price")
+    )
+    told = _with_beside(rows, stated).join(
+        prices, on=["funding_time", "rate"], how="left", maintain_order="left"
+    )
+    return (
+        _with_intervals(told, stated["funding_time"])
+        .with_columns(
+            mark_price=pl.coalesce("mark_price", "price"),
+            source=pl.when(pl.col("source") == "api").then(pl.lit("api")).otherwise(pl.lit("archive")),
+        )
+        .select(FundingRate.names())
+    )
+
+
+def _with_intervals(rows: pl.DataFrame, times: pl.Series) -> pl.DataFrame:
+    """Rows with their interval: as stated, else the distance to the settlement before, else to the one after.
+    A distance that no interval has lacks settlements, and tells none.
+
+    Args:
+        rows: Rows, with `interval_hours` where it is stated.
+        times: When settlements were stated, by whomever.
+    """
+    known = times.unique().sort()
+    distances = known.to_frame().with_columns(
+        before=pl.col("funding_time").diff(), after=pl.col("funding_time").diff().shift(-1)
+    )
+    steps = pl.Series(FundingRate.cadence.steps, dtype=pl.Duration("us"))
+    told = rows.join(distances, on="funding_time", how="left", maintain_order="left")
+    hours = {
+        name: pl.when(pl.col(name).is_in(steps.implode())).then(pl.col(name).dt.total_hours().cast(pl.Int32))
+        for name in ("before", "after")
+    }
+    return told.with_columns(
+        interval_hours=pl.coalesce("interval_hours", hours["before"], hours["after"]),
+        interval_source=pl.when(pl.col("interval_hours").is_not_null())
+        .then(pl.lit("stated"))
+        .when(hours["before"].is_not_null())
+        .then(pl.lit("before"))
+        .when(hours["after"].is_not_null())
+        .then(pl.lit("after"))
+        .otherwise(pl.lit("unknown")),
+    )
+
+
+# --- what is absent -------------------------------------------------------------------------------
+
+
+def find_gaps(
+    times: pl.Series,
+    window: TimeRange,
+    asked_until: datetime,
+    life: Life = UNKNOWN,
+    disputed: pl.Series | None = None,
+    unserved: pl.Series | None = None,
+    asked: Sequence[Asked] = (),
+) -> tuple[tuple[GapRun, ...], tuple[Problem, ...]]:
+    """The settlements that are absent, by the market's own intervals.
+
+    Nothing is proven of an absence: exchanges settle through halts, and a market off the list is told by its
+    life.
+
+    Args:
+        times: When the served rows were settled.
+        window: The cell's window.
+        asked_until: Only settlements before this instant are expected: nobody was asked about later ones.
+        life: Settlements outside of it are `not_listed`.
+        disputed: Settlements with two values in one source: `conflict`.
+        unserved: Settlements that are stated and not served, the disputed ones included.
+        asked: What a REST API was asked for.
+
+    Returns:
+        Runs of settlements of one class and distance, in order; and, of those across which the interval
+        changes, that they are counted in steps of the longer one.
+    """
+    end = window.clip(asked_until)
+    if end <= window.start:
+        return (), ()
+    none = times.clear()
+    held = none if unserved is None else unserved
+    stated = pl.concat([times, held]).unique().sort()
+    lacking: list[datetime] = FundingRate.cadence.absent(stated, TimeRange(window.start, end)).to_list()
+    slots = sorted({*lacking, *held.filter(held < end).to_list()})
+    place: list[datetime] = sorted({*slots, *stated.to_list()})
+    following = dict(pairwise(place))
+    before = {later: earlier for earlier, later in pairwise(place)}
+    conflicting = set(none if disputed is None else disputed)
+
+    def step(slot: datetime) -> timedelta:
+        if slot in following:
+            return following[slot] - slot
+        return slot - before[slot] if slot in before else max(FundingRate.cadence.steps)
+
+    def told(slot: datetime) -> tuple[GapClass, timedelta, datetime | None]:
+        # at the very instant of the listing nobody holds a position yet
+        if (life.listed and slot <= life.listed) or (life.delisted and slot >= life.delisted):
+            return "not_listed", step(slot), None
+        if slot in conflicting:
+            return "conflict", step(slot), None
+        at = max((one.at for one in asked if one.is_of_rows and one.start <= slot < one.end), default=None)
+        return "absent", step(slot), at
+
+    runs: list[GapRun] = []
+    for slot in slots:
+        gap_class, length, at = told(slot)
+        last = runs[-1] if runs else None
+        goes_on = last and (last.end, last.gap_class, last.asked_at) == (slot, gap_class, at)
+        if last and goes_on and (last.end - last.start) / last.slot_count == length:
+            runs[-1] = GapRun(gap_class, last.start, slot + length, last.slot_count + 1, at)
+        else:
+            runs.append(GapRun(gap_class, slot, slot + length, 1, at))
+    return tuple(runs), tuple(_changes(lacking, stated))
+
+
+def _changes(lacking: Sequence[datetime], stated: pl.Series) -> Iterator[Problem]:
+    """Absences across which the interval changes: how many settlements they are cannot be known."""
+    rows = stated.to_list()
+    apart = [later - earlier for earlier, later in pairwise(rows)]
+    for n, (earlier, later) in enumerate(pairwise(rows)):
+        if 0 < n < len(apart) - 1 and any(earlier < slot < later for slot in lacking):
+            before, after = apart[n - 1], apart[n + 1]
+            steps = FundingRate.cadence.steps
+            if before != after and before in steps and after in steps:
+                yield Problem(
+                    f"settlements between {earlier:%Y-%m-%d %H:%M} and {later:%Y-%m-%d %H:%M}",
+                    "interval",
+                    f"the interval changes from {before // _HOUR} to {after // _HOUR} hours where "
+                    "settlements are absent: they are counted in steps of "
+                    f"{max(before, after) // _HOUR} hours",
+                    day=f"{later:%Y-%m-%d}",
+                )
+
+
+# --- what speaks against it -----------------------------------------------------------------------
+
+
+def _contradictions(
+    settled: Reconciled, served: pl.DataFrame, stated: pl.DataFrame, asked: Sequence[Asked]
+) -> Iterator[Contradiction]:
+    """What a source says against the served rows: another rate that no proof decided on, that there was no
+    such settlement, or another interval than its rows have.
+    """
+    times = set(served["funding_time"])
+    unsettled = settled.conflicts.filter(pl.col("rule").is_in(UNSETTLED))["funding_time"]
+    found = {time: ("rate",) for time in unsettled if time in times}
+    by_rest = set(stated.filter(pl.col("source") == "api")["funding_time"])
+    found |= {
+        time: ("funding_time",)
+        for time in times - by_rest
+        if any(asking.is_of_rows and asking.start <= time < asking.end for asking in asked)
+    }
+    for time, columns in sorted(found.items()):
+        yield Contradiction(time, time + _MINUTE, "rest", columns)
+    for time in _denied_intervals(stated):
+        if time in times:
+            yield Contradiction(time, time + _MINUTE, "archive", ("interval_hours",))
+
+
+def _denied_intervals(stated: pl.DataFrame) -> list[datetime]:
+    """Rows of the archive that state an interval that neither the settlement before nor the one after has,
+    where both are known: some are absent, or the statement is wrong.
+    """
+    known = stated["funding_time"].unique().sort()
+    distances = known.to_frame().with_columns(
+        before=pl.col("funding_time").diff(), after=pl.col("funding_time").diff().shift(-1)
+    )
+    hours = pl.duration(hours=pl.col("interval_hours"))
+    told = stated.filter(pl.col("interval_hours").is_not_null()).join(distances, on="funding_time")
+    denied = told.filter(pl.col("before") != hours, pl.col("after") != hours)
+    return sorted(set(denied["funding_time"]))
+
+
+def _evidence(served: pl.DataFrame, sources: Mapping[str, pl.DataFrame], is_contradicted: bool) -> Evidence:
+    """The best level that holds for all rows."""
+    if is_contradicted:
+        return "contradicted"
+    if not served.height or (served["source"] == "api").any():
+        return "api"
+    api = sources.get("api")
+    same = ["funding_time", "rate"]
+    if api is not None and not served.join(api, on=same, how="anti").height:
+        return "rows_both"
+    return "archive"
+
+
+def conflicts(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> pl.DataFrame:
+    """Every variant of every disputed settlement of a cell, as rows of `silver/funding_rate_conflict` without
+    the market's columns.
+    """
+    found = _with_beside(_settled(bronze).conflicts, _stated(bronze))
+    in_life = pl.col("funding_time") <= market.delisted if market.delisted else True
+    return found.rename({"source": "sources"}).with_columns(pl.col("is_served") & _IS_SOUND & in_life)
+
+
+# --- what REST should be asked about --------------------------------------------------------------
+
+
+def doubt(
+    rows: pl.DataFrame, cell: Cell, market: MarketFacts | None, witness: BronzeCell | None
+) -> Mapping[str, Doubt]:
+    """Days of rows of the archive that REST should be asked about."""
+    return _days_in_doubt(rows, cell, market.life if market else UNKNOWN)
+
+
+def _days_in_doubt(rows: pl.DataFrame, cell: Cell, life: Life) -> Mapping[str, Doubt]:
+    """Days on which a settlement has two values, breaks a rule, is absent, or states another interval than
+    its neighbours have.
+
+    Args:
+        rows: Rows of the archive, or those that are served.
+        cell: Their cell.
+        life: Of the market.
+    """
+    times = rows["funding_time"]
+    values = rows.select("funding_time", "rate").unique()
+    found = _by_day(
+        "variants", values.filter(values["funding_time"].is_duplicated())["funding_time"], "with two values"
+    )
+    found = _by_day("rules", rows.filter(~_IS_SOUND)["funding_time"], "that break a row rule") | found
+    gaps, _ = find_gaps(times.unique().sort(), cell.window, cell.window.end, life)
+    absent = [
+        run.start + n * (run.end - run.start) / run.slot_count
+        for run in gaps
+        if run.gap_class == "absent"
+        for n in range(run.slot_count)
+    ]
+    if "interval_hours" in rows.columns:
+        found = _by_day("interval", _denied_intervals(rows), "at another interval than they state") | found
+    return _by_day("short", absent, "absent") | found
+
+
+def _by_day(kind: str, times: Iterable[datetime], what: str) -> dict[str, Doubt]:
+    days = [f"{time:%Y-%m-%d}" for time in dict.fromkeys(times)]
+    return {
+        day: Doubt(kind, f"{count_of(days.count(day), 'settlement')} {what}") for day in sorted(set(days))
+    }
+
+
+def _unsettled_days(settled: Reconciled) -> frozenset[str]:
+    return frozenset(settled.conflicts.filter(~pl.col("is_settled"))["funding_time"].dt.strftime("%Y-%m-%d"))
+
+
+FUNDING_RATE = Dataset(
+    FundingRate,
+    refine,
+    doubt,
+    conflicts,
+    evidence=("contradicted", "api", "archive", "rows_both"),
+)
