@@ -123,6 +123,7 @@ class FundingRate(Table):
         Check("reconciliation"),
         Check("evidence"),
         Check("freshness", {"late": timedelta(days=2)}),
+        Check("intervals", {"column": "interval_hours"}),
     )
     inputs = (Input(FundingRateArchive, role="archive"), Input(FundingRateApi, role="api"))
 

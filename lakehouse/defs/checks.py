@@ -17,6 +17,7 @@ from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.table import Table
 from lakehouse.ops import findings
 from lakehouse.ops.anomalies import search_anomalies
+from lakehouse.ops.intervals import check_intervals
 from lakehouse.ops.saying import by_market
 from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
@@ -89,6 +90,7 @@ def _rules(
         "reconciliation": lambda: findings.check_reconciliation(stored),
         "evidence": lambda: findings.check_evidence(stored, lake.registry.dataset(table.name).evidence),
         "freshness": freshness,
+        "intervals": lambda column: check_intervals(lake.objects, table, stored, column),
         "anomalies": lambda: findings.check_anomalies(stored, search_anomalies(lake.objects, table, stored)),
         "resample": resample,
     }

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-Family = Literal["schema", "gaps", "reconciliation", "evidence", "freshness", "anomalies", "resample"]
+Family = Literal[
+    "schema", "gaps", "reconciliation", "evidence", "freshness", "intervals", "anomalies", "resample"
+]
 
 
 class Check(NamedTuple):
@@ -12,7 +14,8 @@ class Check(NamedTuple):
     Attributes:
         family: Name of the family, which is the name of the check.
         parameters: What the family has to know of the table: of `freshness`, `late`, the age at which a
-            market's newest row is late; of `resample`, `of`, the table whose rows are summed.
+            market's newest row is late; of `intervals`, `column`, with the hours since the row before; of
+            `resample`, `of`, the table whose rows are summed.
     """
 
     family: Family

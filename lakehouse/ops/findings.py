@@ -103,6 +103,10 @@ def _says(check: Check) -> str:
             f"One check searches at most {SEARCHED_AT_MOST} cells, those never searched first, and each once "
             "for the same rows."
         ),
+        "intervals": (
+            "The newest row of every market has the interval that its exchange stated within a day after it. "
+            "Markets of which no interval was stated since are counted and no finding."
+        ),
         "resample": (
             "Rows, volumes, trades and extremes equal those of the 1m candles below, recomputed in SQL from "
             "the stored files."
@@ -156,7 +160,7 @@ def check_schema(
                     str(record.cell or table.name), "warn", f"{record.reject_count} rows are in quarantine"
                 )
             )
-    return Verdict(len(records), _sorted(findings))
+    return Verdict(len(records), sort_findings(findings))
 
 
 def check_gaps(stored: Ledger, now: datetime) -> Verdict:
@@ -182,7 +186,7 @@ def check_gaps(stored: Ledger, now: datetime) -> Verdict:
         )
         for cell in holes(stored)
     ]
-    return Verdict(len(stored), _sorted(findings), counts)
+    return Verdict(len(stored), sort_findings(findings), counts)
 
 
 def holes(stored: Collection[Cell]) -> list[Cell]:
@@ -220,7 +224,7 @@ def check_reconciliation(stored: Ledger) -> Verdict:
                     f"proof; {unserved:,} of them are not served",
                 )
             )
-    return Verdict(len(stored), _sorted(findings), counts)
+    return Verdict(len(stored), sort_findings(findings), counts)
 
 
 def check_evidence(stored: Ledger, levels: Iterable[Evidence]) -> Verdict:
@@ -239,7 +243,7 @@ def check_evidence(stored: Ledger, levels: Iterable[Evidence]) -> Verdict:
             Finding(str(cell), "error" if found.is_wholesale else "warn", str(found))
             for found in record.facts.contradictions
         ]
-    return Verdict(len(stored), _sorted(findings), counts)
+    return Verdict(len(stored), sort_findings(findings), counts)
 
 
 def check_freshness(stored: Ledger, delisted: Collection[Market], now: datetime, late: timedelta) -> Verdict:
@@ -276,7 +280,7 @@ def check_freshness(stored: Ledger, delisted: Collection[Market], now: datetime,
                     what + (f"; sources answered up to {asked:%Y-%m-%d %H:%M}" if asked else ""),
                 )
             )
-    return Verdict(len(newest), _sorted(findings))
+    return Verdict(len(newest), sort_findings(findings))
 
 
 def check_anomalies(stored: Ledger, known: Mapping[Cell, CellAnomalies]) -> Verdict:
@@ -295,7 +299,7 @@ def check_anomalies(stored: Ledger, known: Mapping[Cell, CellAnomalies]) -> Verd
         for cell, anomalies in found
         if anomalies.counts
     ]
-    return Verdict(len(found), _sorted(findings), counts)
+    return Verdict(len(found), sort_findings(findings), counts)
 
 
 def check_resample(
@@ -349,7 +353,7 @@ def check_resample(
         for cell, n_coarse, n, equal in rows
         if not equal
     ]
-    return Verdict(len(compared), _sorted(findings))
+    return Verdict(len(compared), sort_findings(findings))
 
 
 def _totals(view: str, count: str) -> str:
@@ -359,5 +363,6 @@ def _totals(view: str, count: str) -> str:
     return f"SELECT {chosen} FROM {view} GROUP BY ALL"
 
 
-def _sorted(findings: list[Finding]) -> list[Finding]:
+def sort_findings(findings: list[Finding]) -> list[Finding]:
+    """Errors first, then by cell."""
     return sorted(findings, key=lambda finding: (finding.severity == "warn", finding.cell))

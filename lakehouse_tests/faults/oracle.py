@@ -216,7 +216,7 @@ def look(lake: LakeServices, cell: Cell) -> View | None:
         bronze[name] for name in ("bronze/candle_archive", "bronze/candle_api", "bronze/candle_witness")
     )
     rules = _rules(CANDLE.silver, lake, None)  # type: ignore[arg-type]
-    ignored = ("freshness", "anomalies", "resample")  # nothing of these is about what is true
+    ignored = ("freshness", "intervals", "anomalies", "resample")  # nothing of these is about what is true
     findings = {
         name: [found.what for found in rule().findings if found.cell == str(cell)]
         for name, rule in rules.items()
