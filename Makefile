@@ -1,5 +1,9 @@
 # `make demo` and `make test` set up what they need.
 PYTHON ?= python3
+
+# Compiled modules are kept, whatever the environment says: the tests start hundreds of processes
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 # What CI adds: coverage, and the slowest tests
 OPTIONS ?=
