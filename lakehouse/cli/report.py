@@ -82,8 +82,14 @@ def _short(healed_by: str) -> str:
     return healed_by.rsplit("/", 1)[-1]
 
 
-def print_restatements(found: pl.DataFrame, report: Report) -> None:
-    """Show what sources restated: for people the values that changed only."""
+def print_restatements(found: pl.DataFrame, report: Report, time: str) -> None:
+    """Show what sources restated: for people the values that changed only.
+
+    Args:
+        found: A row per restatement.
+        report: Where it is shown.
+        time: The column that places a row.
+    """
     names = [
         name.removesuffix("_before")
         for name in found.columns
@@ -97,7 +103,6 @@ def print_restatements(found: pl.DataFrame, report: Report) -> None:
         )
         for row in found.head(ROWS_SHOWN).iter_rows(named=True)
     ]
-    time = found.columns[found.columns.index("market") + 1]
     told = found.head(ROWS_SHOWN).select("market", time, "source", "change", fetched_at="fetched_at_after")
     report.table(
         f"Restated values: {found.height:,}"

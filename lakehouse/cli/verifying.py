@@ -232,7 +232,7 @@ def print_verification(found: Verification, report: Report) -> None:
         for one in found.verified
         if one.restated.height
     ]:
-        print_restatements(pl.concat(told_anew), report)
+        print_restatements(pl.concat(told_anew), report, found.verified[0].time)
     for name, why in found.failed.items():
         report.say(f"{name}: {why}", "failed")
     if found.least:

@@ -109,7 +109,12 @@ def _verify() -> dg.JobDefinition:
 def _verify_dataset(context: dg.OpExecutionContext, lake: LakeServices, dataset: Dataset) -> dict[str, str]:
     """Ask about one dataset; what was not answered, with why."""
     assert dataset.api is not None, "asked of a dataset that has one"
-    chosen, failed = plan(lake, dataset, _universe(context), None, VERIFY_BUDGET), dict[str, str]()
+    stored = {cell.market for cell in lake.ledger(dataset.silver.name)}
+    markets = [market for market in _universe(context) if market in stored]
+    if not markets:
+        context.log.info(f"{dataset.silver.name}: nothing is stored of the markets of the universe")
+        return {}
+    chosen, failed = plan(lake, dataset, markets, None, VERIFY_BUDGET), dict[str, str]()
     for cell, answers in ask_in_full(lake, dataset, chosen.wanted):
         if not answers.is_whole:
             failed[f"{dataset.api.name} {cell}"] = answers.problems[0].detail

@@ -19,14 +19,15 @@ def in_grain(table: type[Table], months: Iterable[Cell], has: Inventory) -> list
     """The cells of a table in some months of markets that can have it: the months themselves, or their days
     that have begun and lie in the market's life.
     """
-    meant = [cell for cell in months if _can_have(cell.own_market, table, has)]
+    meant = [cell for cell in months if can_have(cell.own_market, table, has)]
     if table.grain == "month":
         return meant
     days = (Cell(day, cell.market) for cell in meant for day in cell.window.days())
     return [cell for cell in days if cell.window.start <= has.now and is_alive(cell, has.known)]
 
 
-def _can_have(market: Market, table: type[Table], has: Inventory) -> bool:
+def can_have(market: Market, table: type[Table], has: Inventory) -> bool:
+    """Whether a market can have a table: a run of all markets holds those that cannot, too."""
     exchange = has.lake.exchanges.get(market.exchange)
     return exchange.has(table, market) if exchange else market.market_type in table.market_types
 

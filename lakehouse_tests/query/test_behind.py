@@ -120,7 +120,12 @@ def test_a_ledger_by_month_is_behind_where_any_market_is(objects: LakeObjects) -
     for market in (BTC, ETH):
         build(objects, "bronze", market)
         build(objects, "silver", market)
-    now = inputs_now(REGISTRY.gap, Cell("2024-02"), {Candle.name: ledger(objects, Candle)}, {})
+    now = inputs_now(
+        REGISTRY.gap,
+        Cell("2024-02"),
+        {each.name: ledger(objects, each.table) for each in REGISTRY.gap.inputs},
+        {},
+    )
     TableStore(objects).put(Gap, Cell("2024-02"), CellResult(gap_frame([]), now))
     lake = Lake(objects.root)
     assert said(lambda: lake.scan(Gap.name).collect()) == []

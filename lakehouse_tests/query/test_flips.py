@@ -7,6 +7,7 @@ error of the lake.
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -245,11 +246,8 @@ def test_quarantine_of_another_market_is_named(tmp_path: Path) -> None:
 def test_appending_a_column_makes_no_old_cell_damaged(tmp_path: Path) -> None:
     store_all(tmp_path / "lake")
     wider = type("Wider", (Candle,), {"note": Column(pl.String, "A column that came later", nullable=True)})
-    registry = Registry()
-    datasets = tuple(
-        type(one)(**{**{name: getattr(one, name) for name in one.__dataclass_fields__}, "silver": wider})
-        for one in registry.datasets
-    )
+    (candles_of_all,) = (one for one in Registry().datasets if one.silver is Candle)
+    datasets = (replace(candles_of_all, silver=wider),)
     lake = Lake(tmp_path / "lake", Registry(datasets, ()))
     new = candles(TIMES).with_columns(note=pl.lit("new"))
     TableStore(lake.objects).put(

@@ -51,7 +51,7 @@ READS: dict[str, Callable[[Lake], Any]] = {
         "candle_count"
     ].sum(),
     "scan": lambda lake: lake.collect(lake.scan("silver/candle")).height,
-    "sql": lambda lake: lake.sql("SELECT count(*) FROM silver.candle").item(),
+    "sql": lambda lake: lake.sql("SELECT count(open) FROM silver.candle").item(),
 }
 REFUSALS = {
     "expired": (

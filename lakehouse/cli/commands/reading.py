@@ -122,8 +122,9 @@ def restatements(
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
 
-    found = Lake(Settings().root).restatements(wanted_markets(markets) or None, start, end, table)
-    print_restatements(found, report)
+    reader = Lake(Settings().root)
+    found = reader.restatements(wanted_markets(markets) or None, start, end, table)
+    print_restatements(found, report, reader.registry.dataset(table).silver.time)
 
 
 @commands.command()

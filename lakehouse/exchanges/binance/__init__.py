@@ -44,7 +44,7 @@ _REFUSALS: dict[int, Refusal] = {
     **dict.fromkeys(_BUSY, "busy"),
     **dict.fromkeys(_UNKNOWN, "unknown_symbol"),
 }
-_FUNDING = "/funding_rate"  # bronze and silver
+_FUNDING = "/funding_"  # of every zone
 _HOUR = Interval.parse("1h")  # of the witness
 
 
