@@ -44,6 +44,7 @@ test-slow: .venv/.dev
 test-long: .venv/.dev
 	GENERATED=$(GENERATED) $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/faults/test_generated.py -k seeds
 	FUZZ=$(FUZZ) $(BIN)/pytest --timeout 72000 -m slow lakehouse_tests/fuzz # not by two processes: they keep what is printed to themselves
+	LISTINGS=200 $(BIN)/pytest -m slow lakehouse_tests/sources/test_listings.py
 	FLIPS=400 $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/query/test_flips.py lakehouse_tests/query/test_flips_of_a_built_lake.py
 
 ui: setup

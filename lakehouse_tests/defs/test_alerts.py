@@ -48,6 +48,8 @@ from lakehouse_tests.webhook import Webhook, listening
 from .conftest import BRONZE, BTC, ETH, SILVER, SOL, Shell
 
 FEBRUARY, ETH_FEBRUARY = Cell("2024-02", BTC), Cell("2024-02", ETH)
+pytestmark = pytest.mark.slow  # together, not one by one: the fast tests are to take two minutes
+
 ABSENT = GapRun("absent", at("2024-02-20"), at("2024-02-21"), 1440)
 NEVER_FULL = Watch("http://ui.example:3000", full=1.1)
 MINUTE = timedelta(minutes=1)
@@ -117,7 +119,6 @@ def put(lake: LakeServices, cell: Cell, *gaps: GapRun, rejects: int = 0) -> None
     lake.tables.put(Candle, cell, CellResult(rows, {}, CellFacts(gaps=gaps), rejected))
 
 
-@pytest.mark.slow
 def test_a_run_that_fails_is_told_with_its_cell_and_its_end_once_it_is_made(
     night: Night, sim: Simulator
 ) -> None:
@@ -141,7 +142,6 @@ def test_a_run_that_fails_is_told_with_its_cell_and_its_end_once_it_is_made(
     assert f"{BRONZE} {ETH_FEBRUARY}\nended: fine since" in ends["message"]
 
 
-@pytest.mark.slow
 def test_a_check_that_fails_is_told_with_its_cell_and_a_warning_is_not(night: Night) -> None:
     put(night.shell.lake, FEBRUARY, ABSENT)
     verdicts = night.shell.check(SILVER)
@@ -156,7 +156,6 @@ def test_a_check_that_fails_is_told_with_its_cell_and_a_warning_is_not(night: Ni
     assert not [message for message in night.webhook.got if "freshness" in message["message"]]
 
 
-@pytest.mark.slow
 def test_a_check_that_flaps_all_day_gives_one_message(night: Night) -> None:
     for hour in range(6):
         put(night.shell.lake, FEBRUARY, *([] if hour % 2 else [ABSENT]))
@@ -317,7 +316,6 @@ def test_a_lake_out_of_reach_is_told_and_nothing_in_it_is_said_to_have_ended(
     assert not [message for message in night.webhook.got if "ended" in message["title"]]
 
 
-@pytest.mark.slow
 def test_a_message_that_nobody_took_is_sent_again_and_names_no_secret(
     shell: Shell, webhook: Webhook, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -352,7 +350,6 @@ def test_without_addresses_the_sensor_is_off_and_says_why(shell: Shell) -> None:
     assert alert_sensor(shell.lake, Alerts("json://h/")).default_status is dg.DefaultSensorStatus.RUNNING
 
 
-@pytest.mark.slow
 def test_a_cell_that_somebody_else_mends_is_over_and_retries_in_vain_are_one_incident(
     night: Night, sim: Simulator, tmp_path: Path
 ) -> None:
@@ -371,7 +368,6 @@ def test_a_cell_that_somebody_else_mends_is_over_and_retries_in_vain_are_one_inc
     assert [message["type"] for message in night.webhook.of("run failed")] == ["failure", "success"]
 
 
-@pytest.mark.slow
 def test_a_check_of_a_users_own_asset_that_fails_is_told_whenever_it_was_and_its_end(night: Night) -> None:
     own, seen = dg.AssetKey(["desk", "signal"]), Seen()
 
@@ -395,7 +391,6 @@ def test_a_check_of_a_users_own_asset_that_fails_is_told_whenever_it_was_and_its
     assert [message["type"] for message in night.webhook.of("check failed")] == ["failure", "success"]
 
 
-@pytest.mark.slow
 def test_a_look_at_a_log_that_stood_still_reads_no_asset_again_and_misses_no_later_failure(
     night: Night, sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

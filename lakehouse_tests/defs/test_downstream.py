@@ -39,6 +39,8 @@ from lakehouse_tests.daemon import Daemon, running_daemon
 
 from .conftest import BRONZE, BTC, ETH, QUARTER, VWAP, Shell, grid
 
+pytestmark = pytest.mark.slow  # together, not one by one: the fast tests are to take two minutes
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "downstream"
 FEBRUARY, MARCH, APRIL = (Cell(f"2024-0{month}", BTC) for month in (2, 3, 4))
 HOUR = timedelta(hours=1)
@@ -360,7 +362,6 @@ def verdicts(instance: dg.DagsterInstance) -> set[str]:
     return {record.status.value for record in history}
 
 
-@pytest.mark.slow
 def test_the_example_is_made_beside_the_lake_and_again_for_the_month_that_changed(
     daemon: Daemon, sim: Simulator, tmp_path: Path
 ) -> None:

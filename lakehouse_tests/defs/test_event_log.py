@@ -13,6 +13,8 @@ from lakehouse.defs.event_log import KeptSqliteEventLogStorage
 from lakehouse.model.errors import MarketKeyError
 from lakehouse.settings import Settings
 
+pytestmark = pytest.mark.slow  # together, not one by one: the fast tests are to take two minutes
+
 ASSET = dg.AssetKey("noted")
 OTHER_PROCESS = """
 import sys
@@ -61,7 +63,6 @@ def test_the_instance_of_the_project_keeps_its_connections(instance: dg.DagsterI
     assert (home / "history" / "runs" / "index.db").exists()
 
 
-@pytest.mark.slow
 def test_more_runs_than_connections_are_kept_can_be_read_and_deleted(instance: dg.DagsterInstance) -> None:
     runs = [materialize(instance, f"p{number}") for number in range(10)]
     storage = instance.event_log_storage
@@ -84,7 +85,6 @@ def test_wiping_the_log_leaves_a_log_that_works(instance: dg.DagsterInstance) ->
     assert partitions(instance) == {"after"}
 
 
-@pytest.mark.slow
 def test_two_processes_write_to_one_log_and_each_sees_all(instance: dg.DagsterInstance, home: Path) -> None:
     others = [
         subprocess.Popen(
@@ -100,7 +100,6 @@ def test_two_processes_write_to_one_log_and_each_sees_all(instance: dg.DagsterIn
     assert partitions(instance) == {f"{name}{number}" for name in ("own", "a", "b") for number in range(20)}
 
 
-@pytest.mark.slow
 def test_what_was_logged_before_a_kill_is_there(instance: dg.DagsterInstance, home: Path) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", OTHER_PROCESS, str(home), "5", "killed"],

@@ -24,6 +24,8 @@ from .conftest import ADA, BRONZE, BTC, ETH, HOURS, SILVER, VWAP, Shell, Version
 
 # T evaluates; b1, b2 write the upstream cell with version 1, 2; s writes the downstream cell out of it.
 # What a condition by versions alone requests, and one that asks the ledger.
+pytestmark = pytest.mark.slow  # together, not one by one: the fast tests are to take two minutes
+
 SEQUENCES = {
     "a change between the request and the next tick": ("b1 T s b2 T T T", [1, 1, 0, 0], [1, 1, 0, 0]),
     "a change before the requested run has run": ("b1 T b2 T T T", [1, 1, 0, 0], [1, 1, 0, 0]),
@@ -143,7 +145,6 @@ def cell_named(text: str) -> Cell:
     return Cell(month, Market.parse(market) if market else None)
 
 
-@pytest.mark.slow
 def test_a_file_that_changed_travels_to_exactly_the_cells_made_from_it(
     shell: Shell, lake: LakeServices, sim: Simulator
 ) -> None:
@@ -176,7 +177,6 @@ def test_a_file_that_changed_travels_to_exactly_the_cells_made_from_it(
     assert ticks() == {}
 
 
-@pytest.mark.slow
 def test_a_day_that_a_new_file_lacks_is_gone_down_to_gold(
     shell: Shell, lake: LakeServices, sim: Simulator, versions: Versions
 ) -> None:
@@ -196,7 +196,6 @@ def test_a_day_that_a_new_file_lacks_is_gone_down_to_gold(
     assert lake.ledger(SILVER)[changed].rows == 28 * 1440
 
 
-@pytest.mark.slow
 def test_a_changed_file_with_the_same_candles_stops_at_silver(
     shell: Shell, lake: LakeServices, sim: Simulator
 ) -> None:
@@ -265,7 +264,6 @@ def diamond(above: Mapping[str, Sequence[str]], first: str) -> list[list[str]]:
     return found
 
 
-@pytest.mark.slow
 def test_a_new_market_travels_from_bronze_to_gold(
     shell: Shell, lake: LakeServices, instance: dg.DagsterInstance
 ) -> None:

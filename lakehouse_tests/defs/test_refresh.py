@@ -29,6 +29,8 @@ from lakehouse.sources.rest.clock import ExchangeClock
 
 from .conftest import ADA, API, BRONZE, BTC, ETH, SILVER, SOL, WITNESS, Shell, asked, lake_at, listed
 
+pytestmark = pytest.mark.slow  # together, not one by one: the fast tests are to take two minutes
+
 NOW = datetime(2024, 6, 15, 12, 5, tzinfo=UTC)
 MAY, JUNE = Cell("2024-05", BTC), Cell("2024-06", BTC)
 HOUR = timedelta(hours=1)

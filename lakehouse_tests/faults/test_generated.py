@@ -46,7 +46,7 @@ from lakehouse_tests.faults.told import (
 
 pytestmark = pytest.mark.slow
 
-SEEDS, SHARDS = int(os.environ.get("GENERATED", "200")), 20
+SEEDS, SHARDS = int(os.environ.get("GENERATED", "100")), 20
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def test_versions_are_the_same_for_every_number_of_workers(tmp_path) -> None:  #
                 reports = Builder(lake, instance).build(
                     lake.registry.tables,
                     [Market.parse("binance-spot:BTCUSDT"), Market.parse("binance-linear:ETHUSDT")],
-                    TimeRange.parse("2024-01", "2024-04"),
+                    TimeRange.parse("2024-02", "2024-04"),
                 )
             assert not any(report.failed for report in reports)
             # rows of the left-out ones say when sources were fetched
@@ -112,5 +112,5 @@ def test_versions_are_the_same_for_every_number_of_workers(tmp_path) -> None:  #
                     for cell, record in lake.ledger(name).items()
                 }
             )
-    assert len(found[0]) > 40
+    assert len(found[0]) > 30
     assert found[0] == found[1] == found[2]

@@ -30,6 +30,8 @@ from lakehouse_tests.making import BTC, COIN, NOW, ArchiveFolder, at, klines, te
 from .canned import PORTAL, canned, milliseconds
 from .conftest import fetched, serve
 
+pytestmark = pytest.mark.slow  # all of them: the fast tests are to take two minutes
+
 
 def found(sim: Simulator, objects: LakeObjects, *markets: Market, rest: bool = True) -> list[MarketFacts]:
     known, failed = discover(

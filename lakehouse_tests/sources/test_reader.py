@@ -296,14 +296,26 @@ def with_directory(**changed: int) -> bytes:
 UNUSUAL = {
     "bzip2_that_inflates_to_gigabytes": (lambda: bzip2_bomb(60_000), "method 12"),
     "bzip2_that_says_so": (lambda: bzip2_bomb(3_100_000_000), "method 12"),
-    "lzma_that_inflates_to_gigabytes": (lambda: zipped((NAME, bytes(50_000_000)), compression=zipfile.ZIP_LZMA), "method 14"),
-    "deflate64": (lambda: zipped((NAME, CSV)).replace(struct.pack("<H", 8), struct.pack("<H", 9)), "method 9"),
+    "lzma_that_inflates_to_gigabytes": (
+        lambda: zipped((NAME, bytes(50_000_000)), compression=zipfile.ZIP_LZMA),
+        "method 14",
+    ),
+    "deflate64": (
+        lambda: zipped((NAME, CSV)).replace(struct.pack("<H", 8), struct.pack("<H", 9)),
+        "method 9",
+    ),
     "zip64": (lambda: zip64(zipped((NAME, CSV))), "zip64"),
     "a_zip64_entry": (lambda: with_directory(count=0xFFFF), "zip64"),
     "members_that_overlap": (lambda: overlapping(), "overlap"),
     "a_member_over_the_directory": (lambda: stored_as_longer(), "overlap"),
-    "100_000_members": (lambda: zipped(*((f"{n}.txt", b"") for n in range(60_000)), (NAME, CSV)), "60001 members"),
-    "a_directory_of_megabytes": (lambda: zipped((NAME, CSV), *((f"{n}{'x' * 60_000}", b"") for n in range(5))), "members in 30"),
+    "100_000_members": (
+        lambda: zipped(*((f"{n}.txt", b"") for n in range(60_000)), (NAME, CSV)),
+        "60001 members",
+    ),
+    "a_directory_of_megabytes": (
+        lambda: zipped((NAME, CSV), *((f"{n}{'x' * 60_000}", b"") for n in range(5))),
+        "members in 30",
+    ),
     "encrypted": (lambda: locked(1), "encrypted"),
     "strongly_encrypted": (lambda: locked(0x41), "encrypted|strong encryption"),
     "a_masked_directory": (lambda: locked(0x2000), "encrypted"),
