@@ -271,7 +271,9 @@ def test_a_backfill_of_bronze_brings_what_depends_on_it_and_nothing_else(
 
     events = dagster.events() - before
     assert {name for name in events if not name.startswith("silver/market")} == awaited
-    assert {name: count for name, count in events.items() if count != 1} == {}
+    # averages look back on the month that changed: made again where that month comes in a later run
+    twice = {name for name, count in events.items() if count != 1}
+    assert twice <= {f"gold/vwap {changed.shift(1)}"}
     now = versions(lake)
     # REST does not know the market any more
     months = {"silver/gap 2024-02", "silver/conflict 2024-02"}
