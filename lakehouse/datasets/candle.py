@@ -4,7 +4,6 @@ Longer than other modules: a dataset is one file, so that its tables and the rul
 together.
 """
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import ClassVar, NamedTuple
@@ -310,7 +309,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
                 gaps,
                 market.life,
                 doubts,
-                _unsettled_days(settled),
+                settled.unsettled_days(Candle.time),
                 judged is not None,
             ),
         )
@@ -321,9 +320,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         asked_until=asked_until,
         problems=problems,
         unsettled_count=settled.unsettled_count,
-        conflict_digest=hashlib.sha256(settled.conflicts.write_csv().encode()).hexdigest()[:32]
-        if settled.conflict_count
-        else "",
+        conflict_digest=settled.conflict_digest,
         contradictions=contradictions,
     )
     unserved = _to_silver(settled.unserved, market).with_columns(settled.unserved["rule"])
@@ -496,15 +493,8 @@ def unsettled(rows: pl.DataFrame, witness: BronzeCell | None) -> frozenset[str]:
     asked.
     """
     parts = {str(name): frame for (name,), frame in rows.partition_by("source", as_dict=True).items()}
-    return _unsettled_days(
-        _reconciled(
-            {}, parts or {"daily": rows}, _witness({CandleWitness.name: witness}) if witness else None
-        )
-    )
-
-
-def _unsettled_days(settled: Reconciled) -> frozenset[str]:
-    return frozenset(settled.conflicts.filter(~pl.col("is_settled"))["open_time"].dt.strftime("%Y-%m-%d"))
+    judge = _witness({CandleWitness.name: witness}) if witness else None
+    return _reconciled({}, parts or {"daily": rows}, judge).unsettled_days(Candle.time)
 
 
 CANDLE = Dataset(

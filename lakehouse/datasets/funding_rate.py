@@ -4,7 +4,6 @@ Longer than other modules: a dataset is one file, so that its tables and the rul
 together.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -13,6 +12,7 @@ from typing import ClassVar
 import polars as pl
 
 from lakehouse.datasets.dataset import (
+    REFINED,
     ApiTable,
     ArchiveTable,
     BronzeCell,
@@ -23,7 +23,7 @@ from lakehouse.datasets.dataset import (
 from lakehouse.datasets.market import MarketFacts
 from lakehouse.model.cadence import Spaced
 from lakehouse.model.cell import Cell
-from lakehouse.model.check import SCHEMA, Check
+from lakehouse.model.check import Check
 from lakehouse.model.input import Input
 from lakehouse.model.life import UNKNOWN, Life
 from lakehouse.model.market import MarketType
@@ -117,14 +117,7 @@ class FundingRate(Table):
     market_types = _PERPETUAL
     most_per_minute = 1
     cadence: ClassVar[Spaced] = Spaced(tuple(hours * _HOUR for hours in (1, 2, 4, 8)))
-    checks = (
-        SCHEMA,
-        Check("gaps"),
-        Check("reconciliation"),
-        Check("evidence"),
-        Check("freshness", {"late": timedelta(days=2)}),
-        Check("intervals", {"column": "interval_hours"}),
-    )
+    checks = (*REFINED, Check("intervals", {"column": "interval_hours"}))
     inputs = (Input(FundingRateArchive, role="archive"), Input(FundingRateApi, role="api"))
 
     funding_time = Column(UTC_TIME, "Minute of the settlement", "UTC")
@@ -200,7 +193,13 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         problems = judge_problems(
             problems,
             Served(
-                served, _sources(bronze), FundingRate.key, gaps, market.life, doubts, _unsettled_days(settled)
+                served,
+                _sources(bronze),
+                FundingRate.key,
+                gaps,
+                market.life,
+                doubts,
+                settled.unsettled_days(FundingRate.time),
             ),
         )
     facts = CellFacts(
@@ -210,9 +209,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         asked_until=asked_until,
         problems=(*problems, *changes),
         unsettled_count=settled.unsettled_count,
-        conflict_digest=hashlib.sha256(settled.conflicts.write_csv().encode()).hexdigest()[:32]
-        if settled.conflict_count
-        else "",
+        conflict_digest=settled.conflict_digest,
         contradictions=contradictions,
     )
     left_out = _to_silver(settled.unserved.drop("rule"), stated).with_columns(
@@ -496,10 +493,6 @@ def _by_day(kind: str, times: Iterable[datetime], what: str) -> dict[str, Doubt]
     return {
         day: Doubt(kind, f"{count_of(days.count(day), 'settlement')} {what}") for day in sorted(set(days))
     }
-
-
-def _unsettled_days(settled: Reconciled) -> frozenset[str]:
-    return frozenset(settled.conflicts.filter(~pl.col("is_settled"))["funding_time"].dt.strftime("%Y-%m-%d"))
 
 
 FUNDING_RATE = Dataset(

@@ -1,5 +1,6 @@
 """One truth from sources that disagree."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,16 @@ class Reconciled:
     unsettled_count: int
     wholesale: tuple[str, ...] = ()
     judged: pl.DataFrame | None = None
+
+    @property
+    def conflict_digest(self) -> str:
+        """A digest of all conflicts; empty where there is none."""
+        said = self.conflicts.write_csv() if self.conflict_count else ""
+        return said and hashlib.sha256(said.encode()).hexdigest()[:32]
+
+    def unsettled_days(self, time: str) -> frozenset[str]:
+        """Days of conflicts that no proof decided, by the column that places a row."""
+        return frozenset(self.conflicts.filter(~pl.col("is_settled"))[time].dt.strftime("%Y-%m-%d"))
 
 
 def reconcile(
