@@ -16,7 +16,7 @@ from lakehouse.model.result import NONE, CellResult
 from lakehouse.model.table import Table
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.recipe import Due, Recipe
-from lakehouse.pipeline.windows import can_have, is_alive
+from lakehouse.pipeline.windows import is_alive, those_that_can_have
 from lakehouse.pipeline.workers import in_order
 from lakehouse.storage.due import Standing, expected, expected_of, inputs_now, needs_build, standing
 from lakehouse.storage.ledger import CellLedger
@@ -47,7 +47,7 @@ class Derived(Recipe):
     def due(self, has: Inventory, cells: Iterable[Cell]) -> Due:
         """The cells that are absent, or made from other inputs than today's, with these."""
         stored = has.ledger(self.table.name)
-        asked = [cell for cell in cells if cell.market is None or can_have(cell.market, self.table, has)]
+        asked = those_that_can_have(self.table, cells, has)
         if len(asked) > _MANY:
             fresh = set(self._standing(has, asked).fresh)
             asked = [cell for cell in asked if cell not in fresh]

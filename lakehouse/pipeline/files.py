@@ -14,7 +14,7 @@ from lakehouse.model.result import NONE
 from lakehouse.pipeline.inventory import Inventory, by_exchange
 from lakehouse.pipeline.markets import refresh_markets
 from lakehouse.pipeline.recipe import Due, Recipe
-from lakehouse.pipeline.windows import can_have, closed_months, in_grain
+from lakehouse.pipeline.windows import closed_months, in_grain, those_that_can_have
 from lakehouse.pipeline.workers import ahead
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing
@@ -101,14 +101,11 @@ class FromFiles(Recipe):
                 )
         return Due(reasons | outdated, untold)  # there may be very many outdated ones: last
 
-    def _published(self, has: Inventory, cells: Iterable[Cell]) -> Iterator[Cell]:
+    def _published(self, has: Inventory, cells: Iterable[Cell]) -> list[Cell]:
         """The cells of markets that can have the table, whose exchange's archive has files of it."""
         publishing = {name for name, own in has.lake.exchanges.items() if self.table.name in own.files}
-        return (
-            cell
-            for cell in cells
-            if cell.own_market.exchange in publishing and can_have(cell.own_market, self.table, has)
-        )
+        asked = (cell for cell in cells if cell.own_market.exchange in publishing)
+        return those_that_can_have(self.table, asked, has)
 
     def published(self, has: Inventory, cells: Iterable[Cell]) -> dict[Cell, str]:
         """Those of some cells, of markets that were listed, whose files are not those they were made from."""

@@ -12,7 +12,7 @@ from lakehouse.model.result import CellFacts, CellResult
 from lakehouse.model.timerange import TimeRange
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.recipe import Due, Recipe
-from lakehouse.pipeline.windows import can_have, closed_months, in_grain
+from lakehouse.pipeline.windows import closed_months, in_grain, those_that_can_have
 from lakehouse.sources.rest.asking import (
     Answers,
     Question,
@@ -50,14 +50,11 @@ class FromPages(Recipe):
         """What REST APIs answer."""
         yield from ask(self.table, has.lake.clients, wanted, has.lake.clock)
 
-    def _with_rest(self, has: Inventory, cells: Iterable[Cell]) -> Iterator[Cell]:
+    def _with_rest(self, has: Inventory, cells: Iterable[Cell]) -> list[Cell]:
         """The cells of markets that can have the table, whose exchange's REST API answers about it."""
         answering = {name for name, own in has.lake.exchanges.items() if self.table.name in own.pages}
-        return (
-            cell
-            for cell in cells
-            if cell.own_market.exchange in answering and can_have(cell.own_market, self.table, has)
-        )
+        asked = (cell for cell in cells if cell.own_market.exchange in answering)
+        return those_that_can_have(self.table, asked, has)
 
 
 class FromWitness(FromPages):

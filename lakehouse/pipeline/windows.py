@@ -19,17 +19,25 @@ def in_grain(table: type[Table], months: Iterable[Cell], has: Inventory) -> list
     """The cells of a table in some months of markets that can have it: the months themselves, or their days
     that have begun and lie in the market's life.
     """
-    meant = [cell for cell in months if can_have(cell.own_market, table, has)]
+    meant = those_that_can_have(table, months, has)
     if table.grain == "month":
         return meant
     days = (Cell(day, cell.market) for cell in meant for day in cell.window.days())
     return [cell for cell in days if cell.window.start <= has.now and is_alive(cell, has.known)]
 
 
-def can_have(market: Market, table: type[Table], has: Inventory) -> bool:
-    """Whether a market can have a table: a run of all markets holds those that cannot, too."""
-    exchange = has.lake.exchanges.get(market.exchange)
-    return exchange.has(table, market) if exchange else market.market_type in table.market_types
+def those_that_can_have(table: type[Table], cells: Iterable[Cell], has: Inventory) -> list[Cell]:
+    """Cells without those of markets that cannot have a table: a run of all markets holds them, too. A cell of
+    all markets stays.
+    """
+
+    def can_have(market: Market) -> bool:
+        exchange = has.lake.exchanges.get(market.exchange)
+        return exchange.has(table, market) if exchange else market.market_type in table.market_types
+
+    asked = list(cells)
+    able = {market: can_have(market) for market in {cell.market for cell in asked} if market}
+    return [cell for cell in asked if cell.market is None or able[cell.market]]
 
 
 def is_alive(cell: Cell, known: Mapping[Market, MarketFacts]) -> bool:
