@@ -211,7 +211,9 @@ class Inventory:
 
     def _client_of(self, exchange: Exchange) -> ArchiveClient:
         """The client of an archive: one for all of a look, whose connections stay open."""
-        return self._clients.setdefault(exchange.name, ArchiveClient.of(exchange))
+        if exchange.name not in self._clients:
+            self._clients[exchange.name] = ArchiveClient.of(exchange)
+        return self._clients[exchange.name]
 
 
 def bronze_cell(stored: StoredCell) -> BronzeCell:
