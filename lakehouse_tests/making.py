@@ -42,12 +42,12 @@ def facts(
     )
 
 
-def spot_tables(tables: Iterable[type[Table]], spread: str) -> list[type[Table]]:
-    """Those of some tables that spot markets have, of one spread."""
+def spot_tables(tables: Iterable[type[Table]], spread: str | None = None) -> list[type[Table]]:
+    """Those of some tables that spot markets have, of one spread or all."""
     return [
         table
         for table in tables
-        if table.spread == spread
+        if spread in (None, table.spread)
         and "spot" in table.market_types
         and (not table.inputs or any("spot" in each.table.market_types for each in table.inputs))
     ]

@@ -259,9 +259,7 @@ def test_a_backfill_of_bronze_brings_what_depends_on_it_and_nothing_else(
         lambda: (dagster.events() - before).keys() >= awaited,
         lambda: awaited - (dagster.events() - before).keys(),
     )
-    of_spot = {
-        table.name for spread in ("market", "all", "one") for table in spot_tables(REGISTRY.tables, spread)
-    }
+    of_spot = {table.name for table in spot_tables(REGISTRY.tables)}
 
     def checks() -> dict[str, str]:
         return {name: found for name, found in dagster.checks().items() if name.split()[0] in of_spot}

@@ -58,10 +58,7 @@ def rows_of(lake: LakeServices, name: str, cell: Cell) -> pl.DataFrame:
 @pytest.mark.slow
 def test_all_checks_of_a_good_lake_pass_and_count_its_cells(shell: Shell, lake: LakeServices) -> None:
     shell.build("gold", [BTC, ETH])
-    of_spot = [
-        one for spread in ("market", "all", "one") for one in spot_tables(lake.registry.tables, spread)
-    ]
-    for table in of_spot:
+    for table in spot_tables(lake.registry.tables):
         evaluations = shell.check(table.name)
         assert list(evaluations) == list(findings.families(table)), table.name
         cells = {"silver/market": 1, "silver/gap": 3, "silver/conflict": 3, "bronze/candle_api": 0}.get(
