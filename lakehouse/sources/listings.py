@@ -24,7 +24,7 @@ from lakehouse.model.timerange import shift_month
 from lakehouse.model.words import count_of
 from lakehouse.sources.files.listing import period_of
 from lakehouse.sources.files.transport import ArchiveClient
-from lakehouse.sources.markets import Described
+from lakehouse.sources.rest.describing import Described
 
 _ENDED_AFTER = timedelta(days=45)
 _GAUGES = 3

@@ -4,17 +4,16 @@ it and its symbol.
 
 import contextlib
 import difflib
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
 
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketFacts, Precision
-from lakehouse.exchanges.api import ExchangeInfo, MarketInfo
+from lakehouse.exchanges.api import MarketInfo
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.errors import (
     ArchiveFileError,
@@ -26,15 +25,14 @@ from lakehouse.model.errors import (
     UnknownMarketError,
     UnknownSymbolError,
 )
-from lakehouse.model.market import Market, MarketType, symbol_fault
+from lakehouse.model.market import Market, symbol_fault
 from lakehouse.model.period import Period
-from lakehouse.model.terms import NOT_NAMED
 from lakehouse.model.timerange import TimeRange
 from lakehouse.sources.files.listing import ArchiveFile, ListedFiles, MarketListing
 from lakehouse.sources.files.reader import ArchiveReader
 from lakehouse.sources.files.transport import ArchiveClient, Listed
 from lakehouse.sources.rest.clients import RestClients
-from lakehouse.sources.rest.describing import describe, funding_intervals
+from lakehouse.sources.rest.describing import Described
 from lakehouse.sources.rest.rows import RowReader
 from lakehouse.storage.landing import Landing
 from lakehouse.storage.objects import LakeObjects
@@ -44,8 +42,6 @@ _LISTED_AT_ONCE = 16
 _FEW = 16  # keys of the first short files and their CHECKSUMs, and a few foreign ones
 _LAST_INSTANT = timedelta(microseconds=1)
 _NOT_TOLD = (RestUnreachableError, RestQuestionError, UnknownSymbolError)
-
-_log = logging.getLogger(__name__)
 
 
 def discover(
@@ -175,44 +171,6 @@ def _facts(
         ended[1] if ended else None,
         described.terms,
     )
-
-
-class Described:
-    """exchangeInfo, asked once per market type; an API out of reach is not asked again."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self._known: dict[MarketType, ExchangeInfo | None] = {}
-
-    def of(self, market: Market) -> tuple[str, MarketInfo]:
-        info = self.all(market.market_type)
-        if info and (why := info.skipped.get(market.symbol)):
-            _log.warning(
-                "exchangeInfo has an entry of %s that cannot be read, and was skipped: %s.", market.key, why
-            )
-        if info and (described := info.markets.get(market.symbol)):
-            return "exchange_info", replace(
-                described, terms=replace(described.terms, is_trading=described.trades)
-            )
-        if info and (why := info.skipped.get("")):
-            _log.warning("exchangeInfo has no entry of %s that can be read, and %s.", market.key, why)
-        implied = self._exchange.infer_info(market)
-        if info and market.symbol not in info.skipped and "" not in info.skipped:
-            implied = replace(implied, terms=replace(implied.terms, status=NOT_NAMED, is_trading=False))
-        return "derived", implied
-
-    def all(self, market_type: MarketType) -> ExchangeInfo | None:
-        """What the exchange says of all its markets of a type; None where it does not answer."""
-        if market_type not in self._known:
-            try:
-                self._known[market_type] = describe(self._exchange.rest_api(market_type))
-            except (OSError, RestUnreachableError):
-                self._known[market_type] = None  # the row will say `derived`
-        return self._known[market_type]
-
-    def intervals(self, market_type: MarketType) -> Mapping[str, float]:
-        """The hours between payments of funding that the exchange states, by symbol."""
-        return funding_intervals(self._exchange.rest_api(market_type)) if self.all(market_type) else {}
 
 
 def _unknown(exchange: Exchange, searches: Sequence["_Search"], market: Market) -> UnknownMarketError:

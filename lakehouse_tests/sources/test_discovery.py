@@ -342,7 +342,7 @@ def test_one_odd_entry_leaves_the_facts_of_the_others_and_is_warned_of(
             )
             return describe(Binance("http://x", canned_api.url).rest_api("linear"))
 
-    monkeypatch.setattr("lakehouse.sources.markets.describe", described)
+    monkeypatch.setattr("lakehouse.sources.rest.describing.describe", described)
     with caplog.at_level(logging.WARNING):
         known = found(exchange, objects, *linear)
     assert [(facts.origin, facts.base) for facts in known] == [

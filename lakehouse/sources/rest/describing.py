@@ -1,13 +1,58 @@
 """Asking an exchange for its description of all its markets: one request each, outside the budget of rows."""
 
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from lakehouse.exchanges.api import ExchangeInfo, InfoCall, RestApi
+from lakehouse.exchanges.api import ExchangeInfo, InfoCall, MarketInfo, RestApi
+from lakehouse.exchanges.exchange import Exchange
+from lakehouse.model.errors import RestUnreachableError
 from lakehouse.model.foreign_json import read_json
+from lakehouse.model.market import Market, MarketType
+from lakehouse.model.terms import NOT_NAMED
 from lakehouse.model.text import plain
 
 _Read = TypeVar("_Read")
+_log = logging.getLogger(__name__)
+
+
+class Described:
+    """exchangeInfo, asked once per market type; an API out of reach is not asked again."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._known: dict[MarketType, ExchangeInfo | None] = {}
+
+    def of(self, market: Market) -> tuple[str, MarketInfo]:
+        info = self.all(market.market_type)
+        if info and (why := info.skipped.get(market.symbol)):
+            _log.warning(
+                "exchangeInfo has an entry of %s that cannot be read, and was skipped: %s.", market.key, why
+            )
+        if info and (described := info.markets.get(market.symbol)):
+            return "exchange_info", replace(
+                described, terms=replace(described.terms, is_trading=described.trades)
+            )
+        if info and (why := info.skipped.get("")):
+            _log.warning("exchangeInfo has no entry of %s that can be read, and %s.", market.key, why)
+        implied = self._exchange.infer_info(market)
+        if info and market.symbol not in info.skipped and "" not in info.skipped:
+            implied = replace(implied, terms=replace(implied.terms, status=NOT_NAMED, is_trading=False))
+        return "derived", implied
+
+    def all(self, market_type: MarketType) -> ExchangeInfo | None:
+        """What the exchange says of all its markets of a type; None where it does not answer."""
+        if market_type not in self._known:
+            try:
+                self._known[market_type] = describe(self._exchange.rest_api(market_type))
+            except (OSError, RestUnreachableError):
+                self._known[market_type] = None  # the row will say `derived`
+        return self._known[market_type]
+
+    def intervals(self, market_type: MarketType) -> Mapping[str, float]:
+        """The hours between payments of funding that the exchange states, by symbol."""
+        return funding_intervals(self._exchange.rest_api(market_type)) if self.all(market_type) else {}
 
 
 def describe(api: RestApi) -> ExchangeInfo:
