@@ -27,8 +27,8 @@ def in_grain(table: type[Table], months: Iterable[Cell], has: Inventory) -> list
 
 
 def those_that_can_have(table: type[Table], cells: Iterable[Cell], has: Inventory) -> list[Cell]:
-    """Cells without those of markets that cannot have a table: a run of all markets holds them, too. A cell of
-    all markets stays.
+    """Cells without those of markets that cannot have a table: a run of all markets holds them, too. A cell
+    of all markets stays.
     """
 
     def can_have(market: Market) -> bool:
