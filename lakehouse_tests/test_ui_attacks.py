@@ -162,6 +162,8 @@ def test_a_browser_that_brought_the_token_once_stays_in(tmp_path: Path) -> None:
     ):
         assert "asks for its token" in browser.open(f"{url}/runs")
         browser.open(f"{url}/runs?token={token}")
+        # the page that takes the token is complete, too, before it leads on by itself
+        browser.wait_for("location.search === '' && document.readyState === 'complete'")
         assert browser.run("location.pathname + location.search + document.cookie") == "/runs"
         assert (browser.run(OWN_FETCH), browser.run(OWN_SOCKET)) == (200, "connection_ack")
 
