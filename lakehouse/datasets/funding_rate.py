@@ -405,20 +405,24 @@ def _changes(lacking: Sequence[datetime], stated: pl.Series, window: TimeRange) 
     Args:
         lacking: What is absent.
         stated: What is stated.
-        window: The cell's window. Every interval has a settlement where one begins, so an absence that lies
-            beside an end of it, and is as long as an interval, may be none but a longer one.
+        window: The cell's window. Every interval has a settlement where one begins, so an absence beside an
+            end of it may be a longer interval, which no row of the window shows.
     """
     rows, steps = stated.to_list(), FundingRate.cadence.steps
     apart = [later - earlier for earlier, later in pairwise(rows)]
 
-    def told(earlier: datetime, later: datetime, change: str, longer: timedelta, day: datetime) -> Problem:
+    def told(earlier: datetime, later: datetime, change: str, step: timedelta, day: datetime) -> Problem:
         return Problem(
             f"settlements between {earlier:%Y-%m-%d %H:%M} and {later:%Y-%m-%d %H:%M}",
             "interval",
             f"the interval {change} where settlements are absent: they are counted in steps of "
-            f"{longer // _HOUR} {'hours' if longer > _HOUR else 'hour'}",
+            f"{count_of(step // _HOUR, 'hour')}",
             day=f"{day:%Y-%m-%d}",
         )
+
+    def may_be_longer(away: timedelta, step: timedelta) -> bool:
+        longer = (each for each in steps if step < each <= away)
+        return any(not (away - each) % step for each in longer)
 
     for n, (earlier, later) in enumerate(pairwise(rows)):
         if 0 < n < len(apart) - 1 and any(earlier < slot < later for slot in lacking):
@@ -430,12 +434,10 @@ def _changes(lacking: Sequence[datetime], stated: pl.Series, window: TimeRange) 
     if not known:
         return
     first, last = rows[0], rows[-1]
-    if (away := first - window.start) in steps and away > known[0] and any(slot < first for slot in lacking):
-        change = f"may change from {away // _HOUR} to {known[0] // _HOUR} hours"
-        yield told(window.start, first, change, known[0], window.start)
-    if (away := window.end - last) in steps and away > known[-1] and any(slot > last for slot in lacking):
-        change = f"may change from {known[-1] // _HOUR} to {away // _HOUR} hours"
-        yield told(last, window.end, change, known[-1], last)
+    if any(slot < first for slot in lacking) and may_be_longer(first - window.start, known[0]):
+        yield told(window.start, first, "may be longer", known[0], window.start)
+    if any(slot > last for slot in lacking) and may_be_longer(window.end - last, known[-1]):
+        yield told(last, window.end, "may be longer", known[-1], last)
 
 
 # --- what speaks against it -----------------------------------------------------------------------

@@ -174,7 +174,7 @@ def _(root: Path) -> Found:
     require_true(found, changing)
     assert found.gaps == [("absent", at("2024-02-29T17:00"), 7)]
     said = [problem.detail for problem in found.facts["2024-02"].problems if problem.kind == "interval"]
-    assert ["may change from 1 to 8 hours" in detail for detail in said] == [True]
+    assert ["may be longer where settlements" in detail for detail in said] == [True]
     return found
 
 
