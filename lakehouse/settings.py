@@ -49,8 +49,8 @@ class Settings(LogSettings):
             for a simulated exchange with a time of its own.
         refresh: Whether the sensors that keep the lake current run without being switched on in the UI.
         candles_every: Seconds between two looks for closed candles.
-        add_markets: Globs over market keys; what an exchange newly lists and one of them matches joins the
-            universe.
+        add_markets: Patterns of market keys, or of unified symbols with their exchange; what an exchange
+            newly lists and one of them matches joins the universe.
         workers: Cells that a step computes at once; 0 for one per core, as memory allows.
         git_url: Repository on GitHub or GitLab that assets link to as their source; empty to name local
             files.

@@ -53,6 +53,8 @@ FAULTS = {
     "halt=*/um/monthly/*ETHUSDT-1m-2024-12*": (
         "and trading stopped for 37 minutes: no file and no API has candles of them"
     ),
+    "funding_hole=*/um/monthly/*ETHUSDT-fundingRate-2024-11*": "the file lacks a settlement of funding",
+    "funding_lost=*/um/monthly/*ETHUSDT-fundingRate-2024-12*": "and nobody has this one: no file, no API",
 }
 QUESTION = f"""
 SELECT market_type || ' ' || symbol AS market, count(*) AS hours,
@@ -153,7 +155,7 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
     )
     for fault, meaning in FAULTS.items():
         out.print(
-            f"  {fault.split('=')[0]:<17} {fault.split('=')[1].split('/')[-1].strip('*'):<26} {meaning}",
+            f"  {fault.split('=')[0]:<17} {fault.split('=')[1].split('/')[-1].strip('*'):<27} {meaning}",
             highlight=False,
         )
     out.print()
@@ -194,14 +196,15 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
 
 
 def _say_rest(lake: Lake) -> None:
-    for name, rows in lake.sql(
-        "SELECT market_type || ' ' || symbol, count(*) FROM silver.candle WHERE source = 'api' GROUP BY ALL "
-        "ORDER BY 1"
-    ).rows():
-        out.print(
-            f"Asked of the REST API, for no file has them: {count_of(rows, 'minute')} of {name}.",
-            highlight=False,
-        )
+    for table, each in (("silver.candle", "minute"), ("silver.funding_rate", "settlement")):
+        for name, rows in lake.sql(
+            f"SELECT market_type || ' ' || symbol, count(*) FROM {table} WHERE source = 'api' GROUP BY ALL "
+            "ORDER BY 1"
+        ).rows():
+            out.print(
+                f"Asked of the REST API, for no file has them: {count_of(rows, each)} of {name}.",
+                highlight=False,
+            )
 
 
 def _say_gaps(lake: Lake) -> None:

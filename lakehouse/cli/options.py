@@ -1,11 +1,15 @@
 """The options that several commands share."""
 
-from typing import Annotated
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lakehouse.model.errors import NoMarketError
 from lakehouse.model.market import Market, is_key
+
+if TYPE_CHECKING:
+    from lakehouse.model.table import Table
 
 Markets = Annotated[
     str,
@@ -13,8 +17,7 @@ Markets = Annotated[
         "--markets",
         "-m",
         help="Market keys, comma-separated: binance-spot:BTCUSDT,binance-linear:ETHUSDT. Also patterns "
-        "over the "
-        "markets of the lake, binance-linear:*USDT, and unified symbols, binance:BTC/USDT:USDT.",
+        "over the markets of the lake, binance-linear:*USDT, and unified symbols, binance:BTC/USDT:USDT.",
     ),
 ]
 SomeMarkets = Annotated[
@@ -33,13 +36,13 @@ End = Annotated[str | None, typer.Option("--to", help="End, exclusive; without e
 SilverTable = Annotated[str, typer.Option("--table", help="The silver table whose rows are meant.")]
 
 
-def wanted_markets(markets: str | None, stored_only: bool = True) -> list[Market]:
+def wanted_markets(markets: str | None, tables: "Collection[type[Table]] | None" = None) -> list[Market]:
     """The markets that an option names; none if it is left out, which stands for all where a command
     reads.
 
     Args:
         markets: The option.
-        stored_only: Whether a pattern stands for those alone of which something is stored.
+        tables: As for `Lake.named`.
     """
     if markets is None:
         return []
@@ -51,4 +54,4 @@ def wanted_markets(markets: str | None, stored_only: bool = True) -> list[Market
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
 
-    return Lake(Settings().root).named(names, stored_only)
+    return Lake(Settings().root).named(names, tables)

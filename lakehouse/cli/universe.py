@@ -1,12 +1,13 @@
 """`lakehouse markets remove`: the universe gets smaller; nothing that is stored goes."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import dagster as dg
 
 from lakehouse.defs.partitions import MARKETS
-from lakehouse.model.errors import NotInUniverseError
+from lakehouse.model.errors import LakehouseError, NotInUniverseError
 from lakehouse.model.market import is_key, is_pattern
 from lakehouse.settings import Settings
 
@@ -19,7 +20,8 @@ def remove_markets(
     Args:
         instance: Dagster's instance, which holds it.
         settings: Of the lake.
-        keys: Market keys, several of them with commas between; also such as name no market.
+        keys: Market keys, unified symbols and patterns, several of them with commas between; keys also such
+            as name no market.
 
     Returns:
         The keys that were removed, and what there is to say about it.
@@ -34,21 +36,27 @@ def remove_markets(
         raise NotInUniverseError(unknown, universe)
     for key in wanted:
         instance.delete_dynamic_partition(str(MARKETS.name), key)
-    again = [key for key in wanted if any(fnmatchcase(key, glob) for glob in settings.add_markets)]
+    again = set[str]()
+    for name in settings.add_markets:
+        with contextlib.suppress(LakehouseError):  # it names none that the lake knows
+            again |= {*_meant(name, wanted, settings)}
     notes = [
         f"{key} matches LAKEHOUSE_ADD_MARKETS, so the sensor market_listing adds it again while its exchange "
         "lists it: change that as well."
-        for key in again
+        for key in wanted
+        if key in again
     ]
     return wanted, notes
 
 
 def _meant(name: str, universe: Sequence[str], settings: Settings) -> list[str]:
     """The keys of the universe that a name means; the name itself where it is none of the universe's."""
-    if name in universe or is_key(name):
+    if name in universe or is_key(name.strip()):
         return [name]
-    if is_pattern(name):
-        return [key for key in universe if fnmatchcase(key, name)] or [name]
+    if is_pattern(name) and "/" not in name:  # of keys, which the universe alone has to know
+        return [key for key in universe if fnmatchcase(key, name.strip())] or [name]
     from lakehouse.query.lake import Lake
 
-    return [market.key for market in Lake(settings.root).named(name)]
+    lake = Lake(settings.root)
+    meant = [market.key for market in lake.among(lake.markets(), [name])]
+    return ([key for key in meant if key in universe] or [name]) if is_pattern(name) else meant

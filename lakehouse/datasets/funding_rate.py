@@ -104,7 +104,9 @@ class FundingRate(Table):
 
     Intervals differ between markets and change within one; `interval_source` says who states a row's. A
     settlement that no source has is absent here and stands in `silver/gap`: by the market's own intervals,
-    and where the interval changes across an absence, in steps of the longer one.
+    and where the interval changes across an absence, in steps of the longer one. A longer interval that
+    begins with the last settlement of a month shows in the next month alone: what the shorter one expects is
+    told as absent, and that it may be none.
 
     Evidence: `rows_both` (each row stands in the archive and REST states the same rate), `archive` (each
     stands in the archive), `api` (some stand in REST alone), `contradicted` (a source denies a row, or states
@@ -182,9 +184,16 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     disputed = settled.unserved.filter(rule=TWO_VALUES)["funding_time"]
     unserved = pl.concat([disputed, broken["funding_time"]]).unique().sort()
     gaps, changes = find_gaps(
-        good["funding_time"], cell.window, asked_until, market.life, disputed, unserved, asked
+        good["funding_time"],
+        cell.window,
+        asked_until,
+        market.life,
+        disputed,
+        unserved,
+        asked,
+        _undisturbed(stated, cell.window),
     )
-    contradictions = tuple(_contradictions(settled, served, stated, asked))
+    contradictions = tuple(_contradictions(settled, served, stated, asked, cell.window))
     problems = tuple(problem for part in bronze.values() for problem in part.facts.problems)
     if problems:
         doubts = [
@@ -313,6 +322,7 @@ def find_gaps(
     disputed: pl.Series | None = None,
     unserved: pl.Series | None = None,
     asked: Sequence[Asked] = (),
+    undisturbed: Sequence[TimeRange] = (),
 ) -> tuple[tuple[GapRun, ...], tuple[Problem, ...]]:
     """The settlements that are absent, by the market's own intervals.
 
@@ -327,6 +337,7 @@ def find_gaps(
         disputed: Settlements with two values in one source: `conflict`.
         unserved: Settlements that are stated and not served, the disputed ones included.
         asked: What a REST API was asked for.
+        undisturbed: Intervals that the archive states from a settlement to the next: within, none was due.
 
     Returns:
         Runs of settlements of one class and distance, in order; and, of those across which the interval
@@ -338,7 +349,11 @@ def find_gaps(
     none = times.clear()
     held = none if unserved is None else unserved
     stated = pl.concat([times, held]).unique().sort()
-    lacking: list[datetime] = FundingRate.cadence.absent(stated, TimeRange(window.start, end)).to_list()
+    lacking = [
+        slot
+        for slot in FundingRate.cadence.absent(stated, TimeRange(window.start, end))
+        if not any(each.start < slot < each.end for each in undisturbed)
+    ]
     slots = sorted({*lacking, *held.filter(held < end).to_list()})
     place: list[datetime] = sorted({*slots, *stated.to_list()})
     following = dict(pairwise(place))
@@ -368,36 +383,83 @@ def find_gaps(
             runs[-1] = GapRun(gap_class, last.start, slot + length, last.slot_count + 1, at)
         else:
             runs.append(GapRun(gap_class, slot, slot + length, 1, at))
-    return tuple(runs), tuple(_changes(lacking, stated))
+    return tuple(runs), tuple(_changes(lacking, stated, window))
 
 
-def _changes(lacking: Sequence[datetime], stated: pl.Series) -> Iterator[Problem]:
-    """Absences across which the interval changes: how many settlements they are cannot be known."""
-    rows = stated.to_list()
+def _undisturbed(rows: pl.DataFrame, window: TimeRange) -> list[TimeRange]:
+    """The intervals that rows of the archive state and that a row before each begins; what begins before the
+    window does so unseen.
+    """
+    told = rows.filter(pl.col("source") != "api", pl.col("interval_hours").is_not_null())
+    known = set(told["funding_time"])
+    spans = (
+        TimeRange(time - hours * _HOUR, time)
+        for time, hours in told.select("funding_time", "interval_hours").iter_rows()
+    )
+    return [span for span in spans if span.start in known or span.start < window.start]
+
+
+def _changes(lacking: Sequence[datetime], stated: pl.Series, window: TimeRange) -> Iterator[Problem]:
+    """Absences across which the interval changes, or may: how many settlements they are cannot be known.
+
+    Args:
+        lacking: What is absent.
+        stated: What is stated.
+        window: The cell's window. Every interval has a settlement where one begins, so an absence beside an
+            end of it may be a longer interval, which no row of the window shows.
+    """
+    rows, steps = stated.to_list(), FundingRate.cadence.steps
     apart = [later - earlier for earlier, later in pairwise(rows)]
+
+    def told(earlier: datetime, later: datetime, change: str, step: timedelta, day: datetime) -> Problem:
+        return Problem(
+            f"settlements between {earlier:%Y-%m-%d %H:%M} and {later:%Y-%m-%d %H:%M}",
+            "interval",
+            f"the interval {change} where settlements are absent: they are counted in steps of "
+            f"{count_of(step // _HOUR, 'hour')}",
+            day=f"{day:%Y-%m-%d}",
+        )
+
+    def may_be_longer(away: timedelta, step: timedelta) -> bool:
+        longer = (each for each in steps if step < each <= away)
+        return any(not (away - each) % step for each in longer)
+
     for n, (earlier, later) in enumerate(pairwise(rows)):
         if 0 < n < len(apart) - 1 and any(earlier < slot < later for slot in lacking):
             before, after = apart[n - 1], apart[n + 1]
-            steps = FundingRate.cadence.steps
             if before != after and before in steps and after in steps:
-                yield Problem(
-                    f"settlements between {earlier:%Y-%m-%d %H:%M} and {later:%Y-%m-%d %H:%M}",
-                    "interval",
-                    f"the interval changes from {before // _HOUR} to {after // _HOUR} hours where "
-                    "settlements are absent: they are counted in steps of "
-                    f"{max(before, after) // _HOUR} hours",
-                    day=f"{later:%Y-%m-%d}",
-                )
+                change = f"changes from {before // _HOUR} to {after // _HOUR} hours"
+                yield told(earlier, later, change, max(before, after), later)
+    known = [distance for distance in apart if distance in steps]
+    if not known:
+        return
+    first, last = rows[0], rows[-1]
+    if any(slot < first for slot in lacking) and may_be_longer(first - window.start, known[0]):
+        yield told(window.start, first, "may be longer", known[0], window.start)
+    if any(slot > last for slot in lacking) and may_be_longer(window.end - last, known[-1]):
+        yield told(last, window.end, "may be longer", known[-1], last)
 
 
 # --- what speaks against it -----------------------------------------------------------------------
 
 
 def _contradictions(
-    settled: Reconciled, served: pl.DataFrame, stated: pl.DataFrame, asked: Sequence[Asked]
+    settled: Reconciled,
+    served: pl.DataFrame,
+    stated: pl.DataFrame,
+    asked: Sequence[Asked],
+    window: TimeRange,
 ) -> Iterator[Contradiction]:
     """What a source says against the served rows: another rate that no proof decided on, that there was no
-    such settlement, or another interval than its rows have.
+    such settlement (REST has none, or the archive's intervals leave room for none), or another interval than
+    its rows have.
+
+    Args:
+        settled: The outcome of reconciling.
+        served: The served rows.
+        stated: All that is stated.
+        asked: What a REST API was asked for.
+        window: The cell's window.
     """
     times = set(served["funding_time"])
     unsettled = settled.conflicts.filter(pl.col("rule").is_in(UNSETTLED))["funding_time"]
@@ -413,6 +475,10 @@ def _contradictions(
     for time in _denied_intervals(stated):
         if time in times:
             yield Contradiction(time, time + _MINUTE, "archive", ("interval_hours",))
+    spans = _undisturbed(stated, window)
+    for time in served.filter(source="api")["funding_time"]:
+        if any(span.start < time < span.end for span in spans):
+            yield Contradiction(time, time + _MINUTE, "archive", ("funding_time",))
 
 
 def _denied_intervals(stated: pl.DataFrame) -> list[datetime]:
@@ -476,7 +542,8 @@ def _days_in_doubt(rows: pl.DataFrame, cell: Cell, life: Life) -> Mapping[str, D
         "variants", values.filter(values["funding_time"].is_duplicated())["funding_time"], "with two values"
     )
     found = _by_day("rules", rows.filter(~_IS_SOUND)["funding_time"], "that break a row rule") | found
-    gaps, _ = find_gaps(times.unique().sort(), cell.window, cell.window.end, life)
+    spans = _undisturbed(rows, cell.window) if "interval_hours" in rows.columns else ()
+    gaps, _ = find_gaps(times.unique().sort(), cell.window, cell.window.end, life, undisturbed=spans)
     absent = [
         run.start + n * (run.end - run.start) / run.slot_count
         for run in gaps

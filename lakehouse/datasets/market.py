@@ -125,7 +125,8 @@ class Listing:
         delisted_precision: How well that is told.
         terms: What else is stated.
         unpublished: Whole months within its life of which nothing is published.
-        successor: Symbol of what took its place, where the exchange announced it.
+        successor: Symbol of what took its place, where that was announced.
+        successor_ratio: How many of the successor's coin one of its own became.
         valid_from: When this was first seen stated in place of something else; None of the first that is
             known.
         valid_until: When something else was first seen stated; None of what is known now.
@@ -145,6 +146,7 @@ class Listing:
     terms: Terms = NO_TERMS
     unpublished: str | None = None
     successor: str | None = None
+    successor_ratio: float | None = None
     valid_from: datetime | None = None
     valid_until: datetime | None = None
 
@@ -224,6 +226,7 @@ class Listing:
             origin=self.origin if stated else known.origin,
             unpublished=self.unpublished if self.unpublished is not None else known.unpublished,
             successor=self.successor or known.successor,
+            successor_ratio=self.successor_ratio or known.successor_ratio,
             valid_from=known.valid_from,
         )
         turned = known.terms.contradict(terms, of_state_alone=not was_stated)
@@ -245,7 +248,7 @@ _COLUMNS = {
     "listed_time": "listed",
     "delisted_time": "delisted",
     **{name: name for name in ("origin", "life_source", "listed_precision", "delisted_precision")},
-    **{name: name for name in ("successor", "valid_from", "valid_until")},
+    **{name: name for name in ("successor", "successor_ratio", "valid_from", "valid_until")},
     "unpublished_months": "unpublished",
 }
 _TERMS = {
@@ -420,13 +423,13 @@ class MarketTable(Table):
     unpublished_months = Column(
         pl.String,
         "Whole months within its life of which nothing is published, comma-separated: what traded under the "
-        "symbol before may be another coin's; empty if there is none, null where nobody looked",
+        "symbol before may be another coin's; empty if there is none, null where nobody looked. A shorter stop "
+        "leaves no trace in names",
         nullable=True,
     )
     successor = Column(
         pl.String,
-        "Symbol under which its coin went on, one for one, by the exchange's announcement; null where none "
-        "is declared here",
+        "Symbol under which its coin went on, by announcement; null where none is declared here",
         nullable=True,
     )
     valid_from = Column(
@@ -437,6 +440,12 @@ class MarketTable(Table):
     )
     valid_until = Column(
         UTC_TIME, "When this lake first saw others; null of those that hold now", "UTC", nullable=True
+    )
+    successor_ratio = Column(
+        pl.Float64,
+        "How many of the successor's coin one of this market's became; null where there is no successor",
+        nullable=True,
+        above=0,
     )
 
 

@@ -19,6 +19,7 @@ from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.pipeline.verifying import ask_in_full, change_by, note_failure, plan
 from lakehouse.pipeline.windows import open_months
+from lakehouse.storage.ledger import survey
 
 _A_DAY = timedelta(days=1)
 VERIFY_BUDGET = 1000
@@ -109,12 +110,13 @@ def _verify() -> dg.JobDefinition:
 def _verify_dataset(context: dg.OpExecutionContext, lake: LakeServices, dataset: Dataset) -> dict[str, str]:
     """Ask about one dataset; what was not answered, with why."""
     assert dataset.api is not None, "asked of a dataset that has one"
-    stored = {cell.market for cell in lake.ledger(dataset.silver.name)}
+    known = survey(lake.objects, dataset.silver)
+    stored = {cell.market for cell in known[0]}
     markets = [market for market in _universe(context) if market in stored]
     if not markets:
         context.log.info(f"{dataset.silver.name}: nothing is stored of the markets of the universe")
         return {}
-    chosen, failed = plan(lake, dataset, markets, None, VERIFY_BUDGET), dict[str, str]()
+    chosen, failed = plan(lake, dataset, markets, None, VERIFY_BUDGET, known=known), dict[str, str]()
     for cell, answers in ask_in_full(lake, dataset, chosen.wanted):
         if not answers.is_whole:
             failed[f"{dataset.api.name} {cell}"] = answers.problems[0].detail

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 
 import dagster as dg
 
@@ -26,6 +25,7 @@ from lakehouse.pipeline import refresh
 from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.reasons import summed_up
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.query.universe import matches
 from lakehouse.sources.rest.describing import describe
 
 COULD_NOT_LOOK = "Could not look: "
@@ -43,8 +43,8 @@ class Refresh:
     Attributes:
         is_running: Whether the sensors run without being switched on in the UI.
         candles_every: Seconds between two looks for closed candles.
-        add_markets: Globs over market keys; what an exchange lists and one of them matches joins the
-            universe.
+        add_markets: Patterns of market keys, or of unified symbols with their exchange; what an exchange
+            lists and one of them matches joins the universe.
     """
 
     is_running: bool = False
@@ -246,7 +246,8 @@ def _listing(lake: LakeServices, how: Refresh, context: dg.SensorEvaluationConte
     wanted = {key: attempt.mark for key, attempt in attempts.sift(unknown, now).items()}
     joining: list[str] = []
     if not memory.get("looked_at") or now - datetime.fromisoformat(memory["looked_at"]) >= _DAY:
-        before, listed = memory.get("listed", {}), _listed(lake, context.log.warning)
+        before, found = memory.get("listed", {}), _listed(lake, context.log.warning)
+        listed = {name: sorted(keys) for name, keys in found.items()}
         memory |= {"looked_at": now.isoformat(), "listed": before | listed}
         wanted["daily"] = now.isoformat()
         fresh = sorted(
@@ -255,9 +256,9 @@ def _listing(lake: LakeServices, how: Refresh, context: dg.SensorEvaluationConte
         joining = sorted(
             {
                 key
-                for keys in listed.values()
-                for key in keys
-                if any(fnmatchcase(key, glob) for glob in how.add_markets)
+                for keys in found.values()
+                for key, unified in keys.items()
+                if any(matches(glob, Market.parse(key), unified) for glob in how.add_markets)
             }
             - {market.key for market in universe}
         )
@@ -289,11 +290,11 @@ def _listing(lake: LakeServices, how: Refresh, context: dg.SensorEvaluationConte
     )
 
 
-def _listed(lake: LakeServices, warn: Callable[[str], object]) -> dict[str, list[str]]:
-    """The keys of all markets that exchanges list now, by exchange and market type; without those whose API
-    does not answer. What could be no market is warned of.
+def _listed(lake: LakeServices, warn: Callable[[str], object]) -> dict[str, dict[str, str | None]]:
+    """The keys of all markets that exchanges list now, with their unified symbols, by exchange and market
+    type; without those whose API does not answer. What could be no market is warned of.
     """
-    found = {}
+    found = dict[str, dict[str, str | None]]()
     for exchange in lake.exchanges.values():
         for market_type in exchange.rest_types if exchange.has_rest else ():
             try:
@@ -302,9 +303,12 @@ def _listed(lake: LakeServices, warn: Callable[[str], object]) -> dict[str, list
                 continue
             if why := info.skipped.get(""):
                 warn(f"What {exchange.name}-{market_type} lists: {why}. The others are taken as they are.")
-            found[f"{exchange.name}-{market_type}"] = sorted(
-                Market(exchange.name, market_type, symbol).key for symbol in info.symbols
-            )
+            found[f"{exchange.name}-{market_type}"] = {
+                Market(exchange.name, market_type, symbol).key: about.unified(market_type)
+                if (about := info.markets.get(symbol))
+                else None
+                for symbol in info.symbols
+            }
     return found
 
 

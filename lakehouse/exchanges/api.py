@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 
 from lakehouse.model.market import Market, MarketType
-from lakehouse.model.terms import NO_TERMS, Terms
+from lakehouse.model.terms import NO_TERMS, Terms, unified_symbol
 from lakehouse.model.timerange import TimeRange
 
 Refusal = Literal["throttled", "busy", "unknown_symbol", "refused", "foreign"]
@@ -122,6 +122,10 @@ class MarketInfo:
     ends: datetime | None = None
     trades: bool = False
     terms: Terms = field(default=NO_TERMS, compare=False)
+
+    def unified(self, market_type: MarketType) -> str | None:
+        """The name that ccxt gives the market; None where a part of it is not stated."""
+        return unified_symbol(self.base, self.quote, self.settle, market_type == "spot", self.terms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import polars as pl
 
@@ -56,6 +56,18 @@ class Files(ABC):
         """
 
 
+class Renamed(NamedTuple):
+    """What a coin became.
+
+    Attributes:
+        name: Its name since.
+        ratio: How many of that one of the old ones became.
+    """
+
+    name: str
+    ratio: float = 1.0
+
+
 class Exchange(ABC):
     """One exchange: where its archive and REST API are, and its dialect of both.
 
@@ -64,8 +76,8 @@ class Exchange(ABC):
         archive_home: The S3 endpoint that serves its archive; empty where it has none.
         bucket: S3 bucket of the archive; empty where it has none.
         rest_types: Market types that have a REST API, the one to ask for the time first.
-        renamed: Coins that the exchange announced to go on under another name, one for one: the old name
-            and the new one.
+        renamed: Coins whose markets went on under another name, by announcement: the old name, and what it
+            became.
         grace: How long after its day a file may still be missing without being absent.
         files: What its archive publishes, by the name of the bronze table.
         pages: What its REST API answers, by the name of the bronze table; without any the archive is the only
@@ -82,7 +94,7 @@ class Exchange(ABC):
     name: ClassVar[str]
     archive_home: ClassVar[str] = ""
     bucket: ClassVar[str] = ""
-    renamed: ClassVar[Mapping[str, str]] = {}
+    renamed: ClassVar[Mapping[str, Renamed]] = {}
     grace: ClassVar[timedelta] = GRACE
     files: ClassVar[Mapping[str, Files]] = {}
     pages: ClassVar[Mapping[str, Pages]] = {}

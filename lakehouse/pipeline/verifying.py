@@ -19,7 +19,7 @@ from lakehouse.pipeline.pages import FromRows
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.sources.rest.asking import Answers, Question, ask, witness_range
 from lakehouse.sources.rest.client import RestClient
-from lakehouse.storage.ledger import damaged_cells, require_stored, survey
+from lakehouse.storage.ledger import Survey, damaged_cells, require_stored, survey
 from lakehouse.storage.tables import CellRecord, StoredCell
 from lakehouse.transform.asking import unanswered, with_answers
 from lakehouse.transform.history import LINEAGE, newest
@@ -62,6 +62,7 @@ def plan(
     span: TimeRange | None,
     budget: int,
     again: bool = False,
+    known: Survey | None = None,
 ) -> Plan:
     """Choose the cells to ask about: those never asked for in full first, newest first; then those asked
     longest ago, whether they were answered or not.
@@ -75,6 +76,7 @@ def plan(
         span: Which months; all if None.
         budget: Requests to make at most.
         again: Also ask about cells that are proven best or were asked for in full before.
+        known: What is stored of the silver table, where that was listed already.
 
     Raises:
         NothingStoredError: Nothing is stored of what is asked for, or of one of the markets.
@@ -84,7 +86,7 @@ def plan(
     months, asked, (silver, foreign) = (
         span.months() if span else None,
         lake.ledger(dataset.api.name),
-        survey(lake.objects, dataset.silver),
+        known or survey(lake.objects, dataset.silver),
     )
 
     def is_meant(cell: Cell) -> bool:

@@ -5,7 +5,8 @@ import hashlib
 import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -95,7 +96,8 @@ class Lake:
         """Candles of one market.
 
         Args:
-            market: A market key, `binance-spot:BTCUSDT`.
+            market: A market key, `binance-spot:BTCUSDT`, or another name that means one market, as `named`
+                has it: `binance:BTC/USDT`.
             start: First instant; text without an offset is UTC. None for all there is before the end.
             end: End of the range, exclusive. None for all there is from the start on.
             interval: `1m`, `5m`, `15m`, `1h`, `4h` or `1d`. Where the gold table of that interval is not
@@ -114,16 +116,17 @@ class Lake:
             have no row, nor do `gaps` tell of them.
 
         Raises:
-            MarketKeyError, TimeFormatError, RangeBackwardsError, UnknownIntervalError, UnknownFillError: As
-                named.
+            MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError,
+                UnknownIntervalError, UnknownFillError: As named.
             NothingStoredError: Nothing at all is stored of this market.
             BeforeFirstReceiptError: At `as_of` there was nothing yet of a month of the range of which there
                 is something now.
             FillAsOfError: Both `fill` and `as_of` are given.
             StoreError: The lake's store does not answer, or refuses.
         """
-        span, wanted, length = TimeRange.parse(start, end), self._market(market), Interval.parse(interval)
         candle = self.registry.table("silver/candle")
+        span, length = TimeRange.parse(start, end), Interval.parse(interval)
+        wanted = self._market(market, candle)
         if fill is None:
             found = _within(
                 self._candles(wanted, span, length, parse_instant(as_of) if as_of is not None else None),
@@ -170,7 +173,8 @@ class Lake:
         """Funding rates of one perpetual.
 
         Args:
-            market: A market key, `binance-linear:BTCUSDT`.
+            market: A market key, `binance-linear:BTCUSDT`, or another name that means one market, as `named`
+                has it: `binance:BTC/USDT:USDT`.
             start: First instant; text without an offset is UTC. None for all there is before the end.
             end: End of the range, exclusive. None for all there is from the start on.
             as_of: What this lake had at that instant, made from bronze by today's rules, in place of what it
@@ -181,16 +185,14 @@ class Lake:
             A settlement that is absent has no row, and stands in `gaps`.
 
         Raises:
-            MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
+            MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError: As
+                named.
             NothingStoredError: Nothing at all is stored of this market.
             BeforeFirstReceiptError: As for `candles`.
             StoreError: The lake's store does not answer, or refuses.
         """
-        table, span, wanted = (
-            self.registry.table("silver/funding_rate"),
-            TimeRange.parse(start, end),
-            _market(market),
-        )
+        table, span = self.registry.table("silver/funding_rate"), TimeRange.parse(start, end)
+        wanted = self._market(market, table)
         rows = (
             self._rows(table, wanted, span)
             if as_of is None
@@ -210,7 +212,8 @@ class Lake:
         """What a perpetual pays by funding, settlement by settlement, and in sum since an instant.
 
         Args:
-            market: A market key, `binance-linear:BTCUSDT`.
+            market: A market key, `binance-linear:BTCUSDT`, or another name that means one market, as `named`
+                has it: `binance:BTC/USDT:USDT`.
             start: First instant; None for all there is before the end.
             end: End of the range, exclusive; None for all there is from the start on.
             since: Add up the rates of the settlements from this instant on; it may lie before `start`.
@@ -222,15 +225,13 @@ class Lake:
             where a month in between is not stored, so that nobody can tell).
 
         Raises:
-            MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
+            MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError: As
+                named.
             NothingStoredError: Nothing at all is stored of this market.
             StoreError: The lake's store does not answer, or refuses.
         """
-        table, span, wanted = (
-            self.registry.table("gold/funding_carry"),
-            TimeRange.parse(start, end),
-            _market(market),
-        )
+        table, span = self.registry.table("gold/funding_carry"), TimeRange.parse(start, end)
+        wanted = self._market(market, table)
         whole = span if since is None else TimeRange.parse(min(span.start, parse_instant(since)), span.end)
         rows = _within(self._rows(table, wanted, whole), table.time, whole)
         if rows.is_empty():
@@ -252,7 +253,7 @@ class Lake:
         """Every expected row that is absent, such as a 1m candle, and why, as the cells themselves say.
 
         Args:
-            markets: Market keys, one or several; all if left out.
+            markets: One or several, by key or as `named` takes them; all if left out.
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound. Runs are cut to the range.
             now: The instant that tells `pending` from `unproven`; the present if left out.
@@ -270,8 +271,8 @@ class Lake:
             UnknownTableError: There is no such silver table.
             NothingStoredError: Of a market that is named, or in the whole range, nothing is stored.
         """
-        wanted, span = self._markets(markets), _span(start, end)
-        found = self._named([self.registry.dataset(table).silver], wanted, span)
+        silver, span = self.registry.dataset(table).silver, _span(start, end)
+        found = self._named([silver], self._markets(markets, silver), span)
         return told_frame(
             ((record.key.own_market, record.facts.gaps) for _, record in found),
             parse_instant(now) if now is not None else datetime.now(UTC),
@@ -289,7 +290,7 @@ class Lake:
 
         Args:
             table: `silver/candle`, `silver.candle` or, where that is clear, `candle`.
-            markets: Market keys, one or several; all if left out.
+            markets: One or several, by key or as `named` takes them; all if left out.
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound.
 
@@ -302,9 +303,8 @@ class Lake:
             The table's columns and those of its path (`exchange`, `market_type`, `symbol`, `month`). What the
             store refuses while it is collected, `collect` says plainly.
         """
-        return self._cells(
-            self.registry.table(table).name, self._markets(markets), _span(start, end), with_path=True
-        )
+        declared = self.registry.table(table)
+        return self._cells(declared.name, self._markets(markets, declared), _span(start, end), with_path=True)
 
     def sql(
         self,
@@ -392,40 +392,62 @@ class Lake:
             A row per market with what holds now, or held then; `scan("silver/market")` has what else held
             before. At an instant `is_certain` is false where what is known of a market's life leaves open
             whether the instant lies in it, such as the day of its listing, told by the name of a file, or
-            what came after the last scan.
+            what came after the last scan. Between two lives of one symbol a market is left out where its rows
+            in this lake prove it (class `not_listed`); names of files tell of whole months alone.
 
         Raises:
             NotScannedError: Of an exchange only the markets of the lake are known: ask it for all first.
         """
         rows = self.collect(self.scan(MarketTable.name))
-        if as_of is not None:
-            return tradable(read_listings(rows), parse_instant(as_of), scanned_at(self.objects))
-        return rows.filter(pl.col("valid_until").is_null())
+        if as_of is None:
+            return rows.filter(pl.col("valid_until").is_null())
+        at, listings = parse_instant(as_of), read_listings(rows)
+        return tradable(listings, at, scanned_at(self.objects), self._in_break(listings, at))
 
-    def named(self, names: Iterable[str | Market] | str | Market, stored_only: bool = True) -> list[Market]:
+    def _in_break(self, listings: Iterable[Listing], at: datetime) -> set[Market]:
+        """The markets of the lake whose candles prove that they were not listed at an instant of their life."""
+        held = {each.market for each in listings if each.life_source == "rows"}
+        month = TimeRange(at, at + timedelta(microseconds=1)).months()
+        return {
+            cell.own_market
+            for cell, record in (self.survey("silver/candle", held)[0].items() if held else ())
+            if cell.month in month
+            and any(run.gap_class == "not_listed" and run.start <= at < run.end for run in record.facts.gaps)
+        }
+
+    def named(
+        self,
+        names: Iterable[str | Market] | str | Market,
+        tables: Collection[type[Table]] | None = None,
+    ) -> list[Market]:
         """The markets that names mean.
 
         Args:
             names: Market keys, unified symbols with their exchange (`binance:BTC/USDT:USDT`), or without
                 where one market alone can be meant, and patterns (`binance-linear:*USDT`), which stand for
                 markets of the lake.
-            stored_only: Whether a pattern stands for those alone of which something is stored.
+            tables: A pattern stands for those alone of which one of these tables has something; every silver
+                table if left out. Where there are none, it stands for all.
 
         Raises:
             MarketKeyError, NoSuchListingError, ManyMarketsError: As named.
+            NothingStoredError: A pattern matches markets of the lake, and nothing is stored of any.
         """
-        found: dict[Market, None] = {}
-        for name in [names] if isinstance(names, str | Market) else names:
+        listings, found = cache(self._listings), dict[Market, None]()
+        having = [dataset.silver for dataset in self.registry.datasets] if tables is None else tables
+        for given in [names] if isinstance(names, str | Market) else names:
+            name = given.strip() if isinstance(given, str) else given
             if not isinstance(name, str) or is_key(name):
                 found[_market(name)] = None
             elif not is_pattern(name):
-                found |= dict.fromkeys(named(name, self._listings))
+                found |= dict.fromkeys(named(name, listings))
             else:
-                held = [each for each in self._listings() if each.life_source == "rows"]
+                held = [each for each in listings() if each.life_source == "rows"]
                 meant = named(name, lambda held=held: held, "of the lake")  # type: ignore[misc]
-                found |= dict.fromkeys(m for m in meant if not stored_only or self._has_rows(m))
-                if not found:
-                    raise NothingStoredError("any table", [name])
+                stored = [market for market in meant if not having or self._has_any(market, having)]
+                if not stored:
+                    raise NothingStoredError(" or ".join(table.name for table in having), [name])
+                found |= dict.fromkeys(stored)
         return list(found)
 
     def among(self, rows: pl.DataFrame, names: Iterable[str]) -> list[Market]:
@@ -436,21 +458,20 @@ class Lake:
     def _listings(self) -> list[Listing]:
         return read_listings(self.markets())
 
-    def _has_rows(self, market: Market) -> bool:
-        return any(
-            next(self.objects.list(market_prefix(dataset.silver, market)), None)
-            for dataset in self.registry.datasets
-        )
+    def _has_any(self, market: Market, tables: Iterable[type[Table]]) -> bool:
+        return any(next(self.objects.list(market_prefix(table, market)), None) for table in tables)
 
-    def _markets(self, markets: Iterable[str | Market] | str | Market | None) -> list[Market] | None:
-        return None if markets is None else self.named(markets)
+    def _markets(
+        self, markets: Iterable[str | Market] | str | Market | None, *tables: type[Table]
+    ) -> list[Market] | None:
+        """What is asked for of some tables; of a table with all markets in one object, of any silver one."""
+        by_market = [table for table in tables if table.spread == "market"]
+        return None if markets is None else self.named(markets, by_market or None)
 
-    def _market(self, market: str | Market) -> Market:
-        if not isinstance(market, str) or is_key(market):
-            return _market(market)
-        found = self.named(market)
+    def _market(self, market: str | Market, table: type[Table]) -> Market:
+        found = self.named(market, [table])
         if len(found) > 1:
-            raise ManyMarketsError(market, [one.key for one in found])
+            raise ManyMarketsError(str(market), [one.key for one in found])
         return found[0]
 
     def conflicts(
@@ -464,7 +485,7 @@ class Lake:
         one: `silver/conflict`, or another dataset's conflict table.
 
         Args:
-            markets: Market keys, one or several; all if left out.
+            markets: One or several, by key or as `named` takes them; all if left out.
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound.
             table: The silver table whose rows are meant.
@@ -478,8 +499,9 @@ class Lake:
             NothingStoredError: As for `gaps`.
             StoreError: The lake's store does not answer, or refuses.
         """
-        dataset, span, wanted = self.registry.dataset(table), _span(start, end), self._markets(markets)
+        dataset, span = self.registry.dataset(table), _span(start, end)
         judged, disputes = dataset.silver, conflict_table(dataset)
+        wanted = self._markets(markets, judged)
         stored, foreign = self.survey(judged.name, wanted)
         known = [*stored, *damaged_cells(judged, foreign)]
         require_stored(judged.name, known, wanted, span.months() if span else None)
@@ -496,7 +518,7 @@ class Lake:
         """What sources replaced of what they had published: two successive values of one key and source.
 
         Args:
-            markets: Market keys, one or several; all if left out.
+            markets: One or several, by key or as `named` takes them; all if left out.
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound.
             table: The silver table whose sources are meant.
@@ -511,7 +533,8 @@ class Lake:
             in the place of nothing), and each value, `source_file` and `fetched_at` as `<name>_before` and
             `<name>_after`.
         """
-        dataset, wanted, span = self.registry.dataset(table), self._markets(markets), _span(start, end)
+        dataset, span = self.registry.dataset(table), _span(start, end)
+        wanted = self._markets(markets, *dataset.restated)
         found = restated(self.objects, dataset, self._named(dataset.restated, wanted, span))
         return (
             found.filter(pl.col(dataset.silver.time).is_between(span.start, span.end, closed="left"))
@@ -542,7 +565,8 @@ class Lake:
             NothingStoredError: There is no cell of what is asked for, or none of a market that is named: no
                 two mistakes share a name.
         """
-        declared, wanted, span = self.registry.table(table), self._markets(markets), _span(start, end)
+        declared, span = self.registry.table(table), _span(start, end)
+        wanted = self._markets(markets, declared)
         by_market = declared.spread == "market"
         records = (
             [record for _, record in self._named([declared], wanted, span)]

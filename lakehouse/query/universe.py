@@ -1,7 +1,7 @@
 """Which markets could be traded at an instant, and which markets a name means."""
 
 from calendar import monthrange
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
@@ -14,7 +14,12 @@ from lakehouse.model.market import UNIFIED, Market, is_key, is_pattern
 # --- at an instant --------------------------------------------------------------------------------
 
 
-def tradable(listings: Sequence[Listing], at: datetime, scanned_at: Mapping[str, datetime]) -> pl.DataFrame:
+def tradable(
+    listings: Sequence[Listing],
+    at: datetime,
+    scanned_at: Mapping[str, datetime],
+    in_break: Collection[Market] = (),
+) -> pl.DataFrame:
     """The markets that could be traded at an instant, delisted ones too, in order of their key.
 
     What is stated of each is what this lake knew to hold then, else the first that it learnt of it.
@@ -23,6 +28,7 @@ def tradable(listings: Sequence[Listing], at: datetime, scanned_at: Mapping[str,
         listings: The rows of `silver/market`.
         at: The instant.
         scanned_at: When exchanges were last asked for all they list: who traded then may have ended since.
+        in_break: Markets whose rows prove that their symbol stood still at the instant, between two lives.
 
     Returns:
         The columns of `silver/market`, and `is_certain`: false where what is known of a life leaves open
@@ -44,8 +50,9 @@ def tradable(listings: Sequence[Listing], at: datetime, scanned_at: Mapping[str,
         of_market.setdefault(each.market, []).append(each)
     found = [
         (then, certain)
-        for _, rows in sorted(of_market.items())
-        if (then := _held(rows, at)) is not None
+        for market, rows in sorted(of_market.items())
+        if market not in in_break
+        and (then := _held(rows, at)) is not None
         and (certain := _alive(next(one for one in rows if one.valid_until is None), then, at, scanned_at))
         is not None
     ]
@@ -128,7 +135,7 @@ def named(
         return [Market.parse(name)]
     known = [each for each in listings() if each.valid_until is None]
     if is_pattern(name):
-        found = sorted(each.market for each in known if any(fnmatchcase(one, name) for one in _names(each)))
+        found = sorted(each.market for each in known if matches(name, each.market, each.unified))
     else:
         told = UNIFIED.fullmatch(name)
         found = sorted(
@@ -143,6 +150,7 @@ def named(
     return found
 
 
-def _names(listing: Listing) -> list[str]:
-    unified = f"{listing.market.exchange}:{listing.unified}"
-    return [listing.market.key, *([unified] if listing.unified else [])]
+def matches(pattern: str, market: Market, unified: str | None) -> bool:
+    """Whether a market's key matches a pattern, or its unified symbol with its exchange does."""
+    names = [market.key, *([f"{market.exchange}:{unified}"] if unified else [])]
+    return any(fnmatchcase(name, pattern) for name in names)

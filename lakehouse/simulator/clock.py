@@ -39,6 +39,7 @@ class Clock:
         self._start = now if isinstance(now, datetime) else self._origin
         self._speed = speed if speed is not None else 0 if isinstance(now, datetime) else 1
         self._lock = threading.Lock()
+        self._ahead = timedelta(0)
 
     def __call__(self) -> datetime:
         """The instant it shows."""
@@ -49,3 +50,12 @@ class Clock:
         """Put it forward at once; it goes on from there as before."""
         with self._lock:
             self._start += step
+            self._ahead += step
+
+    @property
+    def waited(self) -> float:
+        """Seconds that whoever waits for it has waited since it began: those of the clock that it follows,
+        however fast it runs itself, and those it was put forward by.
+        """
+        with self._lock:
+            return (self._followed() - self._origin + self._ahead).total_seconds()

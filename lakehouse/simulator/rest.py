@@ -1,8 +1,9 @@
 """The REST endpoints: exchangeInfo, time and klines of spot, linear and inverse markets."""
 
+import math
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +15,7 @@ from lakehouse.model.interval import Interval
 from lakehouse.model.market import MarketType
 from lakehouse.simulator import funding
 from lakehouse.simulator.candles import coarsen, quiet
+from lakehouse.simulator.clock import Clock
 from lakehouse.simulator.exchange_info import exchange_info
 from lakehouse.simulator.faults import FaultPlan
 from lakehouse.simulator.files import RealFiles
@@ -30,15 +32,19 @@ _LIMITS: Mapping[MarketType, int] = MappingProxyType({"spot": 1000, "linear": 15
 _SMALLEST_MICROSECONDS = 10**14
 _LONG_SPAN = 30 * 1440
 _REACH = 200 * 86_400_000
+_FUNDING_REQUESTS, _FUNDING_SECONDS = 500, 300.0  # of fundingRate and fundingInfo of linear markets together
 
 
 class RestError(Exception):
     """An error that the exchange answers with a code of its own."""
 
-    def __init__(self, code: int, message: str, status: int = 400) -> None:
+    def __init__(
+        self, code: int, message: str, status: int = 400, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.body = {"code": code, "msg": message}
+        self.headers = headers
 
 
 class Rest:
@@ -47,7 +53,7 @@ class Rest:
     def __init__(
         self,
         markets: tuple[SimulatedMarket, ...],
-        clock: Callable[[], datetime],
+        clock: Clock,
         real: RealFiles,
         faults: FaultPlan,
     ) -> None:
@@ -58,6 +64,7 @@ class Rest:
         self._faults = faults
         self._lock = threading.Lock()
         self._weights: Counter[tuple[str, int]] = Counter()
+        self._of_funding: deque[float] = deque()  # when the newest requests of linear funding came
 
     def answer(
         self, path: str, query: Mapping[str, str], microseconds: bool, ahead: timedelta = timedelta(0)
@@ -96,12 +103,29 @@ class Rest:
             return self._klines(path, market_type, query, limit, unit, now), self._charge(
                 api, now, _klines_weight(market_type, limit)
             )
+        if endpoint.startswith("funding") and market_type == "linear":
+            self._count_funding()
         if endpoint == "fundingRate" and market_type != "spot":
             return self._funding(market_type, query, now), self._charge(api, now, 1)
         if endpoint == "fundingInfo" and market_type != "spot":
             traded = [m for m in self._markets if m.market_type == market_type and self._is_known(m, now)]
             return funding.info(traded, now), self._charge(api, now, 0)
         raise RestError(-1000, "No such endpoint.", 404)
+
+    def _count_funding(self) -> None:
+        """Count a request to what fundingRate and fundingInfo may be asked in any five minutes.
+
+        Raises:
+            RestError: That is used up.
+        """
+        with self._lock:
+            now, counted = self._clock.waited, self._of_funding
+            while counted and now - counted[0] >= _FUNDING_SECONDS:
+                counted.popleft()
+            if len(counted) >= _FUNDING_REQUESTS:
+                wait = math.ceil(counted[0] + _FUNDING_SECONDS - now)
+                raise RestError(-1003, "Too many requests.", 429, {"Retry-After": str(max(1, wait))})
+            counted.append(now)
 
     def _funding(self, market_type: MarketType, query: Mapping[str, str], now: datetime) -> list[Any]:
         if not query.get("symbol"):

@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
                 path, query, self.headers.get("X-MBX-TIME-UNIT", "").upper() == "MICROSECOND", ahead
             )
         except RestError as error:
-            return _Reply(error.status, json.dumps(error.body).encode(), _JSON)
+            return _Reply(error.status, json.dumps(error.body).encode(), _JSON, error.headers)
         return _Reply(200, json.dumps(answer, separators=(",", ":")).encode(), _JSON, headers)
 
     def _bucket(self, query: Mapping[str, str]) -> _Reply:

@@ -173,18 +173,19 @@ def _listing(
 
 
 def _tell_successors(exchange: Exchange, listings: dict[Market, Listing]) -> None:
-    """Name what took the place of markets whose coin was announced to go on under another name: a market that
-    states the new name, and has the old one's symbol otherwise.
+    """Name what took the place of markets whose coin went on under another name: a market that states the new
+    name, and has the old one's symbol otherwise.
     """
-    old_names = {new: old for old, new in exchange.renamed.items()}
+    old_names = {new: (old, ratio) for old, (new, ratio) in exchange.renamed.items()}
     for market, listing in list(listings.items()):
-        old = old_names.get(listing.base or "")
-        if old is None or not market.symbol.startswith(listing.base or ""):
+        base = listing.base or ""
+        if base not in old_names or not market.symbol.startswith(base):
             continue
-        symbol = old + market.symbol.removeprefix(listing.base or "")
+        old, ratio = old_names[base]
+        symbol = old + market.symbol.removeprefix(base)
         before = listings.get(ended := Market(market.exchange, market.market_type, symbol))
         if before is not None and before.terms.is_trading is False:
-            listings[ended] = replace(before, successor=market.symbol)
+            listings[ended] = replace(before, successor=market.symbol, successor_ratio=ratio)
 
 
 def _end(

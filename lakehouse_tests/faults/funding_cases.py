@@ -162,6 +162,23 @@ def _(root: Path) -> Found:
 
 
 @case(
+    "funding: a longer interval at the end",
+    "the interval changes from 1 to 8 hours with the last settlement of the month",
+    is_february=False,
+    note="the seven of the old interval are told as absent, and that it may have changed: the month alone "
+    "cannot tell",
+)
+def _(root: Path) -> Found:
+    changing = replace(LISTED, funding=((at("2024-02-28"), 1), (at("2024-02-29T16:00"), 8)))
+    found = built(root, market=changing)
+    require_true(found, changing)
+    assert found.gaps == [("absent", at("2024-02-29T17:00"), 7)]
+    said = [problem.detail for problem in found.facts["2024-02"].problems if problem.kind == "interval"]
+    assert ["may be longer where settlements" in detail for detail in said] == [True]
+    return found
+
+
+@case(
     "funding: REST lacks one",
     "REST lacks a settlement that the file has, and is asked about its day",
     is_february=False,

@@ -453,11 +453,13 @@ class Bench:
         stand: The exchange.
         root: The lake's folder.
         lake: The lake, as the newest process opened it.
+        tables: What is built, upstream first.
         failed: Cells that failed in the newest build, with the error.
     """
 
     stand: Stand
     root: Path
+    tables: tuple[str, ...] = TABLES
     lake: LakeServices = field(init=False)
     failed: dict[str, Exception] = field(default_factory=dict)
 
@@ -479,26 +481,24 @@ class Bench:
         self.failed = {}
         if is_first:
             refresh_markets(self.lake, markets)
-        self._tables([Cell(MONTH, market) for market in markets], TABLES)
+        self._tables([Cell(MONTH, market) for market in markets])
 
-    def verify(self, market: Market) -> None:
+    def verify(self, market: Market, table: str = "silver/candle") -> None:
         """As `lakehouse verify`."""
         self.reopen()
-        lake, dataset = self.lake, self.lake.registry.dataset("silver/candle")
+        lake, dataset = self.lake, self.lake.registry.dataset(table)
         assert dataset.api is not None
-        assert dataset.witness is not None
         chosen = plan(lake, dataset, [market], None, budget=100)
         for cell, answers in ask_in_full(lake, dataset, chosen.wanted):
             if not answers.failed:
-                lake.tables.update(
-                    dataset.api, cell, change_by(answers, lake.tables.get(dataset.witness, cell))
-                )
+                witness = lake.tables.get(dataset.witness, cell) if dataset.witness else None
+                lake.tables.update(dataset.api, cell, change_by(answers, witness))
         refresh_markets(lake, [market])
-        self._tables([Cell(MONTH, market)], TABLES)
+        self._tables([Cell(MONTH, market)])
 
-    def _tables(self, cells: list[Cell], names: tuple[str, ...]) -> None:
+    def _tables(self, cells: list[Cell]) -> None:
         lake = self.lake
-        for name in names:
+        for name in self.tables:
             table, has = lake.registry.table(name), Inventory(lake)
             recipe = recipes(lake.registry)[table]
             covered = recipe.covered(has, cells)
@@ -513,7 +513,7 @@ class Bench:
 
     def stamps(self) -> Mapping[str, str]:
         """Version and facts of every cell: what asking again must not change."""
-        ledgers = {name: self.lake.ledger(name) for name in TABLES}
+        ledgers = {name: self.lake.ledger(name) for name in self.tables}
         return {
             f"{name} {cell}": f"{record.version} {record.facts.digest()}"
             for name, stored in ledgers.items()

@@ -16,6 +16,7 @@ import pytest
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import Problem
+from lakehouse_tests.faults import funding_generated
 from lakehouse_tests.faults.generated import (
     ARCHIVE,
     BTC,
@@ -46,7 +47,7 @@ from lakehouse_tests.faults.told import (
 
 pytestmark = pytest.mark.slow
 
-SEEDS, SHARDS = int(os.environ.get("GENERATED", "100")), 20
+SEEDS, SHARDS, SHARDS_OF_FUNDING = int(os.environ.get("GENERATED", "100")), 20, 4
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +81,25 @@ def test_no_reader_is_misled_whatever_the_seeds_draw(shard: int, exchange: Stand
     assert "".join(found) == ""
 
 
+@pytest.fixture(scope="module")
+def perpetuals() -> Iterator[Stand]:
+    """What serves the cases of funding."""
+    with funding_generated.stand() as running:
+        yield running
+
+
+@pytest.mark.parametrize("shard", range(SHARDS_OF_FUNDING))
+def test_no_reader_of_funding_is_misled_whatever_the_seeds_draw(shard: int, perpetuals: Stand) -> None:
+    for seed in range(shard, SEEDS // 2, SHARDS_OF_FUNDING):
+        assert funding_generated.run(seed, perpetuals) == [], f"{seed}: {funding_generated.draw(seed)}"
+
+
 def test_the_seeds_of_a_usual_run_draw_every_kind_of_fault() -> None:
     drawn = {fault.kind for seed in range(200) for fault in draw(seed).faults}
     assert drawn == set(KINDS)
+    cases = [funding_generated.draw(seed) for seed in range(200)]
+    assert {fault.kind for case in cases for fault in case.faults} == set(funding_generated.KINDS)
+    assert {case.cadence for case in cases} == set(funding_generated.CADENCES)
 
 
 def test_a_seed_draws_the_same_case_again() -> None:

@@ -3,15 +3,28 @@
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from lakehouse.datasets.candle import Candle
+from lakehouse.datasets.funding_rate import FundingRate, FundingRateArchive
 from lakehouse.datasets.market import Listing, MarketTable, market_frame
-from lakehouse.model.errors import ManyMarketsError, MarketKeyError, NoSuchListingError, NotScannedError
+from lakehouse.features.funding_carry import FundingCarry
+from lakehouse.model.cell import Cell
+from lakehouse.model.errors import (
+    ManyMarketsError,
+    MarketKeyError,
+    NoSuchListingError,
+    NothingStoredError,
+    NotScannedError,
+)
 from lakehouse.model.market import Market
-from lakehouse.model.result import CellResult
+from lakehouse.model.result import CellFacts, CellResult, GapRun
+from lakehouse.model.table import Table
 from lakehouse.model.terms import Terms, coin_of, unified_symbol
 from lakehouse.query.lake import Lake
 from lakehouse.query.universe import named, tradable
+from lakehouse.storage.asked import note_scanned
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import BTC, at
@@ -78,6 +91,19 @@ def test_a_market_is_told_with_the_terms_that_held_then() -> None:
     assert told == [0.01, 0.001, 0.001]
 
 
+def test_a_market_is_left_out_between_two_lives_that_its_own_rows_prove(tmp_path: Path) -> None:
+    objects = LakeObjects(tmp_path)
+    store = TableStore(objects)
+    store.put(
+        MarketTable, None, CellResult(market_frame([replace(LISTED, life_source="rows", unpublished="")]), {})
+    )
+    stopped = GapRun("not_listed", at("2022-05-13"), at("2022-05-31"), 18 * 1440)
+    store.put(Candle, Cell("2022-05", BTC), CellResult(Candle.empty(), {}, CellFacts(gaps=(stopped,))))
+    note_scanned(objects, ["binance"], SCANNED["binance"])
+    told = {day: Lake(tmp_path).markets(as_of=f"2022-05-{day}").height for day in (12, 13, 30, 31)}
+    assert told == {12: 1, 13: 0, 30: 0, 31: 1}
+
+
 def test_a_lake_that_knows_its_own_markets_alone_tells_no_universe() -> None:
     with pytest.raises(NotScannedError, match=r"Of binance only .* `lakehouse markets scan`"):
         tradable([replace(LISTED, life_source="rows")], at("2023-01-01"), SCANNED)
@@ -138,15 +164,49 @@ def test_a_name_that_several_or_no_markets_have_is_refused_with_the_choices() ->
 def test_names_stand_wherever_a_market_key_does(tmp_path: Path) -> None:
     objects = LakeObjects(tmp_path)
     listed = [replace(each, listed=at("2020-01-01"), life_source="rows") for each in KNOWN[:2]]
-    TableStore(objects).put(MarketTable, None, CellResult(market_frame([*listed, *KNOWN[2:]]), {}))
+    store = TableStore(objects)
+    store.put(MarketTable, None, CellResult(market_frame([*listed, *KNOWN[2:]]), {}))
+    spot, perpetual = (each.market for each in listed)
+    rate: dict[str, object] = dict.fromkeys(("funding_time", "published_time"), at("2024-02-01"))
+    rate |= {"rate": 1e-4, "interval_source": "unknown", "source": "archive"}
+    rates = pl.DataFrame([rate], schema=FundingRate.polars_schema())
+    cells: tuple[tuple[type[Table], Market, pl.DataFrame], ...] = (
+        (Candle, spot, Candle.empty()),
+        (Candle, perpetual, Candle.empty()),
+        (FundingRateArchive, perpetual, FundingRateArchive.empty()),
+        (FundingRate, perpetual, rates),
+        (FundingCarry, perpetual, FundingCarry.empty()),
+    )
+    for table, market, frame in cells:
+        store.put(table, Cell("2024-02", market), CellResult(frame, {}))
     lake = Lake(tmp_path)
-    assert [market.key for market in lake.named("binance-*:BTC*", stored_only=False)] == [
-        "binance-linear:BTCUSDT",
-        "binance-spot:BTCUSDT",
-    ], "a pattern stands for markets of the lake"
+    every = ["binance-linear:BTCUSDT", "binance-spot:BTCUSDT"]
+    assert [market.key for market in lake.named("binance-*:BTC*", tables=())] == every, (
+        "a pattern stands for markets of the lake"
+    )
     assert lake.scan("silver/market", ["binance:BTC/USDT"]).collect()["symbol"].to_list() == ["BTCUSDT"]
     with pytest.raises(ManyMarketsError, match="BTC/USDT can mean"):
         lake.candles("BTC/USDT")
+
+    for name in ("binance:BTC/USDT:USDT", "BTC/USDT:USDT", " binance-linear:BTC?SDT", perpetual):
+        assert lake.funding_rates(name)["rate"].to_list() == [1e-4]
+        assert lake.funding_carry(name).is_empty()
+        assert lake.candles(name).is_empty()
+    # of a table that spot markets do not have, a pattern means those that do
+    for pattern in ("binance-*:BTC*", "binance:BTC/USDT*", ["binance-*:*", "binance:BTC/USDT:USDT"]):
+        assert lake.scan("silver/funding_rate", pattern).collect()["symbol"].to_list() == ["BTCUSDT"]
+        assert lake.gaps(pattern, table="silver/funding_rate").is_empty()
+        assert lake.conflicts(pattern, table="silver/funding_rate").is_empty()
+        assert lake.restatements(pattern, table="silver/funding_rate").is_empty()
+        assert lake.dataset_id("silver/funding_rate", pattern) == lake.dataset_id("silver/funding_rate")
+    assert lake.sql("SELECT count(*) FROM silver.funding_rate", markets="binance:BTC/*").item() == 1
+    assert lake.funding_rates("binance-*:*").height == 1, "one market alone has any"
+    with pytest.raises(ManyMarketsError, match=", ".join(every)):
+        lake.candles("binance-*:BTC*")
+    with pytest.raises(NothingStoredError, match=r"silver/funding_rate .*\(binance-spot:\*\)"):
+        lake.gaps(["binance-linear:BTCUSDT", "binance-spot:*"], table="silver/funding_rate")
+    with pytest.raises(NothingStoredError, match="silver/funding_rate"):
+        lake.funding_rates("binance:BTC/USDT")
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,22 @@ def test_weights_add_up(own_client: Client) -> None:
     assert used == ["20", "22", "5"]
 
 
+def test_funding_of_linear_markets_has_a_limit_of_its_own(own_client: Client) -> None:
+    answers = [answer(own_client, "fapi/v1/fundingInfo")] + [
+        answer(own_client, "fapi/v1/fundingRate", symbol="BTCUSDT", limit="1") for _ in range(500)
+    ]
+    assert {reply.status_code for reply in answers[:500]} == {200}
+    refused = answers[500]
+    assert (refused.status_code, refused.json()["code"]) == (429, -1003)
+    assert 290 <= int(refused.headers["Retry-After"]) <= 300
+    assert answer(own_client, "fapi/v1/fundingInfo").status_code == 429, "it shares the limit"
+    for path in ("dapi/v1/fundingRate", "fapi/v1/klines"):
+        symbol = "BTCUSD_PERP" if path.startswith("dapi") else "BTCUSDT"
+        assert answer(own_client, path, symbol=symbol, interval="1m", limit="1").status_code == 200
+    own_client.sim.advance(timedelta(seconds=int(refused.headers["Retry-After"])))
+    assert answer(own_client, "fapi/v1/fundingRate", symbol="BTCUSDT").status_code == 200
+
+
 def test_exchange_info_lists_what_trades_now(client: Client) -> None:
     spot, linear, inverse = (
         answer(client, f"{api}/exchangeInfo").json() for api in ("api/v3", "fapi/v1", "dapi/v1")

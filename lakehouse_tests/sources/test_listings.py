@@ -168,18 +168,26 @@ def test_a_dated_universe_is_found_as_it_was_at_three_instants(tmp_path: Path) -
     assert reused, "a symbol that stood still is told, and as not certain"
 
 
-def test_a_coin_that_goes_on_under_another_name_has_a_successor_and_no_other_has(tmp_path: Path) -> None:
+def test_a_coin_that_goes_on_under_another_name_has_a_successor_with_its_ratio_and_no_other_has(
+    tmp_path: Path,
+) -> None:
     lives = {"MATICUSDT": "2024-01-20T03:00", "MATICAUSDT": "2024-01-20", "VENUSDT": "2023-07-01"}
+    lives |= {"GALUSDT": "2023-07-01"}
     markets = [spot(symbol, "2022-01-01", end) for symbol, end in lives.items()]
     markets += [
         spot("POLUSDT", "2024-01-23T10:00"),
         spot("VETUSDT", "2023-07-25"),
         spot("NANOUSDT", "2022-01-01"),
+        spot("GUSDT", "2023-07-02"),
     ]
     with Simulator(markets, now=at("2024-04-06T12:00")) as sim:
         scan_listings(services(tmp_path, sim, sim.now))
-    told = {symbol: row["successor"] for symbol, row in rows_of(tmp_path).items() if row["successor"]}
-    assert told == {"MATICUSDT": "POLUSDT"}
+    told = {
+        symbol: (row["successor"], row["successor_ratio"])
+        for symbol, row in rows_of(tmp_path).items()
+        if row["successor"]
+    }
+    assert told == {"MATICUSDT": ("POLUSDT", 1.0), "GALUSDT": ("GUSDT", 60.0)}
 
 
 def test_an_interval_of_funding_is_told_where_the_exchange_states_one(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from lakehouse.datasets.candle import CandleApi, CandleArchive
 from lakehouse.datasets.dataset import ArchiveTable
 from lakehouse.exchanges.api import RateLimit, RestCall
 from lakehouse.exchanges.binance import Binance, BinanceRest
+from lakehouse.exchanges.binance.funding import FundingPages
 from lakehouse.exchanges.binance.klines import KlinePages
 from lakehouse.model.errors import RestBannedError, RestRefusedError, RestUnreachableError, UnknownSymbolError
 from lakehouse.model.interval import COARSE, MINUTE, Interval
@@ -418,3 +419,24 @@ def test_a_limit_of_its_own_is_kept_in_any_stretch_of_time_and_shared_by_who_nam
     assert waits == [pytest.approx(300.5 - 80)]
     spending.admit(1, same)
     assert waits[1:] == [pytest.approx(10)], "the next one leaves the stretch ten seconds later"
+
+
+def test_funding_is_asked_for_below_its_limit_and_waits_where_others_have_used_it_up() -> None:
+    time = Time()
+    pages = FundingPages()
+    with Simulator(now=time.exchange_clock) as sim:
+        client = RestClient(
+            BinanceRest("linear", f"{sim.url}/fapi/v1"), sleep=time.sleep, monotonic=lambda: time.passed
+        )
+        call = pages.call(LINEAR, None, None, 1)
+        client.now()
+        sim.reset_requests()
+        for _ in range(420):
+            client.ask(call, lambda answer: pages.read(LINEAR, answer), LINEAR)
+        asked = len([path for _, path in sim.requests if "fundingRate" in path])
+        assert (asked, time.waits) == (420, [300.5]), "four fifths of the limit, and no request in vain"
+        url = f"{sim.url}/fapi/v1/fundingRate?symbol=BTCUSDT&limit=1"
+        others = [requests.get(url, timeout=10).status_code for _ in range(481)]
+        assert others == [200] * 480 + [429], "what other programs of this address ask counts as well"
+        assert client.ask(call, lambda answer: pages.read(LINEAR, answer), LINEAR).height == 1
+        assert time.waits[1:] == [300.0], "as Retry-After says"

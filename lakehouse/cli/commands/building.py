@@ -58,7 +58,7 @@ def build(
     from lakehouse.settings import Settings
 
     settings = Settings()
-    wanted, span = wanted_markets(markets, stored_only=False), TimeRange.parse(start, end)
+    wanted, span = wanted_markets(markets, ()), TimeRange.parse(start, end)
     lake = open_lake(settings)
     tables = lake.registry.named(table)
     lake.objects.check_writable()
@@ -126,7 +126,13 @@ def markets_add(
 @markets_commands.command("remove")
 @reporting
 def markets_remove(
-    keys: Annotated[list[str], typer.Argument(help="Market keys, also such as name no market.")],
+    keys: Annotated[
+        list[str],
+        typer.Argument(
+            help="Market keys, also such as name no market; unified symbols, and patterns over the markets of "
+            "the lake."
+        ),
+    ],
     *,
     report: Report,
 ) -> None:
@@ -305,9 +311,10 @@ def verify(
     from lakehouse.settings import Settings
 
     span = TimeRange.parse(start, end) if start is not None or end is not None else None
-    settings, wanted = Settings(), wanted_markets(markets)
+    settings = Settings()
     lake = open_lake(settings)
     lake.objects.require_lake()  # before a folder is made of a mistyped root
+    wanted = wanted_markets(markets, None if stored else [lake.registry.dataset(table).silver])
     if mend and not stored:
         raise UsageError("--repair goes with --stored: it makes again what that finds damaged.")
     if stored:

@@ -56,7 +56,7 @@ def quality(
 
     reader, now = Lake(Settings().root), datetime.now(UTC)
     silver = REGISTRY.dataset(table).silver
-    found = lake_quality(reader, silver, wanted_markets(markets), now)
+    found = lake_quality(reader, silver, wanted_markets(markets, [silver]), now)
     if html:
         files = archive_files(reader, silver, [one.cell for one in found])
         html.write(quality_page(found, reader.objects.root, now, files, silver.name))

@@ -41,9 +41,9 @@ def gaps(
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
 
-    wanted = wanted_markets(markets)
     reader = Lake(Settings().root)
     silver = reader.registry.dataset(table).silver
+    wanted = wanted_markets(markets, [silver])
     stored, noun = reader.stored(silver.name), _noun(silver.name)
     frame = reader.gaps(wanted or None, start, end, table=table)
     if not not_listed:
@@ -81,11 +81,12 @@ def conflicts(
     from lakehouse.settings import Settings
 
     reader = Lake(Settings().root)
-    frame = reader.conflicts(wanted_markets(markets) or None, start, end, table)
+    silver = reader.registry.dataset(table).silver
+    frame = reader.conflicts(wanted_markets(markets, [silver]) or None, start, end, table)
     noun = _noun(table)
     disputed = frame.filter(variant=1)
     time, told = (
-        reader.registry.dataset(table).silver.time,
+        silver.time,
         ["sources", "decided_by", "is_served", "is_settled"],
     )
     values = frame.columns[frame.columns.index(time) + 1 : frame.columns.index("variant")]
@@ -123,8 +124,9 @@ def restatements(
     from lakehouse.settings import Settings
 
     reader = Lake(Settings().root)
-    found = reader.restatements(wanted_markets(markets) or None, start, end, table)
-    print_restatements(found, report, reader.registry.dataset(table).silver.time)
+    dataset = reader.registry.dataset(table)
+    found = reader.restatements(wanted_markets(markets, dataset.restated) or None, start, end, table)
+    print_restatements(found, report, dataset.silver.time)
 
 
 @commands.command()

@@ -9,15 +9,23 @@ from typing import Any
 
 from lakehouse.exchanges.api import ExchangeInfo, MarketInfo
 from lakehouse.exchanges.binance.words import FIRST_CONTRACT, is_number
+from lakehouse.exchanges.exchange import Renamed
 from lakehouse.model.market import Market, MarketType, symbol_fault
 from lakehouse.model.terms import DELIVERY, NO_TERMS, PERPETUAL, TRADIFI_PERPETUAL, Terms
 from lakehouse.model.text import plain
 from lakehouse.model.words import count_of
 
-RENAMED: Mapping[str, str] = {"MATIC": "POL", "NANO": "XNO"}
-"""Coins whose markets were closed and opened again under another name, one for one, by Binance's
-announcements: NANO in January 2022, MATIC in September 2024. What was exchanged for more or fewer coins is
-none of these.
+RENAMED: Mapping[str, Renamed] = {
+    "LEND": Renamed("AAVE", 0.01),
+    "BTT": Renamed("BTTC", 1000.0),
+    "NANO": Renamed("XNO"),
+    "GAL": Renamed("G", 60.0),
+    "MATIC": Renamed("POL"),
+}
+"""Coins whose markets were closed and opened again under another name, with the ratio at which holders were
+given the new coin: of October 2020 (LEND, by the contract that migrates it), January 2022 (BTT, by BitTorrent's
+redenomination; NANO), July 2024 (GAL, by Galxe's migration) and September 2024 (MATIC). A coin whose ratio is
+not published as one number, or whose symbol stayed the same, is none of these.
 """
 _INTERVAL = ("symbol", "fundingIntervalHours")
 _INVERSE = re.compile(r"(?P<base>.+)USD_(?:PERP|\d{6})")
