@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.datasets.candle import Candle
-from lakehouse.defs.describe import OWNER, asset_key
+from lakehouse.defs.describe import asset_key
 from lakehouse.model.errors import NoLakeError
 from lakehouse.ops.quality import STATES, CellQuality, State, lake_quality, stretches, summary
 from lakehouse.pipeline.services import LakeServices
@@ -28,7 +28,6 @@ _SQUARE: dict[State | None, str] = {"good": "🟩", "pending": "🟦", "warn": "
     description="What is known of every market and month of silver/candle: a map of them, and what is not "
     "good in words. `lakehouse quality` is the same in a terminal, `--html` as a page.",
     kinds={"quality"},
-    owners=[OWNER],
     tags={"zone": "ops"},
     config_schema={},
 )
