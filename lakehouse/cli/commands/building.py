@@ -330,7 +330,7 @@ def _verify_stored(
     report: Report,
 ) -> None:
     from lakehouse.cli.instance import open_instance
-    from lakehouse.cli.stored import print_stored, repair, verify_stored
+    from lakehouse.cli.stored import check_again, print_stored, repair, verify_stored
 
     months = span.months() if span else None
 
@@ -340,11 +340,13 @@ def _verify_stored(
 
     with build_progress() as progress:
         found = verify_stored(lake, meant, progress.count)
-        if mend and not found.is_sound:
-            lake.objects.check_writable()
+        if found.concerned or (mend and not found.is_sound):
             with open_instance(settings) as instance:
-                lake.progress = progress.cell
-                repair(lake, instance, found, progress.announce)
+                if mend and not found.is_sound:
+                    lake.objects.check_writable()
+                    lake.progress = progress.cell
+                    repair(lake, instance, found, progress.announce)
+                check_again(lake, instance, found)
     print_stored(found, mend, report)
     if not found.is_sound:
         raise typer.Exit(1)
