@@ -10,7 +10,6 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 import lakehouse
-from lakehouse.defs.alert_facts import Watch
 from lakehouse.defs.alerting import Alerts, alert_sensor
 from lakehouse.defs.assets import market_asset, table_asset
 from lakehouse.defs.automation import automation_sensor
@@ -24,6 +23,7 @@ from lakehouse.defs.sensors import Refresh, refresh_sensors
 from lakehouse.defs.sources import source_specs
 from lakehouse.logs import hush_idle_looks, log_as
 from lakehouse.opening import open_lake
+from lakehouse.pipeline.alert_facts import Watch
 from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.privacy import keep_private

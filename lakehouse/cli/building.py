@@ -132,7 +132,7 @@ class Builder:
                 # where the store itself is what failed, say so once instead of for every cell
                 self._lake.objects.check_writable()
         registered = self._register([MarketTable, *(table for table in upstream if table.zone() != "bronze")])
-        self._run_checks([table for table, report in reports.items() if report.built or report.failed])
+        self.run_checks([table for table, report in reports.items() if report.built or report.failed])
         return [*reports.values(), *registered]
 
     def build_derived(self, cells: Mapping[type[Table], list[Cell]]) -> list[TableBuild]:
@@ -152,7 +152,7 @@ class Builder:
                 due[table] = some, recipes(self._lake.registry)[table].due(has, some).among(some)
             reports |= self._run(due)
         registered = self._register(list(cells))
-        self._run_checks(list(cells))
+        self.run_checks(list(cells))
         return [*reports.values(), *registered]
 
     def _run(self, cells: Mapping[type[Table], Meant]) -> dict[type[Table], TableBuild]:
@@ -223,7 +223,8 @@ class Builder:
             reports.append(report)
         return reports
 
-    def _run_checks(self, tables: list[type[Table]]) -> None:
+    def run_checks(self, tables: Iterable[type[Table]]) -> None:
+        """Run the checks of tables, over all their cells."""
         keys = [dg.AssetCheckKey(asset_key(table), name) for table in tables for name in families(table)]
         if keys:
             checks = self._job.get_subset(asset_selection=set(), asset_check_selection=set(keys))

@@ -83,7 +83,7 @@ def laid_out(frame: "pl.DataFrame", width: int, spare: Sequence[str] = (), prose
 
     rows = frame.head(ROWS_SHOWN)
     columns = {name: _column(rows[name].to_list()) for name in rows.columns}
-    instants = any(isinstance(dtype, pl.Datetime) and dtype.time_zone for dtype in rows.dtypes)
+    instants = any(isinstance(one.dtype, pl.Datetime) and one.dtype.time_zone and one.count() for one in rows)
     kept = list(columns)
     for name in (None, *spare):
         kept = [one for one in kept if one != name]

@@ -279,6 +279,7 @@ def _print_markets(status: Status, report: Report) -> None:
         rows.append(
             {
                 "market": one.market,
+                "table": one.table.removeprefix("silver/"),
                 "newest": silver,
                 "age": _age(status.at, silver) + (" late" if one.is_late else ""),
                 "bronze": _age(status.at, max(sources, default=None)),
@@ -291,11 +292,13 @@ def _print_markets(status: Status, report: Report) -> None:
     told = frame_of(rows)
     told = told.drop(name for name in (*_ABSENT, "disputed", "unsettled") if not told[name].count())
     told = told.drop(["gold"] if (told["gold"] == "").all() else [])
-    late = sum(one.is_late for one in status.markets)
+    told = told.drop(["table"] if told["table"].n_unique() == 1 else [])
+    markets = {one.market for one in status.markets}
+    late = {one.market for one in status.markets if one.is_late}
     report.table(
-        f"{count_of(len(status.markets), 'market')}"
-        + (f", {late:,} late" if late else "")
-        + (f", the worst {len(rows)}" if len(rows) < len(status.markets) else ""),
+        count_of(len(markets), "market")
+        + (f", {len(late):,} late" if late else "")
+        + (f", the worst {len(rows)} rows" if len(rows) < len(status.markets) else ""),
         told,
         spare=("disputed", "bronze", "gold", "newest"),
     )

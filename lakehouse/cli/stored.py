@@ -3,7 +3,7 @@ damaged is made again from what is stored.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,12 +47,15 @@ class StoredReport:
         repaired: Paths that were made again, or are no longer needed, with how.
         left: What is still damaged, with why.
         catalog: Tables whose catalog entry differs from what is stored, with how.
+        concerned: Tables of which something is damaged, or was when it was looked at before: what their
+            checks said of it has changed.
     """
 
     inspection: Inspection
     repaired: dict[str, str] = field(default_factory=dict)
     left: list[Damage] = field(default_factory=list)
     catalog: dict[str, str] = field(default_factory=dict)
+    concerned: list[type[Table]] = field(default_factory=list)
 
     @property
     def is_sound(self) -> bool:
@@ -74,8 +77,22 @@ def verify_stored(lake: LakeServices, meant: Meant, progress: Callable[[str], No
         else []
     )
     report = StoredReport(inspection, left=[*inspection.damage, *unseen], catalog=_catalog_differences(lake))
+    report.concerned = _concerned(lake, [*report.left, *(earlier.damage if earlier else ())])
     _record(lake, report)
     return report
+
+
+def _concerned(lake: LakeServices, damage: Iterable[Damage]) -> list[type[Table]]:
+    """The tables whose checks tell of damaged objects: for files of landing the ones that are read from them."""
+    folders = {"/".join(one.path.split("/")[:2]) for one in damage}
+    if any(folder.startswith("landing/") for folder in folders):
+        folders |= {dataset.archive.name for dataset in lake.registry.datasets}
+    return [table for table in lake.registry.tables if table.name in folders]
+
+
+def check_again(lake: LakeServices, instance: dg.DagsterInstance, report: StoredReport) -> None:
+    """Let checks say what was found, or that it is mended: nothing was written that would have them run."""
+    Builder(lake, instance, why="lakehouse verify").run_checks(report.concerned)
 
 
 def _is_meant(lake: LakeServices, one: Damage, meant: Meant) -> bool:

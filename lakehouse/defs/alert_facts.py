@@ -1,15 +1,9 @@
-"""What is wrong, as facts for alerts: in Dagster's event log, in the lake, and on the disk.
+"""What is wrong by Dagster's event log, as facts for alerts: runs, checks, sensors and schedules."""
 
-Longer than other modules: one look gathers every kind of fact, so that what one kind leaves to another is seen.
-"""
-
-import os
 import shlex
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -25,41 +19,19 @@ from dagster._utils.schedules import get_next_cron_tick
 
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.event_log import checks_after
-from lakehouse.defs.partitions import MARKETS, parse_cells, parse_keys
+from lakehouse.defs.partitions import MARKETS, parse_cells
 from lakehouse.defs.sensors import COULD_NOT_LOOK
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import LakehouseError
-from lakehouse.model.secrets import hide
-from lakehouse.model.text import plain
-from lakehouse.model.words import count_of
 from lakehouse.ops import alerts, findings
-from lakehouse.ops.alerts import Fact, Look
-from lakehouse.pipeline.markets import known_markets
+from lakehouse.ops.alerts import Fact
+from lakehouse.pipeline.alert_facts import STATUS
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.storage.bans import bans
 from lakehouse.storage.layout import cell_path
 
 _ABOVE = "failed above in this run: "
-_STATUS = "lakehouse status"
-_GIGA = 1e9
 _ASKED_AT_MOST = 100  # failed cells of which the store is asked whether they were made since
 _LATE_TICKS = 3  # intervals that a sensor may be late, but at least
 _LATE_AT_LEAST = 600.0  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What is looked at, and how.
-
-    Attributes:
-        ui_url: Where people reach the UI.
-        quota: Bytes that the lake is to take at most; 0 for no such limit.
-        full: Share of the quota, or of the disk, from which on it is nearly full.
-    """
-
-    ui_url: str = "http://127.0.0.1:3000"
-    quota: float = 0
-    full: float = 0.9
 
 
 @dataclass(slots=True)
@@ -78,103 +50,24 @@ class Seen:
     evaluation: int = 0
 
 
-def look_around(
-    lake: LakeServices,
-    instance: dg.DagsterInstance,
-    watch: Watch,
-    now: datetime,
-    with_lake: bool = True,
-    seen: Seen | None = None,
-) -> Look:
-    """What is wrong now.
+class DagsterFacts:
+    """What one look finds in the event log.
 
     Args:
         lake: The lake.
         instance: Dagster's instance.
-        watch: What is looked at.
         now: The current instant.
-        with_lake: Whether the lake's tables are listed, too.
         seen: What earlier looks of this process have read; it is brought up to date.
-    """
-    around = _Around(lake, instance, watch, now, with_lake, seen or Seen())
-    facts: list[Fact] = []
-    blind: set[str] = set()
-    notes: list[str] = []
-    kinds: dict[str, Callable[[], Iterator[Fact | str]]] = {
-        alerts.RUN_FAILED: around.runs,
-        alerts.CHECK_FAILED: around.checks,
-        alerts.SENSOR_FAILED: around.sensors,
-        alerts.SENSOR_SILENT: around.silence,
-        alerts.BANNED: around.bans,
-        alerts.DISK: around.disk,
-    }
-    tables = {alerts.STALE: around.stale, alerts.QUARANTINE: around.quarantine}
-    if with_lake:
-        kinds |= tables
-    else:
-        blind |= tables.keys()
-    unreachable = None
-    for kind, looks in kinds.items():
-        try:
-            found = list(looks())
-        except LakehouseError as error:
-            blind.add(kind)
-            notes.append(f"{kind}: {error}")
-            unreachable = unreachable or str(error)
-            continue
-        facts += [one for one in found if isinstance(one, Fact)]
-        blind |= {one for one in found if isinstance(one, str)}
-    if unreachable:
-        root = lake.objects.root
-        facts.append(around.fact(alerts.LAKE, root, "", root, unreachable, "lakehouse doctor", "/overview"))
-    return Look(now, facts, frozenset(blind), notes)
-
-
-class _Around:
-    """One look.
-
-    Args:
-        lake: The lake.
-        instance: Dagster's instance.
-        watch: What is looked at.
-        now: The current instant.
-        with_lake: Whether all of the lake is listed.
-        seen: What earlier looks have read.
     """
 
     def __init__(
-        self,
-        lake: LakeServices,
-        instance: dg.DagsterInstance,
-        watch: Watch,
-        now: datetime,
-        with_lake: bool,
-        seen: Seen,
+        self, lake: LakeServices, instance: dg.DagsterInstance, now: datetime, seen: Seen | None = None
     ) -> None:
-        self._with_lake, self._seen = with_lake, seen
-        self._lake, self._instance, self._watch, self._now = lake, instance, watch, now
+        self._lake, self._instance, self._now, self._seen = lake, instance, now, seen or Seen()
         self._universe = instance.get_dynamic_partitions(str(MARKETS.name))
         self._runs: dict[str, dg.DagsterRun | None] = {}
         self._causes: dict[str, dict[str, str]] = {}
         self._asked = 0
-
-    def fact(
-        self,
-        kind: str,
-        subject: str,
-        of: str,
-        cell: str,
-        cause: str,
-        command: str,
-        page: str,
-        at: datetime | None = None,
-        level: int | None = None,
-    ) -> Fact:
-        """A fact as people may read it: foreign words without control characters or secrets."""
-        said = plain(hide(cause), 1000)
-        return Fact(kind, subject, of, plain(cell), said, command, f"{self._watch.ui_url}{page}", at, level)
-
-    # --- what Dagster knows -----------------------------------------------------------------------
 
     def runs(self) -> Iterator[Fact | str]:
         """Cells, assets and jobs whose last run failed. A cell that fails in several tables is one fact, at
@@ -194,7 +87,7 @@ class _Around:
                         cells[partition].append(table)
                     elif _ABOVE not in cause:
                         cells[partition or table] = [table]
-                        yield self.fact(
+                        yield Fact(
                             alerts.RUN_FAILED,
                             partition or table,
                             table if partition else "",
@@ -309,15 +202,15 @@ class _Around:
             return "lakehouse quality"
         names = [one.name for one in self._lake.registry.tables]
         if table not in names:
-            return _STATUS
+            return STATUS
         if not partition:
-            return f"lakehouse markets add {shlex.quote(self._universe[0])}" if self._universe else _STATUS
+            return f"lakehouse markets add {shlex.quote(self._universe[0])}" if self._universe else STATUS
         market = partition.partition("|")[2]
         cell = parse_cells([partition]).get(partition)
         if cell is None:
             return f"lakehouse markets remove {shlex.quote(market or partition)}"
         if cell.market is None and not self._universe:
-            return _STATUS
+            return STATUS
         return f"lakehouse build {table} {self._of(cell)}"
 
     def _of(self, cell: Cell) -> str:
@@ -346,7 +239,7 @@ class _Around:
                     steps = [self._cause(run.run_id, step, "") for step in plan.step_keys_to_execute]
                     cause = steps[0] if steps else self._cause(run.run_id, "", "")
                     name = f"job {run.job_name}"
-                    yield self.fact(alerts.RUN_FAILED, name, "", name, cause, _STATUS, f"/runs/{run.run_id}")
+                    yield Fact(alerts.RUN_FAILED, name, "", name, cause, STATUS, f"/runs/{run.run_id}")
 
     def checks(self) -> Iterator[Fact | str]:
         """Errors that checks found last, those of users' own assets as well; a fact for each bad cell."""
@@ -369,8 +262,8 @@ class _Around:
                 if run is not None and run.status == dg.DagsterRunStatus.FAILURE and not self._makes(run):
                     cause, cell = self._cause(record.run_id, "", ""), f"check {name}"
                     subject = f"{table} {cell}"
-                    yield self.fact(
-                        alerts.RUN_FAILED, subject, table, cell, cause, _STATUS, f"/runs/{record.run_id}"
+                    yield Fact(
+                        alerts.RUN_FAILED, subject, table, cell, cause, STATUS, f"/runs/{record.run_id}"
                     )
                 continue
             verdict = record.evaluation
@@ -384,7 +277,7 @@ class _Around:
                 yield group  # there are more than it shows
             for row in errors or [{"cell": "", "what": verdict.description or "it failed"}]:
                 cell = str(row.get("cell"))
-                yield self.fact(
+                yield Fact(
                     alerts.CHECK_FAILED,
                     f"{table} {name} {cell}",
                     f"{table} {name}",
@@ -409,7 +302,7 @@ class _Around:
         """The command that looks into what a check found of a cell."""
         found = parse_cells([cell]).get(cell)
         if table not in {one.name for one in self._lake.registry.tables}:
-            return _STATUS
+            return STATUS
         if name == "schema":
             return "lakehouse verify --stored"
         if found is None or found.market is None:
@@ -425,7 +318,7 @@ class _Around:
             elif tick.status == TickStatus.FAILURE or skipped.startswith(COULD_NOT_LOOK):
                 error = tick.error.cause or tick.error if tick.error else None
                 cause = error.message if error else skipped.removeprefix(COULD_NOT_LOOK)
-                yield self._of_sensor(alerts.SENSOR_FAILED, state, cause or "The tick failed.", _STATUS)
+                yield self._of_sensor(alerts.SENSOR_FAILED, state, cause or "The tick failed.", STATUS)
 
     def silence(self) -> Iterator[Fact | str]:
         """Sensors and schedules that are on and have not ticked when they should have."""
@@ -460,99 +353,7 @@ class _Around:
         sort = "sensors" if isinstance(state.instigator_data, SensorInstigatorData) else "schedules"
         place = state.origin.repository_origin.code_location_origin.location_name
         page = f"/locations/{quote(place)}/{sort}/{quote(name)}"
-        return self.fact(kind, name, "", name, cause, command, page)
-
-    # --- what the lake and the disk say -----------------------------------------------------------
-
-    def bans(self) -> Iterator[Fact | str]:
-        """REST APIs that have banned this address."""
-        for url, until in bans(self._lake.objects).items():
-            if until > self._now:
-                cause = (
-                    f"It has banned this address until {until:%Y-%m-%d %H:%M:%S} UTC; nothing asks it before."
-                )
-                yield self.fact(alerts.BANNED, url, "", url, cause, _STATUS, "/automation")
-
-    def stale(self) -> Iterator[Fact | str]:
-        """Markets of the universe whose newest row is old, by the checks of freshness."""
-        lake, universe = self._lake, set(parse_keys(self._universe)[0])
-        ended = {market for market, facts in known_markets(lake).items() if facts.delisted}
-        now = min(lake.clock(), lake.until)
-        for table in lake.registry.tables:
-            for check in table.checks:
-                if check.family != "freshness":
-                    continue
-                stored = lake.ledger(table.name)
-                for found in findings.check_freshness(stored, ended, now, **check.parameters).findings:
-                    cell = parse_cells([found.cell])[found.cell]
-                    if cell.own_market in universe:
-                        span = f"--from {cell.date} --to {now + timedelta(days=1):%Y-%m-%d}"
-                        market = cell.own_market.key
-                        yield self.fact(
-                            alerts.STALE,
-                            f"{table.name} {market}",
-                            table.name,
-                            found.cell,
-                            found.what,
-                            f"lakehouse build {table.name} --markets {shlex.quote(market)} {span}",
-                            _partition(table.name, found.cell),
-                        )
-
-    def quarantine(self) -> Iterator[Fact | str]:
-        """Cells with rejected rows, each with their number."""
-        for table in self._lake.registry.tables:
-            if table.spread != "market":
-                continue
-            for cell, record in self._lake.ledger(table.name).items():
-                if record.reject_count:
-                    said = (
-                        f"{count_of(record.reject_count, 'row')} in quarantine, more than before: "
-                        f"quarantine/{record.path} has them with the rule each breaks"
-                    )
-                    yield self.fact(
-                        alerts.QUARANTINE,
-                        f"{table.name} {cell}",
-                        table.name,
-                        str(cell),
-                        said,
-                        f"lakehouse quality --markets {shlex.quote(cell.own_market.key)}",
-                        _partition(table.name, str(cell)),
-                        level=record.reject_count,
-                    )
-
-    def disk(self) -> Iterator[Fact | str]:
-        """File systems that are nearly full, and a lake that nearly has its quota."""
-        objects, watch = self._lake.objects, self._watch
-        folders = {"the lake": objects.root if objects.is_local else ""}
-        folders["Dagster's home"] = self._instance.root_directory
-        seen = set[int]()
-        for what, folder in folders.items():
-            place = Path(folder).expanduser() if folder else None
-            if place is None or not place.exists() or (device := os.stat(place).st_dev) in seen:
-                continue
-            seen.add(device)
-            usage = shutil.disk_usage(place)
-            if usage.used / (usage.used + usage.free or 1) >= watch.full:
-                cause = (
-                    f"The file system of {what} has {usage.free / _GIGA:,.1f} GB left, of "
-                    f"{usage.total / _GIGA:,.1f} GB."
-                )
-                yield self.fact(alerts.DISK, str(place), "", str(place), cause, _STATUS, "/overview")
-        if watch.quota and self._with_lake:
-            yield from self._quota()
-        elif watch.quota:
-            yield f"{alerts.DISK}: quota"
-
-    def _quota(self) -> Iterator[Fact]:
-        objects, quota = self._lake.objects, self._watch.quota
-        size = sum(stored.size for stored in objects.list(""))
-        if size >= self._watch.full * quota:
-            cause = f"The lake takes {size / _GIGA:,.3f} GB of the {quota / _GIGA:,.3f} GB of LAKEHOUSE_DISK_QUOTA."
-            yield self.fact(alerts.DISK, "quota", "", objects.root, cause, _STATUS, "/overview")
-
-
-def _partition(table: str, cell: str) -> str:
-    return f"/assets/{table}?view=partitions&partition={quote(cell)}"
+        return Fact(kind, name, "", name, cause, command, page)
 
 
 def _next(cron: str, after: float) -> float:

@@ -182,7 +182,7 @@ def automation_sensor() -> dg.AutomationConditionSensorDefinition:
     """
     return dg.AutomationConditionSensorDefinition(
         "propagation",
-        target=dg.AssetSelection.all() | dg.AssetSelection.all_asset_checks(),
+        target=dg.AssetSelection.all(),  # and their checks
         description="Carries news downstream: requests the cells that the ledger says are due once something "
         "they are made from was written, and the checks of tables that were written.",
         default_status=dg.DefaultSensorStatus.RUNNING,

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.defs.automation import ON_CHANGE
-from lakehouse.defs.describe import OWNER, asset_key
+from lakehouse.defs.describe import asset_key
 from lakehouse.model.errors import CatalogError
 from lakehouse.model.table import Table
 from lakehouse.pipeline.services import LakeServices
@@ -29,7 +29,6 @@ def catalog_asset(table: type[Table], lake: LakeServices) -> dg.AssetsDefinition
         "declaration, one partition per stored cell.",
         group_name="catalog",
         kinds={"aws", "glue"},
-        owners=[OWNER],
         tags={"zone": "catalog"},
         automation_condition=ON_CHANGE,
         config_schema={},

@@ -15,8 +15,6 @@ from lakehouse.pipeline.services import LakeServices
 from lakehouse.registry import Registry
 from lakehouse.storage.layout import table_prefix
 
-OWNER = "team:market-data"
-
 
 def asset_key(table: type[Table] | str) -> dg.AssetKey:
     """The asset key of a table, given as declaration or name."""
@@ -88,7 +86,6 @@ def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
         "description": table.description(),
         "group_name": table.zone(),
         "kinds": {table.zone(), "polars", "parquet", *(() if lake.objects.is_local else ("s3",))},
-        "owners": [OWNER],
         "tags": {"zone": table.zone(), "grain": table.grain if table.spread != "one" else "none"},
         "metadata": {
             "dagster/column_schema": column_schema(table),

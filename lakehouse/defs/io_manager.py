@@ -253,7 +253,7 @@ def cell_event(
         "version": record.version,
     }
     if seconds is not None:
-        metadata["took"] = f"{seconds:.1f} s"
+        metadata["took"] = f"{seconds:.2f} s"
     if facts.evidence is not None:
         metadata |= {
             "evidence": EVIDENCE[facts.evidence],

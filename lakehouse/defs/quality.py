@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.datasets.candle import Candle
-from lakehouse.defs.describe import OWNER, asset_key
+from lakehouse.defs.describe import asset_key
 from lakehouse.model.errors import NoLakeError
 from lakehouse.ops.quality import STATES, CellQuality, State, lake_quality, stretches, summary
 from lakehouse.pipeline.services import LakeServices
@@ -18,7 +18,8 @@ from lakehouse.query.lake import Lake
 KEY = dg.AssetKey(["ops", "quality"])
 _DAILY = "30 6 * * *"  # when the checks of the day are done
 _MARKETS_SHOWN, _YEARS_SHOWN, _WORDS_SHOWN = 40, 3, 50
-_SQUARE: dict[State | None, str] = {"good": "🟩", "pending": "🟦", "warn": "🟨", "error": "🟥", None: "⬜"}
+# of any font, and not told apart by colour alone
+_MARK: dict[State | None, str] = {"good": "■", "pending": "…", "warn": "!", "error": "×", None: "·"}
 
 
 @dg.asset(
@@ -28,7 +29,6 @@ _SQUARE: dict[State | None, str] = {"good": "🟩", "pending": "🟦", "warn": "
     description="What is known of every market and month of silver/candle: a map of them, and what is not "
     "good in words. `lakehouse quality` is the same in a terminal, `--html` as a page.",
     kinds={"quality"},
-    owners=[OWNER],
     tags={"zone": "ops"},
     config_schema={},
 )
@@ -64,7 +64,7 @@ def quality_metadata(report: Sequence[CellQuality], now: datetime) -> dict[str, 
 
 
 def heat_map(report: Sequence[CellQuality]) -> str:
-    """A report as a table of Markdown: a row per market, the worst first, and a square per month."""
+    """A report as a table of Markdown: a row per market, the worst first, and a mark per month."""
     if not report:
         return "Nothing is stored of silver/candle yet."
     by_market: dict[str, dict[str, State]] = {}
@@ -82,7 +82,7 @@ def heat_map(report: Sequence[CellQuality]) -> str:
         for market, states in worst[:_MARKETS_SHOWN]
     ]
     left = len(worst) - len(rows)
-    ends = ", ".join(f"{_SQUARE[state]} {state}" for state in STATES)
+    ends = ", ".join(f"`{_MARK[state]}` {state}" for state in STATES)
     more = f", and {left:,} further markets that are no worse" if left else ""
     head = ["| market | " + " | ".join(map(str, years)) + " |", "|---" * (len(years) + 1) + "|"]
     return "\n".join(
@@ -90,7 +90,7 @@ def heat_map(report: Sequence[CellQuality]) -> str:
             *head,
             *rows,
             "",
-            f"January to December of each year: {ends}, {_SQUARE[None]} nothing is stored{more}.",
+            f"January to December of each year: {ends}, `{_MARK[None]}` nothing is stored{more}.",
         ]
     )
 
@@ -100,7 +100,8 @@ def _worst(states: dict[str, State]) -> int:
 
 
 def _year(year: int, states: dict[str, State]) -> str:
-    return "".join(_SQUARE[states.get(f"{year}-{month:02}")] for month in range(1, 13))
+    marks = "".join(_MARK[states.get(f"{year}-{month:02}")] for month in range(1, 13))
+    return f"`{marks}`"  # on one line
 
 
 def quality_schedule() -> dg.ScheduleDefinition:

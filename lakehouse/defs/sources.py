@@ -9,7 +9,6 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.defs.describe import OWNER
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.errors import LakehouseError
 from lakehouse.model.market import Market
@@ -56,7 +55,6 @@ def _spec(key: dg.AssetKey, says: str, url: str | None, exchange: Exchange) -> d
         description=says,
         group_name="source",
         kinds={"source", exchange.name},
-        owners=[OWNER],
         tags={"zone": "source"},
         metadata={"dagster/uri": url} if url else {},
     )

@@ -138,7 +138,7 @@ def test_what_dagster_knows_is_told(
     instance: dg.DagsterInstance,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    Builder(lake, instance)._run_checks([Candle])
+    Builder(lake, instance).run_checks([Candle])
     quiet = look(lake, settings).dagster
     assert quiet is not None
     assert not quiet.is_alive

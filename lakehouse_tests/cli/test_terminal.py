@@ -21,12 +21,15 @@ import pytest
 from lakehouse.cli.commands import building, looking, reading
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse_tests.making import at
+from lakehouse_tests.opened import SHOTS
 
 LISTED = (
     SimulatedMarket("spot", "BTCUSDT", "BTC", "USDT", Decimal(45_000), 40, 2, 5, at("2024-01-25")),
     SimulatedMarket("inverse", "BTCUSD_PERP", "BTC", "USD", Decimal(45_000), 90, 1, 0, at("2024-01-25")),
 )
 FAULTS = (
+    "funding_hole",
+    "funding_restated",
     "conflicting_rows=*/cm/monthly/*2024-02*",
     "day_absent=*/spot/monthly/*2024-02*",
     "halt=*/spot/monthly/*2024-02*",
@@ -42,14 +45,23 @@ SHOWN: dict[str, list[str]] = {
     "conflicts": ["conflicts"],
     "restatements": ["restatements"],
     "markets show": ["markets", "show", "binance-spot:BTCUSDT"],
+    "quality --table": ["quality", "--table", "silver/funding_rate"],
+    "gaps --table": ["gaps", "--table", "silver/funding_rate"],
+    "conflicts --table": ["conflicts", "--table", "silver/funding_rate"],
+    "restatements --table": ["restatements", "--table", "silver/funding_rate"],
     "markets scan": ["markets", "scan"],
     "markets list": ["markets", "list"],
+    "markets list --all": ["markets", "list", "--all"],
+    "markets list --as-of": ["markets", "list", "--as-of", "2024-02-20"],
+    "markets show --as-of": ["markets", "show", "binance-inverse:BTCUSD_PERP", "--as-of", "2024-02-20"],
     "markets add": ["markets", "add", KEYS],
     "markets remove": ["markets", "remove", "binance-inverse:BTCUSD_PERP"],
     "doctor": ["doctor"],
     "verify": ["verify", "--budget", "1"],
     "verify --stored": ["verify", "--stored"],
     "sql": ["sql", "SELECT * FROM silver.conflict"],
+    "sql of funding": ["sql", "SELECT * FROM silver.funding_rate LIMIT 2"],
+    "sql of carry": ["sql", "SELECT * FROM gold.funding_carry LIMIT 2"],
     "sql of one row": ["sql", "SELECT * FROM silver.candle LIMIT 1"],
     "simulate": ["simulate", "--fault", "list"],
 }
@@ -132,6 +144,8 @@ def test_no_line_is_wider_than_the_terminal_and_no_name_or_number_is_split(
     environment: dict[str, str], width: int
 ) -> None:
     shown = on_terminal(environment, width)
+    if SHOTS:
+        Path(SHOTS, f"terminal_{width}.txt").write_text("\n".join(text for text, _ in shown.values()))
     assert shown.keys() == SHOWN.keys()
     for name, (text, code) in shown.items():
         assert code == 0, (name, text)
@@ -140,6 +154,10 @@ def test_no_line_is_wider_than_the_terminal_and_no_name_or_number_is_split(
     for name, words in {
         "build": ["gold/candle_15m", "Problems with sources"],
         "status": ["binance-inverse:BTCUSD_PERP", "Last runs", "REST budget"],
+        "quality --table": ["binance-inverse:BTCUSD_PERP"],
+        "markets list --as-of": ["binance-inverse:BTCUSD_PERP", "binance-spot:BTCUSDT"],
+        "markets show --as-of": ["BTCUSD_PERP", "Times are UTC."],
+        "sql of carry": ["annual_rate"],
         "quality": ["binance-inverse:BTCUSD_PERP", "absent (halt)"],
         "gaps": ["binance-spot:BTCUSDT", "halt", "Times are UTC."],
         "conflicts": ["binance-inverse:BTCUSD_PERP", "both_families"],

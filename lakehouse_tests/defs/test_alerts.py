@@ -1,18 +1,15 @@
 """Every alert arrives at a webhook, once, with its cell, cause, command and link; and its end."""
 
 import logging
-import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import polars as pl
 import pytest
 import time_machine
-import typer
 from dagster._core.scheduler.instigation import (
     InstigatorState,
     InstigatorStatus,
@@ -24,35 +21,31 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._utils.error import SerializableErrorInfo
 
-from lakehouse.cli.app import app
 from lakehouse.cli.building import Builder
 from lakehouse.cli.instance import _origin
-from lakehouse.datasets.candle import Candle
 from lakehouse.datasets.market import MarketTable, market_frame
-from lakehouse.defs.alert_facts import Seen, Watch
+from lakehouse.defs.alert_facts import Seen
 from lakehouse.defs.alerting import Alerts, alert_once, alert_sensor
-from lakehouse.defs.partitions import MARKETS
 from lakehouse.defs.sensors import COULD_NOT_LOOK, Refresh, refresh_sensors
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import RestBannedError
-from lakehouse.model.result import CellFacts, CellResult, GapRun
+from lakehouse.model.result import CellResult, GapRun
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops import alerts
 from lakehouse.ops.alerts import QUIET
 from lakehouse.ops.telling import Book
-from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.alert_facts import Watch
 from lakehouse.simulator import Simulator
-from lakehouse_tests.making import at, candles, facts, minutes
+from lakehouse_tests.making import at, facts
 from lakehouse_tests.webhook import Webhook, listening
 
 from .conftest import BRONZE, BTC, ETH, SILVER, SOL, Shell
+from .night import MINUTE, NEVER_FULL, Night, put
 
 FEBRUARY, ETH_FEBRUARY = Cell("2024-02", BTC), Cell("2024-02", ETH)
 pytestmark = pytest.mark.slow  # together, not one by one: the fast tests are to take two minutes
 
 ABSENT = GapRun("absent", at("2024-02-20"), at("2024-02-21"), 1440)
-NEVER_FULL = Watch("http://ui.example:3000", full=1.1)
-MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
@@ -68,55 +61,9 @@ def webhook() -> Iterator[Webhook]:
         yield hook
 
 
-class Night:
-    """An operator's night: looks at a lake, as time passes."""
-
-    def __init__(self, shell: Shell, webhook: Webhook, watch: Watch = NEVER_FULL) -> None:
-        self.shell, self.webhook = shell, webhook
-        self.how = Alerts(webhook.url, watch)
-        self.now = datetime.now(UTC)
-        shell.instance.add_dynamic_partitions(str(MARKETS.name), [BTC.key, ETH.key])
-
-    def look(self, after: timedelta = MINUTE, in_full: bool = True, seen: Seen | None = None) -> None:
-        """Look once, in a process that has just started, or has seen something before."""
-        self.now += after
-        with time_machine.travel(self.now, tick=False):
-            _, problems = alert_once(
-                self.shell.lake, self.shell.instance, self.how, Book(self.shell.lake.objects), in_full, seen
-            )
-        assert not problems
-
-    def told(self, kind: str) -> dict[str, str]:
-        """The one message of a kind, by its lines."""
-        (message,) = self.webhook.of(kind)
-        what, *lines = message["message"].splitlines()
-        found = {"what": what} | dict(line.split(": ", 1) for line in lines)
-        assert found["link"].startswith("http://ui.example:3000/")
-        assert_it_is_a_command(found["command"])
-        return found
-
-
-def assert_it_is_a_command(text: str) -> None:
-    """Its words are a command of ours with options that it has."""
-    program, *words = shlex.split(text)
-    assert program == "lakehouse"
-    command = typer.main.get_command(app)
-    context = command.make_context("lakehouse", list(words), resilient_parsing=True)
-    while hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
-    command.make_context(command.name or "", words, parent=context)
-
-
 @pytest.fixture
 def night(shell: Shell, webhook: Webhook) -> Night:
     return Night(shell, webhook)
-
-
-def put(lake: LakeServices, cell: Cell, *gaps: GapRun, rejects: int = 0) -> None:
-    """Store a silver cell."""
-    rows = candles(minutes("2024-02-01", 5))
-    rejected = rows.head(rejects).with_columns(rule=pl.lit("high_low")) if rejects else None
-    lake.tables.put(Candle, cell, CellResult(rows, {}, CellFacts(gaps=gaps), rejected))
 
 
 def test_a_run_that_fails_is_told_with_its_cell_and_its_end_once_it_is_made(
@@ -290,10 +237,10 @@ def test_a_disk_or_a_quota_that_is_nearly_used_is_told(shell: Shell, webhook: We
     night = Night(shell, webhook, watch)
     night.look()
     night.look(in_full=False)
-    (message,) = webhook.of("disk quota")
-    for part in (shell.lake.objects.root, "GB", "command: lakehouse status", "link: http://ui.example:3000/"):
-        assert part in message["message"]
-    assert message["type"] == "failure"
+    told = night.told("disk quota")
+    assert told["what"] == shell.lake.objects.root
+    assert "GB" in told["cause"]
+    assert told["command"] == "lakehouse status"
 
 
 def test_a_lake_out_of_reach_is_told_and_nothing_in_it_is_said_to_have_ended(
@@ -312,6 +259,7 @@ def test_a_lake_out_of_reach_is_told_and_nothing_in_it_is_said_to_have_ended(
             alert_once(lake, night.shell.instance, night.how, book, in_full=True)
     told = night.told("lake out of reach")
     assert told["what"] == str(root)
+    assert "ledger" in told["cause"] or str(root) in told["cause"]
     assert told["command"] == "lakehouse doctor"
     assert not [message for message in night.webhook.got if "ended" in message["title"]]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lakehouse.cli.console import build_progress
-from lakehouse.cli.layout import MARKET
+from lakehouse.cli.layout import MARKET, shown
 from lakehouse.cli.options import (
     End,
     From,
@@ -204,22 +204,23 @@ def markets_show(
         raise NoSuchListingError(wanted.key, lake.markets().height, "that are known here")
     if as_of is not None:
         known = lake.markets(as_of).filter(wanted.key == MARKET_KEY)
-    shown = known.sort("valid_from", nulls_last=False)
+    rows = known.sort("valid_from", nulls_last=False)
     if report.form != "table":
-        report.table("", shown)
+        report.table("", rows)
         return
-    if shown.is_empty():
+    if rows.is_empty():
         report.say(f"{wanted.key} could not be traded then, or nothing tells that it could.")
-    for row in shown.iter_rows(named=True):
+    for row in rows.iter_rows(named=True):
         told = {name: value for name, value in row.items() if value not in (None, "")}
         facts = [{"fact": name, "value": _text(value)} for name, value in told.items()]
         report.table(wanted.key, pl.DataFrame(facts))
+        report.say("Times are UTC.")
         if absent := [name for name in row if name not in told]:
             report.say(f"Not stated, or there is none: {', '.join(absent)}.")
 
 
 def _text(value: object) -> str:
-    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else shown(value)
 
 
 @markets_commands.command("scan")
@@ -260,12 +261,12 @@ def _show_markets(
         frame = frame.filter(MARKET_KEY.is_in(keys))
     elif as_of is None and not everything:
         frame = frame.filter((pl.col("life_source") == "rows").fill_null(True))
-    shown = _OF_MARKET if as_of is None else (*MARKET, "listed_time", "delisted_time", "is_certain")
+    kept = _OF_MARKET if as_of is None else (*MARKET, "listed_time", "delisted_time", "is_certain")
     report.table(
         f"Markets that could be traded at {as_of}" if as_of is not None else "Markets",
         frame,
         "ask in SQL: silver.market",
-        spare=[name for name in reversed(frame.columns) if name not in shown],
+        spare=[name for name in reversed(frame.columns) if name not in kept],
         empty=NO_MARKET if as_of is None else "No market is known that could be traded then.",
     )
 
@@ -337,7 +338,7 @@ def _verify_stored(
     report: Report,
 ) -> None:
     from lakehouse.cli.instance import open_instance
-    from lakehouse.cli.stored import print_stored, repair, verify_stored
+    from lakehouse.cli.stored import check_again, print_stored, repair, verify_stored
 
     months = span.months() if span else None
 
@@ -347,11 +348,13 @@ def _verify_stored(
 
     with build_progress() as progress:
         found = verify_stored(lake, meant, progress.count)
-        if mend and not found.is_sound:
-            lake.objects.check_writable()
+        if found.concerned or (mend and not found.is_sound):
             with open_instance(settings) as instance:
-                lake.progress = progress.cell
-                repair(lake, instance, found, progress.announce)
+                if mend and not found.is_sound:
+                    lake.objects.check_writable()
+                    lake.progress = progress.cell
+                    repair(lake, instance, found, progress.announce)
+                check_again(lake, instance, found)
     print_stored(found, mend, report)
     if not found.is_sound:
         raise typer.Exit(1)
