@@ -133,6 +133,11 @@ def version(table: type[Table], cell: Cell) -> str:
     return hashlib.sha256(f"{table.name} {cell}".encode()).hexdigest()[:32]
 
 
+def tables_of(spread: str) -> list[type[Table]]:
+    """The tables that spot markets have."""
+    return [table for table in REGISTRY.tables if table.spread == spread and "spot" in table.market_types]
+
+
 def is_stored(table: type[Table], date: str, months: int) -> bool:
     """Whether a table has a cell of a month: REST gave the open month alone, the archive all others."""
     if not shift_month(OPEN, 1 - months) <= date <= OPEN:
@@ -173,7 +178,7 @@ def write_market(root: str, months: int, market: SimulatedMarket) -> dict[str, s
     archive = Archive((market,), lambda: NOW, RealFiles(None), FaultPlan(()))
     folder = KlineFolder(market, "monthly", "1m")
     digests = {}
-    for table in (table for table in REGISTRY.tables if table.spread == "market"):
+    for table in tables_of("market"):
         template = _template(table)
         for number in range(months):
             cell = Cell(shift_month(OPEN, -number), known.market)
@@ -220,12 +225,13 @@ def make_lake(root: str, markets: Iterable[SimulatedMarket], months: int) -> Non
             digests = list(pool.map(write, listed, chunksize=8))
     store = TableStore(LakeObjects(root))
     store.put(MarketTable, None, CellResult(market_frame([market_facts(market) for market in listed]), {}))
-    for table in (table for table in REGISTRY.tables if table.spread == "all"):
+    for table in tables_of("all"):
         for number in range(months):
             date = shift_month(OPEN, -number)
             inputs = {
                 f"{each.name}@{cell}": digest
                 for each in table.inputs
+                if "spot" in each.table.market_types
                 for of_market in digests
                 for cell, digest in of_market.items()
                 if cell.startswith(date)

@@ -37,20 +37,19 @@ def print_build(objects: LakeObjects, registry: Registry, reports: list[TableBui
             continue
         cells = dict.fromkeys([*one.built, *one.current])
         markets = {cell.market for cell in cells if cell.market}
-        stored = ledger(objects, registry.table(one.table), markets)
-        seen = [stored[cell] for cell in cells if cell in stored]
+        stored = ledger(objects, registry.table(one.table), markets).among(cells)
         built = len(set(one.built))
         rows.append(
             {
                 "table": one.table,
                 "built": built,
-                "current": len(seen) - built,
+                "current": len(stored) - built,
                 "failed": len(one.failed),
-                "rows": sum(record.rows for record in seen),
+                "rows": stored.frame["rows"].sum(),
                 "seconds": round(one.seconds, 2),
             }
         )
-        for record in seen:
+        for record in stored.with_problems().values():
             for p in record.facts.problems:
                 said = {"cell": str(record.cell), "kind": p.kind, "subject": p.subject, "detail": p.detail}
                 latest[tuple(said.values())] = said | {"healed_by": p.healed_by}

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -21,6 +22,7 @@ from lakehouse.pipeline.workers import in_order
 from lakehouse.storage.due import Standing, expected, expected_of, inputs_now, needs_build, standing
 from lakehouse.storage.ledger import CellLedger
 from lakehouse.storage.outcome import Built, Nothing, Outcome, attempt, kept
+from lakehouse.storage.tables import pack
 
 _MANY = 64  # cells of which it pays to tell in columns that most are as they should be
 
@@ -74,7 +76,12 @@ class Derived(Recipe):
         due, stored = self.due(has, cells).reasons, has.ledger(self.table.name)
 
         def made(cell: Cell) -> Outcome:
-            return self.compute(has, cell) if cell in due else kept(stored.get(cell))
+            if cell not in due:
+                return kept(stored.get(cell))
+            outcome = self.compute(has, cell)
+            if isinstance(outcome, Built):  # packed by whoever made it: one thread alone stores
+                return replace(outcome, packed=pack(self.table, cell, outcome.result))
+            return outcome
 
         return in_order(cells, partial(attempt, made), has.lake.workers)
 

@@ -134,10 +134,12 @@ class Inventory:
             self.__dict__.pop("known", None)
 
     def keep_only(self, tables: Collection[str]) -> None:
-        """Let go of the ledgers of all other tables, which take a kilobyte a cell."""
+        """Let go of the ledgers of all other tables, and of the records of these: a kilobyte a cell each."""
         for held in (self._surveys, self._whole, self._by_date):
             for name in held.keys() - tables:
                 del held[name]  # type: ignore[attr-defined]
+        for stored, _ in (*self._surveys.values(), *self._whole.values()):
+            stored.forget()
 
     def distrust(self, table: str) -> None:
         """Take what is stored of a table for absent, so that all of it is due; what it is made from stays."""

@@ -13,7 +13,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.period import Period
 from lakehouse.model.result import NONE
 from lakehouse.model.table import Table
-from lakehouse.storage.ledger import CellLedger, Ledger, cells_of
+from lakehouse.storage.ledger import PLACE, CellLedger, Ledger, cells_of, places_of
 from lakehouse.storage.tables import CellRecord
 
 
@@ -79,10 +79,10 @@ def expected_of(table: type[Table], ledgers: Mapping[str, CellLedger], sources: 
     reach = max((each.lookback for each in table.inputs), default=timedelta())
     touched = [(date, of) for date in cells["date"].unique() for of in touched_dates(date, "month", reach)]
     windows = pl.DataFrame(touched, {"date": pl.String, "of": pl.String}, orient="row")
-    asked = _frame_of(sources).rename({"date": "of"})
+    asked = places_of(sources).rename({"date": "of"})
     on = ["of"] if table.spread == "all" else ["key", "of"]
-    meant = cells.join(windows, on="date").join(asked, on=on, how="semi").select(_PLACE).unique()
-    return cells_of(meant.sort(_PLACE))
+    meant = cells.join(windows, on="date").join(asked, on=on, how="semi").select(PLACE).unique()
+    return cells_of(meant.sort(PLACE))
 
 
 def _own_windows(table: type[Table], cell: Cell, record: CellRecord) -> Sequence[Cell]:
@@ -142,8 +142,8 @@ class Standing:
             cells: The cells there should be.
             fresh: Cells that are as they should be, by `key` and `date`.
         """
-        fresh = fresh.select(*_PLACE, fresh=pl.lit(True))
-        wanted = _frame_of(cells).join(fresh, on=_PLACE, how="left", maintain_order="left")
+        fresh = fresh.select(*PLACE, fresh=pl.lit(True))
+        wanted = places_of(cells).join(fresh, on=PLACE, how="left", maintain_order="left")
         return cls(wanted.with_columns(pl.col("fresh").fill_null(False)), wanted.clear())
 
     @property
@@ -160,9 +160,6 @@ class Standing:
     def strays(self) -> list[Cell]:
         """The stored cells that there should not be."""
         return cells_of(self._strays)
-
-
-_PLACE = ("key", "date")
 
 
 def standing(
@@ -183,22 +180,22 @@ def standing(
         among: The cells that are asked about, whether or not there should be such; None for all there should
             be.
     """
-    wanted = _expected_frame(table, ledgers) if among is None else _frame_of(among).unique().sort(_PLACE)
+    wanted = _expected_frame(table, ledgers) if among is None else places_of(among).unique().sort(PLACE)
     parts = {f"{each.name}@": _versions(table, wanted, each, ledgers[each.name]) for each in table.inputs}
     if facts is not None:
         versions = pl.Series("version", [facts(cell) for cell in cells_of(wanted)], pl.String)
         parts["silver/market"] = wanted.with_columns(versions, name=pl.lit("silver/market")).drop_nulls()
     pairs = pl.concat(
-        parts[name].select(*_PLACE, pair=pl.format('"{}": "{}"', "name", "version")) for name in sorted(parts)
+        parts[name].select(*PLACE, pair=pl.format('"{}": "{}"', "name", "version")) for name in sorted(parts)
     )
-    texts = pairs.group_by(_PLACE, maintain_order=True).agg(
+    texts = pairs.group_by(PLACE, maintain_order=True).agg(
         now=pl.lit("{") + pl.col("pair").str.join(", ") + pl.lit("}")
     )
     is_fresh = (pl.col("code_version") == table.code_version) & (pl.col("inputs") == pl.col("now"))
-    told = wanted.join(texts, on=_PLACE, how="left").join(stored.frame, on=_PLACE, how="left")
+    told = wanted.join(texts, on=PLACE, how="left").join(stored.frame, on=PLACE, how="left")
     return Standing(
-        told.select(*_PLACE, fresh=is_fresh.fill_null(False)).sort(_PLACE),
-        stored.frame.join(wanted, on=_PLACE, how="anti"),
+        told.select(*PLACE, fresh=is_fresh.fill_null(False)).sort(PLACE),
+        stored.frame.join(wanted, on=PLACE, how="anti"),
     )
 
 
@@ -221,16 +218,16 @@ def _versions(table: type[Table], wanted: pl.DataFrame, source: Input, stored: C
         found = asked.join(
             held, left_on=("key", "of"), right_on=("market", "of"), how="left", maintain_order="left"
         )
-    return found.select(*_PLACE, name=name, version=pl.col("version").fill_null(NONE))
+    return found.select(*PLACE, name=name, version=pl.col("version").fill_null(NONE))
 
 
 def _expected_frame(table: type[Table], ledgers: Mapping[str, CellLedger]) -> pl.DataFrame:
     """As `expected`, by `key` and `date`."""
     making = [each for each in table.inputs if each.makes(1)]
     if any(each.table.grain != table.grain for each in making):
-        return _frame_of(expected(table, ledgers))
+        return places_of(expected(table, ledgers))
     own = pl.concat(
-        ledgers[each.name].frame.filter(pl.lit(each.makes(0)) | (pl.col("rows") > 0)).select(_PLACE)
+        ledgers[each.name].frame.filter(pl.lit(each.makes(0)) | (pl.col("rows") > 0)).select(PLACE)
         for each in making
     ).unique()
     keys = [
@@ -239,9 +236,4 @@ def _expected_frame(table: type[Table], ledgers: Mapping[str, CellLedger]) -> pl
     own = own.filter(pl.col("key").is_in(keys))
     if table.spread == "all":
         own = own.select(key=pl.lit(""), date="date").unique()
-    return own.sort(_PLACE)
-
-
-def _frame_of(cells: Iterable[Cell]) -> pl.DataFrame:
-    places = [(cell.market.key if cell.market else "", cell.date) for cell in cells]
-    return pl.DataFrame(places, dict.fromkeys(_PLACE, pl.String), orient="row")
+    return own.sort(PLACE)

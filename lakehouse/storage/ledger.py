@@ -73,6 +73,19 @@ class CellLedger(Ledger):
         """The cells of some markets."""
         return CellLedger(self.frame.filter(pl.col("key").is_in([market.key for market in markets])))
 
+    def forget(self) -> None:
+        """Let go of the records that were made; who asks again has them made again."""
+        self._made.clear()
+        self.__dict__.pop("_entries", None)
+
+    def among(self, cells: Iterable[Cell]) -> "CellLedger":
+        """Those of some cells that are stored."""
+        return CellLedger(self.frame.join(places_of(cells), on=PLACE, how="semi"))
+
+    def with_problems(self) -> "CellLedger":
+        """The cells whose facts may name problems with their sources: of the others no record is made."""
+        return CellLedger(self.frame.filter(~pl.col("facts").str.contains('"problems": []', literal=True)))
+
     def __getitem__(self, cell: Cell) -> CellRecord:
         made = self._made.get(cell)
         if made is None:
@@ -99,6 +112,16 @@ class CellLedger(Ledger):
     def keys(self) -> KeysView[Cell]:
         """The cells."""
         return self._entries.keys()
+
+
+PLACE = ("key", "date")
+"""The columns that tell a cell: its market's key, empty where one object holds all markets, and its date."""
+
+
+def places_of(cells: Iterable[Cell]) -> pl.DataFrame:
+    """The places of cells, a row for each."""
+    places = [(cell.market.key if cell.market else "", cell.date) for cell in cells]
+    return pl.DataFrame(places, dict.fromkeys(PLACE, pl.String), orient="row")
 
 
 def cells_of(frame: pl.DataFrame) -> list[Cell]:

@@ -9,14 +9,20 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError
 from lakehouse.model.result import CellResult
 from lakehouse.model.table import Table
-from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
+from lakehouse.storage.tables import CellRecord, Packed, StoredCell, TableStore, pack
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A cell was computed and is to be stored."""
+    """A cell was computed and is to be stored.
+
+    Attributes:
+        result: What was computed.
+        packed: The same as it is to be stored, where a worker has packed it already.
+    """
 
     result: CellResult
+    packed: Packed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +85,8 @@ def settle(
         LakehouseError: The cell cannot be stored.
     """
     match outcome:
-        case Built(result):
-            return tables.put(table, cell, result), "built"
+        case Built(result, packed):
+            return tables.store(packed or pack(table, cell, result)), "built"
         case Change(apply):
             return tables.update(table, cell, apply), "built"
         case Kept(record):

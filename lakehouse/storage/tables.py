@@ -153,6 +153,63 @@ class StoredCell:
     record: CellRecord
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A computed cell as it is to be stored.
+
+    Attributes:
+        table: Its table.
+        record: What will be known of it; the store has not tagged it yet.
+        body: The whole object.
+        rejected: Rows that go to quarantine.
+    """
+
+    table: type[Table]
+    record: CellRecord
+    body: bytes
+    rejected: pl.DataFrame
+
+
+def pack(table: type[Table], cell: Cell | None, result: CellResult) -> Packed:
+    """Hold a computed cell's rows against the declaration, and encode them; nothing is written.
+
+    Rows that break a row rule go to quarantine with the ones that the computation rejected.
+
+    Raises:
+        SchemaError: Columns or types differ from the declaration.
+        DuplicateKeyError: Rows share a key.
+        TooManyRowsError: There are more than any reader would believe.
+        NotALakeObjectError: What the cell says of itself is nothing that a reader takes.
+    """
+    if result.rows.height > table.most_rows():
+        raise TooManyRowsError(table.name, str(cell or ""), result.rows.height, table.most_rows())
+    good, broken = table.split(table.conform(result.rows, cell))
+    rejected = pl.concat(
+        [frame for frame in (result.rejected, broken) if frame is not None and frame.height] or [broken],
+        how="diagonal",
+    )
+    times = good[table.time] if table.time and good.height else None
+    first, last = (times.min(), times.max()) if times is not None else (None, None)
+    footer = {
+        "table": table.name,
+        "cell": str(cell or ""),
+        "rows": good.height,
+        "first_time": first and str(first),
+        "last_time": last and str(last),
+        "inputs": dict(result.inputs),
+        "code_version": table.code_version,
+        "reject_count": rejected.height,
+        "facts": result.facts.to_json(),
+    }
+    # an answer without rows is news: to silver it is a gap
+    answers = result.facts.answers() if table.zone() == "bronze" else ""
+    body, _ = encode(table, good, footer, answers)
+    path = cell_path(table, cell)
+    # one that no reader takes would fail them all
+    record = CellRecord.from_footer(table, cell, path, "", len(body), read_footer(path, body))
+    return Packed(table, record, body, rejected)
+
+
 class TableStore:
     """Reads and writes cells of declared tables.
 
@@ -168,44 +225,16 @@ class TableStore:
     ) -> CellRecord:
         """Store a computed cell, replacing the one that is there (see `LakeObjects.put` for `replacing`).
 
-        Rows are checked against the declaration; those that break a row rule go to quarantine with the ones
-        the computation rejected.
-
         Raises:
-            SchemaError: Columns or types differ from the declaration; nothing is written.
-            DuplicateKeyError: Rows share a key; nothing is written.
-            TooManyRowsError: There are more than any reader would believe; nothing is written.
-            NotALakeObjectError: What the cell says of itself is nothing that a reader takes; nothing is
-                written.
+            LakehouseError: As `pack`; nothing is written.
         """
-        if result.rows.height > table.most_rows():
-            raise TooManyRowsError(table.name, str(cell or ""), result.rows.height, table.most_rows())
-        good, broken = table.split(table.conform(result.rows, cell))
-        rejected = pl.concat(
-            [frame for frame in (result.rejected, broken) if frame is not None and frame.height] or [broken],
-            how="diagonal",
-        )
-        times = good[table.time] if table.time and good.height else None
-        first, last = (times.min(), times.max()) if times is not None else (None, None)
-        footer = {
-            "table": table.name,
-            "cell": str(cell or ""),
-            "rows": good.height,
-            "first_time": first and str(first),
-            "last_time": last and str(last),
-            "inputs": dict(result.inputs),
-            "code_version": table.code_version,
-            "reject_count": rejected.height,
-            "facts": result.facts.to_json(),
-        }
-        # an answer without rows is news: to silver it is a gap
-        answers = result.facts.answers() if table.zone() == "bronze" else ""
-        body, _ = encode(table, good, footer, answers)
-        path = cell_path(table, cell)
-        # one that no reader takes would fail them all
-        record = CellRecord.from_footer(table, cell, path, "", len(body), read_footer(path, body))
-        self._put_quarantine(table, cell, rejected)
-        return replace(record, etag=self.objects.put(path, body, replacing))
+        return self.store(pack(table, cell, result), replacing)
+
+    def store(self, packed: Packed, replacing: str | None = None) -> CellRecord:
+        """Store a packed cell, replacing the one that is there; its rejected rows go to quarantine."""
+        record = packed.record
+        self._put_quarantine(packed.table, record.cell, packed.rejected)
+        return replace(record, etag=self.objects.put(record.path, packed.body, replacing))
 
     def update(
         self, table: type[Table], cell: Cell | None, change: Callable[[StoredCell | None], CellResult | None]
