@@ -43,7 +43,7 @@ def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(
     ):
         assert healed in said, healed
     assert "Asked of the REST API, for no file has them: 1,440 minutes of spot BTCUSDT." in said
-    assert "Asked of the REST API, for no file has them: 1 settlement of linear ETHUSDT." in said
+    assert "Asked of the REST API, for no file has them: 3 settlements of linear ETHUSDT." in said
     assert "Not healed, and said so: linear ETHUSDT has no funding from 2024-12-" in said
     assert "(1 settlement, class absent)" in said
     assert "linear ETHUSDT has no candles from 2024-12-29 17:22 to 2024-12-29 17:59 (37 minutes" in said

@@ -245,6 +245,11 @@ def test_one_failed_cell_is_named_and_mended_by_the_next_build(run: Run, sim: Si
     assert (mended.code, {row["table"]: row["built"] for row in mended.json["tables"]}) == (
         0, {"bronze/candle_witness": 0, "bronze/candle_archive": 1, "bronze/candle_api": 0, "silver/candle": 1, "silver/gap": 1, "silver/conflict": 1},
     )  # fmt: skip
+    of_funding = run("build", "gold/funding_carry", "--markets", f"{BTC},{ETH}", *QUARTER, "--json")
+    assert {row["table"]: row["built"] for row in of_funding.json["tables"]}["silver/funding_rate"] == 3
+    candles = run("build", "silver/candle", "--markets", f"{BTC},{ETH}", *QUARTER, "--json").json["tables"]
+    due = [row["table"] for row in candles if row["built"]]
+    assert not [name for name in due if "candle" in name], "funding makes no candle cell due"
 
 
 def test_doctor_says_what_is_right_and_what_is_not(
@@ -498,6 +503,9 @@ def test_a_build_killed_at_any_instant_ends_as_one_that_was_not(tmp_path: Path, 
     finish(start_build(rough))
 
     expected, found = versions(tmp_path / "calm" / "lake"), versions(tmp_path / "rough" / "lake")
+    assert len(expected["silver/funding_rate"]) == len(expected["gold/funding_carry"]) == 3, (
+        "of the perpetual"
+    )
     for table in REGISTRY.tables:
         if table.zone() != "bronze":  # bronze rows carry when they were fetched
             assert found[table.name] == expected[table.name], f"seed {seed}"

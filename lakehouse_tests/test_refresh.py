@@ -33,10 +33,10 @@ from lakehouse.storage.tables import CellRecord
 from .daemon import running_daemon
 from .making import spot_tables
 
-BTC, ETH = (Market("binance", "spot", f"{base}USDT") for base in ("BTC", "ETH"))
+BTC, PERP = Market("binance", "spot", "BTCUSDT"), Market("binance", "linear", "ETHUSDT")
 LISTED = tuple(
     SimulatedMarket(
-        "spot",
+        market.market_type,
         market.symbol,
         market.symbol[:3],
         "USDT",
@@ -46,12 +46,13 @@ LISTED = tuple(
         3,
         datetime(2024, 4, 29, tzinfo=UTC),
     )
-    for market in (BTC, ETH)
+    for market in (BTC, PERP)
 )
 NOW = datetime(2024, 6, 2, 9, 30, tzinfo=UTC)
 SPAN = TimeRange.parse("2024-04", "2024-07")
-# in the evening; at night, when a day has closed; in the morning, when its file is there
-STEP, STEPS = timedelta(hours=8), 9
+# at night, when a day has closed; in the morning, when its file is there; a day later, when both were
+DAY, DAYS = timedelta(days=1), 2
+STEPS = timedelta(hours=16), timedelta(hours=8), DAY
 LATE, OPEN = "2024-04", "2024-06"
 
 
@@ -101,36 +102,39 @@ def runs_by_table(instance: dg.DagsterInstance, known: set[str]) -> Counter[str]
 def test_three_days_bring_what_a_fresh_build_would_at_the_least_cost(sim: Simulator, tmp_path: Path) -> None:
     lake = open_lake(Settings())
     with running_daemon(tmp_path / "dagster") as daemon:
-        Builder(lake, daemon.instance).build(lake.registry.named("gold"), [BTC, ETH], SPAN)
+        Builder(lake, daemon.instance).build(lake.registry.named("gold"), [BTC, PERP], SPAN)
         daemon.settle(sim.now)
         before, known = stored(lake), set(daemon.instance.get_run_ids())
         seen = {
             name: events(daemon.instance, name) for name in (table.name for table in lake.registry.tables)
         }
         sim.reset_requests()
-        for _ in range(STEPS):
-            sim.advance(STEP)
+        for step in STEPS:
+            sim.advance(step)
             daemon.settle(sim.now)
         asked = Counter(
-            "klines" if "/klines?" in path else "clock and listing"
+            next((name for name in ("klines", "fundingRate") if f"/{name}?" in path), "clock and listing")
             for _, path in sim.requests
-            if path.startswith("/api/")
+            if path.startswith(("/api/", "/fapi/"))
         )
         runs = runs_by_table(daemon.instance, known)
         print(
-            f"{STEPS} looks in three days, 2 markets: {len(daemon.instance.get_run_ids()) - len(known)} runs "
+            f"{len(STEPS)} looks in two days, 2 markets: {sum(runs.values())} runs "
             f"{dict(runs)}, REST requests {dict(asked)}"
         )
 
-        days = 3
-        # every look the new candles, every day a witness
-        assert asked["klines"] == len(LISTED) * (STEPS + days)
-        assert runs["bronze/candle_witness"] == days
-        assert runs["bronze/candle_archive"] == 2 * days  # a new witness; a new file
+        # every look the new candles, every day a witness; behind a day that came as a file, the candle before
+        assert asked["klines"] == len(LISTED) * (len(STEPS) + DAYS + 1)
+        assert 0 < asked["fundingRate"] <= len(STEPS), "of the one perpetual, what was settled since"
+        assert runs["bronze/candle_witness"] == DAYS
+        assert runs["bronze/candle_archive"] == 3  # a new witness; a new file; both
         assert [
-            runs[name]
-            for name in ("bronze/candle_api", "silver/candle", "silver/gap", "gold/candle_1h", "gold/vwap")
-        ] == [STEPS] * 5
+            runs[name] for name in ("bronze/candle_api", "silver/candle", "gold/candle_1h", "gold/vwap")
+        ] == [len(STEPS)] * 4
+        # a cell of funding that is under way at a look is left to the next
+        of_funding = ("bronze/funding_rate_api", "silver/funding_rate", "gold/funding_carry")
+        assert {runs[name] for name in of_funding} == {asked["fundingRate"]}
+        assert runs["silver/gap"] == len(STEPS) + asked["fundingRate"]
         assert daemon.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])) == []
 
         now = stored(lake)
@@ -146,7 +150,7 @@ def test_three_days_bring_what_a_fresh_build_would_at_the_least_cost(sim: Simula
 
         # A file of two months ago is replaced: the cells made from it, and no others.
         sim.add_fault(f"reupload=*spot/monthly*{BTC.symbol}-1m-{LATE}.zip")
-        sim.advance(STEP)
+        sim.advance(DAY)
         daemon.settle(sim.now)
         late = stored(lake)
         rewritten = {
@@ -170,7 +174,7 @@ def test_three_days_bring_what_a_fresh_build_would_at_the_least_cost(sim: Simula
 
         fresh = open_lake(Settings(root=str(tmp_path / "fresh")))
         with dg.DagsterInstance.ephemeral() as other:
-            Builder(fresh, other).build(fresh.registry.named("gold"), [BTC, ETH], SPAN)
+            Builder(fresh, other).build(fresh.registry.named("gold"), [BTC, PERP], SPAN)
         built = stored(fresh)
         assert {key: record.version for key, record in built.items()} == {
             key: record.version for key, record in late.items()

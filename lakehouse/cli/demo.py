@@ -53,7 +53,7 @@ FAULTS = {
     "halt=*/um/monthly/*ETHUSDT-1m-2024-12*": (
         "and trading stopped for 37 minutes: no file and no API has candles of them"
     ),
-    "funding_hole=*/um/monthly/*ETHUSDT-fundingRate-2024-11*": "the file lacks a settlement of funding",
+    "day_absent=*/um/monthly/*ETHUSDT-fundingRate-2024-11*": "the file lacks a day's settlements of funding",
     "funding_lost=*/um/monthly/*ETHUSDT-fundingRate-2024-12*": "and nobody has this one: no file, no API",
 }
 QUESTION = f"""

@@ -423,8 +423,8 @@ class MarketTable(Table):
     unpublished_months = Column(
         pl.String,
         "Whole months within its life of which nothing is published, comma-separated: what traded under the "
-        "symbol before may be another coin's; empty if there is none, null where nobody looked. A shorter stop "
-        "leaves no trace in names",
+        "symbol before may be another coin's; empty if there is none, null where nobody looked. A shorter "
+        "stop leaves no trace in names",
         nullable=True,
     )
     successor = Column(

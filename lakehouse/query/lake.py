@@ -405,7 +405,7 @@ class Lake:
         return tradable(listings, at, scanned_at(self.objects), self._in_break(listings, at))
 
     def _in_break(self, listings: Iterable[Listing], at: datetime) -> set[Market]:
-        """The markets of the lake whose candles prove that they were not listed at an instant of their life."""
+        """The markets of the lake whose candles prove that they were not listed at an instant."""
         held = {each.market for each in listings if each.life_source == "rows"}
         month = TimeRange(at, at + timedelta(microseconds=1)).months()
         return {
@@ -469,7 +469,7 @@ class Lake:
         return None if markets is None else self.named(markets, by_market or None)
 
     def _market(self, market: str | Market, table: type[Table]) -> Market:
-        found = self.named(market, [table])
+        found = self.named([market], [table])
         if len(found) > 1:
             raise ManyMarketsError(str(market), [one.key for one in found])
         return found[0]

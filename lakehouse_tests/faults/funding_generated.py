@@ -1,5 +1,5 @@
-"""Two or three faults of funding at random places of both sources, built by the product and judged as a reader
-would: what `generated`, `told` and `oracle` are to candles, for rows that space themselves.
+"""One to three faults of funding at random places of both sources, built by the product and judged as a
+reader would: what `generated`, `told` and `oracle` are to candles, for rows that space themselves.
 
 `python -m lakehouse_tests.faults.funding_generated SEED …` runs some alone.
 """
@@ -663,7 +663,8 @@ def _rest_of_it(view: View, case: Case, now: Told) -> Iterator[str]:
     lacking = {slot for slot, run in view.slots.items() if run.gap_class in ("absent", "conflict")}
     for problem in view.problems:
         if problem.healed_by and problem.day and any(f"{slot:%Y-%m-%d}" == problem.day for slot in lacking):
-            yield f"healed: {problem.kind} of {problem.day} by {problem.healed_by}, and a settlement is absent"
+            said = f"{problem.kind} of {problem.day} by {problem.healed_by}"
+            yield f"healed: {said}, and a settlement is absent"
     rates = dict(view.carry.select("funding_time", "rate").iter_rows()) if view.carry.width else {}
     if rates != served:
         yield "made up: gold/funding_carry has other payments than silver/funding_rate"

@@ -29,10 +29,12 @@ February, whose evidence is, worst first, `contradicted`, `api` (some rows stand
   or a proof that there are none.
 - **exit**: of `lakehouse build`; a gap is a finding, not a failure.
 
-Combinations of faults are drawn at random besides, built, verified and read, and held against what was really traded or settled: two or three faults of
-candles (`lakehouse_tests/faults/generated.py`), one to three of funding (`funding_generated.py`: rows lost, also where the interval changes, stated twice,
-between two others or of another market, other rates and intervals, stamps early and late, out of order, damaged files, answers cut short; intervals of 8, 4,
-2 and 1 hours that change within a month and at its ends; a market delisted in its middle). CI draws 100 and 50, `make test-long` 5,000 and 2,500.
+Combinations of faults are drawn at random besides, built, verified and read, and held against what was really
+traded or settled: two or three faults of candles (`lakehouse_tests/faults/generated.py`), one to three of
+funding (`funding_generated.py`: rows lost, also where the interval changes, stated twice, between two others or
+of another market, other rates and intervals, stamps early and late, out of order, damaged files, answers cut
+short; intervals of 8, 4, 2 and 1 hours that change within a month and at its ends; a market delisted in its
+middle). CI draws 100 and 33, `make test-long` 5,000 and 1,666.
 
 | fault | what goes wrong | rows | gaps | disputes | evidence | problems → healed by | exit |
 |---|---|---|---|---|---|---|---|

@@ -27,8 +27,7 @@ from lakehouse_tests.storage.fault_proxy import (
     slow_down,
 )
 from lakehouse_tests.test_end_to_end import (
-    BTC,
-    KILLS,
+    ETH,
     LISTED,
     NOW,
     QUARTER,
@@ -41,7 +40,8 @@ from lakehouse_tests.test_end_to_end import (
 
 pytestmark = pytest.mark.slow
 ROOT = "s3://lake/some"
-BUILD = ("build", "gold", "--markets", BTC, *QUARTER, "--json")
+KILLS = 7
+BUILD = ("build", "gold", "--markets", ETH, *QUARTER, "--json")  # a perpetual: candles and funding
 Versions = dict[str, dict[str, str]]
 Run = Callable[..., Answer]
 
@@ -57,7 +57,9 @@ def calm(sim: Simulator, tmp_path_factory: pytest.TempPathFactory) -> tuple[Vers
     """The versions of an undisturbed build, and how long it took."""
     folder, begun = tmp_path_factory.mktemp("calm"), time.monotonic()
     finish(start_build(environment(folder, sim.url), BUILD))
-    return made(folder / "lake"), time.monotonic() - begun
+    whole, found = time.monotonic() - begun, made(folder / "lake")
+    assert len(found["silver/funding_rate"]) == len(found["silver/candle"]) == 3
+    return found, whole
 
 
 @pytest.fixture
@@ -203,7 +205,7 @@ def test_a_build_gets_through_where_every_request_takes_300_ms(
 ) -> None:
     proxy.delay = 0.3
     answer = run(
-        "build", "bronze/candle_archive", "--markets", BTC, "--from", "2024-03", "--to", "2024-04", "--json"
+        "build", "bronze/candle_archive", "--markets", ETH, "--from", "2024-03", "--to", "2024-04", "--json"
     )
     proxy.delay = 0
     assert answer.code == 0, answer.said
@@ -237,7 +239,7 @@ def test_a_build_stops_with_one_line_and_the_next_one_ends_it(
     proxy: FaultProxy, run: Run, calm: tuple[Versions, float], case: str
 ) -> None:
     fault, said = STOPS[case]
-    proxy.once("PUT", "some/silver/candle/exchange=binance/market_type=spot", fault)
+    proxy.once("PUT", "some/silver/candle/exchange=binance/market_type=linear", fault)
     answer = run(*BUILD)
     assert (answer.code, answer.out) == (1, ""), answer.said
     assert answer.err.count("\n") == 1, answer.err
@@ -247,7 +249,8 @@ def test_a_build_stops_with_one_line_and_the_next_one_ends_it(
     assert fault.answered < 10, "it went on although nothing could come of it"
     proxy.faults.clear()
     stood = made(ROOT)
-    assert stood["bronze/candle_archive"] == calm[0]["bronze/candle_archive"]
+    for table in ("bronze/candle_archive", "bronze/funding_rate_archive"):
+        assert stood[table] == calm[0][table]
     again = run(*BUILD)
     assert again.code == 0, again.said
     assert {row["table"]: row["built"] for row in again.json["tables"]}["bronze/candle_archive"] == 0

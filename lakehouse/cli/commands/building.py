@@ -129,8 +129,8 @@ def markets_remove(
     keys: Annotated[
         list[str],
         typer.Argument(
-            help="Market keys, also such as name no market; unified symbols, and patterns over the markets of "
-            "the lake."
+            help="Market keys, also such as name no market; unified symbols, and patterns over the "
+            "markets of the lake."
         ),
     ],
     *,
@@ -309,13 +309,14 @@ def verify(
     from lakehouse.cli.instance import open_instance
     from lakehouse.cli.verifying import print_verification, verify
     from lakehouse.opening import open_lake
+    from lakehouse.registry import REGISTRY
     from lakehouse.settings import Settings
 
     span = TimeRange.parse(start, end) if start is not None or end is not None else None
-    settings = Settings()
+    settings, silver = Settings(), REGISTRY.dataset(table).silver
+    wanted = wanted_markets(markets, None if stored else [silver])
     lake = open_lake(settings)
     lake.objects.require_lake()  # before a folder is made of a mistyped root
-    wanted = wanted_markets(markets, None if stored else [lake.registry.dataset(table).silver])
     if mend and not stored:
         raise UsageError("--repair goes with --stored: it makes again what that finds damaged.")
     if stored:

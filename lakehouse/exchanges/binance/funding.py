@@ -46,8 +46,8 @@ _SCHEMA: dict[str, Dtype] = {
     "interval_hours": pl.Int32,
     "mark_price": pl.Float64,
 }
-# The documentation of linear markets; inverse ones cost weight as any other request. fundingInfo is asked once
-# a scan, before there is a client: it has its place in the fifth of a limit that clients leave.
+# The documentation of linear markets; inverse ones cost weight as any other request. fundingInfo is asked
+# once a scan, before there is a client: it has its place in the fifth of a limit that clients leave.
 _LIMITS: Mapping[MarketType, RateLimit] = {"linear": RateLimit("fundingRate and fundingInfo", 500, 300.0)}
 
 

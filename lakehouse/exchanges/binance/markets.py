@@ -23,9 +23,9 @@ RENAMED: Mapping[str, Renamed] = {
     "MATIC": Renamed("POL"),
 }
 """Coins whose markets were closed and opened again under another name, with the ratio at which holders were
-given the new coin: of October 2020 (LEND, by the contract that migrates it), January 2022 (BTT, by BitTorrent's
-redenomination; NANO), July 2024 (GAL, by Galxe's migration) and September 2024 (MATIC). A coin whose ratio is
-not published as one number, or whose symbol stayed the same, is none of these.
+given the new coin: of October 2020 (LEND, by the contract that migrates it), January 2022 (BTT, by
+BitTorrent's redenomination; NANO), July 2024 (GAL, by Galxe's migration) and September 2024 (MATIC). A coin
+whose ratio is not published as one number, or whose symbol stayed the same, is none of these.
 """
 _INTERVAL = ("symbol", "fundingIntervalHours")
 _INVERSE = re.compile(r"(?P<base>.+)USD_(?:PERP|\d{6})")
