@@ -56,7 +56,7 @@ class Settings(LogSettings):
             files.
         git_commit: Branch or commit there that is deployed.
         dagster_home: Where Dagster keeps its instance.
-        ui_url: Where people reach the UI, for links in alerts.
+        ui_url: Where people reach the UI, for links in alerts; `lakehouse ui` itself where it is left out.
         alert_urls: Whom alerts go to, as apprise's addresses, which hold secrets; nobody if left out.
         disk_quota: Gigabytes that the lake is to take at most; 0 for what the disk has.
         log_format: How processes log: as `text`, or each line as an object of `json`.

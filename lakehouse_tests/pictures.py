@@ -41,7 +41,7 @@ def take_quality(browser: Browser, folder: Path) -> None:
         quality_page(lake_quality(lake, lake.registry.table("silver/candle"), [], now), "demo/lake", now),
         "utf-8",
     )
-    browser.resize(1200, 430)
+    browser.resize(1200, 480)
     browser.open(page.as_uri())
     PICTURES.joinpath("quality.png").write_bytes(browser.picture())
 
@@ -55,7 +55,7 @@ def take_graph(browser: Browser, folder: Path) -> None:
     ui = subprocess.Popen([sys.executable, "-m", "lakehouse", *words], env=os.environ)
     try:
         _await(port)
-        browser.resize(1700, 640)
+        browser.resize(1800, 860)
         browser.open(
             f"http://127.0.0.1:{port}/assets/gold/vwap?view=lineage&lineageScope=upstream&lineageDepth=5"
         )

@@ -20,7 +20,7 @@ from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
 from lakehouse_tests.browser import CHROMIUM, running_browser
 from lakehouse_tests.clone import ROOT, environment, make_clone
-from lakehouse_tests.test_ui import CODE, Dagster, wait_until
+from lakehouse_tests.opened import CODE, Dagster, shoot, wait_until
 
 MARKET = Market("binance", "spot", "BTCUSDT")
 
@@ -144,3 +144,4 @@ def test_a_location_of_a_user_s_own_is_there_beside_the_lake_s(developing: Dagst
                 "['signal', 'vwap', 'gold', 'research'].every(word => "
                 "document.body.innerText.includes(word)) && document.body.innerText"
             )
+            shoot(browser, "own_asset")

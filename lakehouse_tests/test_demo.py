@@ -1,5 +1,7 @@
 """The demo as a stranger runs it, and the same lake on S3 and Glue."""
 
+import contextlib
+import io
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from lakehouse.ops.attempts import Attempts
 from lakehouse.pipeline.refresh import candles_closed
 from lakehouse.query.lake import Lake
 from lakehouse.storage.aws import aws_client
+from lakehouse_tests.browser import CHROMIUM, running_browser
+from lakehouse_tests.opened import opened, see
 
 TABLES = ("silver/candle", "silver/gap", "gold/candle_1h", "gold/candle_1d", "gold/vwap")
 
@@ -26,12 +30,18 @@ def versions(lake: Lake) -> dict[str, str]:
     return {f"{table} {record.cell}": record.version for table in TABLES for record in lake.records(table)}
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a demo, and what it said."""
+    folder, said = tmp_path_factory.mktemp("demo"), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert run_demo(folder)
+    return folder, " ".join(said.getvalue().split())  # lines end where the terminal does
+
+
 @pytest.mark.slow
-def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_demo(tmp_path)
-    said = " ".join(capsys.readouterr().out.split())  # lines end where the terminal does
+def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(demo: tuple[Path, str]) -> None:
+    folder, said = demo
     assert "113 cells built, 0 failed" in said
     for healed in (
         "BTCUSDT-1m-2024-12.zip",
@@ -49,7 +59,7 @@ def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(
     assert "linear ETHUSDT has no candles from 2024-12-29 17:22 to 2024-12-29 17:59 (37 minutes" in said
     assert "minutes_absent" in said
     assert "What longs paid to shorts by funding" in said
-    lake = Lake(tmp_path / "lake")
+    lake = Lake(folder / "lake")
     assert lake.sql("SELECT count(*) FROM silver.candle").item() == 3 * 92 * 1440 - 37
     paid = lake.sql(CARRY).select("market", "month", "settlements").rows()
     assert paid == [
@@ -63,7 +73,7 @@ def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(
         ("silver/funding_rate", 1),
     ]
     with demo_exchange() as exchange:
-        settings = demo_settings(tmp_path, exchange.url)
+        settings = demo_settings(folder, exchange.url)
         opened = open_lake(settings)
         assert opened.clock() - NOW < timedelta(minutes=1)
         defs = build_definitions(opened)
@@ -77,6 +87,23 @@ def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(
         universe = [Market.parse(key) for key in MARKETS]
         tick = candles_closed(opened, universe, {}, Attempts())
         assert all(cell.date <= LAST_MONTH for cells in tick.wanted.values() for cell in cells)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_the_demo_s_pages_show_a_lake_of_which_all_is_filled(demo: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = demo
+    with (
+        opened(tmp_path, "--demo", "--folder", str(folder)) as ui,
+        running_browser(tmp_path, "--window-size=1600,1000") as browser,
+    ):
+        first = see(browser, ui, "/", "Jobless asset materializations", "demo_first_page")
+        assert "lakehouse" in first, "the demo's runs, which a command has made, stand in the timeline"
+        filled = see(browser, ui, "/assets/gold/vwap?view=partitions", "Materialized (9)", "demo_partitions")
+        assert "Missing (0)" in filled
+        # November is good, in December there was a halt
+        known = see(browser, ui, "/assets/ops/quality", "··········■!", "quality")
+        assert "37 rows absent (halt)" in known
 
 
 @pytest.mark.slow

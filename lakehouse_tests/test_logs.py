@@ -1,11 +1,8 @@
 """Logs as JSON: one object a line, whoever writes it, and what a line is about where that is known."""
 
-import json
 import logging
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +11,14 @@ import pytest
 from lakehouse.logs import line_of
 from lakehouse.model.cell import Cell
 from lakehouse.model.secrets import learn
-from lakehouse.simulator import Simulator
-from lakehouse_tests.test_first_sight import Opened
-from lakehouse_tests.test_ui import BTC, ETH, LISTED, NOW, command, end, wait_until
+from lakehouse_tests.opened import ETH, command, log_lines
 
-FAULTS = ("unavailable=*monthly*ETHUSDT-1m-2024-02.zip", "rest_forgotten=*ETHUSDT-1m-*")
 RED = Cell("2024-02", ETH)
-
-
-def parsed(text: str) -> list[dict[str, str]]:
-    """The objects of a log, each of which has what every line has."""
-    found = [json.loads(line) for line in text.splitlines()]
-    for line in found:
-        assert {"time", "level", "logger", "message"} <= line.keys(), line
-        assert line["time"].endswith("+00:00")
-    return found
 
 
 def record(message: Any, *values: Any, **more: Any) -> dict[str, str]:
     made = logging.makeLogRecord({"msg": message, "args": values, "levelname": "WARNING", "name": "x"} | more)
-    (line,) = parsed(line_of(made))
+    (line,) = log_lines(line_of(made))
     return line
 
 
@@ -79,7 +64,7 @@ Lost()
 raise OSError("at the end")
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    said = parsed(ran.stderr)
+    said = log_lines(ran.stderr)
     assert ran.returncode == 1
     assert [line["message"].split("\n")[-1] for line in said[:2]] == ["handler", "no handler"]
     assert [line["traceback"].splitlines()[-1] for line in said if "traceback" in line] == [
@@ -91,47 +76,16 @@ raise OSError("at the end")
 
 
 @pytest.mark.slow
-def test_a_command_and_the_ui_with_its_runs_log_objects_that_name_run_and_cell(tmp_path: Path) -> None:
-    with Simulator(markets=LISTED, now=NOW, faults=FAULTS) as exchange:
-        settings = {
-            "LAKEHOUSE_LOG_FORMAT": "json",
-            "LAKEHOUSE_MARKETS": f"{BTC},{ETH}",
-            "LAKEHOUSE_BINANCE_ARCHIVE_URL": exchange.url,
-            "LAKEHOUSE_BINANCE_REST_URL": exchange.url,
-        }
-        ui = Opened(tmp_path, **settings)
-        try:
-            ui.dagster.backfill("bronze/candle_archive", {RED, Cell("2024-02", BTC)})
-            wait_until(
-                time.monotonic() + 150,
-                lambda: bool(ui.dagster.failed_runs()),
-                lambda: (tmp_path / ".dagster" / "ui.log").read_text()[-2000:],
-            )
-            ui.process.send_signal(signal.SIGINT)
-            assert ui.process.wait(60) == 0
-        finally:
-            end(ui.process.pid)
-    parsed(ui.said())
-    said = parsed((tmp_path / ".dagster" / "ui.log").read_text("utf-8"))
-    (red,) = [
-        line for line in said if line["level"] == "error" and line.get("market") == ETH.key and "step" in line
-    ]
-    assert red["run_id"]
-    assert (red["table"], red["date"], red["exchange"]) == ("bronze/candle_archive", "2024-02", "binance")
-    assert any("traceback" in line and line["run_id"] == red["run_id"] for line in said)
-    made = [line for line in said if line.get("event") == "ASSET_MATERIALIZATION"]
-    assert ("bronze/candle_archive", "2024-02", BTC.key) in {
-        (line["table"], line["date"], line["market"]) for line in made if "market" in line
-    }
-    command_said = subprocess.run(
+def test_a_command_that_fails_logs_an_object_that_says_why(tmp_path: Path) -> None:
+    ran = subprocess.run(
         command("build", "gold", "--markets", "nothing", "--from", "2024-01", "--to", "2024-02"),
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **settings},
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), "LAKEHOUSE_LOG_FORMAT": "json"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
-    (error,) = parsed(command_said.stderr)
+    (error,) = log_lines(ran.stderr)
     assert error["level"] == "error"
     assert "nothing" in error["message"]
 

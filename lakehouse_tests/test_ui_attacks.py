@@ -33,7 +33,7 @@ from lakehouse.ui.webserver import guarded
 from lakehouse_tests.browser import CHROMIUM, running_browser, serving
 from lakehouse_tests.conftest import CLOSED
 from lakehouse_tests.hostile import make_hostile
-from lakehouse_tests.test_ui import Dagster, end, wait_until
+from lakehouse_tests.opened import Dagster, end, wait_until
 
 pytestmark = pytest.mark.slow
 with_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install Debian's package chromium")

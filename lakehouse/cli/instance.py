@@ -99,6 +99,8 @@ def run_ui(settings: Settings, door: Door, is_verbose: bool, opens_browser: bool
         instance.add_dynamic_partitions(str(MARKETS.name), [market.key for market in named])
         universe = instance.get_dynamic_partitions(str(MARKETS.name))
         log = None if is_verbose else Path(instance.root_directory) / "ui.log"
+    if "ui_url" not in settings.model_fields_set:  # links in alerts lead here
+        settings = settings.model_copy(update={"ui_url": door.url})
     where = err if is_json() else out
     say(f"Dagster at {door.url}{_HOW_TO_COME_IN if door.token else ''}; Ctrl-C ends it.", console=where)
     if log:

@@ -67,9 +67,9 @@ class NoSuchListingError(UsageError):
     def __init__(self, name: str, known: int, where: str) -> None:
         super().__init__(
             f"No market is called {plain(name)}, of {known:,} {where}. `lakehouse markets scan` asks "
-            "exchanges for all they list; a market key, such as binance-spot:BTCUSDT, needs no list. "
-            "What was "
-            "delisted often states no currencies: it has its key alone."
+            "exchanges for all they list, and `lakehouse markets add` takes in what a name or pattern means "
+            "of that; a market key, such as binance-spot:BTCUSDT, needs no list. What was delisted often "
+            "states no currencies: it has its key alone."
         )
 
 

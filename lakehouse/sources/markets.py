@@ -230,7 +230,7 @@ class _Search:
 
     def folder(self, market: Market) -> str | None:
         """The folder of the archive in which markets of this type have theirs; None if it has none."""
-        if self._files is None:
+        if self._files is None or not self._exchange.has(self._dataset.silver, market):
             return None
         return self._files.prefix(market, self._files.kinds[-1]).split(f"/{market.symbol}/")[0] + "/"
 
