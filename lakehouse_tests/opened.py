@@ -1,5 +1,5 @@
-"""A UI that a test opens: `lakehouse ui` with its daemon and runs as processes of their own, asked through the
-API that its pages use, over a simulated exchange of three spot markets.
+"""A UI that a test opens: `lakehouse ui` with its daemon and runs as processes of their own, asked through
+the API that its pages use, over a simulated exchange of three spot markets.
 """
 
 import contextlib
@@ -58,7 +58,8 @@ class Dagster:
 
     def add_market(self, market: Market) -> None:
         answer = self.ask(
-            'mutation($code: RepositorySelector!, $key: String!) { addDynamicPartition(repositorySelector: $code, partitionsDefName: "market", partitionKey: $key) { __typename } }',
+            "mutation($code: RepositorySelector!, $key: String!) { addDynamicPartition("
+            'repositorySelector: $code, partitionsDefName: "market", partitionKey: $key) { __typename } }',
             code=CODE,
             key=market.key,
         )
@@ -68,7 +69,8 @@ class Dagster:
         names = [tables] if isinstance(tables, str) else tables
         answer = self.ask(
             "mutation($what: LaunchBackfillParams!) "
-            "{ launchPartitionBackfill(backfillParams: $what) { __typename ... on LaunchBackfillSuccess { backfillId } } }",
+            "{ launchPartitionBackfill(backfillParams: $what) "
+            "{ __typename ... on LaunchBackfillSuccess { backfillId } } }",
             what={
                 "assetSelection": [{"path": name.split("/")} for name in names],
                 "partitionNames": sorted(map(str, cells)),
@@ -118,7 +120,8 @@ class Dagster:
 
     def checks(self) -> dict[str, str]:
         """The latest status of every check."""
-        query = """{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks { checks { name executionForLatestMaterialization { status } } } } } }"""
+        query = """{ assetNodes { assetKey { path } assetChecksOrError {
+            ... on AssetChecks { checks { name executionForLatestMaterialization { status } } } } } }"""
         return {
             f"{'/'.join(node['assetKey']['path'])} {check['name']}": (
                 check["executionForLatestMaterialization"] or {"status": "NONE"}
