@@ -247,6 +247,11 @@ def test_one_failed_cell_is_named_and_mended_by_the_next_build(run: Run, sim: Si
     )  # fmt: skip
     of_funding = run("build", "gold/funding_carry", "--markets", f"{BTC},{ETH}", *QUARTER, "--json")
     assert {row["table"]: row["built"] for row in of_funding.json["tables"]}["silver/funding_rate"] == 3
+    of_spot = run("build", "silver/funding_rate", "--markets", BTC, *QUARTER)
+    assert (of_spot.code, "There is no silver/funding_rate of binance-spot:BTCUSDT" in of_spot.said) == (
+        0,
+        True,
+    )
     candles = run("build", "silver/candle", "--markets", f"{BTC},{ETH}", *QUARTER, "--json").json["tables"]
     due = [row["table"] for row in candles if row["built"]]
     assert not [name for name in due if "candle" in name], "funding makes no candle cell due"

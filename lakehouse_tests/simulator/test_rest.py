@@ -159,6 +159,7 @@ def test_weights_add_up(own_client: Client) -> None:
     assert used == ["20", "22", "5"]
 
 
+@pytest.mark.slow
 def test_funding_of_linear_markets_has_a_limit_of_its_own(own_client: Client) -> None:
     answers = [answer(own_client, "fapi/v1/fundingInfo")] + [
         answer(own_client, "fapi/v1/fundingRate", symbol="BTCUSDT", limit="1") for _ in range(500)
