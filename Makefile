@@ -73,6 +73,7 @@ benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.million
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.growth --markets 1 10
+	$(BIN)/python -m benchmarks.operating
 
 # Every file of every package by its hash, for what pyproject.toml asks for and the versions that are pinned now; no address of an index is written down.
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11 pyproject.toml
