@@ -422,6 +422,7 @@ def test_a_limit_of_its_own_is_kept_in_any_stretch_of_time_and_shared_by_who_nam
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_funding_is_asked_for_below_its_limit_and_waits_where_others_have_used_it_up() -> None:
     time = Time()
     pages = FundingPages()
