@@ -42,6 +42,8 @@ def test_every_feature_declares_what_it_looks_back_on() -> None:
         "gold/candle_4h",
         "gold/candle_1d",
         "gold/vwap",
+        "gold/return",
+        "gold/volatility",
         "gold/funding_carry",
     ]
     for feature in FEATURES:
