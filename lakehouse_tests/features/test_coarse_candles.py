@@ -44,6 +44,8 @@ def test_every_feature_declares_what_it_looks_back_on() -> None:
         "gold/vwap",
         "gold/return",
         "gold/volatility",
+        "gold/indicator_1h",
+        "gold/indicator_1d",
         "gold/funding_carry",
     ]
     for feature in FEATURES:
