@@ -46,6 +46,8 @@ def test_every_feature_declares_what_it_looks_back_on() -> None:
         "gold/volatility",
         "gold/indicator_1h",
         "gold/indicator_1d",
+        "gold/microstructure_1m",
+        "gold/microstructure_1h",
         "gold/funding_carry",
     ]
     for feature in FEATURES:

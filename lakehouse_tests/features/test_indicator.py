@@ -36,6 +36,7 @@ def computed(table: type[Feature], rows: pl.DataFrame, cell: Cell = MARCH) -> pl
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "flat", "step"), [(HOURLY, 1e-8, HOUR), (DAILY, 1e-5, DAY)])
 def test_the_lookback_holds_what_every_column_needs(
     table: type[Feature], flat: float, step: timedelta

@@ -15,8 +15,8 @@ from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.volatility import estimates, log_returns, realized
 from lakehouse_tests.making import FEBRUARY, at, candles, minutes, walk
 
-# wickra 2.0.0 over `quotes_bitcoin.csv`, windows of 24, at these rows; its first five are in percent of one of
-# the 24, as it takes a year to have one period
+# wickra 2.0.0 over `quotes_bitcoin.csv`, windows of 24, at these rows; its first five are in percent of one
+# of the 24, as it takes a year to have one period
 ROWS = (24, 100, 400, 800, 1245)
 STATED: Mapping[str, list[float]] = {
     "close_to_close": [

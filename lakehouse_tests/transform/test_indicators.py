@@ -144,7 +144,8 @@ def test_every_column_is_that_of_two_other_implementations(real_data: Path) -> N
     text = PAGE.read_text(encoding="utf-8")
     begin = text.index("| column |")
     lines = [
-        "| column | candles needed, 1h | 1d | rows by TA-Lib | error at most | rows by Stock.Indicators | error at most |",
+        "| column | candles needed, 1h | 1d | rows by TA-Lib | error at most "
+        "| rows by Stock.Indicators | error at most |",
         "|---|---|---|---|---|---|---|",
     ]
     of_hour, of_day = needed(HOUR), needed(DAY)
