@@ -131,6 +131,10 @@ class Terraform:
         assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
         path.write_text(text.replace(old, new), "utf-8")
 
+    def restore(self, file: str) -> None:
+        """Undo what was edited in a file."""
+        shutil.copyfile(INFRA / file, self.tree / file)
+
 
 def variables_of(environment: str) -> tuple[str, str]:
     """The arguments that name an environment's variables and an image."""
