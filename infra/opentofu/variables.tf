@@ -38,11 +38,11 @@ variable "archive_bucket" {
 }
 
 variable "availability_zones" {
-  description = "How many zones the subnets spread over."
-  type        = number
+  description = "The zones that subnets spread over, by name: a list that AWS gives grows by itself, and would move them."
+  type        = list(string)
 
   validation {
-    condition     = var.availability_zones >= 2 && var.availability_zones <= 4
+    condition     = length(var.availability_zones) >= 2 && length(var.availability_zones) <= 4
     error_message = "The database and the load balancer need two zones at least; the address range has room for four."
   }
 }

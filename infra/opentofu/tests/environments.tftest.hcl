@@ -1,10 +1,6 @@
 # `tofu test`: needs no account, every value that AWS would choose is made up.
 
 mock_provider "aws" {
-  mock_data "aws_availability_zones" {
-    defaults = { names = ["ap-northeast-1a", "ap-northeast-1c", "ap-northeast-1d"] }
-  }
-
   mock_data "aws_secretsmanager_secret" {
     defaults = {
       arn        = "arn:aws:secretsmanager:ap-northeast-1:111122223333:secret:ui"
@@ -20,7 +16,7 @@ mock_provider "aws" {
 variables {
   environment           = "dev"
   account_id            = "111122223333"
-  availability_zones    = 2
+  availability_zones    = ["ap-northeast-1a", "ap-northeast-1c"]
   vpc_cidr              = "10.20.0.0/16"
   nat_gateways          = 1
   interface_endpoints   = []
