@@ -98,6 +98,16 @@ variable "sizes" {
   }
 }
 
+variable "runs_at_once" {
+  description = "How many runs there are at a time, each a task; more wait in the queue."
+  type        = number
+
+  validation {
+    condition     = var.runs_at_once >= 1
+    error_message = "Without a place for one run none ever starts."
+  }
+}
+
 variable "viewers" {
   description = "How many read-only webservers there are; 0 for none."
   type        = number

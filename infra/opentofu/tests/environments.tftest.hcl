@@ -21,6 +21,7 @@ variables {
   nat_gateways          = 1
   interface_endpoints   = []
   image                 = "lakehouse@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  runs_at_once          = 2
   viewers               = 0
   container_insights    = "enabled"
   allow_deletion        = true
