@@ -14,7 +14,10 @@ GENERATED ?= 5000
 # How many examples of foreign bytes it draws: 16 ms of CPU each
 FUZZ ?= 200000
 
-.PHONY: setup demo demo-aws test test-slow test-long ui check wheel docs benchmark lock advisories
+# Which environment `make deploy`, `make destroy` and `make bootstrap` are for; more words for them in OPTIONS: --dry-run, --yes
+ENV ?= dev
+
+.PHONY: setup demo demo-aws test test-slow test-long ui check wheel docs benchmark lock advisories deploy destroy bootstrap
 
 setup: .venv/.runtime
 
@@ -93,6 +96,9 @@ advisories: .venv/.tools
 	$(PYTHON) -m venv .venv/infra
 	.venv/tools/bin/uv pip install --quiet --python .venv/infra/bin/python --require-hashes -r requirements-infra.txt
 	@touch $@
+
+deploy destroy bootstrap: setup
+	$(BIN)/python -m infra.deploy $@ --env $(ENV) $(OPTIONS)
 
 .venv/.tools:
 	$(PYTHON) -m venv .venv/tools

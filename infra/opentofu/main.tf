@@ -90,6 +90,7 @@ module "orchestration" {
   image              = var.image
   image_repositories = var.image_repositories
   sizes              = var.sizes
+  runs_at_once       = var.runs_at_once
   viewers            = var.viewers
   database           = var.database
   allow_deletion     = var.allow_deletion

@@ -38,11 +38,11 @@ variable "archive_bucket" {
 }
 
 variable "availability_zones" {
-  description = "How many zones the subnets spread over."
-  type        = number
+  description = "The zones that subnets spread over, by name: a list that AWS gives grows by itself, and would move them."
+  type        = list(string)
 
   validation {
-    condition     = var.availability_zones >= 2 && var.availability_zones <= 4
+    condition     = length(var.availability_zones) >= 2 && length(var.availability_zones) <= 4
     error_message = "The database and the load balancer need two zones at least; the address range has room for four."
   }
 }
@@ -95,6 +95,16 @@ variable "sizes" {
   validation {
     condition     = toset(keys(var.sizes)) == toset(["webserver", "viewer", "daemon", "code", "run"])
     error_message = "Sizes are given for webserver, viewer, daemon, code and run."
+  }
+}
+
+variable "runs_at_once" {
+  description = "How many runs there are at a time, each a task; more wait in the queue."
+  type        = number
+
+  validation {
+    condition     = var.runs_at_once >= 1
+    error_message = "Without a place for one run none ever starts."
   }
 }
 

@@ -110,19 +110,21 @@ class Terraform:
         self.must("init", "-input=false", "-no-color")
 
     def plan(self, environment: str, *more: str) -> Done:
-        """Plan an environment, with its variables and an image."""
+        """Plan an environment, with its variables, an image and a state of its own."""
+        state = f"-state={environment}.tfstate"
         return self.run(
-            "plan", "-input=false", "-no-color", "-out=planned", *variables_of(environment), *more
+            "plan", "-input=false", "-no-color", "-out=planned", state, *variables_of(environment), *more
         )
 
     def planned(self) -> dict[str, Any]:
         """The plan."""
         return dict(json.loads(self.must("show", "-json", "-no-color", "planned")))
 
-    def apply(self) -> dict[str, Any]:
-        """Apply the plan; returns the state."""
-        self.must("apply", "-input=false", "-no-color", "planned")
-        return dict(json.loads(self.must("show", "-json", "-no-color")))
+    def apply(self, environment: str) -> dict[str, Any]:
+        """Apply the plan of an environment; returns its state."""
+        state = f"{environment}.tfstate"
+        self.must("apply", "-input=false", "-no-color", f"-state={state}", "planned")
+        return dict(json.loads(self.must("show", "-json", "-no-color", state)))
 
     def edit(self, file: str, old: str, new: str) -> None:
         """Replace a text that stands in a file once."""

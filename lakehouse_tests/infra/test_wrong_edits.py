@@ -36,9 +36,9 @@ REFUSED = (
         "a misspelt attribute",
         "modules/lake/main.tf",
         "force_destroy = var.allow_deletion",
-        "force_destory = var.allow_deletion",
+        "forced_destroy = var.allow_deletion",
         "validate",
-        'An argument named "force_destory" is not expected here. Did you mean "force_destroy"?',
+        'An argument named "forced_destroy" is not expected here. Did you mean "force_destroy"?',
     ),
     Edit(
         "a text for a number",
@@ -192,7 +192,7 @@ def caught(provider: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         copy.edit(*edit[1:4])
     copy.init()
     assert copy.plan("dev").code == 0
-    return findings(resources(copy.apply()))
+    return findings(resources(copy.apply("dev")))
 
 
 @pytest.mark.parametrize("edit", REFUSED, ids=lambda edit: edit.what)

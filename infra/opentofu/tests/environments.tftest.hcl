@@ -1,10 +1,6 @@
 # `tofu test`: needs no account, every value that AWS would choose is made up.
 
 mock_provider "aws" {
-  mock_data "aws_availability_zones" {
-    defaults = { names = ["ap-northeast-1a", "ap-northeast-1c", "ap-northeast-1d"] }
-  }
-
   mock_data "aws_secretsmanager_secret" {
     defaults = {
       arn        = "arn:aws:secretsmanager:ap-northeast-1:111122223333:secret:ui"
@@ -20,11 +16,12 @@ mock_provider "aws" {
 variables {
   environment           = "dev"
   account_id            = "111122223333"
-  availability_zones    = 2
+  availability_zones    = ["ap-northeast-1a", "ap-northeast-1c"]
   vpc_cidr              = "10.20.0.0/16"
   nat_gateways          = 1
   interface_endpoints   = []
   image                 = "lakehouse@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  runs_at_once          = 2
   viewers               = 0
   container_insights    = "enabled"
   allow_deletion        = true

@@ -162,8 +162,6 @@ class Provider(tfplugin_pb2_grpc.ProviderServicer):
         for name, (_, flags) in block["attributes"].items():
             if state.get(name) is None and "c" in flags:
                 state[name] = UNKNOWN
-        if request.type_name == "aws_availability_zones":
-            state["names"] = [f"{self.region}{zone}" for zone in "acd"]
         self._fill(request.type_name, block, state, json.dumps(read(request.config), default=str))
         return pb.ReadDataSource.Response(state=written(state))
 

@@ -1,12 +1,7 @@
 # Public subnets hold the NAT gateways and nothing else; everything that runs has a private address alone.
 
-data "aws_availability_zones" "here" {
-  state = "available"
-}
-
 locals {
-  zones = slice(data.aws_availability_zones.here.names, 0, var.zones)
-  nats  = min(var.nat_gateways, var.zones)
+  nats = min(var.nat_gateways, length(var.zones))
 }
 
 resource "aws_vpc" "this" {
@@ -28,19 +23,19 @@ resource "aws_internet_gateway" "this" {
 }
 
 resource "aws_subnet" "public" {
-  count                   = var.zones
+  count                   = length(var.zones)
   vpc_id                  = aws_vpc.this.id
   cidr_block              = cidrsubnet(var.cidr, 4, count.index)
-  availability_zone       = local.zones[count.index]
+  availability_zone       = var.zones[count.index]
   map_public_ip_on_launch = false
   tags                    = { Name = "${var.name}-public-${count.index}" }
 }
 
 resource "aws_subnet" "private" {
-  count                   = var.zones
+  count                   = length(var.zones)
   vpc_id                  = aws_vpc.this.id
   cidr_block              = cidrsubnet(var.cidr, 4, count.index + 8)
-  availability_zone       = local.zones[count.index]
+  availability_zone       = var.zones[count.index]
   map_public_ip_on_launch = false
   tags                    = { Name = "${var.name}-private-${count.index}" }
 }
@@ -72,26 +67,26 @@ resource "aws_route" "public" {
 }
 
 resource "aws_route_table_association" "public" {
-  count          = var.zones
+  count          = length(var.zones)
   subnet_id      = aws_subnet.public[count.index].id
   route_table_id = aws_route_table.public.id
 }
 
 resource "aws_route_table" "private" {
-  count  = var.zones
+  count  = length(var.zones)
   vpc_id = aws_vpc.this.id
   tags   = { Name = "${var.name}-private-${count.index}" }
 }
 
 resource "aws_route" "private" {
-  count                  = var.zones
+  count                  = length(var.zones)
   route_table_id         = aws_route_table.private[count.index].id
   destination_cidr_block = "0.0.0.0/0"
   nat_gateway_id         = aws_nat_gateway.this[count.index % local.nats].id
 }
 
 resource "aws_route_table_association" "private" {
-  count          = var.zones
+  count          = length(var.zones)
   subnet_id      = aws_subnet.private[count.index].id
   route_table_id = aws_route_table.private[count.index].id
 }

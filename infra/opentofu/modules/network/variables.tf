@@ -14,8 +14,8 @@ variable "cidr" {
 }
 
 variable "zones" {
-  description = "How many availability zones."
-  type        = number
+  description = "Names of availability zones."
+  type        = list(string)
 }
 
 variable "nat_gateways" {

@@ -26,6 +26,8 @@ locals {
 }
 
 resource "aws_security_group" "this" {
+  #checkov:skip=CKV2_AWS_5:each belongs to a service, to runs or to the database, by its key in for_each
+
   for_each    = local.groups
   name        = "${var.name}-${each.key}"
   description = each.value

@@ -11,6 +11,8 @@ locals {
 }
 
 resource "aws_ecs_cluster" "this" {
+  #checkov:skip=CKV_AWS_65:enabled or enhanced, as the variable that says which is validated
+
   name = var.cluster_name
 
   setting {

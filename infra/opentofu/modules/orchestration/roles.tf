@@ -101,10 +101,10 @@ locals {
         Condition = { StringEquals = { "iam:PassedToService" = "ecs-tasks.amazonaws.com" } }
       },
       {
-        # neither can be limited to a resource
+        # it cannot be limited to a resource
         Sid      = "Look"
         Effect   = "Allow"
-        Action   = ["ecs:DescribeTaskDefinition", "ec2:DescribeNetworkInterfaces"]
+        Action   = ["ecs:DescribeTaskDefinition"]
         Resource = ["*"]
       },
       {

@@ -5,6 +5,11 @@ locals {
   home       = "/srv/dagster"
   writable   = { tmp = "/tmp", home = local.home } # volumes of the image; all else is read only
   workspace  = "/srv/lakehouse/workspace.yaml"
+  logged     = ["python", "-m", "lakehouse.ui.process", "json"] # a module of Dagster's, whose log lines are objects
+
+  # The instance's file is written at the start of every task, out of the image's own template: a launcher that says
+  # what a run does changes the command and not this.
+  entry = ["sh", "-c", "lakehouse instance ecs --home \"$DAGSTER_HOME\" && exec \"$@\"", "task"]
 
   environment = merge({ for name, value in var.settings : "LAKEHOUSE_${name}" => value }, {
     AWS_REGION                  = var.region
@@ -20,6 +25,7 @@ locals {
     DAGSTER_POSTGRES_DB         = local.database_name
     DAGSTER_POSTGRES_HOST       = aws_db_instance.dagster.address
     DAGSTER_POSTGRES_USER       = aws_db_instance.dagster.username
+    DAGSTER_RUNS_AT_ONCE        = tostring(var.runs_at_once)
     LAKEHOUSE_GLUE_DATABASE     = var.glue_prefix
     LAKEHOUSE_LOG_FORMAT        = "json"
     LAKEHOUSE_ROOT              = var.lake.root
@@ -39,15 +45,7 @@ locals {
           ["lakehouse", "webserver", "--workspace", local.workspace, "--host", "0.0.0.0", "--port", tostring(local.ui_port)],
           ["--name", server.host], server.options,
         )
-        health = [
-          "python", "-c",
-          join("; ", [
-            "import os, urllib.request as web",
-            "asked = web.Request('http://127.0.0.1:${local.ui_port}/server_info')",
-            "asked.add_header('Authorization', 'Bearer ' + os.environ['LAKEHOUSE_UI_TOKEN'])",
-            "web.urlopen(asked, timeout=5)",
-          ]),
-        ]
+        health = ["lakehouse", "healthy", "webserver", "--port", tostring(local.ui_port)]
       }
     },
     {
@@ -55,18 +53,18 @@ locals {
         role    = "control"
         port    = null
         secrets = merge(local.password, local.alerts)
-        command = ["dagster-daemon", "run", "--workspace", local.workspace, "--log-format", "json"]
-        health  = ["dagster-daemon", "liveness-check"]
+        command = concat(local.logged, ["dagster._daemon", "run", "--workspace", local.workspace])
+        health  = ["lakehouse", "healthy", "daemon"]
       }
       code = {
         role    = "run"
         port    = local.code_port
         secrets = merge(local.password, local.alerts)
-        command = [
+        command = concat(local.logged, [
           "dagster", "api", "grpc", "--host", "0.0.0.0", "--port", tostring(local.code_port),
-          "--module-name", "lakehouse.definitions", "--location-name", "lakehouse", "--log-format", "json",
-        ]
-        health = ["dagster", "api", "grpc-health-check", "--port", tostring(local.code_port)]
+          "--module-name", "lakehouse.definitions", "--location-name", "lakehouse",
+        ])
+        health = ["lakehouse", "healthy", "code", "--port", tostring(local.code_port)]
       }
       run = {
         role    = "run"
@@ -109,6 +107,7 @@ resource "aws_ecs_task_definition" "this" {
       essential              = true
       user                   = "10001"
       readonlyRootFilesystem = true
+      entryPoint             = local.entry
       command                = each.value.command
       stopTimeout            = 120 # a run that is told to end records the cell it is at
       linuxParameters        = { initProcessEnabled = true, capabilities = { drop = ["ALL"] } }

@@ -42,6 +42,11 @@ variable "sizes" {
   type        = map(object({ cpu = number, memory = number }))
 }
 
+variable "runs_at_once" {
+  description = "How many runs there are at a time."
+  type        = number
+}
+
 variable "viewers" {
   description = "How many read-only webservers."
   type        = number

@@ -12,7 +12,7 @@ locals {
 
   environment = {
     AWS_REGION          = var.region
-    LAKE_S3_PATH_STYLE  = "false"
+    TRINO_S3_PATH_STYLE = "false"
     TRINO_PORT          = tostring(local.port)
     TRINO_DISCOVERY_URI = "http://trino.${var.namespace}:${local.port}"
   }
