@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.defs.assets import FORCE_TAG
+from lakehouse.defs.assets import is_forced
 from lakehouse.defs.automation import ON_CHANGE
 from lakehouse.defs.describe import asset_key
 from lakehouse.model.errors import CatalogError
@@ -42,7 +42,7 @@ def catalog_asset(table: type[Table], lake: LakeServices) -> dg.AssetsDefinition
         if lake.catalog is None:
             raise CatalogError(table.name, "LAKEHOUSE_GLUE_DATABASE is not set")
         stored: list[CellRecord] = records(lake.objects, table)
-        done = lake.catalog.sync(table, stored, whole=context.run.tags.get(FORCE_TAG) == "true")
+        done = lake.catalog.sync(table, stored, whole=is_forced(context.run.tags, table))
         metadata: dict[str, Any] = {
             "table": f"{done.database}.{done.table}",
             "table_change": done.table_change,
