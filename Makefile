@@ -29,6 +29,12 @@ setup: .venv/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
+# A second S3 for the tests, whose servers need other versions of what the project pins
+.venv/.swift: .venv/.runtime requirements-swift.txt
+	$(PYTHON) -m venv .venv/swift
+	.venv/swift/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-swift.txt
+	@touch $@
+
 demo: setup
 	$(BIN)/lakehouse demo
 
@@ -38,14 +44,15 @@ demo-aws: .venv/.dev
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
-test-slow: .venv/.dev
+test-slow: .venv/.dev .venv/.swift
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
 
-test-long: .venv/.dev
+test-long: .venv/.dev .venv/.swift
 	GENERATED=$(GENERATED) $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/faults/test_generated.py -k seeds
 	FUZZ=$(FUZZ) $(BIN)/pytest --timeout 72000 -m slow lakehouse_tests/fuzz # not by two processes: they keep what is printed to themselves
 	LISTINGS=200 $(BIN)/pytest -m slow lakehouse_tests/sources/test_listings.py
 	FLIPS=400 $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/query/test_flips.py lakehouse_tests/query/test_flips_of_a_built_lake.py
+	STORE=swift $(BIN)/pytest --timeout 7200 lakehouse_tests/storage # every test of storage on a second S3
 
 ui: setup
 	$(BIN)/lakehouse ui
@@ -76,10 +83,11 @@ benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.operating
 
 # Every file of every package by its hash, for what pyproject.toml asks for and the versions that are pinned now; no address of an index is written down.
-LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11 pyproject.toml
+LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11
 lock: .venv/.tools
-	.venv/tools/bin/$(LOCK) --output-file requirements.txt
-	.venv/tools/bin/$(LOCK) --extra dev --output-file requirements-dev.txt
+	.venv/tools/bin/$(LOCK) pyproject.toml --output-file requirements.txt
+	.venv/tools/bin/$(LOCK) pyproject.toml --extra dev --output-file requirements-dev.txt
+	.venv/tools/bin/$(LOCK) --group swift --output-file requirements-swift.txt
 
 # Known holes in the pinned packages. It fails as well where it cannot ask.
 advisories: .venv/.tools
