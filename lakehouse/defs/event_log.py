@@ -94,7 +94,7 @@ class KeptSqliteEventLogStorage(CarefulEventLog, SqliteEventLogStorage):
         with TemporaryDirectory(dir=self._base_dir) as folder:
             made = Path(folder, "new")
             made.write_bytes(self._new_shard)
-            with suppress(FileExistsError):  # another process was sooner
+            with suppress(OSError):  # another process was sooner, or the disk has no links
                 os.link(made, self.path_for_shard(shard))
                 return True
         return False
