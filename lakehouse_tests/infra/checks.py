@@ -142,10 +142,10 @@ def buckets_trust_nobody(found: Found) -> Iterator[str]:
     """A bucket's or a topic's own policy allows services of this account, and no one else."""
     for one in of(found, "aws_s3_bucket_policy", "aws_sns_topic_policy"):
         for said in statements(one.values["policy"]):
-            if said["Effect"] == "Allow" and (
-                "Service" not in said["Principal"]
-                or "aws:SourceAccount" not in json.dumps(said.get("Condition"))
-            ):
+            ours = "aws:SourceAccount" in json.dumps(said.get("Condition")) or all(
+                re.search(r"/AWSLogs/[0-9]{12}/\*$", path) for path in listed(said.get("Resource"))
+            )
+            if said["Effect"] == "Allow" and ("Service" not in said["Principal"] or not ours):
                 yield f"{one.address}: {said.get('Sid')} lets others in"
 
 

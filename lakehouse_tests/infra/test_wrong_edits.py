@@ -166,10 +166,8 @@ LET_THROUGH = (
     Edit(
         "logs of any account in a bucket of ours",
         "modules/lake/main.tf",
-        '"${aws_s3_bucket.this[each.key].arn}/s3/*"\n'
-        '          Condition = { StringEquals = { "aws:SourceAccount" = var.account_id } }',
-        '"${aws_s3_bucket.this[each.key].arn}/s3/*"\n'
-        '          Condition = { StringEquals = { "aws:SourceOrgID" = "o-example" } }',
+        'Condition = { StringEquals = { "aws:SourceAccount" = var.account_id } }',
+        'Condition = { StringEquals = { "aws:SourceOrgID" = "o-example" } }',
         "buckets_trust_nobody",
         'aws_s3_bucket_policy.this["logs"]: AccessLogs lets others in',
     ),
