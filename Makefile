@@ -14,7 +14,7 @@ GENERATED ?= 5000
 # How many examples of foreign bytes it draws: 16 ms of CPU each
 FUZZ ?= 200000
 
-.PHONY: setup demo demo-aws test test-slow test-long ui check wheel docs benchmark lock advisories
+.PHONY: setup demo demo-aws test test-slow test-long ui check wheel image image-of-wheel docs benchmark lock advisories
 
 setup: .venv/.runtime
 
@@ -63,6 +63,15 @@ wheel: .venv/.dev
 	rm -rf build dist
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
+# The image of a deployment, out of the wheel; PYTHON_IMAGE names another base, or the bytes of this one by a digest.
+IMAGE ?= lakehouse:local
+PYTHON_IMAGE ?= $(shell sed -n 's/^ARG PYTHON_IMAGE=//p' infra/docker/Dockerfile)
+image: wheel image-of-wheel
+
+image-of-wheel:
+	docker build --file infra/docker/Dockerfile --tag $(IMAGE) --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) \
+		--build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) --build-arg REVISION=$(shell git rev-parse HEAD) .
+
 docs: setup
 	$(BIN)/lakehouse docs
 
@@ -79,7 +88,8 @@ benchmark: .venv/.dev
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11 pyproject.toml
 lock: .venv/.tools
 	.venv/tools/bin/$(LOCK) --output-file requirements.txt
-	.venv/tools/bin/$(LOCK) --extra dev --output-file requirements-dev.txt
+	.venv/tools/bin/$(LOCK) --extra aws --output-file requirements-aws.txt
+	.venv/tools/bin/$(LOCK) --extra aws --extra dev --output-file requirements-dev.txt
 
 # Known holes in the pinned packages. It fails as well where it cannot ask.
 advisories: .venv/.tools
