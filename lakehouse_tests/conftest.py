@@ -5,6 +5,7 @@ stands still.
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +13,9 @@ from hypothesis import HealthCheck, settings
 from lakehouse.simulator import Simulator
 from lakehouse.storage.objects import LakeObjects
 from lakehouse_tests.making import NOW
+
+if TYPE_CHECKING:
+    from lakehouse_tests.postgres import Postgres
 
 # nothing listens there: a test that forgets to say where to look is refused at once
 CLOSED = "http://127.0.0.1:9"
@@ -98,6 +102,17 @@ def exchange() -> Iterator[Simulator]:
     """A simulated exchange without faults that stands still at `NOW`; shared, so it must not be changed."""
     with Simulator(now=NOW) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["Postgres"]:
+    """A Postgres server; one for all tests that ask for it."""
+    from lakehouse_tests.postgres import programs, running_postgres
+
+    if programs() is None:
+        pytest.skip("there is no Postgres server: install Debian's package postgresql")
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture

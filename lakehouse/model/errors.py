@@ -485,6 +485,26 @@ class DagsterHomeError(LakehouseError):
         )
 
 
+class UnknownInstanceError(UsageError):
+    """A kind of Dagster instance that there is not."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"There is no instance {plain(name)!r}. Expected one of {', '.join(known)}: each is a part of "
+            "lakehouse/instances.yaml."
+        )
+
+
+class NoQueueError(UsageError):
+    """An instance that starts runs at once, in whatever asks for them."""
+
+    def __init__(self, coordinator: str) -> None:
+        super().__init__(
+            f"This Dagster instance has no queue: its run coordinator is {plain(coordinator)}. Leave "
+            "`run_coordinator` out of its dagster.yaml, or name QueuedRunCoordinator."
+        )
+
+
 class ForeignInstanceError(LakehouseError):
     """A file in Dagster's home that says which code Dagster runs, in a folder that nobody named."""
 

@@ -1,5 +1,5 @@
-"""`lakehouse demo`, `ui`, `webserver`, `healthy`, `simulate` and `docs`: commands that serve, show and write
-pages.
+"""`lakehouse demo`, `ui`, `webserver`, `healthy`, `instance`, `simulate` and `docs`: commands that serve, show
+and write pages.
 """
 
 from pathlib import Path
@@ -253,6 +253,18 @@ def healthy(
         health.check_code(port or health.PORTS[service])
     else:
         health.check_daemon(Settings().dagster_home.expanduser().absolute())
+
+
+@commands.command()
+def instance(
+    name: Annotated[str, typer.Argument(help="machine (SQLite), postgres, or ecs (runs as Fargate tasks).")],
+    home: Annotated[Path, typer.Option(help="Dagster's home: the folder to write into.", file_okay=False)],
+) -> None:
+    """Write dagster.yaml and workspace.yaml of a deployment, which read their values from its environment."""
+    from lakehouse.cli.instances import write_instance
+
+    for path in write_instance(name, home):
+        out.print(f"Wrote {path}", soft_wrap=True)
 
 
 @commands.command()
