@@ -38,7 +38,7 @@ demo-aws: .venv/.dev
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
-test-slow: .venv/.dev
+test-slow: .venv/.dev .venv/.infra
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
 
 test-long: .venv/.dev
@@ -86,15 +86,23 @@ benchmark: .venv/.dev
 
 # Every file of every package by its hash, for what pyproject.toml asks for and the versions that are pinned now; no address of an index is written down.
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11 pyproject.toml
+LOCK_INFRA := $(subst pyproject.toml,infra/requirements.in,$(LOCK))
 lock: .venv/.tools
 	.venv/tools/bin/$(LOCK) --output-file requirements.txt
 	.venv/tools/bin/$(LOCK) --extra aws --output-file requirements-aws.txt
 	.venv/tools/bin/$(LOCK) --extra aws --extra dev --output-file requirements-dev.txt
+	.venv/tools/bin/$(LOCK_INFRA) --output-file requirements-infra.txt
 
 # Known holes in the pinned packages. It fails as well where it cannot ask.
 advisories: .venv/.tools
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements-dev.txt
+
+# What the tests of infra/ run, beside .venv: see infra/requirements.in
+.venv/.infra: .venv/.tools requirements-infra.txt
+	$(PYTHON) -m venv .venv/infra
+	.venv/tools/bin/uv pip install --quiet --python .venv/infra/bin/python --require-hashes -r requirements-infra.txt
+	@touch $@
 
 .venv/.tools:
 	$(PYTHON) -m venv .venv/tools
