@@ -20,7 +20,7 @@ SECRETS = {
     "LAKEHOUSE_VIEWER_TOKEN": "0123456789abcdef-viewer",
 }
 """What `.env` has to state, as the tests state it."""
-_VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?:(?P<how>:-|:\?)(?P<what>[^}]*))?\}")
+_VARIABLE = re.compile(r"\$\$|\$\{(?P<name>\w+)(?:(?P<how>:-|:\?)(?P<what>[^}]*))?\}")
 
 
 class VariableMissingError(ValueError):
@@ -28,13 +28,15 @@ class VariableMissingError(ValueError):
 
 
 def interpolated(text: str, variables: Mapping[str, str]) -> str:
-    """A text with the values of variables: `${NAME}`, `${NAME:-default}`, `${NAME:?why}`.
+    """A text with the values of variables: `${NAME}`, `${NAME:-default}`, `${NAME:?why}`; `$$` is a `$`.
 
     Raises:
         VariableMissingError: One of the last kind is empty.
     """
 
     def value(found: re.Match[str]) -> str:
+        if found[0] == "$$":
+            return "$"
         if stated := variables.get(found["name"]):
             return stated
         if found["how"] == ":?":

@@ -9,7 +9,6 @@ started, with the same files, by the tests of Trino.
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,8 +21,8 @@ from typing import Protocol
 from lakehouse_tests.clone import ROOT
 from lakehouse_tests.docker.composed import FOLDER, environment, services
 
-PORTS = ("3000", "3001", "4000", "5000", "5432")
-FILES = ("dagster.yaml", "workspace.yaml", "bucket.py")
+PORTS = ("3000", "3001", "4000", "5000")
+FILES = ("workspace.yaml", "bucket.py")
 ONCE = ("bucket", "migrate")
 STAYING = ("code", "daemon", "webserver", "viewer")
 _PATIENCE = 120.0  # seconds
@@ -112,9 +111,6 @@ class Processes:
 
     def _env(self, name: str, env: Mapping[str, str]) -> dict[str, str]:
         home = self._folder / f"home of {name}"
-        if not home.exists():
-            home.mkdir(parents=True)
-            shutil.copy(self._files / "dagster.yaml", home)
         beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return os.environ | {"PATH": beside, "PYTHONPATH": str(ROOT), "DAGSTER_HOME": str(home)} | env
 
@@ -168,7 +164,7 @@ class Stack:
     def variables(self, name: str) -> dict[str, str]:
         """The variables of a service, with this machine's addresses."""
         found = environment(self._services[name])
-        stated = ["127.0.0.1" if value in ("postgres", "code") else value for value in found.values()]
+        stated = ["127.0.0.1" if value == "code" else value for value in found.values()]
         return dict(zip(found, here(stated, self.ports), strict=True)) | self._env
 
 

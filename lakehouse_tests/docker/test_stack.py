@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
 from lakehouse.cli.instance import prepare_pools
+from lakehouse.cli.instances import write_instance
 from lakehouse.registry import REGISTRY
 from lakehouse.simulator import Simulator
 from lakehouse_tests.docker.asked import (
@@ -22,7 +23,6 @@ from lakehouse_tests.docker.asked import (
     viewer,
 )
 from lakehouse_tests.docker.composed import services
-from lakehouse_tests.docker.postgres import POSTGRES, running_postgres
 from lakehouse_tests.docker.stack import (
     ONCE,
     STAYING,
@@ -32,19 +32,20 @@ from lakehouse_tests.docker.stack import (
     free_ports,
 )
 from lakehouse_tests.opened import LISTED, NOW
+from lakehouse_tests.postgres import programs, running_postgres
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(POSTGRES is None, reason="no Postgres: install Debian's package postgresql-15"),
+    pytest.mark.skipif(programs() is None, reason="no Postgres server: install Debian's package postgresql"),
 ]
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder, ports = tmp_path_factory.mktemp("stack"), free_ports()
-    with Simulator(markets=LISTED, now=NOW) as exchange, running_postgres(ports["5432"]):
+    with Simulator(markets=LISTED, now=NOW) as exchange, running_postgres() as postgres:
         runner = Processes(folder, files_of(folder / "files", ports))
-        stack = Stack(runner, addresses(exchange), ports)
+        stack = Stack(runner, addresses(exchange) | postgres.database(), ports)
         try:
             bring_up(stack)
             yield stack
@@ -79,7 +80,7 @@ def test_two_webservers_that_start_at_once_both_find_the_pools_that_limit_runs(
     """The second one looks before the first has made them, and makes them after it."""
     for name, value in stack.variables("webserver").items():
         monkeypatch.setenv(name, value)
-    files_of(tmp_path / "home", stack.ports)
+    write_instance("postgres", tmp_path / "home")
     with dg.DagsterInstance.from_config(str(tmp_path / "home")) as instance:
         made = instance.event_log_storage.get_concurrency_keys()
         assert len(made) >= len(REGISTRY.tables)
