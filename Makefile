@@ -14,7 +14,10 @@ GENERATED ?= 5000
 # How many examples of foreign bytes it draws: 16 ms of CPU each
 FUZZ ?= 200000
 
-.PHONY: setup demo demo-aws test test-slow test-long ui check wheel image image-of-wheel docs benchmark lock advisories
+# Which environment `make deploy`, `make destroy` and `make bootstrap` are for; more words for them in OPTIONS: --dry-run, --yes
+ENV ?= dev
+
+.PHONY: setup demo demo-aws test test-slow test-long ui check wheel image image-of-wheel docs benchmark lock advisories deploy destroy bootstrap
 
 setup: .venv/.runtime
 
@@ -29,6 +32,12 @@ setup: .venv/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
+# An environment beside .venv for what pins other versions than the project does: a dependency group of its name
+.venv/.%: .venv/.tools requirements-%.txt
+	$(PYTHON) -m venv .venv/$*
+	.venv/tools/bin/uv pip install --quiet --python .venv/$*/bin/python --require-hashes -r requirements-$*.txt
+	@touch $@
+
 demo: setup
 	$(BIN)/lakehouse demo
 
@@ -38,14 +47,15 @@ demo-aws: .venv/.dev
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
-test-slow: .venv/.dev .venv/.infra
+test-slow: .venv/.dev .venv/.infra .venv/.swift
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
 
-test-long: .venv/.dev
+test-long: .venv/.dev .venv/.swift
 	GENERATED=$(GENERATED) $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/faults/test_generated.py -k seeds
 	FUZZ=$(FUZZ) $(BIN)/pytest --timeout 72000 -m slow lakehouse_tests/fuzz # not by two processes: they keep what is printed to themselves
 	LISTINGS=200 $(BIN)/pytest -m slow lakehouse_tests/sources/test_listings.py
 	FLIPS=400 $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/query/test_flips.py lakehouse_tests/query/test_flips_of_a_built_lake.py
+	STORE=swift $(BIN)/pytest --timeout 7200 lakehouse_tests/storage # every test of storage on a second S3
 
 ui: setup
 	$(BIN)/lakehouse ui
@@ -85,24 +95,21 @@ benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.operating
 
 # Every file of every package by its hash, for what pyproject.toml asks for and the versions that are pinned now; no address of an index is written down.
-LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11 pyproject.toml
-LOCK_INFRA := $(subst pyproject.toml,infra/requirements.in,$(LOCK))
+LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11
 lock: .venv/.tools
-	.venv/tools/bin/$(LOCK) --output-file requirements.txt
-	.venv/tools/bin/$(LOCK) --extra aws --output-file requirements-aws.txt
-	.venv/tools/bin/$(LOCK) --extra aws --extra dev --output-file requirements-dev.txt
-	.venv/tools/bin/$(LOCK_INFRA) --output-file requirements-infra.txt
+	.venv/tools/bin/$(LOCK) pyproject.toml --output-file requirements.txt
+	.venv/tools/bin/$(LOCK) pyproject.toml --extra aws --output-file requirements-aws.txt
+	.venv/tools/bin/$(LOCK) pyproject.toml --extra aws --extra dev --output-file requirements-dev.txt
+	.venv/tools/bin/$(LOCK) --group infra --output-file requirements-infra.txt
+	.venv/tools/bin/$(LOCK) --group swift --output-file requirements-swift.txt
 
 # Known holes in the pinned packages. It fails as well where it cannot ask.
 advisories: .venv/.tools
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements-dev.txt
 
-# What the tests of infra/ run, beside .venv: see infra/requirements.in
-.venv/.infra: .venv/.tools requirements-infra.txt
-	$(PYTHON) -m venv .venv/infra
-	.venv/tools/bin/uv pip install --quiet --python .venv/infra/bin/python --require-hashes -r requirements-infra.txt
-	@touch $@
+deploy destroy bootstrap: setup
+	$(BIN)/python -m infra.deploy $@ --env $(ENV) $(OPTIONS)
 
 .venv/.tools:
 	$(PYTHON) -m venv .venv/tools

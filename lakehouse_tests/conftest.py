@@ -79,6 +79,17 @@ def _dagster_home_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _dagster_home_of_a_file() -> Iterator[None]:
+    """What the fixtures of a file opened is not the default of the next file: they stand for longer than one
+    test, so the undoing above comes before theirs.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", "")
+        patch.delenv("DAGSTER_HOME")
+        yield
+
+
 @pytest.fixture
 def objects(tmp_path: Path) -> LakeObjects:
     """The objects of an empty lake."""

@@ -593,6 +593,43 @@ class StoreDeniedError(StoreError):
         )
 
 
+class StoreLacksError(StoreError):
+    """A request that a store does not know at all."""
+
+    def __init__(self, doing: str, uri: str, why: str) -> None:
+        super().__init__(
+            doing, uri, why, "This store does not know such a request: docs/stores.md has what a lake needs."
+        )
+
+
+class StoreLockedError(StoreError):
+    """An object that another process is changing, in a store that does not keep two writers of it apart by
+    itself.
+    """
+
+    def __init__(self, uri: str, holder: str, since: str, lock: str) -> None:
+        super().__init__(
+            "locking",
+            uri,
+            f"{holder} is changing it{f' since {since}' if since else ''}, and this store replaces an object "
+            "whatever it was told to expect (If-Match), so one of two writers would undo the other",
+            f"Wait until that ends; if it was killed, its lock {plain(lock, 400)} is void ten minutes after "
+            "it was made.",
+        )
+
+
+class StoreListingError(StoreError):
+    """A store whose listing does not have what was just written: nobody can tell there who else writes."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(
+            "locking",
+            uri,
+            "the listing does not have the lock that was just written, and this store replaces an object "
+            "whatever it was told to expect (If-Match), so nothing keeps two writers apart",
+        )
+
+
 class BucketMissingError(StoreError):
     """A bucket that does not exist."""
 

@@ -25,7 +25,7 @@ from lakehouse.storage.partitions import Partitions
 from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import BTC, candles, facts, minutes
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.glue]
 
 ETH = Market("binance", "linear", "ETHUSDT")
 DATABASE = "test_silver"

@@ -47,7 +47,7 @@ def backfill(
     """
     from uuid import uuid4
 
-    from lakehouse.cli.backfilling import plan_backfill, submit_backfill
+    from lakehouse.cli.backfilling import BACKFILL_TAG, plan_backfill, submit_backfill
     from lakehouse.cli.building import Builder
     from lakehouse.cli.instance import code_origin, open_instance
     from lakehouse.cli.planning import Plan
@@ -79,6 +79,15 @@ def backfill(
             ids = submit_backfill(lake, instance, found, name, tables if force else (), code_origin())
         is_taken = is_taken_from(instance)
     rows = [_row(run, part) for run, part in zip(ids, found.parts, strict=True)]
+    found_all = {
+        "runs": rows,
+        "tag": "" if dry_run else f"{BACKFILL_TAG}={name}",
+        "busy": len(found.busy),
+        "waiting": found.waiting,
+        "notes": found.notes,
+    }
+    if report.document(found_all, "runs"):
+        return
     report.table("Submitted" if not dry_run else "To submit", frame_of(rows, _COLUMNS), prose="why")
     for note in found.notes:
         report.say(note, "note")
@@ -99,7 +108,7 @@ def backfill(
     if dry_run:
         report.say(f"{what} would be submitted.")
         return
-    report.say(f"Submitted {what}. Follow them at {settings.ui_url}/runs?q[0]=tag:lakehouse/backfill={name}")
+    report.say(f"Submitted {what}. Follow them at {settings.ui_url}/runs?q[0]=tag:{BACKFILL_TAG}={name}")
     if not is_taken:
         report.say(
             "No daemon takes runs from this queue now: `lakehouse ui`, or the deployment's, does.", "note"
