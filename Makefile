@@ -17,7 +17,7 @@ FUZZ ?= 200000
 # Which environment `make deploy`, `make destroy` and `make bootstrap` are for; more words for them in OPTIONS: --dry-run, --yes
 ENV ?= dev
 
-.PHONY: setup demo demo-aws test test-slow test-long ui check wheel docs benchmark lock advisories deploy destroy bootstrap
+.PHONY: setup demo demo-aws test test-slow test-long ui check wheel image image-of-wheel docs benchmark lock advisories deploy destroy bootstrap
 
 setup: .venv/.runtime
 
@@ -73,6 +73,15 @@ wheel: .venv/.dev
 	rm -rf build dist
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
+# The image of a deployment, out of the wheel; PYTHON_IMAGE names another base, or the bytes of this one by a digest.
+IMAGE ?= lakehouse:local
+PYTHON_IMAGE ?= $(shell sed -n 's/^ARG PYTHON_IMAGE=//p' infra/docker/Dockerfile)
+image: wheel image-of-wheel
+
+image-of-wheel:
+	docker build --file infra/docker/Dockerfile --tag $(IMAGE) --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) \
+		--build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) --build-arg REVISION=$(shell git rev-parse HEAD) .
+
 docs: setup
 	$(BIN)/lakehouse docs
 
@@ -89,7 +98,8 @@ benchmark: .venv/.dev
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11
 lock: .venv/.tools
 	.venv/tools/bin/$(LOCK) pyproject.toml --output-file requirements.txt
-	.venv/tools/bin/$(LOCK) pyproject.toml --extra dev --output-file requirements-dev.txt
+	.venv/tools/bin/$(LOCK) pyproject.toml --extra aws --output-file requirements-aws.txt
+	.venv/tools/bin/$(LOCK) pyproject.toml --extra aws --extra dev --output-file requirements-dev.txt
 	.venv/tools/bin/$(LOCK) --group infra --output-file requirements-infra.txt
 	.venv/tools/bin/$(LOCK) --group swift --output-file requirements-swift.txt
 

@@ -526,6 +526,16 @@ class UiServiceError(LakehouseError):
         )
 
 
+class UnhealthyError(LakehouseError):
+    """A service of a deployment that does not do its work."""
+
+    def __init__(self, service: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"The service {service} is not healthy: expected {expected}, found {plain(found, 200)}. Read its "
+            "log; its container is to be started again if it stays so."
+        )
+
+
 class StoreError(LakehouseError):
     """A lake's store that does not answer, or refuses.
 
