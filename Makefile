@@ -14,7 +14,7 @@ GENERATED ?= 5000
 # How many examples of foreign bytes it draws: 16 ms of CPU each
 FUZZ ?= 200000
 
-.PHONY: setup demo demo-aws test test-slow test-long ui check wheel docs benchmark lock advisories
+.PHONY: setup demo demo-aws trino test test-slow test-long ui check wheel docs benchmark lock advisories
 
 setup: .venv/.runtime
 
@@ -32,13 +32,24 @@ setup: .venv/.runtime
 demo: setup
 	$(BIN)/lakehouse demo
 
-demo-aws: .venv/.dev
+demo-aws: .venv/.dev trino
 	$(BIN)/lakehouse demo --aws --folder demo-aws
+
+# Trino's server out of Maven's artifacts, and the Java that it runs on: for `make demo-aws` and the tests that ask it
+trino: .venv/.dev
+	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory .venv/.trino; else echo "There is no mvn (Debian: maven), so no Trino server: what asks it does without."; fi
+
+.venv/.trino: infra/trino/pom.xml infra/trino/requirements.txt
+	rm -rf .venv/trino
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --target .venv/trino/java -r infra/trino/requirements.txt
+	mvn --batch-mode --no-transfer-progress --quiet --file infra/trino/pom.xml package -Dtrino.home=$(CURDIR)/.venv/trino/unpacking
+	mv .venv/trino/unpacking .venv/trino/server
+	@touch $@
 
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
-test-slow: .venv/.dev
+test-slow: .venv/.dev trino
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
 
 test-long: .venv/.dev
@@ -76,10 +87,11 @@ benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.operating
 
 # Every file of every package by its hash, for what pyproject.toml asks for and the versions that are pinned now; no address of an index is written down.
-LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11 pyproject.toml
+LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11
 lock: .venv/.tools
-	.venv/tools/bin/$(LOCK) --output-file requirements.txt
-	.venv/tools/bin/$(LOCK) --extra dev --output-file requirements-dev.txt
+	.venv/tools/bin/$(LOCK) pyproject.toml --output-file requirements.txt
+	.venv/tools/bin/$(LOCK) pyproject.toml --extra dev --output-file requirements-dev.txt
+	.venv/tools/bin/$(LOCK) infra/trino/requirements.in --output-file infra/trino/requirements.txt
 
 # Known holes in the pinned packages. It fails as well where it cannot ask.
 advisories: .venv/.tools
