@@ -14,7 +14,10 @@ GENERATED ?= 5000
 # How many examples of foreign bytes it draws: 16 ms of CPU each
 FUZZ ?= 200000
 
-.PHONY: setup demo demo-aws trino test test-slow test-long ui check wheel docs benchmark lock advisories
+# Which environment `make deploy`, `make destroy` and `make bootstrap` are for; more words for them in OPTIONS: --dry-run, --yes
+ENV ?= dev
+
+.PHONY: setup demo demo-aws trino test test-slow test-long ui check wheel docs benchmark lock advisories deploy destroy bootstrap
 
 setup: .venv/.runtime
 
@@ -29,19 +32,24 @@ setup: .venv/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
+# An environment beside .venv for what pins other versions than the project does: a dependency group of its name
+.venv/.%: .venv/.tools requirements-%.txt
+	$(PYTHON) -m venv .venv/$*
+	.venv/tools/bin/uv pip install --quiet --python .venv/$*/bin/python --require-hashes -r requirements-$*.txt
+	@touch $@
+
 demo: setup
 	$(BIN)/lakehouse demo
 
 demo-aws: .venv/.dev trino
 	$(BIN)/lakehouse demo --aws --folder demo-aws
 
-# Trino's server out of Maven's artifacts, and the Java that it runs on: for `make demo-aws` and the tests that ask it
+# Trino's server out of Maven's artifacts, and a Java that it runs on: for `make demo-aws` and the tests that ask it
 trino: .venv/.dev
-	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory .venv/.trino; else echo "There is no mvn (Debian: maven), so no Trino server: what asks it does without."; fi
+	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory .venv/.trino-server; else echo "There is no mvn (Debian: maven), so no Trino server: what asks it does without."; fi
 
-.venv/.trino: infra/trino/pom.xml infra/trino/requirements.txt
-	rm -rf .venv/trino
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --target .venv/trino/java -r infra/trino/requirements.txt
+.venv/.trino-server: .venv/.trino infra/trino/pom.xml
+	rm -rf .venv/trino/server .venv/trino/unpacking
 	mvn --batch-mode --no-transfer-progress --quiet --file infra/trino/pom.xml package -Dtrino.home=$(CURDIR)/.venv/trino/unpacking
 	mv .venv/trino/unpacking .venv/trino/server
 	@touch $@
@@ -49,14 +57,15 @@ trino: .venv/.dev
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
-test-slow: .venv/.dev trino
+test-slow: .venv/.dev .venv/.infra .venv/.swift trino
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
 
-test-long: .venv/.dev
+test-long: .venv/.dev .venv/.swift
 	GENERATED=$(GENERATED) $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/faults/test_generated.py -k seeds
 	FUZZ=$(FUZZ) $(BIN)/pytest --timeout 72000 -m slow lakehouse_tests/fuzz # not by two processes: they keep what is printed to themselves
 	LISTINGS=200 $(BIN)/pytest -m slow lakehouse_tests/sources/test_listings.py
 	FLIPS=400 $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/query/test_flips.py lakehouse_tests/query/test_flips_of_a_built_lake.py
+	STORE=swift $(BIN)/pytest --timeout 7200 lakehouse_tests/storage # every test of storage on a second S3
 
 ui: setup
 	$(BIN)/lakehouse ui
@@ -91,12 +100,17 @@ LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-f
 lock: .venv/.tools
 	.venv/tools/bin/$(LOCK) pyproject.toml --output-file requirements.txt
 	.venv/tools/bin/$(LOCK) pyproject.toml --extra dev --output-file requirements-dev.txt
-	.venv/tools/bin/$(LOCK) infra/trino/requirements.in --output-file infra/trino/requirements.txt
+	.venv/tools/bin/$(LOCK) --group infra --output-file requirements-infra.txt
+	.venv/tools/bin/$(LOCK) --group swift --output-file requirements-swift.txt
+	.venv/tools/bin/$(LOCK) --group trino --output-file requirements-trino.txt
 
 # Known holes in the pinned packages. It fails as well where it cannot ask.
 advisories: .venv/.tools
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements-dev.txt
+
+deploy destroy bootstrap: setup
+	$(BIN)/python -m infra.deploy $@ --env $(ENV) $(OPTIONS)
 
 .venv/.tools:
 	$(PYTHON) -m venv .venv/tools

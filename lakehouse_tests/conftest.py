@@ -5,7 +5,7 @@ stands still.
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +13,9 @@ from hypothesis import HealthCheck, settings
 from lakehouse.simulator import Simulator
 from lakehouse.storage.objects import LakeObjects
 from lakehouse_tests.making import NOW
+
+if TYPE_CHECKING:
+    from lakehouse_tests.postgres import Postgres
 
 # nothing listens there: a test that forgets to say where to look is refused at once
 CLOSED = "http://127.0.0.1:9"
@@ -95,6 +98,17 @@ def _dagster_home_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _dagster_home_of_a_file() -> Iterator[None]:
+    """What the fixtures of a file opened is not the default of the next file: they stand for longer than one
+    test, so the undoing above comes before theirs.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", "")
+        patch.delenv("DAGSTER_HOME")
+        yield
+
+
 @pytest.fixture
 def objects(tmp_path: Path) -> LakeObjects:
     """The objects of an empty lake."""
@@ -118,6 +132,17 @@ def exchange() -> Iterator[Simulator]:
     """A simulated exchange without faults that stands still at `NOW`; shared, so it must not be changed."""
     with Simulator(now=NOW) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["Postgres"]:
+    """A Postgres server; one for all tests that ask for it."""
+    from lakehouse_tests.postgres import programs, running_postgres
+
+    if programs() is None:
+        pytest.skip("there is no Postgres server: install Debian's package postgresql")
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture

@@ -106,7 +106,9 @@ def test_no_source_contains(name: str) -> None:
     } == {}
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dev.txt", "requirements-infra.txt", "requirements-trino.txt"]
+)
 def test_every_package_is_pinned_with_the_hashes_of_its_files_and_names_no_host(name: str) -> None:
     text = (ROOT / name).read_text()
     entries = re.split(r"\n(?=\S)", text.strip())

@@ -139,7 +139,7 @@ def open_instance(settings: Settings) -> DagsterInstance:
         raise DagsterHomeError(str(place), error.strerror or str(error)) from error
     # A run without an origin is of no code location to the UI: it is not in the timeline, and cannot be
     # executed again there. `execute_in_process` takes none.
-    instance.create_run_for_job = partial(instance.create_run_for_job, **_origin())  # type: ignore[method-assign]
+    instance.create_run_for_job = partial(instance.create_run_for_job, **code_origin())  # type: ignore[method-assign]
     return instance
 
 
@@ -151,7 +151,7 @@ def prepare_pools(instance: DagsterInstance) -> None:
             instance.event_log_storage.initialize_concurrency_limit_to_default(pool_of(table))
 
 
-def _origin(job: str = "__ASSET_JOB") -> dict[str, Any]:
+def code_origin(job: str = "__ASSET_JOB") -> dict[str, Any]:
     """What the webserver would say of where a run's code is."""
     target = LoadableTargetOrigin(module_name=MODULE, executable_path=sys.executable)
     location = ManagedGrpcPythonEnvCodeLocationOrigin(target, LOCATION)

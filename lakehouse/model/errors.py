@@ -561,6 +561,26 @@ class DagsterHomeError(LakehouseError):
         )
 
 
+class UnknownInstanceError(UsageError):
+    """A kind of Dagster instance that there is not."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"There is no instance {plain(name)!r}. Expected one of {', '.join(known)}: each is a part of "
+            "lakehouse/instances.yaml."
+        )
+
+
+class NoQueueError(UsageError):
+    """An instance that starts runs at once, in whatever asks for them."""
+
+    def __init__(self, coordinator: str) -> None:
+        super().__init__(
+            f"This Dagster instance has no queue: its run coordinator is {plain(coordinator)}. Leave "
+            "`run_coordinator` out of its dagster.yaml, or name QueuedRunCoordinator."
+        )
+
+
 class ForeignInstanceError(LakehouseError):
     """A file in Dagster's home that says which code Dagster runs, in a folder that nobody named."""
 
@@ -636,6 +656,43 @@ class StoreDeniedError(StoreError):
             why,
             "Grant these credentials "
             f"{' and '.join(f'{action} on {resource}' for action, resource in missing.items())}.",
+        )
+
+
+class StoreLacksError(StoreError):
+    """A request that a store does not know at all."""
+
+    def __init__(self, doing: str, uri: str, why: str) -> None:
+        super().__init__(
+            doing, uri, why, "This store does not know such a request: docs/stores.md has what a lake needs."
+        )
+
+
+class StoreLockedError(StoreError):
+    """An object that another process is changing, in a store that does not keep two writers of it apart by
+    itself.
+    """
+
+    def __init__(self, uri: str, holder: str, since: str, lock: str) -> None:
+        super().__init__(
+            "locking",
+            uri,
+            f"{holder} is changing it{f' since {since}' if since else ''}, and this store replaces an object "
+            "whatever it was told to expect (If-Match), so one of two writers would undo the other",
+            f"Wait until that ends; if it was killed, its lock {plain(lock, 400)} is void ten minutes after "
+            "it was made.",
+        )
+
+
+class StoreListingError(StoreError):
+    """A store whose listing does not have what was just written: nobody can tell there who else writes."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(
+            "locking",
+            uri,
+            "the listing does not have the lock that was just written, and this store replaces an object "
+            "whatever it was told to expect (If-Match), so nothing keeps two writers apart",
         )
 
 

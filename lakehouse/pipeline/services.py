@@ -18,6 +18,7 @@ from lakehouse.storage.catalog import GlueCatalog
 from lakehouse.storage.ledger import Ledger, ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
+from lakehouse.transform.resample import Totals
 
 Progress = Callable[[str, Cell, str], None]
 
@@ -42,6 +43,7 @@ class LakeServices:
         workers: Cells that are computed at once.
         progress: Told of every cell: table, cell, and `built`, `unchanged`, `nothing` or `failed`.
         clients: Clients of the exchanges' REST APIs.
+        summed: Totals of cells that a check has summed, by the version of their rows.
     """
 
     objects: LakeObjects
@@ -54,6 +56,7 @@ class LakeServices:
     progress: Progress = field(default=lambda table, cell, outcome: None)
     end: str | None = None
     clients: RestClients = field(init=False)
+    summed: dict[str, Totals] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.clients = RestClients(*self.exchanges.values(), on_ban=partial(note_ban, self.objects))

@@ -1,4 +1,6 @@
-"""`lakehouse demo`, `ui`, `webserver`, `simulate` and `docs`: commands that serve, show and write pages."""
+"""`lakehouse demo`, `ui`, `webserver`, `instance`, `simulate` and `docs`: commands that serve, show and write
+pages.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -214,6 +216,18 @@ def webserver(
     check_port(door)
     with open_instance(settings) as instance:
         serve(instance, workspace, door, read_only, Metrics(settings))
+
+
+@commands.command()
+def instance(
+    name: Annotated[str, typer.Argument(help="machine (SQLite), postgres, or ecs (runs as Fargate tasks).")],
+    home: Annotated[Path, typer.Option(help="Dagster's home: the folder to write into.", file_okay=False)],
+) -> None:
+    """Write dagster.yaml and workspace.yaml of a deployment, which read their values from its environment."""
+    from lakehouse.cli.instances import write_instance
+
+    for path in write_instance(name, home):
+        out.print(f"Wrote {path}", soft_wrap=True)
 
 
 @commands.command()
