@@ -87,7 +87,7 @@ class LocalTrino:
                 raise LocalTrinoError(code, self._last_words())
             try:
                 with urllib.request.urlopen(f"{self.url}/v1/info", timeout=2) as answer:  # noqa: S310
-                    if b'"starting":false' in answer.read():
+                    if b'"starting":false' in answer.read(4096):
                         return
             except OSError:
                 pass  # nothing listens there yet
