@@ -81,8 +81,8 @@ def at_once(sim: Simulator, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         "stale_checksum",
         "interleaved_rows",
     }
-    assert len(found) == 2 * 2 * (1 + 5 + 1) + 2 * 2, (
-        "two markets, two months: candles of six intervals, averages; of one funding and carry"
+    assert len(found) == 2 * 2 * (1 + 12) + 2 * 2, (
+        "two markets, two months: candles, twelve tables of gold; of one market funding and carry"
     )
     return found
 
