@@ -286,7 +286,9 @@ def _unrepeated(facts: Iterable[Fact], before: State, now: datetime) -> list[Fac
 
 
 def _places(failed: Fact) -> set[tuple[str, str]]:
-    """The cell of a run that failed, with each table that it has not made; with none where that is not told."""
+    """The cell of a run that failed with each table that it has not made, or with none where that is not
+    told.
+    """
     return {(failed.cell, table) for table in failed.tables or ("",)}
 
 
