@@ -6,7 +6,7 @@ of waiting where the disk is busy. Kept engines take 5 to 7 ms.
 
 With WAL and `synchronous=NORMAL` a killed process loses nothing and the file stays whole; a power cut may
 lose the last events, whose cells stand in the lake and are logged again by the next run. Used by
-`dagster.yaml`; Postgres takes its place where more than one machine writes.
+`dagster.yaml` of one machine; `postgres.py` takes its place where more than one writes.
 """
 
 import json
@@ -36,7 +36,26 @@ MARKET_PARTITIONS = "market"
 _RUNS_KEPT = 8  # a webserver reads the shards of thousands of runs: only the latest stay open
 
 
-class KeptSqliteEventLogStorage(SqliteEventLogStorage):
+class CarefulEventLog(SqlEventLogStorage):
+    """What our event logs take care of, whichever database keeps them. To be named before Dagster's own."""
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Without secrets: an error comes with those it was raised from, which are not ours."""
+        super().store_event(without_secrets(event))
+
+    def add_dynamic_partitions(self, partitions_def_name: str, partition_keys: Sequence[str]) -> None:
+        """Only markets become partitions of markets, whoever adds them: one that is none would be in every
+        range that it lies in, and fail at every step.
+
+        Raises:
+            MarketKeyError: A key names none.
+        """
+        for key in partition_keys if partitions_def_name == MARKET_PARTITIONS else ():
+            Market.parse(key)
+        super().add_dynamic_partitions(partitions_def_name, partition_keys)
+
+
+class KeptSqliteEventLogStorage(CarefulEventLog, SqliteEventLogStorage):
     """Dagster's event log in SQLite, on engines that are kept."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
@@ -75,7 +94,7 @@ class KeptSqliteEventLogStorage(SqliteEventLogStorage):
         with TemporaryDirectory(dir=self._base_dir) as folder:
             made = Path(folder, "new")
             made.write_bytes(self._new_shard)
-            with suppress(FileExistsError):  # another process was sooner
+            with suppress(OSError):  # another process was sooner, or the disk has no links
                 os.link(made, self.path_for_shard(shard))
                 return True
         return False
@@ -90,26 +109,6 @@ class KeptSqliteEventLogStorage(SqliteEventLogStorage):
             self._initdb(engine)
             engine.dispose()  # the last connection writes the log into the file
             return made.read_bytes()
-
-    def store_event(self, event: EventLogEntry) -> None:
-        """Without secrets: an error comes with those it was raised from, which are not ours."""
-        said = serialize_value(event)
-        super().store_event(
-            event
-            if hide(said) == said
-            else deserialize_value(json.dumps(_hidden(json.loads(said))), EventLogEntry)
-        )
-
-    def add_dynamic_partitions(self, partitions_def_name: str, partition_keys: Sequence[str]) -> None:
-        """Only markets become partitions of markets, whoever adds them: one that is none would be in every
-        range that it lies in, and fail at every step.
-
-        Raises:
-            MarketKeyError: A key names none.
-        """
-        for key in partition_keys if partitions_def_name == MARKET_PARTITIONS else ():
-            Market.parse(key)
-        super().add_dynamic_partitions(partitions_def_name, partition_keys)
 
     def has_table(self, table_name: str) -> bool:
         if table_name not in self._tables and super().has_table(table_name):
@@ -139,6 +138,14 @@ class KeptSqliteStorage(DagsterSqliteStorage):
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> "KeptSqliteStorage":
         return cls.from_local(config_value.get("base_dir") or str(_home()), inst_data)
+
+
+def without_secrets(event: EventLogEntry) -> EventLogEntry:
+    """An event as it may be stored and shown."""
+    said = serialize_value(event)
+    if hide(said) == said:
+        return event
+    return deserialize_value(json.dumps(_hidden(json.loads(said))), EventLogEntry)
 
 
 def checks_after(instance: DagsterInstance, after: int) -> tuple[set[AssetCheckKey], int]:

@@ -1,5 +1,5 @@
-"""`ops/quality`: what is known of every market and month of silver, as an asset without rows whose metadata is
-the report.
+"""`ops/quality`: what is known of every market and month of silver, as an asset without rows whose metadata
+is the report.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,8 +31,8 @@ def quality_asset(registry: Registry) -> dg.AssetsDefinition:
         key=KEY,
         deps=[asset_key(table) for table in tables],
         group_name="ops",
-        description="What is known of every market and month of silver, a map for each table, and what is not "
-        "good in words. `lakehouse quality` is the same in a terminal, `--html` as a page.",
+        description="What is known of every market and month of silver, a map for each table, and what is "
+        "not good in words. `lakehouse quality` is the same in a terminal, `--html` as a page.",
         kinds={"quality"},
         tags={"zone": "ops"},
         config_schema={},

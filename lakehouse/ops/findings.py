@@ -355,11 +355,10 @@ def check_resample(
 
 def _equal(own: Totals, made_from: Totals) -> bool:
     """Whether counts and extremes are the same, and sums are but for the order of their addition."""
-    exact = slice(None, -len(SUMS))
-    sums = slice(-len(SUMS), None)
-    return own[exact] == made_from[exact] and all(
+    sums = -len(SUMS)
+    return own[:sums] == made_from[:sums] and all(
         math.isclose(left or 0, right or 0, rel_tol=1e-9)
-        for left, right in zip(own[sums], made_from[sums], strict=True)
+        for left, right in zip(own[sums:], made_from[sums:], strict=True)
     )
 
 

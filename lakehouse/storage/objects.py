@@ -1,52 +1,45 @@
 """Opening the place a lake lies in: a local folder or an S3 prefix, behind one object API.
 
-The only module of `storage` that knows obstore; what the store refuses comes out as an error of ours.
+Only this module of `storage` and `bucket` know obstore; what the store refuses comes out as an error of ours.
 """
 
 import contextlib
 import copy
+import threading
+import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import obstore
 from filelock import FileLock
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
-from obstore.store import LocalStore, ObjectStore, S3Store
+from obstore.store import LocalStore, ObjectStore
 
 from lakehouse.model.errors import (
     NoLakeError,
     NoRootError,
     RootNotWritableError,
-    StoreCredentialsError,
     StoreError,
+    StoreUnreachableError,
 )
-from lakehouse.model.secrets import learn
-from lakehouse.storage.aws import aws_session
+from lakehouse.storage.bucket import open_bucket
+from lakehouse.storage.guarding import NEW as NEW
+from lakehouse.storage.guarding import ChangedMeanwhileError as ChangedMeanwhileError
+from lakehouse.storage.guarding import guards_by_etag, locked
 from lakehouse.storage.local import read_local, walk
 from lakehouse.storage.refusals import NO_BUCKET, refusal
 
-# how long a request that finds no answer, or 503, is repeated: an outage of a minute passes unnoticed
-PATIENCE = timedelta(seconds=120)
-LONGEST_PAUSE = timedelta(seconds=5)
-_MS = timedelta(milliseconds=1)
-# time bounds it, not the count
-_RETRY: Any = {"max_retries": 1000, "retry_timeout": PATIENCE, "backoff": {"max_backoff": LONGEST_PAUSE}}
+_ABSENT = (FileNotFoundError, NotFoundError)
 # an answer that breaks off in the middle is asked for again by the client itself, but not that of a listing
 _LISTINGS = 3
-# boto3's are good for as long at least; the store asks for new ones five minutes before
-_CREDENTIALS_KEPT = timedelta(minutes=10)
-# http only where the endpoint says so
-_CLIENT: Any = {"allow_http": True, "connect_timeout": "10s", "timeout": "120s"}
-_ABSENT = (FileNotFoundError, NotFoundError)
 _PROBE = "ledger/.probe"
 # what makes a folder a lake; that which every lake in use has comes first
 _ZONES = ("silver", "gold", "bronze", "landing")
 _Listing = TypeVar("_Listing")
 # of a lake's folder, behind which nobody else gets: receipts, rows and footers say where they came from
 _PRIVATE = 0o750
-NEW = "new"  # in place of an etag: the object must not exist yet
 
 
 class StoredObject(NamedTuple):
@@ -55,10 +48,6 @@ class StoredObject(NamedTuple):
     path: str
     etag: str
     size: int
-
-
-class ChangedMeanwhileError(Exception):
-    """An object was replaced between reading and writing it."""
 
 
 class LakeObjects:
@@ -80,6 +69,9 @@ class LakeObjects:
         self._store: ObjectStore | None = None
         self._seen = False
         self._only = ""
+        self._guards: bool | None = None
+        self._asking = threading.Lock()
+        self._leases: dict[str, float] = {}
 
     @property
     def store(self) -> ObjectStore:
@@ -95,39 +87,10 @@ class LakeObjects:
                     folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
                     self._store = LocalStore(prefix=folder)
                 else:
-                    self._store = self._open_bucket()
+                    self._store = open_bucket(self.root)
             except (BaseError, OSError, ValueError) as error:
                 raise RootNotWritableError(self.root, _first_line(error)) from error
         return self._store
-
-    def _open_bucket(self) -> S3Store:
-        """With the credentials that boto3 finds, as Polars and DuckDB do."""
-        from obstore.auth.boto3 import Boto3CredentialProvider
-
-        if not self.root.startswith("s3://"):
-            raise ValueError("no such kind of place is known")
-        session = aws_session()
-        if session.get_credentials() is None:
-            raise StoreCredentialsError("opening", self.root, "NoCredentials: none were found")
-
-        class Provider(Boto3CredentialProvider):  # type: ignore[misc]
-            """Has errors know whatever the store is opened with."""
-
-            def __call__(self) -> Any:
-                found = super().__call__()
-                learn([found["secret_access_key"], found.get("token") or ""])
-                return found
-
-        provider = Provider(session, ttl=_CREDENTIALS_KEPT)
-        # not as a URL, in which ?, # and % mean something
-        bucket, _, prefix = self.root.removeprefix("s3://").partition("/")
-        return S3Store(
-            bucket,
-            prefix=prefix or None,
-            retry_config=_RETRY,
-            client_options=_CLIENT,
-            credential_provider=provider,
-        )
 
     def only(self, name: str) -> "LakeObjects":
         """The same lake, of which listings have the objects of one name alone."""
@@ -255,6 +218,8 @@ class LakeObjects:
         mode: Any = (
             "overwrite" if replacing is None else "create" if replacing == NEW else {"e_tag": replacing}
         )
+        if time.time() > self._leases.get(path, float("inf")):
+            raise ChangedMeanwhileError(path)  # perhaps: nobody is kept from it any more
         with self.named("writing", path):
             try:
                 return obstore.put(self.store, path, body, mode=mode)["e_tag"] or ""
@@ -324,12 +289,16 @@ class LakeObjects:
         """Read an object, change it and write it back, while no other process does.
 
         Locally under a lock file that is released when the process dies; on S3 the write is refused if the
-        object changed, and the change is made again from what is there then.
+        object changed, and the change is made again from what is there then. Where an S3 store does not
+        refuse such a write, under a lock made of objects.
 
         Args:
             path: Which object.
             change: Called with the object's bytes (None if it does not exist) and with what to pass on to
                 `put` as `replacing`.
+
+        Raises:
+            StoreLockedError: Another process is changing it under such a lock.
         """
         if self.is_local:
             folder = Path(self.uri("ledger"))
@@ -340,10 +309,31 @@ class LakeObjects:
                 change(self.get(path), None)
             return
         while True:
-            found = self.get_tagged(path)
-            with contextlib.suppress(ChangedMeanwhileError):
-                change(found[0] if found else None, found[1] if found else NEW)
+            with contextlib.ExitStack() as held, contextlib.suppress(ChangedMeanwhileError):
+                found = self.get_tagged(path)
+                if self.guards_by_etag():
+                    change(*(found or (None, NEW)))
+                    return
+                self._leases[path] = held.enter_context(locked(self, path))
+                held.callback(self._leases.pop, path)
+                change(self.get(path), None)
                 return
+
+    def guards_by_etag(self) -> bool:
+        """Whether an S3 store holds writers to the etag that they name, by trial: asked once.
+
+        Raises:
+            StoreError: By class.
+        """
+        with self._asking:
+            if self._guards is None:
+                brief = copy.copy(self)
+                brief._store = open_bucket(self.root, is_brief=True)
+                try:
+                    self._guards = guards_by_etag(brief)
+                except StoreUnreachableError:  # an outage says nothing, and is waited for
+                    self._guards = guards_by_etag(self)
+            return self._guards
 
     @contextlib.contextmanager
     def named(self, doing: str, path: str) -> Iterator[None]:

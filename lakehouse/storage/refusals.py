@@ -9,6 +9,7 @@ from lakehouse.model.errors import (
     StoreCredentialsError,
     StoreDeniedError,
     StoreError,
+    StoreLacksError,
     StoreUnreachableError,
 )
 from lakehouse.model.secrets import hide, hide_tokens
@@ -76,6 +77,8 @@ def refusal(doing: str, root: str, path: str, error: BaseException) -> StoreErro
         if doing not in ("writing", "deleting"):  # without it an object that is not there is refused too
             missing["s3:ListBucket"] = f"arn:aws:s3:::{bucket}"
         return StoreDeniedError(doing, uri, why, missing)
+    if code == "NotImplemented":
+        return StoreLacksError(doing, uri, why)
     return (
         StoreUnreachableError(doing, uri, why)
         if _SILENT.search(text.split("\n\nDebug source", 1)[0])

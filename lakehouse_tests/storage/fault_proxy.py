@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 DROP, CUT = 0, 1
 _KEY = re.compile(rb"<Key>([^<]*)</Key>")
+_OF_CONNECTION = {"connection", "transfer-encoding", "content-length", "expect"}
 # headers of one connection, not of the answer
 _ENDS_HERE = ("connection", "transfer-encoding", "content-length", "date", "server")
 
@@ -36,6 +37,8 @@ class Fault:
         fields: Further elements of the error document.
         after: Whether the endpoint behind does what it is asked, and only its answer is lost.
         within: The document around them.
+        with_header: Only requests that have this header.
+        spares: Requests that name this access key pass.
         met: How many requests it was about.
         answered: How many were answered so.
     """
@@ -51,13 +54,17 @@ class Fault:
     fields: dict[str, str] = field(default_factory=dict)
     after: bool = False
     within: str = "<Error>{}<RequestId>1</RequestId></Error>"
+    with_header: str = ""
+    spares: str = ""
     met: int = 0
     answered: int = 0
 
-    def meets(self, method: str, key: str) -> bool:
+    def meets(self, method: str, key: str, headers: Mapping[str, str]) -> bool:
         """Whether a request is answered by this fault; counted."""
         if (
             (self.methods and method not in self.methods)
+            or (self.with_header and self.with_header not in headers)
+            or (self.spares and f"Credential={self.spares}/" in headers.get("Authorization", ""))
             or not key.startswith(self.below)
             or self.answered == self.times
         ):
@@ -132,6 +139,7 @@ class FaultProxy:
     Attributes:
         faults: Answers that are given now, the first that meets a request.
         delay: Seconds that every request waits.
+        loses: Headers of requests that the endpoint behind does not see, in lower case.
         requests: Method and key of every request that came in.
     """
 
@@ -139,6 +147,7 @@ class FaultProxy:
         self.bucket = bucket
         self.faults: list[Fault] = []
         self.delay = 0.0
+        self.loses: set[str] = set()
         self.requests: list[tuple[str, str]] = []
         self._upstream = urlsplit(upstream).netloc
         self._lock = threading.Lock()
@@ -180,7 +189,7 @@ class FaultProxy:
         """Be an ordinary endpoint again."""
         if self._server is None:
             self.up()
-        self.faults, self.delay, self._awaited = [], 0.0, None
+        self.faults, self.delay, self.loses, self._awaited = [], 0.0, set(), None
         self.requests.clear()
 
     @contextlib.contextmanager
@@ -196,7 +205,7 @@ class FaultProxy:
         """Answer with a fault from the first such request on."""
         self._awaited = (method, below, fault)
 
-    def answer(self, method: str, target: str, body: bytes) -> Fault | None:
+    def answer(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Fault | None:
         """The fault that a request meets, counted."""
         parts = urlsplit(target)
         key = (
@@ -211,7 +220,7 @@ class FaultProxy:
             if self._awaited and method == self._awaited[0] and key.startswith(self._awaited[1]):
                 self.faults.insert(0, self._awaited[2])
                 self._awaited = None
-            fault = next((fault for fault in self.faults if fault.meets(method, key)), None)
+            fault = next((fault for fault in self.faults if fault.meets(method, key, headers)), None)
         # what is refused of a deletion of many is said of each
         if fault is not None and of_many and fault.code == "AccessDenied":
             return replace(
@@ -231,7 +240,7 @@ class FaultProxy:
         try:
             client.putrequest(handler.command, handler.path, skip_host=True, skip_accept_encoding=True)
             for name, value in handler.headers.items():
-                if name.lower() not in ("connection", "transfer-encoding", "content-length", "expect"):
+                if name.lower() not in _OF_CONNECTION | self.loses:
                     client.putheader(name, value)
             client.putheader("Content-Length", str(len(body)))
             client.endheaders(body)
@@ -273,7 +282,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            fault = proxy.answer(self.command, self.path, body)
+            fault = proxy.answer(self.command, self.path, body, self.headers)
             time.sleep(proxy.delay)
             self.close_connection = fault is not None and fault.status in (DROP, CUT)
             if fault is not None and fault.status == DROP:

@@ -3,6 +3,7 @@ once, and nothing is lost.
 """
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from lakehouse.model.errors import (
 )
 from lakehouse.model.result import CellResult
 from lakehouse.query.lake import Lake
-from lakehouse.storage import objects as objects_module
+from lakehouse.storage import bucket
 from lakehouse.storage.ledger import ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
@@ -155,7 +156,7 @@ def test_slow_answers_are_answers(proxy: FaultProxy, lake: Lake) -> None:
 def test_an_outage_that_does_not_end_is_said(
     proxy: FaultProxy, objects: LakeObjects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(objects_module._RETRY, "retry_timeout", objects_module.LONGEST_PAUSE / 10)
+    monkeypatch.setitem(bucket._RETRY, "retry_timeout", bucket.LONGEST_PAUSE / 10)
     opened = LakeObjects("s3://lake/some")
     proxy.down()
     for work in WORK.values():
@@ -271,11 +272,11 @@ def test_absent_credentials_are_said_without_a_request(
 def test_credentials_of_a_profile_are_found(
     proxy: FaultProxy, objects: LakeObjects, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    found = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    for name in found:
         monkeypatch.delenv(name)
-    (tmp_path / "credentials").write_text(
-        "[analyst]\naws_access_key_id = someone\naws_secret_access_key = secret\n"
-    )
+    lines = [f"{name.lower()} = {value}" for name, value in found.items()]
+    (tmp_path / "credentials").write_text("\n".join(["[analyst]", *lines, ""]))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_PROFILE", "analyst")
     assert LakeObjects("s3://lake/some").get("silver/a") == b"0123456789"
@@ -293,7 +294,7 @@ def test_credentials_of_a_profile_are_found(
 def test_a_cell_that_could_not_be_replaced_stands_as_it_was(
     proxy: FaultProxy, lake: Lake, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(objects_module._RETRY, "retry_timeout", objects_module.LONGEST_PAUSE / 10)
+    monkeypatch.setitem(bucket._RETRY, "retry_timeout", bucket.LONGEST_PAUSE / 10)
     before = ledger(lake.objects, Candle)[FEBRUARY].version
     store, more = (
         TableStore(LakeObjects("s3://lake/some")),
@@ -307,6 +308,7 @@ def test_a_cell_that_could_not_be_replaced_stands_as_it_was(
     assert {name: read(lake) for name, read in READS.items()} == dict.fromkeys(READS, 2 * ROWS)
 
 
+@pytest.mark.if_match
 def test_a_write_whose_answer_was_lost_is_not_made_twice(proxy: FaultProxy, objects: LakeObjects) -> None:
     """The first try arrives and its answer does not; the second finds the object changed, and the change is
     made from what is there.
@@ -318,6 +320,7 @@ def test_a_write_whose_answer_was_lost_is_not_made_twice(proxy: FaultProxy, obje
         if body != b"0123456789+":
             objects.put("silver/a", b"0123456789+", tag)
 
+    assert objects.guards_by_etag()
     with proxy.saying(Fault(DROP, "", methods=("PUT",), times=1, after=True)):
         objects.update("silver/a", add)
     assert seen == [b"0123456789", b"0123456789+"]
@@ -325,5 +328,5 @@ def test_a_write_whose_answer_was_lost_is_not_made_twice(proxy: FaultProxy, obje
 
 
 def test_the_time_a_store_may_be_away_is_longer_than_a_minute() -> None:
-    assert objects_module.PATIENCE.total_seconds() > 60 + 2 * objects_module.LONGEST_PAUSE.total_seconds()
+    assert bucket.PATIENCE.total_seconds() > 60 + 2 * bucket.LONGEST_PAUSE.total_seconds()
     assert issubclass(StoreError, LakehouseError)
