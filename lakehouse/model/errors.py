@@ -10,6 +10,7 @@ from datetime import datetime
 
 from lakehouse.model.secrets import hide
 from lakehouse.model.text import plain, plain_message
+from lakehouse.model.words import count_of
 
 
 class LakehouseError(Exception):
@@ -1216,6 +1217,19 @@ class BehindInputsWarning(UserWarning):
         super().__init__(
             f"{table}: {are} ({first}): the rows are right for what these were before. `lakehouse build "
             f"{table}` makes them again."
+        )
+        self.table, self.cells = table, named
+
+
+class NotCollectedWarning(UserWarning):
+    """Cells that tell of disputed keys whose values are not collected yet: there are more than are read."""
+
+    def __init__(self, table: str, cells: Iterable[str]) -> None:
+        named = list(cells)
+        first = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
+        super().__init__(
+            f"{table} has nothing of {count_of(len(named), 'cell')} with disputed keys ({first}): they are left "
+            f"out. `lakehouse build {table}` collects them."
         )
         self.table, self.cells = table, named
 

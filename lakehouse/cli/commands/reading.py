@@ -111,7 +111,7 @@ def conflicts(
         frame.select(MARKET_KEY.alias("market"), *shown),
         _NARROWER,
         spare=("trade_count", "is_settled", "high", "low", "sources", "volume", "open"),
-        empty=f"No {noun} is disputed in what is stored.",
+        empty=f"No disputed {noun} is collected.",
         whole=frame,
     )
 
