@@ -1,4 +1,4 @@
-"""The role of webserver and daemon: it starts runs and ends them, looks at the lake, and changes nothing else."""
+"""The role of webserver and daemon: it starts runs and ends them, looks at the lake, changes nothing else."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What roles may do, held against AWS's own reference of actions: each is one, and can be of what is named."""
+"""What roles may do, held against AWS's own reference: each action is one, and can be of what is named."""
 
 import json
 import subprocess

