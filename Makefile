@@ -14,10 +14,10 @@ GENERATED ?= 5000
 # How many examples of foreign bytes it draws: 16 ms of CPU each
 FUZZ ?= 200000
 
-# Which environment `make deploy`, `make destroy` and `make bootstrap` are for; more words for them in OPTIONS: --dry-run, --yes
+# Which environment `make deploy`, `destroy`, `bootstrap` and `password` are for; more words for them in OPTIONS: --dry-run, --yes
 ENV ?= dev
 
-.PHONY: setup demo demo-aws trino test test-slow test-long ui check wheel image image-of-wheel docs benchmark lock advisories deploy destroy bootstrap
+.PHONY: setup demo demo-aws trino test test-slow test-long ui check wheel image image-of-wheel docs benchmark lock advisories deploy destroy bootstrap password
 
 setup: .venv/.runtime
 
@@ -119,7 +119,7 @@ advisories: .venv/.tools
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements-dev.txt
 
-deploy destroy bootstrap: setup
+deploy destroy bootstrap password: setup
 	$(BIN)/python -m infra.deploy $@ --env $(ENV) $(OPTIONS)
 
 .venv/.tools:

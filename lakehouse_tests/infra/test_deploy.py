@@ -57,7 +57,7 @@ def script(folder: Path, name: str, *lines: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("words", [["deploy"], ["destroy"], ["bootstrap"]])
+@pytest.mark.parametrize("words", [["deploy"], ["destroy"], ["bootstrap"], ["password"]])
 def test_a_dry_run_says_the_steps_and_does_none(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         pytest.fail("a dry run does nothing")
@@ -68,7 +68,12 @@ def test_a_dry_run_says_the_steps_and_does_none(words: list[str], monkeypatch: p
     monkeypatch.setattr(deploy.boto3, "client", never)
     said = CliRunner().invoke(deploy.app, [*words, "--env", "dev", "--dry-run"])
     assert said.exit_code == 0, said.output
-    steps = {"deploy": one.deploying, "destroy": one.destroying, "bootstrap": one.bootstrapping}[words[0]]()
+    steps = {
+        "deploy": one.deploying,
+        "destroy": one.destroying,
+        "bootstrap": one.bootstrapping,
+        "password": one.changing_password,
+    }[words[0]]()
     assert said.output.splitlines() == [
         f"{number}/{len(steps)} {step.name}: {step.says}" for number, step in enumerate(steps, 1)
     ]
@@ -280,6 +285,26 @@ def test_two_deployments_at_once_do_not_write_one_state(ground: Ground) -> None:
         first.communicate(b"no\n", timeout=60)
     assert "lakehouse.tfstate.tflock" not in _keys(ground)
     one.plan()
+
+
+@pytest.mark.slow
+def test_a_password_is_changed_and_services_start_anew(ground: Ground) -> None:
+    """Of a secret that the local endpoint changes by itself, as RDS does one of its own."""
+    ground.prepare()
+    store, ecs = ground.client("secretsmanager"), ground.client("ecs")
+    made = store.create_secret(Name="rds", SecretString="old")
+    names = [f"{NAME}-{service}" for service in ("code", "daemon", "webserver")]
+    one = deploy.deployment("dev")
+    one.outputs = {"database_secret": made["ARN"], "cluster": NAME, "services": names}
+    before = [service["deployments"][0]["id"] for service in _services(ecs, names)]
+    for step in one.changing_password()[2:]:
+        step.does()
+    assert store.describe_secret(SecretId="rds")["VersionIdsToStages"][made["VersionId"]] != ["AWSCURRENT"]
+    assert [service["deployments"][0]["id"] for service in _services(ecs, names)] != before
+
+
+def _services(ecs: Any, names: list[str]) -> Any:
+    return ecs.describe_services(cluster=NAME, services=names)["services"]
 
 
 @pytest.mark.slow
