@@ -78,7 +78,7 @@ class Fargate:
         self.machines |= {machine.arn: machine for machine in started}
         return started
 
-    def wait(self, machine: Machine, seconds: float = 120) -> int:
+    def wait(self, machine: Machine, seconds: float = 200) -> int:
         """Wait for a task, and report its end; its exit code."""
         code = machine.process.wait(seconds)
         task = ecs_backends[DEFAULT_ACCOUNT_ID][REGION].tasks[self.cluster][machine.arn]

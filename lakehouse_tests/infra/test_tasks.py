@@ -220,6 +220,13 @@ def subnets(count: int) -> list[str]:
     return [each["Subnet"]["SubnetId"] for each in made]
 
 
+def logs_of(run: dg.DagsterRun) -> list[str]:
+    """What is kept of what a run said."""
+    bucket, prefix = (os.environ[f"DAGSTER_COMPUTE_LOGS_{name}"] for name in ("BUCKET", "PREFIX"))
+    found = boto3.client("s3").list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/storage/{run.run_id}/")
+    return [each["Key"] for each in found.get("Contents", ())]
+
+
 def stored() -> set[Cell]:
     return set(ledger(LakeObjects(f"s3://{BUCKET}/lake"), Candle))
 
@@ -254,6 +261,8 @@ def test_a_backfill_is_tasks_and_a_killed_one_costs_only_its_own_cells(
         DagsterRunStatus.FAILURE,
         DagsterRunStatus.SUCCESS,
     ]
+    assert deployment.run_of(victim).tags["dagster/will_retry"] == "true"
+    assert logs_of(deployment.run_of(first)), "what a task said does not go with it"
 
     before = len(deployment.store.written)
     said = deployment.backfill(capsys)
