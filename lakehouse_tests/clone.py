@@ -35,6 +35,10 @@ def _give_venv(clone: Path) -> None:
         own.joinpath(name).symlink_to(Path(sys.prefix, name))
     for made in (".runtime", ".dev"):
         own.joinpath(made).touch()
+    for tool in ("tools", "infra", "swift"):  # environments of their own, of which each needs the first
+        if (place := Path(sys.prefix, tool)).is_dir():
+            own.joinpath(tool).symlink_to(place)
+            own.joinpath(f".{tool}").touch()
 
 
 def environment(clone: Path) -> dict[str, str]:

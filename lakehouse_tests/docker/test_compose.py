@@ -96,6 +96,20 @@ def test_every_service_that_stays_says_how_its_health_is_asked() -> None:
             assert asked.get("test") or name == "trino", "its image has a check of its own"
 
 
+def test_what_ends_by_itself_is_waited_for_by_a_service_that_stays() -> None:
+    """Else `docker compose up --wait` takes its end for a failure."""
+    found = services()
+    once = {name for name, one in found.items() if one["restart"] == "no"}
+    waited = {
+        name
+        for one in found.values()
+        if one["restart"] != "no"
+        for name, how in one.get("depends_on", {}).items()
+        if how == {"condition": "service_completed_successfully"}
+    }
+    assert once == waited == {"bucket", "migrate"}
+
+
 def test_the_code_location_is_where_the_packages_own_template_says_it_is() -> None:
     image = yaml.safe_load((FOLDER / "workspace.yaml").read_text("utf-8"))
     assert image == workspace()
