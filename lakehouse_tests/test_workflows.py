@@ -42,7 +42,7 @@ MAY = {
 }
 """What jobs may do beside reading the repository: sign, push an image, make a release, prove who they are."""
 NEEDS = {
-    "make image": "a container engine, and the base out of a registry: `make test-long` has stand-ins of both",
+    "make image": "a container engine and a registry: `make test-long` has stand-ins",
     "docker ": "a container engine, or a registry of images",
     "gh release": "GitHub",
     "aws ecs": "an account",

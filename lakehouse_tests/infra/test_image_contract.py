@@ -1,5 +1,5 @@
-"""The image, the compose file and what OpenTofu declares say the same: one image, one way to start each service,
-one way to ask for its health.
+"""The image, the compose file and what OpenTofu declares say the same: one image, one way to start each
+service, one way to ask for its health.
 """
 
 import json
@@ -94,7 +94,7 @@ def test_the_roles_that_workflows_ask_for_are_there(applied: list[Resource]) -> 
 
 
 def plain(words: list[str]) -> list[str]:
-    """A command without what differs by place: under which name a browser comes, the port of the viewers' UI, and
+    """A command without what differs by place: the name under which browsers come, the port of the viewers,
     the order of options.
     """
     line = re.sub(r" --name \S+", "", " ".join(words)).replace("3001", "3000")
