@@ -17,7 +17,7 @@ FUZZ ?= 200000
 # Which environment `make deploy`, `make destroy` and `make bootstrap` are for; more words for them in OPTIONS: --dry-run, --yes
 ENV ?= dev
 
-.PHONY: setup demo demo-aws test test-slow test-long ui check wheel image image-of-wheel docs benchmark lock advisories newest checkov deploy destroy bootstrap
+.PHONY: setup demo demo-aws trino test test-slow test-long ui check wheel image image-of-wheel docs benchmark lock advisories newest checkov deploy destroy bootstrap
 
 setup: .venv/.runtime
 
@@ -41,13 +41,23 @@ setup: .venv/.runtime
 demo: setup
 	$(BIN)/lakehouse demo
 
-demo-aws: .venv/.dev
+demo-aws: .venv/.dev trino
 	$(BIN)/lakehouse demo --aws --folder demo-aws
+
+# Trino's server out of Maven's artifacts, and a Java that it runs on: for `make demo-aws` and the tests that ask it
+trino: .venv/.dev
+	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory .venv/.trino-server; else echo "There is no mvn (Debian: maven), so no Trino server: what asks it does without."; fi
+
+.venv/.trino-server: .venv/.trino infra/trino/pom.xml
+	rm -rf .venv/trino/server .venv/trino/unpacking
+	mvn --batch-mode --no-transfer-progress --quiet --file infra/trino/pom.xml package -Dtrino.home=$(CURDIR)/.venv/trino/unpacking
+	mv .venv/trino/unpacking .venv/trino/server
+	@touch $@
 
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
-test-slow: .venv/.dev .venv/.infra .venv/.swift
+test-slow: .venv/.dev .venv/.infra .venv/.swift trino
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
 
 test-long: .venv/.dev .venv/.swift
@@ -103,6 +113,7 @@ lock: .venv/.tools
 	.venv/tools/bin/$(LOCK) pyproject.toml --extra dev --output-file requirements-dev.txt
 	.venv/tools/bin/$(LOCK) --group infra --output-file requirements-infra.txt
 	.venv/tools/bin/$(LOCK) --group swift --output-file requirements-swift.txt
+	.venv/tools/bin/$(LOCK) --group trino --output-file requirements-trino.txt
 
 # Known holes in the pinned packages. It fails as well where it cannot ask.
 advisories: .venv/.tools

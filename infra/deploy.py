@@ -1,7 +1,7 @@
 """Deploys an environment, step by step: build, push, plan, apply, migrate, test. `make deploy ENV=dev`.
 
-Each step is a command of OpenTofu or Docker, or a few calls to AWS; `--dry-run` says them in their order and does
-nothing. A step that fails ends it: what was done stands, and a second deployment goes over it.
+Each step is a command of OpenTofu or Docker, or a few calls to AWS; `--dry-run` says them in their order
+and does nothing. A step that fails ends it: what was done stands, and a second deployment goes over it.
 """
 
 import base64
@@ -42,7 +42,7 @@ class ExampleValueError(UsageError):
 
     def __init__(self, file: str, found: list[str]) -> None:
         super().__init__(
-            f"{file} still has {', '.join(found)}, which stand for your own: fill them in before a deployment."
+            f"{file} still has {', '.join(found)}, which stand for your own: fill them in before you deploy."
         )
 
 
@@ -127,8 +127,8 @@ class Deployment:
     def deploying(self) -> list[Step]:
         """The steps of a deployment."""
         docker = (
-            f"docker build --platform linux/amd64 --file infra/docker/Dockerfile --build-arg REVISION={self.revision} "
-            f"--tag {self.tagged} ."
+            "docker build --platform linux/amd64 --file infra/docker/Dockerfile "
+            f"--build-arg REVISION={self.revision} --tag {self.tagged} ."
         )
         return [
             Step("wheel", "make wheel", lambda: run("wheel", "make", "wheel")),

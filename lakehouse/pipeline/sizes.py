@@ -1,7 +1,9 @@
-"""How large a machine is that a run needs, by what it makes; and how many cells fit one run.
+"""How large a machine is that a run needs, by what it makes; and how many cells a run is given.
 
-The memory of a run is what Dagster, Polars and the ledgers take, a cell for each worker, and what is kept of
-each of its cells until it ends: what was listed of its market, and what it has logged.
+A run takes little more memory for more cells: each is stored before the next is looked at. What it takes is
+Dagster and Polars, a cell for each worker, and what is kept of every cell until the end: what was listed of
+its market, and what was logged. So cells decide how many cores are worth their price, and memory follows from
+the cores.
 """
 
 from collections.abc import Mapping
@@ -12,8 +14,14 @@ from lakehouse.model.table import Table
 from lakehouse.pipeline.workers import A_CELL
 
 _MIB = 1 << 20
-_BASE = 1024 * _MIB
-_KEPT = 4 * _MIB  # of a cell, through all tables of a run
+_BASE = (
+    1024 * _MIB
+)  # 450 MiB were measured, with one worker and 6 or 48 cells through all tables; ledgers grow
+_KEPT = 1 * _MIB  # of a cell, through all tables of a run; less than a tenth of it was measured
+_FEW, _SOME = 6, 60  # cells that are done before another core would have paid for itself
+_IN_MINUTES = (
+    600  # cells of which a core makes all tables within minutes: so much is lost with a task at most
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +42,9 @@ class Size:
         return ceil(self.cpu / 1024)
 
 
-SMALL, MIDDLE, LARGE = Size(512, 2048), Size(1024, 4096), Size(2048, 8192)
+SMALL, MIDDLE, LARGE = Size(512, 2048), Size(1024, 3072), Size(2048, 4096)
 WIDE = Size(2048, 16384)
 """For a table whose objects hold all markets: the rows of a month of all of them are in memory at once."""
-
-_FEW = 6  # cells that are done before a second core would have paid for itself
 
 
 def size_of(cells: Mapping[type[Table], int]) -> Size:
@@ -51,12 +57,16 @@ def size_of(cells: Mapping[type[Table], int]) -> Size:
     if any(table.spread == "all" and table.zone() == "gold" for table in cells):
         return WIDE
     most = max(cells.values(), default=0)
-    fitting = (
-        size for size in (SMALL, MIDDLE, LARGE) if most <= (_FEW if size is SMALL else most_cells(size))
-    )
-    return next(fitting, LARGE)
+    return SMALL if most <= _FEW else MIDDLE if most <= _SOME else LARGE
 
 
-def most_cells(size: Size = LARGE) -> int:
-    """The cells that fit one run on a machine of some size."""
+def most_cells() -> int:
+    """The cells that one run is given at most: what fits the memory of a large machine, and is made in
+    minutes.
+    """
+    return min(holds(LARGE), _IN_MINUTES)
+
+
+def holds(size: Size) -> int:
+    """The cells that fit the memory of a run on a machine."""
     return (size.memory * _MIB - _BASE - size.workers * A_CELL) // _KEPT

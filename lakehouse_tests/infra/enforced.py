@@ -1,7 +1,8 @@
 """AWS on this machine that asks who may: S3, Glue and IAM of moto, with a role whose policy is enforced.
 
-Two things moto does not know are told to it here: which table a request to Glue is about, and that a request which
-deletes several objects is about each of them. It knows nothing of the conditions of a policy, and S3 there asks no key.
+Two things moto does not know are told to it here: which table a request to Glue is about, and that a
+request which deletes several objects is about each of them. It knows nothing of the conditions of a policy,
+and S3 there asks no key.
 """
 
 import contextlib
@@ -97,7 +98,9 @@ class Enforced:
         ).raise_for_status()
 
     def refused(self, action: Callable[[], Any]) -> bool:
-        """Whether something is refused for want of a permission; that it comes to nothing otherwise is no refusal."""
+        """Whether something is refused for want of a permission; that it comes to nothing otherwise is no
+        refusal.
+        """
         try:
             action()
         except ClientError as error:

@@ -1,5 +1,6 @@
-"""A deployment from the first step to the last: OpenTofu's part by Terraform with the stand-in and a state in a local
-S3, AWS's part by local endpoints. Docker and the wheel's build write down what they were asked for.
+"""A deployment from the first step to the last: OpenTofu's part by Terraform with the stand-in and a state
+in a local S3, AWS's part by local endpoints. Docker and the wheel's build write down what they were asked
+for.
 """
 
 import json

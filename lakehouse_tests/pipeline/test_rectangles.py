@@ -10,7 +10,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.period import Period
 from lakehouse.model.table import Table
 from lakehouse.pipeline.rectangles import rectangles
-from lakehouse.pipeline.sizes import LARGE, MIDDLE, SMALL, WIDE, Size, most_cells, size_of
+from lakehouse.pipeline.sizes import LARGE, MIDDLE, SMALL, WIDE, Size, holds, most_cells, size_of
 from lakehouse.registry import REGISTRY
 
 MARKETS = [Market("binance", "spot", f"COIN{number}USDT") for number in range(8)]
@@ -71,8 +71,8 @@ class Wide(Candle):
         ({}, SMALL),
         ({CandleArchive: 6, Candle: 6}, SMALL),
         ({CandleArchive: 1, Candle: 7}, MIDDLE),
-        ({Candle: most_cells(MIDDLE)}, MIDDLE),
-        ({Candle: most_cells(MIDDLE) + 1}, LARGE),
+        ({Candle: 60}, MIDDLE),
+        ({Candle: 61}, LARGE),
         ({Candle: 1_000_000}, LARGE),
         ({REGISTRY.gap: 3}, SMALL),
         ({Wide: 1}, WIDE),
@@ -82,6 +82,12 @@ def test_a_run_gets_the_smallest_machine_that_holds_what_it_makes(
     cells: dict[type[Table], int], size: Size
 ) -> None:
     assert size_of(cells) == size
+
+
+def test_every_machine_holds_the_cells_that_it_is_given() -> None:
+    assert holds(SMALL) >= 6
+    assert holds(MIDDLE) >= 60
+    assert holds(LARGE) >= most_cells() > 60
 
 
 def test_every_size_is_one_that_fargate_has() -> None:

@@ -30,7 +30,9 @@ def backfill(
     end: To,
     cells: Annotated[
         int | None,
-        typer.Option(help="Cells that a run may have; as many as its memory holds if left out.", min=1),
+        typer.Option(
+            help="Cells that a run may have; what a task holds and makes in minutes if left out.", min=1
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Make the cells of TABLE again, whether they are due or not.")

@@ -1,9 +1,11 @@
-"""Serves `schema.json` as the provider hashicorp/aws by Terraform's plugin protocol, on a socket, until it is ended.
+"""Serves `schema.json` as the provider hashicorp/aws by Terraform's plugin protocol, on a socket, until it
+is ended.
 
     python server.py SOCKET
 
-It runs in the environment of `requirements-infra.txt`, started once for many commands (TF_REATTACH_PROVIDERS). A
-resource is what was written for it, with made-up values where AWS would choose: the same for the same resource.
+It runs in the environment of `requirements-infra.txt`, started once for many commands
+(TF_REATTACH_PROVIDERS). A resource is what was written for it, with made-up values where AWS would choose:
+the same for the same resource.
 """
 
 import hashlib
