@@ -35,10 +35,9 @@ def _give_venv(clone: Path) -> None:
         own.joinpath(name).symlink_to(Path(sys.prefix, name))
     for made in (".runtime", ".dev", ".tools", ".infra", ".swift", ".trino", ".trino-server"):
         own.joinpath(made).touch()
-    for tool in ("tools", "infra", "swift"):  # environments of their own, of which each needs the first
+    for tool in ("tools", "infra", "swift", "trino"):  # environments of their own beside it
         if (place := Path(sys.prefix, tool)).is_dir():
             own.joinpath(tool).symlink_to(place)
-            own.joinpath(f".{tool}").touch()
 
 
 def environment(clone: Path) -> dict[str, str]:

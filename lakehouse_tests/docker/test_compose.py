@@ -9,6 +9,7 @@ import yaml
 from dotenv import dotenv_values
 
 from lakehouse.cli.instances import workspace
+from lakehouse_tests.clone import ROOT
 from lakehouse_tests.docker.composed import (
     COMPOSE,
     FOLDER,
@@ -119,4 +120,13 @@ def test_the_folder_that_a_service_is_given_is_there() -> None:
     for name, one in services().items():
         for mount in one.get("volumes", ()):
             source = mount.split(":")[0]
-            assert not source.startswith("./") or (FOLDER / source).exists(), f"{name}: {source}"
+            assert not source.startswith(".") or (FOLDER / source).exists(), f"{name}: {source}"
+
+
+def test_trino_is_told_every_variable_that_its_files_name() -> None:
+    files = [path for path in (ROOT / "infra" / "trino" / "etc").rglob("*") if path.is_file()]
+    named = {name for path in files for name in re.findall(r"\$\{ENV:(\w+)\}", path.read_text("utf-8"))}
+    assert named
+    assert named <= environment(services()["trino"]).keys()
+    pinned = (ROOT / "infra" / "trino" / "Dockerfile").read_text("utf-8")
+    assert f"FROM {services()['trino']['image']}\n" in pinned
