@@ -602,6 +602,17 @@ class UiServiceError(LakehouseError):
         )
 
 
+class TaskTagError(LakehouseError):
+    """Tags by which a run would be another task than is declared: another command, role, image or network."""
+
+    def __init__(self, run: str, found: Iterable[str]) -> None:
+        super().__init__(
+            f"Run {run} was not started: its tags {', '.join(found)} would make its task another than is "
+            "declared. Of tags for tasks ecs/cpu, ecs/memory and ecs/ephemeral_storage are expected; start it "
+            "without others."
+        )
+
+
 class UnhealthyError(LakehouseError):
     """A service of a deployment that does not do its work."""
 
