@@ -22,7 +22,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._utils.error import SerializableErrorInfo
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.instance import _origin
+from lakehouse.cli.instance import code_origin
 from lakehouse.datasets.funding_rate import FundingRate
 from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.defs.alert_facts import Seen
@@ -149,7 +149,7 @@ def sensor(
     instance: dg.DagsterInstance, name: str, ticked: datetime, status: TickStatus, **more: object
 ) -> None:
     """A sensor as the daemon leaves it after a tick."""
-    origin = _origin()["remote_job_origin"].repository_origin.get_instigator_origin(name)
+    origin = code_origin()["remote_job_origin"].repository_origin.get_instigator_origin(name)
     data = SensorInstigatorData(
         last_tick_timestamp=ticked.timestamp(), min_interval=600, sensor_type=SensorType.STANDARD
     )
