@@ -57,7 +57,7 @@ trino: .venv/.dev
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
-test-slow: .venv/.dev .venv/.infra .venv/.swift trino
+test-slow: .venv/.dev .venv/.infra .venv/.swift .venv/.readers trino
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
 
 test-long: .venv/.dev .venv/.swift
@@ -114,6 +114,7 @@ lock: .venv/.tools
 	.venv/tools/bin/$(LOCK) --group infra --output-file requirements-infra.txt
 	.venv/tools/bin/$(LOCK) --group swift --output-file requirements-swift.txt
 	.venv/tools/bin/$(LOCK) --group trino --output-file requirements-trino.txt
+	.venv/tools/bin/$(LOCK) --group readers --output-file requirements-readers.txt
 
 # Known holes in the pinned packages. It fails as well where it cannot ask.
 advisories: .venv/.tools
