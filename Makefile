@@ -14,7 +14,10 @@ GENERATED ?= 5000
 # How many examples of foreign bytes it draws: 16 ms of CPU each
 FUZZ ?= 200000
 
-.PHONY: setup demo demo-aws test test-slow test-long ui check wheel docs benchmark lock advisories
+# Which environment `make deploy`, `make destroy` and `make bootstrap` are for; more words for them in OPTIONS: --dry-run, --yes
+ENV ?= dev
+
+.PHONY: setup demo demo-aws trino test test-slow test-long ui check wheel image image-of-wheel docs benchmark lock advisories deploy destroy bootstrap
 
 setup: .venv/.runtime
 
@@ -29,22 +32,32 @@ setup: .venv/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
-# A second S3 for the tests, whose servers need other versions of what the project pins
-.venv/.swift: .venv/.runtime requirements-swift.txt
-	$(PYTHON) -m venv .venv/swift
-	.venv/swift/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-swift.txt
+# An environment beside .venv for what pins other versions than the project does: a dependency group of its name
+.venv/.%: .venv/.tools requirements-%.txt
+	$(PYTHON) -m venv .venv/$*
+	.venv/tools/bin/uv pip install --quiet --python .venv/$*/bin/python --require-hashes -r requirements-$*.txt
 	@touch $@
 
 demo: setup
 	$(BIN)/lakehouse demo
 
-demo-aws: .venv/.dev
+demo-aws: .venv/.dev trino
 	$(BIN)/lakehouse demo --aws --folder demo-aws
+
+# Trino's server out of Maven's artifacts, and a Java that it runs on: for `make demo-aws` and the tests that ask it
+trino: .venv/.dev
+	@if command -v mvn >/dev/null; then $(MAKE) --no-print-directory .venv/.trino-server; else echo "There is no mvn (Debian: maven), so no Trino server: what asks it does without."; fi
+
+.venv/.trino-server: .venv/.trino infra/trino/pom.xml
+	rm -rf .venv/trino/server .venv/trino/unpacking
+	mvn --batch-mode --no-transfer-progress --quiet --file infra/trino/pom.xml package -Dtrino.home=$(CURDIR)/.venv/trino/unpacking
+	mv .venv/trino/unpacking .venv/trino/server
+	@touch $@
 
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
-test-slow: .venv/.dev .venv/.swift
+test-slow: .venv/.dev .venv/.infra .venv/.swift trino
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
 
 test-long: .venv/.dev .venv/.swift
@@ -71,6 +84,15 @@ wheel: .venv/.dev
 	rm -rf build dist
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
+# The image of a deployment, out of the wheel; PYTHON_IMAGE names another base, or the bytes of this one by a digest.
+IMAGE ?= lakehouse:local
+PYTHON_IMAGE ?= $(shell sed -n 's/^ARG PYTHON_IMAGE=//p' infra/docker/Dockerfile)
+image: wheel image-of-wheel
+
+image-of-wheel:
+	docker build --file infra/docker/Dockerfile --tag $(IMAGE) --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) \
+		--build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) --build-arg REVISION=$(shell git rev-parse HEAD) .
+
 docs: setup
 	$(BIN)/lakehouse docs
 
@@ -87,13 +109,19 @@ benchmark: .venv/.dev
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11
 lock: .venv/.tools
 	.venv/tools/bin/$(LOCK) pyproject.toml --output-file requirements.txt
-	.venv/tools/bin/$(LOCK) pyproject.toml --extra dev --output-file requirements-dev.txt
+	.venv/tools/bin/$(LOCK) pyproject.toml --extra aws --output-file requirements-aws.txt
+	.venv/tools/bin/$(LOCK) pyproject.toml --extra aws --extra dev --output-file requirements-dev.txt
+	.venv/tools/bin/$(LOCK) --group infra --output-file requirements-infra.txt
 	.venv/tools/bin/$(LOCK) --group swift --output-file requirements-swift.txt
+	.venv/tools/bin/$(LOCK) --group trino --output-file requirements-trino.txt
 
 # Known holes in the pinned packages. It fails as well where it cannot ask.
 advisories: .venv/.tools
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements-dev.txt
+
+deploy destroy bootstrap: setup
+	$(BIN)/python -m infra.deploy $@ --env $(ENV) $(OPTIONS)
 
 .venv/.tools:
 	$(PYTHON) -m venv .venv/tools

@@ -17,7 +17,7 @@ from lakehouse.defs.catalog import catalog_asset
 from lakehouse.defs.checks import checks_of
 from lakehouse.defs.io_manager import LakeIOManager
 from lakehouse.defs.jobs import named_jobs
-from lakehouse.defs.quality import quality, quality_schedule
+from lakehouse.defs.quality import quality_asset, quality_schedule
 from lakehouse.defs.resources import fixed, fixed_io_manager
 from lakehouse.defs.sensors import Refresh, refresh_sensors
 from lakehouse.defs.sources import source_specs
@@ -60,7 +60,7 @@ def build_definitions(
     registry, manager = lake.registry, LakeIOManager(lake)
     assets = [
         market_asset(lake),
-        quality,
+        quality_asset(registry),
         *(table_asset(recipe, lake) for recipe in recipes(registry).values()),
     ]
     if lake.catalog is not None:

@@ -5,6 +5,7 @@ stands still.
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,10 +14,14 @@ from lakehouse.simulator import Simulator
 from lakehouse.storage.objects import LakeObjects
 from lakehouse_tests.making import NOW
 
+if TYPE_CHECKING:
+    from lakehouse_tests.postgres import Postgres
+
 # nothing listens there: a test that forgets to say where to look is refused at once
 CLOSED = "http://127.0.0.1:9"
 _KEPT = ("LAKEHOUSE_REAL_DATA",)
 _LONGEST = (
+    "trino",  # a folder, whose tests share a server
     "test_ui.py",
     "test_builds_on_s3.py",
     "test_refresh.py",
@@ -61,9 +66,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest begin: of two processes none is left with minutes of work when the other is
     done.
     """
+    places = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(
-        key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST)
+        key=lambda item: min(
+            places.get(name, len(places)) for name in (item.path.name, item.path.parent.name)
+        )
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where files are handed out whole, so are the folders whose tests share a server."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class WithFolders(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return file.rpartition("/")[0] if "/trino/" in file else file
+
+    return WithFolders(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +96,17 @@ def _dagster_home_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setenv("DAGSTER_HOME", "")
     monkeypatch.delenv("DAGSTER_HOME")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _dagster_home_of_a_file() -> Iterator[None]:
+    """What the fixtures of a file opened is not the default of the next file: they stand for longer than one
+    test, so the undoing above comes before theirs.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", "")
+        patch.delenv("DAGSTER_HOME")
+        yield
 
 
 @pytest.fixture
@@ -98,6 +132,17 @@ def exchange() -> Iterator[Simulator]:
     """A simulated exchange without faults that stands still at `NOW`; shared, so it must not be changed."""
     with Simulator(now=NOW) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["Postgres"]:
+    """A Postgres server; one for all tests that ask for it."""
+    from lakehouse_tests.postgres import programs, running_postgres
+
+    if programs() is None:
+        pytest.skip("there is no Postgres server: install Debian's package postgresql")
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@ red with its reason, nothing done twice; a queue that is long; what was logged, 
 UI for all of it, in this order.
 """
 
+import json
 import os
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ from lakehouse_tests.opened import (
     NOW,
     SOL,
     Opened,
+    command,
     log_lines,
     members,
     opened,
@@ -167,6 +170,32 @@ def reason_of_a_tick(browser: Browser, word: str) -> str:
         browser.click("Close")
         browser.wait_for("!document.querySelector('[role=dialog]')")
     raise AssertionError(f"no tick says {word}")
+
+
+@pytest.mark.usefixtures("backfills")
+def test_a_backfill_of_the_command_line_is_made_by_the_daemon_of_this_ui(
+    ui: Opened, exchange: Simulator, folder: Path
+) -> None:
+    span = ("--markets", f"{BTC},{SOL}", "--from", MONTHS[0], "--to", "2024-03")
+    own = {"LAKEHOUSE_BINANCE_ARCHIVE_URL": exchange.url, "LAKEHOUSE_BINANCE_REST_URL": exchange.url}
+    said = subprocess.run(
+        command("backfill", "silver/candle", *span, "--force", "--format", "json", "--cells", "2"),
+        cwd=folder,
+        env=os.environ | own | {"LAKEHOUSE_START": MONTHS[0]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    submitted = json.loads(said.stdout)["runs"]
+    assert [(row["cells"], row["tables"], row["why"]) for row in submitted] == [
+        (2, 1, "asked for by force (2 cells)")
+    ] * 2
+
+    def ended() -> list[str]:
+        runs = ui.dagster.runs()
+        return [run["status"] for run in runs for row in submitted if run["runId"].startswith(row["run"])]
+
+    wait_until(time.monotonic() + 120, lambda: ended() == ["SUCCESS"] * 2, ended)
 
 
 def test_a_refresh_asked_for_while_thirty_runs_wait_starts_next(ui: Opened) -> None:

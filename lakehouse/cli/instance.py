@@ -15,6 +15,7 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from filelock import FileLock
+from sqlalchemy.exc import SQLAlchemyError
 
 import lakehouse
 from lakehouse.cli.console import err, out, say
@@ -139,19 +140,28 @@ def open_instance(settings: Settings) -> DagsterInstance:
         raise DagsterHomeError(str(place), error.strerror or str(error)) from error
     # A run without an origin is of no code location to the UI: it is not in the timeline, and cannot be
     # executed again there. `execute_in_process` takes none.
-    instance.create_run_for_job = partial(instance.create_run_for_job, **_origin())  # type: ignore[method-assign]
+    instance.create_run_for_job = partial(instance.create_run_for_job, **code_origin())  # type: ignore[method-assign]
     return instance
 
 
 def prepare_pools(instance: DagsterInstance) -> None:
-    """Make the pools of all tables: Dagster does not limit one that it sees for the first time."""
-    known = instance.event_log_storage.get_concurrency_keys()
+    """Make the pools of all tables: Dagster does not limit one that it sees for the first time.
+
+    Raises:
+        SQLAlchemyError: One cannot be made, and nobody else made it.
+    """
+    events = instance.event_log_storage
+    known = events.get_concurrency_keys()
     for table in REGISTRY.tables:
-        if pool_of(table) not in known:
-            instance.event_log_storage.initialize_concurrency_limit_to_default(pool_of(table))
+        if (pool := pool_of(table)) not in known:
+            try:
+                events.initialize_concurrency_limit_to_default(pool)
+            except SQLAlchemyError:  # on Postgres, where a second webserver made it meanwhile
+                if pool not in events.get_concurrency_keys():
+                    raise
 
 
-def _origin(job: str = "__ASSET_JOB") -> dict[str, Any]:
+def code_origin(job: str = "__ASSET_JOB") -> dict[str, Any]:
     """What the webserver would say of where a run's code is."""
     target = LoadableTargetOrigin(module_name=MODULE, executable_path=sys.executable)
     location = ManagedGrpcPythonEnvCodeLocationOrigin(target, LOCATION)

@@ -142,7 +142,8 @@ def _markets(has: Inventory) -> list[MarketStatus]:
         newest = {table.name: _newest(table, has) for table in related if table.spread == "market"}
         absent, disputed = _absent(silver, has), _disputed(silver, has)
         late = _late(silver)
-        for key in sorted({key for of_table in newest.values() for key in of_table}):
+        # one whose every row is absent has cells, and no newest row
+        for key in sorted({*disputed, *(key for of_table in newest.values() for key in of_table)}):
             last, facts = newest[silver.name].get(key), has.known.get(Market.parse(key))
             has_ended = facts is not None and facts.delisted is not None
             is_late = late is not None and not has_ended and (last is None or has.now - last > late)

@@ -190,8 +190,8 @@ def _look_at(
     )
 
 
-def print_verification(found: Verification, report: Report) -> None:
-    """Say what a verification found."""
+def print_verification(found: Verification, report: Report, table: str) -> None:
+    """Say what a verification of a silver table found."""
     cells = [
         {
             "cell": str(one.cell),
@@ -224,7 +224,7 @@ def print_verification(found: Verification, report: Report) -> None:
             f"{'Candles' if time == 'open_time' else 'Rows'} on which REST and the archive differ: "
             f"{len(differing):,} variants",
             frame_of(differing).select(told),
-            "ask `lakehouse conflicts`",
+            f"ask `lakehouse conflicts --table {table}`",
             spare=("trade_count", "high", "low"),
         )
     if told_anew := [

@@ -24,7 +24,7 @@ from lakehouse.defs.sensors import COULD_NOT_LOOK
 from lakehouse.model.cell import Cell
 from lakehouse.ops import alerts, findings
 from lakehouse.ops.alerts import Fact
-from lakehouse.pipeline.alert_facts import STATUS
+from lakehouse.pipeline.alert_facts import STATUS, of_silver
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.storage.layout import cell_path
 
@@ -306,8 +306,10 @@ class DagsterFacts:
         if name == "schema":
             return "lakehouse verify --stored"
         if found is None or found.market is None:
-            return "lakehouse quality"
-        return f"lakehouse {'verify' if name != 'resample' else f'build {table}'} {self._of(found)}"
+            return f"lakehouse quality{of_silver(self._lake.registry, table)}"
+        if name == "resample":
+            return f"lakehouse build {table} {self._of(found)}"
+        return f"lakehouse verify{of_silver(self._lake.registry, table)} {self._of(found)}"
 
     def sensors(self) -> Iterator[Fact | str]:
         """Sensors and schedules whose last tick failed, or saw nothing."""

@@ -1,6 +1,6 @@
 """The assets: one factory for every table with cells, and `silver/market`, which asks about the universe."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -21,7 +21,9 @@ from lakehouse.storage.outcome import Outcome
 from lakehouse.storage.tables import CellRecord
 
 FORCE_TAG = "lakehouse/force"
-"""Of a run that makes its cells whether they are due or not: `true`."""
+"""Of a run that makes its cells whether they are due or not: `true`, or the tables that are meant, with
+commas between.
+"""
 
 
 def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
@@ -41,12 +43,18 @@ def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
             [cell.market for cell in cells if cell.market] or None,
             lambda market, record: context.log_event(market_event(lake, record)),
         )
-        if context.run.tags.get(FORCE_TAG) == "true":
+        if is_forced(context.run.tags, recipe.table):
             has.distrust(recipe.table.name)
         made = recipe.make(has, [*cells, *_followers(recipe, has, cells)])
         return cells_output(_observed(context, has, recipe.table, made), malformed)
 
     return table
+
+
+def is_forced(tags: Mapping[str, str], table: type[Table]) -> bool:
+    """Whether a run with some tags makes the cells of a table whether they are due or not."""
+    told = tags.get(FORCE_TAG, "").split(",")
+    return "true" in told or table.name in told
 
 
 def _observed(

@@ -1,9 +1,12 @@
-"""Assets of registration: the sync of a table's catalog entry is also the check that it has not drifted."""
+"""Assets of registration: the sync of a table's catalog entry is also the check that it has not drifted; of
+its partitions once a day, and in any run with the tag `lakehouse/force`.
+"""
 
 from typing import Any
 
 import dagster as dg
 
+from lakehouse.defs.assets import is_forced
 from lakehouse.defs.automation import ON_CHANGE
 from lakehouse.defs.describe import asset_key
 from lakehouse.model.errors import CatalogError
@@ -33,14 +36,17 @@ def catalog_asset(table: type[Table], lake: LakeServices) -> dg.AssetsDefinition
         automation_condition=ON_CHANGE,
         config_schema={},
     )
-    def registration(lake: dg.ResourceParam[LakeServices]) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def registration(
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[LakeServices]
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         if lake.catalog is None:
             raise CatalogError(table.name, "LAKEHOUSE_GLUE_DATABASE is not set")
         stored: list[CellRecord] = records(lake.objects, table)
-        done = lake.catalog.sync(table, stored)
+        done = lake.catalog.sync(table, stored, whole=is_forced(context.run.tags, table))
         metadata: dict[str, Any] = {
             "table": f"{done.database}.{done.table}",
             "table_change": done.table_change,
+            "listed": done.listed,
             "partitions": done.kept + len(done.added) + len(done.updated),
         }
         return dg.MaterializeResult(

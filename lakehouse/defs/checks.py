@@ -82,7 +82,8 @@ def _rules(
     def resample(of: type[Table]) -> findings.Verdict:
         with duckdb.get_connection() as connection:
             files = prepare(connection, lake.objects)
-            return findings.check_resample(connection, files, table, stored, of, lake.ledger(of.name))
+            minutes = lake.ledger(of.name)
+            return findings.check_resample(connection, files, table, stored, of, minutes, lake.summed)
 
     return {
         "schema": lambda: findings.check_schema(table, stored.values(), foreign, beside),

@@ -6,15 +6,17 @@ of waiting where the disk is busy. Kept engines take 5 to 7 ms.
 
 With WAL and `synchronous=NORMAL` a killed process loses nothing and the file stays whole; a power cut may
 lose the last events, whose cells stand in the lake and are logged again by the next run. Used by
-`dagster.yaml`; Postgres takes its place where more than one machine writes.
+`dagster.yaml` of one machine; `postgres.py` takes its place where more than one writes.
 """
 
 import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from dagster import AssetCheckKey, AssetKey, DagsterInstance, EventLogEntry, Field
@@ -34,7 +36,26 @@ MARKET_PARTITIONS = "market"
 _RUNS_KEPT = 8  # a webserver reads the shards of thousands of runs: only the latest stay open
 
 
-class KeptSqliteEventLogStorage(SqliteEventLogStorage):
+class CarefulEventLog(SqlEventLogStorage):
+    """What our event logs take care of, whichever database keeps them. To be named before Dagster's own."""
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Without secrets: an error comes with those it was raised from, which are not ours."""
+        super().store_event(without_secrets(event))
+
+    def add_dynamic_partitions(self, partitions_def_name: str, partition_keys: Sequence[str]) -> None:
+        """Only markets become partitions of markets, whoever adds them: one that is none would be in every
+        range that it lies in, and fail at every step.
+
+        Raises:
+            MarketKeyError: A key names none.
+        """
+        for key in partition_keys if partitions_def_name == MARKET_PARTITIONS else ():
+            Market.parse(key)
+        super().add_dynamic_partitions(partitions_def_name, partition_keys)
+
+
+class KeptSqliteEventLogStorage(CarefulEventLog, SqliteEventLogStorage):
     """Dagster's event log in SQLite, on engines that are kept."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
@@ -57,31 +78,37 @@ class KeptSqliteEventLogStorage(SqliteEventLogStorage):
                 self.conn_string_for_shard(shard), connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
             )
             event.listen(engine, "connect", _hurry)
-            self._initdb(engine, for_index_shard=shard == INDEX_SHARD_NAME)
+            if not self._begun(shard):
+                self._initdb(engine, for_index_shard=shard == INDEX_SHARD_NAME)
         self._engines[shard] = engine
         while len(self._engines) > _RUNS_KEPT:
             self._engines.popitem(last=False)[1].dispose()
         return engine
 
-    def store_event(self, event: EventLogEntry) -> None:
-        """Without secrets: an error comes with those it was raised from, which are not ours."""
-        said = serialize_value(event)
-        super().store_event(
-            event
-            if hide(said) == said
-            else deserialize_value(json.dumps(_hidden(json.loads(said))), EventLogEntry)
-        )
-
-    def add_dynamic_partitions(self, partitions_def_name: str, partition_keys: Sequence[str]) -> None:
-        """Only markets become partitions of markets, whoever adds them: one that is none would be in every
-        range that it lies in, and fail at every step.
-
-        Raises:
-            MarketKeyError: A key names none.
+    def _begun(self, shard: str) -> bool:
+        """Whether this call made the file of the shard, out of one whose tables Dagster made: that takes a
+        tenth of a second, and every run begins with it.
         """
-        for key in partition_keys if partitions_def_name == MARKET_PARTITIONS else ():
-            Market.parse(key)
-        super().add_dynamic_partitions(partitions_def_name, partition_keys)
+        if Path(self.path_for_shard(shard)).exists():
+            return False
+        with TemporaryDirectory(dir=self._base_dir) as folder:
+            made = Path(folder, "new")
+            made.write_bytes(self._new_shard)
+            with suppress(OSError):  # another process was sooner, or the disk has no links
+                os.link(made, self.path_for_shard(shard))
+                return True
+        return False
+
+    @cached_property
+    def _new_shard(self) -> bytes:
+        """The file of a shard without events, as Dagster's migrations leave it."""
+        with TemporaryDirectory() as folder:
+            made = Path(folder, "new")
+            engine = create_engine(f"sqlite:///{made}")
+            event.listen(engine, "connect", _hurry)
+            self._initdb(engine)
+            engine.dispose()  # the last connection writes the log into the file
+            return made.read_bytes()
 
     def has_table(self, table_name: str) -> bool:
         if table_name not in self._tables and super().has_table(table_name):
@@ -111,6 +138,14 @@ class KeptSqliteStorage(DagsterSqliteStorage):
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> "KeptSqliteStorage":
         return cls.from_local(config_value.get("base_dir") or str(_home()), inst_data)
+
+
+def without_secrets(event: EventLogEntry) -> EventLogEntry:
+    """An event as it may be stored and shown."""
+    said = serialize_value(event)
+    if hide(said) == said:
+        return event
+    return deserialize_value(json.dumps(_hidden(json.loads(said))), EventLogEntry)
 
 
 def checks_after(instance: DagsterInstance, after: int) -> tuple[set[AssetCheckKey], int]:

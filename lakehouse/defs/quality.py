@@ -1,19 +1,20 @@
-"""`ops/quality`: what is known of every market and month of silver/candle, as an asset without rows whose
-metadata is the report.
+"""`ops/quality`: what is known of every market and month of silver, as an asset without rows whose metadata
+is the report.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import dagster as dg
 
-from lakehouse.datasets.candle import Candle
 from lakehouse.defs.describe import asset_key
 from lakehouse.model.errors import NoLakeError
 from lakehouse.ops.quality import STATES, CellQuality, State, lake_quality, stretches, summary
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.lake import Lake
+from lakehouse.registry import Registry
 
 KEY = dg.AssetKey(["ops", "quality"])
 _DAILY = "30 6 * * *"  # when the checks of the day are done
@@ -22,51 +23,64 @@ _MARKETS_SHOWN, _YEARS_SHOWN, _WORDS_SHOWN = 40, 3, 50
 _MARK: dict[State | None, str] = {"good": "■", "pending": "…", "warn": "!", "error": "×", None: "·"}
 
 
-@dg.asset(
-    key=KEY,
-    deps=[asset_key(Candle)],
-    group_name="ops",
-    description="What is known of every market and month of silver/candle: a map of them, and what is not "
-    "good in words. `lakehouse quality` is the same in a terminal, `--html` as a page.",
-    kinds={"quality"},
-    tags={"zone": "ops"},
-    config_schema={},
-)
-def quality(lake: dg.ResourceParam[LakeServices]) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Reads footers alone, no cell's rows."""
-    try:
-        report = lake_quality(Lake(lake.objects.root, lake.registry), Candle, [], lake.clock())
-    except NoLakeError:
-        report = []
-    return dg.MaterializeResult(metadata=quality_metadata(report, lake.clock()))
+def quality_asset(registry: Registry) -> dg.AssetsDefinition:
+    """The asset `ops/quality` over the silver tables of a registry."""
+    tables = [dataset.silver for dataset in registry.datasets]
+
+    @dg.asset(
+        key=KEY,
+        deps=[asset_key(table) for table in tables],
+        group_name="ops",
+        description="What is known of every market and month of silver, a map for each table, and what is "
+        "not good in words. `lakehouse quality` is the same in a terminal, `--html` as a page.",
+        kinds={"quality"},
+        tags={"zone": "ops"},
+        config_schema={},
+    )
+    def quality(lake: dg.ResourceParam[LakeServices]) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        """Reads footers alone, no cell's rows."""
+        reader, now = Lake(lake.objects.root, lake.registry), lake.clock()
+        reports = {}
+        for table in tables:
+            try:
+                reports[table.name] = lake_quality(reader, table, [], now)
+            except NoLakeError:
+                reports[table.name] = []
+        return dg.MaterializeResult(metadata=quality_metadata(reports, now))
+
+    return quality
 
 
-def quality_metadata(report: Sequence[CellQuality], now: datetime) -> dict[str, Any]:
-    """A report as metadata.
+def quality_metadata(reports: Mapping[str, Sequence[CellQuality]], now: datetime) -> dict[str, Any]:
+    """Reports as metadata.
 
     Args:
-        report: A record per market and month.
-        now: The instant of the report.
+        reports: By table, a record per market and month.
+        now: The instant of the reports.
     """
-    found = stretches(report)
     words = [
-        dg.TableRecord(
-            {"state": one.state, "what": str(one), "markets": ", ".join(one.markets[:_MARKETS_SHOWN])}
-        )
-        for one in found[:_WORDS_SHOWN]
+        {
+            "state": one.state,
+            "table": table,
+            "what": str(one),
+            "markets": ", ".join(one.markets[:_MARKETS_SHOWN]),
+        }
+        for table, report in reports.items()
+        for one in stretches(report)
     ]
+    words.sort(key=lambda one: STATES.index(one["state"]), reverse=True)  # the worst first, else as they are
+    maps = [f"**{table}**\n\n{heat_map(report)}" for table, report in reports.items() if report]
     metadata: dict[str, Any] = {
-        "map": dg.MetadataValue.md(heat_map(report)),
+        "map": dg.MetadataValue.md("\n\n".join(maps) or "Nothing is stored of silver yet."),
         "as_of": dg.MetadataValue.timestamp(now),
-        **{str(state): count for state, count in summary(report).items()},
+        **{str(state): count for state, count in summary(chain(*reports.values())).items()},
     }
-    return metadata | ({"not_good": dg.MetadataValue.table(words)} if words else {})
+    shown = [dg.TableRecord(one) for one in words[:_WORDS_SHOWN]]
+    return metadata | ({"not_good": dg.MetadataValue.table(shown)} if shown else {})
 
 
 def heat_map(report: Sequence[CellQuality]) -> str:
     """A report as a table of Markdown: a row per market, the worst first, and a mark per month."""
-    if not report:
-        return "Nothing is stored of silver/candle yet."
     by_market: dict[str, dict[str, State]] = {}
     for one in report:
         by_market.setdefault(one.cell.own_market.key, {})[one.cell.date] = one.state

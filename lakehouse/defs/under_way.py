@@ -38,7 +38,7 @@ def under_way(context: dg.SensorEvaluationContext) -> Cells:
     instance, found = context.instance, Cells()
     order = instance.get_dynamic_partitions(str(MARKETS.name))
     for run in end_of_killed(instance, [DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]):
-        _note_run(found, instance, run, order)
+        _add(found, cells_of_run(instance, run, order))
     assert context.repository_def is not None, "the daemon has one"
     for backfill in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
         if backfill.is_asset_backfill:
@@ -56,12 +56,16 @@ def under_way(context: dg.SensorEvaluationContext) -> Cells:
     return found
 
 
-def running(instance: dg.DagsterInstance) -> dict[str, Cells]:
-    """The cells that runs in progress are going to write, by run."""
-    order, found = instance.get_dynamic_partitions(str(MARKETS.name)), dict[str, Cells]()
-    for run in end_of_killed(instance, [*IN_PROGRESS_RUN_STATUSES]):
-        _note_run(found.setdefault(run.run_id, {}), instance, run, order)
-    return found
+def running(instance: dg.DagsterInstance, queued: bool = False) -> dict[str, Cells]:
+    """The cells that runs in progress are going to write, by run.
+
+    Args:
+        instance: The instance.
+        queued: Whether runs that wait in the queue count as well.
+    """
+    order = instance.get_dynamic_partitions(str(MARKETS.name))
+    statuses = [*([DagsterRunStatus.QUEUED] if queued else []), *IN_PROGRESS_RUN_STATUSES]
+    return {run.run_id: cells_of_run(instance, run, order) for run in end_of_killed(instance, statuses)}
 
 
 def this_process() -> str:
@@ -94,7 +98,15 @@ def _is_gone(process: str) -> bool:
     return False
 
 
-def _note_run(found: Cells, instance: dg.DagsterInstance, run: dg.DagsterRun, order: Sequence[str]) -> None:
+def cells_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun, order: Sequence[str]) -> Cells:
+    """The cells that a run is going to write; none of a run of assets without partitions.
+
+    Args:
+        instance: The instance.
+        run: The run.
+        order: Market keys in insertion order.
+    """
+    found = Cells()
     first, last = (
         run.tags.get(ASSET_PARTITION_RANGE_START_TAG),
         run.tags.get(ASSET_PARTITION_RANGE_END_TAG),
@@ -103,6 +115,7 @@ def _note_run(found: Cells, instance: dg.DagsterInstance, run: dg.DagsterRun, or
         first = last = key
     if first and last:
         _note(found, run.asset_selection or _steps(instance, run), cells_between(first, last, order))
+    return found
 
 
 def _steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.AssetKey]:
@@ -112,6 +125,11 @@ def _steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.AssetKey
     )
     steps = plan.step_keys_to_execute if plan else ()
     return [dg.AssetKey(step.split("__")) for step in steps if "__" in step]  # the others are checks
+
+
+def _add(found: Cells, more: Cells) -> None:
+    for table, cells in more.items():
+        found.setdefault(table, set()).update(cells)
 
 
 def _note(found: Cells, assets: Iterable[dg.AssetKey], cells: Iterable[Cell]) -> None:

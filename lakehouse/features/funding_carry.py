@@ -1,16 +1,17 @@
 """`gold/funding_carry`: what a position in a perpetual pays or earns by funding, settlement by settlement."""
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import polars as pl
 
 from lakehouse.datasets.funding_rate import FundingRate
+from lakehouse.model.cell import Cell
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import Input
-from lakehouse.model.result import GapRun
+from lakehouse.model.result import CellFacts, GapRun
 from lakehouse.model.table import UTC_TIME, Column
-from lakehouse.model.timerange import TimeRange
+from lakehouse.model.timerange import TimeRange, month_range
 from lakehouse.transform.resample import exact
 
 _HOURS_OF_A_YEAR = 365 * 24
@@ -57,7 +58,11 @@ class FundingCarry(Feature):
     @classmethod
     def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
         stated = pl.max_horizontal("funding_time", "published_time")
-        told_later = pl.when(pl.col("interval_source") == "after").then(stated.shift(-1))
+        # the settlement that tells an interval may be one that is not served
+        following = pl.col("funding_time") + pl.duration(hours="interval_hours")
+        told_later = pl.when(pl.col("interval_source") == "after").then(
+            pl.max_horizontal(following, stated.shift(-1))
+        )
         return inputs[FundingRate.name].select(
             "funding_time",
             "rate",
@@ -69,7 +74,7 @@ class FundingCarry(Feature):
 
 
 def summed_since(
-    rows: pl.DataFrame, since: datetime, gaps: Iterable[GapRun], months: Collection[str]
+    rows: pl.DataFrame, since: datetime, gaps: Iterable[GapRun], known_until: datetime
 ) -> pl.DataFrame:
     """Rows of carry with what they add up to from an instant on.
 
@@ -77,11 +82,11 @@ def summed_since(
         rows: Rows of `gold/funding_carry`, in order, none left out since the instant.
         since: The instant.
         gaps: What is absent of the funding rates from then on.
-        months: The months of which funding rates are stored.
+        known_until: Until when from then on nothing else can be absent, as `known_until` tells it.
 
     Returns:
         The rows with `rate_since`, `payment_count` and `absent_count`, null before the instant; the last null
-        as well behind a month that is not stored. Sums are exact, so no other row changes one.
+        as well from `known_until` on. Sums are exact, so no other row changes one.
     """
     is_since = pl.col("funding_time") >= since
     absent = [
@@ -96,14 +101,38 @@ def summed_since(
         rate_since=exact(pl.when(is_since).then("rate").otherwise(0.0)).cum_sum().cast(pl.Float64),
         payment_count=is_since.cast(pl.Int64).cum_sum(),
     ).join_asof(lacking, left_on="funding_time", right_on="absent", check_sortedness=False)
-    last = rows["funding_time"].max()
-    known = pl.lit(True)
-    if isinstance(last, datetime) and last >= since:
-        asked = TimeRange(since, last + timedelta(microseconds=1)).months()
-        if unstored := next((month for month in asked if month not in months), None):
-            known = pl.col("funding_time").dt.strftime("%Y-%m") < unstored
+    is_known = is_since & (pl.col("funding_time") < known_until)
     return summed.with_columns(
         rate_since=pl.when(is_since).then("rate_since"),
         payment_count=pl.when(is_since).then("payment_count"),
-        absent_count=pl.when(is_since & known).then(pl.col("absent_count").fill_null(0).cast(pl.Int64)),
+        absent_count=pl.when(is_known).then(pl.col("absent_count").fill_null(0).cast(pl.Int64)),
     ).drop("absent")
+
+
+def known_until(
+    since: datetime, end: datetime, rates: Mapping[Cell, CellFacts], carry: Collection[Cell]
+) -> datetime:
+    """Until when it is known of every settlement since an instant that it is paid or absent: to the first
+    month of which a cell is not stored, or to where sources were asked in one that is built no further.
+
+    Args:
+        since: The instant.
+        end: How far to look.
+        rates: What the stored cells of one market's funding rates say of themselves.
+        carry: The stored cells of its carry.
+    """
+    months = {cell.date: facts for cell, facts in rates.items() if cell in carry}
+    first = min(rates, key=lambda cell: cell.sort_key, default=None)
+    # the market was listed within the first month: there is nothing before it
+    is_first = first is not None and any(
+        run.gap_class == "not_listed" and run.start == first.window.start for run in rates[first].gaps
+    )
+    for month in TimeRange(since, end).months() if since < end else ():
+        window = month_range(month)
+        if month in months:
+            asked_until = months[month].asked_until or window.start
+            if asked_until < window.end:
+                return asked_until
+        elif not (is_first and first and window.end <= first.window.start):
+            return window.start
+    return end

@@ -1,7 +1,8 @@
 """Quality rules over a whole table, read from its ledger: what is wrong, in which cells."""
 
+import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -22,13 +23,14 @@ from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.tables import CellRecord
 from lakehouse.storage.verification import Damage
 from lakehouse.transform.gaps import GRACE, told
-from lakehouse.transform.resample import SUMS
+from lakehouse.transform.resample import SUMS, Totals
 
 Severity = Literal["warn", "error"]
 BY_CLOCK = ("gaps", "freshness")  # families whose verdict changes as time passes
 # the others are no findings
 GAP_SEVERITY: Mapping[ToldClass, Severity] = {"unproven": "error", "conflict": "error", "halt": "warn"}
 COMPARED_AT_MOST = 60  # cells that one resampling check recomputes, newest months first
+_NO_ROWS: Totals = (0, *[None] * (2 + len(SUMS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +311,7 @@ def check_resample(
     stored: Ledger,
     source: type[Table],
     minutes: Ledger,
+    summed: MutableMapping[str, Totals],
 ) -> Verdict:
     """Cells whose sums and extremes are not those of the rows they were made from.
 
@@ -319,6 +322,8 @@ def check_resample(
         stored: Its ledger.
         source: The 1m table.
         minutes: The ledger of that.
+        summed: Totals of cells of the 1m table by version, which is a hash of their rows: what is lacking is
+            added. Tables that are checked in one run read the minutes once.
 
     Returns:
         The verdict over the newest `COMPARED_AT_MOST` cells that are up to date with their input.
@@ -331,36 +336,42 @@ def check_resample(
     compared = sorted(current, key=lambda cell: (cell.date, cell.sort_key), reverse=True)[:COMPARED_AT_MOST]
     if not compared:
         return Verdict(0, [])
-    create_view(connection, files, table, [stored[cell] for cell in compared])
-    create_view(connection, files, source, [minutes[cell] for cell in compared])
-    same = " AND ".join(
-        f"abs(coalesce(c.{name}, 0) - coalesce(m.{name}, 0)) <= 1e-9 * abs(coalesce(m.{name}, 0))"
-        for name in SUMS
-    )
-    rows = run(
-        connection,
-        files,
-        f"""
-        SELECT coalesce(c.cell, m.cell) AS cell, c.n AS coarse, m.n AS fine,
-               c.cell IS NOT NULL AND m.cell IS NOT NULL
-               AND c.n = m.n AND c.high = m.high AND c.low = m.low AND {same} AS is_equal
-        FROM ({_totals(view_name(table), "sum(candle_count)")}) c
-        FULL JOIN ({_totals(view_name(source), "count(*)")}) m USING (cell)
-        """,
-    ).rows()
-    findings = [
-        Finding(cell, "error", f"{n_coarse} minutes summed where {n} are stored, or their sums differ")
-        for cell, n_coarse, n, equal in rows
-        if not equal
-    ]
+    coarse = _totals(connection, files, table, [stored[cell] for cell in compared], "sum(candle_count)")
+    lacking = [minutes[cell] for cell in compared if minutes[cell].version not in summed]
+    found = _totals(connection, files, source, lacking, "count(*)") if lacking else {}
+    for record in lacking:
+        summed[record.version] = found.get(str(record.cell), _NO_ROWS)
+    findings = []
+    for cell in compared:
+        own, made_from = coarse.get(str(cell), _NO_ROWS), summed[minutes[cell].version]
+        if own != made_from and not _equal(own, made_from):
+            said = f"{own[0]} minutes summed where {made_from[0]} are stored, or their sums differ"
+            findings.append(Finding(str(cell), "error", said))
     return Verdict(len(compared), sort_findings(findings))
 
 
-def _totals(view: str, count: str) -> str:
-    sums = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
+def _equal(own: Totals, made_from: Totals) -> bool:
+    """Whether counts and extremes are the same, and sums are but for the order of their addition."""
+    sums = -len(SUMS)
+    return own[:sums] == made_from[:sums] and all(
+        math.isclose(left or 0, right or 0, rel_tol=1e-9)
+        for left, right in zip(own[sums:], made_from[sums:], strict=True)
+    )
+
+
+def _totals(
+    connection: duckdb.DuckDBPyConnection,
+    files: LakeFiles,
+    table: type[Table],
+    records: Sequence[CellRecord],
+    count: str,
+) -> dict[str, Totals]:
+    """Count, extremes and sums of each cell's rows."""
+    create_view(connection, files, table, records)
+    sums = ", ".join(f"sum({name})" for name in SUMS)
     cell = "month || '|' || exchange || '-' || market_type || ':' || symbol"
-    chosen = f"{cell} AS cell, {count} AS n, max(high) AS high, min(low) AS low, {sums}"
-    return f"SELECT {chosen} FROM {view} GROUP BY ALL"
+    asked = f"SELECT {cell}, {count}, max(high), min(low), {sums} FROM {view_name(table)} GROUP BY {cell}"
+    return {row[0]: row[1:] for row in run(connection, files, asked).rows()}
 
 
 def sort_findings(findings: list[Finding]) -> list[Finding]:

@@ -15,6 +15,7 @@ from lakehouse.ops import alerts, findings
 from lakehouse.ops.alerts import Fact
 from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.registry import Registry
 from lakehouse.storage import bans
 
 STATUS = "lakehouse status"
@@ -89,7 +90,8 @@ def quarantine(lake: LakeServices) -> Iterator[Fact]:
                     table.name,
                     str(cell),
                     said,
-                    f"lakehouse quality --markets {shlex.quote(cell.own_market.key)}",
+                    f"lakehouse quality{of_silver(lake.registry, table.name)} "
+                    f"--markets {shlex.quote(cell.own_market.key)}",
                     _page(table.name, str(cell)),
                     level=record.reject_count,
                 )
@@ -124,6 +126,14 @@ def disk(lake: LakeServices, home: str, watch: Watch, with_lake: bool) -> Iterat
             quota = f"{watch.quota / _GIGA:,.3f} GB of LAKEHOUSE_DISK_QUOTA"
             cause = f"The lake takes {size / _GIGA:,.3f} GB of the {quota}."
             yield Fact(alerts.DISK, "quota", "", lake.objects.root, cause, STATUS, "/overview")
+
+
+def of_silver(registry: Registry, table: str) -> str:
+    """The option by which commands about silver rows mean those that a table is of; empty where it is of no
+    dataset.
+    """
+    names = (one.silver.name for one in registry.datasets if table in {each.name for each in one.tables})
+    return "".join(f" --table {name}" for name in names)
 
 
 def _page(table: str, cell: str) -> str:

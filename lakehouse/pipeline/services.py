@@ -18,6 +18,7 @@ from lakehouse.storage.catalog import GlueCatalog
 from lakehouse.storage.ledger import Ledger, ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
+from lakehouse.transform.resample import Totals
 
 _IN_FLIGHT = 4  # whole cells, in memory
 
@@ -44,6 +45,7 @@ class LakeServices:
         workers: Cells that are computed at once.
         progress: Told of every cell: table, cell, and `built`, `unchanged`, `nothing` or `failed`.
         clients: Clients of the exchanges' REST APIs.
+        summed: Totals of cells that a check has summed, by the version of their rows.
     """
 
     objects: LakeObjects
@@ -56,6 +58,7 @@ class LakeServices:
     progress: Progress = field(default=lambda table, cell, outcome: None)
     end: str | None = None
     clients: RestClients = field(init=False)
+    summed: dict[str, Totals] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.clients = RestClients(*self.exchanges.values(), on_ban=partial(note_ban, self.objects))

@@ -16,7 +16,9 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 _MOST = 8
-_A_CELL = 384 << 20  # bytes that a month of minutes takes at most while it is refined, inputs and all
+A_CELL = 384 << 20
+"""Bytes that a month of minutes takes at most while it is refined, inputs and all."""
+
 _PATIENCE = 5.0  # seconds for a producer to put away what it has open, once nobody wants more
 _AHEAD = 2  # items that a producer is ahead of its consumer
 
@@ -29,8 +31,8 @@ def worker_count() -> int:
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # not told by this system
-        free = _MOST * _A_CELL
-    return max(1, min(cores, _MOST, free // _A_CELL))
+        free = _MOST * A_CELL
+    return max(1, min(cores, _MOST, free // A_CELL))
 
 
 def in_order(

@@ -14,7 +14,7 @@ import polars as pl
 
 from lakehouse.datasets.conflict import conflict_table
 from lakehouse.datasets.market import Listing, MarketTable, read_listings
-from lakehouse.features.funding_carry import summed_since
+from lakehouse.features.funding_carry import known_until, summed_since
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
     BehindInputsWarning,
@@ -222,7 +222,8 @@ class Lake:
             Rows of `gold/funding_carry` in order. With `since` also `rate_since` (the sum of the rates from
             then on, this settlement included; null before), `payment_count` (of how many) and
             `absent_count` (settlements since then that no source has, and that the sum therefore lacks; null
-            where a month in between is not stored, so that nobody can tell).
+            where some of the time between is not stored, here or in `silver/funding_rate`, so that nobody
+            can tell).
 
         Raises:
             MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError: As
@@ -237,9 +238,12 @@ class Lake:
         if rows.is_empty():
             self._require_market(wanted, table)
         if since is not None:
-            told = self._of_market(self.registry.table("silver/funding_rate"), wanted, whole)
-            runs = [run for record in told.values() for run in record.facts.gaps]
-            rows = summed_since(rows, parse_instant(since), runs, {cell.date for cell in told})
+            rates, begin = self.registry.table("silver/funding_rate"), parse_instant(since)
+            facts = {cell: record.facts for cell, record in self._of_market(rates, wanted, whole).items()}
+            end_of_rows = rows[table.time][-1] + MINUTE.delta if rows.height else begin
+            until = known_until(begin, end_of_rows, facts, self._of_market(table, wanted, whole))
+            runs = [run for each in facts.values() for run in each.gaps]
+            rows = summed_since(rows, begin, runs, until)
         return _within(rows, table.time, span)
 
     def gaps(

@@ -67,10 +67,15 @@ class Archive:
         generated = tuple(
             market for market in markets if not real.covers_klines(market.market_type, market.symbol)
         )
+        paying = [
+            market
+            for market in markets
+            if funding.pays_funding(market) and not real.covers_funding(market.market_type, market.symbol)
+        ]
         self._folders = {
             folder.prefix: folder
             for folder in sorted(
-                (*kline_folders(generated), *map(funding.folder_of, filter(funding.pays_funding, generated))),
+                (*kline_folders(generated), *map(funding.folder_of, paying)),
                 key=lambda folder: folder.prefix,
             )
         }

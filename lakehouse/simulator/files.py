@@ -99,8 +99,16 @@ class RealFiles:
         return self._etags[file.key]
 
     def covers_klines(self, market_type: MarketType, symbol: str) -> bool:
-        """Whether the folder has any kline file of the market, so that none is generated."""
+        """Whether the folder has any kline file of the market, so that nothing of it is generated."""
         return (market_type, "klines", symbol) in self._covered
+
+    def covers_funding(self, market_type: MarketType, symbol: str) -> bool:
+        """Whether the folder has klines or any file of funding rates of the market, so that of these none is
+        generated.
+        """
+        return (
+            self.covers_klines(market_type, symbol) or (market_type, "fundingRate", symbol) in self._covered
+        )
 
     def unknown_markets(self, markets: tuple[SimulatedMarket, ...]) -> list[SimulatedMarket]:
         """A listing for each market that only the folder knows; its base and quote are read off the

@@ -131,7 +131,7 @@ class Rest:
         if not query.get("symbol"):
             raise RestError(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
         market = self._market(market_type, query["symbol"], now)
-        is_real = market in self._unknown or self._real.covers_klines(market_type, market.symbol)
+        is_real = market in self._unknown or self._real.covers_funding(market_type, market.symbol)
         if is_real or not funding.pays_funding(market):
             return []
         bounds = _milliseconds(query, "startTime"), _milliseconds(query, "endTime")

@@ -30,7 +30,7 @@ class Simulator:
         speed: How many times faster than real (or `now`'s) time its clock runs; with it, an instant is where
             it starts.
         files: A folder of real files arranged by archive key. A market with kline files in it has no
-            generated ones.
+            generated ones, and one with files of funding rates no generated rates.
         faults: What goes wrong, as `Fault` or `NAME` or `NAME=GLOB`.
         port: Port on 127.0.0.1; 0 takes a free one.
 

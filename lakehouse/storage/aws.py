@@ -1,7 +1,8 @@
 """AWS clients, configured by AWS's own variables and files."""
 
 import os
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from lakehouse.model.secrets import learn, secrets_in
 
@@ -21,11 +22,17 @@ def aws_session() -> Any:
     )
 
 
-def aws_client(service: str) -> Any:
-    """A boto3 client that waits and tries again when throttled."""
+def aws_client(service: str, retries: Literal["standard", "adaptive"] = "standard") -> Any:
+    """A boto3 client that waits and tries again when throttled.
+
+    Args:
+        service: Such as `s3`.
+        retries: `adaptive` also sends fewer requests a second once one was throttled: for whoever sends many
+            beside each other.
+    """
     from botocore.config import Config
 
-    return aws_session().client(service, config=Config(retries={"mode": "standard", "max_attempts": 8}))
+    return aws_session().client(service, config=Config(retries={"mode": retries, "max_attempts": 8}))
 
 
 def bucket_region(bucket: str) -> str:
@@ -39,3 +46,32 @@ def bucket_region(bucket: str) -> str:
     except requests.RequestException:
         return ""
     return answer.headers.get("x-amz-bucket-region", "")
+
+
+class ReadingGlue:
+    """A Glue client that reads, and takes what it is told to write for done."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("create_", "update_", "batch_create_", "batch_update_", "batch_delete_")):
+            return lambda **_: {}
+        if name == "get_paginator":
+            return lambda call: _FirstOrNothing(
+                self._client.get_paginator(call), self._client.exceptions.EntityNotFoundException
+            )
+        return getattr(self._client, name)
+
+
+class _FirstOrNothing:
+    """A paginator of a table that may not be there."""
+
+    def __init__(self, paginator: Any, absent: type[Exception]) -> None:
+        self._paginator, self._absent = paginator, absent
+
+    def paginate(self, **arguments: Any) -> Iterator[Any]:
+        try:
+            yield from self._paginator.paginate(**arguments)
+        except self._absent:
+            return

@@ -1,36 +1,35 @@
 """Registering tables in AWS Glue, so that Trino and Athena read them: the difference between ledger and
 catalog, and its removal.
 
-The service checks little of what it is told (type names, case, batch sizes), so that is checked here.
+The service checks little of what it is told (type names, case, batch sizes), so that is checked here. Its
+partitions are listed once a day, and whenever the table was touched by others; in between, what was
+registered is remembered, and only what changed is written.
 """
 
+import hashlib
+import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from lakehouse.model.errors import CatalogError, ColumnChangeError
 from lakehouse.model.table import Table
-from lakehouse.storage.aws import aws_client
+from lakehouse.storage.aws import ReadingGlue, aws_client
 from lakehouse.storage.layout import FILE, partition_columns, table_prefix
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.partitions import Partitions, Values
+from lakehouse.storage.registered import Registered
 from lakehouse.storage.tables import CellRecord
 
 GlueClient = Any  # boto3 makes its clients at run time
 _NAME = re.compile(r"[a-z0-9_]+")
 _TYPES = ("timestamp", "date", "int", "bigint", "double", "float", "boolean", "string")
 _WIDER = {("int", "bigint"), ("float", "double")}
-_CREATE_BATCH, _UPDATE_BATCH, _DELETE_BATCH = 100, 100, 25
+_COLUMNS = "lakehouse.columns"  # of a partition: which columns it was registered with
 _TRIES = 6
-_TRANSIENT = (
-    "ThrottlingException",
-    "Throttling",
-    "InternalServiceException",
-    "OperationTimeoutException",
-    "ServiceUnavailable",
-    "ConcurrentModificationException",
-)
 _FORMAT = {
     "InputFormat": "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
     "OutputFormat": "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat",
@@ -39,7 +38,6 @@ _FORMAT = {
         "Parameters": {"serialization.format": "1"},
     },
 }
-Values = tuple[str, ...]
 
 
 @dataclass
@@ -54,6 +52,7 @@ class CatalogSync:
         updated: Partitions whose location or columns were put right.
         removed: Partitions without a cell, removed.
         kept: Partitions that were right already.
+        listed: Whether the catalog was asked for all partitions, or what was remembered of them was believed.
     """
 
     database: str
@@ -63,6 +62,7 @@ class CatalogSync:
     updated: list[Values] = field(default_factory=list)
     removed: list[Values] = field(default_factory=list)
     kept: int = 0
+    listed: bool = False
 
     @property
     def wrote(self) -> bool:
@@ -78,6 +78,7 @@ class GlueCatalog:
         objects: The lake.
         client: A boto3 Glue client; made from AWS's own variables when left out.
         sleep: Waits between tries.
+        now: The time, by which what is remembered grows old.
 
     Raises:
         CatalogError: The prefix is no legal name.
@@ -89,18 +90,20 @@ class GlueCatalog:
         objects: LakeObjects,
         client: GlueClient | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         _legal(prefix)
         self.prefix = prefix
         self._objects = objects
         self._client = client
         self._sleep = sleep
+        self._now = now
 
     @property
     def client(self) -> GlueClient:
         """The boto3 client; made on first use."""
         if self._client is None:
-            self._client = aws_client("glue")
+            self._client = aws_client("glue", retries="adaptive")
         return self._client
 
     def database(self, table: type[Table]) -> str:
@@ -108,21 +111,23 @@ class GlueCatalog:
         return f"{self.prefix}_{table.zone()}"
 
     def differences(self, table: type[Table], records: Iterable[CellRecord]) -> CatalogSync:
-        """What a `sync` would change, as that would report it; nothing is written.
+        """What a `sync` would change, as that would report it, by all that the catalog has; nothing is
+        written.
 
         Raises:
             ColumnChangeError, CatalogError: As `sync`.
         """
-        return GlueCatalog(self.prefix, self._objects, _Reading(self.client), self._sleep).sync(
-            table, records
-        )
+        reading = GlueCatalog(self.prefix, self._objects, ReadingGlue(self.client), self._sleep, self._now)
+        return reading._sync(table, records, None)
 
-    def sync(self, table: type[Table], records: Iterable[CellRecord]) -> CatalogSync:
+    def sync(self, table: type[Table], records: Iterable[CellRecord], whole: bool = False) -> CatalogSync:
         """Make the catalog say what the ledger says. Nothing is written where they agree.
 
         Args:
             table: A silver or gold table.
             records: Its ledger.
+            whole: Whether the catalog is asked for all partitions even where what was registered is
+                remembered, so that what others changed since is put right at once, and not within a day.
 
         Raises:
             ColumnChangeError: A column was renamed, reordered, removed or changed its type; the catalog stays
@@ -130,20 +135,27 @@ class GlueCatalog:
             CatalogError: Glue refuses something, after tries; what was done is right, the next sync does the
                 rest.
         """
+        return self._sync(table, records, Registered(self._objects, table, self.prefix), whole)
+
+    def _sync(
+        self,
+        table: type[Table],
+        records: Iterable[CellRecord],
+        remembered: Registered | None,
+        whole: bool = True,
+    ) -> CatalogSync:
         from botocore.exceptions import BotoCoreError, ClientError
 
         report = CatalogSync(self.database(table), table.short_name())
         wanted = self.table_input(table)
         try:
             self._ensure_database(report.database)
-            self._sync_table(table, report, wanted)
+            state = self._sync_table(table, report, wanted)
             if table.spread != "one":
-                self._sync_partitions(
-                    table,
-                    report,
-                    wanted,
-                    {partition_values(table, record): self._location(record.path) for record in records},
-                )
+                locations = {
+                    partition_values(table, record): self._location(record.path) for record in records
+                }
+                self._sync_partitions(report, wanted, locations, state, remembered, whole)
         except (
             BotoCoreError,
             ClientError,
@@ -200,134 +212,98 @@ class GlueCatalog:
             except self.client.exceptions.AlreadyExistsException:
                 return  # another sync was first
 
-    def _sync_table(self, table: type[Table], report: CatalogSync, wanted: dict[str, Any]) -> None:
+    def _sync_table(self, table: type[Table], report: CatalogSync, wanted: dict[str, Any]) -> str:
+        """Make the entry of a table right; what tells whether somebody else touched it since.
+
+        The entry is replaced only if it still is the one that was looked at. Where another sync was first it
+        is looked at anew: by a later declaration there may be columns that this one must not take away.
+        """
+        at = {"DatabaseName": report.database}
+        for attempt in range(_TRIES):
+            if attempt:
+                self._sleep(0.2 * 2**attempt)
+            try:
+                found = self.client.get_table(**at, Name=report.table)["Table"]
+            except self.client.exceptions.EntityNotFoundException:
+                try:
+                    self.client.create_table(**at, TableInput=wanted)
+                except self.client.exceptions.AlreadyExistsException:
+                    continue
+                report.table_change = "created"
+                return self._state(report)
+            refuse_column_changes(
+                table, found["StorageDescriptor"]["Columns"], wanted["StorageDescriptor"]["Columns"]
+            )
+            if not _differs(wanted, found):
+                return _state(found)
+            version = {"VersionId": found["VersionId"]} if found.get("VersionId") else {}
+            try:
+                self.client.update_table(**at, TableInput=wanted, SkipArchive=True, **version)
+            except self.client.exceptions.ConcurrentModificationException:
+                continue
+            report.table_change = "updated"
+            return self._state(report)
+        raise CatalogError(
+            f"{report.database}.{report.table}",
+            f"others changed it each of the {_TRIES} times it was looked at",
+        )
+
+    def _state(self, report: CatalogSync) -> str:
         try:
             found = self.client.get_table(DatabaseName=report.database, Name=report.table)["Table"]
         except self.client.exceptions.EntityNotFoundException:
-            self.client.create_table(DatabaseName=report.database, TableInput=wanted)
-            report.table_change = "created"
-            return
-        refuse_column_changes(
-            table, found["StorageDescriptor"]["Columns"], wanted["StorageDescriptor"]["Columns"]
-        )
-        if _differs(wanted, found):
-            version = {"VersionId": found["VersionId"]} if found.get("VersionId") else {}
-            self.client.update_table(
-                DatabaseName=report.database, TableInput=wanted, SkipArchive=True, **version
-            )
-            report.table_change = "updated"
+            return ""  # nothing is written, so there is none
+        return _state(found)
 
     # --- partitions -------------------------------------------------------------------------------
 
     def _sync_partitions(
         self,
-        table: type[Table],
         report: CatalogSync,
         table_input: dict[str, Any],
         wanted: Mapping[Values, str],
+        state: str,
+        remembered: Registered | None,
+        whole: bool,
     ) -> None:
         columns = table_input["StorageDescriptor"]["Columns"]
-        inputs = {
-            values: {
-                "Values": list(values),
-                "StorageDescriptor": {"Columns": columns, "Location": location, **_FORMAT},
-            }
-            for values, location in wanted.items()
-        }
-        found = dict(self._partitions(report))
-        report.added = sorted(set(inputs) - set(found))
-        report.removed = sorted(set(found) - set(inputs))
-        report.updated = sorted(
-            values for values in set(inputs) & set(found) if _differs(inputs[values], found[values])
-        )
-        report.kept = len(inputs) - len(report.added) - len(report.updated)
-        at = {"DatabaseName": report.database, "TableName": report.table}
-        create = [inputs[values] for values in report.added]
-        self._batches(
-            create,
-            _CREATE_BATCH,
-            lambda batch: self.client.batch_create_partition(**at, PartitionInputList=batch),
-            "AlreadyExistsException",
-        )
-        update = [
-            {"PartitionValueList": list(values), "PartitionInput": inputs[values]}
-            for values in report.updated
-        ]
-        self._batches(
-            update, _UPDATE_BATCH, lambda batch: self.client.batch_update_partition(**at, Entries=batch)
-        )
-        remove = [{"Values": list(values)} for values in report.removed]
-        self._batches(
-            remove,
-            _DELETE_BATCH,
-            lambda batch: self.client.batch_delete_partition(**at, PartitionsToDelete=batch),
-            "EntityNotFoundException",
-        )
+        stamp = {_COLUMNS: _digest(columns)}
+        fingerprint = _digest([state, stamp, table_input["StorageDescriptor"]["Location"]])
 
-    def _partitions(self, report: CatalogSync) -> Iterator[tuple[Values, dict[str, Any]]]:
-        for page in self.client.get_paginator("get_partitions").paginate(
-            DatabaseName=report.database, TableName=report.table
-        ):
-            for partition in page["Partitions"]:
-                yield tuple(partition["Values"]), partition
+        def entry(values: Values) -> dict[str, Any]:
+            storage = {"Columns": columns, "Location": wanted[values], **_FORMAT}
+            return {"Values": list(values), "StorageDescriptor": storage, "Parameters": stamp}
 
-    def _batches(
-        self, entries: Sequence[Any], size: int, call: Callable[[list[Any]], Any], harmless: str = ""
-    ) -> None:
-        """Send entries in batches; what comes back in `Errors` is tried again while it is of the passing
-        kind.
-        """
-        for start in range(0, len(entries), size):
-            left = list(entries[start : start + size])
-            for attempt in range(_TRIES):
-                if attempt:
-                    self._sleep(0.2 * 2**attempt)
-                errors = [
-                    error
-                    for error in call(left).get("Errors") or []
-                    if error["ErrorDetail"]["ErrorCode"] != harmless
-                ]
-                if not errors:
-                    break
-                lasting = [error for error in errors if error["ErrorDetail"]["ErrorCode"] not in _TRANSIENT]
-                if lasting or attempt == _TRIES - 1:
-                    first = (lasting or errors)[0]
-                    raise CatalogError(
-                        f"{len(errors)} partitions, {_values_of(first)} first",
-                        f"{first['ErrorDetail']['ErrorCode']}: "
-                        f"{first['ErrorDetail'].get('ErrorMessage', '')}",
-                    )
-                failed = {_values_of(error) for error in errors}
-                left = [entry for entry in left if _values_of(entry) in failed]
-
-
-class _Reading:
-    """A Glue client that reads, and takes what it is told to write for done."""
-
-    def __init__(self, client: GlueClient) -> None:
-        self._client = client
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith(("create_", "update_", "batch_create_", "batch_update_", "batch_delete_")):
-            return lambda **_: {}
-        if name == "get_paginator":
-            return lambda call: _FirstOrNothing(
-                self._client.get_paginator(call), self._client.exceptions.EntityNotFoundException
+        def is_right(values: Values, found: Mapping[str, Any]) -> bool:
+            storage = found.get("StorageDescriptor", {})
+            return (
+                not _differs(stamp, found.get("Parameters"))
+                and storage.get("Location") == wanted[values]
+                and not _differs(_FORMAT, storage)
             )
-        return getattr(self._client, name)
 
-
-class _FirstOrNothing:
-    """A paginator of a table that may not be there."""
-
-    def __init__(self, paginator: Any, absent: type[Exception]) -> None:
-        self._paginator, self._absent = paginator, absent
-
-    def paginate(self, **arguments: Any) -> Iterator[Any]:
-        try:
-            yield from self._paginator.paginate(**arguments)
-        except self._absent:
-            return
+        partitions = Partitions(self.client, report.database, report.table, self._sleep)
+        known = None if whole or remembered is None else remembered.load(fingerprint, self._now())
+        report.listed = known is None
+        if known is None:
+            listed = dict(partitions.listed())
+            known = set(listed)
+            report.updated = sorted(
+                values for values in known & set(wanted) if not is_right(values, listed[values])
+            )
+        report.added = sorted(set(wanted) - known)
+        report.removed = sorted(known - set(wanted))
+        report.kept = len(wanted) - len(report.added) - len(report.updated)
+        partitions.create([entry(values) for values in report.added])
+        partitions.update(
+            [
+                {"PartitionValueList": list(values), "PartitionInput": entry(values)}
+                for values in report.updated
+            ]
+        )
+        partitions.delete(report.removed)
+        if remembered is not None and (report.listed or report.wrote):
+            remembered.save(fingerprint, self._now(), set(wanted), report.listed)
 
 
 def partition_values(table: type[Table], record: CellRecord) -> Values:
@@ -374,8 +350,13 @@ def _differs(wanted: Any, found: Any) -> bool:
     return bool(wanted != found)
 
 
-def _values_of(entry: Mapping[str, Any]) -> Values:
-    return tuple(entry.get("PartitionValues") or entry.get("PartitionValueList") or entry["Values"])
+def _state(found: Mapping[str, Any]) -> str:
+    """What changes whenever anybody writes the entry of a table: one that was made anew counts from one."""
+    return f"{found.get('CreateTime')} {found.get('VersionId')} {found.get('UpdateTime')}"
+
+
+def _digest(of: Any) -> str:
+    return hashlib.sha256(json.dumps(of, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _comments_cut(columns: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -4,7 +4,9 @@
 silver/gap/month=2024-01/data.parquet · silver/market/data.parquet
 landing/exchange=binance/<archive key>/<sha256>.zip, <sha256>.json
 quarantine/<zone>/<table>/…/data.parquet
-ledger/<zone>/<table>.parquet, ledger/<zone>/<table>.anomalies.json, ledger/verification.json, ledger/alerts.json, ledger/bans.json
+ledger/<zone>/<table>.parquet, ledger/<zone>/<table>.anomalies.json,
+ledger/<zone>/<table>.<catalog>.registered.json, ledger/verification.json, ledger/alerts.json,
+ledger/bans.json
 damaged/<path of an object that was moved out of the way>
 """
 
@@ -197,6 +199,11 @@ def ledger_path(table: type[Table]) -> str:
 def anomalies_path(table: type[Table]) -> str:
     """The object that remembers which cells of a table were searched for anomalies, and what was found."""
     return f"ledger/{table.name}.anomalies.json"
+
+
+def registered_path(table: type[Table], prefix: str) -> str:
+    """The object that remembers which partitions of a table are registered in a catalog."""
+    return f"ledger/{table.name}.{prefix}.registered.json"
 
 
 def set_aside_path(path: str) -> str:

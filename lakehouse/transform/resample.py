@@ -1,5 +1,7 @@
 """Coarser candles from finer ones, with one result for every order and thread count."""
 
+from typing import Any
+
 import polars as pl
 
 from lakehouse.model.interval import Interval
@@ -9,6 +11,8 @@ EXACT = pl.Decimal(38, 10)
 _TEN_DECIMALS_BELOW = 100_000
 PRICES = ("open", "high", "low", "close")
 SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "contracts")
+Totals = tuple[Any, ...]
+"""How many minutes a cell has, its highest and lowest price, and its `SUMS`."""
 
 
 def exact(value: pl.Expr) -> pl.Expr:

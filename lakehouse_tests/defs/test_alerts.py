@@ -22,14 +22,15 @@ from dagster._core.scheduler.instigation import (
 from dagster._utils.error import SerializableErrorInfo
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.instance import _origin
+from lakehouse.cli.instance import code_origin
+from lakehouse.datasets.funding_rate import FundingRate
 from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.defs.alert_facts import Seen
 from lakehouse.defs.alerting import Alerts, alert_once, alert_sensor
 from lakehouse.defs.sensors import COULD_NOT_LOOK, Refresh, refresh_sensors
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import RestBannedError
-from lakehouse.model.result import CellResult, GapRun
+from lakehouse.model.result import CellFacts, CellResult, GapRun
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops import alerts
 from lakehouse.ops.alerts import QUIET
@@ -98,9 +99,24 @@ def test_a_check_that_fails_is_told_with_its_cell_and_a_warning_is_not(night: Ni
     told = night.told("check failed")
     assert told["what"] == f"{SILVER} gaps {FEBRUARY}"
     assert told["cause"].startswith("1,440 rows absent in 1 run (unproven)")
-    assert told["command"] == f"lakehouse verify --markets {BTC.key} --from 2024-02 --to 2024-03"
+    assert told["command"] == (
+        f"lakehouse verify --table {SILVER} --markets {BTC.key} --from 2024-02 --to 2024-03"
+    )
     assert told["link"].endswith("/assets/silver/candle?view=checks&checkDetail=gaps")
     assert not [message for message in night.webhook.got if "freshness" in message["message"]]
+
+
+def test_the_command_of_a_check_of_funding_proves_funding_and_not_candles(night: Night) -> None:
+    cell = Cell("2024-02", replace(BTC, market_type="linear"))
+    lost = GapRun("absent", at("2024-02-20"), at("2024-02-20T08:00"), 1)
+    night.shell.lake.tables.put(
+        FundingRate, cell, CellResult(FundingRate.empty(), {}, CellFacts(gaps=(lost,)))
+    )
+    assert not night.shell.check(FundingRate.name)["gaps"].passed
+    night.look(in_full=False)
+    assert night.told("check failed")["command"] == (
+        "lakehouse verify --table silver/funding_rate --markets binance-linear:BTCUSDT --from 2024-02 --to 2024-03"
+    )
 
 
 def test_a_check_that_flaps_all_day_gives_one_message(night: Night) -> None:
@@ -133,7 +149,7 @@ def sensor(
     instance: dg.DagsterInstance, name: str, ticked: datetime, status: TickStatus, **more: object
 ) -> None:
     """A sensor as the daemon leaves it after a tick."""
-    origin = _origin()["remote_job_origin"].repository_origin.get_instigator_origin(name)
+    origin = code_origin()["remote_job_origin"].repository_origin.get_instigator_origin(name)
     data = SensorInstigatorData(
         last_tick_timestamp=ticked.timestamp(), min_interval=600, sensor_type=SensorType.STANDARD
     )
@@ -228,7 +244,7 @@ def test_a_quarantine_that_grows_is_told_with_its_cell(night: Night) -> None:
     told = night.told("quarantine growth")
     assert told["what"] == f"{SILVER} {FEBRUARY}"
     assert told["cause"].startswith("3 rows in quarantine, more than before: quarantine/silver/candle/")
-    assert told["command"] == f"lakehouse quality --markets {BTC.key}"
+    assert told["command"] == f"lakehouse quality --table {SILVER} --markets {BTC.key}"
 
 
 @pytest.mark.parametrize("watch", [replace(NEVER_FULL, quota=10.0), replace(NEVER_FULL, full=0.0)])

@@ -5,6 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from lakehouse.datasets.candle import Candle, CandleArchive
+from lakehouse.datasets.funding_rate import FundingRate
 from lakehouse.definitions import build_definitions
 from lakehouse.defs.quality import KEY, heat_map
 from lakehouse.model.cell import Cell
@@ -15,6 +16,8 @@ from lakehouse.ops.quality import CellQuality
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.settings import Settings
 from lakehouse_tests.making import BTC, FEBRUARY, NOW, at, bronze, candles, minutes
+
+PERPETUAL = Market("binance", "linear", "BTCUSDT")
 
 
 def made(lake: LakeServices) -> dg.MaterializeResult | dg.AssetMaterialization:
@@ -38,18 +41,24 @@ def test_it_says_what_is_known_and_what_is_not_good(tmp_path: Path) -> None:
     for month in (1, 2, 3):
         cell = FEBRUARY.shift(month)
         lake.tables.put(CandleArchive, cell, CellResult(bronze(minutes(f"{cell.date}-01", 5)), {}))
+    settlements = GapRun("absent", at("2024-02-20"), at("2024-02-21"), 3)
+    paid = CellResult(FundingRate.empty(), {}, CellFacts(gaps=(settlements,)))
+    lake.tables.put(FundingRate, Cell("2024-02", PERPETUAL), paid)
     said = made(lake).metadata
-    assert said["error"].value == 4
-    assert [record.data["what"] for record in said["not_good"].records] == [
-        f"2024-02, {BTC.key}: 1,440 rows absent (unproven)",
-        f"2024-03 to 2024-05, {BTC.key}: not built, though bronze has its rows",
+    assert said["error"].value == 5
+    assert [(record.data["table"], record.data["what"]) for record in said["not_good"].records] == [
+        ("silver/candle", f"2024-02, {BTC.key}: 1,440 rows absent (unproven)"),
+        ("silver/candle", f"2024-03 to 2024-05, {BTC.key}: not built, though bronze has its rows"),
+        ("silver/funding_rate", f"2024-02, {PERPETUAL.key}: 3 rows absent (unproven)"),
     ]
-    assert f"| {BTC.key} | `·××××·······` |" in said["map"].value
+    candle, funding = said["map"].value.split("**silver/funding_rate**")
+    assert f"| {BTC.key} | `·××××·······` |" in candle
+    assert f"| {PERPETUAL.key} | `·×··········` |" in funding
 
 
 def test_a_lake_without_anything_is_no_failure(tmp_path: Path) -> None:
     said = made(open_lake(Settings(root=str(tmp_path / "lake")), clock=lambda: NOW)).metadata
-    assert said["map"].value == "Nothing is stored of silver/candle yet."
+    assert said["map"].value == "Nothing is stored of silver yet."
 
 
 def test_the_map_has_the_worst_markets_and_the_last_years() -> None:

@@ -338,7 +338,7 @@ def test_a_budget_too_small_for_any_month_says_what_one_takes(
     shell.lake.tables.put(MarketTable, None, CellResult(market_frame([facts()]), {}))
     for cell in (JANUARY, FEBRUARY):
         shell.lake.tables.put(silver, cell, CellResult(silver.empty(), {}, CellFacts(evidence="totals")))
-    print_verification(shell.verify(budget=10), Report("table"))
+    print_verification(shell.verify(budget=10), Report("table"), "silver/candle")
     assert "2 cells left, and the next takes 44 requests, more than the budget: raise --budget" in " ".join(
         capsys.readouterr().out.split()
     )
@@ -351,7 +351,7 @@ def test_a_damaged_cell_is_named_and_fails(shell: Shell, capsys: pytest.CaptureF
     shell.lake.objects.put(cell_path(silver, FEBRUARY), b"PAR1")
     found = shell.verify(BTC)
     assert found.failed == {f"{SILVER} {FEBRUARY}": DAMAGED}
-    print_verification(found, Report("table"))
+    print_verification(found, Report("table"), "silver/candle")
     said = capsys.readouterr().out
     assert "is damaged" in said
     assert "every cell already" not in said

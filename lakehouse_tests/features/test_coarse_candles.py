@@ -42,6 +42,12 @@ def test_every_feature_declares_what_it_looks_back_on() -> None:
         "gold/candle_4h",
         "gold/candle_1d",
         "gold/vwap",
+        "gold/return",
+        "gold/volatility",
+        "gold/indicator_1h",
+        "gold/indicator_1d",
+        "gold/microstructure_1m",
+        "gold/microstructure_1h",
         "gold/funding_carry",
     ]
     for feature in FEATURES:

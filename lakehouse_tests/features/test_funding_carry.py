@@ -2,7 +2,9 @@
 they lack.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -11,7 +13,10 @@ from lakehouse.datasets.funding_rate import FundingRate
 from lakehouse.features.funding_carry import FundingCarry, summed_since
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
-from lakehouse.model.result import GapRun
+from lakehouse.model.result import CellFacts, CellResult, GapRun
+from lakehouse.query.lake import Lake
+from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import at
 
 HOUR = timedelta(hours=1)
@@ -72,24 +77,73 @@ def test_a_row_is_knowable_once_its_interval_is() -> None:
     assert found["annual_rate"].to_list()[2] is None
 
 
+def test_an_interval_told_by_a_settlement_that_is_not_served_is_knowable_no_earlier() -> None:
+    found = carry(
+        rates(("2024-02-01T00:00", 0.1, 8, "after", None), ("2024-02-02T08:00", 0.1, 8, "after", None))
+    )
+    assert (found["knowable_at"] >= pl.Series([at("2024-02-01T08:00"), at("2024-02-02T16:00")])).all()
+
+
 def test_a_sum_since_an_instant_is_exact_and_says_what_it_lacks() -> None:
     times = [f"2024-02-01T{hour:02d}:00" for hour in (0, 8)] + ["2024-02-02T00:00", "2024-02-02T08:00"]
     rows = carry(rates(*((time, 0.1, 8, "stated", None) for time in times)))
     lost = GapRun("absent", at("2024-02-01T16:00"), at("2024-02-02"), 1)
     early = GapRun("not_listed", at("2024-01-31"), at("2024-02-01"), 3)
 
-    def told(since: datetime, months: set[str]) -> list[tuple[object, ...]]:
-        found = summed_since(rows, since, [early, lost], months)
+    def told(since: datetime, until: datetime = CELL.window.end) -> list[tuple[object, ...]]:
+        found = summed_since(rows, since, [early, lost], until)
         return found.select("rate_since", "payment_count", "absent_count").rows()
 
-    assert told(at("2024-02-01T08:00"), {"2024-02"}) == [
+    assert told(at("2024-02-01T08:00")) == [
         (None, None, None),
         (0.1, 1, 0),
         (0.2, 2, 1),
         (0.3, 3, 1),
     ], "0.1 three times is 0.3, and one settlement between is lost"
-    assert told(at("2024-01-15"), {"2024-02"})[-1] == (0.4, 4, None), "nobody can tell what January lacks"
-    assert told(at("2024-01-15"), {"2024-01", "2024-02"})[-1] == (0.4, 4, 1)
-    assert told(at("2024-03-01"), {"2024-02"}) == [(None, None, None)] * 4
-    nothing = summed_since(rows.clear(), at("2024-02-01"), [], set())
+    assert told(at("2024-01-15"))[-1] == (0.4, 4, 1)
+    assert told(at("2024-01-15"), at("2024-02-02T08:00"))[2:] == [(0.3, 3, 1), (0.4, 4, None)]
+    assert told(at("2024-03-01")) == [(None, None, None)] * 4
+    nothing = summed_since(rows.clear(), at("2024-02-01"), [], at("2024-02-01"))
     assert nothing.columns[-3:] == ["rate_since", "payment_count", "absent_count"]
+
+
+MONTHS = ("2024-01", "2024-02", "2024-03")
+
+
+def stored(folder: Path, gold: Iterable[str] = MONTHS, **facts: CellFacts) -> Lake:
+    """A lake of three months of one payment each, of which some have their cell of carry; `january` is what
+    the first says of itself.
+    """
+    store, market = TableStore(LakeObjects(folder)), Market("binance", "linear", "BTCUSDT")
+    for month in MONTHS:
+        cell = Cell(month, market)
+        rows = rates((f"{month}-10T08:00", 0.1, 8, "stated", None))
+        told = facts.get(f"{cell.window.start:%B}".lower(), CellFacts(asked_until=cell.window.end))
+        made = store.put(FundingRate, cell, CellResult(rows, {}, told))
+        if month in gold:
+            result = CellResult(carry(rows), {f"silver/funding_rate@{month}": made.version})
+            store.put(FundingCarry, cell, result)
+    return Lake(folder)
+
+
+def absent(lake: Lake, since: str) -> list[int | None]:
+    return lake.funding_carry("binance-linear:BTCUSDT", since=since)["absent_count"].to_list()
+
+
+def test_a_month_without_its_carry_is_no_month_in_which_nothing_was_paid(tmp_path: Path) -> None:
+    lake = stored(tmp_path, ("2024-01", "2024-03"))
+    assert absent(lake, "2024-01") == [0, None]
+    assert absent(lake, "2024-02-11") == [None, None]
+    assert absent(lake, "2024-03") == [None, 0]
+    assert absent(lake, "2023-12") == [None, None], "it may have paid in December"
+
+
+def test_a_month_that_was_built_while_it_was_open_says_nothing_of_its_rest(tmp_path: Path) -> None:
+    lake = stored(tmp_path, january=CellFacts(asked_until=at("2024-01-20")))
+    assert absent(lake, "2024-01") == [0, None, None]
+
+
+def test_what_came_before_the_listing_is_not_unknown(tmp_path: Path) -> None:
+    early = GapRun("not_listed", at("2024-01-01"), at("2024-01-10T08:00"), 28)
+    lake = stored(tmp_path, january=CellFacts(gaps=(early,), asked_until=at("2024-02-01")))
+    assert absent(lake, "2019-05-17") == [0, 0, 0]

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 
 from lakehouse.simulator import Simulator
 from lakehouse.simulator.files import LinkedFileError
@@ -56,6 +57,16 @@ def test_a_market_with_real_klines_has_no_generated_ones(overlaid: Client) -> No
     assert "data/futures/um/monthly/fundingRate/" in overlaid.listing(
         "data/futures/um/monthly/", delimiter="/"
     )
+
+
+def test_a_market_with_real_funding_rates_has_no_generated_ones(overlaid: Client, real_data: Path) -> None:
+    folder = "data/futures/um/monthly/fundingRate/BTCUSDT/"
+    key = f"{folder}BTCUSDT-fundingRate-2026-04.zip"
+    assert overlaid.listing(folder) == [key, f"{key}.CHECKSUM"]
+    assert overlaid.get(key).content == (real_data / "binance_archive" / key).read_bytes()
+    address = f"{overlaid.sim.url}/fapi/v1/fundingRate"
+    assert requests.get(address, {"symbol": "BTCUSDT"}, timeout=10).json() == []
+    assert requests.get(address, {"symbol": "ETHUSDT"}, timeout=10).json() != []
 
 
 def test_both_versions_list_real_and_generated_keys_in_one_order(real_data: Path) -> None:

@@ -4,6 +4,7 @@ nothing.
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from lakehouse.storage.aws import aws_client
 from lakehouse.storage.catalog import GlueCatalog
 from lakehouse.storage.ledger import records
 from lakehouse.storage.objects import LakeObjects
+from lakehouse.storage.partitions import Partitions
 from lakehouse.storage.tables import TableStore
 from lakehouse_tests.making import BTC, candles, facts, minutes
 
@@ -56,15 +58,16 @@ class Catalogued:
 
     def __init__(self, objects: LakeObjects) -> None:
         self.objects, self.store, self.client = objects, TableStore(objects), aws_client("glue")
-        self.catalog = GlueCatalog("test", objects, self.client, sleep=lambda seconds: None)
+        self.now = datetime(2024, 6, 1, tzinfo=UTC)
+        self.catalog = GlueCatalog("test", objects, self.client, lambda seconds: None, lambda: self.now)
 
     def put(self, date: str, market: Market = BTC, table: type[Table] = Candle) -> None:
         self.store.put(
             table, Cell(date, market), CellResult(candles(minutes(f"{date}-01", 3)).select(table.names()), {})
         )
 
-    def sync(self, table: type[Table] = Candle) -> Any:
-        return self.catalog.sync(table, records(self.objects, table))
+    def sync(self, table: type[Table] = Candle, whole: bool = False) -> Any:
+        return self.catalog.sync(table, records(self.objects, table), whole)
 
     def registered(self, table: str = "candle", database: str = DATABASE) -> dict[tuple[str, ...], str]:
         pages = self.client.get_paginator("get_partitions").paginate(DatabaseName=database, TableName=table)
@@ -221,36 +224,43 @@ def test_int_may_become_bigint(lake: Catalogued) -> None:
     assert ("trade_count", "bigint") in lake.columns()
 
 
-def test_drift_made_by_hand_is_put_right(lake: Catalogued) -> None:
-    lake.put("2024-01")
-    lake.put("2024-02")
-    lake.sync()
+def drift(lake: Catalogued) -> None:
+    """Delete one partition, and lead another one elsewhere."""
     at = {"DatabaseName": DATABASE, "TableName": "candle"}
     lake.client.delete_partition(**at, PartitionValues=["binance", "spot", "BTCUSDT", "2024-01"])
     found = lake.client.get_partition(**at, PartitionValues=["binance", "spot", "BTCUSDT", "2024-02"])[
         "Partition"
     ]
-    elsewhere = {
-        "Values": found["Values"],
-        "StorageDescriptor": found["StorageDescriptor"] | {"Location": "s3://elsewhere/"},
-    }
-    lake.client.update_partition(**at, PartitionValueList=found["Values"], PartitionInput=elsewhere)
-    done = lake.sync()
+    elsewhere = found["StorageDescriptor"] | {"Location": "s3://elsewhere/"}
+    changed = {name: found[name] for name in ("Values", "Parameters")} | {"StorageDescriptor": elsewhere}
+    lake.client.update_partition(**at, PartitionValueList=found["Values"], PartitionInput=changed)
+
+
+@pytest.mark.parametrize(("whole", "later"), [(True, timedelta(0)), (False, timedelta(days=1))])
+def test_partitions_that_drifted_are_put_right_within_a_day_or_when_asked_to(
+    lake: Catalogued, whole: bool, later: timedelta
+) -> None:
+    lake.put("2024-01")
+    lake.put("2024-02")
+    lake.sync()
+    drift(lake)
+    lake.now += later
+    done = lake.sync(whole=whole)
     assert (len(done.added), len(done.updated)) == (1, 1)
     assert lake.registered() == cells_of(lake, ("2024-01", BTC), ("2024-02", BTC))
 
 
-def test_a_failure_in_the_middle_of_the_batches_leaves_the_rest_to_the_next_sync(
+def test_a_batch_that_fails_leaves_the_others_done_and_the_rest_to_the_next_sync(
     lake: Catalogued, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     markets = [Market("binance", "spot", f"COIN{n}USDT") for n in range(130)]
     for market in markets:
         lake.put("2024-01", market)
-    create, calls = lake.client.batch_create_partition, []
+    create, sizes = lake.client.batch_create_partition, []
 
     def breaks(**arguments: Any) -> Any:
-        calls.append(len(arguments["PartitionInputList"]))
-        if len(calls) == 2:
+        sizes.append(len(arguments["PartitionInputList"]))
+        if sizes[-1] < 100:
             raise lake.client.exceptions.InvalidInputException(
                 {"Error": {"Code": "InvalidInputException", "Message": "once"}}, "BatchCreatePartition"
             )
@@ -259,7 +269,7 @@ def test_a_failure_in_the_middle_of_the_batches_leaves_the_rest_to_the_next_sync
     monkeypatch.setattr(lake.client, "batch_create_partition", breaks)
     with pytest.raises(CatalogError, match=r"test_silver\.candle.*InvalidInputException"):
         lake.sync()
-    assert calls[0] == 100
+    assert sorted(sizes) == [30, 100]
     assert len(lake.registered()) == 100
     monkeypatch.undo()
     assert len(lake.sync().added) == 30
@@ -299,8 +309,8 @@ def test_an_entry_that_another_sync_made_first_is_no_failure(
 ) -> None:
     lake.put("2024-01")
     lake.sync()
-    monkeypatch.setattr(lake.catalog, "_partitions", lambda report: iter(()))
-    assert len(lake.sync().added) == 1
+    monkeypatch.setattr(Partitions, "listed", lambda self: iter(()))
+    assert len(lake.sync(whole=True).added) == 1
     monkeypatch.undo()
     assert lake.registered() == cells_of(lake, ("2024-01", BTC))
 

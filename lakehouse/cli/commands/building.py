@@ -329,7 +329,7 @@ def verify(
     with open_instance(settings) as instance, build_progress() as progress:
         lake.progress = progress.cell
         found = verify(lake, instance, wanted, span, budget, again, progress.announce, table)
-    print_verification(found, report)
+    print_verification(found, report, silver.name)
     if found.failed:
         raise typer.Exit(1)
 

@@ -1,0 +1,356 @@
+"""Deploys an environment, step by step: build, push, plan, apply, migrate, test. `make deploy ENV=dev`.
+
+Each step is a command of OpenTofu or Docker, or a few calls to AWS; `--dry-run` says them in their order
+and does nothing. A step that fails ends it: what was done stands, and a second deployment goes over it.
+"""
+
+import base64
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import boto3
+import typer
+
+from lakehouse.model.errors import LakehouseError, UsageError
+
+ROOT = Path(__file__).parents[1]
+OPENTOFU = ROOT / "infra" / "opentofu"
+EXAMPLES = ("111122223333", "example.org", "00000000-0000-0000-0000-000000000000", "example/lakehouse")
+# RunTask to its end: a migration of a large database takes minutes
+_SECONDS, _POLLS = 10, 180
+
+app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+
+
+class UnknownEnvironmentError(UsageError):
+    """There is no file of values for an environment."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"There is no environment {name}; infra/opentofu/envs has {', '.join(known)}.")
+
+
+class ExampleValueError(UsageError):
+    """A value was left as the example has it."""
+
+    def __init__(self, file: str, found: list[str]) -> None:
+        super().__init__(
+            f"{file} still has {', '.join(found)}, which stand for your own: fill them in before you deploy."
+        )
+
+
+class ToolMissingError(UsageError):
+    """A command that a step needs is not installed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is not installed, or not on PATH: see infra/README.md.")
+
+
+class StepFailedError(LakehouseError):
+    """A step ended otherwise than well."""
+
+    def __init__(self, step: str, found: str) -> None:
+        super().__init__(f"{step} failed: {found}. What was done before it stands; mend it and deploy again.")
+
+
+class ProtectedError(UsageError):
+    """An environment does not allow its own destruction."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} protects its lake and its database. Apply it with allow_deletion = true first, if they "
+            "are to go."
+        )
+
+
+class Step(NamedTuple):
+    """One of a deployment.
+
+    Attributes:
+        name: What it is called.
+        says: What it does, as a person would do it.
+        does: Does it.
+    """
+
+    name: str
+    says: str
+    does: Callable[[], object]
+
+
+@dataclass
+class Deployment:
+    """An environment, and what is known of its image as the steps go on.
+
+    Attributes:
+        name: The environment.
+        told: Its values.
+        revision: The commit that is deployed: the tag of its image.
+        is_agreed: Whether nobody is asked before anything changes.
+        image: The image by digest, once it was pushed.
+    """
+
+    name: str
+    told: Mapping[str, Any]
+    revision: str
+    is_agreed: bool = False
+    image: str = ""
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tofu(self) -> str:
+        """OpenTofu, or what stands in for it."""
+        return os.environ.get("TOFU", "tofu")
+
+    @property
+    def repository(self) -> str:
+        """Where images go."""
+        return f"{self.told['account_id']}.dkr.ecr.{self.told['region']}.amazonaws.com/lakehouse"
+
+    @property
+    def tagged(self) -> str:
+        """The image by the commit that it is built from."""
+        return f"{self.repository}:{self.revision}"
+
+    def client(self, service: str) -> Any:
+        """A client in the environment's region."""
+        return boto3.client(service, region_name=self.told["region"])
+
+    # --- steps ----------------------------------------------------------------------------------------
+
+    def deploying(self) -> list[Step]:
+        """The steps of a deployment."""
+        docker = (
+            "docker build --platform linux/amd64 --file infra/docker/Dockerfile "
+            f"--build-arg REVISION={self.revision} --tag {self.tagged} ."
+        )
+        return [
+            Step("wheel", "make wheel", lambda: run("wheel", "make", "wheel")),
+            Step("build", docker, lambda: run("build", *docker.split())),
+            Step("push", f"docker push {self.tagged}, then ask for its digest", self.push),
+            Step("init", f"{self.tofu} init with envs/{self.name}.backend.hcl", self.init),
+            Step("plan", f"{self.tofu} plan with envs/{self.name}.tfvars.json and the digest", self.plan),
+            Step("apply", f"{self.tofu} apply of that plan", self.apply),
+            Step("migrate", "a task: dagster instance migrate", lambda: self.task("migrate", _MIGRATE)),
+            Step("settle", "wait until every service is stable", self.settle),
+            Step("smoke test", "a task: lakehouse doctor", lambda: self.task("smoke test", _DOCTOR)),
+        ]
+
+    def destroying(self) -> list[Step]:
+        """The steps of a destruction."""
+        return [
+            Step("init", f"{self.tofu} init with envs/{self.name}.backend.hcl", self.init),
+            Step("destroy", f"{self.tofu} destroy with envs/{self.name}.tfvars.json", self.destroy),
+        ]
+
+    def bootstrapping(self) -> list[Step]:
+        """The steps before a first deployment."""
+        return [
+            Step("init", f"{self.tofu} -chdir=bootstrap init", lambda: self._bootstrap("init")),
+            Step("apply", f"{self.tofu} -chdir=bootstrap apply", lambda: self._bootstrap("apply")),
+            Step(
+                "secrets",
+                f"make up the tokens of lakehouse-{self.name}/ui, where it has none",
+                self.fill_secret,
+            ),
+        ]
+
+    def push(self) -> None:
+        """Push the image, and learn its digest."""
+        ecr = self.client("ecr")
+        given = ecr.get_authorization_token()["authorizationData"][0]
+        user, _, password = base64.b64decode(given["authorizationToken"]).decode().partition(":")
+        words = ("docker", "login", "--username", user, "--password-stdin", self.repository.split("/")[0])
+        run("push", *words, said=password)
+        run("push", "docker", "push", self.tagged)
+        found = ecr.describe_images(repositoryName="lakehouse", imageIds=[{"imageTag": self.revision}])
+        self.image = f"{self.repository}@{found['imageDetails'][0]['imageDigest']}"
+
+    def init(self) -> None:
+        """Open the environment's state."""
+        backend = f"-backend-config=envs/{self.name}.backend.hcl"
+        self._tofu("init", "init", "-input=false", "-reconfigure", backend)
+
+    def plan(self) -> None:
+        """Say what would change."""
+        self._tofu("plan", "plan", "-input=false", "-lock-timeout=5m", "-out=planned", *self._variables())
+
+    def apply(self) -> None:
+        """Change it, once somebody agreed."""
+        if not self.is_agreed and not typer.confirm(f"Apply this to {self.name}?"):
+            raise StepFailedError("apply", "nobody agreed")
+        self._tofu("apply", "apply", "-input=false", "-lock-timeout=5m", "planned")
+        ran = self._tofu("apply", "output", "-json", is_read=True)
+        self.outputs = {name: one["value"] for name, one in json.loads(ran).items()}
+
+    def destroy(self) -> None:
+        """Take it all away again, once somebody agreed."""
+        if not self.told["allow_deletion"]:
+            raise ProtectedError(self.name)
+        self.image = f"{self.repository}@sha256:{'0' * 64}"
+        agreed = ("-auto-approve",) if self.is_agreed else ()
+        self._tofu("destroy", "destroy", "-lock-timeout=5m", *agreed, *self._variables())
+
+    def task(self, step: str, command: list[str]) -> None:
+        """Run a command as a run would be run, to its end."""
+        ecs, run = self.client("ecs"), self.outputs["run"]
+        network = {
+            "subnets": run["subnets"],
+            "securityGroups": run["security_groups"],
+            "assignPublicIp": "DISABLED",
+        }
+        started = ecs.run_task(
+            cluster=self.outputs["cluster"],
+            taskDefinition=run["task_definition"],
+            launchType="FARGATE",
+            networkConfiguration={"awsvpcConfiguration": network},
+            overrides={"containerOverrides": [{"name": "run", "command": command}]},
+        )
+        if not started["tasks"]:
+            raise StepFailedError(step, f"no task was started: {started['failures']}")
+        at = {"cluster": self.outputs["cluster"], "tasks": [started["tasks"][0]["taskArn"]]}
+        ecs.get_waiter("tasks_stopped").wait(**at, WaiterConfig={"Delay": _SECONDS, "MaxAttempts": _POLLS})
+        ended = ecs.describe_tasks(**at)["tasks"][0]
+        code = ended["containers"][0].get("exitCode") if ended["containers"] else None
+        if code != 0:
+            why = ended.get("stoppedReason") or "it did not say why"
+            raise StepFailedError(
+                step, f"{' '.join(command)} ended with {code}, expected 0: {why}; see its log"
+            )
+
+    def settle(self) -> None:
+        """Wait until services run what was applied."""
+        at = {"cluster": self.outputs["cluster"], "services": self.outputs["services"]}
+        self.client("ecs").get_waiter("services_stable").wait(**at)
+
+    def fill_secret(self) -> None:
+        """Make up tokens where there are none."""
+        store, name = self.client("secretsmanager"), f"lakehouse-{self.name}/ui"
+        if not store.list_secret_version_ids(SecretId=name)["Versions"]:
+            made = {
+                "ui_token": secrets.token_urlsafe(32),
+                "viewer_token": secrets.token_urlsafe(32),
+                "alert_urls": "",
+            }
+            store.put_secret_value(SecretId=name, SecretString=json.dumps(made))
+
+    # --- commands -------------------------------------------------------------------------------------
+
+    def _variables(self) -> list[str]:
+        return [f"-var-file=envs/{self.name}.tfvars.json", f"-var=image={self.image}"]
+
+    def _bootstrap(self, command: str) -> None:
+        # its state stays beside it: there is no bucket for it yet
+        told = [f"-var={name}={self.told[name]}" for name in ("environment", "account_id", "region")]
+        agreed = ["-auto-approve"] if self.is_agreed else []
+        more = [*agreed, f"-state={self.name}.tfstate", *told] if command == "apply" else ["-input=false"]
+        run(command, self.tofu, "-chdir=infra/opentofu/bootstrap", command, *more)
+
+    def _tofu(self, step: str, *words: str, is_read: bool = False) -> str:
+        return run(step, self.tofu, "-chdir=infra/opentofu", *words, is_read=is_read)
+
+
+_MIGRATE = ["dagster", "instance", "migrate"]
+_DOCTOR = ["lakehouse", "doctor"]
+
+
+def run(step: str, *words: str, said: str | None = None, is_read: bool = False) -> str:
+    """Run a command of a step.
+
+    Args:
+        step: Whose it is.
+        words: The command.
+        said: What it reads from its input.
+        is_read: Whether what it says is returned, in place of shown.
+
+    Raises:
+        ToolMissingError: There is no such command.
+        StepFailedError: It ended otherwise than well.
+    """
+    if shutil.which(words[0]) is None:
+        raise ToolMissingError(words[0])
+    output = subprocess.PIPE if is_read else None
+    ran = subprocess.run(words, cwd=ROOT, input=said, stdout=output, text=True, check=False)
+    if ran.returncode != 0:
+        raise StepFailedError(step, f"{words[0]} ended with {ran.returncode}, expected 0")
+    return ran.stdout or ""
+
+
+def deployment(name: str, is_agreed: bool = False) -> Deployment:
+    """An environment that can be deployed.
+
+    Raises:
+        UnknownEnvironmentError: There is none of this name.
+    """
+    folder = OPENTOFU / "envs"
+    file = folder / f"{name}.tfvars.json"
+    if not file.is_file():
+        raise UnknownEnvironmentError(
+            name, sorted(one.name.split(".")[0] for one in folder.glob("*.tfvars.json"))
+        )
+    told = json.loads(file.read_text("utf-8"))
+    revision = run("revision", "git", "rev-parse", "--short=12", "HEAD", is_read=True).strip()
+    return Deployment(name, told, revision, is_agreed)
+
+
+def require_own_values(name: str) -> None:
+    """Refuse an environment that is still the example.
+
+    Raises:
+        ExampleValueError: As said.
+    """
+    for file in (f"{name}.tfvars.json", f"{name}.backend.hcl"):
+        text = (OPENTOFU / "envs" / file).read_text("utf-8")
+        if left := [example for example in EXAMPLES if example in text]:
+            raise ExampleValueError(f"infra/opentofu/envs/{file}", left)
+
+
+def carry_out(name: str, steps: list[Step], is_dry: bool) -> None:
+    """Do steps in their order, or only say them."""
+    if not is_dry:
+        require_own_values(name)
+    for number, step in enumerate(steps, 1):
+        typer.echo(f"{number}/{len(steps)} {step.name}: {step.says}")
+        if not is_dry:
+            step.does()
+
+
+Env = Annotated[str, typer.Option("--env", help="Which environment.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Say the steps, do none.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Ask nobody before anything changes.")]
+
+
+@app.command()
+def deploy(env: Env, dry_run: Dry = False, yes: Yes = False) -> None:
+    """Build this checkout, push it, and have the environment run it."""
+    one = deployment(env, yes)
+    carry_out(env, one.deploying(), dry_run)
+
+
+@app.command()
+def destroy(env: Env, dry_run: Dry = False, yes: Yes = False) -> None:
+    """Take an environment away, with its lake."""
+    one = deployment(env, yes)
+    carry_out(env, one.destroying(), dry_run)
+
+
+@app.command()
+def bootstrap(env: Env, dry_run: Dry = False, yes: Yes = False) -> None:
+    """Make what a first deployment needs."""
+    one = deployment(env, yes)
+    carry_out(env, one.bootstrapping(), dry_run)
+
+
+if __name__ == "__main__":
+    try:
+        app(standalone_mode=False)
+    except LakehouseError as error:
+        sys.exit(f"error: {error}")
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit("error: nobody agreed; nothing more was done")

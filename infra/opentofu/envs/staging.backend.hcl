@@ -1,0 +1,3 @@
+bucket = "lakehouse-staging-state-111122223333"
+key    = "lakehouse.tfstate"
+region = "ap-northeast-1"

@@ -1,0 +1,128 @@
+"""`lakehouse backfill`: runs for others to make."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lakehouse.cli.options import From, Markets, To, wanted_markets
+from lakehouse.cli.reporting import Report, frame_of, reporting
+from lakehouse.model.words import count_of
+
+if TYPE_CHECKING:
+    from lakehouse.cli.backfilling import Part
+
+commands = typer.Typer()
+
+_COLUMNS = ("run", "cells", "first", "last", "tables", "why")
+
+
+@commands.command()
+@reporting
+def backfill(
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="zone/table, such as silver/candle or gold/candle_1h; or a whole zone, such as gold"
+        ),
+    ],
+    markets: Markets,
+    start: From,
+    end: To,
+    cells: Annotated[
+        int | None,
+        typer.Option(
+            help="Cells that a run may have; what a task holds and makes in minutes if left out.", min=1
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make the cells of TABLE again, whether they are due or not.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be submitted.")] = False,
+    *,
+    report: Report,
+) -> None:
+    """Submit what is due of a table and everything upstream of it to the instance's queue, as runs by
+    rectangles of months and markets.
+
+    Who takes runs from the queue makes them: `lakehouse ui` on this machine, or the tasks of a deployment.
+    Run it again to submit what is left: what is done, queued or in progress is not submitted twice.
+    """
+    from uuid import uuid4
+
+    from lakehouse.cli.backfilling import BACKFILL_TAG, plan_backfill, submit_backfill
+    from lakehouse.cli.building import Builder
+    from lakehouse.cli.instance import code_origin, open_instance
+    from lakehouse.cli.planning import Plan
+    from lakehouse.defs.partitions import MARKETS
+    from lakehouse.defs.submitting import is_taken_from
+    from lakehouse.defs.under_way import running
+    from lakehouse.model.timerange import TimeRange
+    from lakehouse.opening import open_lake
+    from lakehouse.pipeline.sizes import most_cells
+    from lakehouse.settings import Settings
+
+    settings = Settings()
+    wanted, span = wanted_markets(markets, ()), TimeRange.parse(start, end)
+    lake = open_lake(settings)
+    tables = lake.registry.named(table)
+    lake.objects.check_writable()
+    plan = Plan(lake, wanted, span)
+    with open_instance(settings) as instance:
+        if not dry_run:
+            Builder(lake, instance).add_markets(plan)
+        known = instance.get_dynamic_partitions(str(MARKETS.name))
+        order = list(dict.fromkeys([*known, *(market.key for market in plan.markets)]))
+        busy = running(instance, queued=True).values()
+        found = plan_backfill(plan, tables, busy, order, cells or most_cells(), force)
+        name = uuid4().hex[:8]
+        if dry_run:
+            ids = [""] * len(found.parts)
+        else:
+            ids = submit_backfill(lake, instance, found, name, tables if force else (), code_origin())
+        is_taken = is_taken_from(instance)
+    rows = [_row(run, part) for run, part in zip(ids, found.parts, strict=True)]
+    found_all = {
+        "runs": rows,
+        "tag": "" if dry_run else f"{BACKFILL_TAG}={name}",
+        "busy": len(found.busy),
+        "waiting": found.waiting,
+        "notes": found.notes,
+    }
+    if report.document(found_all, "runs"):
+        return
+    report.table("Submitted" if not dry_run else "To submit", frame_of(rows, _COLUMNS), prose="why")
+    for note in found.notes:
+        report.say(note, "note")
+    if found.busy:
+        report.say(f"{count_of(len(found.busy), 'cell')} of these are queued or in progress already.", "note")
+    if found.waiting:
+        verb = "waits" if len(found.waiting) == 1 else "wait"
+        report.say(
+            f"{', '.join(found.waiting)} {verb} for cells of many runs: news carries on to them, and so does "
+            "this command, run again when the runs have ended.",
+            "note",
+        )
+    if not found.parts:
+        report.say("Nothing is due." if not found.busy else "Nothing else is due.")
+        return
+    total = sum(len(part.cells) for part in found.parts)
+    what = f"{count_of(len(found.parts), 'run')} of {count_of(total, 'cell')}"
+    if dry_run:
+        report.say(f"{what} would be submitted.")
+        return
+    report.say(f"Submitted {what}. Follow them at {settings.ui_url}/runs?q[0]=tag:{BACKFILL_TAG}={name}")
+    if not is_taken:
+        report.say(
+            "No daemon takes runs from this queue now: `lakehouse ui`, or the deployment's, does.", "note"
+        )
+
+
+def _row(run: str, part: "Part") -> dict[str, object]:
+    return {
+        "run": run[:8],
+        "cells": len(part.cells),
+        "first": str(part.cells[0]),
+        "last": str(part.cells[-1]),
+        "tables": len(part.tables),
+        "why": part.why,
+    }

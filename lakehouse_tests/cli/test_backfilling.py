@@ -1,0 +1,160 @@
+"""What `lakehouse backfill` submits: what is due and nothing else, and to a queue alone."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lakehouse.cli.app import main
+from lakehouse.cli.instance import open_instance
+from lakehouse.cli.instances import instance_settings
+from lakehouse.settings import Settings
+from lakehouse.simulator import SimulatedMarket, Simulator
+
+pytestmark = pytest.mark.slow
+
+NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
+LIFE = (datetime(2024, 1, 31, tzinfo=UTC), datetime(2024, 3, 1, 12, tzinfo=UTC))
+NAMES = ("BTCUSDT", "ETHUSDT")
+LISTED = tuple(
+    SimulatedMarket("spot", name, name[:3], "USDT", Decimal(100), 40, 2, 3, *LIFE) for name in NAMES
+)
+BTC, ETH = (f"binance-spot:{name}" for name in NAMES)
+QUARTER = ("--from", "2024-01", "--to", "2024-04")
+
+Backfill = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Simulator]:
+    with Simulator(markets=LISTED, now=NOW) as running:
+        yield running
+
+
+@pytest.fixture
+def command(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "LAKEHOUSE_ROOT": str(tmp_path / "lake"),
+        "DAGSTER_HOME": str(tmp_path / "dagster"),
+        "LAKEHOUSE_START": "2024-01",
+        "LAKEHOUSE_BINANCE_ARCHIVE_URL": sim.url,
+        "LAKEHOUSE_BINANCE_REST_URL": sim.url,
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lakehouse", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def backfill(command: Callable[..., tuple[int, str, str]]) -> Backfill:
+    def run(table: str, markets: str, *words: str) -> Any:
+        code, out, err = command(
+            "backfill", table, "--markets", markets, *QUARTER, "--format", "json", *words
+        )
+        assert code == 0, err
+        return json.loads(out)
+
+    return run
+
+
+def queued() -> list[tuple[set[str], str, str]]:
+    """The runs of the instance: their tables, and the first and last partition of their range."""
+    with open_instance(Settings()) as instance:
+        return [
+            (
+                {"/".join(key.path) for key in run.asset_selection or ()},
+                run.tags["dagster/asset_partition_range_start"],
+                run.tags["dagster/asset_partition_range_end"],
+            )
+            for run in instance.get_runs()
+            if run.status.value == "QUEUED"
+        ]
+
+
+def test_only_what_is_due_is_submitted_and_only_once(
+    backfill: Backfill, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    assert command("build", "silver/candle", "--markets", BTC, *QUARTER)[0] == 0
+    said = backfill("gold/vwap", f"{BTC},{ETH}")
+    assert [(row["first"], row["last"], row["cells"]) for row in said["runs"]] == [
+        (f"2024-01|{BTC}", f"2024-03|{ETH}", 6)
+    ], "gold is due of both"
+    said = backfill("silver/candle", f"{BTC},{ETH}")
+    assert (said["runs"], said["busy"]) == ([], 3), "the runs of gold make these as well"
+    ((tables, first, last),) = queued()
+    assert (first, last) == (f"2024-01|{BTC}", f"2024-03|{ETH}")
+    assert {"bronze/candle_archive", "silver/candle", "gold/vwap"} <= tables
+    assert not any(table.startswith("silver/gap") for table in tables)
+
+
+def test_cells_that_are_stored_are_left_out(
+    backfill: Backfill, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    assert command("build", "silver/candle", "--markets", f"{BTC}", *QUARTER)[0] == 0
+    said = backfill("silver/candle", f"{BTC},{ETH}", "--cells", "2")
+    assert [(row["first"], row["last"]) for row in said["runs"]] == [
+        (f"2024-01|{ETH}", f"2024-02|{ETH}"),
+        (f"2024-03|{ETH}", f"2024-03|{ETH}"),
+    ]
+    assert "silver/gap" in said["waiting"]
+
+
+def test_a_dry_run_changes_nothing(backfill: Backfill) -> None:
+    said = backfill("silver/candle", BTC, "--dry-run")
+    assert [(row["run"], row["cells"]) for row in said["runs"]] == [("", 3)]
+    assert queued() == []
+    with open_instance(Settings()) as instance:
+        assert instance.get_dynamic_partitions("market") == []
+
+
+def test_by_force_the_named_tables_are_made_again_and_nothing_above_them(
+    backfill: Backfill, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    assert command("build", "silver/candle", "--markets", BTC, *QUARTER)[0] == 0
+    assert backfill("silver/candle", BTC)["runs"] == []
+    said = backfill("silver/candle", BTC, "--force")
+    assert [(row["cells"], row["tables"], row["why"]) for row in said["runs"]] == [
+        (3, 1, "asked for by force (3 cells)")
+    ]
+    with open_instance(Settings()) as instance:
+        (run,) = (run for run in instance.get_runs() if run.status.value == "QUEUED")
+    assert run.tags["lakehouse/force"] == "silver/candle"
+    assert run.tags["lakehouse/backfill"] == said["tag"].partition("=")[2]
+
+
+def test_markets_without_the_table_have_nothing_due(backfill: Backfill) -> None:
+    """Funding is of perpetuals; the markets here are spot."""
+    assert backfill("gold/funding_carry", BTC)["runs"] == []
+    assert queued() == []
+
+
+def test_an_instance_without_a_queue_is_refused(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "dagster").mkdir()
+    settings = instance_settings("machine")
+    settings.pop("concurrency")
+    settings["run_coordinator"] = {
+        "module": "dagster._core.run_coordinator",
+        "class": "DefaultRunCoordinator",
+    }
+    (tmp_path / "dagster" / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    code, out, err = command("backfill", "silver/candle", "--markets", BTC, *QUARTER)
+    assert (code, out) == (2, "")
+    assert "has no queue: its run coordinator is SyncInMemoryRunCoordinator" in " ".join(err.split())

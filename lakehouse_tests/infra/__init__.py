@@ -1,0 +1,1 @@
+"""What `infra/` declares, tried as far as that goes without an account."""
