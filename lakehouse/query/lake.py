@@ -281,6 +281,7 @@ class Lake:
             ((record.key.own_market, record.facts.gaps) for _, record in found),
             parse_instant(now) if now is not None else datetime.now(UTC),
             span,
+            silver.published,
         )
 
     def scan(
