@@ -349,6 +349,17 @@ class FillAsOfError(UsageError):
         )
 
 
+class NotKnowableError(UsageError):
+    """A frame that is to be joined by when its rows could have been known, and does not say it."""
+
+    def __init__(self, which: str, columns: Iterable[str]) -> None:
+        super().__init__(
+            f"The {which} frame has no column knowable_at, only {', '.join(columns) or 'no columns at all'}: "
+            "join gold rows, which have it, or add the instant from which each of your rows could have been "
+            "known."
+        )
+
+
 class NothingStoredError(UsageError):
     """A range and markets of which a table has no cell; no keys stand for all markets."""
 
