@@ -11,8 +11,9 @@ import pytest
 
 from lakehouse.simulator import Simulator
 from lakehouse_tests.infra.checks import CHECKS
+from lakehouse_tests.infra.conftest import Applied
 from lakehouse_tests.infra.enforced import ACCOUNT, Enforced, enforced, settings_of
-from lakehouse_tests.infra.terraform import Resource, Terraform, resources
+from lakehouse_tests.infra.terraform import Resource
 from lakehouse_tests.test_end_to_end import BTC, LISTED, NOW
 
 pytestmark = pytest.mark.slow
@@ -40,10 +41,9 @@ WIDER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def found(terraform: Terraform) -> list[Resource]:
+def found(applied: Applied) -> list[Resource]:
     """What is applied in the account that the local endpoints have."""
-    assert terraform.plan("dev", f"-var=account_id={ACCOUNT}").code == 0
-    return resources(terraform.apply("dev"))
+    return applied("dev", account_id=ACCOUNT)
 
 
 @pytest.fixture(scope="module")
