@@ -28,7 +28,7 @@ def terraform(provider: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def applied(provider: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    """What an environment holds once it is applied, with other values where some are given; each is made once."""
+    """What an environment holds once it is applied, with other values where some are given; made once."""
     copy = Terraform(tmp_path_factory.mktemp("applied"), provider)
     copy.init()
     made: dict[str, list[Resource]] = {}

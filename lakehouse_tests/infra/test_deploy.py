@@ -308,17 +308,21 @@ def _services(ecs: Any, names: list[str]) -> Any:
 
 
 @pytest.mark.slow
-def test_tokens_are_made_up_once(ground: Ground) -> None:
-    one, store = deploy.deployment("dev"), ground.client("secretsmanager")
-    store.create_secret(Name=f"{NAME}/ui")
-    one.fill_secret()
+def test_a_bootstrap_keeps_its_state_and_makes_up_tokens_once(ground: Ground) -> None:
+    one, store = deploy.deployment("dev", is_agreed=True), ground.client("secretsmanager")
+    store.create_secret(Name=f"{NAME}/ui")  # the stand-in's is nobody's
+    for step in one.bootstrapping():
+        step.does()
+    state = (ground.root / "infra" / "opentofu" / "bootstrap" / "dev.tfstate").read_text("utf-8")
     first = store.get_secret_value(SecretId=f"{NAME}/ui")["SecretString"]
-    one.fill_secret()
-    assert store.get_secret_value(SecretId=f"{NAME}/ui")["SecretString"] == first
     told = json.loads(first)
     assert set(told) == {"ui_token", "viewer_token", "alert_urls"}
     assert told["ui_token"] != told["viewer_token"]
     assert min(len(told["ui_token"]), len(told["viewer_token"])) > 40
+    assert f"{NAME}-state-{ACCOUNT}" in state
+    assert told["ui_token"] not in state
+    one.fill_secret()
+    assert store.get_secret_value(SecretId=f"{NAME}/ui")["SecretString"] == first
 
 
 def _keys(ground: Ground) -> list[str]:
