@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lakehouse.cli.console import build_progress
 from lakehouse.cli.options import From, Markets, To, wanted_markets
 from lakehouse.cli.reporting import Report, frame_of, reporting
 from lakehouse.model.words import count_of
@@ -75,12 +76,16 @@ def backfill(
         busy = running(instance, queued=True).values()
         found = plan_backfill(plan, tables, busy, order, cells or most_cells(), force)
         name = uuid4().hex[:8]
-        if dry_run:
-            ids = [""] * len(found.parts)
-        else:
-            ids = submit_backfill(lake, instance, found, name, tables if force else (), code_origin())
+        submitted = [("", part) for part in found.parts] if dry_run else []
+        if not dry_run:
+            with build_progress() as progress:
+                progress.announce("submitted", sum(len(part.cells) for part in found.parts))
+                forced = tables if force else ()
+                for run, part in submit_backfill(lake, instance, found, name, forced, code_origin()):
+                    submitted.append((run, part))
+                    progress.advance("submitted", len(part.cells))
         is_taken = is_taken_from(instance)
-    rows = [_row(run, part) for run, part in zip(ids, found.parts, strict=True)]
+    rows = [_row(run, part) for run, part in submitted]
     found_all = {
         "runs": rows,
         "tag": "" if dry_run else f"{BACKFILL_TAG}={name}",
@@ -105,8 +110,8 @@ def backfill(
     if not found.parts:
         report.say("Nothing is due." if not found.busy else "Nothing else is due.")
         return
-    total = sum(len(part.cells) for part in found.parts)
-    what = f"{count_of(len(found.parts), 'run')} of {count_of(total, 'cell')}"
+    total = sum(len(part.cells) for _, part in submitted)
+    what = f"{count_of(len(submitted), 'run')} of {count_of(total, 'cell')}"
     if dry_run:
         report.say(f"{what} would be submitted.")
         return
