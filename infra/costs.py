@@ -69,7 +69,7 @@ class Use:
         lake_gb: What the lake holds, older versions with it.
         writes: Million requests that write or list.
         reads: Million requests that read.
-        nat_gb: What comes and goes by the NAT gateways: REST, images' manifests, logs. Archive and lake do not.
+        nat_gb: What comes and goes by the NAT gateways: REST, manifests, logs; not the archive, not the lake.
         log_gb: Logs.
         scanned_tb: What Athena scans.
     """

@@ -45,6 +45,9 @@ class Settings(LogSettings):
         addresses: Where archives and REST APIs of exchanges are, by the name of the setting
             (`LAKEHOUSE_<EXCHANGE>_ARCHIVE_URL`, `LAKEHOUSE_<EXCHANGE>_REST_URL`); `address` reads them.
         glue_database: Prefix of the Glue databases to register tables in; empty for none.
+        trino_url: Where a Trino server answers that reads the lake by Glue; empty for none.
+        trino_user: Who asks it, as its log has it.
+        trino_catalog: Its name of the catalog.
         clock: Whose time counts: this machine's (`local`), or that of the exchange's REST API (`exchange`),
             for a simulated exchange with a time of its own.
         refresh: Whether the sensors that keep the lake current run without being switched on in the UI.
@@ -69,6 +72,9 @@ class Settings(LogSettings):
     end: str = ""
     addresses: Mapping[str, str] = {}
     glue_database: str = ""
+    trino_url: str = ""
+    trino_user: str = "lakehouse"
+    trino_catalog: str = "lake"
     clock: Literal["local", "exchange"] = "local"
     refresh: bool = False
     candles_every: int = Field(default=3600, ge=1)
@@ -133,6 +139,15 @@ class Settings(LogSettings):
             raise SettingError("LAKEHOUSE_UI_URL", value, "an address with http:// or https://")
         return value.rstrip("/")
 
+    @field_validator("trino_url")
+    @classmethod
+    def _check_trino_url(cls, value: str) -> str:
+        if carries_credentials(value):
+            raise AddressCredentialsError("LAKEHOUSE_TRINO_URL")
+        if value and not _is_url(value):
+            raise SettingError("LAKEHOUSE_TRINO_URL", value, "an address with http:// or https://")
+        return value.rstrip("/")
+
     @field_validator("start", "end")
     @classmethod
     def _check_month(cls, value: str, of: ValidationInfo) -> str:
@@ -194,6 +209,9 @@ class Settings(LogSettings):
                 "start",
                 "end",
                 "glue_database",
+                "trino_url",
+                "trino_user",
+                "trino_catalog",
                 "clock",
                 "refresh",
                 "candles_every",

@@ -5,7 +5,7 @@ stands still.
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CLOSED = "http://127.0.0.1:9"
 _KEPT = ("LAKEHOUSE_REAL_DATA",)
 _LONGEST = (
+    "trino",  # a folder, whose tests share a server
     "test_ui.py",
     "test_builds_on_s3.py",
     "test_refresh.py",
@@ -65,9 +66,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest begin: of two processes none is left with minutes of work when the other is
     done.
     """
+    places = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(
-        key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST)
+        key=lambda item: min(
+            places.get(name, len(places)) for name in (item.path.name, item.path.parent.name)
+        )
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where files are handed out whole, so are the folders whose tests share a server."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class WithFolders(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return file.rpartition("/")[0] if "/trino/" in file else file
+
+    return WithFolders(config, log)
 
 
 @pytest.fixture(autouse=True)

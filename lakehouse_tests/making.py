@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import math
+import random
 import zipfile
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,8 +13,9 @@ from typing import Any
 import polars as pl
 
 from lakehouse.datasets.candle import Candle, CandleArchive
-from lakehouse.datasets.market import MarketFacts
+from lakehouse.datasets.market import MarketFacts, MarketTable
 from lakehouse.model.cell import Cell
+from lakehouse.model.feature import Feature
 from lakehouse.model.market import Market
 from lakehouse.model.table import UTC_TIME, Table
 
@@ -53,6 +56,28 @@ def spot_tables(tables: Iterable[type[Table]], spread: str | None = None) -> lis
     ]
 
 
+def as_given(feature: type[Feature], rows: pl.DataFrame, market: Market = BTC) -> pl.DataFrame:
+    """Rows as a feature is given them: over all markets with the names and facts of theirs."""
+    if feature.spread != "all":
+        return rows
+    names = {name: str(getattr(market, name)) for name in ("exchange", "market_type", "symbol")}
+    told = names | {name: facts(market).row[name] for name in feature.facts}
+    return rows.with_columns(
+        pl.lit(value, MarketTable.columns[name].dtype).alias(name) for name, value in told.items()
+    )
+
+
+def looking_back(tables: Iterable[type[Table]], cell: Cell, until: str) -> set[tuple[str, Cell]]:
+    """The later cells of some tables, up to a month, that look back on a cell, by the name of the table."""
+    later = [cell.shift(n) for n in range(1, 40) if cell.shift(n).date <= until]
+    return {
+        (table.name, after)
+        for table in tables
+        for after in later
+        if any(after.window.start - each.lookback < cell.window.end for each in table.inputs if each.lookback)
+    }
+
+
 def series(times: Iterable[datetime], name: str = "open_time") -> pl.Series:
     """Instants as the tables hold them."""
     return pl.Series(name, list(times), dtype=UTC_TIME)
@@ -84,6 +109,26 @@ def candles(times: Sequence[datetime], **columns: Any) -> pl.DataFrame:
     for name, value in (row | columns).items():
         values[name] = value if isinstance(value, list) else [value] * len(times)
     return pl.DataFrame(values, schema_overrides=dict(Candle.polars_schema())).select(Candle.names())
+
+
+def walk(times: Sequence[datetime], seed: int = 1, price: float = 100.0, step: float = 1e-3) -> pl.DataFrame:
+    """Rows of `silver/candle` whose price goes at random from one to the next, to three decimals, with sizes
+    to match.
+    """
+    drawn = random.Random(seed)
+    columns: dict[str, list[float]] = {name: [] for name in ("open", "high", "low", "close", "volume")}
+    columns |= {"quote_volume": [], "taker_buy_volume": [], "trade_count": []}
+    for _ in times:
+        last = round(price * math.exp(drawn.gauss(0, step)), 3)
+        reach = round(price * step * drawn.random(), 3)
+        size = round(drawn.expovariate(0.1), 3)
+        row = (price, max(price, last) + reach, min(price, last) - reach, last, size, size * last)
+        for name, value in zip(
+            columns, (*row, round(size * drawn.random(), 3), drawn.randrange(1, 50)), strict=True
+        ):
+            columns[name].append(value)
+        price = last
+    return candles(times, **columns)
 
 
 def minutes(start: str, count: int, step: int = 1) -> list[datetime]:

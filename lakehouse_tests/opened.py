@@ -36,14 +36,21 @@ SHOTS = os.environ.get("SCREENSHOTS")  # a folder for pictures to look at
 
 
 class Dagster:
-    """The UI's server, asked in GraphQL."""
+    """The UI's server, asked in GraphQL.
 
-    def __init__(self, port: int) -> None:
+    Args:
+        port: Its port.
+        token: What it asks a stranger for, where it does.
+    """
+
+    def __init__(self, port: int, token: str | None = None) -> None:
         self.address = f"http://127.0.0.1:{port}"
         self._url = f"{self.address}/graphql"
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def ask(self, query: str, **variables: Any) -> Any:
-        answer = requests.post(self._url, json={"query": query, "variables": variables}, timeout=30).json()
+        asked = {"query": query, "variables": variables}
+        answer = requests.post(self._url, json=asked, headers=self._headers, timeout=30).json()
         assert "errors" not in answer, answer
         return answer["data"]
 
@@ -87,10 +94,12 @@ class Dagster:
         )["partitionBackfillOrError"]["status"]
         return status
 
-    def launch(self, job: str, **partition: str) -> str:
-        """Start a run of a job, of a partition by its dimensions."""
+    def launch(self, job: str, assets: Sequence[str] = (), **partition: str) -> str:
+        """Start a run of a job, or of some assets of it, of a partition by its dimensions."""
         tags = [{"key": f"dagster/partition{name}", "value": value} for name, value in partition.items()]
-        what = {"selector": {**CODE, "pipelineName": job}, "executionMetadata": {"tags": tags}}
+        only = {"assetSelection": [{"path": name.split("/")} for name in assets]} if assets else {}
+        selector = {**CODE, "pipelineName": job, **only}
+        what = {"selector": selector, "executionMetadata": {"tags": tags}}
         answer = self.ask(
             "mutation($what: ExecutionParams!) { launchPipelineExecution(executionParams: $what) "
             "{ __typename ... on LaunchRunSuccess { run { runId } } } }",

@@ -52,8 +52,8 @@ PLACES = {
     "outlier": ("part of an anomaly's kind, `volume_outlier`", "lakehouse/transform/anomalies.py"),
     "outdated": ("written by an older meaning of its table", "lakehouse/pipeline/*"),
     "policy": (
-        "a header of HTTP; of Dagster's backfills",
-        *("lakehouse/ui/guard.py", "lakehouse/defs/*", "docs/running.md"),
+        "a header of HTTP; of Dagster's backfills; what a role on AWS may do",
+        *("lakehouse/ui/guard.py", "lakehouse/defs/*", "docs/running.md", "docs/security.md", "docs/adr/*"),
     ),
     "signature": (
         "of a request to S3, or in a URL; of a function",

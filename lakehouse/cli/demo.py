@@ -6,17 +6,22 @@ import shlex
 import shutil
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lakehouse.cli.building import Builder
 from lakehouse.cli.console import build_progress, out
+from lakehouse.cli.demo_aws import say_catalog, say_trino
 from lakehouse.cli.instance import open_instance
 from lakehouse.cli.local_aws import local_aws
+from lakehouse.cli.local_trino import LocalTrino, missing_for_trino
 from lakehouse.cli.planning import TableBuild
 from lakehouse.cli.report import print_build
-from lakehouse.cli.reporting import Format, Report, frame_of
+from lakehouse.cli.reporting import Format, Report
 from lakehouse.model.errors import DemoFolderError, NoDemoError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
@@ -25,7 +30,6 @@ from lakehouse.opening import open_lake
 from lakehouse.query.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
-from lakehouse.storage.aws import aws_client
 
 BUCKET = "lakehouse-demo"
 MARKER = ".lakehouse-demo"
@@ -56,13 +60,14 @@ FAULTS = {
     "day_absent=*/um/monthly/*ETHUSDT-fundingRate-2024-11*": "the file lacks a day's settlements of funding",
     "funding_lost=*/um/monthly/*ETHUSDT-fundingRate-2024-12*": "and nobody has this one: no file, no API",
 }
+# In words that DuckDB and Trino both have; the latter wants to be told which partitions
 QUESTION = f"""
 SELECT market_type || ' ' || symbol AS market, count(*) AS hours,
-       date_diff('minute', TIMESTAMPTZ '{SPAN[0]}', TIMESTAMPTZ '{SPAN[1]}') - sum(candle_count)
-           AS minutes_absent,
+       date_diff('minute', TIMESTAMP '{SPAN[0]} 00:00:00', TIMESTAMP '{SPAN[1]} 00:00:00')
+           - sum(candle_count) AS minutes_absent,
        round(min(low), 2) AS low, round(max(high), 2) AS high,
-       round(sum(quote_volume) / sum(volume), 2) AS vwap, sum(trade_count)::BIGINT AS trades
-FROM gold.candle_1h GROUP BY ALL ORDER BY market
+       round(sum(quote_volume) / sum(volume), 2) AS vwap, sum(trade_count) AS trades
+FROM gold.candle_1h WHERE month >= '{SPAN[0][:7]}' GROUP BY market_type, symbol ORDER BY market
 """
 CARRY = """
 SELECT market_type || ' ' || symbol AS market, month, count(*) AS settlements,
@@ -136,18 +141,88 @@ def empty_folder(folder: Path) -> None:
         raise DemoFolderError(str(folder), error.strerror or str(error)) from error
 
 
+@dataclass(frozen=True)
+class Demo:
+    """A demo that was shown, while its exchange and its endpoints still answer.
+
+    Attributes:
+        settings: Of its lake.
+        is_whole: Whether every cell was built, and Trino answered as DuckDB did, where there is one.
+        trino: The server; None without AWS, and where there is none on this machine.
+    """
+
+    settings: Settings
+    is_whole: bool
+    trino: LocalTrino | None = None
+
+
 def run_demo(folder: Path, aws: bool = False) -> bool:
-    """Run the demo; True if every cell was built.
+    """Show the demo; True if every cell was built, and two engines agree.
 
     Args:
         folder: Where it leaves its lake and its Dagster instance, in place of those of an earlier demo.
-        aws: Against S3 and Glue endpoints on this machine, which go with the demo.
+        aws: Against S3 and Glue endpoints and a Trino server on this machine, which go with the demo.
 
     Raises:
         DemoFolderError: As `empty_folder`.
+        LocalTrinoError: There is a Trino server here, and it does not start.
+    """
+    with shown_demo(folder, aws) as demo:
+        if not aws:
+            say_next(folder)
+        return demo.is_whole
+
+
+@contextmanager
+def shown_demo(
+    folder: Path, aws: bool = False, start_trino: Callable[[Path], LocalTrino] = LocalTrino
+) -> Iterator[Demo]:
+    """Show the demo, as `run_demo`, and keep all that it started until the end.
+
+    Args:
+        folder: As `run_demo`.
+        aws: As `run_demo`.
+        start_trino: Starts a server in a folder.
     """
     empty_folder(folder)
     started = time.monotonic()
+    _say_faults()
+    with ExitStack() as kept:
+        trino = None
+        if aws:
+            kept.enter_context(local_aws(BUCKET))
+            if not missing_for_trino():  # it starts while the lake is built
+                trino = start_trino(Path(kept.enter_context(TemporaryDirectory(prefix="lakehouse-trino-"))))
+                kept.callback(trino.stop)
+        exchange = kept.enter_context(demo_exchange())
+        settings = demo_settings(folder, exchange.url, aws)
+        reports = _build(settings)
+        retried = sum(
+            len(keys) for name, keys in exchange.faults_hit.items() if name in ("error_503", "cut_transfer")
+        )
+        out.print(
+            f"Retried until they came whole: {retried} files that the archive refused at first or cut off.",
+            highlight=False,
+        )
+        lake = Lake(settings.root)
+        _say_rest(lake)
+        _say_gaps(lake)
+        found = lake.sql(QUESTION)
+        Report(Format.table).table(
+            "One question in SQL: the three months by market, from gold.candle_1h", found
+        )
+        Report(Format.table).table(
+            "What longs paid to shorts by funding, from gold.funding_carry", lake.sql(CARRY)
+        )
+        is_whole = not any(report.failed for report in reports)
+        if aws:
+            say_catalog(settings.glue_database)
+            is_whole &= say_trino(trino, settings.glue_database, QUESTION, found)
+        _say_end(settings, reports, time.monotonic() - started)
+        yield Demo(settings, is_whole, trino)
+
+
+def _say_faults() -> None:
     out.rule("lakehouse demo")
     out.print(
         f"A simulated exchange with {len(MARKETS)} markets, {SPAN[0]} to {SPAN[1]}, and these faults in its "
@@ -159,40 +234,21 @@ def run_demo(folder: Path, aws: bool = False) -> bool:
             highlight=False,
         )
     out.print()
-    with local_aws(BUCKET) if aws else nullcontext(), demo_exchange() as exchange:
-        settings = demo_settings(folder, exchange.url, aws)
-        lake = open_lake(settings)
-        with open_instance(settings) as instance, build_progress() as progress:
-            lake.progress = progress.cell
-            builder = Builder(lake, instance, progress.announce)
-            reports = builder.build(
-                lake.registry.named("gold"), [Market.parse(key) for key in MARKETS], TimeRange.parse(*SPAN)
-            )
-            builder.report_quality()
-        out.print()
-        print_build(lake.objects, lake.registry, reports, Report(Format.table))
-        retried = sum(
-            len(keys) for name, keys in exchange.faults_hit.items() if name in ("error_503", "cut_transfer")
+
+
+def _build(settings: Settings) -> list[TableBuild]:
+    """Build all, and say what came of it."""
+    lake = open_lake(settings)
+    with open_instance(settings) as instance, build_progress() as progress:
+        lake.progress = progress.cell
+        builder = Builder(lake, instance, progress.announce)
+        reports = builder.build(
+            lake.registry.named("gold"), [Market.parse(key) for key in MARKETS], TimeRange.parse(*SPAN)
         )
-        out.print(
-            f"Retried until they came whole: {retried} files that the archive refused at first or cut off.",
-            highlight=False,
-        )
-        _say_rest(Lake(settings.root))
-        _say_gaps(Lake(settings.root))
-        Report(Format.table).table(
-            "One question in SQL: the three months by market, from gold.candle_1h",
-            Lake(settings.root).sql(QUESTION),
-        )
-        Report(Format.table).table(
-            "What longs paid to shorts by funding, from gold.funding_carry", Lake(settings.root).sql(CARRY)
-        )
-        if aws:
-            _say_catalog(settings.glue_database)
-        _say_end(settings, reports, time.monotonic() - started)
-    if not aws:
-        say_next(folder)
-    return not any(report.failed for report in reports)
+        builder.report_quality()
+    out.print()
+    print_build(lake.objects, lake.registry, reports, Report(Format.table))
+    return reports
 
 
 def _say_rest(lake: Lake) -> None:
@@ -223,24 +279,6 @@ def _say_gaps(lake: Lake) -> None:
         )
         out.print(f"{known}: {row['market_type']} {row['symbol']} has no {rows} {span}.", highlight=False)
     out.print()
-
-
-def _say_catalog(prefix: str) -> None:
-    glue, rows = aws_client("glue"), []
-    for database in (f"{prefix}_silver", f"{prefix}_gold"):
-        for table in glue.get_tables(DatabaseName=database)["TableList"]:
-            pages = glue.get_paginator("get_partitions").paginate(
-                DatabaseName=database, TableName=table["Name"]
-            )
-            rows.append(
-                {
-                    "database": database,
-                    "table": table["Name"],
-                    "columns": len(table["StorageDescriptor"]["Columns"]),
-                    "partitions": sum(len(page["Partitions"]) for page in pages),
-                }
-            )
-    Report(Format.table).table("Registered in Glue", frame_of(rows))
 
 
 def _say_end(settings: Settings, reports: list[TableBuild], seconds: float) -> None:

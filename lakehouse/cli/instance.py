@@ -15,6 +15,7 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from filelock import FileLock
+from sqlalchemy.exc import SQLAlchemyError
 
 import lakehouse
 from lakehouse.cli.console import err, out, say
@@ -144,11 +145,20 @@ def open_instance(settings: Settings) -> DagsterInstance:
 
 
 def prepare_pools(instance: DagsterInstance) -> None:
-    """Make the pools of all tables: Dagster does not limit one that it sees for the first time."""
-    known = instance.event_log_storage.get_concurrency_keys()
+    """Make the pools of all tables: Dagster does not limit one that it sees for the first time.
+
+    Raises:
+        SQLAlchemyError: One cannot be made, and nobody else made it.
+    """
+    events = instance.event_log_storage
+    known = events.get_concurrency_keys()
     for table in REGISTRY.tables:
-        if pool_of(table) not in known:
-            instance.event_log_storage.initialize_concurrency_limit_to_default(pool_of(table))
+        if (pool := pool_of(table)) not in known:
+            try:
+                events.initialize_concurrency_limit_to_default(pool)
+            except SQLAlchemyError:  # on Postgres, where a second webserver made it meanwhile
+                if pool not in events.get_concurrency_keys():
+                    raise
 
 
 def code_origin(job: str = "__ASSET_JOB") -> dict[str, Any]:

@@ -78,10 +78,11 @@ def families(status: Status, state: State, banned: Mapping[str, datetime]) -> li
         banned: Until when REST APIs have banned this address.
     """
     markets, dagster = status.markets, status.dagster
-    newest = [
-        ((one.market, table), at.timestamp()) for one in markets for table, at in one.newest.items() if at
-    ]
-    absent = [((one.market, name), count) for one in markets for name, count in one.absent.items()]
+    newest = {
+        (one.market, table): at.timestamp() for one in markets for table, at in one.newest.items() if at
+    }
+    of_market = [(one, (one.market, one.table)) for one in markets]  # of each silver table that it has
+    absent = [((*key, name), count) for one, key in of_market for name, count in one.absent.items()]
     is_open = [
         one.fact.kind for one in state.incidents.values() if one.ended is None and one.fine_since is None
     ]
@@ -96,16 +97,21 @@ def families(status: Status, state: State, banned: Mapping[str, datetime]) -> li
             )
             for name, said in _TABLE.items()
         ),
-        _gauge("newest_row_timestamp_seconds", "Time of the newest row.", ("market", "table"), newest),
-        _gauge("absent_rows", "Absent rows by class.", ("market", "class"), absent),
+        _gauge(
+            "newest_row_timestamp_seconds", "Time of the newest row.", ("market", "table"), newest.items()
+        ),
+        _gauge("absent_rows", "Absent rows by class.", ("market", "table", "class"), absent),
         _gauge(
             "late",
             "Whether the newest row is too old.",
-            ("market",),
-            [((m.market,), m.is_late) for m in markets],
+            ("market", "table"),
+            [(key, one.is_late) for one, key in of_market],
         ),
         _gauge(
-            "unsettled", "Disputes without proof.", ("market",), [((m.market,), m.unsettled) for m in markets]
+            "unsettled",
+            "Disputes without proof.",
+            ("market", "table"),
+            [(key, one.unsettled) for one, key in of_market],
         ),
         _gauge("incidents", "Open incidents.", ("kind",), [((kind,), is_open.count(kind)) for kind in QUIET]),
         _gauge(

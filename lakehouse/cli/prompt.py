@@ -20,7 +20,6 @@ from lakehouse.cli.reporting import Report
 from lakehouse.model.errors import LakehouseError, UnknownCommandError
 from lakehouse.model.table import Table
 from lakehouse.model.words import count_of
-from lakehouse.query.lake import Lake
 from lakehouse.registry import Registry
 from lakehouse.storage.layout import partition_columns
 
@@ -30,6 +29,8 @@ HELP = {
     ".help": "these words",
     ".quit": "the end, as Ctrl-D",
 }
+Ask = Callable[[str], pl.DataFrame]
+"""What carries out a statement: `Lake.sql`, or that of another engine."""
 _PROMPT, _MORE = "lakehouse> ", "      ...> "
 
 
@@ -39,13 +40,13 @@ def history_file() -> Path:
     return Path(state).expanduser() / "lakehouse" / "sql_history"
 
 
-def converse(lake: Lake, unrestricted: bool, report: Callable[[], Report]) -> None:
+def converse(registry: Registry, ask: Ask, report: Callable[[], Report]) -> None:
     """Take statements and words from the terminal until its end; what is refused is said, and the prompt
     comes again.
 
     Args:
-        lake: The lake.
-        unrestricted: As `Lake.sql` has it.
+        registry: The tables that there are.
+        ask: Carries out a statement.
         report: Says one answer.
     """
     session: PromptSession[str] = PromptSession(
@@ -53,7 +54,7 @@ def converse(lake: Lake, unrestricted: bool, report: Callable[[], Report]) -> No
         multiline=Condition(lambda: not is_complete(get_app().current_buffer.text)),
         prompt_continuation=lambda width, number, is_soft: "" if is_soft else _MORE,
         history=_history(),
-        completer=WordCompleter(_words(lake.registry), ignore_case=True, WORD=True),
+        completer=WordCompleter(_words(registry), ignore_case=True, WORD=True),
         complete_while_typing=False,
         lexer=PygmentsLexer(SqlLexer),
         enable_history_search=True,
@@ -71,7 +72,7 @@ def converse(lake: Lake, unrestricted: bool, report: Callable[[], Report]) -> No
         if not text.strip("; \n"):
             continue
         try:
-            answer(lake, text, unrestricted, report())
+            answer(registry, ask, text, report())
         except LakehouseError as error:
             say(str(error), "error:", err)
         except KeyboardInterrupt:
@@ -84,13 +85,13 @@ def is_complete(text: str) -> bool:
     return not stripped or stripped.startswith(".") or sqlite3.complete_statement(stripped)
 
 
-def answer(lake: Lake, text: str, unrestricted: bool, report: Report) -> None:
+def answer(registry: Registry, ask: Ask, text: str, report: Report) -> None:
     """Answer one input.
 
     Args:
-        lake: The lake.
+        registry: The tables that there are.
+        ask: Carries out a statement.
         text: A statement, or a word with a dot before it.
-        unrestricted: As `Lake.sql` has it.
         report: Says the answer.
 
     Raises:
@@ -102,14 +103,14 @@ def answer(lake: Lake, text: str, unrestricted: bool, report: Report) -> None:
     if word == ".help":
         report.table("", pl.DataFrame({"word": list(HELP), "what": list(HELP.values())}), prose="what")
     elif word == ".tables":
-        report.table("", tables_of(lake.registry), prose="what")
+        report.table("", tables_of(registry), prose="what")
     elif word == ".schema" and rest.strip():
-        report.table("", schema_of(lake.registry.table(rest.strip(" ;"))), prose="meaning")
+        report.table("", schema_of(registry.table(rest.strip(" ;"))), prose="meaning")
     elif word.startswith("."):
         raise UnknownCommandError(text, HELP)
     else:
         began = time.monotonic()
-        frame = lake.sql(text, unrestricted)
+        frame = ask(text)
         report.table("", frame, "add LIMIT")
         say(f"{count_of(frame.height, 'row')} in {time.monotonic() - began:.2f} s", console=err)
 

@@ -142,7 +142,8 @@ def _markets(has: Inventory) -> list[MarketStatus]:
         newest = {table.name: _newest(table, has) for table in related if table.spread == "market"}
         absent, disputed = _absent(silver, has), _disputed(silver, has)
         late = _late(silver)
-        for key in sorted({key for of_table in newest.values() for key in of_table}):
+        # one whose every row is absent has cells, and no newest row
+        for key in sorted({*disputed, *(key for of_table in newest.values() for key in of_table)}):
             last, facts = newest[silver.name].get(key), has.known.get(Market.parse(key))
             has_ended = facts is not None and facts.delisted is not None
             is_late = late is not None and not has_ended and (last is None or has.now - last > late)
@@ -182,7 +183,7 @@ def _absent(silver: type[Table], has: Inventory) -> dict[str, Counter[str]]:
     """Absent rows of each market that has any, by class; slots in which it was not listed are none."""
     stored, found = has.ledger(silver.name), dict[str, Counter[str]]()
     for cell in cells_of(stored.frame.filter(~pl.col("facts").str.contains('"gaps": []', literal=True))):
-        for gap_class, run in told(stored[cell].facts.gaps, has.now):
+        for gap_class, run in told(stored[cell].facts.gaps, has.now, silver.published):
             if gap_class != "not_listed":
                 found.setdefault(cell.own_market.key, Counter())[gap_class] += run.slot_count
     return found

@@ -90,9 +90,11 @@ def _verify() -> dg.JobDefinition:
     @dg.op(config_schema={}, out=dg.Out(dg.Nothing))
     def ask_rest(context: dg.OpExecutionContext, lake: dg.ResourceParam[LakeServices]) -> None:
         failed: dict[str, str] = {}
-        for dataset in lake.registry.datasets:
-            if dataset.api is not None:
-                failed |= _verify_dataset(context, lake, dataset)
+        datasets, left = [one for one in lake.registry.datasets if one.api is not None], VERIFY_BUDGET
+        for number, dataset in enumerate(datasets):  # each an equal share, so that none waits for another
+            failed_there, requests = _verify_dataset(context, lake, dataset, left // (len(datasets) - number))
+            failed |= failed_there
+            left -= requests
         _end(failed)
 
     @dg.job(
@@ -107,16 +109,18 @@ def _verify() -> dg.JobDefinition:
     return verify
 
 
-def _verify_dataset(context: dg.OpExecutionContext, lake: LakeServices, dataset: Dataset) -> dict[str, str]:
-    """Ask about one dataset; what was not answered, with why."""
+def _verify_dataset(
+    context: dg.OpExecutionContext, lake: LakeServices, dataset: Dataset, budget: int
+) -> tuple[dict[str, str], int]:
+    """Ask about one dataset; what was not answered, with why, and how many requests it takes."""
     assert dataset.api is not None, "asked of a dataset that has one"
     known = survey(lake.objects, dataset.silver)
     stored = {cell.market for cell in known[0]}
     markets = [market for market in _universe(context) if market in stored]
     if not markets:
         context.log.info(f"{dataset.silver.name}: nothing is stored of the markets of the universe")
-        return {}
-    chosen, failed = plan(lake, dataset, markets, None, VERIFY_BUDGET, known=known), dict[str, str]()
+        return {}, 0
+    chosen, failed = plan(lake, dataset, markets, None, budget, known=known), dict[str, str]()
     for cell, answers in ask_in_full(lake, dataset, chosen.wanted):
         if not answers.is_whole:
             failed[f"{dataset.api.name} {cell}"] = answers.problems[0].detail
@@ -131,7 +135,7 @@ def _verify_dataset(context: dg.OpExecutionContext, lake: LakeServices, dataset:
     context.log.info(
         f"{dataset.silver.name}: asked about {len(chosen.wanted)} cells, {len(chosen.left)} are left"
     )
-    return failed
+    return failed, chosen.requests
 
 
 def _universe(context: dg.OpExecutionContext) -> list[Market]:

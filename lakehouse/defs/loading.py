@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin
 
 import dagster as dg
 import polars as pl
+from dagster._core.definitions.partitions.utils import infer_partition_mapping
 
 from lakehouse.defs.describe import asset_key
 from lakehouse.defs.partitions import parse_cells, to_cell, to_key
@@ -104,11 +105,19 @@ def _cells(context: dg.InputContext, lake: LakeServices, table: type[Table]) -> 
 
 
 def asked_keys(context: dg.InputContext) -> Collection[str]:
-    """The partition keys that the mapping leads to; none where that is the whole table."""
+    """The partition keys that the mapping leads to; none where that is the whole table: what has no
+    partitions reads all that is stored, be it of the universe or not.
+    """
     if not context.has_asset_partitions:
         return ()
-    keys = context.asset_partition_keys
-    return () if set(keys) == set(_keys(context, context.asset_partitions_def)) else keys
+    step, upstream = context.step_context, context.asset_key
+    asset = step.job_def.asset_layer.get_assets_def_for_node(step.node_handle)
+    mapping = infer_partition_mapping(
+        asset.get_partition_mapping_for_dep(upstream) if asset else None,
+        asset.partitions_def if asset else None,
+        context.asset_partitions_def,
+    )
+    return () if isinstance(mapping, dg.AllPartitionMapping) else context.asset_partition_keys
 
 
 def _own_keys(context: dg.InputContext) -> Collection[str]:

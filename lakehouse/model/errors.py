@@ -349,6 +349,17 @@ class FillAsOfError(UsageError):
         )
 
 
+class NotKnowableError(UsageError):
+    """A frame that is to be joined by when its rows could have been known, and does not say it."""
+
+    def __init__(self, which: str, columns: Iterable[str]) -> None:
+        super().__init__(
+            f"The {which} frame has no column knowable_at, only {', '.join(columns) or 'no columns at all'}: "
+            "join gold rows, which have it, or add the instant from which each of your rows could have been "
+            "known."
+        )
+
+
 class NothingStoredError(UsageError):
     """A range and markets of which a table has no cell; no keys stand for all markets."""
 
@@ -460,6 +471,82 @@ class SqlResultError(SqlError):
         )
 
 
+class PartitionFilterError(SqlError):
+    """A statement that would read all cells of a table, on a server that wants to be told which."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{plain(why, 500)}. It would read every market and month. Say which are meant, in the WHERE of "
+            "each table: month >= '2024-01', or one of the other columns that the message names."
+        )
+
+
+class NotRegisteredError(SqlError):
+    """A table that the lake has, and the catalog that a server reads it by does not."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"{table} is not registered in Glue, which has silver and gold tables. DuckDB reads it: leave "
+            "out --engine."
+        )
+
+
+class EngineOptionError(UsageError):
+    """An option that the engine which is to answer has not."""
+
+    def __init__(self, option: str, engine: str) -> None:
+        super().__init__(f"{option} is for DuckDB, which runs here; with --engine {engine} leave it out.")
+
+
+class NoTrinoError(UsageError):
+    """Trino is to answer, and something of where it is was not said."""
+
+    def __init__(self, absent: str) -> None:
+        super().__init__(
+            f"{absent} is not set. --engine trino needs LAKEHOUSE_TRINO_URL, such as http://127.0.0.1:8080, "
+            "and LAKEHOUSE_GLUE_DATABASE, the prefix under which the lake's tables are registered."
+        )
+
+
+class TrinoClientMissingError(UsageError):
+    """The package that speaks with Trino is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__("--engine trino needs Trino's client: pip install 'lakehouse[trino]'.")
+
+
+class TrinoUnreachableError(LakehouseError):
+    """A Trino server that does not answer, or something else that does."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(
+            f"Trino at {plain(url, 200)} does not answer: {plain(why, 300)}. Check LAKEHOUSE_TRINO_URL, and "
+            "that the server has started; it takes about ten seconds."
+        )
+
+
+class LocalTrinoError(LakehouseError):
+    """A Trino server on this machine that does not come up."""
+
+    def __init__(self, code: int | None, said: str) -> None:
+        ended = "did not answer in time" if code is None else f"ended with exit code {code}"
+        super().__init__(
+            f"The Trino server {ended}. It said last: {plain(said or 'nothing', 500)}. `make trino` puts its "
+            "files in order."
+        )
+
+
+class TrinoFailedError(LakehouseError):
+    """A statement that was right and could not be carried out by the server."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(
+            f"Trino could not read to the end ({name}): {plain(why, 500)}. A cell that a build replaces "
+            "while it is read ends so as well: run the same again. What lasts, DuckDB explains: leave out "
+            "--engine."
+        )
+
+
 # --- places out of reach --------------------------------------------------------------------------
 
 
@@ -523,6 +610,27 @@ class UiServiceError(LakehouseError):
         ended = f"did not answer within {seconds:.0f} s" if code is None else f"ended with exit code {code}"
         super().__init__(
             f"The UI is closed: {what} {ended}; what it said stands {f'in {log}' if log else 'above'}."
+        )
+
+
+class TaskTagError(LakehouseError):
+    """Tags by which a run would be another task than is declared: another command, role, image or network."""
+
+    def __init__(self, run: str, found: Iterable[str]) -> None:
+        super().__init__(
+            f"Run {run} was not started: its tags {', '.join(found)} would make its task another than is "
+            "declared. Of tags for tasks ecs/cpu, ecs/memory and ecs/ephemeral_storage are expected; start it "
+            "without others."
+        )
+
+
+class UnhealthyError(LakehouseError):
+    """A service of a deployment that does not do its work."""
+
+    def __init__(self, service: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"The service {service} is not healthy: expected {expected}, found {plain(found, 200)}. Read its "
+            "log; its container is to be started again if it stays so."
         )
 
 

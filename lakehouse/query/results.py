@@ -3,7 +3,7 @@ what comes out.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -98,10 +98,7 @@ def result_frame(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
         duckdb.Error: DuckDB refuses it at some row.
     """
     names, types = relation.columns, relation.types
-    if double := sorted({name for name in names if names.count(name) > 1}):
-        raise SqlError(
-            f"its result has more than once: {', '.join(double)}. Give each column a name of its own: … AS …"
-        )
+    refuse_doubles(names)
     is_interval = [dtype.id == "interval" for dtype in types]
     carried = [_carried(name, dtype, dtype) for name, dtype in zip(names, types, strict=True)]
     if any(how.is_cast for how in carried):
@@ -113,6 +110,18 @@ def result_frame(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
         relation = relation.project(", ".join(chosen))
     columns = zip(names, relation.to_arrow_table().columns, types, carried, is_interval, strict=True)
     return pl.DataFrame([_column(*column) for column in columns])
+
+
+def refuse_doubles(names: Sequence[str]) -> None:
+    """Refuse columns of one name, which a frame cannot have.
+
+    Raises:
+        SqlError: As said.
+    """
+    if double := sorted({name for name in names if names.count(name) > 1}):
+        raise SqlError(
+            f"its result has more than once: {', '.join(double)}. Give each column a name of its own: … AS …"
+        )
 
 
 def _carried(name: str, dtype: DuckDBPyType, whole: DuckDBPyType) -> _Carried:

@@ -91,7 +91,7 @@ def test_reasons_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], obj
     print_build(
         objects, REGISTRY, [TableBuild("silver/candle", failed={"cell": f"build {ODD}"})], Report("table")
     )
-    print_verification(Verification(failed={"cell": f"verify {ODD}"}), Report("table"))
+    print_verification(Verification(failed={"cell": f"verify {ODD}"}), Report("table"), "silver/candle")
     with build_progress() as progress:
         progress.announce(f"{ODD}", 1)
         progress.cell(ODD, Cell("2024-01", BTC), "failed")

@@ -1,5 +1,6 @@
 """Monitoring reads what `lakehouse status` says, behind the door of the UI alone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from lakehouse.cli.instance import open_instance
 from lakehouse.cli.metrics import Metrics
 from lakehouse.datasets.candle import Candle
+from lakehouse.datasets.funding_rate import FundingRate
 from lakehouse.datasets.market import MarketTable, market_frame
+from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult, GapRun
 from lakehouse.opening import open_lake
 from lakehouse.settings import Settings
@@ -30,13 +33,17 @@ def settings(objects: LakeObjects, tmp_path: Path) -> Settings:
 
 
 def read(text: bytes) -> dict[str, dict[tuple[str, ...], float]]:
-    """The metrics, each by the values of its labels in their order of names."""
-    return {
-        family.name: {
-            tuple(value for _, value in sorted(one.labels.items())): one.value for one in family.samples
-        }
+    """The metrics, each by the values of its labels in their order of names; no sample is there twice, for
+    Prometheus takes one of them.
+    """
+    found = {
+        family.name: [
+            (tuple(value for _, value in sorted(one.labels.items())), one.value) for one in family.samples
+        ]
         for family in text_string_to_metric_families(text.decode())
     }
+    assert all(len(dict(samples)) == len(samples) for samples in found.values())
+    return {name: dict(samples) for name, samples in found.items()}
 
 
 def test_metrics_say_how_tables_and_markets_are(settings: Settings) -> None:
@@ -55,13 +62,30 @@ def test_metrics_say_how_tables_and_markets_are(settings: Settings) -> None:
     assert found["lakehouse_table_behind"][("silver/candle",)] == 0
     assert found["lakehouse_up"] == {(): 1}
     assert found["lakehouse_table_rows"][("silver/candle",)] == 5
-    assert found["lakehouse_late"] == {(BTC.key,): 1}
-    assert found["lakehouse_absent_rows"] == {("unproven", BTC.key): 1440}
+    assert found["lakehouse_late"] == {(BTC.key, "silver/candle"): 1}
+    assert found["lakehouse_absent_rows"] == {("unproven", BTC.key, "silver/candle"): 1440}
     assert (
         found["lakehouse_newest_row_timestamp_seconds"][(BTC.key, "silver/candle")]
         == at("2024-02-01T00:04").timestamp()
     )
     assert found["lakehouse_incidents"][("check failed",)] == 0
+
+
+def test_a_market_has_figures_for_each_of_its_silver_tables(settings: Settings) -> None:
+    lake, perpetual = open_lake(settings), replace(FEBRUARY, market=Market("binance", "linear", "BTCUSDT"))
+    lost = GapRun("absent", at("2024-02-20"), at("2024-02-20T08:00"), 1)
+    for table, rows, gap in (
+        (Candle, candles(minutes("2024-02-01", 5)), ABSENT),
+        (FundingRate, FundingRate.empty(), lost),
+    ):
+        lake.tables.put(table, perpetual, CellResult(rows, {}, CellFacts(gaps=(gap,))))
+    found = read(Metrics(settings)())
+    (key,) = {market for market, _ in found["lakehouse_late"]}
+    assert found["lakehouse_absent_rows"] == {
+        ("unproven", key, "silver/candle"): 1440,
+        ("unproven", key, "silver/funding_rate"): 1,
+    }
+    assert set(found["lakehouse_unsettled"]) == {(key, "silver/candle"), (key, "silver/funding_rate")}
 
 
 def test_a_lake_that_is_not_there_is_down_and_is_looked_at_again_after_half_a_minute(

@@ -34,7 +34,8 @@ def talk(
     def typed(keys: str) -> tuple[str, str]:
         with create_pipe_input() as keyboard, create_app_session(input=keyboard, output=DummyOutput()):
             keyboard.send_text(keys + ".quit\r")
-            converse(Lake(objects.root), unrestricted=False, report=lambda: Report("table"))
+            lake = Lake(objects.root)
+            converse(lake.registry, lake.sql, report=lambda: Report("table"))
         out, err = capsys.readouterr()
         return out, err
 

@@ -22,7 +22,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._utils.error import SerializableErrorInfo
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.instance import _origin
+from lakehouse.cli.instance import code_origin
 from lakehouse.datasets.funding_rate import FundingRate
 from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.defs.alert_facts import Seen
@@ -81,6 +81,9 @@ def test_a_run_that_fails_is_told_with_its_cell_and_its_end_once_it_is_made(
     assert told["command"] == f"lakehouse build {BRONZE} --markets {ETH.key} --from 2024-02 --to 2024-03"
     (run,) = night.shell.instance.get_runs()
     assert told["link"].endswith(f"/runs/{run.run_id}")
+    (incident,) = Book(night.shell.lake.objects).remembered().incidents.values()
+    assert {BRONZE, SILVER} <= {*incident.fact.tables}, "what is made from it"
+    assert FundingRate.name not in incident.fact.tables
     sim.clear_faults()
     night.shell.run(BRONZE, [ETH_FEBRUARY])
     night.look()
@@ -149,7 +152,7 @@ def sensor(
     instance: dg.DagsterInstance, name: str, ticked: datetime, status: TickStatus, **more: object
 ) -> None:
     """A sensor as the daemon leaves it after a tick."""
-    origin = _origin()["remote_job_origin"].repository_origin.get_instigator_origin(name)
+    origin = code_origin()["remote_job_origin"].repository_origin.get_instigator_origin(name)
     data = SensorInstigatorData(
         last_tick_timestamp=ticked.timestamp(), min_interval=600, sensor_type=SensorType.STANDARD
     )

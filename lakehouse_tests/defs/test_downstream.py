@@ -5,6 +5,7 @@ beside the lake, and news of the lake reach it.
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,24 @@ def test_a_cell_that_was_made_and_has_nothing_is_an_empty_frame_and_one_that_was
     instance.report_runless_asset_event(event)
     with pytest.raises(InputMissingError, match="2024-03"):  # it had rows
         given(pl.LazyFrame, [MARCH])
+
+
+@pytest.mark.parametrize(("cells", "mapping"), [(SINGLE, None), (SINGLE, lookback(1)), (RANGED, None)])
+def test_a_run_of_all_partitions_is_given_those_and_no_market_that_left_the_universe(
+    lake: LakeServices,
+    instance: dg.DagsterInstance,
+    cells: list[Cell],
+    mapping: dg.PartitionMapping | None,
+) -> None:
+    short = replace(lake, start=cells[0].date, end=cells[-1].date)
+    instance.add_dynamic_partitions(str(MARKETS.name), [BTC.key])
+    for cell in (*cells, Cell("2024-02", ETH)):
+        put(lake, cell, 2)
+    given = Given(LakeAssets(short), instance)
+    assert given(pl.DataFrame, cells, mapping)["symbol"].unique().to_list() == [BTC.symbol]
+    lake.objects.delete(cell_path(lake.registry.table(VWAP), cells[-1]))
+    with pytest.raises(InputMissingError, match=str(cells[-1]).replace("|", r"\|")):
+        given(pl.DataFrame, cells, mapping)
 
 
 def test_a_damaged_cell_fails_who_reads_it_alone(given: Given, lake: LakeServices) -> None:

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -16,16 +17,21 @@ from dagster._core.storage.dagster_run import DagsterRunStatus
 
 from lakehouse.cli.building import Builder
 from lakehouse.cli.instance import open_instance
+from lakehouse.datasets.dataset import Dataset
 from lakehouse.definitions import build_definitions
+from lakehouse.defs import jobs
 from lakehouse.defs.describe import pool_of
 from lakehouse.defs.partitions import MARKETS, range_tags
 from lakehouse.defs.under_way import PROCESS_TAG, running
 from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
+from lakehouse.model.result import CellResult
 from lakehouse.ops.attempts import Attempts
 from lakehouse.ops.memory import Memory
 from lakehouse.pipeline.reasons import summed_up
 from lakehouse.pipeline.refresh import Round, archive_published
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.verifying import Plan, plan
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
@@ -84,6 +90,29 @@ def test_refresh_now_and_verify_bring_new_candles_and_their_proof(tmp_path: Path
         assert proven.success
         asked = instance.fetch_materializations(dg.AssetKey(API.split("/")), limit=1).records
         assert [record.run_id for record in asked] == [proven.run_id]
+
+
+def test_verify_keeps_to_its_budget_over_all_datasets_and_none_waits_for_another(
+    lake: LakeServices, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perpetual = Market("binance", "linear", "BTCUSDT")
+    instance.add_dynamic_partitions(str(MARKETS.name), [perpetual.key])
+    for dataset in lake.registry.datasets:
+        for month in ("2024-01", "2024-02", "2024-03"):
+            empty = CellResult(dataset.silver.empty(), {})
+            lake.tables.put(dataset.silver, Cell(month, perpetual), empty)
+    planned = dict[str, int]()
+
+    def spied(lake: LakeServices, dataset: Dataset, *args: Any, **more: Any) -> Plan:
+        chosen = plan(lake, dataset, *args, **more)
+        planned[dataset.silver.name] = chosen.requests
+        return replace(chosen, wanted={})
+
+    monkeypatch.setattr(jobs, "plan", spied)
+    monkeypatch.setattr(jobs, "VERIFY_BUDGET", 140)
+    assert execute(lake, instance, "verify").success
+    assert 0 < sum(planned.values()) <= 140
+    assert all(planned.values()), planned
 
 
 def lake_now(settings: Settings, sim: Simulator) -> LakeServices:

@@ -1,6 +1,7 @@
 """What holds of everything that is applied: each check says of what it does not hold.
 
-A check reads a state, where policies and tasks are what AWS would be given, and not the text that they come from.
+A check reads a state, where policies and tasks are what AWS would be given, and not the text that they come
+from.
 """
 
 import json
@@ -141,10 +142,10 @@ def buckets_trust_nobody(found: Found) -> Iterator[str]:
     """A bucket's or a topic's own policy allows services of this account, and no one else."""
     for one in of(found, "aws_s3_bucket_policy", "aws_sns_topic_policy"):
         for said in statements(one.values["policy"]):
-            if said["Effect"] == "Allow" and (
-                "Service" not in said["Principal"]
-                or "aws:SourceAccount" not in json.dumps(said.get("Condition"))
-            ):
+            ours = "aws:SourceAccount" in json.dumps(said.get("Condition")) or all(
+                re.search(r"/AWSLogs/[0-9]{12}/\*$", path) for path in listed(said.get("Resource"))
+            )
+            if said["Effect"] == "Allow" and ("Service" not in said["Principal"] or not ours):
                 yield f"{one.address}: {said.get('Sid')} lets others in"
 
 
@@ -226,7 +227,9 @@ def what_is_lost_comes_back(found: Found) -> Iterator[str]:
 
 @check
 def tasks_are_confined(found: Found) -> Iterator[str]:
-    """Containers of ours run as nobody in particular, cannot write but where they should, and are what was built."""
+    """Containers of ours run as nobody in particular, cannot write but where they should, and are what was
+    built.
+    """
     for task in of(found, "aws_ecs_task_definition"):
         for container in json.loads(task.values["container_definitions"]):
             if not re.search(r"@sha256:[0-9a-f]{64}$", container["image"]):

@@ -1,4 +1,6 @@
-"""What checkov finds in `infra/opentofu`: each finding was looked at, and what stays has its reason beside it."""
+"""What checkov finds in `infra/opentofu`: each finding was looked at, and what stays has its reason beside
+it.
+"""
 
 import json
 import re

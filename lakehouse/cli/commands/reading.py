@@ -1,20 +1,33 @@
 """`lakehouse sql`, `gaps`, `conflicts` and `restatements`: commands that read rows."""
 
 import sys
-from typing import Annotated
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lakehouse.cli.options import End, SilverTable, SomeMarkets, Start, wanted_markets
 from lakehouse.cli.reporting import Report, reporting
-from lakehouse.model.errors import NoStatementError
+from lakehouse.model.errors import EngineOptionError, NoStatementError, NoTrinoError
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
+
+if TYPE_CHECKING:
+    from lakehouse.cli.prompt import Ask
+    from lakehouse.registry import Registry
 
 _OF_CANDLE = ("open", "high", "low", "close", "volume", "trade_count")  # what fits a terminal
 _NARROWER = "narrow it with --markets, --from and --to"
 
 commands = typer.Typer()
+
+
+class Engine(StrEnum):
+    """Who carries out a statement."""
+
+    duckdb = "duckdb"
+    trino = "trino"
 
 
 @commands.command()
@@ -145,23 +158,49 @@ def sql(
             "--unrestricted", help="Let it do all that DuckDB can: read and write your own files too."
         ),
     ] = False,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="Who answers: DuckDB, here; or a Trino server, over what is registered in Glue, at "
+            "LAKEHOUSE_TRINO_URL."
+        ),
+    ] = Engine.duckdb,
     *,
     report: Report,
 ) -> None:
-    """Run SQL over the lake (DuckDB). A statement reads the lake and nothing else, unless you say
-    otherwise.
-    """
-    from lakehouse.query.lake import Lake
-    from lakehouse.settings import Settings
-
-    lake = Lake(Settings().root)
-    if query is None and sys.stdin.isatty() and sys.stdout.isatty():
+    """Run SQL over the lake. A statement reads the lake and nothing else, unless you say otherwise."""
+    is_prompt = query is None and sys.stdin.isatty() and sys.stdout.isatty()
+    ask, registry = _on_trino(unrestricted) if engine is Engine.trino else _on_duckdb(unrestricted, is_prompt)
+    if is_prompt:
         from lakehouse.cli.prompt import converse
 
-        lake.objects.require_lake()
-        converse(lake, unrestricted, report.again)
+        converse(registry, ask, report.again)
         return
     statement = sys.stdin.read() if query is None else query
     if query is None and not statement.strip():
         raise NoStatementError
-    report.table("", lake.sql(statement, unrestricted), "add LIMIT")
+    report.table("", ask(statement), "add LIMIT")
+
+
+def _on_duckdb(unrestricted: bool, is_prompt: bool) -> "tuple[Ask, Registry]":
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    lake = Lake(Settings().root)
+    if is_prompt:  # a statement says so by itself, if it reads a table
+        lake.objects.require_lake()
+    return partial(lake.sql, unrestricted=unrestricted), lake.registry
+
+
+def _on_trino(unrestricted: bool) -> "tuple[Ask, Registry]":
+    from lakehouse.query.trino import Trino
+    from lakehouse.settings import Settings
+
+    settings = Settings()
+    if unrestricted:
+        raise EngineOptionError("--unrestricted", "trino")
+    for name in ("trino_url", "glue_database"):
+        if not getattr(settings, name):
+            raise NoTrinoError(f"LAKEHOUSE_{name}".upper())
+    server = Trino(settings.trino_url, settings.glue_database, settings.trino_user, settings.trino_catalog)
+    return server.sql, server.registry

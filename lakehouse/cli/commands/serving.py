@@ -1,9 +1,9 @@
-"""`lakehouse demo`, `ui`, `webserver`, `instance`, `simulate` and `docs`: commands that serve, show and write
-pages.
+"""Commands that serve, show and write pages and files: `demo`, `ui`, `webserver`, `healthy`, `instance`,
+`simulate`, `docs`.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,8 @@ from lakehouse.model.secrets import learn
 if TYPE_CHECKING:
     from lakehouse.settings import Settings
     from lakehouse.ui.door import Door
+
+Service = Literal["webserver", "code", "daemon"]
 
 commands = typer.Typer()
 
@@ -124,6 +126,23 @@ Proxied = Annotated[
 ]
 
 
+def _token(settings: "Settings", file: Path | None) -> str | None:
+    """The UI's token, of a file where one is named, else of the settings; no log says it from here on."""
+    if file is not None:
+        try:
+            token: str | None = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"The token in {file} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}."
+            ) from error
+        if not token:
+            raise UsageError(f"There is no token in {file}.")  # rather than a UI without one
+    else:
+        token = settings.ui_token.get_secret_value() if settings.ui_token else None
+    learn([token or ""])
+    return token
+
+
 def _door(
     settings: "Settings",
     host: str,
@@ -134,19 +153,7 @@ def _door(
 ) -> "Door":
     from lakehouse.ui.door import door
 
-    if token_file is not None:
-        try:
-            token: str | None = token_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"The token in {token_file} cannot be read: "
-                f"{getattr(error, 'strerror', None) or 'it is not text'}."
-            ) from error
-        if not token:
-            raise UsageError(f"There is no token in {token_file}.")  # rather than a UI without one
-    else:
-        token = settings.ui_token.get_secret_value() if settings.ui_token else None
-    learn([token or ""])
+    token = _token(settings, token_file)
     return door(host, port, names or (), token, is_proxied)
 
 
@@ -216,6 +223,36 @@ def webserver(
     check_port(door)
     with open_instance(settings) as instance:
         serve(instance, workspace, door, read_only, Metrics(settings))
+
+
+@commands.command()
+def healthy(
+    service: Annotated[Service, typer.Argument(help="Which service of a deployment to ask.")],
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port on 127.0.0.1, of webserver (3000) or code (4000).",
+            min=1,
+            max=65535,
+            show_default=False,
+        ),
+    ] = None,
+    token_file: Token = None,
+) -> None:
+    """Tell whether a service in this container does its work: exit code 0 if it does, else 1 with the reason.
+
+    The webserver is asked over HTTP, with its token; the code server over gRPC; of the daemon, Dagster's
+    instance is asked when it was last alive.
+    """
+    from lakehouse.settings import Settings
+    from lakehouse.ui import health
+
+    if service == "webserver":
+        health.check_webserver(port or health.PORTS[service], _token(Settings(), token_file))
+    elif service == "code":
+        health.check_code(port or health.PORTS[service])
+    else:
+        health.check_daemon(Settings().dagster_home.expanduser().absolute())
 
 
 @commands.command()

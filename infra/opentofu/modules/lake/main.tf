@@ -9,6 +9,24 @@ locals {
   # S3 and the load balancer write logs with keys of their own
   encrypted_by_us = { for role, bucket in local.buckets : role => bucket if role != "logs" }
   prefix          = "lake"
+
+  log_writers = [
+    {
+      Sid       = "AccessLogs"
+      Effect    = "Allow"
+      Principal = { Service = "logging.s3.amazonaws.com" }
+      Action    = "s3:PutObject"
+      Resource  = "arn:aws:s3:::${var.access_log_to}/s3/*"
+      Condition = { StringEquals = { "aws:SourceAccount" = var.account_id } }
+    },
+    {
+      Sid       = "LoadBalancerLogs"
+      Effect    = "Allow"
+      Principal = { Service = "logdelivery.elasticloadbalancing.amazonaws.com" }
+      Action    = "s3:PutObject"
+      Resource  = "arn:aws:s3:::${var.access_log_to}/ui/AWSLogs/${var.account_id}/*" # what is held: it tells no account
+    },
+  ]
 }
 
 resource "aws_kms_key" "lake" {
@@ -109,24 +127,7 @@ resource "aws_s3_bucket_policy" "this" {
           Condition = { NumericLessThan = { "s3:TlsVersion" = "1.2" } }
         },
       ],
-      each.key != "logs" ? [] : [
-        {
-          Sid       = "AccessLogs"
-          Effect    = "Allow"
-          Principal = { Service = "logging.s3.amazonaws.com" }
-          Action    = "s3:PutObject"
-          Resource  = "${aws_s3_bucket.this[each.key].arn}/s3/*"
-          Condition = { StringEquals = { "aws:SourceAccount" = var.account_id } }
-        },
-        {
-          Sid       = "LoadBalancerLogs"
-          Effect    = "Allow"
-          Principal = { Service = "logdelivery.elasticloadbalancing.amazonaws.com" }
-          Action    = "s3:PutObject"
-          Resource  = "${aws_s3_bucket.this[each.key].arn}/ui/*"
-          Condition = { StringEquals = { "aws:SourceAccount" = var.account_id } }
-        },
-      ],
+      [for said in local.log_writers : said if each.key == "logs"],
     )
   })
 

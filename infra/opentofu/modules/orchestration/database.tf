@@ -81,7 +81,7 @@ resource "aws_secretsmanager_secret_rotation" "database" {
   rotate_immediately = false
 
   rotation_rules {
-    schedule_expression = "cron(0 19 ? * 1#1 *)"
+    schedule_expression = "cron(0 19 1 * ? *)"
     duration            = "1h"
   }
 }
