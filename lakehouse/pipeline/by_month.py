@@ -13,7 +13,7 @@ import polars as pl
 from lakehouse.datasets.conflict import conflict_frame, conflict_table
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.gap import gap_frame
-from lakehouse.datasets.market import MarketTable
+from lakehouse.datasets.market import MarketFacts, MarketTable
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import InputMissingError, MarketFactsMissingError, NotALakeObjectError
 from lakehouse.model.feature import Feature
@@ -138,10 +138,7 @@ class Panel(ByMonth):
     def facts(self, has: Inventory) -> Callable[[Cell], str | None] | None:
         if not self.feature.facts:
             return None
-        told = {
-            market.key: json.dumps([facts.row[name] for name in self.feature.facts], default=str)
-            for market, facts in has.known.items()
-        }
+        told = told_facts(self.feature, has.known)
         of_date: dict[str, set[str]] = {}
         for stored in self.sources(has).values():
             for key, date in stored.frame.select("key", "date").iter_rows():
@@ -155,8 +152,7 @@ class Panel(ByMonth):
             for each in self.feature.inputs:
                 for date in touched_dates(cell.date, each.table.grain, each.lookback):
                     keys |= of_date.get(date, set())
-            said = "\n".join(f"{key} {told.get(key)}" for key in sorted(keys))
-            return hashlib.sha256(said.encode()).hexdigest()[:32]
+            return facts_version(told, keys)
 
         return version
 
@@ -194,6 +190,20 @@ class Panel(ByMonth):
         return rows.with_columns(
             pl.lit(value, MarketTable.columns[name].dtype).alias(name) for name, value in told.items()
         )
+
+
+def told_facts(feature: type[Feature], known: Mapping[Market, MarketFacts]) -> dict[str, str]:
+    """What is stated of each market, of what a panel shows, by the market's key."""
+    return {
+        market.key: json.dumps([facts.row[name] for name in feature.facts], default=str)
+        for market, facts in known.items()
+    }
+
+
+def facts_version(told: Mapping[str, str], keys: Iterable[str]) -> str:
+    """The version of what is stated of some markets."""
+    said = "\n".join(f"{key} {told.get(key)}" for key in sorted(keys))
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
 def _cell_of(table: type[Table], error: NotALakeObjectError) -> list[Cell]:
