@@ -25,7 +25,7 @@ def listening(port: int) -> set[str]:
 def test_a_worker_starts_with_the_same_files_and_is_reached_from_this_machine_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trino refuses a file with a property that it has no use for, as a worker has none for a coordinator's."""
+    """Trino refuses a property that it has no use for, as a worker has none for some of a coordinator's."""
     if why := missing_for_trino():
         pytest.skip(f"no Trino: {why}")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
