@@ -525,6 +525,16 @@ class TrinoUnreachableError(LakehouseError):
         )
 
 
+class TrinoTimesError(LakehouseError):
+    """A Trino server that answers with other times than the lake has."""
+
+    def __init__(self, url: str, found: str, setting: str) -> None:
+        super().__init__(
+            f"Trino at {plain(url, 200)} reads times wrongly: {plain(found, 300)}. Expected UTC and microseconds: "
+            f"configure it as infra/trino/etc does ({setting})."
+        )
+
+
 class LocalTrinoError(LakehouseError):
     """A Trino server on this machine that does not come up."""
 
