@@ -17,7 +17,7 @@ FUZZ ?= 200000
 # Which environment `make deploy`, `make destroy` and `make bootstrap` are for; more words for them in OPTIONS: --dry-run, --yes
 ENV ?= dev
 
-.PHONY: setup demo demo-aws trino test test-slow test-long ui check wheel image image-of-wheel docs benchmark lock advisories deploy destroy bootstrap
+.PHONY: setup demo demo-aws trino test test-slow test-long ui check wheel image image-of-wheel docs benchmark lock advisories newest checkov deploy destroy bootstrap
 
 setup: .venv/.runtime
 
@@ -57,7 +57,7 @@ trino: .venv/.dev
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
-test-slow: .venv/.dev .venv/.infra .venv/.swift trino
+test-slow: .venv/.dev .venv/.infra .venv/.swift .venv/.readers trino
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
 
 test-long: .venv/.dev .venv/.swift
@@ -79,6 +79,7 @@ check: .venv/.dev
 	$(BIN)/lakehouse docs --check
 	$(BIN)/typos
 	$(BIN)/zizmor --quiet --offline .github
+	$(BIN)/hadolint infra/docker/Dockerfile
 
 wheel: .venv/.dev
 	rm -rf build dist
@@ -112,15 +113,29 @@ LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-f
 lock: .venv/.tools
 	.venv/tools/bin/$(LOCK) pyproject.toml --output-file requirements.txt
 	.venv/tools/bin/$(LOCK) pyproject.toml --extra aws --output-file requirements-aws.txt
-	.venv/tools/bin/$(LOCK) pyproject.toml --extra aws --extra dev --output-file requirements-dev.txt
+	.venv/tools/bin/$(LOCK) pyproject.toml --extra dev --output-file requirements-dev.txt
 	.venv/tools/bin/$(LOCK) --group infra --output-file requirements-infra.txt
 	.venv/tools/bin/$(LOCK) --group swift --output-file requirements-swift.txt
 	.venv/tools/bin/$(LOCK) --group trino --output-file requirements-trino.txt
+	.venv/tools/bin/$(LOCK) --group readers --output-file requirements-readers.txt
 
 # Known holes in the pinned packages. It fails as well where it cannot ask.
 advisories: .venv/.tools
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements-dev.txt
+
+# The fast tests on the newest release of every package, whatever is pinned
+newest:
+	$(PYTHON) -m venv .venv/newest
+	$(PYTHON) .ci/unpinned.py dev > .venv/newest/names.txt
+	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check -r .venv/newest/names.txt
+	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	.venv/newest/bin/python -m pip freeze --exclude-editable
+	.venv/newest/bin/python -m pytest -n 2 -m "not slow" $(OPTIONS)
+
+# What a scanner finds in what is declared: nothing that has no reason beside it
+checkov: .venv/.infra
+	.venv/infra/bin/checkov --directory infra/opentofu --framework terraform --skip-download --compact --quiet
 
 deploy destroy bootstrap: setup
 	$(BIN)/python -m infra.deploy $@ --env $(ENV) $(OPTIONS)

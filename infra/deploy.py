@@ -46,6 +46,16 @@ class ExampleValueError(UsageError):
         )
 
 
+class ChangedCheckoutError(UsageError):
+    """What would be deployed has no commit."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__(
+            f"This checkout has changes without a commit ({', '.join(found[:3])}), and images are named by "
+            "commits: commit them, or put them aside."
+        )
+
+
 class ToolMissingError(UsageError):
     """A command that a step needs is not installed."""
 
@@ -126,13 +136,8 @@ class Deployment:
 
     def deploying(self) -> list[Step]:
         """The steps of a deployment."""
-        docker = (
-            "docker build --platform linux/amd64 --file infra/docker/Dockerfile "
-            f"--build-arg REVISION={self.revision} --tag {self.tagged} ."
-        )
         return [
-            Step("wheel", "make wheel", lambda: run("wheel", "make", "wheel")),
-            Step("build", docker, lambda: run("build", *docker.split())),
+            Step("build", f"make image IMAGE={self.tagged}", self.build),
             Step("push", f"docker push {self.tagged}, then ask for its digest", self.push),
             Step("init", f"{self.tofu} init with envs/{self.name}.backend.hcl", self.init),
             Step("plan", f"{self.tofu} plan with envs/{self.name}.tfvars.json and the digest", self.plan),
@@ -161,16 +166,29 @@ class Deployment:
             ),
         ]
 
+    def build(self) -> None:
+        """Build the image, unless this commit's was pushed already: a tag is never moved."""
+        if not self._digest():
+            run("build", "make", "image", f"IMAGE={self.tagged}", DOCKER_DEFAULT_PLATFORM="linux/amd64")
+
     def push(self) -> None:
-        """Push the image, and learn its digest."""
+        """Push the image where it is not there yet, and learn its digest."""
+        if not self._digest():
+            given = self.client("ecr").get_authorization_token()["authorizationData"][0]
+            user, _, password = base64.b64decode(given["authorizationToken"]).decode().partition(":")
+            words = ("docker", "login", "--username", user, "--password-stdin", self.repository.split("/")[0])
+            run("push", *words, said=password)
+            run("push", "docker", "push", self.tagged)
+        self.image = f"{self.repository}@{self._digest()}"
+
+    def _digest(self) -> str:
+        """Of the commit's image in the registry; empty where there is none."""
         ecr = self.client("ecr")
-        given = ecr.get_authorization_token()["authorizationData"][0]
-        user, _, password = base64.b64decode(given["authorizationToken"]).decode().partition(":")
-        words = ("docker", "login", "--username", user, "--password-stdin", self.repository.split("/")[0])
-        run("push", *words, said=password)
-        run("push", "docker", "push", self.tagged)
-        found = ecr.describe_images(repositoryName="lakehouse", imageIds=[{"imageTag": self.revision}])
-        self.image = f"{self.repository}@{found['imageDetails'][0]['imageDigest']}"
+        try:
+            found = ecr.describe_images(repositoryName="lakehouse", imageIds=[{"imageTag": self.revision}])
+        except ecr.exceptions.ImageNotFoundException:
+            return ""
+        return str(found["imageDetails"][0]["imageDigest"])
 
     def init(self) -> None:
         """Open the environment's state."""
@@ -260,7 +278,7 @@ _MIGRATE = ["dagster", "instance", "migrate"]
 _DOCTOR = ["lakehouse", "doctor"]
 
 
-def run(step: str, *words: str, said: str | None = None, is_read: bool = False) -> str:
+def run(step: str, *words: str, said: str | None = None, is_read: bool = False, **variables: str) -> str:
     """Run a command of a step.
 
     Args:
@@ -268,6 +286,7 @@ def run(step: str, *words: str, said: str | None = None, is_read: bool = False) 
         words: The command.
         said: What it reads from its input.
         is_read: Whether what it says is returned, in place of shown.
+        variables: What it is told beside the environment.
 
     Raises:
         ToolMissingError: There is no such command.
@@ -276,7 +295,8 @@ def run(step: str, *words: str, said: str | None = None, is_read: bool = False) 
     if shutil.which(words[0]) is None:
         raise ToolMissingError(words[0])
     output = subprocess.PIPE if is_read else None
-    ran = subprocess.run(words, cwd=ROOT, input=said, stdout=output, text=True, check=False)
+    told = os.environ | variables
+    ran = subprocess.run(words, cwd=ROOT, env=told, input=said, stdout=output, text=True, check=False)
     if ran.returncode != 0:
         raise StepFailedError(step, f"{words[0]} ended with {ran.returncode}, expected 0")
     return ran.stdout or ""
@@ -311,10 +331,21 @@ def require_own_values(name: str) -> None:
             raise ExampleValueError(f"infra/opentofu/envs/{file}", left)
 
 
+def require_commit() -> None:
+    """Refuse to deploy what no commit has.
+
+    Raises:
+        ChangedCheckoutError: As said.
+    """
+    if changed := run("revision", "git", "status", "--porcelain", is_read=True).splitlines():
+        raise ChangedCheckoutError([line[3:] for line in changed])
+
+
 def carry_out(name: str, steps: list[Step], is_dry: bool) -> None:
     """Do steps in their order, or only say them."""
     if not is_dry:
         require_own_values(name)
+        require_commit()
     for number, step in enumerate(steps, 1):
         typer.echo(f"{number}/{len(steps)} {step.name}: {step.says}")
         if not is_dry:

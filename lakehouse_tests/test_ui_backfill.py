@@ -117,7 +117,7 @@ def test_one_bad_file_of_nine_is_one_red_cell_and_a_second_backfill_finds_the_wo
         if {tag["value"] for tag in run["tags"] if tag["key"] == "dagster/backfill"}.isdisjoint(backfills)
         for key in run["assetSelection"] or ()
     }
-    assert followed <= {"silver/gap", "silver/conflict"}, "no cell was made a second time"
+    assert followed <= {"silver/gap", "silver/conflict", "gold/daily_panel"}, "no cell was made a second time"
 
 
 @pytest.mark.usefixtures("backfills")

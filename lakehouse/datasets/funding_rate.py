@@ -119,6 +119,7 @@ class FundingRate(Table):
     market_types = _PERPETUAL
     most_per_minute = 1
     cadence: ClassVar[Spaced] = Spaced(tuple(hours * _HOUR for hours in (1, 2, 4, 8)))
+    published = "month"
     checks = (*REFINED, Check("intervals", {"column": "interval_hours"}))
     inputs = (Input(FundingRateArchive, role="archive"), Input(FundingRateApi, role="api"))
 

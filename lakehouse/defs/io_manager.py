@@ -280,7 +280,7 @@ def cell_event(
     if facts.evidence is not None:
         metadata |= {
             "evidence": EVIDENCE[facts.evidence],
-            "gaps": gaps_of(record, lake.clock()),
+            "gaps": gaps_of(record, lake.clock(), table.published),
             "conflicts": conflicts_of(record),
         }
     if record.reject_count:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
+from lakehouse.model.period import PeriodKind
 from lakehouse.model.result import Contradiction, Evidence, GapRun, Problem, ToldClass
 from lakehouse.model.table import Table
 from lakehouse.ops.anomalies import CellAnomalies, known_anomalies
@@ -145,7 +146,7 @@ def lake_quality(
     require_stored(table.name, [*stored, *damaged, *buildable], markets, None)
     is_searched = any(check.family == "anomalies" for check in table.checks)
     searched = known_anomalies(lake.objects, table, stored) if is_searched else dict.fromkeys(stored, _NONE)
-    return quality_report(stored, searched, now, damaged, buildable)
+    return quality_report(stored, searched, now, damaged, buildable, table.published)
 
 
 def quality_report(
@@ -154,6 +155,7 @@ def quality_report(
     now: datetime,
     damaged: Collection[Cell] = (),
     buildable: Collection[Cell] = (),
+    published: PeriodKind = "day",
 ) -> list[CellQuality]:
     """What is known of every stored cell, and of those that should be there and are not.
 
@@ -163,11 +165,12 @@ def quality_report(
         now: The instant that tells `pending` from `unproven`.
         damaged: Cells whose object is there and does not read.
         buildable: Cells that bronze has the rows of.
+        published: The period of the files that absent rows may still appear with.
 
     Returns:
         A record per market and month, in order of market and month.
     """
-    report = [_of_cell(cell, record, anomalies.get(cell), now) for cell, record in stored.items()]
+    report = [_of_cell(cell, record, anomalies.get(cell), now, published) for cell, record in stored.items()]
     known = dict.fromkeys(sorted({*stored, *damaged, *buildable}, key=lambda cell: cell.sort_key))
     unread = (
         dict.fromkeys(holes(known), HOLE)
@@ -180,9 +183,11 @@ def quality_report(
     )
 
 
-def _of_cell(cell: Cell, record: CellRecord, anomalies: CellAnomalies | None, now: datetime) -> CellQuality:
+def _of_cell(
+    cell: Cell, record: CellRecord, anomalies: CellAnomalies | None, now: datetime, published: PeriodKind
+) -> CellQuality:
     facts, gaps = record.facts, Counter[ToldClass]()
-    runs = list(told(facts.gaps, now))
+    runs = list(told(facts.gaps, now, published))
     for gap_class, run in runs:
         gaps[gap_class] += run.slot_count
     healed = sum(bool(problem.healed_by) for problem in facts.problems)

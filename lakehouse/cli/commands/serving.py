@@ -1,5 +1,5 @@
-"""`lakehouse demo`, `ui`, `webserver`, `healthy`, `instance`, `simulate` and `docs`: commands that serve, show
-and write pages.
+"""Commands that serve, show and write pages and files: `demo`, `ui`, `webserver`, `healthy`, `instance`,
+`simulate`, `docs`.
 """
 
 from pathlib import Path

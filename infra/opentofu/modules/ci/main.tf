@@ -45,6 +45,12 @@ locals {
       Action   = ["s3:GetObject"]
       Resource = ["${local.state}/*"]
     },
+    {
+      Sid      = "OpenState"
+      Effect   = "Allow"
+      Action   = ["kms:Decrypt"]
+      Resource = [var.state_key_arn]
+    },
   ]
 
   changing = [
@@ -124,6 +130,18 @@ locals {
       Resource = [local.ours]
       Condition = {
         StringEquals = { "iam:PassedToService" = ["ecs-tasks.amazonaws.com", "vpc-flow-logs.amazonaws.com"] }
+      }
+    },
+    {
+      # an account that never had one of these services has no role of its own for it yet
+      Sid      = "LetServicesHaveTheirs"
+      Effect   = "Allow"
+      Action   = ["iam:CreateServiceLinkedRole"]
+      Resource = ["arn:aws:iam::${var.account_id}:role/aws-service-role/*"]
+      Condition = {
+        StringEquals = {
+          "iam:AWSServiceName" = ["ecs.amazonaws.com", "elasticloadbalancing.amazonaws.com", "rds.amazonaws.com"]
+        }
       }
     },
     {
