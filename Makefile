@@ -106,6 +106,8 @@ benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.growth --markets 1 10
 	$(BIN)/python -m benchmarks.operating
+	$(BIN)/python -m benchmarks.backfill_s3
+	$(BIN)/python -m benchmarks.cells
 
 # Every file of every package by its hash, for what pyproject.toml asks for and the versions that are pinned now; no address of an index is written down.
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11
