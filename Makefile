@@ -57,8 +57,9 @@ trino: .venv/.dev
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
+# three on two cores: runs, daemons and browsers are waited for
 test-slow: .venv/.dev .venv/.infra .venv/.swift .venv/.readers trino
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
 
 test-long: .venv/.dev .venv/.swift
 	GENERATED=$(GENERATED) $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/faults/test_generated.py -k seeds
