@@ -350,6 +350,17 @@ class FillAsOfError(UsageError):
         )
 
 
+class NotKnowableError(UsageError):
+    """A frame that is to be joined by when its rows could have been known, and does not say it."""
+
+    def __init__(self, which: str, columns: Iterable[str]) -> None:
+        super().__init__(
+            f"The {which} frame has no column knowable_at, only {', '.join(columns) or 'no columns at all'}: "
+            "join gold rows, which have it, or add the instant from which each of your rows could have been "
+            "known."
+        )
+
+
 class NothingStoredError(UsageError):
     """A range and markets of which a table has no cell; no keys stand for all markets."""
 
@@ -515,6 +526,16 @@ class TrinoUnreachableError(LakehouseError):
         )
 
 
+class TrinoTimesError(LakehouseError):
+    """A Trino server that answers with other times than the lake has."""
+
+    def __init__(self, url: str, found: str, setting: str) -> None:
+        super().__init__(
+            f"Trino at {plain(url, 200)} reads times wrongly: {plain(found, 300)}. Expected UTC and microseconds: "
+            f"configure it as infra/trino/etc does ({setting})."
+        )
+
+
 class LocalTrinoError(LakehouseError):
     """A Trino server on this machine that does not come up."""
 
@@ -600,6 +621,17 @@ class UiServiceError(LakehouseError):
         ended = f"did not answer within {seconds:.0f} s" if code is None else f"ended with exit code {code}"
         super().__init__(
             f"The UI is closed: {what} {ended}; what it said stands {f'in {log}' if log else 'above'}."
+        )
+
+
+class TaskTagError(LakehouseError):
+    """Tags by which a run would be another task than is declared: another command, role, image or network."""
+
+    def __init__(self, run: str, found: Iterable[str]) -> None:
+        super().__init__(
+            f"Run {run} was not started: its tags {', '.join(found)} would make its task another than is "
+            "declared. Of tags for tasks ecs/cpu, ecs/memory and ecs/ephemeral_storage are expected; start it "
+            "without others."
         )
 
 
