@@ -371,6 +371,15 @@ class NothingStoredError(UsageError):
         )
 
 
+class NotOfThisTypeError(NothingStoredError):
+    """A market of a type that does not have a table, such as funding rates of a spot market."""
+
+    def __init__(self, table: str, key: str, market_types: Iterable[str]) -> None:
+        UsageError.__init__(
+            self, f"There is no {table} of {key}: {' and '.join(market_types)} markets alone have it."
+        )
+
+
 class BeforeFirstReceiptError(UsageError):
     """An `as_of` at which a lake had nothing yet of a cell that was asked for.
 

@@ -26,6 +26,7 @@ from lakehouse.model.errors import (
     NotCollectedWarning,
     NothingStoredError,
     NotKnowableError,
+    NotOfThisTypeError,
     ReplacedMeanwhileError,
     UnknownFillError,
 )
@@ -761,6 +762,8 @@ class Lake:
         table = table or self.registry.table("silver/candle")
         self.objects.require_lake()
         if next(self.objects.list(market_prefix(table, market)), None) is None:
+            if market.market_type not in table.market_types:
+                raise NotOfThisTypeError(table.name, market.key, table.market_types)
             raise NothingStoredError(table.name, [market.key])
 
     def _candles(
