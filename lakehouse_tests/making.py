@@ -13,8 +13,9 @@ from typing import Any
 import polars as pl
 
 from lakehouse.datasets.candle import Candle, CandleArchive
-from lakehouse.datasets.market import MarketFacts
+from lakehouse.datasets.market import MarketFacts, MarketTable
 from lakehouse.model.cell import Cell
+from lakehouse.model.feature import Feature
 from lakehouse.model.market import Market
 from lakehouse.model.table import UTC_TIME, Table
 
@@ -53,6 +54,17 @@ def spot_tables(tables: Iterable[type[Table]], spread: str | None = None) -> lis
         and "spot" in table.market_types
         and (not table.inputs or any("spot" in each.table.market_types for each in table.inputs))
     ]
+
+
+def as_given(feature: type[Feature], rows: pl.DataFrame, market: Market = BTC) -> pl.DataFrame:
+    """Rows as a feature is given them: over all markets with the names and facts of theirs."""
+    if feature.spread != "all":
+        return rows
+    names = {name: str(getattr(market, name)) for name in ("exchange", "market_type", "symbol")}
+    told = names | {name: facts(market).row[name] for name in feature.facts}
+    return rows.with_columns(
+        pl.lit(value, MarketTable.columns[name].dtype).alias(name) for name, value in told.items()
+    )
 
 
 def looking_back(tables: Iterable[type[Table]], cell: Cell, until: str) -> set[tuple[str, Cell]]:
@@ -116,7 +128,8 @@ def walk(times: Sequence[datetime], seed: int = 1, price: float = 100.0, step: f
         ):
             columns[name].append(value)
         price = last
-    return candles(times, **columns)
+    bought = [size * last for size, last in zip(columns["taker_buy_volume"], columns["close"], strict=True)]
+    return candles(times, **columns, taker_buy_quote_volume=bought)
 
 
 def minutes(start: str, count: int, step: int = 1) -> list[datetime]:

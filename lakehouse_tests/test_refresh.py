@@ -166,7 +166,8 @@ def test_three_days_bring_what_a_fresh_build_would_at_the_least_cost(sim: Simula
             for table in spot_tables(lake.registry.tables, "market")
             if table.zone() in ("silver", "gold")
         }
-        assert rewritten - {("silver/gap", Cell(LATE))} == {(name, hit) for name in of_cell} | looking_back(
+        of_months = {("silver/gap", Cell(LATE)), ("gold/daily_panel", Cell(LATE))}
+        assert rewritten - of_months == {(name, hit) for name in of_cell} | looking_back(
             lake.registry.features, hit, "2024-05"
         )
         of_silver = {f"silver/candle@{LATE}": late["silver/candle", hit].version}.items()

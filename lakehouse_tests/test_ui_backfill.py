@@ -117,7 +117,7 @@ def test_one_bad_file_of_nine_is_one_red_cell_and_a_second_backfill_finds_the_wo
         if {tag["value"] for tag in run["tags"] if tag["key"] == "dagster/backfill"}.isdisjoint(backfills)
         for key in run["assetSelection"] or ()
     }
-    assert followed <= {"silver/gap", "silver/conflict"}, "no cell was made a second time"
+    assert followed <= {"silver/gap", "silver/conflict", "gold/daily_panel"}, "no cell was made a second time"
 
 
 @pytest.mark.usefixtures("backfills")
@@ -186,7 +186,9 @@ def test_a_backfill_of_the_command_line_is_made_by_the_daemon_of_this_ui(
         text=True,
         check=True,
     )
-    submitted = json.loads(said.stdout)["runs"]
+    told = json.loads(said.stdout)
+    submitted = told["runs"]
+    assert told["is_taken"], "the daemon's heart beats"
     assert [(row["cells"], row["tables"], row["why"]) for row in submitted] == [
         (2, 1, "asked for by force (2 cells)")
     ] * 2

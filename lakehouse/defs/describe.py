@@ -10,6 +10,7 @@ from lakehouse.datasets.market import MarketTable
 from lakehouse.defs.automation import when_due
 from lakehouse.defs.due import due_partitions
 from lakehouse.defs.partitions import partitions_of
+from lakehouse.model.feature import Feature
 from lakehouse.model.table import Table
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.registry import Registry
@@ -61,7 +62,8 @@ def _declared_in(table: type[Table]) -> dg.CodeReferencesMetadataValue:
 
 def reads_facts(table: type[Table], registry: Registry) -> bool:
     """Whether cells of a table are made from what `silver/market` says of their market as well."""
-    return table in [dataset.silver for dataset in registry.datasets]
+    is_told = issubclass(table, Feature) and bool(table.facts)
+    return is_told or table in [dataset.silver for dataset in registry.datasets]
 
 
 def _condition(table: type[Table], lake: LakeServices) -> dg.AutomationCondition[dg.AssetKey] | None:

@@ -5,6 +5,7 @@ Does not: reading inputs (`pipeline`), arithmetic that several share (`transform
 """
 
 from lakehouse.features.candle import CANDLES
+from lakehouse.features.daily_panel import DailyPanel
 from lakehouse.features.funding_carry import FundingCarry
 from lakehouse.features.indicator import INDICATORS
 from lakehouse.features.microstructure import MICROSTRUCTURES
@@ -20,5 +21,6 @@ FEATURES: tuple[type[Feature], ...] = (
     Volatility,
     *INDICATORS,
     *MICROSTRUCTURES,
+    DailyPanel,
     FundingCarry,
 )

@@ -6,25 +6,32 @@ from datetime import timedelta
 import polars as pl
 
 from lakehouse.datasets.candle import Candle
+from lakehouse.features.candle import CANDLES
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import Input
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.table import UTC_TIME, Column
 from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.microstructure import of_candle, of_window, vpin
-from lakehouse.transform.resample import resample
 from lakehouse.transform.windows import with_runs
 
+_HOUR = Interval.parse("1h")
+_DAY = timedelta(days=1)
+_HOURLY = next(table for table in CANDLES if table.name == "gold/candle_1h")
 
-def microstructure_table(interval: Interval, count: int, span: str) -> type[Feature]:
+
+def microstructure_table(
+    interval: Interval, count: int, span: str, made_from: tuple[Input, ...]
+) -> type[Feature]:
     """Declare the table of an interval.
 
     Args:
         interval: Of the candles.
         count: How many of them a window has.
         span: How long that is, in words.
+        made_from: The candles; and the table by 1m, whose `vpin` at the end of an hour is the hour's.
     """
-    reach = timedelta(days=1) + (timedelta() if interval == MINUTE else 2 * interval.delta)
+    source, *finer = made_from
 
     class Microstructure(Feature):
         __doc__ = f"""Liquidity by {interval} candles: who took, what a trade moved, how one-sided volume was.
@@ -41,7 +48,7 @@ def microstructure_table(interval: Interval, count: int, span: str) -> type[Feat
         most_per_minute = 4
         key = ("open_time",)
         time = "open_time"
-        inputs = (Input(Candle, lookback=reach),)
+        inputs = made_from
 
         open_time = Column(UTC_TIME, f"Start of the {interval} candle that ends the windows", "UTC")
         signed_volume = Column(
@@ -85,18 +92,16 @@ def microstructure_table(interval: Interval, count: int, span: str) -> type[Feat
         @classmethod
         def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
             times = pl.col("open_time")
-            source = inputs[Candle.name].filter(
-                times.is_between(window.start - reach, window.end, closed="left")
+            rows = inputs[source.name].filter(
+                times.is_between(window.start - source.lookback, window.end, closed="left")
             )
-            minutes = with_runs(source.sort("open_time"), MINUTE)
-            last = minutes.select("open_time", vpin(minutes).alias("vpin"))
-            if interval == MINUTE:
-                candles = minutes
-            else:
-                candles = with_runs(resample(source, interval), interval)
-                # the last minute of a full hour ends it
+            candles = with_runs(rows.sort("open_time"), interval)
+            if finer:
                 is_last = times.dt.truncate(interval.name) + interval.delta - MINUTE.delta == times
-                last = last.filter(is_last).with_columns(times.dt.truncate(interval.name))
+                ends = inputs[finer[0].name].filter(is_last, times >= window.start)
+                last = ends.select(times.dt.truncate(interval.name), "vpin")
+            else:
+                last = candles.select("open_time", vpin=vpin(candles))
             found = of_candle(candles) | of_window(candles, count)
             is_whole = pl.col("run_length") > 0
             return (
@@ -115,7 +120,10 @@ def microstructure_table(interval: Interval, count: int, span: str) -> type[Feat
     return Microstructure
 
 
+_BY_MINUTE = microstructure_table(MINUTE, 60, "an hour", (Input(Candle, lookback=_DAY),))
 MICROSTRUCTURES = (
-    microstructure_table(MINUTE, 60, "an hour"),
-    microstructure_table(Interval.parse("1h"), 24, "a day"),
+    _BY_MINUTE,
+    microstructure_table(
+        _HOUR, 24, "a day", (Input(_HOURLY, lookback=_DAY + 2 * _HOUR.delta), Input(_BY_MINUTE))
+    ),
 )

@@ -349,6 +349,17 @@ class FillAsOfError(UsageError):
         )
 
 
+class NotKnowableError(UsageError):
+    """A frame that is to be joined by when its rows could have been known, and does not say it."""
+
+    def __init__(self, which: str, columns: Iterable[str]) -> None:
+        super().__init__(
+            f"The {which} frame has no column knowable_at, only {', '.join(columns) or 'no columns at all'}: "
+            "join gold rows, which have it, or add the instant from which each of your rows could have been "
+            "known."
+        )
+
+
 class NothingStoredError(UsageError):
     """A range and markets of which a table has no cell; no keys stand for all markets."""
 
@@ -511,6 +522,16 @@ class TrinoUnreachableError(LakehouseError):
         super().__init__(
             f"Trino at {plain(url, 200)} does not answer: {plain(why, 300)}. Check LAKEHOUSE_TRINO_URL, and "
             "that the server has started; it takes about ten seconds."
+        )
+
+
+class TrinoTimesError(LakehouseError):
+    """A Trino server that answers with other times than the lake has."""
+
+    def __init__(self, url: str, found: str, setting: str) -> None:
+        super().__init__(
+            f"Trino at {plain(url, 200)} reads times wrongly: {plain(found, 300)}. Expected UTC and microseconds: "
+            f"configure it as infra/trino/etc does ({setting})."
         )
 
 

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import polars as pl
 
@@ -14,7 +15,14 @@ class Feature(Table):
 
     `inputs` says how far each input is looked back on, so a cell comes out the same whether it is built alone
     or in a range.
+
+    Attributes:
+        facts: Columns of `silver/market` that rows of inputs are given beside those that name their market,
+            in a table over all markets: what holds all a market's life, for what tells of its end was not
+            known before.
     """
+
+    facts: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abstractmethod

@@ -3,14 +3,17 @@ from the rows of them all.
 """
 
 import contextlib
+import hashlib
+import json
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import polars as pl
 
 from lakehouse.datasets.conflict import conflict_frame, conflict_table
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.gap import gap_frame
+from lakehouse.datasets.market import MarketFacts, MarketTable
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import InputMissingError, MarketFactsMissingError, NotALakeObjectError
 from lakehouse.model.feature import Feature
@@ -24,6 +27,8 @@ from lakehouse.pipeline.recipe import Due
 from lakehouse.storage.due import inputs_now
 from lakehouse.storage.ledger import CellLedger, Ledger, damaged_cells
 from lakehouse.storage.outcome import Built, Nothing, Outcome
+
+_NAMES = ("exchange", "market_type", "symbol")
 
 
 class ByMonth(Derived):
@@ -66,7 +71,7 @@ class ByMonth(Derived):
         ledgers = inputs_by_date(has, self.table, cell.date)
         if not any(ledgers.values()):
             return Nothing()
-        return Built(CellResult(self.collect(has, cell, ledgers), inputs_now(self.table, cell, ledgers, {})))
+        return Built(CellResult(self.collect(has, cell, ledgers), self.inputs(has, cell)))
 
     @abstractmethod
     def collect(self, has: Inventory, cell: Cell, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
@@ -130,28 +135,80 @@ class Panel(ByMonth):
         super().__init__(feature)
         self.feature = feature
 
+    def facts(self, has: Inventory) -> Callable[[Cell], str] | None:
+        if not self.feature.facts:
+            return None
+        if self.table.name not in has.facts:
+            has.facts[self.table.name] = self._facts(has)
+        return has.facts[self.table.name]
+
+    def _facts(self, has: Inventory) -> Callable[[Cell], str]:
+        told = told_facts(self.feature, has.known.values())
+        of_date: dict[str, set[str]] = {}
+        for name in self.table.input_names():
+            for key, date in has.whole(name)[0].frame.select("key", "date").iter_rows():
+                of_date.setdefault(date, set()).add(key)
+
+        def version(cell: Cell) -> str:
+            """Of what is stated of the markets that have rows in the cell's window, or in what it looks back
+            on.
+            """
+            keys = set[str]()
+            for each in self.feature.inputs:
+                for date in touched_dates(cell.date, each.table.grain, each.lookback):
+                    keys |= of_date.get(date, set())
+            return version_of_facts(told, keys)
+
+        return version
+
+    def inputs(self, has: Inventory, cell: Cell) -> Mapping[str, str]:
+        version = self.facts(has)
+        own = {MarketTable.name: version(cell)} if version else {}
+        return {**super().inputs(has, cell), **own}
+
     def collect(self, has: Inventory, cell: Cell, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
         frames: dict[str, pl.DataFrame] = {}
         for source in self.feature.inputs:
             table = has.lake.registry.table(source.name)
             read = (self._rows(has, table, part) for part in ledgers[source.name])
-            frames[source.name] = pl.concat([_of_market(table.empty(), None), *read])
+            frames[source.name] = pl.concat([self._of_market(table.empty(), None, {}), *read])
         return self.feature.compute(frames, cell.window)
 
-    @staticmethod
-    def _rows(has: Inventory, table: type[Table], part: Cell) -> pl.DataFrame:
+    def _rows(self, has: Inventory, table: type[Table], part: Cell) -> pl.DataFrame:
         stored = has.read(table, part)
         if stored is None:  # gone since it was surveyed
             raise InputMissingError(table.name, str(part))
-        return _of_market(stored.rows, part.market)
+        if not self.feature.facts or part.market is None:
+            return self._of_market(stored.rows, part.market, {})
+        if part.market not in has.known:
+            raise MarketFactsMissingError(part.market.key)
+        return self._of_market(stored.rows, part.market, has.known[part.market].row)
+
+    def _of_market(
+        self, rows: pl.DataFrame, market: Market | None, facts: Mapping[str, object]
+    ) -> pl.DataFrame:
+        """Rows with the columns that name their market, and the facts of it that the feature asks for."""
+        if market is None and rows.height:  # of a table over all markets, whose rows have the names
+            return rows
+        told = {name: str(getattr(market, name)) if market else None for name in _NAMES}
+        told |= {name: facts.get(name) for name in self.feature.facts}  # type: ignore[misc]
+        return rows.with_columns(
+            pl.lit(value, MarketTable.columns[name].dtype).alias(name) for name, value in told.items()
+        )
 
 
-def _of_market(rows: pl.DataFrame, market: Market | None) -> pl.DataFrame:
-    """Rows with the columns that name their market."""
-    names = ("exchange", "market_type", "symbol") if market or not rows.height else ()
-    return rows.with_columns(
-        pl.lit(str(getattr(market, name)) if market else None, pl.String).alias(name) for name in names
-    )
+def told_facts(feature: type[Feature], known: Iterable[MarketFacts]) -> dict[str, str]:
+    """What a feature is told of markets, as text by their keys."""
+    return {
+        facts.market.key: json.dumps([facts.row[name] for name in feature.facts], default=str)
+        for facts in known
+    }
+
+
+def version_of_facts(told: Mapping[str, str], keys: Iterable[str]) -> str:
+    """The version of what is told of some markets, which a cell that holds it records."""
+    said = "\n".join(f"{key} {told.get(key)}" for key in sorted(keys))
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
 def _cell_of(table: type[Table], error: NotALakeObjectError) -> list[Cell]:

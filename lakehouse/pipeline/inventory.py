@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 
 from lakehouse.datasets.dataset import BronzeCell, Dataset
@@ -44,6 +44,7 @@ class Inventory:
         listings: What archives have, by bronze table and market, of what was listed.
         begun: The months that datasets should have, by market, once they were asked about.
         unlisted: Why a market could not be listed, by bronze table and market.
+        facts: What tells the version of market facts in a cell, by table, once it was asked for.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Inventory:
         self.listings: dict[str, dict[Market, MarketListing]] = {}
         self.unlisted: dict[str, dict[Market, LakehouseError]] = {}
         self.begun: dict[Dataset, dict[Market, list[Cell]]] = {}
+        self.facts: dict[str, Callable[[Cell], str]] = {}
         self._surveys: dict[str, Survey] = {}
         self._whole: dict[str, Survey] = {}
         self._by_date: dict[str, dict[str, list[Cell]]] = {}
@@ -116,8 +118,9 @@ class Inventory:
 
     def bronze(self, dataset: Dataset, cell: Cell) -> dict[str, BronzeCell]:
         """The bronze cells that a silver cell is made from, by table name."""
-        read = {table.name: self.read(table, cell) for table in dataset.bronze}
-        return {name: bronze_cell(stored) for name, stored in read.items() if stored}
+        read = self.lake.objects.together(*(partial(self.read, table, cell) for table in dataset.bronze))
+        found = zip(dataset.bronze, read, strict=True)
+        return {table.name: bronze_cell(stored) for table, stored in found if stored}
 
     def witness(self, dataset: Dataset, cell: Cell) -> BronzeCell | None:
         """The stored cell of a dataset's witness; None if there is none."""
@@ -130,6 +133,7 @@ class Inventory:
         self._whole.pop(table, None)
         self._by_date.pop(table, None)
         self.begun.clear()
+        self.facts.clear()
         if table == MarketTable.name:
             self.__dict__.pop("known", None)
 

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import product
@@ -24,13 +24,15 @@ from lakehouse.model.errors import (
     MarketKeyError,
     NotALakeObjectError,
     NothingStoredError,
+    NotKnowableError,
     ReplacedMeanwhileError,
     UnknownFillError,
 )
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import MARKET_TYPES, Market, is_key, is_pattern
 from lakehouse.model.table import Table
-from lakehouse.model.timerange import TimeRange, parse_instant
+from lakehouse.model.timerange import FIRST, TimeRange, parse_instant
+from lakehouse.query import joining
 from lakehouse.query.behind import cells_behind
 from lakehouse.query.engine import connect
 from lakehouse.query.history import restated, rows_as_of
@@ -60,6 +62,8 @@ from lakehouse.transform.resample import resample
 
 Instant = str | date | datetime
 _SURVEYS = 2  # how often a statement surveys the lake, where a build replaces cells while it reads them
+
+_LONGEST_ROW = timedelta(days=1)  # from a row's time to when it could have been known
 
 _ALWAYS = TimeRange.parse(None, None)
 
@@ -281,6 +285,7 @@ class Lake:
             ((record.key.own_market, record.facts.gaps) for _, record in found),
             parse_instant(now) if now is not None else datetime.now(UTC),
             span,
+            silver.published,
         )
 
     def scan(
@@ -309,6 +314,78 @@ class Lake:
         """
         declared = self.registry.table(table)
         return self._cells(declared.name, self._markets(markets, declared), _span(start, end), with_path=True)
+
+    def join_asof(
+        self,
+        left: pl.DataFrame | pl.LazyFrame,
+        right: pl.DataFrame | pl.LazyFrame,
+        prefix: str = "right_",
+        within: timedelta | None = None,
+        by: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """Each row of a frame with the newest row of another one that could have been known by then.
+
+        A day's candle so meets the minutes of the next day, and never those of its own.
+
+        Args:
+            left: Rows of any gold table, or your own with `knowable_at`.
+            right: The rows to find, with `knowable_at`.
+            prefix: What stands before the names of the right frame's columns.
+            within: How long before the left row the right one may have become known; of any age if left out.
+            by: Columns that have to be equal; `exchange`, `market_type` and `symbol` if left out, as far as
+                both frames have them: a frame of one market without these meets every market.
+
+        Returns:
+            The left rows, in their order, with the right frame's columns (without `month`), null where no row
+            could have been known.
+
+        Raises:
+            NotKnowableError: A frame has no `knowable_at`.
+        """
+        return joining.join_asof(left, right, prefix, within, by)
+
+    def features(
+        self,
+        markets: Iterable[str | Market] | str | Market | None,
+        tables: Sequence[str],
+        start: Instant | None = None,
+        end: Instant | None = None,
+        within: timedelta = timedelta(days=1),
+    ) -> pl.DataFrame:
+        """Several gold tables of several markets as one frame that could have been known.
+
+        Args:
+            markets: One or several, by key or as `named` takes them; all if left out.
+            tables: Names as `scan` takes them. The first gives the rows; each other one the newest of its
+                rows that could have been known when the row of the first was.
+            start: First instant of the first table's rows; None for no bound.
+            end: End of their range, exclusive; None for no bound.
+            within: How old a row of another table may be: beyond it stands null, so that nothing is carried
+                over a gap or a listing break in silence.
+
+        Returns:
+            The first table's rows in order of time and market, with the columns of the others, each behind
+            its table's short name: `indicator_1d_rsi_14`.
+
+        Raises:
+            UnknownTableError, MarketKeyError, TimeFormatError, RangeBackwardsError, NoLakeError: As for
+                `scan`.
+            NotKnowableError: A table is none that says when its rows could have been known.
+        """
+        declared, span = [self.registry.table(name) for name in tables], _span(start, end)
+        for table in declared:
+            if joining.KNOWN not in table.columns:
+                raise NotKnowableError(table.name, table.columns)
+        first, *others = declared
+        wanted = self._markets(markets, *declared)
+        rows = self.collect(self.scan(first.name, wanted, start, end))
+        reach = within + _LONGEST_ROW
+        since = span.start - reach if span and span.start - FIRST > reach else None
+        return joining.side_by_side(
+            rows.sort(first.time, *joining.OF_MARKET),
+            {table.short_name(): self.collect(self.scan(table.name, wanted, since, end)) for table in others},
+            within,
+        )
 
     def sql(
         self,

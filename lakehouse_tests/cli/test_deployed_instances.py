@@ -8,7 +8,9 @@ from pathlib import Path
 import boto3
 import dagster as dg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.run_coordinator import QueuedRunCoordinator
+from dagster._core.scheduler.instigation import TickStatus
 from dagster_aws.s3 import S3ComputeLogManager
 
 from lakehouse.cli.instance import open_instance
@@ -59,6 +61,8 @@ def test_it_is_opened_from_its_file_with_everything_that_a_deployment_has(
     assert isinstance(instance.compute_log_manager, S3ComputeLogManager)
     assert instance.run_monitoring_enabled
     assert instance.run_retries_enabled
+    kept = instance.get_tick_retention_settings(InstigatorType.SENSOR)
+    assert (kept[TickStatus.SKIPPED], kept[TickStatus.SUCCESS]) == (2, 30)
     assert isinstance(instance.run_coordinator, QueuedRunCoordinator)
     queue = instance.get_concurrency_config()
     assert queue.run_queue_config is not None

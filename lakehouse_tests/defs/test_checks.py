@@ -61,9 +61,7 @@ def test_all_checks_of_a_good_lake_pass_and_count_its_cells(shell: Shell, lake: 
     for table in spot_tables(lake.registry.tables):
         evaluations = shell.check(table.name)
         assert list(evaluations) == list(findings.families(table)), table.name
-        cells = {"silver/market": 1, "silver/gap": 3, "silver/conflict": 3, "bronze/candle_api": 0}.get(
-            table.name, 6
-        )
+        cells = {"one": 1, "all": 3, "market": 6 * (table.name != "bronze/candle_api")}[table.spread]
         ended = {"freshness": (True, 0, 0)} if "freshness" in evaluations else {}  # both markets are delisted
         assert {
             name: (found.passed, *numbers(found)) for name, found in evaluations.items()

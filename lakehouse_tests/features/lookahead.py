@@ -12,11 +12,13 @@ import polars as pl
 from lakehouse.datasets.candle import Candle
 from lakehouse.datasets.funding_rate import FundingRate
 from lakehouse.features.candle import CANDLES
+from lakehouse.features.microstructure import MICROSTRUCTURES
 from lakehouse.model.cell import Cell
 from lakehouse.model.feature import Feature
 from lakehouse.model.interval import Interval
+from lakehouse.model.timerange import TimeRange
 from lakehouse_tests.features.test_microstructure import lively
-from lakehouse_tests.making import BTC, MICRO, MINUTE, at, minutes, walk
+from lakehouse_tests.making import BTC, MICRO, MINUTE, as_given, at, minutes, walk
 
 FEBRUARY, MARCH = Cell("2024-02", BTC), Cell("2024-03", BTC)
 NAMES = ("exchange", "market_type", "symbol")
@@ -50,7 +52,9 @@ def _of_candles(table: type[Feature], interval: Interval, start: str) -> History
     count = (MARCH.window.end - at(start)) // interval.delta
     rows = walk([at(start) + n * interval.delta for n in range(count)], step=1e-2)
     rows = rows.with_columns(
-        candle_count=pl.lit(interval.minutes, pl.Int32), knowable_at=pl.col("open_time") + interval.delta
+        contracts=pl.col("volume") * 100,
+        candle_count=pl.lit(interval.minutes, pl.Int32),
+        knowable_at=pl.col("open_time") + interval.delta,
     ).select(table.names())
 
     def until(whole: pl.DataFrame, instant: datetime) -> pl.DataFrame:
@@ -96,11 +100,19 @@ def _of_funding() -> History:
     return History(rows, until)
 
 
+def _told(rows: pl.DataFrame, instant: datetime) -> pl.DataFrame:
+    """Of a table that was shown not to look ahead itself: what it says could have been known."""
+    return rows.filter(pl.col("knowable_at") <= instant)
+
+
 def histories() -> dict[str, History]:
     """A history of every table that gold is made of, long enough for every window of March."""
-    of_name = {table.name: table for table in CANDLES}
+    of_name, of_minutes = {table.name: table for table in CANDLES}, _of_minutes()
+    span = TimeRange(FEBRUARY.window.start, MARCH.window.end)
+    by_minute = MICROSTRUCTURES[0].compute({Candle.name: of_minutes.rows}, span)
     return {
-        Candle.name: _of_minutes(),
+        Candle.name: of_minutes,
+        "gold/microstructure_1m": History(by_minute, _told),
         FundingRate.name: _of_funding(),
         "gold/candle_1h": _of_candles(of_name["gold/candle_1h"], Interval.parse("1h"), "2023-12-28"),
         "gold/candle_1d": _of_candles(of_name["gold/candle_1d"], Interval.parse("1d"), "2022-05-01"),
@@ -162,7 +174,7 @@ def _computed(feature: type[Feature], sources: Mapping[str, pl.DataFrame]) -> pl
     for month in (FEBRUARY, MARCH):
         given = {}
         for each in feature.inputs:
-            rows, time = sources[each.name], each.table.time
+            rows, time = as_given(feature, sources[each.name]), each.table.time
             cells = each.cells(month)
             begin, end = cells[0].window.start, cells[-1].window.end
             given[each.name] = rows.filter(pl.col(time).is_between(begin, end, closed="left"))

@@ -9,7 +9,7 @@ from lakehouse.features.candle import CANDLES
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import Input
 from lakehouse.model.interval import COARSE
-from lakehouse_tests.making import FEBRUARY, at, candles, minutes
+from lakehouse_tests.making import FEBRUARY, as_given, at, candles, minutes
 
 MINUTES = candles(
     [time for time in minutes("2024-02-03", 3 * 1440) if not (time.day == 4 and 2 <= time.hour < 7)]
@@ -48,10 +48,11 @@ def test_every_feature_declares_what_it_looks_back_on() -> None:
         "gold/indicator_1d",
         "gold/microstructure_1m",
         "gold/microstructure_1h",
+        "gold/daily_panel",
         "gold/funding_carry",
     ]
     for feature in FEATURES:
         assert isinstance(feature.inputs, tuple)
-        nothing = {each.name: each.table.empty() for each in feature.inputs}
+        nothing = {each.name: as_given(feature, each.table.empty()) for each in feature.inputs}
         assert feature.compute(nothing, FEBRUARY.window).schema == feature.polars_schema()
         assert "knowable_at" in feature.columns

@@ -10,18 +10,26 @@ from statistics import covariance, linear_regression, mean
 import polars as pl
 import pytest
 
+from lakehouse.features.candle import CANDLES
 from lakehouse.features.microstructure import MICROSTRUCTURES
-from lakehouse.model.cell import Cell
 from lakehouse.model.feature import Feature
 from lakehouse.model.timerange import TimeRange
 from lakehouse_tests.making import FEBRUARY, MINUTE, at, candles, minutes, walk
 
 OF_MINUTES, OF_HOURS = MICROSTRUCTURES
+(HOURLY,) = (table for table in CANDLES if table.name == "gold/candle_1h")
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
-def computed(table: type[Feature], rows: pl.DataFrame, cell: Cell = FEBRUARY) -> pl.DataFrame:
-    found = table.conform(table.compute({"silver/candle": rows}, cell.window), cell)
+def computed(table: type[Feature], rows: pl.DataFrame, window: TimeRange = FEBRUARY.window) -> pl.DataFrame:
+    """The rows of a window, of 1m candles; those by hour of what is computed of these."""
+    given = {"silver/candle": rows}
+    if table is OF_HOURS:
+        given |= {
+            HOURLY.name: HOURLY.compute(given, window),
+            OF_MINUTES.name: OF_MINUTES.compute(given, window),
+        }
+    found = table.conform(table.compute(given, window), FEBRUARY)
     assert table.split(found)[1].height == 0
     return found
 
@@ -92,7 +100,7 @@ def plain_vpin(rows: list[dict[str, object]], at_row: datetime) -> float | None:
 
 @pytest.fixture(scope="module")
 def three_days() -> pl.DataFrame:
-    """From the last day of January on; the second day trades a hundredth of the first, the third all again."""
+    """From the last day of January on; the second day trades a hundredth of the first."""
     rows = lively(walk(minutes("2024-01-31", 3 * 1440)))
     thin = pl.when(pl.col("open_time").dt.day() == 1).then(0.01).otherwise(1.0)
     return rows.with_columns((pl.col("volume", "taker_buy_volume") * thin).round(7))
@@ -188,7 +196,7 @@ def test_a_month_alone_equals_the_same_in_a_range_in_any_order(table: type[Featu
             fraction=1, shuffle=True, seed=3
         ),
     )
-    whole = table.compute({"silver/candle": rows}, TimeRange(at("2024-01-31"), FEBRUARY.window.end))
+    whole = computed(table, rows, TimeRange(at("2024-01-31"), FEBRUARY.window.end))
     assert alone.equals(whole.filter(pl.col("open_time") >= FEBRUARY.window.start))
     assert alone["vpin"].null_count() == 0
 
