@@ -90,11 +90,13 @@ wheel: .venv/.dev
 # The image of a deployment, out of the wheel; PYTHON_IMAGE names another base, or the bytes of this one by a digest.
 IMAGE ?= lakehouse:local
 PYTHON_IMAGE ?= $(shell sed -n 's/^ARG PYTHON_IMAGE=//p' infra/docker/Dockerfile)
+# Where its source can be read
+SOURCE ?=
 image: wheel image-of-wheel
 
 image-of-wheel:
 	docker build --file infra/docker/Dockerfile --tag $(IMAGE) --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) \
-		--build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) --build-arg REVISION=$(shell git rev-parse HEAD) .
+		--build-arg SOURCE=$(SOURCE) --build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) --build-arg REVISION=$(shell git rev-parse HEAD) .
 
 docs: setup
 	$(BIN)/lakehouse docs
