@@ -33,10 +33,12 @@ import polars as pl
 from lakehouse.datasets.candle import Candle, CandleApi, CandleArchive
 from lakehouse.datasets.market import MarketFacts, MarketTable, market_frame
 from lakehouse.model.cell import Cell
+from lakehouse.model.feature import Feature
 from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, Asked, CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Table
 from lakehouse.model.timerange import shift_month
+from lakehouse.pipeline.by_month import told_facts, version_of_facts
 from lakehouse.registry import REGISTRY
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.simulator.archive import Archive
@@ -230,12 +232,18 @@ def make_lake(root: str, markets: Iterable[SimulatedMarket], months: int) -> Non
             date = shift_month(OPEN, -number)
             inputs = {
                 f"{each.name}@{cell}": digest
+                if table.reads_footers
+                else version(each.table, Cell(date, Market.parse(cell.partition("|")[2])))
                 for each in table.inputs
                 if "spot" in each.table.market_types
                 for of_market in digests
                 for cell, digest in of_market.items()
                 if cell.startswith(date)
             }
+            if issubclass(table, Feature) and table.facts:
+                known = [market_facts(market) for market in listed]
+                keys = [facts.market.key for facts in known]
+                inputs[MarketTable.name] = version_of_facts(told_facts(table, known), keys)
             store.put(table, Cell(date), CellResult(table.empty(), inputs))
 
 

@@ -107,6 +107,10 @@ class BuildProgress:
             self._tasks[what] = self._progress.add_task(what, total=None)
         self._progress.advance(self._tasks[what])
 
+    def advance(self, what: str, cells: int) -> None:
+        """So many cells more are done of what was announced."""
+        self._progress.advance(self._tasks[what], cells)
+
     def wait(self, run_id: str) -> None:
         """A run that writes the same cells is waited for."""
         said = f"Waiting for run {run_id[:8]}, which writes the same cells."

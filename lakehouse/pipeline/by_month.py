@@ -13,7 +13,7 @@ import polars as pl
 from lakehouse.datasets.conflict import conflict_frame, conflict_table
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.gap import gap_frame
-from lakehouse.datasets.market import MarketTable
+from lakehouse.datasets.market import MarketFacts, MarketTable
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import InputMissingError, MarketFactsMissingError, NotALakeObjectError
 from lakehouse.model.feature import Feature
@@ -135,16 +135,18 @@ class Panel(ByMonth):
         super().__init__(feature)
         self.feature = feature
 
-    def facts(self, has: Inventory) -> Callable[[Cell], str | None] | None:
+    def facts(self, has: Inventory) -> Callable[[Cell], str] | None:
         if not self.feature.facts:
             return None
-        told = {
-            market.key: json.dumps([facts.row[name] for name in self.feature.facts], default=str)
-            for market, facts in has.known.items()
-        }
+        if self.table.name not in has.facts:
+            has.facts[self.table.name] = self._facts(has)
+        return has.facts[self.table.name]
+
+    def _facts(self, has: Inventory) -> Callable[[Cell], str]:
+        told = told_facts(self.feature, has.known.values())
         of_date: dict[str, set[str]] = {}
-        for stored in self.sources(has).values():
-            for key, date in stored.frame.select("key", "date").iter_rows():
+        for name in self.table.input_names():
+            for key, date in has.whole(name)[0].frame.select("key", "date").iter_rows():
                 of_date.setdefault(date, set()).add(key)
 
         def version(cell: Cell) -> str:
@@ -155,14 +157,13 @@ class Panel(ByMonth):
             for each in self.feature.inputs:
                 for date in touched_dates(cell.date, each.table.grain, each.lookback):
                     keys |= of_date.get(date, set())
-            said = "\n".join(f"{key} {told.get(key)}" for key in sorted(keys))
-            return hashlib.sha256(said.encode()).hexdigest()[:32]
+            return version_of_facts(told, keys)
 
         return version
 
     def inputs(self, has: Inventory, cell: Cell) -> Mapping[str, str]:
         version = self.facts(has)
-        own = {MarketTable.name: str(version(cell))} if version else {}
+        own = {MarketTable.name: version(cell)} if version else {}
         return {**super().inputs(has, cell), **own}
 
     def collect(self, has: Inventory, cell: Cell, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
@@ -194,6 +195,20 @@ class Panel(ByMonth):
         return rows.with_columns(
             pl.lit(value, MarketTable.columns[name].dtype).alias(name) for name, value in told.items()
         )
+
+
+def told_facts(feature: type[Feature], known: Iterable[MarketFacts]) -> dict[str, str]:
+    """What a feature is told of markets, as text by their keys."""
+    return {
+        facts.market.key: json.dumps([facts.row[name] for name in feature.facts], default=str)
+        for facts in known
+    }
+
+
+def version_of_facts(told: Mapping[str, str], keys: Iterable[str]) -> str:
+    """The version of what is told of some markets, which a cell that holds it records."""
+    said = "\n".join(f"{key} {told.get(key)}" for key in sorted(keys))
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
 def _cell_of(table: type[Table], error: NotALakeObjectError) -> list[Cell]:
