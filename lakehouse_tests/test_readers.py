@@ -74,7 +74,8 @@ SPARK = """
 import json, sys
 from pyspark.sql import SparkSession
 made = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-made = made.config("spark.sql.shuffle.partitions", 1).config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+java = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+made = made.config("spark.sql.shuffle.partitions", 1).config("spark.driver.extraJavaOptions", java)
 spark = made.getOrCreate()
 rows = [[[str(value) if not isinstance(value, int) else value for value in row] for row in found.select(
     *[found[name].cast("string") if kind == "timestamp" else found[name] for name, kind in found.dtypes]

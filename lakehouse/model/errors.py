@@ -540,7 +540,8 @@ class TrinoTimesError(LakehouseError):
 
     def __init__(self, url: str, found: str, setting: str) -> None:
         super().__init__(
-            f"Trino at {plain(url, 200)} reads times wrongly: {plain(found, 300)}. Expected UTC and microseconds: "
+            f"Trino at {plain(url, 200)} reads times wrongly: {plain(found, 300)}. "
+            "Expected UTC and microseconds: "
             f"configure it as infra/trino/etc does ({setting})."
         )
 
@@ -639,7 +640,8 @@ class TaskTagError(LakehouseError):
     def __init__(self, run: str, found: Iterable[str]) -> None:
         super().__init__(
             f"Run {run} was not started: its tags {', '.join(found)} would make its task another than is "
-            "declared. Of tags for tasks ecs/cpu, ecs/memory and ecs/ephemeral_storage are expected; start it "
+            "declared. Of tags for tasks ecs/cpu, ecs/memory and ecs/ephemeral_storage are expected; "
+            "start it "
             "without others."
         )
 
@@ -1269,7 +1271,8 @@ class NotCollectedWarning(UserWarning):
         named = list(cells)
         first = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
         super().__init__(
-            f"{table} has nothing of {count_of(len(named), 'cell')} with disputed keys ({first}): they are left "
+            f"{table} has nothing of {count_of(len(named), 'cell')} with disputed keys ({first}): "
+            "they are left "
             f"out. `lakehouse build {table}` collects them."
         )
         self.table, self.cells = table, named

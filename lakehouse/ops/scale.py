@@ -65,7 +65,8 @@ FIGURES: Mapping[str, Figure] = {
         100_000,
         "a day",
         "trades of a market, aggregated, over all markets",
-        "an assumption: three recorded months of two perpetuals have 408,000 to 486,000 a day, not aggregated",
+        "an assumption: three recorded months of two perpetuals have 408,000 to 486,000 a day, not "
+        "aggregated",
     ),
     "zip factor": Figure(1.5, "times", "a zip of trades against its cell", "an assumption"),
     "partition limit": Figure(
@@ -294,7 +295,8 @@ def breaks(total: Total) -> list[Break]:
             "a tick of a sensor looks at every ledger",
             f"{value('tick limit'):.0f} s; it would take {tick:,.0f} s",
             value("tick limit") / tick,
-            "ticks over some tables and markets in turn, with a deadline; events of the bucket in place of listings",
+            "ticks over some tables and markets in turn, with a deadline; events of the bucket in "
+            "place of listings",
         ),
         Break(
             "a tick holds every ledger in memory",

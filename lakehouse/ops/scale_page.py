@@ -32,7 +32,8 @@ def scale_page(registry: Registry) -> str:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in MARKETS.items())
     lines = [
         _HEAD,
-        f"**{sum(MARKETS.values()):,} markets** ({kinds}) **by {MONTHS} months**, all tables that are declared;",
+        f"**{sum(MARKETS.values()):,} markets** ({kinds}) **by {MONTHS} months**, all tables that are "
+        "declared;",
         f"and two tables of ticks, which no lake has yet, a cell a day over {DAYS:,} days.",
         "",
         *_row("", "declared tables", "ticks", "together"),
@@ -43,7 +44,8 @@ def scale_page(registry: Registry) -> str:
         "",
         *_costs((declared, of_ticks, both)),
         "",
-        "Versions that S3 keeps of replaced objects, KMS, readers (Athena asks 5 USD a TB), NAT, the webserver and",
+        "Versions that S3 keeps of replaced objects, KMS, readers (Athena asks 5 USD a TB), NAT, the "
+        "webserver and",
         "the database's own hours are not in it: `infra/README.md` has those that do not grow with the lake.",
         "",
         "## What breaks first",
@@ -64,8 +66,10 @@ def scale_page(registry: Registry) -> str:
         *_rule(6),
         *(line for part in both.parts for line in _part(part)),
         "",
-        "`~`: the bytes of a cell were not measured; the mean of its zone, or what is said of ticks below. Rows that",
-        "REST fills in where files leave a doubt count as none. Tables of all markets hold two in what was measured;",
+        "`~`: the bytes of a cell were not measured; the mean of its zone, or what is said of ticks "
+        "below. Rows that",
+        "REST fills in where files leave a doubt count as none. Tables of all markets hold two in "
+        "what was measured;",
         "what they take at this size is not told, and small.",
         "",
         "## What it is reckoned from",
