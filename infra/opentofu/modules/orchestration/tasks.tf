@@ -30,7 +30,6 @@ locals {
     LAKEHOUSE_LOG_FORMAT        = "json"
     LAKEHOUSE_ROOT              = var.lake.root
     LAKEHOUSE_UI_URL            = "https://${var.ui.name}"
-    PGSSLMODE                   = "require" # no password goes over the network in the clear
   })
 
   password = { DAGSTER_POSTGRES_PASSWORD = "${local.database_secret_arn}:password::" }
