@@ -24,7 +24,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import NONE, Asked, CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Table
 from lakehouse.model.timerange import shift_month
-from lakehouse.pipeline.by_month import facts_version, told_facts
+from lakehouse.pipeline.by_month import told_facts, version_of_facts
 from lakehouse.registry import REGISTRY
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.simulator.archive import Archive
@@ -131,7 +130,7 @@ class Template:
         return seal(self.head + text.ljust(self.length) + self.tail)
 
 
-def version(table: type[Table], cell: Cell | str) -> str:
+def version(table: type[Table], cell: Cell) -> str:
     """A version of a cell's own, though all have equal rows."""
     return hashlib.sha256(f"{table.name} {cell}".encode()).hexdigest()[:32]
 
@@ -228,21 +227,23 @@ def make_lake(root: str, markets: Iterable[SimulatedMarket], months: int) -> Non
             digests = list(pool.map(write, listed, chunksize=8))
     store = TableStore(LakeObjects(root))
     store.put(MarketTable, None, CellResult(market_frame([market_facts(market) for market in listed]), {}))
-    of_months: dict[str, dict[str, str]] = {}
-    for cell, digest in chain.from_iterable(of_market.items() for of_market in digests):
-        of_months.setdefault(cell[: len(OPEN)], {})[cell] = digest
-    known = {facts.market: facts for facts in map(market_facts, listed)}
     for table in tables_of("all"):
-        told = told_facts(table, known) if issubclass(table, Feature) and table.facts else {}
-        for date, of_cells in of_months.items():
+        for number in range(months):
+            date = shift_month(OPEN, -number)
             inputs = {
-                f"{each.name}@{cell}": digest if table.reads_footers else version(each.table, cell)
+                f"{each.name}@{cell}": digest
+                if table.reads_footers
+                else version(each.table, Cell(date, Market.parse(cell.partition("|")[2])))
                 for each in table.inputs
                 if "spot" in each.table.market_types
-                for cell, digest in of_cells.items()
+                for of_market in digests
+                for cell, digest in of_market.items()
+                if cell.startswith(date)
             }
-            if told:
-                inputs[MarketTable.name] = facts_version(told, told)
+            if issubclass(table, Feature) and table.facts:
+                known = [market_facts(market) for market in listed]
+                keys = [facts.market.key for facts in known]
+                inputs[MarketTable.name] = version_of_facts(told_facts(table, known), keys)
             store.put(table, Cell(date), CellResult(table.empty(), inputs))
 
 

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,15 @@ from typing import Annotated, Any, NamedTuple
 import boto3
 import typer
 
-from lakehouse.model.errors import LakehouseError, UsageError
+from infra.errors import (
+    ChangedCheckoutError,
+    ExampleValueError,
+    ProtectedError,
+    StepFailedError,
+    ToolMissingError,
+    UnknownEnvironmentError,
+)
+from lakehouse.model.errors import LakehouseError
 
 ROOT = Path(__file__).parents[1]
 OPENTOFU = ROOT / "infra" / "opentofu"
@@ -28,56 +37,6 @@ EXAMPLES = ("111122223333", "example.org", "00000000-0000-0000-0000-000000000000
 _SECONDS, _POLLS = 10, 180
 
 app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-
-
-class UnknownEnvironmentError(UsageError):
-    """There is no file of values for an environment."""
-
-    def __init__(self, name: str, known: list[str]) -> None:
-        super().__init__(f"There is no environment {name}; infra/opentofu/envs has {', '.join(known)}.")
-
-
-class ExampleValueError(UsageError):
-    """A value was left as the example has it."""
-
-    def __init__(self, file: str, found: list[str]) -> None:
-        super().__init__(
-            f"{file} still has {', '.join(found)}, which stand for your own: fill them in before you deploy."
-        )
-
-
-class ChangedCheckoutError(UsageError):
-    """What would be deployed has no commit."""
-
-    def __init__(self, found: list[str]) -> None:
-        super().__init__(
-            f"This checkout has changes without a commit ({', '.join(found[:3])}), and images are named by "
-            "commits: commit them, or put them aside."
-        )
-
-
-class ToolMissingError(UsageError):
-    """A command that a step needs is not installed."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is not installed, or not on PATH: see infra/README.md.")
-
-
-class StepFailedError(LakehouseError):
-    """A step ended otherwise than well."""
-
-    def __init__(self, step: str, found: str) -> None:
-        super().__init__(f"{step} failed: {found}. What was done before it stands; mend it and deploy again.")
-
-
-class ProtectedError(UsageError):
-    """An environment does not allow its own destruction."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"{name} protects its lake and its database. Apply it with allow_deletion = true first, if they "
-            "are to go."
-        )
 
 
 class Step(NamedTuple):
@@ -154,6 +113,18 @@ class Deployment:
             Step("destroy", f"{self.tofu} destroy with envs/{self.name}.tfvars.json", self.destroy),
         ]
 
+    def changing_password(self) -> list[Step]:
+        """The steps by which Dagster's database gets another password."""
+        return [
+            Step("init", f"{self.tofu} init with envs/{self.name}.backend.hcl", self.init),
+            Step("outputs", f"{self.tofu} output", self.read_outputs),
+            Step(
+                "change", "ask RDS for another password, and wait until it is the one that holds", self.change
+            ),
+            Step("restart", "start the tasks of every service anew, with it", self.restart),
+            Step("settle", "wait until every service is stable", self.settle),
+        ]
+
     def bootstrapping(self) -> list[Step]:
         """The steps before a first deployment."""
         return [
@@ -204,8 +175,30 @@ class Deployment:
         if not self.is_agreed and not typer.confirm(f"Apply this to {self.name}?"):
             raise StepFailedError("apply", "nobody agreed")
         self._tofu("apply", "apply", "-input=false", "-lock-timeout=5m", "planned")
-        ran = self._tofu("apply", "output", "-json", is_read=True)
+        self.read_outputs()
+
+    def read_outputs(self) -> None:
+        """Learn what the environment is called."""
+        ran = self._tofu("outputs", "output", "-json", is_read=True)
         self.outputs = {name: one["value"] for name, one in json.loads(ran).items()}
+
+    def change(self) -> None:
+        """Have the database's password changed."""
+        store, secret = self.client("secretsmanager"), self.outputs["database_secret"]
+        wanted = store.rotate_secret(SecretId=secret)["VersionId"]
+        for _ in range(_POLLS):
+            stages = store.describe_secret(SecretId=secret)["VersionIdsToStages"]
+            if "AWSCURRENT" in stages.get(wanted, ()):
+                return
+            time.sleep(_SECONDS)
+        raise StepFailedError("change", f"version {wanted} of {secret} is not the current one yet")
+
+    def restart(self) -> None:
+        """Start every service's tasks anew."""
+        for service in self.outputs["services"]:
+            self.client("ecs").update_service(
+                cluster=self.outputs["cluster"], service=service, forceNewDeployment=True
+            )
 
     def destroy(self) -> None:
         """Take it all away again, once somebody agreed."""
@@ -369,6 +362,12 @@ def destroy(env: Env, dry_run: Dry = False, yes: Yes = False) -> None:
     """Take an environment away, with its lake."""
     one = deployment(env, yes)
     carry_out(env, one.destroying(), dry_run)
+
+
+@app.command()
+def password(env: Env, dry_run: Dry = False) -> None:
+    """Change the password of Dagster's database. Runs that start in between fail, and are repeated."""
+    carry_out(env, deployment(env).changing_password(), dry_run)
 
 
 @app.command()

@@ -128,7 +128,8 @@ def walk(times: Sequence[datetime], seed: int = 1, price: float = 100.0, step: f
         ):
             columns[name].append(value)
         price = last
-    return candles(times, **columns)
+    bought = [size * last for size, last in zip(columns["taker_buy_volume"], columns["close"], strict=True)]
+    return candles(times, **columns, taker_buy_quote_volume=bought)
 
 
 def minutes(start: str, count: int, step: int = 1) -> list[datetime]:

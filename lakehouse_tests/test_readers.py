@@ -73,8 +73,10 @@ def answers(script: str, asked: list[str]) -> list[list[list[Any]]]:
 SPARK = """
 import json, sys
 from pyspark.sql import SparkSession
-spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").config(
-    "spark.sql.shuffle.partitions", 1).getOrCreate()
+made = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+java = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+made = made.config("spark.sql.shuffle.partitions", 1).config("spark.driver.extraJavaOptions", java)
+spark = made.getOrCreate()
 rows = [[[str(value) if not isinstance(value, int) else value for value in row] for row in found.select(
     *[found[name].cast("string") if kind == "timestamp" else found[name] for name, kind in found.dtypes]
 ).collect()] for found in map(spark.sql, json.load(sys.stdin))]

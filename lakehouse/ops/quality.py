@@ -12,6 +12,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.period import PeriodKind
 from lakehouse.model.result import Contradiction, Evidence, GapRun, Problem, ToldClass
 from lakehouse.model.table import Table
+from lakehouse.model.words import count_of
 from lakehouse.ops.anomalies import CellAnomalies, known_anomalies
 from lakehouse.ops.findings import GAP_SEVERITY, holes
 from lakehouse.query.lake import Lake
@@ -73,7 +74,7 @@ class CellQuality:
         if self.rows is None:
             return [("error", self.unread)]
         gaps = [
-            (gap_class, f"{count:,} rows absent ({gap_class})")
+            (gap_class, f"{count_of(count, 'row')} absent ({gap_class})")
             for gap_class, count in self.gaps.items()
             if gap_class != "not_listed"
         ]
@@ -81,18 +82,16 @@ class CellQuality:
             ("pending" if gap_class == "pending" else GAP_SEVERITY[gap_class], why) for gap_class, why in gaps
         ]
         counted = (
-            (self.unsettled, "disputed keys that no proof decided"),
-            (self.unhealed, "problems with sources that were not healed"),
-            (self.rejected, "rows in quarantine"),
+            (self.unsettled, "disputed key", "that no proof decided"),
+            (self.unhealed, "problem", "with sources, not healed"),
+            (self.rejected, "row", "in quarantine"),
+            (self.anomalies or 0, "candle", "flagged as odd"),
         )
-        found += [
-            ("warn", f"{count:,} {what}")
-            for count, what in (*counted, (self.anomalies or 0, "candles that look wrong"))
-            if count
-        ]
+        found += [("warn", f"{count_of(count, what)} {rest}") for count, what, rest in counted if count]
         found += [("error" if one.is_wholesale else "warn", str(one)) for one in self.contradictions[:_NAMED]]
         if len(self.contradictions) > _NAMED:
-            found.append(("warn", f"{len(self.contradictions) - _NAMED:,} further contradictions"))
+            more = count_of(len(self.contradictions) - _NAMED, "further contradiction")
+            found.append(("warn", more))
         return sorted(found, key=lambda reason: -STATES.index(reason[0]))
 
     @property

@@ -135,13 +135,18 @@ class Panel(ByMonth):
         super().__init__(feature)
         self.feature = feature
 
-    def facts(self, has: Inventory) -> Callable[[Cell], str | None] | None:
+    def facts(self, has: Inventory) -> Callable[[Cell], str] | None:
         if not self.feature.facts:
             return None
-        told = told_facts(self.feature, has.known)
+        if self.table.name not in has.facts:
+            has.facts[self.table.name] = self._facts(has)
+        return has.facts[self.table.name]
+
+    def _facts(self, has: Inventory) -> Callable[[Cell], str]:
+        told = told_facts(self.feature, has.known.values())
         of_date: dict[str, set[str]] = {}
-        for stored in self.sources(has).values():
-            for key, date in stored.frame.select("key", "date").iter_rows():
+        for name in self.table.input_names():
+            for key, date in has.whole(name)[0].frame.select("key", "date").iter_rows():
                 of_date.setdefault(date, set()).add(key)
 
         def version(cell: Cell) -> str:
@@ -152,13 +157,13 @@ class Panel(ByMonth):
             for each in self.feature.inputs:
                 for date in touched_dates(cell.date, each.table.grain, each.lookback):
                     keys |= of_date.get(date, set())
-            return facts_version(told, keys)
+            return version_of_facts(told, keys)
 
         return version
 
     def inputs(self, has: Inventory, cell: Cell) -> Mapping[str, str]:
         version = self.facts(has)
-        own = {MarketTable.name: str(version(cell))} if version else {}
+        own = {MarketTable.name: version(cell)} if version else {}
         return {**super().inputs(has, cell), **own}
 
     def collect(self, has: Inventory, cell: Cell, ledgers: Mapping[str, Ledger]) -> pl.DataFrame:
@@ -192,16 +197,16 @@ class Panel(ByMonth):
         )
 
 
-def told_facts(feature: type[Feature], known: Mapping[Market, MarketFacts]) -> dict[str, str]:
-    """What is stated of each market, of what a panel shows, by the market's key."""
+def told_facts(feature: type[Feature], known: Iterable[MarketFacts]) -> dict[str, str]:
+    """What a feature is told of markets, as text by their keys."""
     return {
-        market.key: json.dumps([facts.row[name] for name in feature.facts], default=str)
-        for market, facts in known.items()
+        facts.market.key: json.dumps([facts.row[name] for name in feature.facts], default=str)
+        for facts in known
     }
 
 
-def facts_version(told: Mapping[str, str], keys: Iterable[str]) -> str:
-    """The version of what is stated of some markets."""
+def version_of_facts(told: Mapping[str, str], keys: Iterable[str]) -> str:
+    """The version of what is told of some markets, which a cell that holds it records."""
     said = "\n".join(f"{key} {told.get(key)}" for key in sorted(keys))
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 

@@ -44,6 +44,7 @@ class Inventory:
         listings: What archives have, by bronze table and market, of what was listed.
         begun: The months that datasets should have, by market, once they were asked about.
         unlisted: Why a market could not be listed, by bronze table and market.
+        facts: What tells the version of market facts in a cell, by table, once it was asked for.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Inventory:
         self.listings: dict[str, dict[Market, MarketListing]] = {}
         self.unlisted: dict[str, dict[Market, LakehouseError]] = {}
         self.begun: dict[Dataset, dict[Market, list[Cell]]] = {}
+        self.facts: dict[str, Callable[[Cell], str]] = {}
         self._surveys: dict[str, Survey] = {}
         self._whole: dict[str, Survey] = {}
         self._by_date: dict[str, dict[str, list[Cell]]] = {}
@@ -131,6 +133,7 @@ class Inventory:
         self._whole.pop(table, None)
         self._by_date.pop(table, None)
         self.begun.clear()
+        self.facts.clear()
         if table == MarketTable.name:
             self.__dict__.pop("known", None)
 

@@ -40,6 +40,7 @@ def test_packages_come_as_wheels_by_their_hashes_and_their_installer_stays_behin
     assert "--without-pip" in FIRST
     assert "pip install" not in LAST
     assert "pip uninstall" in LAST
+    assert "import ensurepip" in LAST, "which has another copy of it"
 
 
 def test_it_runs_as_a_number_that_is_nobody_elses_and_writes_to_two_places() -> None:

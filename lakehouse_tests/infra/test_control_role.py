@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lakehouse_tests.infra.checks import statements
+from lakehouse_tests.infra.conftest import Applied
 from lakehouse_tests.infra.enforced import ACCOUNT, REGION, Enforced, enforced
-from lakehouse_tests.infra.terraform import Terraform, resources
 
 pytestmark = pytest.mark.slow
 LAKE, WORK = (f"lakehouse-{name}-{ACCOUNT}" for name in ("dev-lake", "dev-work"))
@@ -16,13 +16,11 @@ CLUSTER, RUNS = "lakehouse-dev", "lakehouse-dev-run"
 
 
 @pytest.fixture(scope="module")
-def policies(terraform: Terraform) -> dict[str, str]:
+def policies(applied: Applied) -> dict[str, str]:
     """Of each role of tasks, by what it is for."""
-    assert terraform.plan("dev", f"-var=account_id={ACCOUNT}").code == 0
-    found = resources(terraform.apply("dev"))
     return {
         one.key: str(one.values["policy"])
-        for one in found
+        for one in applied("dev", account_id=ACCOUNT)
         if one.type == "aws_iam_role_policy" and ".orchestration." in one.address
     }
 

@@ -57,7 +57,7 @@ def script(folder: Path, name: str, *lines: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("words", [["deploy"], ["destroy"], ["bootstrap"]])
+@pytest.mark.parametrize("words", [["deploy"], ["destroy"], ["bootstrap"], ["password"]])
 def test_a_dry_run_says_the_steps_and_does_none(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         pytest.fail("a dry run does nothing")
@@ -68,7 +68,12 @@ def test_a_dry_run_says_the_steps_and_does_none(words: list[str], monkeypatch: p
     monkeypatch.setattr(deploy.boto3, "client", never)
     said = CliRunner().invoke(deploy.app, [*words, "--env", "dev", "--dry-run"])
     assert said.exit_code == 0, said.output
-    steps = {"deploy": one.deploying, "destroy": one.destroying, "bootstrap": one.bootstrapping}[words[0]]()
+    steps = {
+        "deploy": one.deploying,
+        "destroy": one.destroying,
+        "bootstrap": one.bootstrapping,
+        "password": one.changing_password,
+    }[words[0]]()
     assert said.output.splitlines() == [
         f"{number}/{len(steps)} {step.name}: {step.says}" for number, step in enumerate(steps, 1)
     ]
@@ -283,17 +288,41 @@ def test_two_deployments_at_once_do_not_write_one_state(ground: Ground) -> None:
 
 
 @pytest.mark.slow
-def test_tokens_are_made_up_once(ground: Ground) -> None:
-    one, store = deploy.deployment("dev"), ground.client("secretsmanager")
-    store.create_secret(Name=f"{NAME}/ui")
-    one.fill_secret()
+def test_a_password_is_changed_and_services_start_anew(ground: Ground) -> None:
+    """Of a secret that the local endpoint changes by itself, as RDS does one of its own."""
+    ground.prepare()
+    store, ecs = ground.client("secretsmanager"), ground.client("ecs")
+    made = store.create_secret(Name="rds", SecretString="old")
+    names = [f"{NAME}-{service}" for service in ("code", "daemon", "webserver")]
+    one = deploy.deployment("dev")
+    one.outputs = {"database_secret": made["ARN"], "cluster": NAME, "services": names}
+    before = [service["deployments"][0]["id"] for service in _services(ecs, names)]
+    for step in one.changing_password()[2:]:
+        step.does()
+    assert store.describe_secret(SecretId="rds")["VersionIdsToStages"][made["VersionId"]] != ["AWSCURRENT"]
+    assert [service["deployments"][0]["id"] for service in _services(ecs, names)] != before
+
+
+def _services(ecs: Any, names: list[str]) -> Any:
+    return ecs.describe_services(cluster=NAME, services=names)["services"]
+
+
+@pytest.mark.slow
+def test_a_bootstrap_keeps_its_state_and_makes_up_tokens_once(ground: Ground) -> None:
+    one, store = deploy.deployment("dev", is_agreed=True), ground.client("secretsmanager")
+    store.create_secret(Name=f"{NAME}/ui")  # the stand-in's is nobody's
+    for step in one.bootstrapping():
+        step.does()
+    state = (ground.root / "infra" / "opentofu" / "bootstrap" / "dev.tfstate").read_text("utf-8")
     first = store.get_secret_value(SecretId=f"{NAME}/ui")["SecretString"]
-    one.fill_secret()
-    assert store.get_secret_value(SecretId=f"{NAME}/ui")["SecretString"] == first
     told = json.loads(first)
     assert set(told) == {"ui_token", "viewer_token", "alert_urls"}
     assert told["ui_token"] != told["viewer_token"]
     assert min(len(told["ui_token"]), len(told["viewer_token"])) > 40
+    assert f"{NAME}-state-{ACCOUNT}" in state
+    assert told["ui_token"] not in state
+    one.fill_secret()
+    assert store.get_secret_value(SecretId=f"{NAME}/ui")["SecretString"] == first
 
 
 def _keys(ground: Ground) -> list[str]:

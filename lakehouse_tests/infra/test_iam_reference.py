@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lakehouse_tests.infra.checks import statements
-from lakehouse_tests.infra.terraform import INFRA, PYTHON, STAND_IN, Terraform, resources
+from lakehouse_tests.infra.conftest import Applied
+from lakehouse_tests.infra.terraform import PYTHON, STAND_IN
 
 pytestmark = pytest.mark.slow
 BUCKET = "arn:aws:s3:::lake"
@@ -50,13 +50,10 @@ def findings(said: list[dict[str, Any]]) -> list[str]:
     return list(json.loads(ran.stdout))
 
 
-def test_every_action_is_one_and_is_limited_as_far_as_it_can_be(terraform: Terraform, tmp_path: Path) -> None:
-    values = json.loads((INFRA / "envs" / "prod.tfvars.json").read_text("utf-8"))
-    image = f"111122223333.dkr.ecr.ap-northeast-1.amazonaws.com/lakehouse-trino@sha256:{'0' * 64}"
-    with_trino = tmp_path / "trino.tfvars.json"
-    with_trino.write_text(json.dumps({"trino": values["trino"] | {"enabled": True, "image": image}}), "utf-8")
-    assert terraform.plan("prod", f"-var-file={with_trino}").code == 0
-    roles = [one for one in resources(terraform.apply("prod")) if one.type == "aws_iam_role_policy"]
+def test_every_action_is_one_and_is_limited_as_far_as_it_can_be(
+    applied: Applied, trino: dict[str, Any]
+) -> None:
+    roles = [one for one in applied("prod", trino=trino) if one.type == "aws_iam_role_policy"]
     assert len(roles) == 8  # execution, control, run, viewer, Trino's, flow logs', two of workflows
     told = [
         # who deploys makes things whose names AWS chooses: ADR 21
