@@ -74,9 +74,9 @@ class Fargate:
         asked = (
             ecs.describe_tasks(cluster=self.cluster, tasks=arns, include=["TAGS"])["tasks"] if arns else []
         )
-        started = [self._start(task) for task in asked]
-        self.machines |= {machine.arn: machine for machine in started}
-        return started
+        for task in asked:
+            self.machines[task["taskArn"]] = self._start(task)
+        return [self.machines[arn] for arn in arns]
 
     def wait(self, machine: Machine, seconds: float = 200) -> int:
         """Wait for a task, and report its end; its exit code."""

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
@@ -43,7 +44,7 @@ from lakehouse.storage.objects import LakeObjects
 from lakehouse_tests.infra.fargate import REGION, Fargate, Machine, image
 from lakehouse_tests.infra.terraform import Resource, Terraform, resources
 from lakehouse_tests.postgres import Postgres
-from lakehouse_tests.storage.fault_proxy import Fault, FaultProxy
+from lakehouse_tests.storage.fault_proxy import DROP, Fault, FaultProxy
 
 pytestmark = pytest.mark.slow
 
@@ -91,24 +92,21 @@ class Definition:
         )
 
 
-class Watched(FaultProxy):
-    """The S3 endpoint as tasks see it: tells of one object before it is written."""
+@dataclass
+class Lost(Fault):
+    """A request that is never answered, for by then whoever asks is gone.
 
-    def __init__(self, upstream: str) -> None:
-        super().__init__(upstream, BUCKET)
-        self.written: list[str] = []
-        self.awaited: tuple[str, Callable[[], object]] | None = None
+    Attributes:
+        ends: Ends whoever asks.
+    """
 
-    def answer(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Fault | None:
-        fault = super().answer(method, target, body, headers)
-        method, key = self.requests[-1]
-        if method == "PUT":
-            if self.awaited is not None and key == self.awaited[0]:
-                (_, act), self.awaited = self.awaited, None
-                act()
-                return Fault(0, "")  # whoever asked is gone
-            self.written.append(key.removeprefix("lake/"))
-        return fault
+    ends: Callable[[], object] = print
+
+    def meets(self, *request: Any) -> bool:
+        is_it = super().meets(*request)
+        if is_it:
+            self.ends()
+        return is_it
 
 
 class Deployment:
@@ -122,7 +120,7 @@ class Deployment:
     """
 
     def __init__(
-        self, instance: dg.DagsterInstance, workspace: Any, fargate: Fargate, store: Watched
+        self, instance: dg.DagsterInstance, workspace: Any, fargate: Fargate, store: FaultProxy
     ) -> None:
         self.instance, self.fargate, self.store = instance, fargate, store
         self._workspace = workspace
@@ -156,6 +154,13 @@ class Deployment:
         assert run is not None
         return run
 
+    def kill(self, cell: Cell) -> None:
+        """Kill the task that makes a cell's market, as a machine that is lost would end it."""
+        (one,) = [
+            one for one in self.fargate.machines.values() if self.range_of(one).endswith(str(cell.market))
+        ]
+        os.kill(one.process.pid, signal.SIGKILL)
+
     def range_of(self, machine: Machine) -> str:
         return self.run_of(machine).tags["dagster/asset_partition_range_end"]
 
@@ -185,7 +190,7 @@ def deployment(
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         sim = stack.enter_context(Simulator(markets=LISTED, now=NOW))
         store = stack.enter_context(
-            Watched(stack.enter_context(local_aws(told["DAGSTER_COMPUTE_LOGS_BUCKET"])))
+            FaultProxy(stack.enter_context(local_aws(told["DAGSTER_COMPUTE_LOGS_BUCKET"])), BUCKET)
         )
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         here = postgres.database() | {
@@ -238,13 +243,14 @@ def test_a_backfill_is_tasks_and_a_killed_one_costs_only_its_own_cells(
     assert "Submitted 3 runs of 12 cells" in said
 
     assert os.environ["DAGSTER_RUNS_AT_ONCE"] == "2", "the third waits in the queue"
+    # awaited before anything starts: what is slow here may be fast there
+    at, kill = f"lake/{cell_path(Candle, LOST_AT)}", lambda: deployment.kill(LOST_AT)
+    deployment.store.faults = [Lost(DROP, "", methods=("PUT",), below=at, times=1, ends=kill)]
     first, victim = sorted(deployment.launch(), key=lambda one: deployment.range_of(one))
     for machine, market in ((first, MARKETS[0]), (victim, LOST_AT.own_market)):
         check_declared(deployment, machine)
         assert deployment.range_of(machine) == f"{MONTHS[-1]}|{market.key}"
 
-    path = cell_path(Candle, LOST_AT)
-    deployment.store.awaited = (f"lake/{path}", lambda: os.kill(victim.process.pid, signal.SIGKILL))
     codes = [deployment.fargate.wait(one) for one in (first, victim)]
     assert codes == [0, -signal.SIGKILL], [one.said.read_text() for one in (first, victim)]
     (last,) = deployment.launch()
@@ -264,14 +270,15 @@ def test_a_backfill_is_tasks_and_a_killed_one_costs_only_its_own_cells(
     assert deployment.run_of(victim).tags["dagster/will_retry"] == "true"
     assert logs_of(deployment.run_of(first)), "what a task said does not go with it"
 
-    before = len(deployment.store.written)
+    before = len(deployment.store.requests)
     said = deployment.backfill(capsys)
     assert "Submitted 1 run of 2 cells" in said
     (again,) = deployment.launch()
     assert again.size == (str(SMALL.cpu), str(SMALL.memory))
     assert deployment.fargate.wait(again) == 0, again.said.read_text()
-    written = {key for key in deployment.store.written[before:] if key.endswith("data.parquet")}
-    assert written == {cell_path(Candle, cell) for cell in lost}
+    asked = deployment.store.requests[before:]
+    written = {key for method, key in asked if method == "PUT" and key.endswith("/data.parquet")}
+    assert written == {f"lake/{cell_path(Candle, cell)}" for cell in lost}
     assert stored() == every
     deployment.monitor()
     assert deployment.run_of(again).status == DagsterRunStatus.SUCCESS
