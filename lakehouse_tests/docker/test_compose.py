@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,12 @@ OURS = {"bucket", "migrate", "code", "daemon", "webserver", "viewer"}
 
 def schema_says(path: Path) -> str:
     """What the schema of compose files finds wrong in one; empty if nothing."""
-    words = ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    words = [
+        str(Path(sys.executable).with_name("check-jsonschema")),
+        "--builtin-schema",
+        "vendor.compose-spec",
+        str(path),
+    ]
     ended = subprocess.run(words, capture_output=True, text=True)
     return "" if ended.returncode == 0 else ended.stdout
 
