@@ -14,10 +14,10 @@ GENERATED ?= 5000
 # How many examples of foreign bytes it draws: 16 ms of CPU each
 FUZZ ?= 200000
 
-# Which environment `make deploy`, `make destroy` and `make bootstrap` are for; more words for them in OPTIONS: --dry-run, --yes
+# Which environment `make deploy`, `destroy`, `bootstrap` and `password` are for; more words for them in OPTIONS: --dry-run, --yes
 ENV ?= dev
 
-.PHONY: setup demo demo-aws trino test test-slow test-long ui check wheel image image-of-wheel docs benchmark lock advisories deploy destroy bootstrap
+.PHONY: setup demo demo-aws trino test test-slow test-long ui check wheel image image-of-wheel docs benchmark lock advisories newest checkov deploy destroy bootstrap password
 
 setup: .venv/.runtime
 
@@ -57,14 +57,17 @@ trino: .venv/.dev
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
-test-slow: .venv/.dev .venv/.infra .venv/.swift trino
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
+# three on two cores: runs, daemons and browsers are waited for
+test-slow: .venv/.dev .venv/.infra .venv/.swift .venv/.readers trino
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
 
 test-long: .venv/.dev .venv/.swift
 	GENERATED=$(GENERATED) $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/faults/test_generated.py -k seeds
 	FUZZ=$(FUZZ) $(BIN)/pytest --timeout 72000 -m slow lakehouse_tests/fuzz # not by two processes: they keep what is printed to themselves
 	LISTINGS=200 $(BIN)/pytest -m slow lakehouse_tests/sources/test_listings.py
+	$(BIN)/pytest --capture=no --timeout 3600 lakehouse_tests/docker/long_image.py # as root, with Debian's buildah, debootstrap, podman, runc
 	FLIPS=400 $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/query/test_flips.py lakehouse_tests/query/test_flips_of_a_built_lake.py
+	OUTAGE=60 $(BIN)/pytest lakehouse_tests/storage/test_builds_on_s3.py lakehouse_tests/storage/test_interrupted_builds.py -k outage
 	STORE=swift $(BIN)/pytest --timeout 7200 lakehouse_tests/storage # every test of storage on a second S3
 
 ui: setup
@@ -78,6 +81,7 @@ check: .venv/.dev
 	$(BIN)/lakehouse docs --check
 	$(BIN)/typos
 	$(BIN)/zizmor --quiet --offline .github
+	$(BIN)/hadolint infra/docker/Dockerfile
 
 wheel: .venv/.dev
 	rm -rf build dist
@@ -86,11 +90,13 @@ wheel: .venv/.dev
 # The image of a deployment, out of the wheel; PYTHON_IMAGE names another base, or the bytes of this one by a digest.
 IMAGE ?= lakehouse:local
 PYTHON_IMAGE ?= $(shell sed -n 's/^ARG PYTHON_IMAGE=//p' infra/docker/Dockerfile)
+# Where its source can be read
+SOURCE ?=
 image: wheel image-of-wheel
 
 image-of-wheel:
 	docker build --file infra/docker/Dockerfile --tag $(IMAGE) --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) \
-		--build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) --build-arg REVISION=$(shell git rev-parse HEAD) .
+		--build-arg SOURCE=$(SOURCE) --build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) --build-arg REVISION=$(shell git rev-parse HEAD) .
 
 docs: setup
 	$(BIN)/lakehouse docs
@@ -103,23 +109,39 @@ benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.growth --markets 1 10
 	$(BIN)/python -m benchmarks.operating
+	$(BIN)/python -m benchmarks.backfill_s3
+	$(BIN)/python -m benchmarks.cells
 
 # Every file of every package by its hash, for what pyproject.toml asks for and the versions that are pinned now; no address of an index is written down.
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-annotate --no-header --universal --python-version 3.11
 lock: .venv/.tools
 	.venv/tools/bin/$(LOCK) pyproject.toml --output-file requirements.txt
 	.venv/tools/bin/$(LOCK) pyproject.toml --extra aws --output-file requirements-aws.txt
-	.venv/tools/bin/$(LOCK) pyproject.toml --extra aws --extra dev --output-file requirements-dev.txt
+	.venv/tools/bin/$(LOCK) pyproject.toml --extra dev --output-file requirements-dev.txt
 	.venv/tools/bin/$(LOCK) --group infra --output-file requirements-infra.txt
 	.venv/tools/bin/$(LOCK) --group swift --output-file requirements-swift.txt
 	.venv/tools/bin/$(LOCK) --group trino --output-file requirements-trino.txt
+	.venv/tools/bin/$(LOCK) --group readers --output-file requirements-readers.txt
 
 # Known holes in the pinned packages. It fails as well where it cannot ask.
 advisories: .venv/.tools
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt
 	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements-dev.txt
 
-deploy destroy bootstrap: setup
+# The fast tests on the newest release of every package, whatever is pinned
+newest:
+	$(PYTHON) -m venv .venv/newest
+	$(PYTHON) .ci/unpinned.py dev > .venv/newest/names.txt
+	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check -r .venv/newest/names.txt
+	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	.venv/newest/bin/python -m pip freeze --exclude-editable
+	.venv/newest/bin/python -m pytest -n 2 -m "not slow" $(OPTIONS)
+
+# What a scanner finds in what is declared: nothing that has no reason beside it
+checkov: .venv/.infra
+	.venv/infra/bin/checkov --directory infra/opentofu --framework terraform --skip-download --compact --quiet
+
+deploy destroy bootstrap password: setup
 	$(BIN)/python -m infra.deploy $@ --env $(ENV) $(OPTIONS)
 
 .venv/.tools:

@@ -22,7 +22,7 @@ from lakehouse.storage.ledger import ledger
 from lakehouse.storage.objects import LakeObjects
 
 SPAN = ("2024-01-01", "2025-01-01")
-_SERVER = """
+EXCHANGE = """
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--table", default="gold/candle_1h")
     arguments = parser.parse_args()
     server = subprocess.Popen(
-        [sys.executable, "-c", _SERVER.format(count=max(arguments.markets))],
+        [sys.executable, "-c", EXCHANGE.format(count=max(arguments.markets))],
         stdout=subprocess.PIPE,
         text=True,
     )

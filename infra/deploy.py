@@ -11,6 +11,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,15 @@ from typing import Annotated, Any, NamedTuple
 import boto3
 import typer
 
-from lakehouse.model.errors import LakehouseError, UsageError
+from infra.errors import (
+    ChangedCheckoutError,
+    ExampleValueError,
+    ProtectedError,
+    StepFailedError,
+    ToolMissingError,
+    UnknownEnvironmentError,
+)
+from lakehouse.model.errors import LakehouseError
 
 ROOT = Path(__file__).parents[1]
 OPENTOFU = ROOT / "infra" / "opentofu"
@@ -28,46 +37,6 @@ EXAMPLES = ("111122223333", "example.org", "00000000-0000-0000-0000-000000000000
 _SECONDS, _POLLS = 10, 180
 
 app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-
-
-class UnknownEnvironmentError(UsageError):
-    """There is no file of values for an environment."""
-
-    def __init__(self, name: str, known: list[str]) -> None:
-        super().__init__(f"There is no environment {name}; infra/opentofu/envs has {', '.join(known)}.")
-
-
-class ExampleValueError(UsageError):
-    """A value was left as the example has it."""
-
-    def __init__(self, file: str, found: list[str]) -> None:
-        super().__init__(
-            f"{file} still has {', '.join(found)}, which stand for your own: fill them in before you deploy."
-        )
-
-
-class ToolMissingError(UsageError):
-    """A command that a step needs is not installed."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is not installed, or not on PATH: see infra/README.md.")
-
-
-class StepFailedError(LakehouseError):
-    """A step ended otherwise than well."""
-
-    def __init__(self, step: str, found: str) -> None:
-        super().__init__(f"{step} failed: {found}. What was done before it stands; mend it and deploy again.")
-
-
-class ProtectedError(UsageError):
-    """An environment does not allow its own destruction."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"{name} protects its lake and its database. Apply it with allow_deletion = true first, if they "
-            "are to go."
-        )
 
 
 class Step(NamedTuple):
@@ -126,13 +95,8 @@ class Deployment:
 
     def deploying(self) -> list[Step]:
         """The steps of a deployment."""
-        docker = (
-            "docker build --platform linux/amd64 --file infra/docker/Dockerfile "
-            f"--build-arg REVISION={self.revision} --tag {self.tagged} ."
-        )
         return [
-            Step("wheel", "make wheel", lambda: run("wheel", "make", "wheel")),
-            Step("build", docker, lambda: run("build", *docker.split())),
+            Step("build", f"make image IMAGE={self.tagged}", self.build),
             Step("push", f"docker push {self.tagged}, then ask for its digest", self.push),
             Step("init", f"{self.tofu} init with envs/{self.name}.backend.hcl", self.init),
             Step("plan", f"{self.tofu} plan with envs/{self.name}.tfvars.json and the digest", self.plan),
@@ -149,6 +113,18 @@ class Deployment:
             Step("destroy", f"{self.tofu} destroy with envs/{self.name}.tfvars.json", self.destroy),
         ]
 
+    def changing_password(self) -> list[Step]:
+        """The steps by which Dagster's database gets another password."""
+        return [
+            Step("init", f"{self.tofu} init with envs/{self.name}.backend.hcl", self.init),
+            Step("outputs", f"{self.tofu} output", self.read_outputs),
+            Step(
+                "change", "ask RDS for another password, and wait until it is the one that holds", self.change
+            ),
+            Step("restart", "start the tasks of every service anew, with it", self.restart),
+            Step("settle", "wait until every service is stable", self.settle),
+        ]
+
     def bootstrapping(self) -> list[Step]:
         """The steps before a first deployment."""
         return [
@@ -161,16 +137,29 @@ class Deployment:
             ),
         ]
 
+    def build(self) -> None:
+        """Build the image, unless this commit's was pushed already: a tag is never moved."""
+        if not self._digest():
+            run("build", "make", "image", f"IMAGE={self.tagged}", DOCKER_DEFAULT_PLATFORM="linux/amd64")
+
     def push(self) -> None:
-        """Push the image, and learn its digest."""
+        """Push the image where it is not there yet, and learn its digest."""
+        if not self._digest():
+            given = self.client("ecr").get_authorization_token()["authorizationData"][0]
+            user, _, password = base64.b64decode(given["authorizationToken"]).decode().partition(":")
+            words = ("docker", "login", "--username", user, "--password-stdin", self.repository.split("/")[0])
+            run("push", *words, said=password)
+            run("push", "docker", "push", self.tagged)
+        self.image = f"{self.repository}@{self._digest()}"
+
+    def _digest(self) -> str:
+        """Of the commit's image in the registry; empty where there is none."""
         ecr = self.client("ecr")
-        given = ecr.get_authorization_token()["authorizationData"][0]
-        user, _, password = base64.b64decode(given["authorizationToken"]).decode().partition(":")
-        words = ("docker", "login", "--username", user, "--password-stdin", self.repository.split("/")[0])
-        run("push", *words, said=password)
-        run("push", "docker", "push", self.tagged)
-        found = ecr.describe_images(repositoryName="lakehouse", imageIds=[{"imageTag": self.revision}])
-        self.image = f"{self.repository}@{found['imageDetails'][0]['imageDigest']}"
+        try:
+            found = ecr.describe_images(repositoryName="lakehouse", imageIds=[{"imageTag": self.revision}])
+        except ecr.exceptions.ImageNotFoundException:
+            return ""
+        return str(found["imageDetails"][0]["imageDigest"])
 
     def init(self) -> None:
         """Open the environment's state."""
@@ -186,8 +175,30 @@ class Deployment:
         if not self.is_agreed and not typer.confirm(f"Apply this to {self.name}?"):
             raise StepFailedError("apply", "nobody agreed")
         self._tofu("apply", "apply", "-input=false", "-lock-timeout=5m", "planned")
-        ran = self._tofu("apply", "output", "-json", is_read=True)
+        self.read_outputs()
+
+    def read_outputs(self) -> None:
+        """Learn what the environment is called."""
+        ran = self._tofu("outputs", "output", "-json", is_read=True)
         self.outputs = {name: one["value"] for name, one in json.loads(ran).items()}
+
+    def change(self) -> None:
+        """Have the database's password changed."""
+        store, secret = self.client("secretsmanager"), self.outputs["database_secret"]
+        wanted = store.rotate_secret(SecretId=secret)["VersionId"]
+        for _ in range(_POLLS):
+            stages = store.describe_secret(SecretId=secret)["VersionIdsToStages"]
+            if "AWSCURRENT" in stages.get(wanted, ()):
+                return
+            time.sleep(_SECONDS)
+        raise StepFailedError("change", f"version {wanted} of {secret} is not the current one yet")
+
+    def restart(self) -> None:
+        """Start every service's tasks anew."""
+        for service in self.outputs["services"]:
+            self.client("ecs").update_service(
+                cluster=self.outputs["cluster"], service=service, forceNewDeployment=True
+            )
 
     def destroy(self) -> None:
         """Take it all away again, once somebody agreed."""
@@ -260,7 +271,7 @@ _MIGRATE = ["dagster", "instance", "migrate"]
 _DOCTOR = ["lakehouse", "doctor"]
 
 
-def run(step: str, *words: str, said: str | None = None, is_read: bool = False) -> str:
+def run(step: str, *words: str, said: str | None = None, is_read: bool = False, **variables: str) -> str:
     """Run a command of a step.
 
     Args:
@@ -268,6 +279,7 @@ def run(step: str, *words: str, said: str | None = None, is_read: bool = False) 
         words: The command.
         said: What it reads from its input.
         is_read: Whether what it says is returned, in place of shown.
+        variables: What it is told beside the environment.
 
     Raises:
         ToolMissingError: There is no such command.
@@ -276,7 +288,8 @@ def run(step: str, *words: str, said: str | None = None, is_read: bool = False) 
     if shutil.which(words[0]) is None:
         raise ToolMissingError(words[0])
     output = subprocess.PIPE if is_read else None
-    ran = subprocess.run(words, cwd=ROOT, input=said, stdout=output, text=True, check=False)
+    told = os.environ | variables
+    ran = subprocess.run(words, cwd=ROOT, env=told, input=said, stdout=output, text=True, check=False)
     if ran.returncode != 0:
         raise StepFailedError(step, f"{words[0]} ended with {ran.returncode}, expected 0")
     return ran.stdout or ""
@@ -311,10 +324,21 @@ def require_own_values(name: str) -> None:
             raise ExampleValueError(f"infra/opentofu/envs/{file}", left)
 
 
+def require_commit() -> None:
+    """Refuse to deploy what no commit has.
+
+    Raises:
+        ChangedCheckoutError: As said.
+    """
+    if changed := run("revision", "git", "status", "--porcelain", is_read=True).splitlines():
+        raise ChangedCheckoutError([line[3:] for line in changed])
+
+
 def carry_out(name: str, steps: list[Step], is_dry: bool) -> None:
     """Do steps in their order, or only say them."""
     if not is_dry:
         require_own_values(name)
+        require_commit()
     for number, step in enumerate(steps, 1):
         typer.echo(f"{number}/{len(steps)} {step.name}: {step.says}")
         if not is_dry:
@@ -338,6 +362,12 @@ def destroy(env: Env, dry_run: Dry = False, yes: Yes = False) -> None:
     """Take an environment away, with its lake."""
     one = deployment(env, yes)
     carry_out(env, one.destroying(), dry_run)
+
+
+@app.command()
+def password(env: Env, dry_run: Dry = False) -> None:
+    """Change the password of Dagster's database. Runs that start in between fail, and are repeated."""
+    carry_out(env, deployment(env).changing_password(), dry_run)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """A Postgres server on this machine, from the system's own package, with a database for whoever asks.
 
-It listens on Postgres's own port, as a deployment's does, and on a loopback address of its own.
+It listens on Postgres's own port and speaks TLS, as a deployment's does, on a loopback address of its own.
 """
 
 import contextlib
@@ -12,10 +12,15 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg2
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 USER, PASSWORD = "lake", "a secret: of-tests"
 
@@ -80,8 +85,10 @@ def running_postgres() -> Iterator[Postgres]:
         data, secret = Path(folder, "data"), Path(folder, "secret")
         secret.write_text(PASSWORD)
         data.mkdir(mode=0o700)
+        key, certificate = Path(folder, "server.key"), Path(folder, "server.crt")
+        _certify(host, key, certificate)
         if who:
-            for path in (Path(folder), data, secret):
+            for path in (Path(folder), data, secret, key, certificate):
                 shutil.chown(path, "nobody", "nogroup")
         made = [
             own / "initdb",
@@ -97,7 +104,14 @@ def running_postgres() -> Iterator[Postgres]:
             "UTF8",
         ]
         subprocess.run([*made, "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd=folder, **who)
-        told = {"listen_addresses": host, "unix_socket_directories": "", "fsync": "off"}
+        told = {
+            "listen_addresses": host,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "ssl": "on",
+            "ssl_key_file": str(key),
+            "ssl_cert_file": str(certificate),
+        }
         words = [word for name, value in told.items() for word in ("-c", f"{name}={value}")]
         said = Path(folder, "said")
         with said.open("wb") as sink:
@@ -114,3 +128,28 @@ def running_postgres() -> Iterator[Postgres]:
         finally:
             server.send_signal(signal.SIGINT)  # it does not wait for who is still connected
             server.wait(30)
+
+
+def _certify(host: str, key: Path, certificate: Path) -> None:
+    """Make a key, and a certificate that it has signed itself."""
+    private, name = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]),
+    )
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(private, hashes.SHA256())
+    )
+    form = serialization.Encoding.PEM
+    key.touch(mode=0o600)
+    key.write_bytes(
+        private.private_bytes(form, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    certificate.write_bytes(signed.public_bytes(form))

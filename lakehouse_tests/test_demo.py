@@ -1,4 +1,4 @@
-"""The demo as a stranger runs it, and the same lake on S3 and Glue."""
+"""The demo as a stranger runs it; on S3 and Glue it is in `lakehouse_tests/trino/`, with an engine to ask."""
 
 import contextlib
 import io
@@ -8,26 +8,16 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from lakehouse.cli.building import Builder
 from lakehouse.cli.demo import CARRY, LAST_MONTH, MARKETS, NOW, demo_exchange, demo_settings, run_demo
 from lakehouse.cli.instance import open_instance
-from lakehouse.cli.local_aws import local_aws
 from lakehouse.definitions import build_definitions
 from lakehouse.model.market import Market
-from lakehouse.model.timerange import TimeRange
 from lakehouse.opening import open_lake
 from lakehouse.ops.attempts import Attempts
 from lakehouse.pipeline.refresh import candles_closed
 from lakehouse.query.lake import Lake
-from lakehouse.storage.aws import aws_client
 from lakehouse_tests.browser import CHROMIUM, running_browser
 from lakehouse_tests.opened import opened, see
-
-TABLES = ("silver/candle", "silver/gap", "gold/candle_1h", "gold/candle_1d", "gold/vwap")
-
-
-def versions(lake: Lake) -> dict[str, str]:
-    return {f"{table} {record.cell}": record.version for table in TABLES for record in lake.records(table)}
 
 
 @pytest.fixture(scope="module")
@@ -104,30 +94,3 @@ def test_the_demo_s_pages_show_a_lake_of_which_all_is_filled(demo: tuple[Path, s
         # November is good, in December there was a halt
         known = see(browser, ui, "/assets/ops/quality", "··········■!", "quality")
         assert "37 rows absent (halt)" in known
-
-
-@pytest.mark.slow
-def test_the_same_lake_on_s3_has_the_same_versions_and_glue_says_what_it_holds(tmp_path: Path) -> None:
-    """One market of the demo, faults included: in a folder, and in a bucket with a catalog beside it."""
-    found = {}
-    with local_aws("lakehouse-demo"), demo_exchange() as exchange:
-        for place in ("folder", "bucket"):
-            settings = demo_settings(tmp_path / place, exchange.url, aws=place == "bucket")
-            lake = open_lake(settings)
-            with open_instance(settings) as instance:
-                reports = Builder(lake, instance).build(
-                    lake.registry.named("gold"),
-                    [Market.parse(MARKETS[0])],
-                    TimeRange.parse("2024-12-01", "2025-02-01"),
-                )
-            assert not any(report.failed for report in reports)
-            found[place] = versions(Lake(settings.root))
-        assert len(found["folder"]) == 10
-        assert found["bucket"] == found["folder"]
-        assert Lake(settings.root).sql("SELECT count(*) FROM silver.candle").item() == (31 + 31) * 1440
-        partitions = aws_client("glue").get_partitions(DatabaseName="lakehouse_demo_gold", TableName="vwap")[
-            "Partitions"
-        ]
-        assert sorted(tuple(partition["Values"]) for partition in partitions) == [
-            ("binance", "spot", "BTCUSDT", month) for month in ("2024-12", "2025-01")
-        ]

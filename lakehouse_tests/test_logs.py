@@ -1,6 +1,7 @@
 """Logs as JSON: one object a line, whoever writes it, and what a line is about where that is known."""
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,11 @@ import pytest
 
 from lakehouse.logs import line_of
 from lakehouse.model.cell import Cell
+from lakehouse.model.market import Market
 from lakehouse.model.secrets import learn
+from lakehouse.simulator import Simulator
+from lakehouse_tests.defs.conftest import listed
+from lakehouse_tests.making import at
 from lakehouse_tests.opened import ETH, command, log_lines
 
 RED = Cell("2024-02", ETH)
@@ -88,6 +93,33 @@ def test_a_command_that_fails_logs_an_object_that_says_why(tmp_path: Path) -> No
     (error,) = log_lines(ran.stderr)
     assert error["level"] == "error"
     assert "nothing" in error["message"]
+
+
+@pytest.mark.slow
+def test_a_build_with_a_bad_file_logs_objects_alone_and_claims_no_more_than_that(tmp_path: Path) -> None:
+    """Into a pipe the first table is the report, and every further one is among the lines of the log."""
+    perpetual = Market("binance", "linear", "AAAUSDT")
+    faults = ("damaged_zip=*fundingRate-2024-02.zip", "error_451=*fundingRate*")
+    with Simulator([listed(perpetual, at("2024-02-27"))], now=at("2024-04-10T12:00"), faults=faults) as sim:
+        named = {"ROOT": str(tmp_path / "lake"), "LOG_FORMAT": "json"}
+        named |= {"BINANCE_ARCHIVE_URL": sim.url, "BINANCE_REST_URL": sim.url}
+        ran = subprocess.run(
+            command(
+                "build", "silver/funding_rate", "-m", perpetual.key, "--from", "2024-02", "--to", "2024-03"
+            ),
+            env=os.environ
+            | {f"LAKEHOUSE_{name}": value for name, value in named.items()}
+            | {"DAGSTER_HOME": str(tmp_path / "home")},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    said = [line["message"] for line in log_lines(ran.stderr) if line["logger"] == "lakehouse"]
+    assert ran.returncode == 1
+    assert any(line.startswith("Problems with sources: what was wrong ") for line in said), said
+    assert "silver/funding_rate,0,0,0,0," in ran.stdout
+    assert not any("have none" in line for line in said), "perpetuals have funding"
 
 
 def test_looks_that_find_nothing_are_details_and_what_is_found_is_told() -> None:

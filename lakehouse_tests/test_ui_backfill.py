@@ -186,7 +186,9 @@ def test_a_backfill_of_the_command_line_is_made_by_the_daemon_of_this_ui(
         text=True,
         check=True,
     )
-    submitted = json.loads(said.stdout)["runs"]
+    told = json.loads(said.stdout)
+    submitted = told["runs"]
+    assert told["is_taken"], "the daemon's heart beats"
     assert [(row["cells"], row["tables"], row["why"]) for row in submitted] == [
         (2, 1, "asked for by force (2 cells)")
     ] * 2

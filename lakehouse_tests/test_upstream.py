@@ -74,6 +74,8 @@ PRIVATE = {
     "dagster._core.execution.api": "submitting: the plan that a queued run carries",
     "dagster._core.execution.asset_backfill": "what a backfill has still to do, as sensors ask it",
     "dagster._core.execution.backfill": "sensors: backfills that have not started all of their cells",
+    "dagster._core.definitions.run_request": "the tests of deployed instances: whose ticks are purged when",
+    "dagster._core.launcher": "fargate: a launch, and one that is taken up again",
     "dagster._core.launcher.sync_in_memory_run_launcher": "the tests' daemon runs in its own process",
     "dagster._core.origin": "instance: as above, for who executes it again",
     "dagster._core.remote_origin": "instance: the code location that the timeline shows runs of",

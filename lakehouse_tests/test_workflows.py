@@ -1,8 +1,10 @@
 """What CI types works when it is typed: every `run:` line of every workflow, in a fresh clone.
 
-Two kinds of line are not carried out whole. `make test` and `make test-slow` would run this test within
+Some kinds of line are not carried out whole. `make test` and `make test-slow` would run this test within
 itself: they collect the tests of this file and run none, and `.ci/run` holds that all pass. What asks an
-index of packages finds them already there.
+index of packages finds them already there. `tofu` is Terraform out of a package, with the provider that
+stands in for AWS's. What needs an account, a registry of images, a container engine or GitHub is named, with
+what it needs; `make deploy` says its steps and does none.
 """
 
 import os
@@ -20,6 +22,8 @@ import yaml
 
 from lakehouse.query.lake import Lake
 from lakehouse_tests.clone import ROOT, environment, make_clone
+from lakehouse_tests.infra.terraform import PYTHON as TERRAFORM
+from lakehouse_tests.infra.terraform import STAND_IN, stand_in
 
 WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.yml"))
 JOBS: dict[str, dict[str, Any]] = {
@@ -28,7 +32,27 @@ JOBS: dict[str, dict[str, Any]] = {
     for name, job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].items()
 }
 COLLECT = f"--co -qq lakehouse_tests/{Path(__file__).name}"
-ASKS_AN_INDEX = ("make advisories", "pip install --require-hashes")
+ASKS_AN_INDEX = ("make advisories", "make newest", "pip install --require-hashes")
+MAY = {
+    "release wheel": {"id-token": "write", "attestations": "write"},
+    "release image": {"packages": "write", "id-token": "write", "attestations": "write"},
+    "release publish": {"contents": "write"},
+    "infra plan": {"id-token": "write"},
+    "deploy deploy": {"id-token": "write"},
+}
+"""What jobs may do beside reading the repository: sign, push an image, make a release, prove who they are."""
+NEEDS = {
+    "make image": "a container engine and a registry: `make test-long` has stand-ins",
+    "docker ": "a container engine, or a registry of images",
+    "gh release": "GitHub",
+    "aws ecs": "an account",
+    "-backend-config": "an account, whose bucket has the state",
+    "tflint ": "its binary, which is in no index of packages",
+}
+HAS_NONE = {"weekly advisories", "weekly newest", "release image", "release publish"}
+"""Jobs of which no line is run here."""
+STATED = {"ENVIRONMENT": "dev", "GITHUB_REF_NAME": "v0.1.0", "GITHUB_REPOSITORY": "example/lakehouse"}
+"""What GitHub states in the environment of a line."""
 
 
 def lines(job: dict[str, Any]) -> list[str]:
@@ -39,15 +63,49 @@ def test_every_action_is_pinned_by_a_commit_whose_version_is_said() -> None:
     used = [line for path in WORKFLOWS for line in path.read_text("utf-8").splitlines() if "uses:" in line]
     assert len(used) >= len(JOBS)
     for line in used:
-        assert re.fullmatch(r"\s+- uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
+        assert re.fullmatch(r"\s+(- )?uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
 
 
-def test_no_job_may_do_more_than_read_and_every_one_ends() -> None:
+def test_no_job_may_do_more_than_read_but_for_a_reason_and_every_one_ends() -> None:
     for path in WORKFLOWS:
         assert yaml.safe_load(path.read_text(encoding="utf-8"))["permissions"] == {}, path.name
+    assert MAY.keys() <= JOBS.keys()
     for name, job in JOBS.items():
-        assert job["permissions"] == {"contents": "read"}, name
+        reads = {} if name == "release publish" else {"contents": "read"}  # it checks nothing out
+        assert job["permissions"] == reads | MAY.get(name, {}), name
         assert job["timeout-minutes"] <= 120, name
+
+
+def test_what_changes_something_beyond_ci_waits_for_an_approval() -> None:
+    """GitHub holds a job of an environment until who is named there approves."""
+    assert JOBS["deploy deploy"]["environment"] == "${{ inputs.environment }}"
+    assert JOBS["release publish"]["environment"] == "release"
+    for name, job in JOBS.items():
+        line = "\n".join(lines(job))
+        if "OPTIONS=--yes" in line or "gh release create" in line:
+            assert "environment" in job, name
+
+
+def test_no_workflow_holds_a_key_and_a_plan_is_made_of_our_own_branches_alone() -> None:
+    for path in WORKFLOWS:
+        text = path.read_text("utf-8")
+        assert "secrets." not in text, path.name
+        assert "pull_request_target" not in text, path.name
+    assert "head.repo.full_name == github.repository" in JOBS["infra plan"]["if"]
+    for name in ("infra plan", "deploy deploy"):
+        (login,) = [step["with"] for step in JOBS[name]["steps"] if "aws-actions" in step.get("uses", "")]
+        assert login.keys() == {"role-to-assume", "aws-region"}, "by OIDC, and by nothing else"
+
+
+def test_no_value_of_github_is_pasted_into_a_line() -> None:
+    """It would be read as part of the command; in the environment it is only a value."""
+    pasted = {name: [line for line in lines(job) if "${{" in line] for name, job in JOBS.items()}
+    assert {name: found for name, found in pasted.items() if found} == {}
+
+
+def test_every_line_that_is_not_run_here_is_there() -> None:
+    every = [line for job in JOBS.values() for line in lines(job)]
+    assert [words for words in (*NEEDS, *ASKS_AN_INDEX) if not any(words in line for line in every)] == []
 
 
 def test_every_python_that_the_package_names_is_tested() -> None:
@@ -71,11 +129,26 @@ def runner(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         "GOCACHE": str(Path.home() / ".cache" / "go-build"),
         "GOPATH": str(Path.home() / "go"),
     }
-    yield (
-        clone,
-        environment(clone) | caches | {"CI": "true", "RUNNER_TEMP": str(temp), "OPTIONS": COLLECT},
-    )
+    as_released(clone / "CHANGELOG.md")
+    committed = ["-c", "user.name=one", "-c", "user.email=one@example.org", "commit", "-q", "-am", "Release"]
+    subprocess.run(["git", *committed], cwd=clone, check=True, env=environment(clone))
+    tofu = temp / "tofu"
+    tofu.write_text(f'#!/bin/sh\nexec "{TERRAFORM}" "{STAND_IN / "cli.py"}" "$@"\n', encoding="utf-8")
+    tofu.chmod(0o755)
+    own = environment(clone)
+    with stand_in() as provider:
+        own |= provider | {"PATH": f"{temp}{os.pathsep}{own['PATH']}"}
+        stated = STATED | {"GITHUB_OUTPUT": str(temp / "output")}
+        yield clone, own | caches | stated | {"CI": "true", "RUNNER_TEMP": str(temp), "OPTIONS": COLLECT}
     shutil.rmtree(clone)
+
+
+def as_released(changelog: Path) -> None:
+    """Give what is unreleased a version and a day, as who tags a release does."""
+    text = changelog.read_text("utf-8")
+    changelog.write_text(
+        text.replace("## Unreleased\n", "## Unreleased\n\n## 0.1.0 - 2026-12-01\n", 1), "utf-8"
+    )
 
 
 @pytest.mark.slow
@@ -88,16 +161,24 @@ def test_every_line_of_a_job_works_as_it_is_typed(name: str, runner: tuple[Path,
             if (temp / "alone").exists():
                 share_packages(temp / "alone")
             continue
+        if any(words in line for words in NEEDS):
+            continue
         ended = subprocess.run(
-            ["bash", "-eo", "pipefail", "-c", line],
+            ["bash", "-eo", "pipefail", "-c", line.replace("OPTIONS=--yes", "OPTIONS=--dry-run")],
             cwd=clone,
-            env=env if line.startswith("make") else env | {"PYTHONPATH": ""},
+            env=env if line.startswith(("make", "tofu")) else env | {"PYTHONPATH": ""},
             capture_output=True,
             text=True,
         )
         assert ended.returncode == 0, f"{line}\n{ended.stdout[-3000:]}{ended.stderr[-3000:]}"
         done += 1
-    assert done or name == "weekly advisories"
+    assert done or name in HAS_NONE
+    if name in ("infra plan", "deploy deploy"):
+        role = "plan" if name == "infra plan" else "apply"
+        assert (temp / "output").read_text("utf-8").splitlines() == [
+            "region=ap-northeast-1",
+            f"role=arn:aws:iam::111122223333:role/lakehouse-dev-ci-{role}",
+        ]
     if name == "wheel wheel":
         lake = Lake(temp / "demo" / "lake")
         assert lake.sql("SELECT count(*) FROM silver.candle").item() == 3 * 92 * 1440 - 37

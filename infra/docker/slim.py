@@ -26,13 +26,25 @@ REMOVED = {
     "pyarrow/include": "headers",
     "pyarrow/src": "sources of compiled modules",
     "pyarrow/tests": "tests",
+    "setuptools": "it builds packages; ccxt asks for it and imports it nowhere",
+    "setuptools-*.dist-info": "as setuptools",
+    "_distutils_hack": "a part of setuptools",
+    "distutils-precedence.pth": "a part of setuptools",
     "pyarrow/libarrow_python*.so": "a library under a second name",
     "pyarrow/libarrow_python*.so.*.*.*": "a library under a third name",
 }
 AWS = ("cloudwatch", "ec2", "ecs", "glue", "logs", "s3", "secretsmanager", "sns", "sso", "sso-oidc", "sts")
 """Services of AWS that we, Dagster's launcher and its logs ask, or that give credentials; botocore knows 450."""
-STRIPPED = ("_polars_runtime_32/*.so", "pyarrow/libarrow.so.*", "uvloop/loop*.so")
-"""Libraries that carry the names of their functions for debuggers. Others do not, or do not survive it."""
+STRIPPED = (
+    "_polars_runtime_32/*.so",
+    "polars_talib/*.so",
+    "pyarrow/libarrow*.so.*",
+    "pyarrow/libparquet.so.*",
+    "sqlalchemy/**/*_cy.*.so",
+    "aiohttp/**/*.so",
+    "uvloop/loop.*.so",
+)
+"""Libraries that carry the names of their functions for debuggers: those where that is a megabyte and more."""
 IMPORTED = (
     "ccxt",
     "dagster._cli.api",

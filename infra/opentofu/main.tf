@@ -145,6 +145,7 @@ module "ci" {
   environment        = var.environment
   repository         = var.github_repository
   state_bucket       = "${local.name}-state-${var.account_id}"
+  state_key_arn      = data.aws_secretsmanager_secret.ui.kms_key_id # bootstrap/ has one key for both
   image_repositories = var.image_repositories
   owned_buckets      = module.lake.buckets
 }

@@ -41,3 +41,8 @@ output "ci_roles" {
   description = "The roles that workflows assume."
   value       = var.github_repository == "" ? {} : module.ci[0].roles
 }
+
+output "database_secret" {
+  description = "Where RDS keeps the database's password: `make password` has it changed."
+  value       = module.orchestration.database_secret
+}

@@ -21,7 +21,7 @@ variable "account_id" {
 }
 
 variable "region" {
-  description = "Where everything is. Next to the archive's bucket by default; not in the US, where Binance's REST API answers 451."
+  description = "Where everything is: next to the archive's bucket by default, not in the US, where REST answers 451."
   type        = string
   default     = "ap-northeast-1"
 
@@ -38,7 +38,7 @@ variable "archive_bucket" {
 }
 
 variable "availability_zones" {
-  description = "The zones that subnets spread over, by name: a list that AWS gives grows by itself, and would move them."
+  description = "The zones that subnets spread over, by name: AWS's own list grows by itself, and would move them."
   type        = list(string)
 
   validation {
@@ -68,7 +68,7 @@ variable "nat_gateways" {
 }
 
 variable "interface_endpoints" {
-  description = "AWS services that tasks reach without leaving the VPC, such as glue or ecr.api; without one they are reached through the NAT gateway."
+  description = "AWS services, such as glue, that tasks reach within the VPC; the others are reached through NAT."
   type        = list(string)
 }
 
@@ -89,7 +89,7 @@ variable "image_repositories" {
 }
 
 variable "sizes" {
-  description = "What each task takes: cpu in 1/1024 vCPU, memory in MiB. `run` is what a run has that says nothing else."
+  description = "What each task takes: cpu in 1/1024 vCPU, memory in MiB; `run` is for runs that say nothing else."
   type        = map(object({ cpu = number, memory = number }))
 
   validation {
@@ -206,7 +206,7 @@ variable "alarm_emails" {
 }
 
 variable "monthly_budget_usd" {
-  description = "What the environment is expected to cost a month: who gets alarms is told when the forecast is beyond it."
+  description = "What it is expected to cost a month: who gets alarms is told when the forecast is beyond it."
   type        = number
 }
 

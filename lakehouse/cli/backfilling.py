@@ -6,8 +6,8 @@ so that no run waits for another. Tables of all markets are made of what many ru
 once nothing above them is due or under way.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
@@ -15,7 +15,7 @@ import dagster as dg
 from lakehouse.cli.planning import Plan
 from lakehouse.definitions import build_definitions
 from lakehouse.defs.assets import FORCE_TAG
-from lakehouse.defs.partitions import range_tags
+from lakehouse.defs.partitions import MARKETS, range_tags
 from lakehouse.defs.submitting import submit
 from lakehouse.defs.under_way import WHY_TAG, Cells
 from lakehouse.model.cell import Cell
@@ -121,8 +121,9 @@ def submit_backfill(
     name: str,
     forced: Sequence[type[Table]] = (),
     origin: Mapping[str, Any] | None = None,
-) -> list[str]:
-    """Queue the runs of a backfill; their ids.
+) -> Iterator[tuple[str, Part]]:
+    """Queue the runs of a backfill, one after another: the first is made while others are still to be queued,
+    for every cell of every table is an event that says it is planned.
 
     Args:
         lake: The lake.
@@ -131,16 +132,19 @@ def submit_backfill(
         name: What they are found by.
         forced: Tables whose cells are made whether they are due or not.
         origin: Where the code of runs is.
+
+    Yields:
+        The id of each run, and what it makes.
     """
     job = build_definitions(lake).resolve_implicit_global_asset_job_def()
-    order = instance.get_dynamic_partitions("market")
-    ids = []
+    order = instance.get_dynamic_partitions(str(MARKETS.name))
     for part in backfill.parts:
         force = ",".join(table.name for table in part.tables if table in forced)
-        ((tags, _),) = range_tags(part.cells, order)  # of a rectangle it is one
-        tags |= {WHY_TAG: part.why, BACKFILL_TAG: name} | ({FORCE_TAG: force} if force else {})
-        ids.append(submit(instance, job, part.tables, tags, origin or {}))
-    return ids
+        # of a rectangle it is one, unless somebody has put markets between its own meanwhile
+        for tags, covered in range_tags(part.cells, order):
+            tags |= {WHY_TAG: part.why, BACKFILL_TAG: name} | ({FORCE_TAG: force} if force else {})
+            run_id = submit(instance, job, part.tables, tags, origin or {})
+            yield run_id, replace(part, cells=tuple(covered))
 
 
 def _part(group: Mapping[type[Table], Mapping[Cell, str]], cells: Sequence[Cell]) -> Part:

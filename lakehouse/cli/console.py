@@ -17,7 +17,7 @@ from rich.text import Text
 from lakehouse.cli.layout import wrapped
 from lakehouse.logs import is_json, log_line
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import BehindInputsWarning
+from lakehouse.model.errors import BehindInputsWarning, NotCollectedWarning
 
 _LEVELS = {"error:": logging.ERROR, "failed": logging.ERROR, "note": logging.WARNING}
 _ENV_READ = 65_536  # bytes of a foreign file that are looked at
@@ -60,13 +60,14 @@ def say_warnings() -> None:
     others = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, BehindInputsWarning):
+        if issubclass(category, BehindInputsWarning | NotCollectedWarning):
             say(str(message), "note", err)
         else:
             others(message, category, *where, **more)
 
     warnings.showwarning = show  # type: ignore[assignment]
-    warnings.simplefilter("always", BehindInputsWarning)
+    for told in (BehindInputsWarning, NotCollectedWarning):
+        warnings.simplefilter("always", told)
 
 
 def say_env_file() -> None:
@@ -106,6 +107,10 @@ class BuildProgress:
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=None)
         self._progress.advance(self._tasks[what])
+
+    def advance(self, what: str, cells: int) -> None:
+        """So many cells more are done of what was announced."""
+        self._progress.advance(self._tasks[what], cells)
 
     def wait(self, run_id: str) -> None:
         """A run that writes the same cells is waited for."""

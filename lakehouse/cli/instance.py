@@ -140,7 +140,8 @@ def open_instance(settings: Settings) -> DagsterInstance:
         raise DagsterHomeError(str(place), error.strerror or str(error)) from error
     # A run without an origin is of no code location to the UI: it is not in the timeline, and cannot be
     # executed again there. `execute_in_process` takes none.
-    instance.create_run_for_job = partial(instance.create_run_for_job, **code_origin())  # type: ignore[method-assign]
+    create = partial(instance.create_run_for_job, **code_origin())
+    instance.create_run_for_job = create  # type: ignore[method-assign]
     return instance
 
 

@@ -24,6 +24,7 @@ _SMALL = (
 )  # of options that are said twice the last holds
 _PATIENCE = 120.0
 _ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM")  # by the kernel, for who is killed ends nothing
+_HERE = ("-Dnode.bind-ip=127.0.0.1", "-Dnode.internal-address=127.0.0.1")  # it asks nobody who he is
 _ENTRY = re.compile(r"\d{4}-\d\d-\d\dT")
 
 
@@ -34,6 +35,7 @@ class LocalTrino:
         folder: Where it may keep what it writes.
         java: Further options of Java.
         catalogs: Further catalogs: their files by name.
+        coordinator: Where the server answers that this one works for; left out, it is one by itself.
 
     Attributes:
         url: Where it answers.
@@ -41,7 +43,11 @@ class LocalTrino:
     """
 
     def __init__(
-        self, folder: Path, java: Sequence[str] = (), catalogs: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        java: Sequence[str] = (),
+        catalogs: Mapping[str, str] | None = None,
+        coordinator: str | None = None,
     ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -56,9 +62,9 @@ class LocalTrino:
             options.write("\n".join([*_SMALL, *java, ""]))
         told = {
             "JAVA_HOME": str(java_home()),
-            "TRINO_COORDINATOR": "true",
+            "TRINO_COORDINATOR": "false" if coordinator else "true",
             "TRINO_PORT": str(port),
-            "TRINO_DISCOVERY_URI": self.url,
+            "TRINO_DISCOVERY_URI": coordinator or self.url,
             "TRINO_S3_PATH_STYLE": "true",
         }
         with self.log.open("wb") as sink:
@@ -66,6 +72,7 @@ class LocalTrino:
                 [
                     *(_ENDS_WITH_US if shutil.which(_ENDS_WITH_US[0]) else ()),
                     *(SERVER / "bin" / "launcher", "run", "--etc-dir", etc, "--data-dir", folder / "data"),
+                    *_HERE,
                 ],
                 env=os.environ | told,
                 cwd=folder,

@@ -93,7 +93,7 @@ def families(status: Status, state: State, banned: Mapping[str, datetime]) -> li
                 f"table_{name}",
                 said,
                 ("table",),
-                [((row["table"],), _number(row[name])) for row in status.tables],
+                [((row["table"],), _number(row[name])) for row in status.tables if row[name] is not None],
             )
             for name, said in _TABLE.items()
         ),
@@ -152,15 +152,9 @@ def families(status: Status, state: State, banned: Mapping[str, datetime]) -> li
     ]
 
 
-def _number(value: object) -> float:
-    """A figure of a table: a number, how many there are, or 0 where it has none."""
-    return (
-        float(value)
-        if isinstance(value, int | float)
-        else float(len(value))
-        if isinstance(value, list)
-        else 0.0
-    )
+def _number(value: float | list[str]) -> float:
+    """A figure of a table: a number, or how many there are."""
+    return float(len(value) if isinstance(value, list) else value)
 
 
 def _gauge(

@@ -67,7 +67,7 @@ def converse(registry: Registry, ask: Ask, report: Callable[[], Report]) -> None
             continue
         except EOFError:
             return
-        if text in (".quit", ".exit"):
+        if text.rstrip(" ;") in (".quit", ".exit"):
             return
         if not text.strip("; \n"):
             continue
@@ -99,13 +99,13 @@ def answer(registry: Registry, ask: Ask, text: str, report: Report) -> None:
         UnknownTableError: There is no such table.
         SqlError: The statement is refused.
     """
-    word, _, rest = text.partition(" ")
+    word, _, rest = text.rstrip(" ;").partition(" ")  # a word needs no end, and may have one
     if word == ".help":
         report.table("", pl.DataFrame({"word": list(HELP), "what": list(HELP.values())}), prose="what")
     elif word == ".tables":
         report.table("", tables_of(registry), prose="what")
     elif word == ".schema" and rest.strip():
-        report.table("", schema_of(registry.table(rest.strip(" ;"))), prose="meaning")
+        report.table("", schema_of(registry.table(rest.strip())), prose="meaning")
     elif word.startswith("."):
         raise UnknownCommandError(text, HELP)
     else:

@@ -197,10 +197,10 @@ def _also(found: CellQuality) -> list[str]:
     unlisted = found.gaps.get("not_listed")
     lines = [f"{unlisted:,} rows before listing or after delisting"] if unlisted else []
     lines += [
-        f"{count:,} {what}"
-        for count, what in (
-            (found.settled, "disputed keys, settled by proof"),
-            (found.healed, "problems with sources, healed"),
+        f"{count_of(count, what)}{rest}"
+        for count, what, rest in (
+            (found.settled, "disputed key", ", settled by proof"),
+            (found.healed, "problem", " with sources, healed"),
         )
         if count
     ]

@@ -195,6 +195,7 @@ def _row_of(
 
 def doctor_rows(settings: Settings) -> list[dict[str, str]]:
     """A row per thing that must be right, tried for real."""
+    from lakehouse.cli.engines import trino_of
     from lakehouse.cli.instance import open_instance
 
     lake = open_lake(settings)
@@ -229,6 +230,11 @@ def doctor_rows(settings: Settings) -> list[dict[str, str]]:
                 exchange.rest_url or "the exchange's own hosts",
                 lambda name=name: lake.clients.of_api(name, lake.exchanges[name].rest_types[0]).ask_time(),  # type: ignore[misc]
             )
+    if settings.trino_url:
+        try:
+            rows.append(_row("Trino", "ok", trino_of(settings).check()))
+        except LakehouseError as error:
+            rows.append(_row("Trino", "failed", str(error)))
     attempt(
         "DAGSTER_HOME",
         f"{settings.dagster_home.expanduser().absolute()} is writable",

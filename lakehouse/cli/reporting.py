@@ -12,7 +12,8 @@ import typer
 
 from lakehouse.cli.console import err, out, say
 from lakehouse.cli.documents import write_csv, write_json, write_parquet
-from lakehouse.cli.layout import laid_out, with_market_key
+from lakehouse.cli.layout import ROWS_SHOWN, laid_out, with_market_key
+from lakehouse.logs import is_json
 from lakehouse.model.errors import BinaryOutputError, TwoFormatsError, UnknownColumnError
 
 if TYPE_CHECKING:
@@ -116,6 +117,9 @@ class Report:
         prose: str,
         is_first: bool,
     ) -> None:
+        if self._console is err and is_json():
+            self._log(title, frame)
+            return
         layout = laid_out(frame, self._console.width, spare, prose)
         if title:
             self.say(title)
@@ -133,6 +137,14 @@ class Report:
                 f"The first {layout.rows} of {frame.height:,} rows; --format csv has all"
                 + (f", or {narrower}." if narrower else ".")
             )
+
+    def _log(self, title: str, frame: "pl.DataFrame") -> None:
+        """A table among the lines of a log: one for each row."""
+        for row in frame.head(ROWS_SHOWN).iter_rows(named=True):
+            said = ", ".join(f"{name} {value}" for name, value in row.items() if value not in (None, ""))
+            self.say(f"{title}: {said}" if title else said)
+        if frame.height > ROWS_SHOWN:
+            self.say(f"{title}: the first {ROWS_SHOWN} of {frame.height:,} rows")
 
     def _chosen(self, frame: "pl.DataFrame") -> "pl.DataFrame":
         if self._columns is None:

@@ -183,7 +183,7 @@ def _absent(silver: type[Table], has: Inventory) -> dict[str, Counter[str]]:
     """Absent rows of each market that has any, by class; slots in which it was not listed are none."""
     stored, found = has.ledger(silver.name), dict[str, Counter[str]]()
     for cell in cells_of(stored.frame.filter(~pl.col("facts").str.contains('"gaps": []', literal=True))):
-        for gap_class, run in told(stored[cell].facts.gaps, has.now):
+        for gap_class, run in told(stored[cell].facts.gaps, has.now, silver.published):
             if gap_class != "not_listed":
                 found.setdefault(cell.own_market.key, Counter())[gap_class] += run.slot_count
     return found

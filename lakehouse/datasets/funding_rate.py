@@ -119,6 +119,7 @@ class FundingRate(Table):
     market_types = _PERPETUAL
     most_per_minute = 1
     cadence: ClassVar[Spaced] = Spaced(tuple(hours * _HOUR for hours in (1, 2, 4, 8)))
+    published = "month"
     checks = (*REFINED, Check("intervals", {"column": "interval_hours"}))
     inputs = (Input(FundingRateArchive, role="archive"), Input(FundingRateApi, role="api"))
 
@@ -139,7 +140,7 @@ class FundingRate(Table):
     interval_source = Column(
         pl.String,
         "Who says so: stated (by the archive's row), before (the distance to the settlement before), after "
-        "(of the first of a month: to the one after) or unknown",
+        "(to the one after, where the one before is absent or was not asked for) or unknown",
     )
     mark_price = Column(
         pl.Float64,
@@ -172,11 +173,12 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     """
     stated, settled = _stated(bronze), _settled(bronze)
     is_over = pl.col("funding_time") > market.delisted if market.delisted else pl.lit(False)
-    found = _to_silver(settled.rows, stated)
+    asked = tuple(asking for part in bronze.values() for asking in part.facts.asked)
+    known = _known(stated, asked, cell.window)
+    found = _to_silver(settled.rows, stated, known)
     good, broken = FundingRate.split(found.filter(~is_over))
     late = found.filter(is_over)
     served = settled.rows.join(good, on="funding_time", how="semi", maintain_order="left")
-    asked = tuple(asking for part in bronze.values() for asking in part.facts.asked)
     ends = [part.facts.asked_until for part in bronze.values() if part.facts.asked_until]
     asked_until = cell.window.clip(
         max([*ends, *(asking.end for asking in asked if asking.is_answer)], default=cell.window.start)
@@ -221,7 +223,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         conflict_digest=settled.conflict_digest,
         contradictions=contradictions,
     )
-    left_out = _to_silver(settled.unserved.drop("rule"), stated).with_columns(
+    left_out = _to_silver(settled.unserved.drop("rule"), stated, known).with_columns(
         pl.Series("rule", settled.unserved["rule"], pl.String)
     )
     rejected = pl.concat([broken, late.with_columns(rule=pl.lit("after_delisting")), left_out])
@@ -261,7 +263,18 @@ def _with_beside(rows: pl.DataFrame, stated: pl.DataFrame) -> pl.DataFrame:
     return rows.join(beside, on=own, how="left", nulls_equal=True, maintain_order="left")
 
 
-def _to_silver(rows: pl.DataFrame, stated: pl.DataFrame) -> pl.DataFrame:
+def _known(stated: pl.DataFrame, asked: Sequence[Asked], window: TimeRange) -> pl.DataFrame:
+    """When settlements were (`funding_time`), by whomever, and when one is absent (`is_absent`), in order; of
+    the month before its last one too, where REST was asked what came before a range.
+    """
+    before = [asking.before for asking in asked if asking.is_of_rows and asking.before]
+    times = pl.concat([stated["funding_time"], pl.Series("funding_time", before, UTC_TIME)]).unique().sort()
+    absent = _lacking(times, window, _undisturbed(stated, window))
+    slots = pl.DataFrame({"funding_time": absent}, {"funding_time": UTC_TIME}).with_columns(is_absent=True)
+    return pl.concat([times.to_frame().with_columns(is_absent=False), slots]).sort("funding_time")
+
+
+def _to_silver(rows: pl.DataFrame, stated: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Rates as rows of silver. A mark price is REST's, of the same settlement at the same rate."""
     prices = (
         stated.filter(pl.col("source") == "api", pl.col("mark_price").is_not_null())
@@ -272,7 +285,7 @@ def _to_silver(rows: pl.DataFrame, stated: pl.DataFrame) -> pl.DataFrame:
         prices, on=["funding_time", "rate"], how="left", maintain_order="left"
     )
     return (
-        _with_intervals(told, stated["funding_time"])
+        _with_intervals(told, known)
         .with_columns(
             mark_price=pl.coalesce("mark_price", "price"),
             source=pl.when(pl.col("source") == "api").then(pl.lit("api")).otherwise(pl.lit("archive")),
@@ -281,17 +294,20 @@ def _to_silver(rows: pl.DataFrame, stated: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _with_intervals(rows: pl.DataFrame, times: pl.Series) -> pl.DataFrame:
+def _with_intervals(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Rows with their interval: as stated, else the distance to the settlement before, else to the one after.
-    A distance that no interval has lacks settlements, and tells none.
+    A distance that no interval has lacks settlements, and tells none; nor does one to an absent settlement,
+    of which nobody knows when it was.
 
     Args:
         rows: Rows, with `interval_hours` where it is stated.
-        times: When settlements were stated, by whomever.
+        known: Settlements, as `_known` has them.
     """
-    known = times.unique().sort()
-    distances = known.to_frame().with_columns(
-        before=pl.col("funding_time").diff(), after=pl.col("funding_time").diff().shift(-1)
+    is_sure = ~(pl.col("is_absent") | pl.col("is_absent").shift(1))
+    distances = (
+        known.with_columns(before=pl.when(is_sure).then(pl.col("funding_time").diff()))
+        .with_columns(after=pl.col("before").shift(-1))
+        .filter(~pl.col("is_absent"))
     )
     steps = pl.Series(FundingRate.cadence.steps, dtype=pl.Duration("us"))
     told = rows.join(distances, on="funding_time", how="left", maintain_order="left")
@@ -349,11 +365,7 @@ def find_gaps(
     none = times.clear()
     held = none if unserved is None else unserved
     stated = pl.concat([times, held]).unique().sort()
-    lacking = [
-        slot
-        for slot in FundingRate.cadence.absent(stated, TimeRange(window.start, end))
-        if not any(each.start < slot < each.end for each in undisturbed)
-    ]
+    lacking = _lacking(stated, TimeRange(window.start, end), undisturbed)
     slots = sorted({*lacking, *held.filter(held < end).to_list()})
     place: list[datetime] = sorted({*slots, *stated.to_list()})
     following = dict(pairwise(place))
@@ -384,6 +396,15 @@ def find_gaps(
         else:
             runs.append(GapRun(gap_class, slot, slot + length, 1, at))
     return tuple(runs), tuple(_changes(lacking, stated, window))
+
+
+def _lacking(stated: pl.Series, window: TimeRange, undisturbed: Sequence[TimeRange]) -> list[datetime]:
+    """The settlements of a window that nobody states, but for intervals in which none was due."""
+    return [
+        slot
+        for slot in FundingRate.cadence.absent(stated, window)
+        if not any(each.start < slot < each.end for each in undisturbed)
+    ]
 
 
 def _undisturbed(rows: pl.DataFrame, window: TimeRange) -> list[TimeRange]:

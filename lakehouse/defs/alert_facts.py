@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -73,7 +73,7 @@ class DagsterFacts:
         """Cells, assets and jobs whose last run failed. A cell that fails in several tables is one fact, at
         the first of them; one that failed because of another is none.
         """
-        cells: dict[str, list[str]] = {}
+        found: dict[str, Fact] = {}
         for table in self._assets():
             for partition, (run_id, _) in sorted(self._unmade(table).items()):
                 run = self._run(run_id)
@@ -83,11 +83,11 @@ class DagsterFacts:
                     yield f"{alerts.RUN_FAILED}: {partition or table}"
                 elif run.status == dg.DagsterRunStatus.FAILURE and not self._is_mended(table, partition, run):
                     cause = self._cause(run_id, table, partition)
-                    if partition and partition in cells:
-                        cells[partition].append(table)
+                    if partition and (known := found.get(partition)):
+                        also = {*known.tables, *self._touched(table)}
+                        found[partition] = replace(known, tables=tuple(sorted(also)))
                     elif _ABOVE not in cause:
-                        cells[partition or table] = [table]
-                        yield Fact(
+                        found[partition or table] = Fact(
                             alerts.RUN_FAILED,
                             partition or table,
                             table if partition else "",
@@ -95,8 +95,20 @@ class DagsterFacts:
                             cause,
                             self._again(table, partition),
                             f"/runs/{run_id}",
+                            tables=self._touched(table),
                         )
+        yield from found.values()
         yield from self._jobs()
+
+    def _touched(self, table: str) -> tuple[str, ...]:
+        """A table that was not made, and all that is made from it."""
+        registry = self._lake.registry
+        below = [
+            each.name
+            for each in registry.tables
+            if table in {above.name for above in registry.upstream([each])}
+        ]
+        return tuple(sorted({table, *below}))
 
     def _is_mended(self, table: str, partition: str, run: dg.DagsterRun) -> bool:
         """Whether a cell was written after the run in which it failed, by somebody who tells this instance

@@ -87,7 +87,7 @@ def _rules(
 
     return {
         "schema": lambda: findings.check_schema(table, stored.values(), foreign, beside),
-        "gaps": lambda: findings.check_gaps(stored, lake.clock()),
+        "gaps": lambda: findings.check_gaps(stored, lake.clock(), table.published),
         "reconciliation": lambda: findings.check_reconciliation(stored),
         "evidence": lambda: findings.check_evidence(stored, lake.registry.dataset(table.name).evidence),
         "freshness": freshness,

@@ -8,15 +8,20 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import dagster as dg
+from dagster._core.launcher import LaunchRunContext
+from dagster._core.launcher.base import ResumeRunContext
 from dagster._serdes import ConfigurableClassData
 from dagster_aws.ecs import EcsRunLauncher
 
 from lakehouse.defs.partitions import MARKETS
 from lakehouse.defs.under_way import cells_of_run
+from lakehouse.model.errors import TaskTagError
 from lakehouse.pipeline.sizes import size_of
 from lakehouse.registry import REGISTRY
 
 CONTAINER = "run"
+FIXED = ("ecs/container_overrides", "ecs/run_task_kwargs", "ecs/task_overrides")
+"""Tags by which Dagster's launcher lets whoever starts a run choose its command, role, image and network."""
 _SETTINGS = ("cluster", "task_definition", "subnets", "security_groups")
 
 
@@ -55,6 +60,20 @@ class FargateRunLauncher(EcsRunLauncher):
             },
         )
 
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Start a task for a run.
+
+        Raises:
+            TaskTagError: A tag of the run would make the task another than is declared.
+        """
+        _refuse(context.dagster_run)
+        super().launch_run(context)
+
+    def resume_run(self, context: ResumeRunContext) -> None:
+        """Start a task in place of one that is lost; as `launch_run`."""
+        _refuse(context.dagster_run)
+        super().resume_run(context)
+
     def get_cpu_and_memory_overrides(self, container_context: Any, run: dg.DagsterRun) -> Mapping[str, str]:
         """The size of a run's task."""
         order = self._instance.get_dynamic_partitions(str(MARKETS.name))
@@ -63,3 +82,9 @@ class FargateRunLauncher(EcsRunLauncher):
         size = size_of({tables[name]: len(some) for name, some in cells.items() if name in tables})
         told = super().get_cpu_and_memory_overrides(container_context, run)
         return {"cpu": str(size.cpu), "memory": str(size.memory)} | dict(told)
+
+
+def _refuse(run: dg.DagsterRun) -> None:
+    """Refuse a run that would be more than which cells it makes, and how large its task is."""
+    if found := [name for name in FIXED if name in run.tags]:
+        raise TaskTagError(run.run_id, found)

@@ -1,8 +1,11 @@
-"""The IO manager: every cell of a ranged run is stored and recorded before the next one is computed."""
+"""The IO manager: the cells of a ranged run are stored and recorded as they come, in their order; on S3 a few
+are stored beside each other.
+"""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -20,6 +23,7 @@ from lakehouse.model.table import Table
 from lakehouse.model.words import count_of
 from lakehouse.ops.saying import EVIDENCE, conflicts_of, gaps_of, size_of, span_of
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.pipeline.workers import in_order
 from lakehouse.storage.outcome import Built, Change, Failed, Nothing, Outcome, settle
 from lakehouse.storage.tables import CellRecord, StoredCell, TableStore
 
@@ -74,6 +78,14 @@ class _Root(NamedTuple):
     why: str
 
 
+class _Prepared(NamedTuple):
+    """A cell, or a key that names none, with what became of it and the place of its first rows."""
+
+    cell: Cell | str
+    outcome: Outcome
+    rows: list[pl.DataFrame]
+
+
 class LakeIOManager(dg.IOManager):
     """Stores the cells of a run in the lake and logs one event, version and row count per cell.
 
@@ -124,22 +136,14 @@ class LakeIOManager(dg.IOManager):
         failed: dict[str, str] = {}
         count = below = 0
         since = time.monotonic()
-        for cell, outcome in cells:
+        prepared = (self._prepared(table, cell, outcome) for cell, outcome in cells)
+        settling = in_order(prepared, partial(self._settle, table), self._lake.in_flight)
+        for (cell, _, rows), (record, said, outcome) in settling:
             count += 1
-            rows, outcome = _seen(outcome)
-            if isinstance(outcome, Nothing) and isinstance(cell, Cell):
-                lacking = [each.name for each in table.inputs if each.required]
-                roots = (self._root_of(name, cell) for name in lacking)
-                if root := next(filter(None, roots), None):  # not that there is nothing yet to make it from
-                    outcome = Failed(InputMissingError(root.table, str(cell)))
             if isinstance(cell, str):  # a partition key that names no cell
                 assert isinstance(outcome, Failed), "nothing else can become of it"
                 failed[cell] = str(outcome.error)
                 continue
-            try:
-                record, said = settle(self._lake.tables, table, cell, outcome)
-            except LakehouseError as error:
-                record, said, outcome = None, "failed", Failed(error)
             if isinstance(outcome, Failed):
                 if isinstance(outcome.error, StoreError) and outcome.error.everywhere:
                     raise outcome.error
@@ -168,6 +172,25 @@ class LakeIOManager(dg.IOManager):
                 },
                 allow_retries=False,
             )
+
+    def _prepared(self, table: type[Table], cell: Cell | str, outcome: Outcome) -> _Prepared:
+        """What is to be stored of a cell, once its turn comes."""
+        rows, outcome = _seen(outcome)
+        if isinstance(outcome, Nothing) and isinstance(cell, Cell):
+            lacking = [each.name for each in table.inputs if each.required]
+            roots = (self._root_of(name, cell) for name in lacking)
+            if root := next(filter(None, roots), None):  # not that there is nothing yet to make it from
+                outcome = Failed(InputMissingError(root.table, str(cell)))
+        return _Prepared(cell, outcome, rows)
+
+    def _settle(self, table: type[Table], item: _Prepared) -> tuple[CellRecord | None, str, Outcome]:
+        """Store a cell: what is stored of it then, what was done, and what became of it."""
+        if isinstance(item.cell, str):
+            return None, "failed", item.outcome
+        try:
+            return *settle(self._lake.tables, table, item.cell, item.outcome), item.outcome
+        except LakehouseError as error:
+            return None, "failed", Failed(error)
 
     def _above(self, table: type[Table], cell: Cell, error: Exception) -> _Root | None:
         """The cell whose failure in this run left a cell without its input."""
@@ -257,7 +280,7 @@ def cell_event(
     if facts.evidence is not None:
         metadata |= {
             "evidence": EVIDENCE[facts.evidence],
-            "gaps": gaps_of(record, lake.clock()),
+            "gaps": gaps_of(record, lake.clock(), table.published),
             "conflicts": conflicts_of(record),
         }
     if record.reject_count:

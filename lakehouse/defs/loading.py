@@ -105,8 +105,8 @@ def _cells(context: dg.InputContext, lake: LakeServices, table: type[Table]) -> 
 
 
 def asked_keys(context: dg.InputContext) -> Collection[str]:
-    """The partition keys that the mapping leads to; none where that is the whole table: what has no partitions
-    reads all that is stored, be it of the universe or not.
+    """The partition keys that the mapping leads to; none where that is the whole table: what has no
+    partitions reads all that is stored, be it of the universe or not.
     """
     if not context.has_asset_partitions:
         return ()

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from lakehouse.model.secrets import hide
 from lakehouse.model.text import plain, plain_message
+from lakehouse.model.words import count_of
 
 
 class LakehouseError(Exception):
@@ -370,6 +371,15 @@ class NothingStoredError(UsageError):
         )
 
 
+class NotOfThisTypeError(NothingStoredError):
+    """A market of a type that does not have a table, such as funding rates of a spot market."""
+
+    def __init__(self, table: str, key: str, market_types: Iterable[str]) -> None:
+        UsageError.__init__(
+            self, f"There is no {table} of {key}: {' and '.join(market_types)} markets alone have it."
+        )
+
+
 class BeforeFirstReceiptError(UsageError):
     """An `as_of` at which a lake had nothing yet of a cell that was asked for.
 
@@ -525,6 +535,17 @@ class TrinoUnreachableError(LakehouseError):
         )
 
 
+class TrinoTimesError(LakehouseError):
+    """A Trino server that answers with other times than the lake has."""
+
+    def __init__(self, url: str, found: str, setting: str) -> None:
+        super().__init__(
+            f"Trino at {plain(url, 200)} reads times wrongly: {plain(found, 300)}. "
+            "Expected UTC and microseconds: "
+            f"configure it as infra/trino/etc does ({setting})."
+        )
+
+
 class LocalTrinoError(LakehouseError):
     """A Trino server on this machine that does not come up."""
 
@@ -610,6 +631,18 @@ class UiServiceError(LakehouseError):
         ended = f"did not answer within {seconds:.0f} s" if code is None else f"ended with exit code {code}"
         super().__init__(
             f"The UI is closed: {what} {ended}; what it said stands {f'in {log}' if log else 'above'}."
+        )
+
+
+class TaskTagError(LakehouseError):
+    """Tags by which a run would be another task than is declared: another command, role, image or network."""
+
+    def __init__(self, run: str, found: Iterable[str]) -> None:
+        super().__init__(
+            f"Run {run} was not started: its tags {', '.join(found)} would make its task another than is "
+            "declared. Of tags for tasks ecs/cpu, ecs/memory and ecs/ephemeral_storage are expected; "
+            "start it "
+            "without others."
         )
 
 
@@ -1227,6 +1260,20 @@ class BehindInputsWarning(UserWarning):
         super().__init__(
             f"{table}: {are} ({first}): the rows are right for what these were before. `lakehouse build "
             f"{table}` makes them again."
+        )
+        self.table, self.cells = table, named
+
+
+class NotCollectedWarning(UserWarning):
+    """Cells that tell of disputed keys whose values are not collected yet: there are more than are read."""
+
+    def __init__(self, table: str, cells: Iterable[str]) -> None:
+        named = list(cells)
+        first = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
+        super().__init__(
+            f"{table} has nothing of {count_of(len(named), 'cell')} with disputed keys ({first}): "
+            "they are left "
+            f"out. `lakehouse build {table}` collects them."
         )
         self.table, self.cells = table, named
 

@@ -100,6 +100,8 @@ class Table:
         market_types: The market types that have this table.
         inputs: What it is made from.
         cadence: When a row is expected; None where nobody can tell.
+        published: The shortest period that its sources publish files of: what is absent may still appear with
+            one until that is over, and a grace after it.
         checks: The rule families that the whole table is held to.
         reads_footers: Whether it is made from what cells say of themselves, whose news may come without a new
             version.
@@ -117,6 +119,7 @@ class Table:
     market_types: ClassVar[tuple[MarketType, ...]] = MARKET_TYPES
     inputs: ClassVar[tuple[Input, ...]] = ()
     cadence: ClassVar[Cadence | None] = None
+    published: ClassVar[PeriodKind] = "day"
     checks: ClassVar[tuple[Check, ...]] = (SCHEMA,)
     reads_footers: ClassVar[bool] = False
     code_version: ClassVar[int] = 1

@@ -66,6 +66,8 @@ class Fact:
         link: Where the UI shows it.
         at: When it was found out, where that was before the look.
         level: Of what may only not grow: how many there are.
+        tables: Of a run: all tables of the cell that it has not made, and what is made from them; none where
+            that is not told.
     """
 
     kind: str
@@ -77,6 +79,7 @@ class Fact:
     link: str
     at: datetime | None = None
     level: int | None = None
+    tables: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -176,7 +179,7 @@ class State:
             ValueError, KeyError, TypeError, AttributeError: It is something else.
         """
         incidents = {
-            key: Incident(**_instants(one) | {"fact": Fact(**_instants(one["fact"]))})
+            key: Incident(**_instants(one) | {"fact": _fact(one["fact"])})
             for key, one in data["incidents"].items()
             if one["fact"]["kind"] in QUIET
         }
@@ -260,24 +263,33 @@ def _grown(look: Look, before: State) -> tuple[Mapping[str, Level] | None, list[
 
 
 def _unrepeated(facts: Iterable[Fact], before: State, now: datetime) -> list[Fact]:
-    """Facts without checks that repeat a run's failure: at a cell that failed, or that has failed since the
-    check looked. One that was told already goes on.
+    """Facts without checks that repeat a run's failure: of a table at a cell that it has not made, or has not
+    since the check looked. One that was told already goes on.
     """
     facts = list(facts)
-    failing = {fact.cell for fact in facts if fact.kind == RUN_FAILED}
+    failing = {place for fact in facts if fact.kind == RUN_FAILED for place in _places(fact)}
     mended = {
-        one.fact.cell: one.fine_since or now  # it is fine at this look for the first time
+        place: one.fine_since or now  # it is fine at this look for the first time
         for one in before.incidents.values()
         if one.fact.kind == RUN_FAILED
+        for place in _places(one.fact)
     }
 
     def repeats(fact: Fact) -> bool:
         if fact.kind != CHECK_FAILED or ((known := before.incidents.get(fact.key)) and known.told):
             return False
-        since = mended.get(fact.cell)
-        return fact.cell in failing or (since is not None and fact.at is not None and fact.at <= since)
+        places = {(fact.cell, ""), (fact.cell, fact.of.partition(" ")[0])}
+        since = max((mended[place] for place in places if place in mended), default=None)
+        return bool(places & failing) or (since is not None and fact.at is not None and fact.at <= since)
 
     return [fact for fact in facts if not repeats(fact)]
+
+
+def _places(failed: Fact) -> set[tuple[str, str]]:
+    """The cell of a run that failed with each table that it has not made, or with none where that is not
+    told.
+    """
+    return {(failed.cell, table) for table in failed.tables or ("",)}
 
 
 def _followed(look: Look, before: State) -> dict[str, Incident]:
@@ -352,6 +364,10 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
         else value
         for name, value in values.items()
     }
+
+
+def _fact(values: Mapping[str, Any]) -> Fact:
+    return Fact(**_instants(values) | {"tables": tuple(values.get("tables", ()))})
 
 
 def _instants(values: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.check import Check, Family
 from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.market import Market
+from lakehouse.model.period import PeriodKind
 from lakehouse.model.result import Evidence, ToldClass
 from lakehouse.model.table import Table
 from lakehouse.model.words import count_of
@@ -75,18 +76,18 @@ class Verdict:
 
 def families(table: type[Table]) -> dict[str, str]:
     """The rule families of a table, with what each says."""
-    return {check.family: _says(check) for check in table.checks}
+    return {check.family: _says(check, table.published) for check in table.checks}
 
 
-def _says(check: Check) -> str:
+def _says(check: Check, published: PeriodKind) -> str:
     late = check.parameters.get("late", timedelta())
     said: dict[Family, str] = {
         "schema": "Today's declaration wrote every cell and kept every row, and every object is sound "
         "(`lakehouse verify --stored` looks at all their bytes).",
         "gaps": (
-            f"Every expected row is there. Absent rows are an error once their day is {GRACE.days} days old, "
-            "and so are rows on which sources disagree and that are left out; a proven halt is a warning. "
-            "Rows are expected from a market's listing to its delisting."
+            f"Every expected row is there. Absent rows are an error once their {published} is {GRACE.days} "
+            "days over, and so are rows on which sources disagree and that are left out; a proven halt is a "
+            "warning. Rows are expected from a market's listing to its delisting."
         ),
         "reconciliation": (
             "Sources agree on every key, or a proof decided. A key that the rank of its source alone "
@@ -165,11 +166,13 @@ def check_schema(
     return Verdict(len(records), sort_findings(findings))
 
 
-def check_gaps(stored: Ledger, now: datetime) -> Verdict:
-    """Cells with expected rows that are absent, by the class a reader is told at an instant."""
+def check_gaps(stored: Ledger, now: datetime, published: PeriodKind = "day") -> Verdict:
+    """Cells with expected rows that are absent, by the class a reader is told at an instant; files of them
+    are published by such periods.
+    """
     findings, counts = [], Counter[str]()
     for cell, record in stored.items():
-        runs = list(told(record.facts.gaps, now))
+        runs = list(told(record.facts.gaps, now, published))
         for gap_class in dict.fromkeys(gap_class for gap_class, _ in runs):
             of_class = [run for told_class, run in runs if told_class == gap_class]
             rows = sum(run.slot_count for run in of_class)

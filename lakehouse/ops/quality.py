@@ -9,8 +9,10 @@ from typing import Any, Literal, get_args
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
+from lakehouse.model.period import PeriodKind
 from lakehouse.model.result import Contradiction, Evidence, GapRun, Problem, ToldClass
 from lakehouse.model.table import Table
+from lakehouse.model.words import count_of
 from lakehouse.ops.anomalies import CellAnomalies, known_anomalies
 from lakehouse.ops.findings import GAP_SEVERITY, holes
 from lakehouse.query.lake import Lake
@@ -72,7 +74,7 @@ class CellQuality:
         if self.rows is None:
             return [("error", self.unread)]
         gaps = [
-            (gap_class, f"{count:,} rows absent ({gap_class})")
+            (gap_class, f"{count_of(count, 'row')} absent ({gap_class})")
             for gap_class, count in self.gaps.items()
             if gap_class != "not_listed"
         ]
@@ -80,18 +82,16 @@ class CellQuality:
             ("pending" if gap_class == "pending" else GAP_SEVERITY[gap_class], why) for gap_class, why in gaps
         ]
         counted = (
-            (self.unsettled, "disputed keys that no proof decided"),
-            (self.unhealed, "problems with sources that were not healed"),
-            (self.rejected, "rows in quarantine"),
+            (self.unsettled, "disputed key", "that no proof decided"),
+            (self.unhealed, "problem", "with sources, not healed"),
+            (self.rejected, "row", "in quarantine"),
+            (self.anomalies or 0, "candle", "flagged as odd"),
         )
-        found += [
-            ("warn", f"{count:,} {what}")
-            for count, what in (*counted, (self.anomalies or 0, "candles that look wrong"))
-            if count
-        ]
+        found += [("warn", f"{count_of(count, what)} {rest}") for count, what, rest in counted if count]
         found += [("error" if one.is_wholesale else "warn", str(one)) for one in self.contradictions[:_NAMED]]
         if len(self.contradictions) > _NAMED:
-            found.append(("warn", f"{len(self.contradictions) - _NAMED:,} further contradictions"))
+            more = count_of(len(self.contradictions) - _NAMED, "further contradiction")
+            found.append(("warn", more))
         return sorted(found, key=lambda reason: -STATES.index(reason[0]))
 
     @property
@@ -145,7 +145,7 @@ def lake_quality(
     require_stored(table.name, [*stored, *damaged, *buildable], markets, None)
     is_searched = any(check.family == "anomalies" for check in table.checks)
     searched = known_anomalies(lake.objects, table, stored) if is_searched else dict.fromkeys(stored, _NONE)
-    return quality_report(stored, searched, now, damaged, buildable)
+    return quality_report(stored, searched, now, damaged, buildable, table.published)
 
 
 def quality_report(
@@ -154,6 +154,7 @@ def quality_report(
     now: datetime,
     damaged: Collection[Cell] = (),
     buildable: Collection[Cell] = (),
+    published: PeriodKind = "day",
 ) -> list[CellQuality]:
     """What is known of every stored cell, and of those that should be there and are not.
 
@@ -163,11 +164,12 @@ def quality_report(
         now: The instant that tells `pending` from `unproven`.
         damaged: Cells whose object is there and does not read.
         buildable: Cells that bronze has the rows of.
+        published: The period of the files that absent rows may still appear with.
 
     Returns:
         A record per market and month, in order of market and month.
     """
-    report = [_of_cell(cell, record, anomalies.get(cell), now) for cell, record in stored.items()]
+    report = [_of_cell(cell, record, anomalies.get(cell), now, published) for cell, record in stored.items()]
     known = dict.fromkeys(sorted({*stored, *damaged, *buildable}, key=lambda cell: cell.sort_key))
     unread = (
         dict.fromkeys(holes(known), HOLE)
@@ -180,9 +182,11 @@ def quality_report(
     )
 
 
-def _of_cell(cell: Cell, record: CellRecord, anomalies: CellAnomalies | None, now: datetime) -> CellQuality:
+def _of_cell(
+    cell: Cell, record: CellRecord, anomalies: CellAnomalies | None, now: datetime, published: PeriodKind
+) -> CellQuality:
     facts, gaps = record.facts, Counter[ToldClass]()
-    runs = list(told(facts.gaps, now))
+    runs = list(told(facts.gaps, now, published))
     for gap_class, run in runs:
         gaps[gap_class] += run.slot_count
     healed = sum(bool(problem.healed_by) for problem in facts.problems)

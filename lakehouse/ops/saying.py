@@ -5,6 +5,7 @@ from datetime import datetime
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
+from lakehouse.model.period import PeriodKind
 from lakehouse.model.result import Evidence
 from lakehouse.model.words import count_of
 from lakehouse.storage.tables import CellRecord
@@ -44,10 +45,12 @@ def span_of(record: CellRecord) -> str:
     return f"{_instant(record.first_time)} to {_instant(record.last_time)} UTC"
 
 
-def gaps_of(record: CellRecord, now: datetime) -> str:
-    """The expected rows that are absent, by the class that a reader is told at an instant."""
+def gaps_of(record: CellRecord, now: datetime, published: PeriodKind = "day") -> str:
+    """The expected rows that are absent, by the class that a reader is told at an instant; files of them are
+    published by such periods.
+    """
     slots: dict[str, int] = {}
-    for gap_class, run in told(record.facts.gaps, now):
+    for gap_class, run in told(record.facts.gaps, now, published):
         if gap_class != "not_listed":
             slots[gap_class] = slots.get(gap_class, 0) + run.slot_count
     named = ", ".join(f"{count:,} {gap_class}" for gap_class, count in slots.items())

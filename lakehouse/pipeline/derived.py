@@ -148,7 +148,9 @@ class Computed(Derived):
         versions: dict[str, str] = {}
         for source in self.feature.inputs:
             table = has.lake.registry.table(source.name)
-            read = {part: has.read(table, part) for part in source.cells(cell)}
+            parts = source.cells(cell)
+            of_parts = has.lake.objects.together(*(partial(has.read, table, part) for part in parts))
+            read = dict(zip(parts, of_parts, strict=True))
             found = {part: stored.rows for part, stored in read.items() if stored}
             if source.required and all(part.window.end <= cell.window.start for part in found):
                 if found:

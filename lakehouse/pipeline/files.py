@@ -1,6 +1,7 @@
 """Bronze tables that are made from archive files."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain, groupby
 
 import polars as pl
@@ -15,7 +16,7 @@ from lakehouse.pipeline.inventory import Inventory, by_exchange
 from lakehouse.pipeline.markets import refresh_markets
 from lakehouse.pipeline.recipe import Due, Recipe
 from lakehouse.pipeline.windows import closed_months, in_grain, those_that_can_have
-from lakehouse.pipeline.workers import ahead
+from lakehouse.pipeline.workers import ahead, in_order
 from lakehouse.sources.files.ingest import ingest
 from lakehouse.sources.files.listing import MarketListing
 from lakehouse.storage.due import Standing
@@ -148,6 +149,7 @@ class FromFiles(Recipe):
                 has.lake.objects,
                 has.lake.clock,
                 lambda cell: has.witness(self.dataset, cell),
+                partial(in_order, workers=has.lake.in_flight),
             )
             yield from ahead(reading, has.lake.workers)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 
 from lakehouse.datasets.dataset import BronzeCell, Dataset
@@ -118,8 +118,9 @@ class Inventory:
 
     def bronze(self, dataset: Dataset, cell: Cell) -> dict[str, BronzeCell]:
         """The bronze cells that a silver cell is made from, by table name."""
-        read = {table.name: self.read(table, cell) for table in dataset.bronze}
-        return {name: bronze_cell(stored) for name, stored in read.items() if stored}
+        read = self.lake.objects.together(*(partial(self.read, table, cell) for table in dataset.bronze))
+        found = zip(dataset.bronze, read, strict=True)
+        return {table.name: bronze_cell(stored) for table, stored in found if stored}
 
     def witness(self, dataset: Dataset, cell: Cell) -> BronzeCell | None:
         """The stored cell of a dataset's witness; None if there is none."""

@@ -20,6 +20,8 @@ from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
 from lakehouse.transform.resample import Totals
 
+_IN_FLIGHT = 4  # whole cells, in memory
+
 Progress = Callable[[str, Cell, str], None]
 
 
@@ -69,6 +71,11 @@ class LakeServices:
     def has_month(self, month: str) -> bool:
         """Whether a month is among those that it has."""
         return self.start <= month and (self.end is None or month <= self.end)
+
+    @property
+    def in_flight(self) -> int:
+        """Cells that are read, or stored, beside each other: one where nothing waits for a network."""
+        return 1 if self.objects.is_local or self.workers == 1 else _IN_FLIGHT
 
     @property
     def tables(self) -> TableStore:

@@ -23,8 +23,10 @@ from lakehouse.model.errors import (
     ManyMarketsError,
     MarketKeyError,
     NotALakeObjectError,
+    NotCollectedWarning,
     NothingStoredError,
     NotKnowableError,
+    NotOfThisTypeError,
     ReplacedMeanwhileError,
     UnknownFillError,
 )
@@ -285,6 +287,7 @@ class Lake:
             ((record.key.own_market, record.facts.gaps) for _, record in found),
             parse_instant(now) if now is not None else datetime.now(UTC),
             span,
+            silver.published,
         )
 
     def scan(
@@ -578,6 +581,9 @@ class Lake:
             UnknownTableError: There is no such silver table, or it has no conflict table.
             NothingStoredError: As for `gaps`.
             StoreError: The lake's store does not answer, or refuses.
+
+        Warns:
+            NotCollectedWarning: Cells tell of disputes whose values are not collected yet.
         """
         dataset, span = self.registry.dataset(table), _span(start, end)
         judged, disputes = dataset.silver, conflict_table(dataset)
@@ -585,8 +591,27 @@ class Lake:
         stored, foreign = self.survey(judged.name, wanted)
         known = [*stored, *damaged_cells(judged, foreign)]
         require_stored(judged.name, known, wanted, span.months() if span else None)
-        found = self.scan(disputes.name, wanted, start, end).select(disputes.names())
-        return self.collect(found).sort(disputes.key)
+        months = scan_cells(self.objects, disputes, self._readable(disputes, wanted, span), False, self._tell)
+        found = self.collect(months).select(disputes.names()).sort(disputes.key)
+        month = pl.col(judged.time).dt.strftime("%Y-%m")
+        collected = set(found.select(MARKET_KEY, month).unique().rows())
+        asked = _asks(wanted, span)
+        if left := [
+            str(cell)
+            for cell, record in stored.items()
+            if asked(cell)
+            and record.facts.conflict_count
+            and (cell.own_market.key, cell.month) not in collected
+        ]:
+            warnings.warn(NotCollectedWarning(disputes.name, sorted(left)), stacklevel=2)
+        of_markets = (
+            found if wanted is None else found.filter(MARKET_KEY.is_in([market.key for market in wanted]))
+        )
+        return (
+            of_markets
+            if span is None
+            else of_markets.filter(pl.col(judged.time).is_between(span.start, span.end, closed="left"))
+        )
 
     def restatements(
         self,
@@ -737,6 +762,8 @@ class Lake:
         table = table or self.registry.table("silver/candle")
         self.objects.require_lake()
         if next(self.objects.list(market_prefix(table, market)), None) is None:
+            if market.market_type not in table.market_types:
+                raise NotOfThisTypeError(table.name, market.key, table.market_types)
             raise NothingStoredError(table.name, [market.key])
 
     def _candles(

@@ -20,6 +20,7 @@ from lakehouse.model.errors import (
     SqlResultError,
     TrinoClientMissingError,
     TrinoFailedError,
+    TrinoTimesError,
     TrinoUnreachableError,
 )
 from lakehouse.model.text import plain
@@ -60,6 +61,11 @@ _TYPES: dict[str, pl.DataType] = {
 }
 _TEXTS = ("varchar", "char", "json", "uuid", "ipaddress", "time with time zone", "interval year to month")
 _TYPE = re.compile(r"([a-z ]+?)(?:\(([\d, ]+)\))?( with time zone)?")
+_TIMES = """
+SELECT table_schema || '.' || table_name || '.' || column_name AS name, data_type
+FROM information_schema.columns
+WHERE table_schema IN ('{prefix}_silver', '{prefix}_gold') AND data_type LIKE 'timestamp%' ORDER BY 1
+"""
 
 
 class Trino:
@@ -105,8 +111,32 @@ class Trino:
                 found = self._answer(connection, statement)
         return found
 
+    def check(self) -> str:
+        """What to know of the server, if it reads times as the lake has them; rows are not read.
+
+        Raises:
+            TrinoTimesError: It takes clients' zones, or rounds times.
+            SqlError, TrinoUnreachableError, TrinoClientMissingError: As `sql`.
+        """
+        with self._connected("Asia/Tokyo") as connection:
+            ((zone, version),) = self._answer(
+                connection, "SELECT current_timezone() AS zone, version() AS version"
+            ).rows()
+            found = self._answer(connection, _TIMES.format(prefix=self.prefix))
+        if zone != "UTC":
+            raise TrinoTimesError(
+                self.url, f"it takes the zone of who asks ({zone})", "forced-session-time-zone"
+            )
+        rounded = found.filter(pl.col("data_type") != "timestamp(6)")
+        if rounded.height:
+            name, kind = rounded.row(0)
+            raise TrinoTimesError(self.url, f"it reads {name} as {kind}", "timestamp-precision")
+        return (
+            f"{self.url}, version {version}, {found.height} columns of time in {self.prefix}_silver and _gold"
+        )
+
     @contextmanager
-    def _connected(self) -> Iterator["Connection"]:
+    def _connected(self, zone: str = "UTC") -> Iterator["Connection"]:
         try:
             from requests.exceptions import RequestException
             from trino.dbapi import connect
@@ -123,7 +153,7 @@ class Trino:
                     user=self.user,
                     source="lakehouse",
                     catalog=self.catalog,
-                    timezone="UTC",  # else this machine's, and instants in statements are read by it
+                    timezone=zone,  # else this machine's, and instants in statements are read by it
                 )
             ) as connection:
                 yield connection

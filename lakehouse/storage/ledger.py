@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping
+from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, overload
@@ -185,8 +185,7 @@ def _survey(objects: LakeObjects, table: type[Table], folders: list[str] | None)
 
     Only a survey of the whole table renews the cache: it alone knows what else belongs there.
     """
-    cached, damage, *listed = _at_once(
-        objects,
+    cached, damage, *listed = objects.together(
         lambda: load_cache(objects, table, folders),
         lambda: known_damage(objects),
         *(
@@ -210,14 +209,6 @@ def _survey(objects: LakeObjects, table: type[Table], folders: list[str] | None)
         entries = entries.filter(~pl.col("path").is_in(damaged))
     cells, misplaced = parse_cell_paths(table, entries["path"])
     return CellLedger(entries.join(cells, on="path")), sorted([*foreign, *misplaced], key=str)
-
-
-def _at_once(objects: LakeObjects, *reads: Callable[[], Any]) -> list[Any]:
-    """What several reads yield; on S3, where they wait, at once."""
-    if objects.is_local:
-        return [read() for read in reads]
-    with ThreadPoolExecutor(max_workers=len(reads)) as pool:
-        return list(pool.map(lambda read: read(), reads))
 
 
 def damaged_cells(table: type[Table], foreign: Iterable[NotALakeObjectError]) -> list[Cell]:

@@ -10,6 +10,7 @@ import polars as pl
 from lakehouse.model.cadence import Grid
 from lakehouse.model.life import UNKNOWN, Life
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period, PeriodKind
 from lakehouse.model.result import Asked, GapRun, ToldClass
 from lakehouse.model.table import UTC_TIME
 from lakehouse.model.timerange import TimeRange
@@ -190,20 +191,21 @@ def _stops(times: pl.Series, truncated: pl.DataFrame | None, step: timedelta) ->
 
 
 def told(
-    runs: Iterable[GapRun], now: datetime, grace: timedelta = GRACE
+    runs: Iterable[GapRun], now: datetime, published: PeriodKind = "day", grace: timedelta = GRACE
 ) -> Iterator[tuple[ToldClass, GapRun]]:
-    """Gap runs with the class a reader is told: an `absent` run is `pending` until its day is older than the
-    grace, and `unproven` from then on.
+    """Gap runs with the class a reader is told: an `absent` run is `pending` until the period of its file is
+    older than the grace, and `unproven` from then on.
 
     Args:
         runs: Runs as cells hold them.
         now: The reader's clock.
-        grace: How long after its day a file may still appear.
+        published: The shortest period of which there are files.
+        grace: How long after its period a file may still appear.
 
     Yields:
-        Class and run; a run over days on both sides of the grace comes in two parts.
+        Class and run; a run over periods on both sides of the grace comes in two parts.
     """
-    settled = (now - grace).replace(hour=0, minute=0, second=0, microsecond=0)
+    settled = Period.of(now - grace, published).window.start
     for run in runs:
         if run.gap_class != "absent":
             yield run.gap_class, run
@@ -227,7 +229,10 @@ def cut(run: GapRun, start: datetime, end: datetime) -> GapRun | None:
 
 
 def told_frame(
-    runs: Iterable[tuple[Market, Iterable[GapRun]]], now: datetime, span: TimeRange | None = None
+    runs: Iterable[tuple[Market, Iterable[GapRun]]],
+    now: datetime,
+    span: TimeRange | None = None,
+    published: PeriodKind = "day",
 ) -> pl.DataFrame:
     """Runs of many markets as a reader is told of them.
 
@@ -235,6 +240,7 @@ def told_frame(
         runs: Markets with the runs of a cell, in order of time.
         now: The reader's clock.
         span: Only the slots that open in it.
+        published: As of `told`.
 
     Returns:
         `exchange`, `market_type`, `symbol`, `start_time`, `end_time`, `slot_count`, `gap_class`, `asked_at`,
@@ -253,7 +259,7 @@ def told_frame(
             part.halted_at,
         )
         for m, of_cell in runs
-        for gap_class, run in told(of_cell, now)
+        for gap_class, run in told(of_cell, now, published)
         if (part := cut(run, span.start, span.end) if span else run)
     ]
     return pl.DataFrame(rows, schema=_TOLD, orient="row").sort(

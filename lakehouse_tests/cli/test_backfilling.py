@@ -113,6 +113,7 @@ def test_cells_that_are_stored_are_left_out(
         (f"2024-03|{ETH}", f"2024-03|{ETH}"),
     ]
     assert "silver/gap" in said["waiting"]
+    assert not said["is_taken"], "no daemon runs here"
 
 
 def test_a_dry_run_changes_nothing(backfill: Backfill) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import boto3
 import dagster as dg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.run_coordinator import QueuedRunCoordinator
+from dagster._core.scheduler.instigation import TickStatus
 from dagster_aws.s3 import S3ComputeLogManager
 
 from lakehouse.cli.instance import open_instance
@@ -30,6 +32,7 @@ DEPLOYED = {
     "DAGSTER_ECS_SUBNETS": "subnet-1,subnet-2",
     "DAGSTER_ECS_SECURITY_GROUPS": "sg-1",
     "DAGSTER_RUNS_AT_ONCE": "7",
+    "PGSSLMODE": "require",
 }
 
 
@@ -55,10 +58,16 @@ def instance(
 def test_it_is_opened_from_its_file_with_everything_that_a_deployment_has(
     instance: dg.DagsterInstance,
 ) -> None:
-    assert isinstance(instance.event_log_storage, KeptPostgresEventLogStorage)
+    log = instance.event_log_storage
+    assert isinstance(log, KeptPostgresEventLogStorage)
+    with log.index_connection() as connection:
+        asked = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        assert connection.exec_driver_sql(asked).scalar(), "by PGSSLMODE"
     assert isinstance(instance.compute_log_manager, S3ComputeLogManager)
     assert instance.run_monitoring_enabled
     assert instance.run_retries_enabled
+    kept = instance.get_tick_retention_settings(InstigatorType.SENSOR)
+    assert (kept[TickStatus.SKIPPED], kept[TickStatus.SUCCESS]) == (2, 30)
     assert isinstance(instance.run_coordinator, QueuedRunCoordinator)
     queue = instance.get_concurrency_config()
     assert queue.run_queue_config is not None

@@ -61,6 +61,8 @@ def test_metrics_say_how_tables_and_markets_are(settings: Settings) -> None:
     assert found["lakehouse_daemon_up"] == {(): 0}
     assert found["lakehouse_table_behind"][("silver/candle",)] == 0
     assert found["lakehouse_up"] == {(): 1}
+    assert ("silver/candle",) in found["lakehouse_table_due"]
+    assert ("bronze/candle_archive",) not in found["lakehouse_table_due"], "only its sources know"
     assert found["lakehouse_table_rows"][("silver/candle",)] == 5
     assert found["lakehouse_late"] == {(BTC.key, "silver/candle"): 1}
     assert found["lakehouse_absent_rows"] == {("unproven", BTC.key, "silver/candle"): 1440}

@@ -63,7 +63,7 @@ def test_what_is_refused_is_said_and_the_prompt_comes_again(talk: Talk) -> None:
 
 
 def test_tables_and_their_columns_are_told(talk: Talk) -> None:
-    out, _ = talk(".tables\r.schema silver.candle\r.help\r")
+    out, _ = talk(".tables;\r.schema silver.candle ;\r.help\r")
     for words in (
         "gold.vwap",
         "1m candles: one row per minute and market",

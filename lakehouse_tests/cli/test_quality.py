@@ -86,7 +86,7 @@ def test_the_page_maps_markets_and_months_and_says_why() -> None:
     )
     for why in (
         "1,440 rows absent (unproven)",
-        "1 disputed keys that no proof decided",
+        "1 disputed key that no proof decided",
         "60 rows before listing",
         "2 disputed keys, settled",
         "3 problems with sources, healed",
@@ -103,7 +103,7 @@ def test_the_page_maps_markets_and_months_and_says_why() -> None:
         "What is not good",
     } <= set(page.text)
     assert "2024-01, binance-spot:BTCUSDT: 1,440 rows absent (unproven)" in page.text
-    assert "2024-01, binance-spot:BTCUSDT: 1 disputed keys that no proof decided" in page.text
+    assert "2024-01, binance-spot:BTCUSDT: 1 disputed key that no proof decided" in page.text
     assert "good (2): every expected row is there, or known not to exist" in page.text
 
 

@@ -3,6 +3,7 @@ settlements that are absent, by the market's own intervals.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from zipfile import ZipFile
@@ -296,6 +297,26 @@ def test_an_absent_settlement_is_told_by_the_markets_own_interval(
     assert later in ("before", "after", "unknown")
     sixteen = result.rows.filter(interval_source="unknown")
     assert sixteen["interval_hours"].null_count() == sixteen.height
+
+
+def test_the_first_of_a_month_by_rest_has_the_interval_that_ends_with_it() -> None:
+    """Every eight hours until the month ends, and every four from its first settlement on."""
+    times = [at("2024-02-01") + n * 4 * HOUR for n in range(20)]
+    asked = replace(asking(end=at("2024-02-04")), before=at("2024-01-31T16:00"))
+    found = refined(None, rows(times, source="api"), [asked]).rows.head(2)
+    assert found["interval_hours"].to_list() == [8, 4]
+    assert found["interval_source"].to_list() == ["before", "before"]
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_settlement_behind_absent_ones_has_no_interval_of_their_length(lost: int) -> None:
+    times = [at("2024-02-01") + n * HOUR for n in range(48)]
+    told = [time for n, time in enumerate(times) if not 20 <= n < 20 + lost]
+    result = refined(None, rows(told, source="api"), [asking(end=at("2024-02-03"))])
+    assert [run.slot_count for run in result.facts.gaps] == [lost]
+    assert result.rows["interval_hours"].unique().to_list() == [1]
+    behind = result.rows.filter(pl.col("funding_time") > times[19]).row(0, named=True)
+    assert behind["interval_source"] == "after"
 
 
 def test_a_distance_that_no_interval_has_is_no_interval() -> None:

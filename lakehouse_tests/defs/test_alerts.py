@@ -81,6 +81,9 @@ def test_a_run_that_fails_is_told_with_its_cell_and_its_end_once_it_is_made(
     assert told["command"] == f"lakehouse build {BRONZE} --markets {ETH.key} --from 2024-02 --to 2024-03"
     (run,) = night.shell.instance.get_runs()
     assert told["link"].endswith(f"/runs/{run.run_id}")
+    (incident,) = Book(night.shell.lake.objects).remembered().incidents.values()
+    assert {BRONZE, SILVER} <= {*incident.fact.tables}, "what is made from it"
+    assert FundingRate.name not in incident.fact.tables
     sim.clear_faults()
     night.shell.run(BRONZE, [ETH_FEBRUARY])
     night.look()

@@ -149,7 +149,7 @@ class Stack:
             while self.ask(name):
                 is_hopeless = time.monotonic() > deadline or self.runner.has_ended(name)
                 assert not is_hopeless, f"{name} is not healthy:\n{self.runner.said(name)[-3000:]}"
-                time.sleep(0.3)
+                time.sleep(1)
 
     def stop_all(self) -> None:
         """End what was started, the last first."""

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from dotenv import dotenv_values
 
 from lakehouse.cli.instances import workspace
+from lakehouse_tests.clone import ROOT
 from lakehouse_tests.docker.composed import (
     COMPOSE,
     FOLDER,
@@ -24,7 +26,12 @@ OURS = {"bucket", "migrate", "code", "daemon", "webserver", "viewer"}
 
 def schema_says(path: Path) -> str:
     """What the schema of compose files finds wrong in one; empty if nothing."""
-    words = ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    words = [
+        str(Path(sys.executable).with_name("check-jsonschema")),
+        "--builtin-schema",
+        "vendor.compose-spec",
+        str(path),
+    ]
     ended = subprocess.run(words, capture_output=True, text=True)
     return "" if ended.returncode == 0 else ended.stdout
 
@@ -96,6 +103,20 @@ def test_every_service_that_stays_says_how_its_health_is_asked() -> None:
             assert asked.get("test") or name == "trino", "its image has a check of its own"
 
 
+def test_what_ends_by_itself_is_waited_for_by_a_service_that_stays() -> None:
+    """Else `docker compose up --wait` takes its end for a failure."""
+    found = services()
+    once = {name for name, one in found.items() if one["restart"] == "no"}
+    waited = {
+        name
+        for one in found.values()
+        if one["restart"] != "no"
+        for name, how in one.get("depends_on", {}).items()
+        if how == {"condition": "service_completed_successfully"}
+    }
+    assert once == waited == {"bucket", "migrate"}
+
+
 def test_the_code_location_is_where_the_packages_own_template_says_it_is() -> None:
     image = yaml.safe_load((FOLDER / "workspace.yaml").read_text("utf-8"))
     assert image == workspace()
@@ -105,4 +126,13 @@ def test_the_folder_that_a_service_is_given_is_there() -> None:
     for name, one in services().items():
         for mount in one.get("volumes", ()):
             source = mount.split(":")[0]
-            assert not source.startswith("./") or (FOLDER / source).exists(), f"{name}: {source}"
+            assert not source.startswith(".") or (FOLDER / source).exists(), f"{name}: {source}"
+
+
+def test_trino_is_told_every_variable_that_its_files_name() -> None:
+    files = [path for path in (ROOT / "infra" / "trino" / "etc").rglob("*") if path.is_file()]
+    named = {name for path in files for name in re.findall(r"\$\{ENV:(\w+)\}", path.read_text("utf-8"))}
+    assert named
+    assert named <= environment(services()["trino"]).keys()
+    pinned = (ROOT / "infra" / "trino" / "Dockerfile").read_text("utf-8")
+    assert f"FROM {services()['trino']['image']}\n" in pinned

@@ -3,7 +3,9 @@
 import json
 import re
 import subprocess
+import sys
 from fnmatch import fnmatch
+from pathlib import Path
 
 from lakehouse_tests.clone import ROOT
 from lakehouse_tests.docker.composed import FOLDER, services
@@ -14,7 +16,7 @@ FIRST, LAST = TEXT.split("\nFROM ")[1:]
 
 def hadolint(text: str) -> set[str]:
     """The rules that a Dockerfile breaks."""
-    words = ["hadolint", "--no-color", "--format", "json", "-"]
+    words = [str(Path(sys.executable).with_name("hadolint")), "--no-color", "--format", "json", "-"]
     said = subprocess.run(words, input=text, capture_output=True, text=True).stdout
     return {found["code"] for found in json.loads(said)}
 
@@ -40,6 +42,7 @@ def test_packages_come_as_wheels_by_their_hashes_and_their_installer_stays_behin
     assert "--without-pip" in FIRST
     assert "pip install" not in LAST
     assert "pip uninstall" in LAST
+    assert "import ensurepip" in LAST, "which has another copy of it"
 
 
 def test_it_runs_as_a_number_that_is_nobody_elses_and_writes_to_two_places() -> None:

@@ -1,4 +1,4 @@
-"""What `infra/docker/slim.py` leaves out of the image is there to be left out, and nothing that is asked for."""
+"""What `infra/docker/slim.py` leaves out of the image is there to be left out, and not needed."""
 
 import importlib.util
 import re

@@ -1,5 +1,5 @@
-"""Every command of `infra/docker/compose.yaml`, started as a process and asked for its health as compose does;
-then a run, from the UI to rows in S3, with everything Dagster keeps in a real Postgres.
+"""Every command of `infra/docker/compose.yaml`, started as a process and asked for its health; then a run,
+from the UI to rows in S3, with everything Dagster keeps in a real Postgres.
 """
 
 from collections.abc import Iterator

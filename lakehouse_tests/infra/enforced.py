@@ -1,8 +1,8 @@
-"""AWS on this machine that asks who may: S3, Glue and IAM of moto, with a role whose policy is enforced.
+"""AWS on this machine that asks who may: S3, Glue, ECS and IAM of moto, with a role whose policy is enforced.
 
-Two things moto does not know are told to it here: which table a request to Glue is about, and that a
-request which deletes several objects is about each of them. It knows nothing of the conditions of a policy,
-and S3 there asks no key.
+Two things moto does not know are told to it here: what a request to Glue or ECS is about, and that a request
+which deletes several objects is about each of them. It takes the conditions of a policy for fulfilled, and
+S3 there asks no key.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from typing import Any
 import boto3
 import requests
 from botocore.exceptions import ClientError
+from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.glue.responses import GlueResponse
 from moto.iam.access_control import IAMRequestBase
 from moto.s3.responses import S3Response
@@ -41,6 +42,14 @@ def _glue_resource(self: Any) -> str:
     return f"arn:aws:glue:{REGION}:{ACCOUNT}:{kind}"
 
 
+def _ecs_resource(self: Any) -> str:
+    """What a request to ECS is about."""
+    told = json.loads(self.body or "{}")
+    if self._get_action() == "RunTask":
+        return f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/{told['taskDefinition']}:1"
+    return str((told.get("tasks") or [told.get("task") or "*"])[0])
+
+
 @dataclass
 class Enforced:
     """The endpoints, and a role on them.
@@ -49,11 +58,15 @@ class Enforced:
         url: Their address.
         role: Credentials of the role, as environment variables.
         asked: Each action that somebody asked for, as IAM names it.
+        subnet: Where tasks may be started, for who starts some.
+        group: Their security group.
     """
 
     url: str
     role: Mapping[str, str] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
+    subnet: str = ""
+    group: str = ""
 
     def client(self, service: str, credentials: Mapping[str, str] | None = None) -> Any:
         """A client with the role's credentials, or with others."""
@@ -134,6 +147,7 @@ def enforced(buckets: tuple[str, ...], databases: tuple[str, ...]) -> Iterator[E
     try:
         S3Response._authenticate_and_authorize_s3_action = each  # type: ignore[method-assign]
         GlueResponse._determine_resource = _glue_resource
+        EC2ContainerServiceResponse._determine_resource = _ecs_resource
         IAMRequestBase.check_action_permitted = noted  # type: ignore[method-assign]
         for name in buckets:
             here.client("s3", _ROOT).create_bucket(
@@ -145,7 +159,7 @@ def enforced(buckets: tuple[str, ...], databases: tuple[str, ...]) -> Iterator[E
     finally:
         here._enforce(_FREE)
         requests.post(f"{here.url}/moto-api/reset", timeout=10)
-        del GlueResponse._determine_resource
+        del GlueResponse._determine_resource, EC2ContainerServiceResponse._determine_resource
         IAMRequestBase.check_action_permitted = check  # type: ignore[method-assign]
         S3Response._authenticate_and_authorize_s3_action = check_object  # type: ignore[method-assign]
         server.stop()

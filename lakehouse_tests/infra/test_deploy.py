@@ -6,6 +6,7 @@ for.
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import boto3
 import pytest
 import requests
+from moto.moto_api import state_manager
 from typer.testing import CliRunner
 
 from infra import deploy
@@ -35,8 +37,16 @@ skip_region_validation      = true
 skip_requesting_account_id  = true
 skip_metadata_api_check     = true
 """
-MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-STEPS = ("wheel", "build", "push", "init", "plan", "apply", "migrate", "settle", "smoke test")
+# what a registry is given by a push: a layer here would be too much
+PUSHED = """
+import sys, boto3
+kind = "application/vnd.docker.distribution.manifest.v2+json"
+boto3.client("ecr", region_name="ap-northeast-1").put_image(
+    repositoryName="lakehouse", imageTag=sys.argv[1].rpartition(":")[2], imageManifestMediaType=kind,
+    imageManifest='{"schemaVersion": 2, "mediaType": "%s", "config": {}, "layers": []}' % kind,
+)
+"""
+STEPS = ("build", "push", "init", "plan", "apply", "migrate", "settle", "smoke test")
 
 
 def script(folder: Path, name: str, *lines: str) -> Path:
@@ -47,7 +57,7 @@ def script(folder: Path, name: str, *lines: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("words", [["deploy"], ["destroy"], ["bootstrap"]])
+@pytest.mark.parametrize("words", [["deploy"], ["destroy"], ["bootstrap"], ["password"]])
 def test_a_dry_run_says_the_steps_and_does_none(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         pytest.fail("a dry run does nothing")
@@ -58,7 +68,12 @@ def test_a_dry_run_says_the_steps_and_does_none(words: list[str], monkeypatch: p
     monkeypatch.setattr(deploy.boto3, "client", never)
     said = CliRunner().invoke(deploy.app, [*words, "--env", "dev", "--dry-run"])
     assert said.exit_code == 0, said.output
-    steps = {"deploy": one.deploying, "destroy": one.destroying, "bootstrap": one.bootstrapping}[words[0]]()
+    steps = {
+        "deploy": one.deploying,
+        "destroy": one.destroying,
+        "bootstrap": one.bootstrapping,
+        "password": one.changing_password,
+    }[words[0]]()
     assert said.output.splitlines() == [
         f"{number}/{len(steps)} {step.name}: {step.says}" for number, step in enumerate(steps, 1)
     ]
@@ -100,29 +115,27 @@ class Ground:
                 text = text.replace(example, own)
             file.write_text(text + (LOCAL_S3 if file.suffix == ".hcl" else ""), "utf-8")
         self.bin.mkdir()
-        for name in ("docker", "make"):
-            script(self.bin, name, f'echo {name} "$@" >> {self.log}', "cat > /dev/null")
+        (self.bin / "pushed.py").write_text(PUSHED, "utf-8")
+        noted = f'echo "$(basename "$0")" "$@" >> {self.log}; cat > /dev/null'
+        script(self.bin, "make", noted)
+        self.docker = script(
+            self.bin, "docker", noted, f'[ "$1" != push ] || exec {sys.executable} {self.bin}/pushed.py "$2"'
+        )
         self.tofu = script(self.bin, "tofu", f'exec {PYTHON} {STAND_IN / "cli.py"} "$@"')
         who = ("-c", "user.name=a", "-c", "user.email=a@lake.test")
-        for words in (("init", "--quiet"), (*who, "commit", "--quiet", "--allow-empty", "--message", "a")):
+        for words in (("init", "--quiet"), ("add", "."), (*who, "commit", "--quiet", "--message", "a")):
             subprocess.run(["git", *words], cwd=self.root, check=True)
 
     def client(self, service: str) -> Any:
         return boto3.client(service, region_name=REGION)
 
-    def prepare(self, revision: str) -> dict[str, list[str]]:
+    def prepare(self) -> dict[str, list[str]]:
         """What stands in the account before, or is made by AWS alone: returns a network that it knows."""
         self.client("s3").create_bucket(
             Bucket=f"{NAME}-state-{ACCOUNT}",
             CreateBucketConfiguration={"LocationConstraint": REGION},
         )
         self.client("ecr").create_repository(repositoryName="lakehouse")
-        self.client("ecr").put_image(
-            repositoryName="lakehouse",
-            imageTag=revision,
-            imageManifestMediaType=MANIFEST,
-            imageManifest=json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": {}, "layers": []}),
-        )
         ecs, ec2 = self.client("ecs"), self.client("ec2")
         ecs.create_cluster(clusterName=NAME)
         container = {"name": "run", "image": "lakehouse", "memory": 512}
@@ -150,26 +163,29 @@ def ground(provider: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(deploy, "ROOT", made.root)
         monkeypatch.setattr(deploy, "OPENTOFU", made.root / "infra" / "opentofu")
         monkeypatch.setattr(deploy, "_SECONDS", 0)
+        state_manager.set_transition(
+            "ecs::task", {"progression": "manual", "times": 1}
+        )  # it ends by being looked at
         yield made
+        state_manager.unset_transition("ecs::task")
 
 
 @pytest.mark.slow
 def test_a_deployment_goes_from_build_to_smoke_test_and_can_be_taken_away(ground: Ground) -> None:
     deploy.require_own_values("dev")
     one = deploy.deployment("dev", is_agreed=True)
-    network = ground.prepare(one.revision)
+    network = ground.prepare()
     for step in one.deploying():
         step.does()
         if step.name == "apply":
             one.outputs["run"] |= network  # the ids that AWS would have given: the stand-in's are nobody's
     asked = ground.log.read_text("utf-8").splitlines()
     assert [line.split()[:2] for line in asked] == [
-        ["make", "wheel"],
-        ["docker", "build"],
+        ["make", "image"],
         ["docker", "login"],
         ["docker", "push"],
     ]
-    assert all(one.tagged in asked[place] for place in (1, 3))
+    assert all(one.tagged in asked[place] for place in (0, 2))
     digest = ground.client("ecr").describe_images(repositoryName="lakehouse")["imageDetails"][0][
         "imageDigest"
     ]
@@ -181,16 +197,30 @@ def test_a_deployment_goes_from_build_to_smoke_test_and_can_be_taken_away(ground
     commands = [task["overrides"]["containerOverrides"][0]["command"] for task in tasks]
     assert sorted(commands) == [["dagster", "instance", "migrate"], ["lakehouse", "doctor"]]
 
+    again = deploy.deployment("dev", is_agreed=True)
+    again.build()
+    again.push()
+    assert again.image == one.image
+    assert ground.log.read_text("utf-8").splitlines() == asked, "a commit is built and pushed once"
+
     for step in one.destroying():
         step.does()
     assert digest not in _state(ground)
 
 
 @pytest.mark.slow
+def test_what_no_commit_has_is_not_deployed(ground: Ground) -> None:
+    deploy.require_commit()
+    (ground.root / "change.py").touch()
+    with pytest.raises(deploy.ChangedCheckoutError, match=r"change\.py"):
+        deploy.carry_out("dev", deploy.deployment("dev").deploying(), is_dry=False)
+
+
+@pytest.mark.slow
 def test_a_step_that_fails_ends_the_deployment(ground: Ground) -> None:
-    script(ground.bin, "docker", f'echo docker "$@" >> {ground.log}', "cat > /dev/null", '[ "$1" != push ]')
+    script(ground.bin, "docker", "cat > /dev/null", '[ "$1" != push ]')
     one = deploy.deployment("dev", is_agreed=True)
-    ground.prepare(one.revision)
+    ground.prepare()
     with pytest.raises(
         deploy.StepFailedError, match=r"push failed: docker ended with 1, expected 0\. .* deploy again"
     ):
@@ -201,7 +231,7 @@ def test_a_step_that_fails_ends_the_deployment(ground: Ground) -> None:
 @pytest.mark.slow
 def test_a_task_that_ends_badly_is_told(ground: Ground) -> None:
     one = deploy.deployment("dev", is_agreed=True)
-    network = ground.prepare(one.revision)
+    network = ground.prepare()
     family = f"{NAME}-run"
     one.outputs = {"cluster": NAME, "services": [], "run": {"task_definition": family, **network}}
     from moto.ecs.models import Container
@@ -222,7 +252,7 @@ def test_a_task_that_ends_badly_is_told(ground: Ground) -> None:
 def test_two_deployments_at_once_do_not_write_one_state(ground: Ground) -> None:
     """The first holds the lock while it asks whether to go on."""
     one = deploy.deployment("dev", is_agreed=True)
-    ground.prepare(one.revision)
+    ground.prepare()
     one.image = f"{one.repository}@sha256:{'0' * 64}"
     one.init()
     words = ["apply", "-input=true", "-no-color", *one._variables()]
@@ -258,17 +288,41 @@ def test_two_deployments_at_once_do_not_write_one_state(ground: Ground) -> None:
 
 
 @pytest.mark.slow
-def test_tokens_are_made_up_once(ground: Ground) -> None:
-    one, store = deploy.deployment("dev"), ground.client("secretsmanager")
-    store.create_secret(Name=f"{NAME}/ui")
-    one.fill_secret()
+def test_a_password_is_changed_and_services_start_anew(ground: Ground) -> None:
+    """Of a secret that the local endpoint changes by itself, as RDS does one of its own."""
+    ground.prepare()
+    store, ecs = ground.client("secretsmanager"), ground.client("ecs")
+    made = store.create_secret(Name="rds", SecretString="old")
+    names = [f"{NAME}-{service}" for service in ("code", "daemon", "webserver")]
+    one = deploy.deployment("dev")
+    one.outputs = {"database_secret": made["ARN"], "cluster": NAME, "services": names}
+    before = [service["deployments"][0]["id"] for service in _services(ecs, names)]
+    for step in one.changing_password()[2:]:
+        step.does()
+    assert store.describe_secret(SecretId="rds")["VersionIdsToStages"][made["VersionId"]] != ["AWSCURRENT"]
+    assert [service["deployments"][0]["id"] for service in _services(ecs, names)] != before
+
+
+def _services(ecs: Any, names: list[str]) -> Any:
+    return ecs.describe_services(cluster=NAME, services=names)["services"]
+
+
+@pytest.mark.slow
+def test_a_bootstrap_keeps_its_state_and_makes_up_tokens_once(ground: Ground) -> None:
+    one, store = deploy.deployment("dev", is_agreed=True), ground.client("secretsmanager")
+    store.create_secret(Name=f"{NAME}/ui")  # the stand-in's is nobody's
+    for step in one.bootstrapping():
+        step.does()
+    state = (ground.root / "infra" / "opentofu" / "bootstrap" / "dev.tfstate").read_text("utf-8")
     first = store.get_secret_value(SecretId=f"{NAME}/ui")["SecretString"]
-    one.fill_secret()
-    assert store.get_secret_value(SecretId=f"{NAME}/ui")["SecretString"] == first
     told = json.loads(first)
     assert set(told) == {"ui_token", "viewer_token", "alert_urls"}
     assert told["ui_token"] != told["viewer_token"]
     assert min(len(told["ui_token"]), len(told["viewer_token"])) > 40
+    assert f"{NAME}-state-{ACCOUNT}" in state
+    assert told["ui_token"] not in state
+    one.fill_secret()
+    assert store.get_secret_value(SecretId=f"{NAME}/ui")["SecretString"] == first
 
 
 def _keys(ground: Ground) -> list[str]:

@@ -1,5 +1,5 @@
-"""The image, the compose file and what OpenTofu declares say the same: one image, one way to start each service,
-one way to ask for its health.
+"""The image, the compose file and what OpenTofu declares say the same: one image, one way to start each
+service, one way to ask for its health.
 """
 
 import json
@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from lakehouse_tests.clone import ROOT
 from lakehouse_tests.docker.composed import FOLDER, environment, services
-from lakehouse_tests.infra.terraform import Terraform, resources
+from lakehouse_tests.infra.terraform import Resource, Terraform, resources
 
 pytestmark = pytest.mark.slow
 IMAGE = (FOLDER / "Dockerfile").read_text("utf-8").split("\nFROM ")[-1]
@@ -18,12 +19,18 @@ Container = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def tasks(terraform: Terraform) -> dict[str, Container]:
-    """The containers of prod's task definitions, by name."""
+def applied(terraform: Terraform) -> list[Resource]:
+    """Prod, as it was applied by the stand-in."""
     assert terraform.plan("prod").code == 0
+    return resources(terraform.apply("prod"))
+
+
+@pytest.fixture(scope="module")
+def tasks(applied: list[Resource]) -> dict[str, Container]:
+    """The containers of its task definitions, by name."""
     found = [
         one
-        for task in resources(terraform.apply("prod"))
+        for task in applied
         if task.type == "aws_ecs_task_definition"
         for one in json.loads(task.values["container_definitions"])
     ]
@@ -79,8 +86,15 @@ def test_compose_states_nothing_of_dagster_that_a_task_is_not_told(tasks: dict[s
     assert composed <= told
 
 
+def test_the_roles_that_workflows_ask_for_are_there(applied: list[Resource]) -> None:
+    text = "\n".join(path.read_text("utf-8") for path in (ROOT / ".github" / "workflows").glob("*.yml"))
+    asked = {name.replace("$ENVIRONMENT", "prod") for name in re.findall(r":role/(lakehouse-[\w$-]+)", text)}
+    assert len(asked) == 2
+    assert asked <= {one.values["name"] for one in applied if one.type == "aws_iam_role"}
+
+
 def plain(words: list[str]) -> list[str]:
-    """A command without what differs by place: under which name a browser comes, the port of the viewers' UI, and
+    """A command without what differs by place: the name under which browsers come, the port of the viewers,
     the order of options.
     """
     line = re.sub(r" --name \S+", "", " ".join(words)).replace("3001", "3000")

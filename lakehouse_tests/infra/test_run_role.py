@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.iam.access_control import IAMPolicy, PermissionResult
 
 from lakehouse.simulator import Simulator
-from lakehouse_tests.infra.checks import CHECKS
+from lakehouse_tests.infra.checks import CHECKS, statements
+from lakehouse_tests.infra.conftest import Applied
 from lakehouse_tests.infra.enforced import ACCOUNT, Enforced, enforced, settings_of
-from lakehouse_tests.infra.terraform import Resource, Terraform, resources
+from lakehouse_tests.infra.terraform import Resource
 from lakehouse_tests.test_end_to_end import BTC, LISTED, NOW
 
 pytestmark = pytest.mark.slow
@@ -40,10 +42,9 @@ WIDER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def found(terraform: Terraform) -> list[Resource]:
+def found(applied: Applied) -> list[Resource]:
     """What is applied in the account that the local endpoints have."""
-    assert terraform.plan("dev", f"-var=account_id={ACCOUNT}").code == 0
-    return resources(terraform.apply("dev"))
+    return applied("dev", account_id=ACCOUNT)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,31 @@ def test_the_role_has_no_action_that_is_not_used(here: Enforced, built: Path, po
     given = {action for said in json.loads(policy)["Statement"] for action in said["Action"]}
     assert here.asked <= given
     assert given - here.asked == set(UNUSED)
+
+
+def test_what_roles_may_do_with_the_lake_passes_the_network_s_endpoint(found: list[Resource]) -> None:
+    """Private subnets reach S3 through an endpoint with a policy of its own: both have to allow it."""
+    endpoint = IAMPolicy(
+        next(one for one in found if one.address.endswith("aws_vpc_endpoint.s3")).values["policy"]
+    )
+    wanted = {
+        (action, resource.replace("*", "any"))
+        for one in found
+        if one.type == "aws_iam_role_policy" and ".orchestration." in one.address
+        for said in statements(one.values["policy"])
+        for action in said["Action"]
+        for resource in said["Resource"]
+        if action.startswith("s3:")
+    }
+    assert len(wanted) > 8
+    refused = {
+        pair for pair in wanted if endpoint.is_action_permitted(*pair) is not PermissionResult.PERMITTED
+    }
+    assert refused == set()
+    archive = "arn:aws:s3:::data.binance.vision/data/spot/any.zip"
+    assert endpoint.is_action_permitted("s3:GetObject", archive) is PermissionResult.PERMITTED
+    foreign = f"arn:aws:s3:::{OTHER}/any"
+    assert endpoint.is_action_permitted("s3:PutObject", foreign) is not PermissionResult.PERMITTED
 
 
 def test_what_a_run_has_no_business_doing_is_refused(role: Enforced) -> None:

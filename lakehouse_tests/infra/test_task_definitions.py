@@ -10,7 +10,8 @@ import yaml
 from lakehouse.cli.instances import LOCATION, PORT, TEMPLATE, workspace
 from lakehouse.defs.fargate import CONTAINER
 from lakehouse.settings import Settings
-from lakehouse_tests.infra.terraform import Resource, Terraform, resources
+from lakehouse_tests.infra.conftest import Applied
+from lakehouse_tests.infra.terraform import Resource
 
 pytestmark = pytest.mark.slow
 # what Fargate has, in GB, by 1/1024 vCPU: sizes between are refused when a task is registered
@@ -28,11 +29,9 @@ NO_SETTINGS = {"LAKEHOUSE_UI_TOKEN", "LAKEHOUSE_ALERT_URLS"}
 
 
 @pytest.fixture(scope="module")
-def tasks(terraform: Terraform) -> dict[str, Resource]:
+def tasks(applied: Applied) -> dict[str, Resource]:
     """The task definitions of prod, where every service is."""
-    assert terraform.plan("prod").code == 0
-    found = resources(terraform.apply("prod"))
-    return {one.key: one for one in found if one.type == "aws_ecs_task_definition"}
+    return {one.key: one for one in applied("prod") if one.type == "aws_ecs_task_definition"}
 
 
 def container(task: Resource) -> dict[str, Any]:

@@ -155,6 +155,18 @@ def test_a_check_that_repeats_a_runs_failure_says_nothing_also_once_that_is_mend
     assert world.phases(absent.key) == ["begins"], "what was told has not ended because a run fails, too"
 
 
+def test_a_check_of_a_table_that_no_run_failed_to_make_is_told_beside_one_that_failed() -> None:
+    """A perpetual's month of candles fails, and its month of funding is made and bad."""
+    world = World()
+    failed = fact(RUN_FAILED, tables=("bronze/candle_archive", "silver/candle"))
+    below, beside = (
+        fact(CHECK_FAILED, of=f"silver/{name} gaps", at=NOW) for name in ("candle", "funding_rate")
+    )
+    world.look(NOW, failed, below, beside)
+    assert world.phases(failed.key) == world.phases(beside.key) == ["begins"]
+    assert world.phases(below.key) == []
+
+
 def test_a_quarantine_is_told_of_when_it_grows_and_not_of_what_was_there_before() -> None:
     world, day = World(), 24 * HOUR
     old = fact(QUARANTINE, level=5)

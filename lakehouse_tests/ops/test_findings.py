@@ -1,8 +1,10 @@
 """What is a finding, how bad it is, and what is only counted."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from lakehouse.datasets.candle import Candle
+from lakehouse.datasets.funding_rate import FundingRate
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult, GapRun
@@ -13,8 +15,12 @@ from lakehouse.ops.findings import (
     check_freshness,
     check_gaps,
     check_reconciliation,
+    families,
     holes,
 )
+from lakehouse.ops.quality import lake_quality
+from lakehouse.ops.saying import gaps_of
+from lakehouse.query.lake import Lake
 from lakehouse.storage.ledger import Ledger, ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
@@ -62,6 +68,29 @@ def test_absence_is_an_error_after_the_grace_and_counted_before(objects: LakeObj
     assert [finding.what for finding in said["2024-02-18"].findings] == [
         "1,440 rows absent in 1 run (unproven), the first from 2024-02-10 00:00"
     ]
+
+
+def test_what_a_file_of_a_month_may_still_have_is_no_error_before_the_month_is_over(
+    objects: LakeObjects,
+) -> None:
+    """A settlement that REST lacks on the second is in the file that appears behind the last."""
+    cell = Cell("2024-02", replace(BTC, market_type="linear"))
+    lost = GapRun("absent", at("2024-02-02"), at("2024-02-02T08:00"), 1)
+    TableStore(objects).put(FundingRate, cell, CellResult(FundingRate.empty(), {}, CellFacts(gaps=(lost,))))
+    cells, lake, table = ledger(objects, FundingRate), Lake(objects.root), FundingRate.name
+    told = {}
+    for now in map(at, ("2024-02-20", "2024-03-07T23:59", "2024-03-08")):
+        verdict = check_gaps(cells, now, FundingRate.published)
+        (quality,) = lake_quality(lake, FundingRate, (), now)
+        said = gaps_of(cells[cell], now, FundingRate.published)
+        told[now] = verdict.passed, *lake.gaps(now=now, table=table)["gap_class"], *quality.gaps, said
+    pending = (True, "pending", "pending", "1 row absent: 1 pending")
+    assert list(told.values()) == [
+        pending,
+        pending,
+        (False, "unproven", "unproven", "1 row absent: 1 unproven"),
+    ]
+    assert "once their month is 7 days over" in families(FundingRate)["gaps"]
 
 
 def test_a_halt_is_a_warning_a_conflict_an_error_and_no_listing_nothing(objects: LakeObjects) -> None:

@@ -58,13 +58,13 @@ def report(
             CellFacts(problems=(HEALED, UNHEALED)),
             None,
             "warn",
-            ["1 problems with sources that were not healed"],
+            ["1 problem with sources, not healed"],
         ),
         (
             CellFacts(),
             CellAnomalies("", {"spike": 1, "stale_price": 2}),
             "warn",
-            ["3 candles that look wrong"],
+            ["3 candles flagged as odd"],
         ),
         (
             CellFacts(evidence="contradicted", contradictions=(WRONG,)),

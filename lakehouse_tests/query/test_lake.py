@@ -1,5 +1,6 @@
 """The SDK: what was asked for, from the files that can hold it, by SDK and SQL alike."""
 
+import warnings
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from lakehouse.model.errors import (
     NoLakeError,
     NoRootError,
     NotALakeObjectError,
+    NotCollectedWarning,
     NothingStoredError,
     RangeBackwardsError,
     SqlError,
@@ -615,6 +617,21 @@ def test_a_statement_that_is_refused_says_why(lake: Lake, query: str, why: str) 
         return
     with pytest.raises(SqlError, match=f"(?s)The statement was refused: .*{why}"):
         lake.sql(query)
+
+
+def test_disputes_that_are_not_collected_are_not_passed_over_in_silence(objects: LakeObjects) -> None:
+    store, perpetual = TableStore(objects), Market("binance", "linear", "BTCUSDT")
+    for month, market, count in (("2024-01", BTC, 0), ("2024-02", BTC, 2), ("2024-02", perpetual, 1)):
+        disputed = CellResult(Candle.empty(), {}, CellFacts(conflict_count=count))
+        store.put(Candle, Cell(month, market), disputed)
+    lake = Lake(objects.root)
+    with pytest.warns(NotCollectedWarning, match=r"silver/conflict has nothing of 2 cells .*linear.*spot"):
+        assert lake.conflicts().is_empty()
+    with pytest.warns(NotCollectedWarning, match="1 cell "):
+        lake.conflicts(BTC, "2024-02-10", "2024-02-11")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert lake.conflicts(BTC, "2024-01", "2024-02").is_empty()
 
 
 def test_tables_are_shown_and_found_without_their_zone(lake: Lake) -> None:

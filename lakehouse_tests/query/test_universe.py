@@ -205,8 +205,11 @@ def test_names_stand_wherever_a_market_key_does(tmp_path: Path) -> None:
         lake.candles("binance-*:BTC*")
     with pytest.raises(NothingStoredError, match=r"silver/funding_rate .*\(binance-spot:\*\)"):
         lake.gaps(["binance-linear:BTCUSDT", "binance-spot:*"], table="silver/funding_rate")
-    with pytest.raises(NothingStoredError, match="silver/funding_rate"):
-        lake.funding_rates("binance:BTC/USDT")
+    for read in (lake.funding_rates, lake.funding_carry):
+        with pytest.raises(
+            NothingStoredError, match="of binance-spot:BTCUSDT: linear and inverse markets alone"
+        ):
+            read("binance:BTC/USDT")
 
 
 @pytest.mark.parametrize(

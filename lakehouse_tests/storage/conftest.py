@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
+from lakehouse.storage import guarding
 from lakehouse.storage.aws import aws_client
 from lakehouse.storage.objects import LakeObjects
 from lakehouse_tests.storage.fault_proxy import FaultProxy
@@ -23,6 +25,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(autouse=IS_STORE)
+def _waiting_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight threads at one cell take their turns: none of them is to give up, however slow the store."""
+    monkeypatch.setattr(guarding, "WAIT", timedelta(minutes=5))
 
 
 @pytest.fixture(scope="session")

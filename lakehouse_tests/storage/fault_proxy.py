@@ -4,6 +4,7 @@ them, or is not there at all.
 
 import contextlib
 import http.client
+import json
 import re
 import socket
 import threading
@@ -39,6 +40,7 @@ class Fault:
         within: The document around them.
         with_header: Only requests that have this header.
         spares: Requests that name this access key pass.
+        as_json: Whether the error document is that of Glue.
         met: How many requests it was about.
         answered: How many were answered so.
     """
@@ -56,6 +58,7 @@ class Fault:
     within: str = "<Error>{}<RequestId>1</RequestId></Error>"
     with_header: str = ""
     spares: str = ""
+    as_json: bool = False
     met: int = 0
     answered: int = 0
 
@@ -75,6 +78,8 @@ class Fault:
 
     @property
     def body(self) -> bytes:
+        if self.as_json:
+            return json.dumps({"__type": self.code, "Message": self.message}).encode()
         more = "".join(f"<{name}>{value}</{name}>" for name, value in self.fields.items())
         said = self.within.format(f"<Code>{self.code}</Code><Message>{self.message}</Message>{more}")
         return f'<?xml version="1.0" encoding="UTF-8"?>\n{said}'.encode()
@@ -141,6 +146,7 @@ class FaultProxy:
         delay: Seconds that every request waits.
         loses: Headers of requests that the endpoint behind does not see, in lower case.
         requests: Method and key of every request that came in.
+        beside: Pairs of such requests of which one came while the other had no answer yet.
     """
 
     def __init__(self, upstream: str, bucket: str = "lake") -> None:
@@ -149,6 +155,8 @@ class FaultProxy:
         self.delay = 0.0
         self.loses: set[str] = set()
         self.requests: list[tuple[str, str]] = []
+        self.beside: set[frozenset[tuple[str, str]]] = set()
+        self._under_way: list[tuple[str, str]] = []
         self._upstream = urlsplit(upstream).netloc
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -191,6 +199,7 @@ class FaultProxy:
             self.up()
         self.faults, self.delay, self.loses, self._awaited = [], 0.0, set(), None
         self.requests.clear()
+        self.beside.clear()
 
     @contextlib.contextmanager
     def saying(self, *faults: Fault) -> Iterator[None]:
@@ -205,8 +214,11 @@ class FaultProxy:
         """Answer with a fault from the first such request on."""
         self._awaited = (method, below, fault)
 
-    def answer(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Fault | None:
-        """The fault that a request meets, counted."""
+    @contextlib.contextmanager
+    def answering(
+        self, method: str, target: str, body: bytes, headers: Mapping[str, str]
+    ) -> Iterator[Fault | None]:
+        """The fault that a request meets, counted; until it is answered, the request is under way."""
         parts = urlsplit(target)
         key = (
             unquote(parts.path).removeprefix(f"/{self.bucket}").lstrip("/")
@@ -217,16 +229,21 @@ class FaultProxy:
             method, key = "DELETE", of_many[1].decode()
         with self._lock:
             self.requests.append((method, key))
+            self.beside.update(frozenset({(method, key), other}) for other in self._under_way)
+            self._under_way.append((method, key))
             if self._awaited and method == self._awaited[0] and key.startswith(self._awaited[1]):
                 self.faults.insert(0, self._awaited[2])
                 self._awaited = None
             fault = next((fault for fault in self.faults if fault.meets(method, key, headers)), None)
         # what is refused of a deletion of many is said of each
         if fault is not None and of_many and fault.code == "AccessDenied":
-            return replace(
-                fault, status=200, within=f"<DeleteResult><Error><Key>{key}</Key>{{}}</Error></DeleteResult>"
-            )
-        return fault
+            of_one = f"<DeleteResult><Error><Key>{key}</Key>{{}}</Error></DeleteResult>"
+            fault = replace(fault, status=200, within=of_one)
+        try:
+            yield fault
+        finally:
+            with self._lock:
+                self._under_way.remove((method, key))
 
     def connected(self, connection: socket.socket) -> None:
         with self._lock:
@@ -282,8 +299,11 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            fault = proxy.answer(self.command, self.path, body, self.headers)
-            time.sleep(proxy.delay)
+            with proxy.answering(self.command, self.path, body, self.headers) as fault:
+                time.sleep(proxy.delay)
+                self.say(fault, body)
+
+        def say(self, fault: Fault | None, body: bytes) -> None:
             self.close_connection = fault is not None and fault.status in (DROP, CUT)
             if fault is not None and fault.status == DROP:
                 if fault.after:

@@ -22,7 +22,7 @@ from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord
 from lakehouse_tests.storage.strict_glue import StrictGlue
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.glue]
 
 AT = {"DatabaseName": "test_silver", "TableName": "candle"}
 

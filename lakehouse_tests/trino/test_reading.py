@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import NotRegisteredError, PartitionFilterError, SqlError
+from lakehouse.model.errors import NotRegisteredError, PartitionFilterError, SqlError, TrinoTimesError
 from lakehouse.model.result import CellResult
 from lakehouse.model.table import UTC_TIME, Column, Table
+from lakehouse.query.trino import Trino
 from lakehouse.storage.catalog import GlueCatalog
 from lakehouse.storage.ledger import records
 from lakehouse.storage.tables import TableStore
@@ -72,6 +73,13 @@ def test_nobody_reads_all_markets_and_months_by_mistake(shown: Shown) -> None:
 def test_a_reader_changes_nothing(shown: Shown, statement: str) -> None:
     with pytest.raises(SqlError, match="PERMISSION_DENIED: Access Denied"):
         shown.trino.sql(statement)
+
+
+def test_a_server_that_rounds_times_is_told_from_one_that_does_not(shown: Shown) -> None:
+    assert ", version 476, " in shown.trino.check()
+    rounding = Trino(shown.trino.url, shown.trino.prefix, catalog="careless")
+    with pytest.raises(TrinoTimesError, match=r"it reads \w+\.\w+\.\w+ as timestamp\(3\).*infra/trino/etc"):
+        rounding.check()
 
 
 def test_what_is_asked_wrongly_is_said_in_the_lake_s_words(shown: Shown) -> None:

@@ -1,5 +1,5 @@
 """What Trino reads of a cell while a build replaces it, many times a second here: one version whole, or an
-error; never half of one and half of another, which is what it reads by its own defaults of a large object.
+error; never half of one and half of another, which is what it reads of an object in parts.
 """
 
 import contextlib

@@ -52,7 +52,7 @@ variable "image_repositories" {
 }
 
 variable "shared" {
-  description = "Whether this account has no repositories and no OIDC provider yet: one of each serves all environments in it."
+  description = "Whether the account has no repositories and no OIDC provider yet: all its environments share them."
   type        = bool
   default     = true
 }

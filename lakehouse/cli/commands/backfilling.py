@@ -4,12 +4,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lakehouse.cli.console import build_progress
 from lakehouse.cli.options import From, Markets, To, wanted_markets
 from lakehouse.cli.reporting import Report, frame_of, reporting
 from lakehouse.model.words import count_of
 
 if TYPE_CHECKING:
-    from lakehouse.cli.backfilling import Part
+    from dagster import DagsterInstance
+
+    from lakehouse.cli.backfilling import Backfill, Part
+    from lakehouse.model.table import Table
+    from lakehouse.pipeline.services import LakeServices
 
 commands = typer.Typer()
 
@@ -47,11 +52,9 @@ def backfill(
     Who takes runs from the queue makes them: `lakehouse ui` on this machine, or the tasks of a deployment.
     Run it again to submit what is left: what is done, queued or in progress is not submitted twice.
     """
-    from uuid import uuid4
-
-    from lakehouse.cli.backfilling import BACKFILL_TAG, plan_backfill, submit_backfill
+    from lakehouse.cli.backfilling import plan_backfill
     from lakehouse.cli.building import Builder
-    from lakehouse.cli.instance import code_origin, open_instance
+    from lakehouse.cli.instance import open_instance
     from lakehouse.cli.planning import Plan
     from lakehouse.defs.partitions import MARKETS
     from lakehouse.defs.submitting import is_taken_from
@@ -74,46 +77,60 @@ def backfill(
         order = list(dict.fromkeys([*known, *(market.key for market in plan.markets)]))
         busy = running(instance, queued=True).values()
         found = plan_backfill(plan, tables, busy, order, cells or most_cells(), force)
-        name = uuid4().hex[:8]
         if dry_run:
-            ids = [""] * len(found.parts)
+            name, runs = "", [("", part) for part in found.parts]
         else:
-            ids = submit_backfill(lake, instance, found, name, tables if force else (), code_origin())
+            name, runs = _submitted(lake, instance, found, tables if force else [])
         is_taken = is_taken_from(instance)
-    rows = [_row(run, part) for run, part in zip(ids, found.parts, strict=True)]
-    found_all = {
-        "runs": rows,
-        "tag": "" if dry_run else f"{BACKFILL_TAG}={name}",
-        "busy": len(found.busy),
-        "waiting": found.waiting,
-        "notes": found.notes,
-    }
-    if report.document(found_all, "runs"):
+    rows = [_row(run, part) for run, part in runs]
+    document = {"runs": rows, "tag": name, "is_taken": is_taken, "busy": len(found.busy)}
+    if report.document(document | {"waiting": found.waiting, "notes": found.notes}, "runs"):
         return
-    report.table("Submitted" if not dry_run else "To submit", frame_of(rows, _COLUMNS), prose="why")
+    report.table("Submitted" if name else "To submit", frame_of(rows, _COLUMNS), prose="why")
+    _say_rest(found, report)
+    what = f"{count_of(len(runs), 'run')} of {count_of(sum(len(part.cells) for _, part in runs), 'cell')}"
+    if not runs:
+        report.say("Nothing is due." if not found.busy else "Nothing else is due.")
+    elif dry_run:
+        report.say(f"{what} would be submitted.")
+    else:
+        report.say(f"Submitted {what}. Follow them at {settings.ui_url}/runs?q[0]=tag:{name}")
+    if runs and not dry_run and not is_taken:
+        who = "`lakehouse ui`, or the deployment's, does"
+        report.say(f"No daemon takes runs from this queue now: {who}.", "note")
+
+
+def _submitted(
+    lake: "LakeServices", instance: "DagsterInstance", found: "Backfill", forced: "list[type[Table]]"
+) -> "tuple[str, list[tuple[str, Part]]]":
+    """Submit all runs, with progress; the tag that they have, and each with its id."""
+    from uuid import uuid4
+
+    from lakehouse.cli.backfilling import BACKFILL_TAG, submit_backfill
+    from lakehouse.cli.instance import code_origin
+
+    name, runs = uuid4().hex[:8], []
+    with build_progress() as progress:
+        progress.announce("submitted", sum(len(part.cells) for part in found.parts))
+        for run, part in submit_backfill(lake, instance, found, name, forced, code_origin()):
+            runs.append((run, part))
+            progress.advance("submitted", len(part.cells))
+    return f"{BACKFILL_TAG}={name}", runs
+
+
+def _say_rest(found: "Backfill", report: Report) -> None:
+    """Say what is not submitted, and why."""
     for note in found.notes:
         report.say(note, "note")
-    if found.busy:
-        report.say(f"{count_of(len(found.busy), 'cell')} of these are queued or in progress already.", "note")
+    if count := len(found.busy):
+        verb = "is" if count == 1 else "are"
+        report.say(f"{count_of(count, 'cell')} {verb} queued or in progress already.", "note")
     if found.waiting:
         verb = "waits" if len(found.waiting) == 1 else "wait"
         report.say(
             f"{', '.join(found.waiting)} {verb} for cells of many runs: news carries on to them, and so does "
             "this command, run again when the runs have ended.",
             "note",
-        )
-    if not found.parts:
-        report.say("Nothing is due." if not found.busy else "Nothing else is due.")
-        return
-    total = sum(len(part.cells) for part in found.parts)
-    what = f"{count_of(len(found.parts), 'run')} of {count_of(total, 'cell')}"
-    if dry_run:
-        report.say(f"{what} would be submitted.")
-        return
-    report.say(f"Submitted {what}. Follow them at {settings.ui_url}/runs?q[0]=tag:{BACKFILL_TAG}={name}")
-    if not is_taken:
-        report.say(
-            "No daemon takes runs from this queue now: `lakehouse ui`, or the deployment's, does.", "note"
         )
 
 

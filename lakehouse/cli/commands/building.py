@@ -72,8 +72,10 @@ def build(
     if reports is None:
         reports = _built(lake, settings, plan, tables)
     print_build(lake.objects, lake.registry, reports, report)
-    asked = [one for one in reports if one.table in {each.name for each in tables}]
-    if not any(one.built or one.current or one.nothing or one.failed for one in asked):
+    by_market = [each for each in tables if each.spread == "market"]
+    if by_market and not any(
+        lake.exchanges[market.exchange].has(each, market) for market in wanted for each in by_market
+    ):
         keys = ", ".join(market.key for market in wanted[:10])
         report.say(f"There is no {table} of {keys}: markets of this kind have none.", "note")
     if any(one.failed for one in reports):

@@ -9,7 +9,7 @@ import typer
 
 from lakehouse.cli.options import End, SilverTable, SomeMarkets, Start, wanted_markets
 from lakehouse.cli.reporting import Report, reporting
-from lakehouse.model.errors import EngineOptionError, NoStatementError, NoTrinoError
+from lakehouse.model.errors import EngineOptionError, NoStatementError
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import count_of
 
@@ -111,7 +111,7 @@ def conflicts(
         frame.select(MARKET_KEY.alias("market"), *shown),
         _NARROWER,
         spare=("trade_count", "is_settled", "high", "low", "sources", "volume", "open"),
-        empty=f"No {noun} is disputed in what is stored.",
+        empty=f"No disputed {noun} is collected.",
         whole=frame,
     )
 
@@ -193,14 +193,10 @@ def _on_duckdb(unrestricted: bool, is_prompt: bool) -> "tuple[Ask, Registry]":
 
 
 def _on_trino(unrestricted: bool) -> "tuple[Ask, Registry]":
-    from lakehouse.query.trino import Trino
+    from lakehouse.cli.engines import trino_of
     from lakehouse.settings import Settings
 
-    settings = Settings()
     if unrestricted:
         raise EngineOptionError("--unrestricted", "trino")
-    for name in ("trino_url", "glue_database"):
-        if not getattr(settings, name):
-            raise NoTrinoError(f"LAKEHOUSE_{name}".upper())
-    server = Trino(settings.trino_url, settings.glue_database, settings.trino_user, settings.trino_catalog)
+    server = trino_of(Settings())
     return server.sql, server.registry

@@ -1,5 +1,5 @@
-"""`lakehouse demo`, `ui`, `webserver`, `healthy`, `instance`, `simulate` and `docs`: commands that serve, show
-and write pages.
+"""Commands that serve, show and write pages and files: `demo`, `ui`, `webserver`, `healthy`, `instance`,
+`simulate`, `docs`.
 """
 
 from pathlib import Path
@@ -269,21 +269,23 @@ def instance(
 
 @commands.command()
 def docs(
-    check: Annotated[bool, typer.Option(help="Only tell whether it is current.")] = False,
-    path: Annotated[Path, typer.Option()] = Path("docs/tables.md"),
+    check: Annotated[bool, typer.Option(help="Only tell whether they are current.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where the pages lie.")] = Path("docs"),
 ) -> None:
-    """Write docs/tables.md out of the declarations."""
+    """Write tables.md and scale.md out of the declarations."""
     from lakehouse.ops.docs import tables_page
+    from lakehouse.ops.scale_page import scale_page
     from lakehouse.registry import REGISTRY
 
-    page = tables_page(REGISTRY)
-    if check and (not path.exists() or path.read_text(encoding="utf-8") != page):
-        raise LakehouseError(f"{path} is not current: run `lakehouse docs`.")
-    if not check:
-        try:
-            path.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise UsageError(
-                f"{path} cannot be written: {error.strerror}. Run it in a checkout, or name another file "
-                "with --path."
-            ) from error
+    for name, page in {"tables.md": tables_page(REGISTRY), "scale.md": scale_page(REGISTRY)}.items():
+        path = folder / name
+        if check and (not path.exists() or path.read_text(encoding="utf-8") != page):
+            raise LakehouseError(f"{path} is not current: run `lakehouse docs`.")
+        if not check:
+            try:
+                path.write_text(page, encoding="utf-8")
+            except OSError as error:
+                raise UsageError(
+                    f"{path} cannot be written: {error.strerror}. Run it in a checkout, or name another "
+                    "folder with --folder."
+                ) from error

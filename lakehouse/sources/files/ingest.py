@@ -4,6 +4,7 @@ published, damaged or in doubt.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from typing import TypeAlias
 
 from lakehouse.datasets.dataset import BronzeCell, Dataset
 from lakehouse.datasets.market import MarketFacts
@@ -24,6 +25,14 @@ from lakehouse.storage.ledger import Ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.outcome import Change, Failed, Nothing, Outcome
 
+Making: TypeAlias = Callable[[Iterable[Cell], Callable[[Cell], Outcome]], Iterator[tuple[Cell, Outcome]]]
+"""How cells are made, in their order: one after another, or some beside each other."""
+
+
+def one_by_one(cells: Iterable[Cell], make: Callable[[Cell], Outcome]) -> Iterator[tuple[Cell, Outcome]]:
+    """Make each cell when it is asked for."""
+    return ((cell, make(cell)) for cell in cells)
+
 
 def ingest(
     dataset: Dataset,
@@ -35,6 +44,7 @@ def ingest(
     objects: LakeObjects,
     clock: Callable[[], datetime],
     witness_of: Callable[[Cell], BronzeCell | None] = lambda cell: None,
+    making: Making = one_by_one,
 ) -> Iterator[tuple[Cell, Outcome]]:
     """Read what bronze cells are made of.
 
@@ -53,6 +63,7 @@ def ingest(
         objects: The lake.
         clock: Tells the current instant.
         witness_of: The stored cell of the dataset's witness.
+        making: How the cells are read.
 
     Yields:
         Each cell with what becomes of it: a change to what is stored of it, the error that kept it from being
@@ -64,30 +75,22 @@ def ingest(
         reader.prefetch(
             file for cell in wanted for file in _surely_needed(reader, listings[cell.own_market], cell)
         )
-        for cell in wanted:
-            listing = listings[cell.own_market]
-            known = facts.get(cell.own_market)
+
+        def read(cell: Cell) -> Outcome:
+            listing, known = listings[cell.own_market], facts.get(cell.own_market)
             if not listing.primary(cell) and (
                 (known is not None and not known.life.overlaps(cell.window))
                 or cell.window.start >= listing.asked_until(cell)
             ):
-                yield cell, Nothing()
-                continue
+                return Nothing()
+            earlier = stored[cell].inputs if cell in stored else {}
             try:
                 with failing_alone(cell):
-                    change = read_cell(
-                        dataset,
-                        reader,
-                        listing,
-                        cell,
-                        known,
-                        stored[cell].inputs if cell in stored else {},
-                        witness_of(cell),
-                    )
+                    return Change(read_cell(dataset, reader, listing, cell, known, earlier, witness_of(cell)))
             except LakehouseError as error:
-                yield cell, Failed(error)
-            else:
-                yield cell, Change(change)
+                return Failed(error)
+
+        yield from making(wanted, read)
 
 
 def reingest(

@@ -50,6 +50,9 @@ ARNS = {
     "aws_s3_bucket": "arn:aws:s3:::{bucket}",
     "aws_secretsmanager_secret": "arn:aws:secretsmanager:{region}:{account}:secret:{name}-AbCdEf",
     "aws_sns_topic": "arn:aws:sns:{region}:{account}:{name}",
+    "aws_kms_key": "arn:aws:kms:{region}:{account}:key/{digest}",
+    "aws_db_instance.secret_arn": "arn:aws:secretsmanager:{region}:{account}:secret:rds!db-{digest}",
+    "aws_secretsmanager_secret.kms_key_id": "arn:aws:kms:{region}:{account}:key/{digest}",
 }
 # what stands for a resource where another names its id
 IDS = {"aws_s3_bucket": "bucket", "aws_iam_role": "name", "aws_cloudwatch_log_group": "name"}
@@ -181,8 +184,8 @@ class Provider(tfplugin_pb2_grpc.ProviderServicer):
     def _made_up(self, of: str, name: str, type_: Any, told: dict[str, str], seed: str) -> Any:
         digest = hashlib.sha256(f"{of} {name} {seed}".encode()).hexdigest()
         if type_ == "string":
-            if name == "arn" or name.endswith("_arn"):
-                form = ARNS.get(of, "") if name == "arn" else ""
+            form = ARNS.get(of if name == "arn" else f"{of}.{name}", "")
+            if form or name == "arn" or name.endswith("_arn"):
                 plain = "arn:aws:{service}:{region}:{account}:{of}/{digest}"
                 return (form or plain).format(
                     region=self.region,

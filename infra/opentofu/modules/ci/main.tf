@@ -28,15 +28,21 @@ locals {
       Resource = ["*"] # what is described tells no row and no secret
     },
     {
-      Sid      = "ReadRoles"
-      Effect   = "Allow"
-      Action   = ["iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListInstanceProfilesForRole", "iam:ListRolePolicies", "iam:ListRoleTags"]
+      Sid    = "ReadRoles"
+      Effect = "Allow"
+      Action = [
+        "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListInstanceProfilesForRole",
+        "iam:ListRolePolicies", "iam:ListRoleTags",
+      ]
       Resource = [local.ours]
     },
     {
-      Sid      = "ReadBuckets"
-      Effect   = "Allow"
-      Action   = ["s3:GetBucket*", "s3:GetEncryptionConfiguration", "s3:GetLifecycleConfiguration", "s3:GetAccelerateConfiguration", "s3:GetReplicationConfiguration", "s3:ListBucket"]
+      Sid    = "ReadBuckets"
+      Effect = "Allow"
+      Action = [
+        "s3:GetBucket*", "s3:GetEncryptionConfiguration", "s3:GetLifecycleConfiguration",
+        "s3:GetAccelerateConfiguration", "s3:GetReplicationConfiguration", "s3:ListBucket",
+      ]
       Resource = concat([for bucket in var.owned_buckets : "arn:aws:s3:::${bucket}"], [local.state])
     },
     {
@@ -44,6 +50,12 @@ locals {
       Effect   = "Allow"
       Action   = ["s3:GetObject"]
       Resource = ["${local.state}/*"]
+    },
+    {
+      Sid      = "OpenState"
+      Effect   = "Allow"
+      Action   = ["kms:Decrypt"]
+      Resource = [var.state_key_arn]
     },
   ]
 
@@ -74,7 +86,8 @@ locals {
       Sid    = "ChangeWhatIsThere"
       Effect = "Allow"
       Action = [
-        "athena:CreateWorkGroup", "athena:DeleteWorkGroup", "athena:TagResource", "athena:UpdateWorkGroup", "budgets:ModifyBudget",
+        "athena:CreateWorkGroup", "athena:DeleteWorkGroup", "athena:TagResource", "athena:UpdateWorkGroup",
+        "budgets:ModifyBudget",
         "cloudwatch:DeleteAlarms", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource",
         "ec2:AllocateAddress", "ec2:AssociateRouteTable", "ec2:AttachInternetGateway", "ec2:AuthorizeSecurityGroup*",
         "ec2:Create*", "ec2:DeleteFlowLogs", "ec2:DeleteInternetGateway", "ec2:DeleteNatGateway", "ec2:DeleteRoute",
@@ -82,23 +95,32 @@ locals {
         "ec2:DeleteVpcEndpoints", "ec2:DetachInternetGateway", "ec2:DisassociateAddress", "ec2:DisassociateRouteTable",
         "ec2:ModifySecurityGroupRules", "ec2:ModifySubnetAttribute", "ec2:ModifyVpcAttribute", "ec2:ModifyVpcEndpoint",
         "ec2:ReleaseAddress", "ec2:RevokeSecurityGroup*",
-        "ecs:CreateCluster", "ecs:CreateService", "ecs:DeleteCluster", "ecs:DeleteService", "ecs:DeregisterTaskDefinition",
-        "ecs:DescribeTasks", "ecs:PutClusterCapacityProviders", "ecs:RegisterTaskDefinition", "ecs:RunTask", "ecs:TagResource",
+        "ecs:CreateCluster", "ecs:CreateService", "ecs:DeleteCluster", "ecs:DeleteService",
+        "ecs:DeregisterTaskDefinition",
+        "ecs:DescribeTasks", "ecs:PutClusterCapacityProviders", "ecs:RegisterTaskDefinition", "ecs:RunTask",
+        "ecs:TagResource",
         "ecs:UpdateCluster", "ecs:UpdateService",
-        "elasticloadbalancing:AddTags", "elasticloadbalancing:CreateListener", "elasticloadbalancing:CreateLoadBalancer",
-        "elasticloadbalancing:CreateRule", "elasticloadbalancing:CreateTargetGroup", "elasticloadbalancing:DeleteListener",
-        "elasticloadbalancing:DeleteLoadBalancer", "elasticloadbalancing:DeleteRule", "elasticloadbalancing:DeleteTargetGroup",
+        "elasticloadbalancing:AddTags", "elasticloadbalancing:CreateListener",
+        "elasticloadbalancing:CreateLoadBalancer",
+        "elasticloadbalancing:CreateRule", "elasticloadbalancing:CreateTargetGroup",
+        "elasticloadbalancing:DeleteListener",
+        "elasticloadbalancing:DeleteLoadBalancer", "elasticloadbalancing:DeleteRule",
+        "elasticloadbalancing:DeleteTargetGroup",
         "elasticloadbalancing:Modify*", "elasticloadbalancing:SetSecurityGroups",
         "glue:CreateDatabase", "glue:DeleteDatabase", "glue:UpdateDatabase",
-        "kms:CreateAlias", "kms:CreateGrant", "kms:CreateKey", "kms:Decrypt", "kms:DeleteAlias", "kms:EnableKeyRotation",
+        "kms:CreateAlias", "kms:CreateGrant", "kms:CreateKey", "kms:Decrypt", "kms:DeleteAlias",
+        "kms:EnableKeyRotation",
         "kms:GenerateDataKey", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion", "kms:TagResource",
-        "logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteMetricFilter", "logs:PutMetricFilter",
+        "logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteMetricFilter",
+        "logs:PutMetricFilter",
         "logs:PutRetentionPolicy", "logs:TagResource",
         "rds:AddTagsToResource", "rds:CreateDBInstance", "rds:CreateDBParameterGroup", "rds:CreateDBSnapshot",
         "rds:CreateDBSubnetGroup", "rds:DeleteDBInstance", "rds:DeleteDBParameterGroup", "rds:DeleteDBSubnetGroup",
         "rds:Modify*",
-        "route53:CreateHostedZone", "route53:DeleteHostedZone", "secretsmanager:CreateSecret", "secretsmanager:RotateSecret",
-        "secretsmanager:TagResource", "servicediscovery:Create*", "servicediscovery:Delete*", "servicediscovery:TagResource",
+        "route53:CreateHostedZone", "route53:DeleteHostedZone", "secretsmanager:CreateSecret",
+        "secretsmanager:RotateSecret",
+        "secretsmanager:TagResource", "servicediscovery:Create*", "servicediscovery:Delete*",
+        "servicediscovery:TagResource",
         "servicediscovery:Update*", "sns:CreateTopic", "sns:DeleteTopic", "sns:SetTopicAttributes", "sns:Subscribe",
         "sns:TagResource", "sns:Unsubscribe",
       ]
@@ -106,15 +128,21 @@ locals {
       Condition = { StringEquals = { "aws:RequestedRegion" = [var.region, "us-east-1"] } } # budgets answer there
     },
     {
-      Sid      = "KeepBuckets"
-      Effect   = "Allow"
-      Action   = ["s3:CreateBucket", "s3:DeleteBucketPolicy", "s3:PutBucket*", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration"]
+      Sid    = "KeepBuckets"
+      Effect = "Allow"
+      Action = [
+        "s3:CreateBucket", "s3:DeleteBucketPolicy", "s3:PutBucket*", "s3:PutEncryptionConfiguration",
+        "s3:PutLifecycleConfiguration",
+      ]
       Resource = [for bucket in var.owned_buckets : "arn:aws:s3:::${bucket}"]
     },
     {
-      Sid      = "KeepRoles"
-      Effect   = "Allow"
-      Action   = ["iam:CreateRole", "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:PutRolePolicy", "iam:TagRole", "iam:UpdateAssumeRolePolicy"]
+      Sid    = "KeepRoles"
+      Effect = "Allow"
+      Action = [
+        "iam:CreateRole", "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:PutRolePolicy", "iam:TagRole",
+        "iam:UpdateAssumeRolePolicy",
+      ]
       Resource = [local.ours]
     },
     {
@@ -124,6 +152,18 @@ locals {
       Resource = [local.ours]
       Condition = {
         StringEquals = { "iam:PassedToService" = ["ecs-tasks.amazonaws.com", "vpc-flow-logs.amazonaws.com"] }
+      }
+    },
+    {
+      # an account that never had one of these services has no role of its own for it yet
+      Sid      = "LetServicesHaveTheirs"
+      Effect   = "Allow"
+      Action   = ["iam:CreateServiceLinkedRole"]
+      Resource = ["arn:aws:iam::${var.account_id}:role/aws-service-role/*"]
+      Condition = {
+        StringEquals = {
+          "iam:AWSServiceName" = ["ecs.amazonaws.com", "elasticloadbalancing.amazonaws.com", "rds.amazonaws.com"]
+        }
       }
     },
     {

@@ -33,6 +33,11 @@ variable "state_bucket" {
   type        = string
 }
 
+variable "state_key_arn" {
+  description = "The key that the state is encrypted with."
+  type        = string
+}
+
 variable "image_repositories" {
   description = "ECR repositories that images are pushed to."
   type        = list(string)

@@ -1,4 +1,4 @@
-# Dagster's Postgres. Its password is made, kept and changed by RDS: no state and no variable ever holds it.
+# Dagster's Postgres. Its password is made and kept by RDS: no state and no variable ever holds it.
 
 locals {
   database_secret_arn = aws_db_instance.dagster.master_user_secret[0].secret_arn
@@ -74,14 +74,15 @@ resource "aws_db_instance" "dagster" {
   performance_insights_retention_period = 7
 }
 
-# A task has the password that it was started with. RDS would change it weekly at any hour; now it does so monthly, in
-# a quiet one: tasks that cannot log in any more are replaced by their health checks, runs are repeated by Dagster.
+# A task has the password that it was started with, and RDS would change it weekly at any hour: here it does so as
+# seldom as it can, and a person changes it with `make password`, which starts the tasks anew.
 resource "aws_secretsmanager_secret_rotation" "database" {
+  #checkov:skip=CKV_AWS_304:sooner by a person, with what uses it
+
   secret_id          = local.database_secret_arn
   rotate_immediately = false
 
   rotation_rules {
-    schedule_expression = "cron(0 19 1 * ? *)"
-    duration            = "1h"
+    automatically_after_days = 1000
   }
 }

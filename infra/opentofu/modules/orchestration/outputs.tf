@@ -52,3 +52,8 @@ output "execution_role_arn" {
   description = "The role that starts containers."
   value       = aws_iam_role.this["execution"].arn
 }
+
+output "database_secret" {
+  description = "The secret with the database's password."
+  value       = local.database_secret_arn
+}

@@ -42,8 +42,8 @@ locals {
         port    = local.ui_port
         secrets = merge(local.password, { LAKEHOUSE_UI_TOKEN = "${var.ui_secret.arn}:${server.token}::" })
         command = concat(
-          ["lakehouse", "webserver", "--workspace", local.workspace, "--host", "0.0.0.0", "--port", tostring(local.ui_port)],
-          ["--name", server.host], server.options,
+          ["lakehouse", "webserver", "--workspace", local.workspace, "--host", "0.0.0.0"],
+          ["--port", tostring(local.ui_port), "--name", server.host], server.options,
         )
         health = ["lakehouse", "healthy", "webserver", "--port", tostring(local.ui_port)]
       }
@@ -111,9 +111,11 @@ resource "aws_ecs_task_definition" "this" {
       command                = each.value.command
       stopTimeout            = 120 # a run that is told to end records the cell it is at
       linuxParameters        = { initProcessEnabled = true, capabilities = { drop = ["ALL"] } }
-      environment            = [for name in sort(keys(local.environment)) : { name = name, value = local.environment[name] }]
-      secrets                = [for name in sort(keys(each.value.secrets)) : { name = name, valueFrom = each.value.secrets[name] }]
-      mountPoints            = [for name, path in local.writable : { sourceVolume = name, containerPath = path, readOnly = false }]
+      environment            = [for name, value in local.environment : { name = name, value = value }]
+      secrets                = [for name, from in each.value.secrets : { name = name, valueFrom = from }]
+      mountPoints = [
+        for name, path in local.writable : { sourceVolume = name, containerPath = path, readOnly = false }
+      ]
       logConfiguration = {
         logDriver = "awslogs"
         options = {
@@ -123,9 +125,17 @@ resource "aws_ecs_task_definition" "this" {
         }
       }
     },
-    each.value.port == null ? {} : { portMappings = [{ containerPort = each.value.port, hostPort = each.value.port, protocol = "tcp" }] },
+    each.value.port == null ? {} : {
+      portMappings = [{ containerPort = each.value.port, hostPort = each.value.port, protocol = "tcp" }]
+    },
     each.value.health == null ? {} : {
-      healthCheck = { command = concat(["CMD"], each.value.health), interval = 30, timeout = 20, retries = 3, startPeriod = 120 }
+      healthCheck = {
+        command     = concat(["CMD"], each.value.health)
+        interval    = 30
+        timeout     = 20
+        retries     = 3
+        startPeriod = 120
+      }
     },
   )])
 }

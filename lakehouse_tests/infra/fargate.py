@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.ecs.models import ecs_backends
 from moto.moto_api import state_manager
 
-REGION = "us-east-1"
-CLUSTER, FAMILY = "lake", "lake-run"
+REGION = "ap-northeast-1"
 
 
 @dataclass
@@ -50,12 +50,18 @@ class Fargate:
     """Runs what a cluster was given.
 
     Args:
-        folder: Where what tasks say goes.
-        image: Variables that an image has of itself.
+        cluster: Its name.
+        folder: Where the volumes of tasks are, and what they say.
+        image: Variables that the image has of itself.
+        secrets: The values of secrets, by what a task definition calls them.
+        here: Variables whose declared values are addresses that this machine does not reach.
     """
 
+    cluster: str
     folder: Path
-    image: dict[str, str]
+    image: Mapping[str, str]
+    secrets: Mapping[str, str]
+    here: Mapping[str, str]
     machines: dict[str, Machine] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,16 +70,18 @@ class Fargate:
     def start(self) -> list[Machine]:
         """Start what was accepted since; the new tasks."""
         ecs = boto3.client("ecs", region_name=REGION)
-        arns = [arn for arn in ecs.list_tasks(cluster=CLUSTER)["taskArns"] if arn not in self.machines]
-        asked = ecs.describe_tasks(cluster=CLUSTER, tasks=arns, include=["TAGS"])["tasks"] if arns else []
-        started = [self._start(task) for task in asked]
-        self.machines |= {machine.arn: machine for machine in started}
-        return started
+        arns = [arn for arn in ecs.list_tasks(cluster=self.cluster)["taskArns"] if arn not in self.machines]
+        asked = (
+            ecs.describe_tasks(cluster=self.cluster, tasks=arns, include=["TAGS"])["tasks"] if arns else []
+        )
+        for task in asked:
+            self.machines[task["taskArn"]] = self._start(task)
+        return [self.machines[arn] for arn in arns]
 
-    def wait(self, machine: Machine, seconds: float = 120) -> int:
+    def wait(self, machine: Machine, seconds: float = 200) -> int:
         """Wait for a task, and report its end; its exit code."""
         code = machine.process.wait(seconds)
-        task = ecs_backends[DEFAULT_ACCOUNT_ID][REGION].tasks[CLUSTER][machine.arn]
+        task = ecs_backends[DEFAULT_ACCOUNT_ID][REGION].tasks[self.cluster][machine.arn]
         task.containers[0].exitCode = 128 - code if code < 0 else code  # a signal, as a container tells it
         task.last_status = task.desired_status = "STOPPED"
         task.stopped_reason = "Essential container in task exited"
@@ -96,33 +104,32 @@ class Fargate:
         role = boto3.client("sts", region_name=REGION).assume_role(
             RoleArn=declared["taskRoleArn"], RoleSessionName=task["taskArn"].rsplit("/", 1)[1]
         )["Credentials"]
-        environment = {each["name"]: each["value"] for each in container["environment"]} | {
-            each["name"]: each["value"] for each in override.get("environment", ())
-        }
-        credentials = {
+        name = task["taskArn"].rsplit("/", 1)[1]
+        home = self.folder / name  # a volume of the task's own, empty as the service makes it
+        home.mkdir()
+        environment = {
+            **self.image,
             "AWS_ACCESS_KEY_ID": role["AccessKeyId"],
             "AWS_SECRET_ACCESS_KEY": role["SecretAccessKey"],
             "AWS_SESSION_TOKEN": role["SessionToken"],
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
+            **{each["name"]: each["value"] for each in container["environment"]},
+            **{each["name"]: self.secrets[each["valueFrom"]] for each in container["secrets"]},
+            **self.here,
+            "DAGSTER_HOME": str(home),
         }
-        said = self.folder / task["taskArn"].rsplit("/", 1)[1]
+        command = [*container["entryPoint"], *override["command"]]
+        said = self.folder / f"{name}.log"
         with said.open("wb") as sink:
             process = subprocess.Popen(
-                override["command"],
-                env=self.image | credentials | environment,
-                cwd="/",
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
+                command, env=environment, cwd="/", stdout=sink, stderr=sink, start_new_session=True
             )
-        return Machine(task["taskArn"], task, override["command"], process, said)
+        return Machine(task["taskArn"], task, command, process, said)
 
 
 def image() -> dict[str, str]:
     """What the image would have of itself: where its programs and modules are."""
     return {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
         "AWS_EC2_METADATA_DISABLED": "true",
     }
