@@ -38,16 +38,14 @@ def statements(query: str, prefix: str, tables: Collection[type[Table]]) -> list
         if words[0] not in _REGISTERED:
             raise NotRegisteredError(".".join(words))
         written[zone] = f'"{prefix}_{words[0]}"'
-    parted, whole = [""], set(telling)
-    is_empty = [True]
+    parts: list[list[int]] = [[]]
     for place, (kind, text) in enumerate(tokens):
         if kind in Punctuation and text == ";":
-            parted.append("")
-            is_empty.append(True)
-            continue
-        parted[-1] += written[place]
-        is_empty[-1] &= place not in whole
-    return [text.strip() for text, empty in zip(parted, is_empty, strict=True) if not empty]
+            parts.append([])
+        else:
+            parts[-1].append(place)
+    said = set(telling)
+    return ["".join(written[place] for place in part).strip() for part in parts if said.intersection(part)]
 
 
 def _word(text: str) -> str:
