@@ -2,7 +2,6 @@
 kill leaves behind.
 """
 
-import json
 import os
 import random
 import shutil
@@ -10,15 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lakehouse.cli.app import main
 from lakehouse.datasets.candle import Candle
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
@@ -28,6 +25,7 @@ from lakehouse.registry import REGISTRY
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
+from lakehouse_tests.commands import Run, environment, in_process
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 BTC, ETH = "binance-spot:BTCUSDT", "binance-linear:ETHUSDT"
@@ -39,31 +37,6 @@ LISTED = (
 QUARTER = ("--from", "2024-01-01", "--to", "2024-04-01")
 CLOSED = "http://127.0.0.1:9"
 BUILD_SECONDS = 600 if os.environ.get("STORE") else 120  # a second store is slower
-
-
-class Answer:
-    """What a command said and how it ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-        self.said = " ".join(f"{out} {err}".split())  # the terminal's line breaks undone
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Answer]
-
-
-def environment(folder: Path, url: str) -> dict[str, str]:
-    return {
-        "LAKEHOUSE_ROOT": str(folder / "lake"),
-        "DAGSTER_HOME": str(folder / "dagster"),
-        "LAKEHOUSE_START": "2024-01",
-        "LAKEHOUSE_BINANCE_ARCHIVE_URL": url,
-        "LAKEHOUSE_BINANCE_REST_URL": url,
-    }
 
 
 def files_of(folder: Path) -> dict[str, int]:
@@ -100,22 +73,8 @@ def run(
     sim: Simulator, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
     """Runs a command of an installation of its own."""
-    monkeypatch.chdir(folder)
     monkeypatch.setattr("lakehouse.sources.files.transport._TRIES", 1)
-    for name, value in environment(folder, sim.url).items():
-        monkeypatch.setenv(name, value)
-
-    def command(*words: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["lakehouse", *words])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return command
+    return in_process(folder, environment(folder, sim.url), monkeypatch, capsys)
 
 
 # --- the main job ---------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """What `lakehouse backfill` submits: what is due and nothing else, and to a queue alone."""
 
-import json
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from lakehouse.cli.app import main
 from lakehouse.cli.instance import open_instance
 from lakehouse.cli.instances import instance_settings
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket, Simulator
+from lakehouse_tests.commands import Run, environment, in_process
 
 pytestmark = pytest.mark.slow
 
@@ -40,35 +38,16 @@ def sim() -> Iterator[Simulator]:
 @pytest.fixture
 def command(
     sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    monkeypatch.chdir(tmp_path)
-    for name, value in {
-        "LAKEHOUSE_ROOT": str(tmp_path / "lake"),
-        "DAGSTER_HOME": str(tmp_path / "dagster"),
-        "LAKEHOUSE_START": "2024-01",
-        "LAKEHOUSE_BINANCE_ARCHIVE_URL": sim.url,
-        "LAKEHOUSE_BINANCE_REST_URL": sim.url,
-    }.items():
-        monkeypatch.setenv(name, value)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lakehouse", *words])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
+) -> Run:
+    return in_process(tmp_path, environment(tmp_path, sim.url), monkeypatch, capsys)
 
 
 @pytest.fixture
-def backfill(command: Callable[..., tuple[int, str, str]]) -> Backfill:
+def backfill(command: Run) -> Backfill:
     def run(table: str, markets: str, *words: str) -> Any:
-        code, out, err = command(
-            "backfill", table, "--markets", markets, *QUARTER, "--format", "json", *words
-        )
-        assert code == 0, err
-        return json.loads(out)
+        done = command("backfill", table, "--markets", markets, *QUARTER, "--format", "json", *words)
+        assert done.code == 0, done.err
+        return done.json
 
     return run
 
@@ -87,10 +66,8 @@ def queued() -> list[tuple[set[str], str, str]]:
         ]
 
 
-def test_only_what_is_due_is_submitted_and_only_once(
-    backfill: Backfill, command: Callable[..., tuple[int, str, str]]
-) -> None:
-    assert command("build", "silver/candle", "--markets", BTC, *QUARTER)[0] == 0
+def test_only_what_is_due_is_submitted_and_only_once(backfill: Backfill, command: Run) -> None:
+    assert command("build", "silver/candle", "--markets", BTC, *QUARTER).code == 0
     said = backfill("gold/vwap", f"{BTC},{ETH}")
     assert [(row["first"], row["last"], row["cells"]) for row in said["runs"]] == [
         (f"2024-01|{BTC}", f"2024-03|{ETH}", 6)
@@ -103,10 +80,8 @@ def test_only_what_is_due_is_submitted_and_only_once(
     assert not any(table.startswith("silver/gap") for table in tables)
 
 
-def test_cells_that_are_stored_are_left_out(
-    backfill: Backfill, command: Callable[..., tuple[int, str, str]]
-) -> None:
-    assert command("build", "silver/candle", "--markets", f"{BTC}", *QUARTER)[0] == 0
+def test_cells_that_are_stored_are_left_out(backfill: Backfill, command: Run) -> None:
+    assert command("build", "silver/candle", "--markets", f"{BTC}", *QUARTER).code == 0
     said = backfill("silver/candle", f"{BTC},{ETH}", "--cells", "2")
     assert [(row["first"], row["last"]) for row in said["runs"]] == [
         (f"2024-01|{ETH}", f"2024-02|{ETH}"),
@@ -125,9 +100,9 @@ def test_a_dry_run_changes_nothing(backfill: Backfill) -> None:
 
 
 def test_by_force_the_named_tables_are_made_again_and_nothing_above_them(
-    backfill: Backfill, command: Callable[..., tuple[int, str, str]]
+    backfill: Backfill, command: Run
 ) -> None:
-    assert command("build", "silver/candle", "--markets", BTC, *QUARTER)[0] == 0
+    assert command("build", "silver/candle", "--markets", BTC, *QUARTER).code == 0
     assert backfill("silver/candle", BTC)["runs"] == []
     said = backfill("silver/candle", BTC, "--force")
     assert [(row["cells"], row["tables"], row["why"]) for row in said["runs"]] == [
@@ -145,9 +120,7 @@ def test_markets_without_the_table_have_nothing_due(backfill: Backfill) -> None:
     assert queued() == []
 
 
-def test_an_instance_without_a_queue_is_refused(
-    command: Callable[..., tuple[int, str, str]], tmp_path: Path
-) -> None:
+def test_an_instance_without_a_queue_is_refused(command: Run, tmp_path: Path) -> None:
     (tmp_path / "dagster").mkdir()
     settings = instance_settings("machine")
     settings.pop("concurrency")
@@ -156,6 +129,6 @@ def test_an_instance_without_a_queue_is_refused(
         "class": "DefaultRunCoordinator",
     }
     (tmp_path / "dagster" / "dagster.yaml").write_text(yaml.safe_dump(settings))
-    code, out, err = command("backfill", "silver/candle", "--markets", BTC, *QUARTER)
-    assert (code, out) == (2, "")
-    assert "has no queue: its run coordinator is SyncInMemoryRunCoordinator" in " ".join(err.split())
+    done = command("backfill", "silver/candle", "--markets", BTC, *QUARTER)
+    assert (done.code, done.out) == (2, "")
+    assert "has no queue: its run coordinator is SyncInMemoryRunCoordinator" in done.said

@@ -1,21 +1,19 @@
 """`lakehouse verify` and `lakehouse restatements`: what they say and how they end."""
 
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from lakehouse.cli.app import main
 from lakehouse.simulator import SimulatedMarket, Simulator
-from lakehouse_tests.test_end_to_end import BTC, Answer, environment
+from lakehouse_tests.commands import Run, environment, in_process
+from lakehouse_tests.test_end_to_end import BTC
 
 NOW = datetime(2024, 3, 20, 12, tzinfo=UTC)
 JANUARY = ("--from", "2024-01", "--to", "2024-02")
-Run = Callable[..., Answer]
 
 
 @pytest.fixture
@@ -32,21 +30,7 @@ def run(
     sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
     """Runs a command of an installation of its own."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in environment(tmp_path, sim.url).items():
-        monkeypatch.setenv(name, value)
-
-    def command(*words: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["lakehouse", *words])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return command
+    return in_process(tmp_path, environment(tmp_path, sim.url), monkeypatch, capsys)
 
 
 @pytest.mark.slow

@@ -4,19 +4,18 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lakehouse.cli.app import main
 from lakehouse.query.lake import Lake
 from lakehouse.registry import REGISTRY
 from lakehouse.simulator import Simulator
 from lakehouse.storage.aws import aws_client
 from lakehouse.storage.ledger import survey
+from lakehouse_tests.commands import Run, environment, in_process
 from lakehouse_tests.storage.fault_proxy import (
     Fault,
     FaultProxy,
@@ -31,8 +30,6 @@ from lakehouse_tests.test_end_to_end import (
     LISTED,
     NOW,
     QUARTER,
-    Answer,
-    environment,
     finish,
     start_build,
     versions,
@@ -44,7 +41,6 @@ KILLS = 7
 OUTAGE = float(os.environ.get("OUTAGE", "4"))  # seconds; a minute in `make test-long`
 BUILD = ("build", "gold", "--markets", ETH, *QUARTER, "--json")  # a perpetual: candles and funding
 Versions = dict[str, dict[str, str]]
-Run = Callable[..., Answer]
 
 
 @pytest.fixture(scope="module")
@@ -74,21 +70,7 @@ def run(
     env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
     """Runs a command in this process."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
-
-    def command(*words: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["lakehouse", *words])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return command
+    return in_process(tmp_path, env, monkeypatch, capsys)
 
 
 def made(root: str | Path) -> Versions:

@@ -21,9 +21,10 @@ from lakehouse.storage import bucket
 from lakehouse.storage.catalog import GlueCatalog
 from lakehouse.storage.ledger import records
 from lakehouse.storage.objects import LakeObjects
+from lakehouse_tests.commands import Run, environment, in_process
 from lakehouse_tests.storage.fault_proxy import CUT, DROP, Fault, FaultProxy, denied, expired, slow_down
 from lakehouse_tests.storage.test_builds_on_s3 import OUTAGE, made
-from lakehouse_tests.test_end_to_end import BTC, ETH, LISTED, NOW, Answer, Run, environment
+from lakehouse_tests.test_end_to_end import BTC, ETH, LISTED, NOW
 
 pytestmark = [pytest.mark.slow, pytest.mark.glue]
 ROOT, SILVER = "s3://lake/some", "some/silver/candle/exchange"
@@ -47,22 +48,8 @@ def run(
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
     """Runs a command in this process, on a lake in an empty bucket behind the proxy, with a catalog there."""
-    monkeypatch.chdir(tmp_path)
-    settings = environment(tmp_path, sim.url)
-    for name, value in (settings | {"LAKEHOUSE_ROOT": ROOT, "LAKEHOUSE_GLUE_DATABASE": "test"}).items():
-        monkeypatch.setenv(name, value)
-
-    def command(*words: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["lakehouse", *words])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Answer(code, *capsys.readouterr())
-
-    return command
+    settings = environment(tmp_path, sim.url) | {"LAKEHOUSE_ROOT": ROOT, "LAKEHOUSE_GLUE_DATABASE": "test"}
+    return in_process(tmp_path, settings, monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")
