@@ -9,7 +9,6 @@ over to the service is the number of requests.
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 
 import requests
 
+from lakehouse.cli.local_trino import free_ports
 from lakehouse.datasets.candle import Candle
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
@@ -72,9 +72,7 @@ def main() -> None:
     asked.add_argument("--markets", type=int, default=300)
     asked.add_argument("--months", type=int, default=100)
     size = asked.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     program = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
     server = subprocess.Popen(

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 import requests
 
+from lakehouse.cli.local_trino import free_ports
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.simulator import SimulatedMarket
@@ -190,9 +190,7 @@ class Opened:
     """
 
     def __init__(self, folder: Path, words: Sequence[str], settings: Mapping[str, str]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        (self.port,) = free_ports(1)
         self._terminal = folder / "terminal"
         with self._terminal.open("wb") as sink:
             self.process = subprocess.Popen(

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lakehouse.cli.demo import run_demo
+from lakehouse.cli.local_trino import free_ports
 from lakehouse.cli.quality import quality_page
 from lakehouse.ops.quality import lake_quality
 from lakehouse.query.lake import Lake
@@ -48,9 +49,7 @@ def take_quality(browser: Browser, folder: Path) -> None:
 
 def take_graph(browser: Browser, folder: Path) -> None:
     """The asset graph in the UI: all that one gold table is made of."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     words = ("ui", "--demo", "--folder", str(folder), "--port", str(port))
     ui = subprocess.Popen([sys.executable, "-m", "lakehouse", *words], env=os.environ)
     try:

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import dagster as dg
 import pytest
 
 from lakehouse.cli.instance import CONFIG, open_instance
+from lakehouse.cli.local_trino import free_ports
 from lakehouse.model.market import Market
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
@@ -61,9 +61,7 @@ def test_dagster_s_own_commands_load_a_fresh_clone(clone: Path, words: tuple[str
 def developing(request: pytest.FixtureRequest, clone: Path, tmp_path: Path) -> Iterator[Dagster]:
     """`dagster dev` in the clone, with the words of its parameter, beside a simulated exchange."""
     words = getattr(request, "param", ())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     log = tmp_path / "dev.log"
     with Simulator() as exchange, log.open("wb") as sink:
         addresses = dict.fromkeys(

@@ -27,6 +27,7 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from lakehouse.cli.local_trino import free_ports
 from lakehouse.model.market import Market
 from lakehouse.ui.door import Door
 from lakehouse.ui.webserver import guarded
@@ -74,13 +75,6 @@ OWN_SOCKET = """new Promise(done => {
 OWN_FETCH = """fetch("/graphql", {method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify({query: "{ version }"})}).then(a => a.status)"""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def served(app: Any, port: int) -> Iterator[str]:
     """An ASGI app on a port of this machine."""
@@ -99,7 +93,7 @@ def served(app: Any, port: int) -> Iterator[str]:
 
 @with_browser
 def test_a_page_of_another_origin_drives_the_bare_webserver_and_not_the_guarded_one(tmp_path: Path) -> None:
-    ports = {"bare": free_port(), "guarded": free_port()}
+    ports = {"bare": free_ports(1)[0], "guarded": free_ports(1)[0]}
     with (
         dg.instance_for_test() as instance,
         WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as context,
@@ -134,12 +128,12 @@ def test_a_page_of_another_origin_drives_the_bare_webserver_and_not_the_guarded_
 
 @with_browser
 def test_a_name_that_is_rebound_to_this_machine_shows_nothing(tmp_path: Path) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     with (
         dg.instance_for_test() as instance,
         WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as context,
     ):
-        bare = free_port()
+        bare = free_ports(1)[0]
         with (
             served(guarded(context, Door(port=port)), port),
             served(create_app_from_workspace_process_context(context), bare),
@@ -153,7 +147,7 @@ def test_a_name_that_is_rebound_to_this_machine_shows_nothing(tmp_path: Path) ->
 
 @with_browser
 def test_a_browser_that_brought_the_token_once_stays_in(tmp_path: Path) -> None:
-    port, token = free_port(), "0123456789abcdef0123"
+    port, token = free_ports(1)[0], "0123456789abcdef0123"
     with (
         dg.instance_for_test() as instance,
         WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as context,
@@ -215,7 +209,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     could be wiped.
     """
     folder, log = tmp_path_factory.mktemp("hostile"), tmp_path_factory.mktemp("log") / "ui.log"
-    said, port = make_hostile(folder), free_port()
+    said, port = make_hostile(folder), free_ports(1)[0]
     env = os.environ | {
         "LAKEHOUSE_START": "2024-01",
         "LAKEHOUSE_BINANCE_ARCHIVE_URL": CLOSED,
@@ -406,7 +400,7 @@ def test_what_its_user_does_works_and_nothing_of_the_folder_it_was_started_in_ha
 
 
 def test_the_webserver_of_a_deployment_is_guarded_too_and_says_its_token_to_nobody(tmp_path: Path) -> None:
-    port, token = free_port(), "0123456789abcdef0123"
+    port, token = free_ports(1)[0], "0123456789abcdef0123"
     (tmp_path / "workspace.yaml").write_text("load_from: []")
     env = os.environ | {
         "LAKEHOUSE_UI_TOKEN": token,

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,11 +18,8 @@ from lakehouse.model.errors import LocalTrinoError
 _PLACE = Path(sys.prefix, "trino")  # where `make trino` puts both
 SERVER = _PLACE / "server"
 CONFIG = Path(__file__).parents[2] / "infra" / "trino" / "etc"
-_SMALL = (
-    "-Xmx1G",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-)  # of options that are said twice the last holds
+# of options that are said twice the last holds
+_SMALL = ("-Xmx1G", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _PATIENCE = 120.0
 _ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM")  # by the kernel, for who is killed ends nothing
 _HERE = ("-Dnode.bind-ip=127.0.0.1", "-Dnode.internal-address=127.0.0.1")  # it asks nobody who he is
@@ -49,9 +47,7 @@ class LocalTrino:
         catalogs: Mapping[str, str] | None = None,
         coordinator: str | None = None,
     ) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / "trino.log"
         etc = folder / "etc"
@@ -118,6 +114,15 @@ class LocalTrino:
             return " ".join(said[-3:])
         end = next((place for place in entries if place > errors[-1]), len(said))
         return " ".join(filter(None, map(str.strip, said[errors[-1] : end])))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 at which nothing listens now, each another one."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def java_home() -> Path | None:

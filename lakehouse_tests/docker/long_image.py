@@ -30,7 +30,7 @@ from lakehouse_tests.docker.containers import (
     inspected,
     said,
 )
-from lakehouse_tests.docker.stack import STAYING, Stack, files_of, free_ports
+from lakehouse_tests.docker.stack import STAYING, Stack, files_of, ports_of_services
 from lakehouse_tests.opened import LISTED, NOW
 from lakehouse_tests.postgres import running_postgres
 
@@ -119,7 +119,7 @@ def test_what_it_runs_unless_told_otherwise_is_healthy_by_its_own_check() -> Non
 
 @pytest.fixture(scope="module")
 def stack(image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder, ports = tmp_path_factory.mktemp("stack"), free_ports()
+    folder, ports = tmp_path_factory.mktemp("stack"), ports_of_services()
     with Simulator(markets=LISTED, now=NOW) as exchange, running_postgres() as postgres:
         runner = Containers(folder, files_of(folder / "files", ports))
         stack = Stack(runner, addresses(exchange) | postgres.database(), ports)

@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from lakehouse.cli.local_trino import free_ports
 from lakehouse_tests.clone import ROOT
 from lakehouse_tests.docker.composed import FOLDER, environment, services
 
@@ -188,10 +188,6 @@ def files_of(place: Path, ports: Mapping[str, str]) -> Path:
     return place
 
 
-def free_ports() -> dict[str, str]:
+def ports_of_services() -> dict[str, str]:
     """A free port for each of compose's."""
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in PORTS]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return {port: str(probe.getsockname()[1]) for port, probe in zip(PORTS, probes, strict=True)}
+    return dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))

@@ -29,7 +29,7 @@ from lakehouse_tests.docker.stack import (
     Processes,
     Stack,
     files_of,
-    free_ports,
+    ports_of_services,
 )
 from lakehouse_tests.opened import LISTED, NOW
 from lakehouse_tests.postgres import programs, running_postgres
@@ -42,7 +42,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder, ports = tmp_path_factory.mktemp("stack"), free_ports()
+    folder, ports = tmp_path_factory.mktemp("stack"), ports_of_services()
     with Simulator(markets=LISTED, now=NOW) as exchange, running_postgres() as postgres:
         runner = Processes(folder, files_of(folder / "files", ports))
         stack = Stack(runner, addresses(exchange) | postgres.database(), ports)

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from lakehouse.cli.local_trino import free_ports
+
 IS_STORE = os.environ.get("STORE") == "swift"
 """Whether the tests of storage run on it, in place of the local stand-in for AWS."""
 USER, KEY = "test:tester", "testing"
@@ -91,7 +93,7 @@ def swift(folder: Path) -> Iterator[str]:
     Args:
         folder: An empty folder on a file system with extended attributes.
     """
-    ports = dict(zip((*_KINDS, "proxy", "nobody"), _free_ports(5), strict=True))
+    ports = dict(zip((*_KINDS, "proxy", "nobody"), free_ports(5), strict=True))
     (folder / "srv" / "sda").mkdir(parents=True)
     (folder / "swift.conf").write_text(_SWIFT)
     for kind in (*_KINDS, "proxy"):
@@ -106,14 +108,6 @@ def swift(folder: Path) -> Iterator[str]:
         for kind in (*_KINDS, "proxy"):
             _await(ports[kind], folder / "said")
         yield f"http://127.0.0.1:{ports['proxy']}"
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _make_rings(folder: Path, ports: dict[str, int]) -> None:
