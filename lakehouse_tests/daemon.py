@@ -3,6 +3,7 @@ do passes in seconds.
 """
 
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from dagster._core.workspace.load_target import ModuleTarget, WorkspaceLoadTarge
 from dagster._daemon.asset_daemon import AssetDaemon
 from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.sensor import execute_sensor_iteration
+
+from lakehouse.sources.rest.clock import KEPT_SECONDS
 
 _LOG = logging.getLogger("lakehouse.tests.daemon")
 _ROUNDS = 40
@@ -37,7 +40,12 @@ class Daemon:
         self._conditions = AssetDaemon(settings={}, pre_sensor_interval_seconds=0)
 
     def settle(self, now: datetime) -> int:
-        """Go round until nothing is asked for any more; returns the number of runs that took."""
+        """Go round until nothing is asked for any more; returns the number of runs that took.
+
+        A lake whose clock is an exchange's asks for the time once a second: a first look right after that
+        clock was moved would still have the time before.
+        """
+        time.sleep(KEPT_SECONDS)
         before = len(self.instance.get_run_ids())
         quiet = 0
         for step in range(_ROUNDS):

@@ -274,7 +274,7 @@ def test_the_ends_of_a_rectangle_tell_its_cells() -> None:
 
 
 def test_the_lake_can_live_in_its_exchanges_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lakehouse.sources.rest.clock._KEPT_SECONDS", -1.0)
+    monkeypatch.setattr("lakehouse.sources.rest.clock.KEPT_SECONDS", -1.0)
     with Simulator(markets=(), now=NOW) as sim:
         clock = open_lake(Settings(binance_rest_url=sim.url, clock="exchange")).clock
         assert isinstance(clock, ExchangeClock)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from lakehouse.model.errors import RestUnreachableError
 from lakehouse.sources.rest.client import RestClient
 
-_KEPT_SECONDS = 1.0
+KEPT_SECONDS = 1.0
 
 
 class ExchangeClock:
@@ -33,7 +33,7 @@ class ExchangeClock:
             RestUnreachableError: The API has never answered.
         """
         with self._lock:
-            if self._said is None or time.monotonic() - self._said[1] > _KEPT_SECONDS:
+            if self._said is None or time.monotonic() - self._said[1] > KEPT_SECONDS:
                 try:
                     self._said = self._client.ask_time(), time.monotonic()
                 except RestUnreachableError:
