@@ -133,19 +133,13 @@ class Settings(LogSettings):
     @field_validator("ui_url")
     @classmethod
     def _check_ui_url(cls, value: str) -> str:
-        if carries_credentials(value):
-            raise AddressCredentialsError("LAKEHOUSE_UI_URL")
-        if not _is_url(value):
-            raise SettingError("LAKEHOUSE_UI_URL", value, "an address with http:// or https://")
+        _check_address("LAKEHOUSE_UI_URL", value)
         return value.rstrip("/")
 
     @field_validator("trino_url")
     @classmethod
     def _check_trino_url(cls, value: str) -> str:
-        if carries_credentials(value):
-            raise AddressCredentialsError("LAKEHOUSE_TRINO_URL")
-        if value and not _is_url(value):
-            raise SettingError("LAKEHOUSE_TRINO_URL", value, "an address with http:// or https://")
+        _check_address("LAKEHOUSE_TRINO_URL", value, is_optional=True)
         return value.rstrip("/")
 
     @field_validator("start", "end")
@@ -166,10 +160,7 @@ class Settings(LogSettings):
     @classmethod
     def _check_addresses(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         for name, address in value.items():
-            if carries_credentials(address):
-                raise AddressCredentialsError(name)
-            if not _is_url(address) and (address or name.endswith("_ARCHIVE_URL")):
-                raise SettingError(name, address, "an address with http:// or https://")
+            _check_address(name, address, is_optional=not name.endswith("_ARCHIVE_URL"))
         return value
 
     def address(self, exchange: str, kind: AddressKind) -> str | None:
@@ -264,6 +255,14 @@ def _env_file() -> str | None:
                 named, getattr(error, "strerror", None) or "it is not text in UTF-8"
             ) from error
     return named
+
+
+def _check_address(name: str, value: str, is_optional: bool = False) -> None:
+    """Refuse what is no address, or one with credentials in it."""
+    if carries_credentials(value):
+        raise AddressCredentialsError(name)
+    if not _is_url(value) and (value or not is_optional):
+        raise SettingError(name, value, "an address with http:// or https://")
 
 
 def _is_url(text: str) -> bool:

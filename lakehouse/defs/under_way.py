@@ -37,8 +37,9 @@ def under_way(context: dg.SensorEvaluationContext) -> Cells:
     """
     instance, found = context.instance, Cells()
     order = instance.get_dynamic_partitions(str(MARKETS.name))
-    for run in end_of_killed(instance, [DagsterRunStatus.QUEUED, *IN_PROGRESS_RUN_STATUSES]):
-        _add(found, cells_of_run(instance, run, order))
+    for cells in running(instance, queued=True).values():
+        for table, theirs in cells.items():
+            found.setdefault(table, set()).update(theirs)
     assert context.repository_def is not None, "the daemon has one"
     for backfill in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
         if backfill.is_asset_backfill:
@@ -125,11 +126,6 @@ def _steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.AssetKey
     )
     steps = plan.step_keys_to_execute if plan else ()
     return [dg.AssetKey(step.split("__")) for step in steps if "__" in step]  # the others are checks
-
-
-def _add(found: Cells, more: Cells) -> None:
-    for table, cells in more.items():
-        found.setdefault(table, set()).update(cells)
 
 
 def _note(found: Cells, assets: Iterable[dg.AssetKey], cells: Iterable[Cell]) -> None:
