@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from lakehouse.cli.documents import as_json
+from lakehouse.model.market import MARKET_COLUMNS
 from lakehouse.model.text import plain
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ ROWS_SHOWN = 100
 
 LINES_SHOWN = 400
 """Lines of records one below the other, each of which has one for every column."""
-
-MARKET = ("exchange", "market_type", "symbol")
-"""The columns whose place the market's key takes, for people."""
 
 _MIDNIGHT = time()
 _MOST = 20_000  # characters of a value
@@ -59,14 +57,18 @@ def with_market_key(frame: "pl.DataFrame") -> "pl.DataFrame":
     """A frame with the market's key as one column, where it has the three that make one in every row."""
     import polars as pl
 
-    parts = [frame.get_column(name, default=None) for name in MARKET]
+    parts = [frame.get_column(name, default=None) for name in MARKET_COLUMNS]
     if "market" in frame.columns or any(
         part is None or part.dtype != pl.String or part.null_count() for part in parts
     ):
         return frame
-    key = pl.format("{}-{}:{}", *MARKET).alias("market")
-    first = next(name for name in frame.columns if name in MARKET)
-    rest = [key if name == first else name for name in frame.columns if name == first or name not in MARKET]
+    key = pl.format("{}-{}:{}", *MARKET_COLUMNS).alias("market")
+    first = next(name for name in frame.columns if name in MARKET_COLUMNS)
+    rest = [
+        key if name == first else name
+        for name in frame.columns
+        if name == first or name not in MARKET_COLUMNS
+    ]
     return frame.select(rest)
 
 

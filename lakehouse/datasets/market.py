@@ -19,7 +19,7 @@ import polars as pl
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import MarketKeyError
 from lakehouse.model.life import Life
-from lakehouse.model.market import Market
+from lakehouse.model.market import MARKET_COLUMNS, Market
 from lakehouse.model.table import UTC_TIME, Column, Table
 from lakehouse.model.terms import NO_TERMS, NOT_NAMED, Terms, coin_of, differ, unified_symbol
 from lakehouse.model.timerange import TimeRange
@@ -179,7 +179,7 @@ class Listing:
     @property
     def row(self) -> dict[str, object]:
         """The row."""
-        own = {name: getattr(self.market, name) for name in ("exchange", "market_type", "symbol")}
+        own = {name: getattr(self.market, name) for name in MARKET_COLUMNS}
         own |= {column: getattr(self, name) for column, name in _COLUMNS.items()}
         coin, multiple = coin_of(self.base)
         derived = {"unified_symbol": self.unified, "coin": coin, "coin_multiple": multiple}

@@ -10,6 +10,9 @@ from lakehouse.model.errors import MarketKeyError
 
 MarketType = Literal["spot", "linear", "inverse"]
 MARKET_TYPES: tuple[MarketType, ...] = get_args(MarketType)
+MARKET_COLUMNS = ("exchange", "market_type", "symbol")
+"""The columns that name the market of a row."""
+
 LONGEST_SYMBOL = 64
 """Bytes of UTF-8 that a symbol may have: percent-encoded and beside a period it is still one name in every
 file system.

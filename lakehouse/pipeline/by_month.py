@@ -18,7 +18,7 @@ from lakehouse.model.cell import Cell
 from lakehouse.model.errors import InputMissingError, MarketFactsMissingError, NotALakeObjectError
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import touched_dates
-from lakehouse.model.market import Market
+from lakehouse.model.market import MARKET_COLUMNS, Market
 from lakehouse.model.result import CellResult
 from lakehouse.model.table import Table
 from lakehouse.pipeline.derived import Derived
@@ -27,8 +27,6 @@ from lakehouse.pipeline.recipe import Due
 from lakehouse.storage.due import inputs_now
 from lakehouse.storage.ledger import CellLedger, Ledger, damaged_cells
 from lakehouse.storage.outcome import Built, Nothing, Outcome
-
-_NAMES = ("exchange", "market_type", "symbol")
 
 
 class ByMonth(Derived):
@@ -190,7 +188,7 @@ class Panel(ByMonth):
         """Rows with the columns that name their market, and the facts of it that the feature asks for."""
         if market is None and rows.height:  # of a table over all markets, whose rows have the names
             return rows
-        told = {name: str(getattr(market, name)) if market else None for name in _NAMES}
+        told = {name: str(getattr(market, name)) if market else None for name in MARKET_COLUMNS}
         told |= {name: facts.get(name) for name in self.feature.facts}  # type: ignore[misc]
         return rows.with_columns(
             pl.lit(value, MarketTable.columns[name].dtype).alias(name) for name, value in told.items()

@@ -6,9 +6,9 @@ from datetime import timedelta
 import polars as pl
 
 from lakehouse.model.errors import NotKnowableError
+from lakehouse.model.market import MARKET_COLUMNS
 
 KNOWN = "knowable_at"
-OF_MARKET = ("exchange", "market_type", "symbol")
 _PATH = ("month", "date")
 _ORDER = "row of the left frame"
 
@@ -39,7 +39,7 @@ def join_asof(
     equal = (
         list(by)
         if by is not None
-        else [name for name in OF_MARKET if name in rows.columns and name in others.columns]
+        else [name for name in MARKET_COLUMNS if name in rows.columns and name in others.columns]
     )
     told = others.drop(_PATH, strict=False).rename(
         {name: f"{prefix}{name}" for name in others.columns if name not in (*equal, *_PATH)}

@@ -31,7 +31,7 @@ from lakehouse.model.errors import (
     UnknownFillError,
 )
 from lakehouse.model.interval import MINUTE, Interval
-from lakehouse.model.market import MARKET_TYPES, Market, is_key, is_pattern
+from lakehouse.model.market import MARKET_COLUMNS, MARKET_TYPES, Market, is_key, is_pattern
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import FIRST, TimeRange, parse_instant
 from lakehouse.query import joining
@@ -69,7 +69,7 @@ _LONGEST_ROW = timedelta(days=1)  # from a row's time to when it could have been
 
 _ALWAYS = TimeRange.parse(None, None)
 
-MARKET_KEY = pl.format("{}-{}:{}", "exchange", "market_type", "symbol")
+MARKET_KEY = pl.format("{}-{}:{}", *MARKET_COLUMNS)
 """The key of the market in a row of a table that holds many."""
 
 
@@ -384,7 +384,7 @@ class Lake:
         reach = within + _LONGEST_ROW
         since = span.start - reach if span and span.start - FIRST > reach else None
         return joining.side_by_side(
-            rows.sort(first.time, *joining.OF_MARKET),
+            rows.sort(first.time, *MARKET_COLUMNS),
             {table.short_name(): self.collect(self.scan(table.name, wanted, since, end)) for table in others},
             within,
         )

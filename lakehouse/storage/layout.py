@@ -20,7 +20,7 @@ import polars as pl
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import ForeignFolderError, MarketKeyError, NotALakeObjectError, TimeFormatError
-from lakehouse.model.market import Market
+from lakehouse.model.market import MARKET_COLUMNS, Market
 from lakehouse.model.period import PeriodKind
 from lakehouse.model.table import Table
 
@@ -173,7 +173,7 @@ def _require_window(date: str, grain: PeriodKind) -> None:
 def partition_columns(table: type[Table]) -> list[str]:
     """The columns that stand in the path instead of in the file."""
     window = ["month" if table.grain == "month" else "date"]
-    return {"market": ["exchange", "market_type", "symbol", *window], "all": window, "one": []}[table.spread]
+    return {"market": [*MARKET_COLUMNS, *window], "all": window, "one": []}[table.spread]
 
 
 def landing_prefix(exchange: str, key: str) -> str:

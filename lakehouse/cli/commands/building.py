@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lakehouse.cli.console import build_progress
-from lakehouse.cli.layout import MARKET, shown
+from lakehouse.cli.layout import shown
 from lakehouse.cli.options import (
     End,
     From,
@@ -20,7 +20,7 @@ from lakehouse.cli.options import (
 from lakehouse.cli.reporting import Report, frame_of, reporting
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import NoMarketError, UsageError
-from lakehouse.model.market import Market
+from lakehouse.model.market import MARKET_COLUMNS, Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.model.words import NO_MARKET, count_of
 
@@ -34,7 +34,7 @@ commands = typer.Typer()
 markets_commands = typer.Typer(no_args_is_help=True, help="The universe: which markets the lake holds.")
 commands.add_typer(markets_commands, name="markets")
 
-_OF_MARKET = (*MARKET, "base", "quote", "listed_time", "delisted_time")  # what a narrow screen keeps
+_OF_MARKET = (*MARKET_COLUMNS, "base", "quote", "listed_time", "delisted_time")  # what a narrow screen keeps
 
 
 @commands.command()
@@ -267,7 +267,7 @@ def _show_markets(
         frame = frame.filter(MARKET_KEY.is_in(keys))
     elif as_of is None and not everything:
         frame = frame.filter((pl.col("life_source") == "rows").fill_null(True))
-    kept = _OF_MARKET if as_of is None else (*MARKET, "listed_time", "delisted_time", "is_certain")
+    kept = _OF_MARKET if as_of is None else (*MARKET_COLUMNS, "listed_time", "delisted_time", "is_certain")
     report.table(
         f"Markets that could be traded at {as_of}" if as_of is not None else "Markets",
         frame,
