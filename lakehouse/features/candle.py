@@ -42,4 +42,5 @@ def candle_table(interval: Interval) -> type[Feature]:
     return CoarseCandle
 
 
-CANDLES: tuple[type[Feature], ...] = tuple(candle_table(interval) for interval in COARSE)
+OF_INTERVAL: Mapping[Interval, type[Feature]] = {interval: candle_table(interval) for interval in COARSE}
+CANDLES = tuple(OF_INTERVAL.values())

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 import polars as pl
 
 from lakehouse.datasets.market import MarketTable
-from lakehouse.features.candle import CANDLES
+from lakehouse.features.candle import OF_INTERVAL
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import Input
+from lakehouse.model.interval import Interval
 from lakehouse.model.table import UTC_TIME, Column
 from lakehouse.model.timerange import TimeRange
 
-_DAILY = next(table for table in CANDLES if table.name == "gold/candle_1d")
+_DAILY = OF_INTERVAL[Interval.parse("1d")]
 
 
 def _of_day(name: str) -> Column:

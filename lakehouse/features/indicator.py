@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from lakehouse.features.candle import CANDLES
+from lakehouse.features.candle import OF_INTERVAL
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import Input
 from lakehouse.model.interval import Interval
@@ -48,7 +48,7 @@ def indicator_table(interval: Interval, flat: float, lookback: timedelta) -> typ
         flat: Average move of a candle, as a share of the price, below which RSI and ADX are null.
         lookback: How far the candles go back; what needs more is left out.
     """
-    source = next(table for table in CANDLES if table.name == f"gold/candle_{interval}")
+    source = Input(OF_INTERVAL[interval], lookback=lookback)
     counts, most = needed(flat), 1 + lookback // interval.delta
 
     class Indicators(Feature):
@@ -70,7 +70,7 @@ def indicator_table(interval: Interval, flat: float, lookback: timedelta) -> typ
         most_per_minute = 1
         key = ("open_time",)
         time = "open_time"
-        inputs = (Input(source, lookback=lookback),)
+        inputs = (source,)
 
         open_time = Column(UTC_TIME, f"Start of the {interval} candle that ends the windows", "UTC")
         locals().update(
@@ -85,10 +85,7 @@ def indicator_table(interval: Interval, flat: float, lookback: timedelta) -> typ
         @classmethod
         def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
             times = pl.col("open_time")
-            candles = inputs[source.name].filter(
-                times.is_between(window.start - lookback, window.end, closed="left")
-            )
-            runs = with_runs(candles.sort("open_time"), interval)
+            runs = with_runs(source.rows(inputs, window), interval)
             return (
                 runs.select(times, knowable_at=times + interval.delta)
                 .hstack(indicators(runs, flat))

@@ -6,7 +6,7 @@ from datetime import timedelta
 import polars as pl
 
 from lakehouse.datasets.candle import Candle
-from lakehouse.features.candle import CANDLES
+from lakehouse.features.candle import OF_INTERVAL
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import Input
 from lakehouse.model.interval import MINUTE, Interval
@@ -17,7 +17,7 @@ from lakehouse.transform.windows import with_runs
 
 _HOUR = Interval.parse("1h")
 _DAY = timedelta(days=1)
-_HOURLY = next(table for table in CANDLES if table.name == "gold/candle_1h")
+_HOURLY = OF_INTERVAL[_HOUR]
 
 
 def microstructure_table(
@@ -92,10 +92,7 @@ def microstructure_table(
         @classmethod
         def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
             times = pl.col("open_time")
-            rows = inputs[source.name].filter(
-                times.is_between(window.start - source.lookback, window.end, closed="left")
-            )
-            candles = with_runs(rows.sort("open_time"), interval)
+            candles = with_runs(source.rows(inputs, window), interval)
             if finer:
                 is_last = times.dt.truncate(interval.name) + interval.delta - MINUTE.delta == times
                 ends = inputs[finer[0].name].filter(is_last, times >= window.start)

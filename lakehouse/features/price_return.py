@@ -43,10 +43,7 @@ class Return(Feature):
     @classmethod
     def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
         times = pl.col("open_time")
-        candles = inputs[Candle.name].filter(
-            times.is_between(window.start - cls.inputs[0].lookback, window.end, closed="left")
-        )
-        rows = with_runs(candles.select("open_time", "close").sort("open_time"), MINUTE)
+        rows = with_runs(cls.inputs[0].rows(inputs, window).select("open_time", "close"), MINUTE)
         quotients = {
             name: pl.when(pl.col("run_length") > span.minutes).then(
                 pl.col("close") / pl.col("close").shift(span.minutes)

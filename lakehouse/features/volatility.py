@@ -57,12 +57,8 @@ class Volatility(Feature):
     @classmethod
     def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
         times = pl.col("open_time")
-        prices = (
-            inputs[Candle.name]
-            .filter(times.is_between(window.start - cls.inputs[0].lookback, window.end, closed="left"))
-            .select("open_time", "close_time", "open", "high", "low", "close")
-            .sort("open_time")
-        )
+        prices = cls.inputs[0].rows(inputs, window)
+        prices = prices.select("open_time", "close_time", "open", "high", "low", "close")
         minutes = with_runs(prices, MINUTE)
         returns = log_returns(minutes)
         of_minutes = estimates(minutes, 60) | {"realized": realized(returns, 60)}

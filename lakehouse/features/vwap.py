@@ -56,17 +56,18 @@ class Vwap(Feature):
     def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
         # Differences of exact running totals: the same for every starting point, where a float rolling sum is
         # not.
-        candles = inputs[Candle.name].filter(
-            pl.col("open_time").is_between(window.start - _DAY, window.end, closed="left")
-        )
-        totals = candles.sort("open_time").select(
-            "open_time",
-            exact(pl.col("quote_volume").fill_null(0)).cum_sum().alias("quote"),
-            # without its value, a size has no price
-            exact(pl.when(pl.col("quote_volume").is_not_null()).then("volume").otherwise(0.0))
-            .cum_sum()
-            .alias("base"),
-            pl.int_range(1, pl.len() + 1, dtype=pl.Int32).alias("count"),
+        totals = (
+            cls.inputs[0]
+            .rows(inputs, window)
+            .select(
+                "open_time",
+                exact(pl.col("quote_volume").fill_null(0)).cum_sum().alias("quote"),
+                # without its value, a size has no price
+                exact(pl.when(pl.col("quote_volume").is_not_null()).then("volume").otherwise(0.0))
+                .cum_sum()
+                .alias("base"),
+                pl.int_range(1, pl.len() + 1, dtype=pl.Int32).alias("count"),
+            )
         )
         since = {
             "1h": pl.col("open_time") - _HOUR,

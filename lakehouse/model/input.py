@@ -1,9 +1,11 @@
 """What a table is made from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import polars as pl
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.period import Period, PeriodKind
@@ -47,6 +49,18 @@ class Input(NamedTuple):
         if self.role is None:
             return self.required
         return self.role == "archive" or (self.role == "api" and row_count > 0)
+
+    def rows(self, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
+        """The rows of a window and of the lookback before it, in order of time: what lies further back stands
+        in the same cells, and must not count.
+
+        Args:
+            inputs: Rows of every input by table name.
+            window: The window.
+        """
+        time = self.table.time
+        near = pl.col(time).is_between(window.start - self.lookback, window.end, closed="left")
+        return inputs[self.name].filter(near).sort(time)
 
     def cells(self, cell: Cell) -> Sequence[Cell]:
         """The upstream cells that a cell is made from, oldest first: those that touch its window or what lies
