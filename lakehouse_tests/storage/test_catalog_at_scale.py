@@ -9,42 +9,19 @@ import pytest
 import requests
 
 from lakehouse.datasets.candle import Candle
-from lakehouse.model.cell import Cell
 from lakehouse.model.errors import CatalogError, ColumnChangeError
-from lakehouse.model.market import Market
-from lakehouse.model.period import Period
-from lakehouse.model.result import CellFacts
-from lakehouse.model.table import Column, Table
+from lakehouse.model.table import Table
 from lakehouse.storage.aws import aws_client
 from lakehouse.storage.catalog import GlueCatalog
-from lakehouse.storage.layout import cell_path, registered_path
+from lakehouse.storage.layout import registered_path
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord
+from lakehouse_tests.storage.many import WiderCandle, ledger
 from lakehouse_tests.storage.strict_glue import StrictGlue
 
 pytestmark = [pytest.mark.slow, pytest.mark.glue]
 
 AT = {"DatabaseName": "test_silver", "TableName": "candle"}
-
-
-class WiderCandle(Candle):
-    """Candles with a column more."""
-
-    note = Column(Candle.columns["source"].dtype, "Anything", nullable=True)
-
-
-def ledger(markets: int, months: int) -> list[CellRecord]:
-    """What a ledger says of so many markets and months."""
-    first = Period.parse("2019-01")
-    cells = [
-        Cell(first.shift(month).text, Market("binance", "linear", f"COIN{number:03}USDT"))
-        for number in range(markets)
-        for month in range(months)
-    ]
-    return [
-        CellRecord(cell, cell_path(Candle, cell), "etag", 1, "version", 1, None, None, {}, 1, 0, CellFacts())
-        for cell in cells
-    ]
 
 
 class Scaled:
