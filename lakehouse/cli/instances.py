@@ -27,9 +27,8 @@ def instance_settings(name: str) -> dict[str, Any]:
     every = template.pop("every")
     if name not in template:
         raise UnknownInstanceError(name, template)
-    settings: dict[str, Any] = json.loads(
-        json.dumps({**template[name], **every})
-    )  # what is named twice, twice
+    # by JSON, so that what is named twice is written twice, not as a reference
+    settings: dict[str, Any] = json.loads(json.dumps({**template[name], **every}))
     return settings
 
 
@@ -59,9 +58,8 @@ def write_instance(name: str, home: Path) -> list[Path]:
     try:
         home.mkdir(mode=0o750, parents=True, exist_ok=True)
         for file, said in files.items():
-            (home / file).unlink(
-                missing_ok=True
-            )  # a link to the package's own file, else, would be written through
+            # a link to the package's own file would be written through
+            (home / file).unlink(missing_ok=True)
             text = yaml.safe_dump(said, sort_keys=False, width=110)
             (home / file).write_text(_ORIGIN.format(name) + text, encoding="utf-8")
     except OSError as error:

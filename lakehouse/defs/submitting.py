@@ -65,9 +65,8 @@ def submit(
         asset_graph=subset.asset_layer.asset_graph,
         **origin,
     )
-    instance.submit_run(
-        run.run_id, cast("Any", None)
-    )  # a queue asks no code location: who takes a run from it does
+    # a queue asks no code location: who takes a run from it does
+    instance.submit_run(run.run_id, cast("Any", None))
     return run.run_id
 
 

@@ -11,9 +11,8 @@ from lakehouse.model.errors import UnhealthyError
 
 PORTS = {"webserver": 3000, "code": 4000}
 _WITHIN = 10.0  # seconds
-_BEATS_WITHIN = (
-    300.0  # seconds: daemons beat every half a minute, and a tick over many markets takes its time
-)
+# seconds: daemons beat every half a minute, and a tick over many markets takes its time
+_BEATS_WITHIN = 300.0
 _HERE = "127.0.0.1"
 
 

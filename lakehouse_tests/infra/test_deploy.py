@@ -163,9 +163,8 @@ def ground(provider: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(deploy, "ROOT", made.root)
         monkeypatch.setattr(deploy, "OPENTOFU", made.root / "infra" / "opentofu")
         monkeypatch.setattr(deploy, "_SECONDS", 0)
-        state_manager.set_transition(
-            "ecs::task", {"progression": "manual", "times": 1}
-        )  # it ends by being looked at
+        # a task ends by being looked at
+        state_manager.set_transition("ecs::task", {"progression": "manual", "times": 1})
         yield made
         state_manager.unset_transition("ecs::task")
 

@@ -59,9 +59,8 @@ LISTED = tuple(
 MARKETS = [Market("binance", "spot", name) for name in NAMES]
 MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04")
 SPAN = ("--from", MONTHS[0], "--to", "2024-05-01")
-LOST_AT = Cell(
-    "2024-03", MARKETS[1]
-)  # the first two months of this market are stored when its task is killed
+# the first two months of this market are stored when its task is killed
+LOST_AT = Cell("2024-03", MARKETS[1])
 
 
 class Definition:

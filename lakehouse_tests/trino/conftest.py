@@ -73,9 +73,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     said = io.StringIO()
     start = partial(LocalTrino, java=[f"-Duser.timezone={ELSEWHERE}"], catalogs={"careless": careless()})
     with pytest.MonkeyPatch.context() as of_others, contextlib.ExitStack() as kept:
-        of_others.setenv(
-            "DAGSTER_HOME", ""
-        )  # which the demo's instance names, and other files are not to find
+        # which the demo's instance names, and other files are not to find
+        of_others.setenv("DAGSTER_HOME", "")
         with contextlib.redirect_stdout(said):
             demo = kept.enter_context(
                 shown_demo(tmp_path_factory.mktemp("demo"), aws=True, start_trino=start)
