@@ -2,7 +2,10 @@
 stands still.
 """
 
+import logging
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +110,17 @@ def _dagster_home_of_a_file() -> Iterator[None]:
         patch.setenv("DAGSTER_HOME", "")
         patch.delenv("DAGSTER_HOME")
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _logs_of_a_file() -> Iterator[None]:
+    """A file that has this process log as JSON, as a task of a deployment does, does not have the next one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.StreamHandler, "format", logging.StreamHandler.format)
+        for owner, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+            patch.setattr(owner, name, getattr(owner, name))
+        yield
+        logging.captureWarnings(False)
 
 
 @pytest.fixture
