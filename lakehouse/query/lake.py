@@ -239,12 +239,13 @@ class Lake:
         """
         table, span = self.registry.table("gold/funding_carry"), TimeRange.parse(start, end)
         wanted = self._market(market, table)
-        whole = span if since is None else TimeRange.parse(min(span.start, parse_instant(since)), span.end)
+        begin = None if since is None else parse_instant(since)
+        whole = span if begin is None else TimeRange.parse(min(span.start, begin), span.end)
         rows = _within(self._rows(table, wanted, whole), table.time, whole)
         if rows.is_empty():
             self._require_market(wanted, table)
-        if since is not None:
-            rates, begin = self.registry.table("silver/funding_rate"), parse_instant(since)
+        if begin is not None:
+            rates = self.registry.table("silver/funding_rate")
             facts = {cell: record.facts for cell, record in self._of_market(rates, wanted, whole).items()}
             end_of_rows = rows[table.time][-1] + MINUTE.delta if rows.height else begin
             until = known_until(begin, end_of_rows, facts, self._of_market(table, wanted, whole))
@@ -591,8 +592,10 @@ class Lake:
         stored, foreign = self.survey(judged.name, wanted)
         known = [*stored, *damaged_cells(judged, foreign)]
         require_stored(judged.name, known, wanted, span.months() if span else None)
-        months = scan_cells(self.objects, disputes, self._readable(disputes, wanted, span), False, self._tell)
-        found = self.collect(months).select(disputes.names()).sort(disputes.key)
+        months = span.months() if span else []
+        whole = TimeRange(Cell(months[0]).window.start, Cell(months[-1]).window.end) if months else None
+        rows = self.collect(self._cells(disputes.name, wanted, whole))
+        found = rows.select(disputes.names()).sort(disputes.key)
         month = pl.col(judged.time).dt.strftime("%Y-%m")
         collected = set(found.select(MARKET_KEY, month).unique().rows())
         asked = _asks(wanted, span)
@@ -604,13 +607,10 @@ class Lake:
             and (cell.own_market.key, cell.month) not in collected
         ]:
             warnings.warn(NotCollectedWarning(disputes.name, sorted(left)), stacklevel=2)
-        of_markets = (
-            found if wanted is None else found.filter(MARKET_KEY.is_in([market.key for market in wanted]))
-        )
         return (
-            of_markets
+            found
             if span is None
-            else of_markets.filter(pl.col(judged.time).is_between(span.start, span.end, closed="left"))
+            else found.filter(pl.col(judged.time).is_between(span.start, span.end, closed="left"))
         )
 
     def restatements(
