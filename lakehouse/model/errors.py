@@ -491,6 +491,15 @@ class PartitionFilterError(SqlError):
         )
 
 
+class AttachableFileError(UsageError):
+    """A path at which no DuckDB file over a lake can be."""
+
+    def __init__(self, path: object, why: str) -> None:
+        super().__init__(
+            f"No file for DuckDB can be made at {plain(str(path))}: {plain(why)}. Name another one."
+        )
+
+
 class NotRegisteredError(SqlError):
     """A table that the lake has, and the catalog that a server reads it by does not."""
 

@@ -10,6 +10,7 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
+import duckdb
 import polars as pl
 
 from lakehouse.datasets.conflict import conflict_table
@@ -30,18 +31,18 @@ from lakehouse.model.errors import (
     ReplacedMeanwhileError,
     UnknownFillError,
 )
-from lakehouse.model.interval import MINUTE, Interval
+from lakehouse.model.interval import INTERVALS, MINUTE, Interval
 from lakehouse.model.market import MARKET_COLUMNS, MARKET_TYPES, Market, is_key, is_pattern
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import FIRST, TimeRange, parse_instant
-from lakehouse.query import joining
+from lakehouse.query import attachable, joining, macros
 from lakehouse.query.behind import cells_behind
-from lakehouse.query.engine import connect
+from lakehouse.query.engine import LakeFiles, connect
 from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.pruning import Pruning, pruning
 from lakehouse.query.reading import read_rows, scan_cells
 from lakehouse.query.universe import named, tradable
-from lakehouse.query.views import create_view, mentioned, run
+from lakehouse.query.views import create_macros, create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.asked import scanned_at
 from lakehouse.storage.layout import market_prefix, parse_cell_path, table_prefix
@@ -445,10 +446,126 @@ class Lake:
                         self._tell(table, records)
                         return pl.DataFrame({asked.counts: [sum(record.rows for record in records)]})
                     create_view(connection, files, table, records)
+                if macros.are_called(query):
+                    self._create_macros(connection, files, macros.calls_of(connection, query), markets, span)
                 found = run(connection, files, query, self.registry.tables, unrestricted)
         for table, read in files.read():
             self._tell(table, read)
         return found
+
+    def to_duckdb(
+        self,
+        file: str | Path,
+        markets: Iterable[str | Market] | str | Market | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        tables: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """Write a DuckDB file with the views and macros of `sql`, for tools that do not know a lake.
+
+        It is of the state in which the lake is now, for ever: its views read files in `<file>.cells` beside
+        it, which are links to the lake's own where both lie on one file system, and copies elsewhere. Each is
+        held against its seal now, and not again. The views name them by their full paths.
+
+        Args:
+            file: Where. A file that this wrote before is replaced, with what lay beside it.
+            markets: One or several, by key or as `named` takes them; all if left out.
+            start: Whole months, from that of this instant on.
+            end: The months that begin before this instant.
+            tables: Names as `scan` takes them; all of silver and gold if left out.
+
+        Returns:
+            A row per table of which anything is stored: `table`, `dataset_id` as the method has it, `cells`,
+            `rows`.
+
+        Raises:
+            UnknownTableError, MarketKeyError, TimeFormatError, RangeBackwardsError, NoLakeError: As named.
+            NothingStoredError: There is no cell of what is asked for, or none of a market that is named.
+            AttachableFileError: No such file can be there, or something else is.
+            NotALakeObjectError: A cell is damaged.
+            ReplacedMeanwhileError: A build replaced cells meanwhile, each time it was tried.
+            StoreError: The lake's store does not answer, or refuses.
+
+        Warns:
+            BehindInputsWarning: Of cells that are in it.
+        """
+        declared = (
+            [table for table in self.registry.tables if table.zone() != "bronze"]
+            if tables is None
+            else [self.registry.table(name) for name in tables]
+        )
+        wanted, span = self._markets(markets, *declared), _span(start, end)
+        asked = [
+            ", ".join(market.key for market in wanted) if wanted else "all markets",
+            str(span or "all time"),
+        ]
+        for attempt in range(_SURVEYS):
+            held = [(table, self._readable(table, wanted, span)) for table in declared]
+            stored = {record.key.market for _, cells in held for record in cells if record.cell}
+            if absent := [market.key for market in wanted or () if market not in stored]:
+                raise NothingStoredError(" or ".join(table.name for table in declared), absent)
+            if not stored and any(table.spread != "one" for table in declared):
+                raise NothingStoredError(" or ".join(table.name for table in declared), [])
+            named = [(table, cells, _name_of(cells)) for table, cells in held]
+            try:
+                attachable.write(Path(file), self.objects, named, ", ".join(asked))
+            except ChangedMeanwhileError as error:
+                if attempt == _SURVEYS - 1:
+                    raise ReplacedMeanwhileError(str(error)) from None
+                continue
+            for table, cells in held:
+                self._tell(table, cells)
+            return pl.DataFrame(
+                [
+                    (table.name, name, len(cells), sum(record.rows for record in cells))
+                    for table, cells, name in named
+                    if cells
+                ],
+                {"table": pl.String, "dataset_id": pl.String, "cells": pl.Int64, "rows": pl.Int64},
+                orient="row",
+            )
+        raise AssertionError("the last attempt returns or raises")
+
+    def _create_macros(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        files: LakeFiles,
+        calls: Sequence[macros.Call],
+        markets: list[Market] | None,
+        span: TimeRange | None,
+    ) -> None:
+        """Create the macros, over the cells that some calls of them mean."""
+        named = {call.market for call in calls}
+        wanted = markets if None in named else [each for each in named if each and each in (markets or named)]
+        candle, held = self.registry.table("silver/candle"), set[str]()
+        cells: dict[Interval, tuple[Iterable[CellRecord], Iterable[CellRecord]]] = {}
+        within = _asks(markets, span)
+        for interval in INTERVALS:
+            of_it = [
+                _asks([call.market] if call.market else None, call.span)
+                for call in calls
+                if call.interval in (None, interval)
+            ]
+            if not of_it:
+                continue
+
+            def asked(cell: Cell, of_it: Sequence[Callable[[Cell], bool]] = tuple(of_it)) -> bool:
+                return within(cell) and any(asks(cell) for asks in of_it)
+
+            stored, foreign = self.survey(candle.name, wanted)
+            _refuse(candle, foreign, asked)
+            held |= {cell.own_market.key for cell in stored if within(cell)}
+            fine = {cell: record for cell, record in stored.items() if asked(cell)}
+            if interval == MINUTE:
+                cells[interval] = fine.values(), ()
+                continue
+            coarse = self.registry.table(f"gold/candle_{interval}")
+            made, others = self.survey(coarse.name, wanted)
+            _refuse(coarse, others, asked)
+            own = {cell: record for cell, record in made.items() if asked(cell)}
+            kept, rest = macros.current(interval, fine, own)
+            cells[interval] = kept.values(), rest.values()
+        create_macros(connection, files, cells, held)
 
     def _meant(self, table: type[Table], asked: Pruning) -> list[Market] | None:
         """The markets that a statement can mean that names symbols; None where they are not few."""
@@ -680,8 +797,7 @@ class Lake:
         )
         if not records:
             raise NothingStoredError(declared.name, [market.key for market in wanted or ()])
-        cells = [f"{record.path} {record.version}" for record in records]
-        return hashlib.sha256("\n".join(sorted(cells)).encode()).hexdigest()[:32]
+        return _name_of(records)
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """Collect a scan of this lake, with the lake's errors in place of those of the reader.
@@ -781,14 +897,14 @@ class Lake:
         if interval == MINUTE:
             return self._rows(fine, market, span)
         coarse = self.registry.table(f"gold/candle_{interval}")
-        made = self._of_market(coarse, market, span)
-        current = (record.code_version == coarse.code_version for record in made.values())
-        if all(current) and all(
-            cell in made and made[cell].inputs.get(f"silver/candle@{cell.date}") == record.version
-            for cell, record in self._of_market(fine, market, span).items()
-        ):
-            return self._rows(coarse, market, span)
-        return resample(self._rows(fine, market, span), interval).select(coarse.names())
+        kept, rest = macros.current(
+            interval, self._of_market(fine, market, span), self._of_market(coarse, market, span)
+        )
+        rows = read_rows(self.objects, coarse, [record.path for record in kept.values()], self._tell)
+        if not rest:
+            return rows
+        minutes = read_rows(self.objects, fine, [record.path for record in rest.values()], self._tell)
+        return pl.concat([rows, resample(minutes, interval).select(coarse.names())]).sort(coarse.time)
 
     def _of_market(self, table: type[Table], market: Market, span: TimeRange | None = None) -> Ledger:
         """As `_readable`, of one market and the months of a range, or of all, in order of time."""
@@ -856,6 +972,12 @@ def _refuse(
         cell = parse_cell_path(table, error.path)  # one in a place that is no cell's raises by itself
         if cell is None or asked(cell):
             raise error
+
+
+def _name_of(records: Iterable[CellRecord]) -> str:
+    """A hash over the versions of cells."""
+    cells = [f"{record.path} {record.version}" for record in records]
+    return hashlib.sha256("\n".join(sorted(cells)).encode()).hexdigest()[:32]
 
 
 def _within(rows: pl.DataFrame, time: str, span: TimeRange) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from lakehouse.model.interval import Interval
 
 # sums are taken here and cast once at the end: float sums differ with order and threads
 EXACT = pl.Decimal(38, 10)
-_TEN_DECIMALS_BELOW = 100_000
+TEN_DECIMALS_BELOW = 100_000
 PRICES = ("open", "high", "low", "close")
 SUMS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "contracts")
 Totals = tuple[Any, ...]
@@ -23,7 +23,7 @@ def exact(value: pl.Expr) -> pl.Expr:
     below 100,000 and up to eight below 40 million.
     """
     return (
-        pl.when(value.abs() < _TEN_DECIMALS_BELOW)
+        pl.when(value.abs() < TEN_DECIMALS_BELOW)
         .then(value.cast(EXACT))
         .otherwise(value.cast(pl.Decimal(38, 8)).cast(EXACT))
     )

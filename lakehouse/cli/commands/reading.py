@@ -3,6 +3,7 @@
 import sys
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -180,6 +181,31 @@ def sql(
     if query is None and not statement.strip():
         raise NoStatementError
     report.table("", ask(statement), "add LIMIT")
+
+
+@commands.command()
+@reporting
+def duckdb(
+    file: Annotated[
+        Path, typer.Argument(help="Where, such as lake.duckdb. The folder FILE.cells comes beside it.")
+    ],
+    markets: SomeMarkets = None,
+    start: Start = None,
+    end: End = None,
+    *,
+    report: Report,
+) -> None:
+    """Write a DuckDB file with the views and macros of `sql`, for tools that do not know a lake.
+
+    It stays what it is: cells that are replaced in the lake afterwards change nothing in it. Make it again to see
+    them.
+    """
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    lake = Lake(Settings().root)
+    found = lake.to_duckdb(file, wanted_markets(markets) or None, start, end)
+    report.table(f"{file}: rows of {count_of(int(found['cells'].sum()), 'cell')}", found)
 
 
 def _on_duckdb(unrestricted: bool, is_prompt: bool) -> "tuple[Ask, Registry]":
