@@ -144,7 +144,7 @@ class UnknownCommandError(UsageError):
 
 
 class UnknownColumnError(UsageError):
-    """Columns that what a command reports does not have."""
+    """Columns that what is read or reported does not have."""
 
     def __init__(self, names: Iterable[str], known: Iterable[str]) -> None:
         super().__init__(

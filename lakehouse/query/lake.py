@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from lakehouse.model.errors import (
     NotKnowableError,
     NotOfThisTypeError,
     ReplacedMeanwhileError,
+    UnknownColumnError,
     UnknownFillError,
 )
 from lakehouse.model.interval import INTERVALS, MINUTE, Interval
@@ -93,18 +94,20 @@ class Lake:
 
     def candles(
         self,
-        market: str | Market,
+        markets: Iterable[str | Market] | str | Market,
         start: Instant | None = None,
         end: Instant | None = None,
         interval: str = "1m",
         fill: Fill | None = None,
         as_of: Instant | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
-        """Candles of one market.
+        """Candles of one market, or of several.
 
         Args:
-            market: A market key, `binance-spot:BTCUSDT`, or another name that means one market, as `named`
-                has it: `binance:BTC/USDT`.
+            markets: A market key, `binance-spot:BTCUSDT`, or another name that means one market, as `named`
+                has it: `binance:BTC/USDT`; or several, patterns among them: the rows then have the columns
+                `exchange`, `market_type` and `symbol` before the others, one market after another.
             start: First instant; text without an offset is UTC. None for all there is before the end.
             end: End of the range, exclusive. None for all there is from the start on.
             interval: `1m`, `5m`, `15m`, `1h`, `4h` or `1d`. Where the gold table of that interval is not
@@ -115,6 +118,7 @@ class Lake:
                 price is carried across it.
             as_of: What this lake had at that instant, made from bronze by today's rules, in place of what it
                 has now.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             Rows with `open_time` in `[start, end)`, in order, with the columns of `silver/candle` (1m) or of
@@ -124,8 +128,8 @@ class Lake:
 
         Raises:
             MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError,
-                UnknownIntervalError, UnknownFillError: As named.
-            NothingStoredError: Nothing at all is stored of this market.
+                UnknownIntervalError, UnknownFillError, UnknownColumnError: As named.
+            NothingStoredError: Nothing at all is stored of a market.
             BeforeFirstReceiptError: At `as_of` there was nothing yet of a month of the range of which there
                 is something now.
             FillAsOfError: Both `fill` and `as_of` are given.
@@ -133,22 +137,27 @@ class Lake:
         """
         candle = self.registry.table("silver/candle")
         span, length = TimeRange.parse(start, end), Interval.parse(interval)
-        wanted = self._market(market, candle)
-        if fill is None:
-            found = _within(
-                self._candles(wanted, span, length, parse_instant(as_of) if as_of is not None else None),
-                candle.time,
-                span,
-            )
-            if found.is_empty():
-                self._require_market(wanted)
-            return found
-        if as_of is not None:
+        if fill is not None and as_of is not None:
             raise FillAsOfError
-        if fill not in FILLS:
+        if fill is not None and fill not in FILLS:
             raise UnknownFillError(fill, FILLS)
-        self._require_market(wanted)
-        stored = self._of_market(candle, wanted).values()
+        then = parse_instant(as_of) if as_of is not None else None
+
+        def read(market: Market) -> pl.DataFrame:
+            if fill is not None:
+                return self._filled(market, span, length, fill)
+            found = _within(self._candles(market, span, length, then, columns), candle.time, span)
+            if found.is_empty():
+                self._require_market(market)
+            return found
+
+        return self._each(markets, candle, read, columns)
+
+    def _filled(self, market: Market, span: TimeRange, interval: Interval, fill: Fill) -> pl.DataFrame:
+        """Candles with a row for every slot."""
+        candle = self.registry.table("silver/candle")
+        self._require_market(market)
+        stored = self._of_market(candle, market).values()
         breaks = [
             TimeRange(run.start, run.end)
             for record in stored
@@ -162,68 +171,78 @@ class Lake:
         ]
         # the month with the price that is carried into the range
         before = max((first for first, _ in times if first < span.start), default=span.start)
-        rows = self._candles(wanted, TimeRange(before, span.end), length)
+        rows = self._candles(market, TimeRange(before, span.end), interval)
         known = (
             span.overlap(min(first for first, _ in times), max(last for _, last in times) + MINUTE.delta)
             if times
             else None
         )
-        return _within(fill_candles(rows, length, known, fill, breaks), candle.time, span)
+        return _within(fill_candles(rows, interval, known, fill, breaks), candle.time, span)
 
     def funding_rates(
         self,
-        market: str | Market,
+        markets: Iterable[str | Market] | str | Market,
         start: Instant | None = None,
         end: Instant | None = None,
         as_of: Instant | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
-        """Funding rates of one perpetual.
+        """Funding rates of one perpetual, or of several.
 
         Args:
-            market: A market key, `binance-linear:BTCUSDT`, or another name that means one market, as `named`
-                has it: `binance:BTC/USDT:USDT`.
+            markets: A market key, `binance-linear:BTCUSDT`, or another name that means one market, as `named`
+                has it: `binance:BTC/USDT:USDT`; or several, patterns among them: the rows then have the columns
+                `exchange`, `market_type` and `symbol` before the others, one market after another.
             start: First instant; text without an offset is UTC. None for all there is before the end.
             end: End of the range, exclusive. None for all there is from the start on.
             as_of: What this lake had at that instant, made from bronze by today's rules, in place of what it
                 has now.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             Rows with `funding_time` in `[start, end)`, in order, with the columns of `silver/funding_rate`.
             A settlement that is absent has no row, and stands in `gaps`.
 
         Raises:
-            MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError: As
-                named.
-            NothingStoredError: Nothing at all is stored of this market.
+            MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError,
+                UnknownColumnError: As named.
+            NothingStoredError: Nothing at all is stored of a market.
             BeforeFirstReceiptError: As for `candles`.
             StoreError: The lake's store does not answer, or refuses.
         """
         table, span = self.registry.table("silver/funding_rate"), TimeRange.parse(start, end)
-        wanted = self._market(market, table)
-        rows = (
-            self._rows(table, wanted, span)
-            if as_of is None
-            else self._rows_as_of(table, wanted, span, parse_instant(as_of))
-        )
-        if (found := _within(rows, table.time, span)).is_empty():
-            self._require_market(wanted, table)
-        return found
+        then = parse_instant(as_of) if as_of is not None else None
+
+        def read(market: Market) -> pl.DataFrame:
+            rows = (
+                self._rows(table, market, span, columns)
+                if then is None
+                else self._rows_as_of(table, market, span, then)
+            )
+            if (found := _within(rows, table.time, span)).is_empty():
+                self._require_market(market, table)
+            return found
+
+        return self._each(markets, table, read, columns)
 
     def funding_carry(
         self,
-        market: str | Market,
+        markets: Iterable[str | Market] | str | Market,
         start: Instant | None = None,
         end: Instant | None = None,
         since: Instant | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """What a perpetual pays by funding, settlement by settlement, and in sum since an instant.
 
         Args:
-            market: A market key, `binance-linear:BTCUSDT`, or another name that means one market, as `named`
-                has it: `binance:BTC/USDT:USDT`.
+            markets: A market key, `binance-linear:BTCUSDT`, or another name that means one market, as `named`
+                has it: `binance:BTC/USDT:USDT`; or several, patterns among them: the rows then have the columns
+                `exchange`, `market_type` and `symbol` before the others, one market after another.
             start: First instant; None for all there is before the end.
             end: End of the range, exclusive; None for all there is from the start on.
             since: Add up the rates of the settlements from this instant on; it may lie before `start`.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             Rows of `gold/funding_carry` in order. With `since` also `rate_since` (the sum of the rates from
@@ -233,26 +252,29 @@ class Lake:
             can tell).
 
         Raises:
-            MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError: As
-                named.
-            NothingStoredError: Nothing at all is stored of this market.
+            MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError,
+                UnknownColumnError: As named.
+            NothingStoredError: Nothing at all is stored of a market.
             StoreError: The lake's store does not answer, or refuses.
         """
         table, span = self.registry.table("gold/funding_carry"), TimeRange.parse(start, end)
-        wanted = self._market(market, table)
         begin = None if since is None else parse_instant(since)
         whole = span if begin is None else TimeRange.parse(min(span.start, begin), span.end)
-        rows = _within(self._rows(table, wanted, whole), table.time, whole)
-        if rows.is_empty():
-            self._require_market(wanted, table)
-        if begin is not None:
-            rates = self.registry.table("silver/funding_rate")
-            facts = {cell: record.facts for cell, record in self._of_market(rates, wanted, whole).items()}
-            end_of_rows = rows[table.time][-1] + MINUTE.delta if rows.height else begin
-            until = known_until(begin, end_of_rows, facts, self._of_market(table, wanted, whole))
-            runs = [run for each in facts.values() for run in each.gaps]
-            rows = summed_since(rows, begin, runs, until)
-        return _within(rows, table.time, span)
+
+        def read(market: Market) -> pl.DataFrame:
+            rows = _within(self._rows(table, market, whole), table.time, whole)
+            if rows.is_empty():
+                self._require_market(market, table)
+            if begin is not None:
+                rates = self.registry.table("silver/funding_rate")
+                facts = {cell: record.facts for cell, record in self._of_market(rates, market, whole).items()}
+                end_of_rows = rows[table.time][-1] + MINUTE.delta if rows.height else begin
+                until = known_until(begin, end_of_rows, facts, self._of_market(table, market, whole))
+                runs = [run for each in facts.values() for run in each.gaps]
+                rows = summed_since(rows, begin, runs, until)
+            return _within(rows, table.time, span)
+
+        return self._each(markets, table, read, columns)
 
     def gaps(
         self,
@@ -261,6 +283,7 @@ class Lake:
         end: Instant | None = None,
         now: Instant | None = None,
         table: str = "silver/candle",
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """Every expected row that is absent, such as a 1m candle, and why, as the cells themselves say.
 
@@ -270,6 +293,7 @@ class Lake:
             end: End of the range, exclusive; None for no bound. Runs are cut to the range.
             now: The instant that tells `pending` from `unproven`; the present if left out.
             table: The silver table whose rows are meant.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             A row per run, in order of market and time: `exchange`, `market_type`, `symbol`, `start_time`,
@@ -285,12 +309,13 @@ class Lake:
         """
         silver, span = self.registry.dataset(table).silver, _span(start, end)
         found = self._named([silver], self._markets(markets, silver), span)
-        return told_frame(
+        told = told_frame(
             ((record.key.own_market, record.facts.gaps) for _, record in found),
             parse_instant(now) if now is not None else datetime.now(UTC),
             span,
             silver.published,
         )
+        return _chosen(told, columns)
 
     def scan(
         self,
@@ -298,6 +323,7 @@ class Lake:
         markets: Iterable[str | Market] | str | Market | None = None,
         start: Instant | None = None,
         end: Instant | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pl.LazyFrame:
         """A lazy scan of any table, over only the files that can hold what is asked for.
 
@@ -306,6 +332,7 @@ class Lake:
             markets: One or several, by key or as `named` takes them; all if left out.
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound.
+            columns: Which columns, in which order; all if left out.
 
         Raises:
             MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
@@ -317,7 +344,8 @@ class Lake:
             store refuses while it is collected, `collect` says plainly.
         """
         declared = self.registry.table(table)
-        return self._cells(declared.name, self._markets(markets, declared), _span(start, end), with_path=True)
+        rows = self._cells(declared.name, self._markets(markets, declared), _span(start, end), with_path=True)
+        return rows if columns is None else rows.select(_known(columns, rows.collect_schema().names()))
 
     def join_asof(
         self,
@@ -355,6 +383,7 @@ class Lake:
         start: Instant | None = None,
         end: Instant | None = None,
         within: timedelta = timedelta(days=1),
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """Several gold tables of several markets as one frame that could have been known.
 
@@ -366,6 +395,7 @@ class Lake:
             end: End of their range, exclusive; None for no bound.
             within: How old a row of another table may be: beyond it stands null, so that nothing is carried
                 over a gap or a listing break in silence.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             The first table's rows in order of time and market, with the columns of the others, each behind
@@ -385,11 +415,12 @@ class Lake:
         rows = self.collect(self.scan(first.name, wanted, start, end))
         reach = within + _LONGEST_ROW
         since = span.start - reach if span and span.start - FIRST > reach else None
-        return joining.side_by_side(
+        found = joining.side_by_side(
             rows.sort(first.time, *MARKET_COLUMNS),
             {table.short_name(): self.collect(self.scan(table.name, wanted, since, end)) for table in others},
             within,
         )
+        return _chosen(found, columns)
 
     def sql(
         self,
@@ -582,12 +613,13 @@ class Lake:
                 found.append(Market(exchange, market_type, symbol))  # type: ignore[arg-type]
         return found if len(found) <= NARROW else None
 
-    def markets(self, as_of: Instant | None = None) -> pl.DataFrame:
+    def markets(self, as_of: Instant | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """All known markets: `silver/market`, or those that could be traded at an instant.
 
         Args:
             as_of: An instant at the exchange. Markets that have ended since are among those that could be
                 traded then: a backtest on these survives by no bias.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             A row per market with what holds now, or held then; `scan("silver/market")` has what else held
@@ -601,9 +633,10 @@ class Lake:
         """
         rows = self.collect(self.scan(MarketTable.name))
         if as_of is None:
-            return rows.filter(pl.col("valid_until").is_null())
+            return _chosen(rows.filter(pl.col("valid_until").is_null()), columns)
         at, listings = parse_instant(as_of), read_listings(rows)
-        return tradable(listings, at, scanned_at(self.objects), self._in_break(listings, at))
+        found = tradable(listings, at, scanned_at(self.objects), self._in_break(listings, at))
+        return _chosen(found, columns)
 
     def _in_break(self, listings: Iterable[Listing], at: datetime) -> set[Market]:
         """The markets of the lake whose candles prove that they were not listed at an instant."""
@@ -681,6 +714,7 @@ class Lake:
         start: Instant | None = None,
         end: Instant | None = None,
         table: str = "silver/candle",
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """Every value of every row, such as a candle, on which sources disagreed, with the rule that chose
         one: `silver/conflict`, or another dataset's conflict table.
@@ -690,6 +724,7 @@ class Lake:
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound.
             table: The silver table whose rows are meant.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             A row per value, in the order of the key.
@@ -724,11 +759,9 @@ class Lake:
             and (cell.own_market.key, cell.month) not in collected
         ]:
             warnings.warn(NotCollectedWarning(disputes.name, sorted(left)), stacklevel=2)
-        return (
-            found
-            if span is None
-            else found.filter(pl.col(judged.time).is_between(span.start, span.end, closed="left"))
-        )
+        if span is not None:
+            found = found.filter(pl.col(judged.time).is_between(span.start, span.end, closed="left"))
+        return _chosen(found, columns)
 
     def restatements(
         self,
@@ -736,6 +769,7 @@ class Lake:
         start: Instant | None = None,
         end: Instant | None = None,
         table: str = "silver/candle",
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """What sources replaced of what they had published: two successive values of one key and source.
 
@@ -744,6 +778,7 @@ class Lake:
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound.
             table: The silver table whose sources are meant.
+            columns: Which columns, in which order; all if left out.
 
         Raises:
             NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
@@ -758,11 +793,9 @@ class Lake:
         dataset, span = self.registry.dataset(table), _span(start, end)
         wanted = self._markets(markets, *dataset.restated)
         found = restated(self.objects, dataset, self._named(dataset.restated, wanted, span))
-        return (
-            found.filter(pl.col(dataset.silver.time).is_between(span.start, span.end, closed="left"))
-            if span
-            else found
-        )
+        if span is not None:
+            found = found.filter(pl.col(dataset.silver.time).is_between(span.start, span.end, closed="left"))
+        return _chosen(found, columns)
 
     def dataset_id(
         self,
@@ -882,10 +915,37 @@ class Lake:
                 raise NotOfThisTypeError(table.name, market.key, table.market_types)
             raise NothingStoredError(table.name, [market.key])
 
-    def _candles(
-        self, market: Market, span: TimeRange, interval: Interval, as_of: datetime | None = None
+    def _each(
+        self,
+        markets: Iterable[str | Market] | str | Market,
+        table: type[Table],
+        read: Callable[[Market], pl.DataFrame],
+        columns: Sequence[str] | None,
     ) -> pl.DataFrame:
-        """The candles of all months that a range touches."""
+        """What a read yields of one market, or of several, each behind the columns that name it."""
+        if isinstance(markets, str | Market) or not isinstance(markets, Iterable):  # which is then refused
+            return _chosen(read(self._market(markets, table)), columns)
+        found = self.named(markets, [table])
+        rows = self.objects.together(*(partial(read, market) for market in found))
+        named = [
+            frame.select(
+                *(pl.lit(getattr(market, name)).alias(name) for name in MARKET_COLUMNS), *frame.columns
+            )
+            for market, frame in zip(found, rows, strict=True)
+        ]
+        if not named:
+            raise NothingStoredError(table.name, [])
+        return _chosen(pl.concat(named), columns)
+
+    def _candles(
+        self,
+        market: Market,
+        span: TimeRange,
+        interval: Interval,
+        as_of: datetime | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """The candles of all months that a range touches; of no less than some columns."""
         fine = self.registry.table("silver/candle")
         if as_of is not None:
             rows = self._rows_as_of(fine, market, span, as_of)
@@ -895,7 +955,7 @@ class Lake:
                 else resample(rows, interval).select(self.registry.table(f"gold/candle_{interval}").names())
             )
         if interval == MINUTE:
-            return self._rows(fine, market, span)
+            return self._rows(fine, market, span, columns)
         coarse = self.registry.table(f"gold/candle_{interval}")
         kept, rest = macros.current(
             interval, self._of_market(fine, market, span), self._of_market(coarse, market, span)
@@ -931,16 +991,21 @@ class Lake:
             instant,
         )
 
-    def _rows(self, table: type[Table], market: Market, span: TimeRange) -> pl.DataFrame:
-        """All rows of one market's cells that touch a range, in order of time.
+    def _rows(
+        self, table: type[Table], market: Market, span: TimeRange, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """All rows of one market's cells that touch a range, in order of time; of no less than some columns.
 
         Whole objects are read, several at once, and each is held against its seal.
         """
+        known = {*table.columns, *MARKET_COLUMNS}
+        wanted = None if columns is None or isinstance(columns, str) or set(columns) - known else columns
         return read_rows(
             self.objects,
             table,
             [stored.path for stored in cells_of_market(self.objects, table, market, span.months())],
             self._tell,
+            wanted,
         )
 
     def _tell(self, table: type[Table], read: Collection[CellRecord]) -> None:
@@ -972,6 +1037,18 @@ def _refuse(
         cell = parse_cell_path(table, error.path)  # one in a place that is no cell's raises by itself
         if cell is None or asked(cell):
             raise error
+
+
+def _chosen(rows: pl.DataFrame, columns: Sequence[str] | None) -> pl.DataFrame:
+    """Some columns of rows, or all."""
+    return rows if columns is None else rows.select(_known(columns, rows.columns))
+
+
+def _known(columns: Sequence[str], known: Sequence[str]) -> list[str]:
+    chosen = [columns] if isinstance(columns, str) else list(columns)
+    if unknown := [name for name in chosen if name not in known]:
+        raise UnknownColumnError(unknown, known)
+    return chosen
 
 
 def _name_of(records: Iterable[CellRecord]) -> str:
