@@ -76,8 +76,8 @@ def statements(candles: Mapping[Interval, tuple[str, str]], held: Collection[str
     """What creates the macros and the views that they read.
 
     Args:
-        candles: Of every interval a SELECT of rows of its own table, and one of rows of `silver/candle` to
-            resample, which are of other cells.
+        candles: Of every interval that may be asked for, at least one, a SELECT of rows of its own table, and
+            one of rows of `silver/candle` to resample, which are of other cells.
         held: The keys of the markets of which any candle is stored.
     """
     views = {_view(interval): _of_interval(interval, *rows) for interval, rows in candles.items()}
@@ -86,7 +86,7 @@ def statements(candles: Mapping[Interval, tuple[str, str]], held: Collection[str
         f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}",
         *(f"CREATE OR REPLACE VIEW {name} AS {rows}" for name, rows in views.items()),
         _INSTANT,
-        _candles(),
+        _candles(candles),
         _JOIN,
     ]
 
@@ -192,18 +192,18 @@ def _of_interval(interval: Interval, own: str, minutes: str) -> str:
     return f"SELECT {', '.join(_COLUMNS)}, {path} FROM ({own}) UNION ALL {_resampled(interval, minutes)}"
 
 
-def _candles() -> str:
+def _candles(intervals: Collection[Interval]) -> str:
     start, end = (f"{SCHEMA}.instant({name})" for name in ("start_time", "end_time"))
-    within = f"""{_KEY} = market
+    columns = ", ".join((*_COLUMNS, *MARKET_COLUMNS))
+    # one condition over all parts: the engine moves it into each, down to the names of files
+    of_all = " UNION ALL ".join(
+        f"SELECT * FROM {_view(interval)} WHERE step = '{interval}'" for interval in intervals
+    )
+    rows = f"""SELECT {columns} FROM ({of_all}) WHERE {_KEY} = market
       AND (start_time IS NULL OR month >= strftime({start}, '%Y-%m'))
       AND (end_time IS NULL OR month <= strftime({end} - INTERVAL 1 MICROSECOND, '%Y-%m'))
       AND (start_time IS NULL OR open_time >= timezone('UTC', {start}))
       AND (end_time IS NULL OR open_time < timezone('UTC', {end}))"""
-    columns = ", ".join((*_COLUMNS, *MARKET_COLUMNS))
-    parts = [
-        f"SELECT {columns} FROM {_view(interval)} WHERE step = '{interval}' AND {within}"
-        for interval in INTERVALS
-    ]
     known = ", ".join(interval.name for interval in INTERVALS)
     refusals = f"""CASE
       WHEN step IS NULL OR step NOT IN ({", ".join(f"'{each}'" for each in INTERVALS)})
@@ -215,11 +215,9 @@ def _candles() -> str:
           || ': a market is named as binance-spot:BTCUSDT is') END"""
     # never a row: columns of the refusal, so that no filter decides of this part without asking for it
     casts = ", ".join(f"CAST(refused AS {_type(name)}) AS {name}" for name in (*_COLUMNS, *MARKET_COLUMNS))
-    parts.append(
-        f"SELECT {casts} FROM (SELECT CAST({refusals} AS VARCHAR) AS refused) WHERE refused IS NOT NULL"
-    )
+    refused = f"SELECT {casts} FROM (SELECT CAST({refusals} AS VARCHAR) AS refused) WHERE refused IS NOT NULL"
     arguments = f"market, start_time := NULL, end_time := NULL, step := '{MINUTE}'"
-    return f"CREATE MACRO {CANDLES}({arguments}) AS TABLE {' UNION ALL '.join(parts)}"
+    return f"CREATE MACRO {CANDLES}({arguments}) AS TABLE {rows} UNION ALL {refused}"
 
 
 def _type(name: str) -> str:

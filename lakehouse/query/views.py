@@ -11,7 +11,7 @@ import polars as pl
 from lakehouse.datasets.candle import Candle
 from lakehouse.features.candle import OF_INTERVAL
 from lakehouse.model.errors import SqlBeyondLakeError, SqlError
-from lakehouse.model.interval import INTERVALS, Interval
+from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.table import Table
 from lakehouse.query.engine import LakeFiles
 from lakehouse.query.macros import statements
@@ -94,7 +94,7 @@ def create_macros(
         connection: Where to create them.
         files: What the connection may read; the cells are added.
         candles: The cells of an interval's own table, and those of `silver/candle` to resample. An interval
-            that is left out has no rows.
+            that is left out is asked for by nobody.
         held: The keys of the markets of which there are candles.
 
     Raises:
@@ -107,7 +107,7 @@ def create_macros(
             ),
             rows_of(Candle, minutes, partial(files.add, Candle)),
         )
-        for interval, (own, minutes) in ((each, candles.get(each, ((), ()))) for each in INTERVALS)
+        for interval, (own, minutes) in (candles or {MINUTE: ((), ())}).items()
     }
     with _named(files):
         for statement in statements(made, held):
