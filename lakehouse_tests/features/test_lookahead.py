@@ -38,7 +38,9 @@ hour, a gap and a month. So no value of these histories uses what came later, an
 early. It is a test by example, with drawn prices: what shows at no instant that was drawn is not found.
 
 What is planted is turned down by the same test: a value of the next candle, a mean over the whole month, a
-day's close joined to its minutes, a price carried back, a `knowable_at` before the candle's end.
+day's close joined to its minutes, a price carried back or interpolated over minutes without trade, a window
+about its candle, a rank within the day, a threshold learnt from the month, a sum that runs backwards, a
+`knowable_at` before the candle's end.
 
 | table | instants | rows compared | values compared | changed |
 |---|---|---|---|---|
@@ -113,6 +115,17 @@ PLANTED: dict[str, dict[str, object]] = {
         "planted": pl.when(pl.col("volume") > 0).then("close").backward_fill()
     },
     "known before its candle ends": {"shift": timedelta(seconds=30)},
+    "a mean of a window about its candle": {"planted": pl.col("close").rolling_mean(15, center=True)},
+    "a price interpolated over a gap of trade": {
+        "planted": pl.when(pl.col("volume") > 0).then("close").interpolate()
+    },
+    "the rank of a volume within its day": {
+        "planted": pl.col("volume").rank().over(pl.col("open_time").dt.truncate("1d"))
+    },
+    "a threshold learnt from all of the month": {
+        "planted": pl.when(pl.col("volume") > pl.col("volume").quantile(0.9)).then("close")
+    },
+    "a sum that runs backwards": {"planted": pl.col("volume").cum_sum(reverse=True)},
 }
 
 

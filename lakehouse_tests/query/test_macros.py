@@ -1,6 +1,7 @@
 """`candles` and `join_asof` in SQL mean what they mean in Python, and open no cell that they do not mean."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from lakehouse.datasets.candle import Candle
 from lakehouse.features.candle import CANDLES, OF_INTERVAL
+from lakehouse.features.vwap import Vwap
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import BehindInputsWarning, DamagedObjectError, SqlBeyondLakeError, SqlError
 from lakehouse.model.interval import COARSE, INTERVALS, MINUTE, Interval
@@ -353,3 +355,52 @@ def test_ranges_of_two_intervals_are_joined_by_name(lake: Lake, opened: set[str]
 def test_rows_that_do_not_say_when_they_could_be_known_are_refused(lake: Lake) -> None:
     with pytest.raises(SqlError, match="knowable_at"):
         lake.sql("FROM join_asof('silver.candle', 'gold.candle_1d')")
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "queries.md"
+QUERIES = dict(
+    re.findall(r"^## (.+?)\n(?:(?!^## ).)*?```duckdb\n(.*?)```", PAGE.read_text("utf-8"), re.M | re.S)
+)
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """Two weeks of the markets and months that the page is about, as the demo's lake has them."""
+    objects = LakeObjects(tmp_path_factory.mktemp("page") / "lake")
+    store, named = TableStore(objects), ("spot:BTCUSDT", "linear:ETHUSDT", "inverse:BTCUSD_PERP")
+    for seed, market in enumerate(Market.parse(f"binance-{name}") for name in named):
+        whole = walk(minutes("2024-11-24", 20 * 1440), seed, step=1e-3)
+        for month in ("2024-11", "2024-12"):
+            cell = Cell(month, market)
+            rows = whole.filter(pl.col("open_time").dt.strftime("%Y-%m") == month)
+            record = store.put(Candle, cell, CellResult(rows, {}))
+            inputs = {f"{Candle.name}@{month}": record.version}
+            for table in CANDLES:
+                computed = table.compute({Candle.name: rows}, cell.window)
+                store.put(table, cell, CellResult(table.conform(computed, cell), inputs))
+            store.put(Vwap, cell, CellResult(Vwap.compute({Candle.name: whole}, cell.window), inputs))
+    return Lake(objects.root)
+
+
+def test_each_macro_of_the_page_means_what_the_sdk_does(shown: Lake) -> None:
+    assert PAGE.read_text("utf-8").count("```duckdb") == len(QUERIES) == 4
+    hours, both, joined, features = (shown.sql(query) for query in QUERIES.values())
+    spot, eth = "binance-spot:BTCUSDT", "binance-linear:ETHUSDT"
+    assert hours.equals(shown.candles(spot, "2024-12", "2025-01", "1h", columns=hours.columns))
+    right = shown.candles("binance-inverse:BTCUSD_PERP", "2024-12", "2025-02", "4h", columns=["close"])
+    assert both["inverse_close"].equals(right["close"], check_names=False)
+    known = shown.join_asof(
+        shown.candles(eth, "2024-12-01", "2024-12-08", "1h"),
+        shown.candles(eth, "2024-11-25", "2024-12-08", "1d"),
+        within=timedelta(days=1),
+    )
+    assert joined.rows() == known.select("open_time", "close", "right_open_time", "right_close").rows()
+    assert joined["day_close"].null_count() == 0
+    of_vwap = shown.features(
+        None, ["gold/vwap", "gold/candle_1h"], "2024-12-10", "2024-12-11", timedelta(hours=2)
+    )
+    order = ["exchange", "market_type", "symbol", "open_time"]
+    expected = of_vwap.sort(order).select(*order, "vwap_1h", hour_close="candle_1h_close")
+    assert features.equals(expected)
