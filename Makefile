@@ -107,6 +107,7 @@ benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.derived
 	$(BIN)/python -m benchmarks.million
 	$(BIN)/python -m benchmarks.reading
+	$(BIN)/python -m benchmarks.research
 	$(BIN)/python -m benchmarks.growth --markets 1 10
 	$(BIN)/python -m benchmarks.operating
 	$(BIN)/python -m benchmarks.backfill_s3
