@@ -4,10 +4,10 @@ against the way there would be without it.
     python -m benchmarks.research
 
 A day of 200 markets comes from `gold/daily_panel`, one object a month, or from the 200 months of
-`gold/candle_1d` that hold it, on a local folder and on S3 with 30 ms added to every request. Statements run over
-a year of 1m candles of ten markets, and DuckDB runs the same over exactly the files that can hold an answer, on
-a connection of its own each time, as `Lake.sql` does. Ours hold every byte they read against its seal. Medians,
-in turn with each other.
+`gold/candle_1d` that hold it, on a local folder and on S3 with 30 ms added to every request. Statements run
+over a year of 1m candles of ten markets, and DuckDB runs the same over exactly the files that can hold an
+answer, on a connection of its own each time, as `Lake.sql` does. Ours hold every byte they read against its
+seal. Medians, in turn with each other.
 """
 
 import statistics
@@ -170,7 +170,8 @@ def statements(root: str, times: int) -> None:
 
         said, beside = in_turn(ours, engine, times)
         print(
-            f"sql, {name}: {said:.0f} ms, DuckDB on {len(paths)} files {beside:.0f} ms: ratio {said / beside:.2f}",
+            f"sql, {name}: {said:.0f} ms, DuckDB on {len(paths)} files {beside:.0f} ms: "
+            f"ratio {said / beside:.2f}",
             flush=True,
         )
     for interval in ("1m", "1h"):

@@ -56,7 +56,7 @@ def take_graph(browser: Browser, folder: Path) -> None:
         _await(port)
         browser.resize(1800, 860)
         browser.open(
-            f"http://127.0.0.1:{port}/assets/gold/vwap?view=lineage&lineageScope=upstream&lineageDepth=5"
+            f"http://127.0.0.1:{port}/assets/gold/daily_panel?view=lineage&lineageScope=upstream&lineageDepth=5"
         )
         browser.wait_for("document.body.innerText.includes('candle_witness')")
         time.sleep(_DRAWN_WITHIN)

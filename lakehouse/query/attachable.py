@@ -1,9 +1,9 @@
 """A DuckDB file for tools that do not know a lake: views over stored cells and the macros, of one state that
 stays what it is.
 
-A cell of a lake is replaced in place, so a view by its path would one day yield other rows than those that the
-file names by `dataset_id`. The views therefore read files of their own beside it, each in a version that never
-changes: links to the lake's files where they lie on the same file system, which take no room until a cell is
+A cell of a lake is replaced in place, so a view by its path would one day yield other rows than those that
+the file names by `dataset_id`. The views therefore read files of their own beside it, each in a version that
+never changes: links to the lake's files where they lie on the same file system, which take no room until a cell is
 replaced, and copies elsewhere.
 """
 
@@ -39,10 +39,10 @@ _PATTERN = set("*?[]=")  # what the engine reads as more than a name
 
 
 SAID = (
-    "Rows are of the state in which the lake was at made_at; about.datasets names it. Cells that are replaced in "
-    "the lake afterwards change nothing here: make the file again to see them. Bytes were held against their "
-    "seals when the file was made, and are not again. The views name files by their full paths: the file can be "
-    "copied anywhere on this machine, the folder beside it cannot be moved. After ATTACH, macros need USE."
+    "Rows are of the state in which the lake was at made_at; about.datasets names it. Cells that are replaced "
+    "in the lake afterwards change nothing here: make the file again to see them. Bytes were held against their "
+    "seals when the file was made, and are not again. The views name files by their full paths: the file can "
+    "be copied anywhere on this machine, the folder beside it cannot be moved. After ATTACH, macros need USE."
 )
 
 
@@ -150,12 +150,17 @@ def _statements(held: Sequence[Held], names: dict[str, str], root: str, asked: s
     yield "CREATE SCHEMA about"
     yield (
         f"CREATE TABLE about.file AS SELECT {_text(root.rstrip('/'))} AS root, {_text(asked)} AS asked_for, "
-        f"{_text(version('lakehouse'))} AS made_with, {_text(now)}::TIMESTAMPTZ AS made_at, {_text(SAID)} AS said"
+        f"{_text(version('lakehouse'))} AS made_with, {_text(now)}::TIMESTAMPTZ AS made_at, "
+        f"{_text(SAID)} AS said"
     )
     yield (
-        "CREATE TABLE about.datasets(table_name VARCHAR, dataset_id VARCHAR, cell_count BIGINT, row_count BIGINT)"
+        "CREATE TABLE about.datasets("
+        "table_name VARCHAR, dataset_id VARCHAR, cell_count BIGINT, row_count BIGINT)"
     )
-    yield "CREATE TABLE about.cells(table_name VARCHAR, cell VARCHAR, version VARCHAR, row_count BIGINT, file VARCHAR)"
+    yield (
+        "CREATE TABLE about.cells("
+        "table_name VARCHAR, cell VARCHAR, version VARCHAR, row_count BIGINT, file VARCHAR)"
+    )
     for table, records, dataset_id in held:
         zone, name = table.name.split("/")
         yield f'CREATE SCHEMA IF NOT EXISTS "{zone}"'
@@ -165,7 +170,8 @@ def _statements(held: Sequence[Held], names: dict[str, str], root: str, asked: s
         yield f"INSERT INTO about.datasets VALUES ({', '.join(told)})"
         for batch in range(0, len(records), 1000):
             rows = [
-                f"({_text(table.name)}, {_text(str(one.cell or ''))}, {_text(one.version)}, {one.rows}, {_text(names[one.path])})"
+                f"({_text(table.name)}, {_text(str(one.cell or ''))}, {_text(one.version)}, {one.rows}, "
+                f"{_text(names[one.path])})"
                 for one in records[batch : batch + 1000]
             ]
             yield f"INSERT INTO about.cells VALUES {', '.join(rows)}"

@@ -191,8 +191,8 @@ class Lake:
 
         Args:
             markets: A market key, `binance-linear:BTCUSDT`, or another name that means one market, as `named`
-                has it: `binance:BTC/USDT:USDT`; or several, patterns among them: the rows then have the columns
-                `exchange`, `market_type` and `symbol` before the others, one market after another.
+                has it: `binance:BTC/USDT:USDT`; or several, patterns among them: the rows then have the
+                columns `exchange`, `market_type` and `symbol` before the others, one market after another.
             start: First instant; text without an offset is UTC. None for all there is before the end.
             end: End of the range, exclusive. None for all there is from the start on.
             as_of: What this lake had at that instant, made from bronze by today's rules, in place of what it
@@ -237,8 +237,8 @@ class Lake:
 
         Args:
             markets: A market key, `binance-linear:BTCUSDT`, or another name that means one market, as `named`
-                has it: `binance:BTC/USDT:USDT`; or several, patterns among them: the rows then have the columns
-                `exchange`, `market_type` and `symbol` before the others, one market after another.
+                has it: `binance:BTC/USDT:USDT`; or several, patterns among them: the rows then have the
+                columns `exchange`, `market_type` and `symbol` before the others, one market after another.
             start: First instant; None for all there is before the end.
             end: End of the range, exclusive; None for all there is from the start on.
             since: Add up the rates of the settlements from this instant on; it may lie before `start`.

@@ -47,8 +47,8 @@ CREATE MACRO {SCHEMA}.instant(said) AS CASE
 END
 """
 
-# The newest row of the right side that could have been known; its columns behind `right_`, as `Lake.join_asof`
-# has them, but for those that the join makes equal.
+# The newest row of the right side that could have been known; its columns behind `right_`, as
+# `Lake.join_asof` has them, but for those that the join makes equal.
 _JOIN = f"""
 CREATE MACRO {JOIN}(left_rows, right_rows, within := NULL) AS TABLE
   SELECT l.*, CASE WHEN within IS NULL OR l.knowable_at - CAST(within AS INTERVAL) <= r.knowable_at
@@ -250,8 +250,9 @@ def _resampled(interval: Interval, minutes: str) -> str:
 
 
 def _exact_sum(name: str) -> str:
-    """`transform.resample.exact_sum` in SQL, as a DOUBLE. A cast to DECIMAL would not do: the engine's rounds a
-    half away from zero, where a product of floats ends in a half that no file stated; Polars rounds it to even.
+    """`transform.resample.exact_sum` in SQL, as a DOUBLE. A cast to DECIMAL would not do: the engine's rounds
+    a half away from zero, where a product of floats ends in a half that no file stated; Polars rounds it to
+    even.
     """
     ten, eight = _to_even(f"{name} * 1e10"), _to_even(f"{name} * 1e8")
     units = f"CASE WHEN abs({name}) < {TEN_DECIMALS_BELOW} THEN {ten} ELSE 100 * {eight} END"
@@ -260,4 +261,5 @@ def _exact_sum(name: str) -> str:
 
 def _to_even(value: str) -> str:
     whole, rest = f"floor({value})", f"{value} - floor({value})"
-    return f"CAST({whole} + (CASE WHEN {rest} > 0.5 OR ({rest} = 0.5 AND {whole} % 2 = 1) THEN 1 ELSE 0 END) AS HUGEINT)"
+    is_up = f"{rest} > 0.5 OR ({rest} = 0.5 AND {whole} % 2 = 1)"
+    return f"CAST({whole} + (CASE WHEN {is_up} THEN 1 ELSE 0 END) AS HUGEINT)"

@@ -103,10 +103,12 @@ def test_another_program_reads_the_views_and_macros_as_the_lake_has_them(made: t
     ]
     asked = [TIMES.format(call) for call in calls]
     asked.append(
-        "SELECT count(*), sum(close)::DECIMAL(38, 6) FROM silver.candle WHERE symbol = 'BTCUSDT' AND month >= '2024'"
+        "SELECT count(*), max(close)::DECIMAL(38, 6) FROM silver.candle "
+        "WHERE symbol = 'BTCUSDT' AND month >= '2024'"
     )
     asked.append(
-        "SELECT symbol, right_candle_count FROM join_asof('gold.candle_4h', 'gold.candle_1d', INTERVAL 1 DAY) ORDER BY ALL"
+        "SELECT symbol, right_candle_count "
+        "FROM join_asof('gold.candle_4h', 'gold.candle_1d', INTERVAL 1 DAY) ORDER BY ALL"
     )
     found = bare(file, *asked)
     assert all(found)

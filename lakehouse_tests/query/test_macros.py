@@ -146,9 +146,8 @@ def test_sums_are_the_same_to_the_bit_for_any_sizes(
         connection.execute("SET TimeZone='Asia/Kathmandu'")
         connection.register("named", named)
         for interval in (COARSE[0], COARSE[2], COARSE[-1]):
-            made = connection.sql(
-                f"SELECT {', '.join(COLUMNS)} FROM ({macros._resampled(interval, 'FROM named')}) ORDER BY open_time"
-            ).pl()
+            rows = macros._resampled(interval, "FROM named")
+            made = connection.sql(f"SELECT {', '.join(COLUMNS)} FROM ({rows}) ORDER BY open_time").pl()
             by_month = [
                 resample(part, interval)
                 for (_,), part in frame.group_by(pl.col("open_time").dt.month(), maintain_order=True)
@@ -177,8 +176,8 @@ def test_sums_are_the_same_to_the_bit_for_any_sizes(
         ("candles('binance-spot:BTCUSDT', end_time := DATE '2024-01-01')", ["silver/candle BTCUSDT 2023-12"]),
         ("candles('binance-spot:BTCUSDT', '2030-01', '2030-02')", []),
         (
-            "candles('binance-linear:ETHUSDT', '2024-02') a JOIN candles('binance-spot:BTCUSDT', '2024-01', '2024-02', '1h') b "
-            "USING (open_time)",
+            "candles('binance-linear:ETHUSDT', '2024-02') a "
+            "JOIN candles('binance-spot:BTCUSDT', '2024-01', '2024-02', '1h') b USING (open_time)",
             ["gold/candle_1h BTCUSDT 2024-01", "silver/candle ETHUSDT 2024-02"],
         ),
     ],
@@ -204,8 +203,10 @@ def test_what_a_call_does_not_plainly_say_narrows_nothing_and_means_the_same(
     for call in (
         "candles('binance-spot:' || 'BTCUSDT', '2024-01', '2024-02', '1h')",
         "(VALUES ('binance-spot:BTCUSDT')) m(key), candles(m.key, '2024-01', '2024-02', '1h')",
-        "candles('binance-spot:BTCUSDT', concat('2024-', '01'), TIMESTAMP '2024-02-01 00:00:00', lower('1H'))",
-        "candles('binance-spot:BTCUSDT', TIMESTAMPTZ '2024-01-01 05:00:00+05', '2024-02-01T00:00:00-00:00', '1h')",
+        "candles('binance-spot:BTCUSDT', concat('2024-', '01'), TIMESTAMP '2024-02-01 00:00:00', "
+        "lower('1H'))",
+        "candles('binance-spot:BTCUSDT', TIMESTAMPTZ '2024-01-01 05:00:00+05', "
+        "'2024-02-01T00:00:00-00:00', '1h')",
     ):
         assert lake.sql(f"SELECT sum(volume) FROM {call}").item() == plain, call
     assert {path.split("/")[1] for path in opened} >= {"candle", "candle_1h", "candle_1d"}

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -28,10 +29,10 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return Lake(objects.root)
 
 
-def behind_names(lake: Lake, **how: object) -> pl.DataFrame:
+def behind_names(lake: Lake, **how: Any) -> pl.DataFrame:
     """The candles of every market, put together by hand."""
     return pl.concat(
-        lake.candles(market, "2024-02", "2024-03", **how).select(  # type: ignore[arg-type]
+        lake.candles(market, "2024-02", "2024-03", **how).select(
             pl.lit(market.exchange).alias("exchange"),
             pl.lit(market.market_type).alias("market_type"),
             pl.lit(market.symbol).alias("symbol"),
@@ -44,12 +45,12 @@ def behind_names(lake: Lake, **how: object) -> pl.DataFrame:
 @pytest.mark.parametrize(
     "how", [{}, {"interval": "1h"}, {"fill": "flat"}, {"interval": "4h", "fill": "null"}]
 )
-def test_several_markets_are_one_after_another_behind_their_names(lake: Lake, how: dict[str, str]) -> None:
-    found = lake.candles(MARKETS, "2024-02", "2024-03", **how)  # type: ignore[arg-type]
+def test_several_markets_are_one_after_another_behind_their_names(lake: Lake, how: dict[str, Any]) -> None:
+    found = lake.candles(MARKETS, "2024-02", "2024-03", **how)
     assert found.equals(behind_names(lake, **how))
-    keys = lake.candles([market.key for market in MARKETS], "2024-02", "2024-03", **how)  # type: ignore[arg-type]
+    keys = lake.candles([market.key for market in MARKETS], "2024-02", "2024-03", **how)
     assert keys.equals(found)
-    alone = lake.candles([ETH], "2024-02", "2024-03", **how)  # type: ignore[arg-type]
+    alone = lake.candles([ETH], "2024-02", "2024-03", **how)
     assert alone.equals(found.filter(symbol="ETHUSDT")), "a list of one is a list"
 
 
@@ -68,14 +69,14 @@ def test_patterns_stand_for_several_and_a_mistyped_one_is_no_smaller_answer(lake
 @pytest.mark.parametrize("interval", INTERVALS, ids=str)
 @pytest.mark.parametrize("how", [{}, {"fill": "flat"}])
 def test_columns_come_in_the_order_that_was_asked_for(
-    lake: Lake, interval: object, how: dict[str, str]
+    lake: Lake, interval: object, how: dict[str, Any]
 ) -> None:
     asked = ["close", "open_time", "volume"]
     for market in (COIN, [BTC, ODD]):
-        whole = lake.candles(market, "2024-02", "2024-03", str(interval), **how)  # type: ignore[arg-type]
-        found = lake.candles(market, "2024-02", "2024-03", str(interval), columns=asked, **how)  # type: ignore[arg-type]
+        whole = lake.candles(market, "2024-02", "2024-03", str(interval), **how)
+        found = lake.candles(market, "2024-02", "2024-03", str(interval), columns=asked, **how)
         assert found.equals(whole.select(asked))
-        no_time = lake.candles(market, "2024-02-01T03", "2024-03", str(interval), columns=["close"], **how)  # type: ignore[arg-type]
+        no_time = lake.candles(market, "2024-02-01T03", "2024-03", str(interval), columns=["close"], **how)
         assert no_time.columns == ["close"]
         assert (
             no_time.height
@@ -106,7 +107,7 @@ def test_fewer_columns_are_decoded(lake: Lake, monkeypatch: pytest.MonkeyPatch) 
     widths, collect = [], reading._collect
 
     def noted(bodies: object, rows: pl.LazyFrame) -> pl.DataFrame:
-        found = collect(bodies, rows)  # type: ignore[arg-type]
+        found = collect(bodies, rows)
         widths.append(found.width)
         return found
 

@@ -197,8 +197,8 @@ def duckdb(
 ) -> None:
     """Write a DuckDB file with the views and macros of `sql`, for tools that do not know a lake.
 
-    It stays what it is: cells that are replaced in the lake afterwards change nothing in it. Make it again to see
-    them.
+    It stays what it is: cells that are replaced in the lake afterwards change nothing in it. Make it again to
+    see them.
     """
     from lakehouse.query.lake import Lake
     from lakehouse.settings import Settings
