@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -174,13 +175,11 @@ def statements(root: str, times: int) -> None:
             f"ratio {said / beside:.2f}",
             flush=True,
         )
+    span = (f"{YEAR}-03-01", f"{YEAR}-04-01")
     for interval in ("1m", "1h"):
+        call = f"FROM candles('{BTC.key}', '{span[0]}', '{span[1]}', '{interval}')"
         said, beside = in_turn(
-            lambda interval=interval: Lake(root).sql(
-                f"FROM candles('{BTC.key}', '{YEAR}-03-01', '{YEAR}-04-01', '{interval}')"
-            ),  # type: ignore[misc]
-            lambda interval=interval: Lake(root).candles(BTC, f"{YEAR}-03-01", f"{YEAR}-04-01", interval),  # type: ignore[misc]
-            times,
+            partial(Lake(root).sql, call), partial(Lake(root).candles, BTC, *span, interval), times
         )
         print(
             f"candles of a month at {interval}: macro {said:.0f} ms, `Lake.candles` {beside:.0f} ms",
