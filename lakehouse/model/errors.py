@@ -396,6 +396,81 @@ class BeforeFirstReceiptError(UsageError):
         self.first = first
 
 
+class UnknownTargetError(UsageError):
+    """A target of an export that there is not."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"{plain(name)!r} is no target of an export; known: {', '.join(known)}.")
+
+
+class IntervalNotOfTargetError(UsageError):
+    """Intervals that the target of an export does not read, or none at all."""
+
+    def __init__(self, target: str, names: Iterable[str], read: Iterable[str]) -> None:
+        unread = ", ".join(names)
+        super().__init__(
+            (f"{target} reads no candles of {unread}" if unread else "No interval is named")
+            + f". Expected some of {', '.join(read)}."
+        )
+
+
+class MarkOfTargetError(UsageError):
+    """Candles in place of mark prices, for a target that wants none."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(
+            f"{target} is given no mark prices, so nothing stands in for them: leave out the option. It is "
+            "for freqtrade alone."
+        )
+
+
+class NotOfTargetError(UsageError):
+    """A market that the target of an export does not have."""
+
+    def __init__(self, key: str, target: str, why: str) -> None:
+        super().__init__(f"{key} cannot be exported for {target}: {why}. Target csv takes every market.")
+
+
+class ExportNameError(UsageError):
+    """A market that a target calls by its currencies, which nobody stated; or what was given for them is no
+    unified symbol of its type.
+    """
+
+    def __init__(self, key: str, target: str, is_spot: bool, given: str | None = None) -> None:
+        example = "BASE/QUOTE" if is_spot else "BASE/QUOTE:SETTLE"
+        found = (
+            f"{plain(given)} is no unified symbol of its type"
+            if given is not None
+            else "nobody stated them, as of most markets that were delisted before the lake asked"
+        )
+        super().__init__(
+            f"{target} calls {key} by its currencies, and {found}. Expected {example}, such as "
+            f"--name {key}={'LUNA/USDT' if is_spot else 'LUNA/USDT:USDT'}; or `lakehouse markets scan` asks "
+            "the exchange."
+        )
+
+
+class ExportNamesError(UsageError):
+    """A name for a market that does not say for which."""
+
+    def __init__(self, given: str) -> None:
+        super().__init__(
+            f"--name {plain(given)}: expected a market key and its unified symbol, such as "
+            "binance-linear:LUNAUSDT=LUNA/USDT:USDT."
+        )
+
+
+class NothingToExportError(UsageError):
+    """A market of which the lake has no candle in a range."""
+
+    def __init__(self, key: str, start: str | None, end: str | None) -> None:
+        span = f"from {start or 'the beginning'} to {end or 'the end'}"
+        super().__init__(
+            f"The lake has no candle of {key} {span}: nothing was written. Build it first, or widen the "
+            "range; `lakehouse status` says what there is."
+        )
+
+
 class NoDemoError(UsageError):
     """A folder in which no demo left a lake."""
 
@@ -581,6 +656,34 @@ class RootNotWritableError(LakehouseError):
         remedy: str = "Set LAKEHOUSE_ROOT to a folder or s3://bucket/prefix you may write to.",
     ) -> None:
         super().__init__(f"The lake at {root} cannot be opened or written: {why}. {remedy}")
+
+
+class ExportFolderError(LakehouseError):
+    """A folder that cannot hold an export."""
+
+    def __init__(self, folder: str, why: str) -> None:
+        super().__init__(f"Nothing can be exported into {folder}: {why}. Name another folder with --folder.")
+
+
+class FileInTheWayError(LakehouseError):
+    """A file where an export has to write or remove one, and that no export of the market left there as it
+    is.
+    """
+
+    def __init__(self, path: str, key: str, owner: str = "", is_read_along: bool = False) -> None:
+        if owner:
+            said = f"is of {owner}, and {key} has the same name there. Export one of them into another folder"
+        elif is_read_along:
+            said = (
+                f"is read along with {key}, and is of no export of it. Move it away, or export into another "
+                "folder"
+            )
+        else:
+            said = (
+                f"is not as an export of {key} left it. Move it away, export into another folder, or have it "
+                "replaced with --overwrite"
+            )
+        super().__init__(f"{path} {said}: nothing was changed.")
 
 
 class DagsterHomeError(LakehouseError):
@@ -1197,6 +1300,33 @@ class TooManyRowsError(CellError):
         super().__init__(
             f"{table} {cell}: {count:,} rows, a cell of this table has {most:,} at most; nothing was "
             "written. Look at the files it is made from."
+        )
+
+
+class BeyondTargetError(CellError):
+    """A value that the target of an export would read as another one, or not at all."""
+
+    def __init__(self, key: str, target: str, found: str, allowed: str) -> None:
+        super().__init__(
+            f"{key} has {found}, and {target} takes {allowed}: nothing was written. Target csv takes it; a "
+            "range without it can be exported."
+        )
+
+
+class NotExportedError(LakehouseError):
+    """Markets that could not be exported; those beside them were.
+
+    Attributes:
+        failures: Why, by market key.
+        exported: What was.
+    """
+
+    def __init__(self, failures: Mapping[str, LakehouseError], exported: Iterable[object]) -> None:
+        self.failures, self.exported = dict(failures), list(exported)
+        said = "".join(f"\n{key}: {error}" for key, error in self.failures.items())
+        whole = len(self.failures) + len(self.exported)
+        super().__init__(
+            f"{len(self.failures):,} of {count_of(whole, 'market')} could not be exported.{said}"
         )
 
 
