@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 GLOSSARY = ROOT / "docs" / "glossary.md"
 
-_NAUTILUS = ("lakehouse/export/nautilus.py", "docs/exporting.md")
+_NAUTILUS = ("lakehouse/export/nautilus.py", "docs/exporting.md", "docs/adr/0024-*")
 
 PLACES = {
     "bar": (

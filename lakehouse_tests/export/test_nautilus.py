@@ -1,6 +1,6 @@
 """nautilus_trader: the schemas that its source declares, and numbers as its reader decodes them.
 
-Its own reader is asked in `long_backtesters.py`.
+Its own reader is asked in `test_backtesters.py`.
 """
 
 import io
