@@ -191,9 +191,11 @@ def _series(
     lake: Lake, request: Request, market: Market, listing: Listing | None, given: str | None
 ) -> tuple[Series, Document]:
     """What a market has to export, and its sidecar, both of one state of the lake."""
-    request.target.symbol(Series(market, listing, given, {}))  # who cannot have it need not wait for its rows
     for _ in range(_READS):
         before = _cells(lake, market, request.span)
+        if not before[_CANDLE]:  # most often mistyped: that is said first
+            raise NothingToExportError(market.key, request.said["start"], request.said["end"])
+        request.target.symbol(Series(market, listing, given, {}))  # who is refused waits for no rows
         found = _read(lake, request, market, listing, given, before)
         if _versions(before) == _versions(_cells(lake, market, request.span)):
             return found
@@ -210,8 +212,6 @@ def _read(
 ) -> tuple[Series, Document]:
     span = request.span
     start, end = request.said["start"], request.said["end"]
-    if not cells[_CANDLE]:
-        raise NothingToExportError(market.key, start, end)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         candles = {each: _candles(lake, market, span, each, request.fill) for each in request.intervals}

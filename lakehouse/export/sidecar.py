@@ -40,8 +40,8 @@ def data_part(
         span: The range that was asked for.
 
     Returns:
-        `table`, `code_version`, `dataset_id`, `cells` (month, version, evidence, rows, `asked_until`,
-        disputes and contradictions), `worst_evidence`, `not_stored` (months of the range of which nothing is
+        `table`, `code_version`, `dataset_id`, `cells` (month, version, evidence, rows, until when sources
+        were asked and whether that is all of the range, disputes and contradictions), `worst_evidence`, `not_stored` (months of the range of which nothing is
         stored, so that nobody can tell what is absent) and `absent` (every expected row that is absent, as
         runs with their class).
     """
@@ -53,7 +53,7 @@ def data_part(
         "table": dataset.silver.name,
         "code_version": dataset.silver.code_version,
         "dataset_id": dataset_id,
-        "cells": [_cell(cell, record) for cell, record in cells.items()],
+        "cells": [_cell(cell, record, span) for cell, record in cells.items()],
         "worst_evidence": min(levels, key=dataset.evidence.index) if levels else None,
         "not_stored": [month for month in _asked(span, inner).months() if month not in held],
         "absent": [_run(run) for run in runs if run],
@@ -69,14 +69,16 @@ def _asked(span: TimeRange, inner: TimeRange) -> TimeRange:
     )
 
 
-def _cell(cell: Cell, record: CellRecord) -> Document:
-    facts = record.facts
+def _cell(cell: Cell, record: CellRecord, span: TimeRange) -> Document:
+    facts, until = record.facts, record.facts.asked_until
+    end = min(cell.window.end, span.end)
     return {
         "month": cell.month,
         "version": record.version,
         "evidence": facts.evidence,
         "rows": record.rows,
-        "asked_until": _text(facts.asked_until),
+        "asked_until": _text(until),
+        "is_asked_whole": until is not None and until >= end,
         "disputed": facts.conflict_count,
         "unsettled": facts.unsettled_count,
         "contradictions": [str(found) for found in facts.contradictions],
@@ -195,6 +197,10 @@ def _of_data(part: Document, noun: str) -> Iterable[str]:
         yield f"{count_of(count, noun)} absent: {gap_class}."
     if months := part["not_stored"]:
         yield f"{part['table']} has nothing of {', '.join(months)}: what is absent there is not told."
+    for cell in part["cells"]:
+        if not cell["is_asked_whole"]:
+            since = f"behind {cell['asked_until']}" if cell["asked_until"] else "of it"
+            yield f"In {cell['month']} nobody was asked about a {noun} {since}: what is absent is not told."
     for level, why in (
         ("contradicted", "another statement denies some of the rows"),
         ("unconfirmed", "nothing proves the rows"),

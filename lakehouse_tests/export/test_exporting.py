@@ -387,7 +387,13 @@ def test_a_longer_export_leaves_nothing_of_the_shorter_one(lake: Lake, tmp_path:
 
 def test_an_open_month_says_until_when_anybody_was_asked(lake: Lake, tmp_path: Path) -> None:
     (done,) = export(lake, "csv", BTC, tmp_path)
-    assert read(done)["candles"]["cells"][-1]["asked_until"] == "2024-02-02T00:00:00Z"
+    january, february = read(done)["candles"]["cells"]
+    assert (january["is_asked_whole"], february["is_asked_whole"]) == (True, False)
+    assert february["asked_until"] == "2024-02-02T00:00:00Z"
+    said = "In 2024-02 nobody was asked about a 1m candle behind 2024-02-02T00:00:00Z: what is absent is not told."
+    assert said in read(done)["statements"]
+    (closed,) = export(lake, "csv", BTC, tmp_path, end="2024-02-02")
+    assert not any("nobody was asked" in one for one in read(closed)["statements"])
 
 
 def test_a_slot_before_any_price_is_not_filled(objects: LakeObjects, tmp_path: Path) -> None:
@@ -441,3 +447,11 @@ def test_cells_that_are_replaced_while_they_are_read_give_no_mixture(
     with pytest.raises(ReplacedMeanwhileError):
         export(lake, "csv", BTC, tmp_path / "ever")
     assert files(tmp_path / "ever") == {}
+
+
+@pytest.mark.slow
+def test_a_lake_on_s3_exports_what_the_same_lake_in_a_folder_does(aws_lake: str, tmp_path: Path) -> None:
+    remote, local = fill(LakeObjects(f"{aws_lake}/lake")), fill(LakeObjects(tmp_path / "lake"))
+    for lake, folder in ((remote, tmp_path / "remote"), (local, tmp_path / "local")):
+        export(lake, "csv", "binance-*:BTC*", folder, intervals=("1m", "1h"))
+    assert files(tmp_path / "remote") == files(tmp_path / "local")
