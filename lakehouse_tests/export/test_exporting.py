@@ -390,8 +390,8 @@ def test_an_open_month_says_until_when_anybody_was_asked(lake: Lake, tmp_path: P
     january, february = read(done)["candles"]["cells"]
     assert (january["is_asked_whole"], february["is_asked_whole"]) == (True, False)
     assert february["asked_until"] == "2024-02-02T00:00:00Z"
-    said = "In 2024-02 nobody was asked about a 1m candle behind 2024-02-02T00:00:00Z: what is absent is not told."
-    assert said in read(done)["statements"]
+    said = "In 2024-02 nobody was asked about a 1m candle behind 2024-02-02T00:00:00Z:"
+    assert any(one.startswith(said) for one in read(done)["statements"])
     (closed,) = export(lake, "csv", BTC, tmp_path, end="2024-02-02")
     assert not any("nobody was asked" in one for one in read(closed)["statements"])
 
