@@ -65,7 +65,8 @@ from lakehouse.transform.resample import resample
 Instant = str | date | datetime
 _SURVEYS = 2  # how often a statement surveys the lake, where a build replaces cells while it reads them
 
-_LONGEST_ROW = timedelta(days=1)  # from a row's time to when it could have been known
+# from a row's time to when it could have been known: a day's last candle may open late
+_LONGEST_ROW = timedelta(days=1, minutes=1)
 
 _ALWAYS = TimeRange.parse(None, None)
 
