@@ -80,7 +80,7 @@ class Vwap(Feature):
                 .cum_sum()
                 .alias("base"),
                 # two candles may open in one minute
-                minute.ne_missing(minute.shift(1)).cast(pl.Int32).cum_sum().alias("count"),
+                (minute.diff() > timedelta()).fill_null(True).cast(pl.Int32).cum_sum().alias("count"),
             )
         )
         since = {

@@ -67,7 +67,7 @@ def resample(candles: pl.DataFrame, interval: Interval) -> pl.DataFrame:
     ]
     return (
         candles.sort("open_time")
-        .with_columns(is_next_minute=minute.ne_missing(minute.shift(1)))
+        .with_columns(is_next_minute=(minute.diff() > timedelta()).fill_null(True))
         .group_by(bucket, maintain_order=True)
         .agg(
             pl.col("open").first(),

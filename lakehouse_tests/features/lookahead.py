@@ -137,8 +137,8 @@ class Shown(NamedTuple):
 
 
 def instants(seed: int, count: int) -> list[datetime]:
-    """Instants of February and March: at random to the microsecond, and about the ends of candles, of one that
-    a late minute reaches out of, of a gap, and of the month.
+    """Instants of February and March: at random to the microsecond, and about the ends of candles, of one
+    that a late minute reaches out of, of a gap, and of the month.
     """
     chance, span = random.Random(seed), MARCH.window.end - FEBRUARY.window.start
     drawn = [FEBRUARY.window.start + chance.random() * span for _ in range(count)]

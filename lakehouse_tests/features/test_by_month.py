@@ -1,5 +1,5 @@
-"""Every gold table out of hostile histories: a month by itself is byte for byte what all of history makes of it,
-and what stands in full windows is what plain formulas make of their candles.
+"""Every gold table out of hostile histories: a month by itself is byte for byte what all of history makes of
+it, and what stands in full windows is what plain formulas make of their candles.
 
 The histories have gaps of all lengths, listing breaks, candles that open late, two in one minute, still and
 silent stretches, and values that are not published.

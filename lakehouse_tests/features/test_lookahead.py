@@ -42,11 +42,11 @@ just before, at and after the ends of an hour, of one that a late candle reaches
 month. So no value of these histories uses what came later, and no `knowable_at` is too early. It is a test by
 example, with drawn prices: what shows at no instant that was drawn is not found.
 
-**What `knowable_at` does not tell**: what was learnt of the past since. A candle that the exchange restated, a
-gap that was filled, a dispute that was decided stand with their values of today under the instant at which the
-first ones could have been known, and so does what is made of them. `Lake.candles(as_of=…)` has what this lake
-held at an instant, and `Lake.restatements` what was replaced. The facts of markets in `gold/daily_panel` are
-those of today.
+**What `knowable_at` does not tell**: what was learnt of the past since. A candle that the exchange restated,
+a gap that was filled, a dispute that was decided stand with their values of today under the instant at which
+the first ones could have been known, and so does what is made of them. `Lake.candles(as_of=…)` has what this
+lake held at an instant, and `Lake.restatements` what was replaced. The facts of markets in `gold/daily_panel`
+are those of today.
 
 What is planted is turned down by the same test: a value of the next candle, a mean over the whole month, a
 day's close joined to its minutes, a price carried back, a `knowable_at` before the candle's end, or before
