@@ -361,6 +361,13 @@ class NotKnowableError(UsageError):
         )
 
 
+class NotJoinableError(UsageError):
+    """Frames, or tables, that cannot be joined as they were given."""
+
+    def __init__(self, why: str, do: str) -> None:
+        super().__init__(f"These rows cannot be joined: {why}. {do}")
+
+
 class NothingStoredError(UsageError):
     """A range and markets of which a table has no cell; no keys stand for all markets."""
 
