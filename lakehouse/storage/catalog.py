@@ -152,9 +152,7 @@ class GlueCatalog:
             self._ensure_database(report.database)
             state = self._sync_table(table, report, wanted)
             if table.spread != "one":
-                locations = {
-                    partition_values(table, record): self._location(record.path) for record in records
-                }
+                locations = {partition_values(record): self._location(record.path) for record in records}
                 self._sync_partitions(report, wanted, locations, state, remembered, whole)
         except (
             BotoCoreError,
@@ -306,7 +304,7 @@ class GlueCatalog:
             remembered.save(fingerprint, self._now(), set(wanted), report.listed)
 
 
-def partition_values(table: type[Table], record: CellRecord) -> Values:
+def partition_values(record: CellRecord) -> Values:
     """The values of a cell's partition keys, in their order."""
     cell = record.key
     if cell.market is None:
