@@ -90,8 +90,7 @@ class NotScannedError(UsageError):
 
     def __init__(self, exchanges: Iterable[str]) -> None:
         super().__init__(
-            f"Of {', '.join(exchanges)} only the markets of this lake are known, so what could be traded "
-            f"at an "
+            f"Of {', '.join(exchanges)} only the markets of this lake are known, so what could be traded at an "
             "instant cannot be told. `lakehouse markets scan` asks for every listing, delisted ones too."
         )
 
@@ -647,9 +646,8 @@ class TaskTagError(LakehouseError):
     def __init__(self, run: str, found: Iterable[str]) -> None:
         super().__init__(
             f"Run {run} was not started: its tags {', '.join(found)} would make its task another than is "
-            "declared. Of tags for tasks ecs/cpu, ecs/memory and ecs/ephemeral_storage are expected; "
-            "start it "
-            "without others."
+            "declared. Of tags for tasks ecs/cpu, ecs/memory and ecs/ephemeral_storage are expected; start "
+            "it without others."
         )
 
 
@@ -1278,9 +1276,8 @@ class NotCollectedWarning(UserWarning):
         named = list(cells)
         first = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
         super().__init__(
-            f"{table} has nothing of {count_of(len(named), 'cell')} with disputed keys ({first}): "
-            "they are left "
-            f"out. `lakehouse build {table}` collects them."
+            f"{table} has nothing of {count_of(len(named), 'cell')} with disputed keys ({first}): they are "
+            f"left out. `lakehouse build {table}` collects them."
         )
         self.table, self.cells = table, named
 

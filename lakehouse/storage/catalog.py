@@ -154,10 +154,8 @@ class GlueCatalog:
             if table.spread != "one":
                 locations = {partition_values(record): self._location(record.path) for record in records}
                 self._sync_partitions(report, wanted, locations, state, remembered, whole)
-        except (
-            BotoCoreError,
-            ClientError,
-        ) as error:  # the client itself has waited and tried again where that could help
+        # the client itself has waited and tried again where that could help
+        except (BotoCoreError, ClientError) as error:
             raise CatalogError(f"{report.database}.{report.table}", str(error)) from error
         return report
 
