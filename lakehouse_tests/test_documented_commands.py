@@ -1,4 +1,4 @@
-"""What pages tell to type and to open is there: commands with their options, targets of make, modules, files."""
+"""What pages tell to type and to open is there: commands with their options, targets, modules, files."""
 
 import re
 import shlex

@@ -90,8 +90,8 @@ class NotScannedError(UsageError):
 
     def __init__(self, exchanges: Iterable[str]) -> None:
         super().__init__(
-            f"Of {', '.join(exchanges)} only the markets of this lake are known, so what could be traded at an "
-            "instant cannot be told. `lakehouse markets scan` asks for every listing, delisted ones too."
+            f"Of {', '.join(exchanges)} only the markets of this lake are known, so what could be traded at "
+            "an instant cannot be told. `lakehouse markets scan` asks for every listing, delisted ones too."
         )
 
 

@@ -91,8 +91,8 @@ def _says(check: Check, published: PeriodKind) -> str:
             "warning. Rows are expected from a market's listing to its delisting."
         ),
         "reconciliation": (
-            "Sources agree on every key, or a proof decided. A key that the rank of its source alone decided, "
-            "or that is still open, is a warning."
+            "Sources agree on every key, or a proof decided. A key that the rank of its source alone "
+            "decided, or that is still open, is a warning."
         ),
         "evidence": (
             "All that is known of the rows agrees with what is served. An hour by REST that differs from the "
