@@ -16,6 +16,7 @@ from lakehouse.model.words import count_of
 from lakehouse.ops.anomalies import CellAnomalies, known_anomalies
 from lakehouse.ops.findings import GAP_SEVERITY, holes
 from lakehouse.query.lake import Lake
+from lakehouse.query.universe import require_able
 from lakehouse.storage.due import expected
 from lakehouse.storage.ledger import Ledger, damaged_cells, require_stored
 from lakehouse.storage.tables import CellRecord
@@ -139,6 +140,7 @@ def lake_quality(
         NothingStoredError: A market that is named has no cell.
         NotALakeObjectError: An object lies where no cell does.
     """
+    require_able([table], markets)
     stored, foreign = lake.survey(table.name, markets or None)
     damaged = damaged_cells(table, foreign)
     buildable = expected(table, {name: lake.survey(name, markets or None)[0] for name in table.input_names()})
