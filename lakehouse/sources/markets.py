@@ -139,7 +139,7 @@ def _facts(
     stated = min((end for end in ends if end and first < end <= at), default=None)
     # Files lag by months at times: of a market that trades by the exchange's word, their end is not its end.
     ended: End | None = (stated, "instant") if stated else None
-    late = max(exchange.grace, LISTING_BREAK)
+    late, silent_since = max(exchange.grace, LISTING_BREAK), None
     if stated is None and newest <= at - late and not described.trades:
         by_rest = gauge.last_by_rest(market) if described.terms.is_trading is False else None
         is_old = newest < at - _ENDED_AFTER
@@ -147,6 +147,8 @@ def _facts(
             ended = max(sight.last() for sight in seen)
         elif by_rest and by_rest <= at - late and (is_old or newest <= gauge.newest(market) - late):
             ended = max([*(sight.last() for sight in seen), (by_rest, "minute")])
+        elif by_rest is None:
+            silent_since = max(sight.last() for sight in seen)[0]
     return MarketFacts(
         market,
         described.base,
@@ -159,6 +161,7 @@ def _facts(
         first_told,
         ended[1] if ended else None,
         described.terms,
+        silent_since,
     )
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -532,6 +533,21 @@ def test_a_market_ends_a_week_after_its_last_row_where_exchange_archive_and_rest
     """It took 45 days, in which the rest of its month was told as if files might still come."""
     facts = stopped(objects, folder, **said)
     assert (facts.delisted, facts.delisted_precision) == (delisted, "minute" if delisted else None)
+
+
+@pytest.mark.parametrize("now", [{"by_rest": None}, {"status": None, "by_rest": None}])
+def test_an_end_that_was_shown_stays_while_nobody_shows_it(
+    objects: LakeObjects, folder: ArchiveFolder, now: dict[str, Any]
+) -> None:
+    told = stopped(objects, folder)
+    again = stopped(objects, folder, **now)
+    assert (again.delisted, again.silent_since) == (None, LAST)
+    kept = again.kept_from(told)
+    assert (kept.delisted, kept.delisted_precision, kept.base) == (LAST, "minute", "XYZ")
+    assert again.kept_from(replace(told, delisted=None)).delisted is None
+    folder.put("2024-03-21", text(klines("2024-03-21", 60)), STOPPED)
+    later = stopped(objects, folder, **now)
+    assert later.kept_from(told).delisted is None, "a row is later"
 
 
 def test_a_market_that_trades_again_has_not_ended(objects: LakeObjects, folder: ArchiveFolder) -> None:
