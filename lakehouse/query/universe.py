@@ -9,6 +9,7 @@ import polars as pl
 
 from lakehouse.datasets.market import Listing, Precision, market_frame
 from lakehouse.exchanges import EXCHANGES
+from lakehouse.exchanges.exchange import can_have
 from lakehouse.model.errors import (
     ManyMarketsError,
     NoSuchListingError,
@@ -174,14 +175,8 @@ def require_able(tables: Collection[type[Table]], markets: Iterable[Market], pat
     Raises:
         NotOfThisTypeError: There is such a market.
     """
-    known = {exchange.name: exchange() for exchange in EXCHANGES}
-
-    def can_have(table: type[Table], market: Market) -> bool:
-        exchange = known.get(market.exchange)
-        return exchange.has(table, market) if exchange else market.market_type in table.market_types
-
-    asked = list(markets)
-    unable = [market for market in asked if not any(can_have(table, market) for table in tables)]
+    known, asked = {exchange.name: exchange() for exchange in EXCHANGES}, list(markets)
+    unable = [market for market in asked if not any(can_have(known, table, market) for table in tables)]
     if tables and unable and not (pattern and len(unable) < len(asked)):
         types = list(dict.fromkeys(kind for table in tables for kind in table.market_types))
         names = " or ".join(table.name for table in tables)
