@@ -402,16 +402,18 @@ def find_gaps(
         return "not_listed" if is_in_break else "absent", step(slot), at
 
     runs: list[GapRun] = []
+    absent = set[datetime]()
     for slot in slots:
         gap_class, length, at = told(slot)
+        if gap_class == "absent":
+            absent.add(slot)
         last = runs[-1] if runs else None
         goes_on = last and (last.end, last.gap_class, last.asked_at) == (slot, gap_class, at)
         if last and goes_on and (last.end - last.start) / last.slot_count == length:
             runs[-1] = GapRun(gap_class, last.start, slot + length, last.slot_count + 1, at)
         else:
             runs.append(GapRun(gap_class, slot, slot + length, 1, at))
-    unexplained = [slot for slot in lacking if not any(each.start < slot < each.end for each in breaks)]
-    return tuple(runs), tuple(_changes(unexplained, stated, window))
+    return tuple(runs), tuple(_changes([slot for slot in lacking if slot in absent], stated, window))
 
 
 def _breaks(

@@ -290,6 +290,7 @@ class NothingInRangeError(UsageError):
         end: datetime,
         lives: Mapping[str, tuple[datetime, datetime | None]],
         first: str,
+        last: str | None,
     ) -> None:
         said = ", ".join(
             f"{key} from {listed:%Y-%m-%d} to {f'{delisted:%Y-%m-%d}' if delisted else 'today'}"
@@ -297,7 +298,8 @@ class NothingInRangeError(UsageError):
         )
         super().__init__(
             f"Nothing to build from {start.date()} to {end.date()}: the archive has "
-            f"{said or 'no market that was named'}, and LAKEHOUSE_START is {first}."
+            f"{said or 'no market that was named'}, and LAKEHOUSE_START is {first}"
+            + (f", LAKEHOUSE_END {last}." if last else ".")
         )
 
 

@@ -425,6 +425,13 @@ def test_lives_bound_what_is_expected() -> None:
     ended = refined(rows(FEBRUARY[:50]), delisted=f"{FEBRUARY[50]:%Y-%m-%dT%H:%M}")
     assert {run.gap_class for run in ended.facts.gaps} == {"not_listed"}
     assert ended.facts.gaps[-1].end == CELL.window.end
+    four = [FEBRUARY[0] + n * 4 * HOUR for n in range(20)]
+    short = refined(rows(four, hours=4), delisted=f"{four[-1] + 4 * HOUR:%Y-%m-%dT%H:%M}")
+    assert ({run.gap_class for run in short.facts.gaps}, short.facts.problems) == ({"not_listed"}, ()), (
+        "no interval can be longer where nothing was due"
+    )
+    late = refined(rows(four[8:], hours=4), asked_until=four[-1] + HOUR, listed="2024-02-02T07:00")
+    assert ({run.gap_class for run in late.facts.gaps}, late.facts.problems) == ({"not_listed"}, ())
     after = refined(rows(FEBRUARY), delisted=f"{FEBRUARY[50]:%Y-%m-%dT%H:%M}")
     assert after.rows.height == 51, "the settlement at the end itself is paid"
     assert after.rejected is not None
