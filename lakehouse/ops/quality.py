@@ -82,9 +82,10 @@ class CellQuality:
         found: list[tuple[State, str]] = [
             ("pending" if gap_class == "pending" else GAP_SEVERITY[gap_class], why) for gap_class, why in gaps
         ]
+        kinds = Counter(problem.kind for problem in self.problems if not problem.healed_by)
         counted = (
             (self.unsettled, "disputed key", "that no proof decided"),
-            (self.unhealed, "problem", "with sources, not healed"),
+            *((count, "problem", f"with sources, not healed ({kind})") for kind, count in kinds.items()),
             (self.rejected, "row", "in quarantine"),
             (self.anomalies or 0, "candle", "flagged as odd"),
         )
