@@ -5,7 +5,7 @@ than other modules on purpose: read side by side, all messages stay in one voice
 nearest kin.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from lakehouse.model.secrets import hide
@@ -90,9 +90,8 @@ class NotScannedError(UsageError):
 
     def __init__(self, exchanges: Iterable[str]) -> None:
         super().__init__(
-            f"Of {', '.join(exchanges)} only the markets of this lake are known, so what could be traded "
-            f"at an "
-            "instant cannot be told. `lakehouse markets scan` asks for every listing, delisted ones too."
+            f"Of {', '.join(exchanges)} only the markets of this lake are known, so what could be traded at "
+            "an instant cannot be told. `lakehouse markets scan` asks for every listing, delisted ones too."
         )
 
 
@@ -290,6 +289,7 @@ class NothingInRangeError(UsageError):
         end: datetime,
         lives: Mapping[str, tuple[datetime, datetime | None]],
         first: str,
+        last: str | None,
     ) -> None:
         said = ", ".join(
             f"{key} from {listed:%Y-%m-%d} to {f'{delisted:%Y-%m-%d}' if delisted else 'today'}"
@@ -297,7 +297,8 @@ class NothingInRangeError(UsageError):
         )
         super().__init__(
             f"Nothing to build from {start.date()} to {end.date()}: the archive has "
-            f"{said or 'no market that was named'}, and LAKEHOUSE_START is {first}."
+            f"{said or 'no market that was named'}, and LAKEHOUSE_START is {first}"
+            + (f", LAKEHOUSE_END {last}." if last else ".")
         )
 
 
@@ -361,6 +362,13 @@ class NotKnowableError(UsageError):
         )
 
 
+class NotJoinableError(UsageError):
+    """Frames, or tables, that cannot be joined as they were given."""
+
+    def __init__(self, why: str, do: str) -> None:
+        super().__init__(f"These rows cannot be joined: {why}. {do}")
+
+
 class NothingStoredError(UsageError):
     """A range and markets of which a table has no cell; no keys stand for all markets."""
 
@@ -372,12 +380,18 @@ class NothingStoredError(UsageError):
 
 
 class NotOfThisTypeError(NothingStoredError):
-    """A market of a type that does not have a table, such as funding rates of a spot market."""
+    """A market that cannot have a table, such as funding rates of a spot market, or of a contract that is
+    delivered on a day.
+    """
 
-    def __init__(self, table: str, key: str, market_types: Iterable[str]) -> None:
-        UsageError.__init__(
-            self, f"There is no {table} of {key}: {' and '.join(market_types)} markets alone have it."
+    def __init__(self, table: str, key: str, market_types: Collection[str]) -> None:
+        is_of_type = key.partition(":")[0].rpartition("-")[2] in market_types
+        why = (
+            "contracts such as this one have none"
+            if is_of_type
+            else f"{' and '.join(market_types)} markets alone have it"
         )
+        UsageError.__init__(self, f"There is no {table} of {key}: {why}.")
 
 
 class BeforeFirstReceiptError(UsageError):
@@ -743,9 +757,8 @@ class TaskTagError(LakehouseError):
     def __init__(self, run: str, found: Iterable[str]) -> None:
         super().__init__(
             f"Run {run} was not started: its tags {', '.join(found)} would make its task another than is "
-            "declared. Of tags for tasks ecs/cpu, ecs/memory and ecs/ephemeral_storage are expected; "
-            "start it "
-            "without others."
+            "declared. Of tags for tasks ecs/cpu, ecs/memory and ecs/ephemeral_storage are expected; start "
+            "it without others."
         )
 
 
@@ -1401,9 +1414,8 @@ class NotCollectedWarning(UserWarning):
         named = list(cells)
         first = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
         super().__init__(
-            f"{table} has nothing of {count_of(len(named), 'cell')} with disputed keys ({first}): "
-            "they are left "
-            f"out. `lakehouse build {table}` collects them."
+            f"{table} has nothing of {count_of(len(named), 'cell')} with disputed keys ({first}): they are "
+            f"left out. `lakehouse build {table}` collects them."
         )
         self.table, self.cells = table, named
 
