@@ -5,7 +5,7 @@ than other modules on purpose: read side by side, all messages stay in one voice
 nearest kin.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from lakehouse.model.secrets import hide
@@ -289,6 +289,7 @@ class NothingInRangeError(UsageError):
         end: datetime,
         lives: Mapping[str, tuple[datetime, datetime | None]],
         first: str,
+        last: str | None,
     ) -> None:
         said = ", ".join(
             f"{key} from {listed:%Y-%m-%d} to {f'{delisted:%Y-%m-%d}' if delisted else 'today'}"
@@ -296,7 +297,8 @@ class NothingInRangeError(UsageError):
         )
         super().__init__(
             f"Nothing to build from {start.date()} to {end.date()}: the archive has "
-            f"{said or 'no market that was named'}, and LAKEHOUSE_START is {first}."
+            f"{said or 'no market that was named'}, and LAKEHOUSE_START is {first}"
+            + (f", LAKEHOUSE_END {last}." if last else ".")
         )
 
 
@@ -378,12 +380,18 @@ class NothingStoredError(UsageError):
 
 
 class NotOfThisTypeError(NothingStoredError):
-    """A market of a type that does not have a table, such as funding rates of a spot market."""
+    """A market that cannot have a table, such as funding rates of a spot market, or of a contract that is
+    delivered on a day.
+    """
 
-    def __init__(self, table: str, key: str, market_types: Iterable[str]) -> None:
-        UsageError.__init__(
-            self, f"There is no {table} of {key}: {' and '.join(market_types)} markets alone have it."
+    def __init__(self, table: str, key: str, market_types: Collection[str]) -> None:
+        is_of_type = key.partition(":")[0].rpartition("-")[2] in market_types
+        why = (
+            "contracts such as this one have none"
+            if is_of_type
+            else f"{' and '.join(market_types)} markets alone have it"
         )
+        UsageError.__init__(self, f"There is no {table} of {key}: {why}.")
 
 
 class BeforeFirstReceiptError(UsageError):

@@ -77,10 +77,11 @@ class Verdict:
 
 def families(table: type[Table]) -> dict[str, str]:
     """The rule families of a table, with what each says."""
-    return {check.family: _says(check, table.published) for check in table.checks}
+    has_witness = any(each.role == "witness" for each in table.inputs)
+    return {check.family: _says(check, table.published, has_witness) for check in table.checks}
 
 
-def _says(check: Check, published: PeriodKind) -> str:
+def _says(check: Check, published: PeriodKind, has_witness: bool) -> str:
     late = check.parameters.get("late", timedelta())
     said: dict[Family, str] = {
         "schema": "Today's declaration wrote every cell and kept every row, and every object is sound "
@@ -95,9 +96,12 @@ def _says(check: Check, published: PeriodKind) -> str:
             "decided, or that is still open, is a warning."
         ),
         "evidence": (
-            "All that is known of the rows agrees with what is served. An hour by REST that differs from the "
-            "minutes in it is a warning; where most candles of a day differ, so that one "
-            "of the sources looks like another market's, it is an error."
+            "All that is known of the rows agrees with what is served. A source that states otherwise, such as "
+            "an hour by REST that differs from the minutes in it, is a warning; where most candles of a day "
+            "differ, so that one of the sources looks like another market's, it is an error."
+            if has_witness
+            else "All that is known of the rows agrees with what is served. A source that states another row, "
+            "or denies one, is a warning."
         ),
         "freshness": f"Every market that still trades has a row of the last {late.days} days.",
         "anomalies": (

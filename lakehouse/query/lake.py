@@ -27,7 +27,6 @@ from lakehouse.model.errors import (
     NothingStoredError,
     NotJoinableError,
     NotKnowableError,
-    NotOfThisTypeError,
     ReplacedMeanwhileError,
     UnknownFillError,
 )
@@ -41,7 +40,7 @@ from lakehouse.query.engine import connect
 from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.pruning import Pruning, pruning
 from lakehouse.query.reading import read_rows, scan_cells
-from lakehouse.query.universe import named, tradable
+from lakehouse.query.universe import named, require_able, tradable
 from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.asked import scanned_at
@@ -282,7 +281,8 @@ class Lake:
         Raises:
             NoLakeError, NotALakeObjectError: As for `scan`.
             UnknownTableError: There is no such silver table.
-            NothingStoredError: Of a market that is named, or in the whole range, nothing is stored.
+            NothingStoredError: Of a market that is named, or in the whole range, nothing is stored;
+                `NotOfThisTypeError` where it can have none of the table.
         """
         silver, span = self.registry.dataset(table).silver, _span(start, end)
         found = self._named([silver], self._markets(markets, silver), span)
@@ -310,6 +310,7 @@ class Lake:
 
         Raises:
             MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
+            NotOfThisTypeError: A market that is named can have none of the table.
             NoLakeError: There is no lake at the root.
             NotALakeObjectError: An object that holds some of it is damaged, or was not written by this lake.
 
@@ -394,11 +395,13 @@ class Lake:
         rows = self.collect(self.scan(first.name, wanted, start, end))
         reach = within + _LONGEST_ROW
         since = span.start - reach if span and span.start - FIRST > reach else None
-        return joining.side_by_side(
-            rows.sort(first.time, *MARKET_COLUMNS),
-            {table.short_name(): self.collect(self.scan(table.name, wanted, since, end)) for table in others},
-            within,
-        )
+        reached = _span(since, end)
+        # of a market that cannot have another table, its columns are null
+        found = {
+            table.short_name(): self.collect(self._cells(table.name, wanted, reached, with_path=True))
+            for table in others
+        }
+        return joining.side_by_side(rows.sort(first.time, *MARKET_COLUMNS), found, within)
 
     def sql(
         self,
@@ -540,6 +543,7 @@ class Lake:
                 meant = named(name, lambda held=held: held, "of the lake")  # type: ignore[misc]
                 stored = [market for market in meant if not having or self._has_any(market, having)]
                 if not stored:
+                    require_able(having, meant, name)
                     raise NothingStoredError(" or ".join(table.name for table in having), [name])
                 found |= dict.fromkeys(stored)
         return list(found)
@@ -560,10 +564,15 @@ class Lake:
     ) -> list[Market] | None:
         """What is asked for of some tables; of a table with all markets in one object, of any silver one."""
         by_market = [table for table in tables if table.spread == "market"]
-        return None if markets is None else self.named(markets, by_market or None)
+        if markets is None:
+            return None
+        found = self.named(markets, by_market or None)
+        require_able(by_market, found)
+        return found
 
     def _market(self, market: str | Market, table: type[Table]) -> Market:
         found = self.named([market], [table])
+        require_able([table], found)
         if len(found) > 1:
             raise ManyMarketsError(str(market), [one.key for one in found])
         return found[0]
@@ -772,8 +781,6 @@ class Lake:
         table = table or self.registry.table("silver/candle")
         self.objects.require_lake()
         if next(self.objects.list(market_prefix(table, market)), None) is None:
-            if market.market_type not in table.market_types:
-                raise NotOfThisTypeError(table.name, market.key, table.market_types)
             raise NothingStoredError(table.name, [market.key])
 
     def _candles(
