@@ -3,8 +3,8 @@ stays what it is.
 
 A cell of a lake is replaced in place, so a view by its path would one day yield other rows than those that
 the file names by `dataset_id`. The views therefore read files of their own beside it, each in a version that
-never changes: links to the lake's files where they lie on the same file system, which take no room until a cell is
-replaced, and copies elsewhere.
+never changes: links to the lake's files where they lie on the same file system, which take no room until a
+cell is replaced, and copies elsewhere.
 """
 
 import os
@@ -39,10 +39,11 @@ _PATTERN = set("*?[]=")  # what the engine reads as more than a name
 
 
 SAID = (
-    "Rows are of the state in which the lake was at made_at; about.datasets names it. Cells that are replaced "
-    "in the lake afterwards change nothing here: make the file again to see them. Bytes were held against their "
-    "seals when the file was made, and are not again. The views name files by their full paths: the file can "
-    "be copied anywhere on this machine, the folder beside it cannot be moved. After ATTACH, macros need USE."
+    "Rows are of the state in which the lake was at made_at; about.datasets names it. Cells that are "
+    "replaced in the lake afterwards change nothing here: make the file again to see them. Bytes were held "
+    "against their seals when the file was made, and are not again. The views name files by their full "
+    "paths: the file can be copied anywhere on this machine, the folder beside it cannot be moved. After "
+    "ATTACH, macros need USE."
 )
 
 

@@ -30,6 +30,7 @@ SCHEMA = "cells"
 _PATH = (*MARKET_COLUMNS, "month")
 _COLUMNS = tuple(OF_INTERVAL[COARSE[0]].columns)  # the same at every interval
 _ARGUMENTS = ("market", "start_time", "end_time", "step")
+_COVERED = "close_time + INTERVAL 1 MICROSECOND"
 _KEY = "exchange || '-' || market_type || ':' || symbol"
 _WORD = re.compile(r"\w+")
 _PLAIN = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.]\d{1,6})?)?)?"
@@ -187,7 +188,8 @@ def _of_interval(interval: Interval, own: str, minutes: str) -> str:
     """A SELECT of the candles of an interval, with the columns that all intervals have."""
     path = ", ".join(_PATH)
     if interval == MINUTE:
-        known = "1::INTEGER AS candle_count, open_time + INTERVAL 1 MINUTE AS knowable_at"
+        ended = f"greatest({_bucket(MINUTE)} + INTERVAL 1 MINUTE, {_COVERED})"
+        known = f"1::INTEGER AS candle_count, {ended} AS knowable_at"
         return f"SELECT {', '.join(_COLUMNS[:-2])}, {known}, {path} FROM ({own})"
     return f"SELECT {', '.join(_COLUMNS)}, {path} FROM ({own}) UNION ALL {_resampled(interval, minutes)}"
 
@@ -229,24 +231,30 @@ def _type(name: str) -> str:
 
 def _resampled(interval: Interval, minutes: str) -> str:
     """`transform.resample.resample` in SQL: sums are taken as decimals, from 00:00 UTC."""
-    opened = f"timezone('UTC', time_bucket(INTERVAL {interval.minutes} MINUTE, timezone('UTC', open_time)))"
     told = {
         "open": "arg_min(open, open_time)",
         "high": "max(high)",
         "low": "min(low)",
         "close": "arg_max(close, open_time)",
         "close_time": "arg_max(close_time, open_time)",
-        "candle_count": "count(*)::INTEGER",
+        "candle_count": f"count(DISTINCT {_bucket(MINUTE)})::INTEGER",
     }
     for name in SUMS:
         is_double = Candle.sql_type(name) == "double"
-        told[name] = _exact_sum(name) if is_double else f"sum({name})::BIGINT"
-    told["open_time"], told["knowable_at"] = "bucket", f"bucket + INTERVAL {interval.minutes} MINUTE"
+        total = _exact_sum(name) if is_double else f"sum({name})::BIGINT"
+        told[name] = f"CASE WHEN count({name}) = count(*) THEN {total} END"
+    told["open_time"] = "bucket"
+    told["knowable_at"] = f"greatest(bucket + INTERVAL {interval.minutes} MINUTE, max({_COVERED}))"
     path = ", ".join(_PATH)
     return (
         f"SELECT {', '.join(f'{told[name]} AS {name}' for name in _COLUMNS)}, {path} "
-        f"FROM (SELECT *, {opened} AS bucket FROM ({minutes})) GROUP BY bucket, {path}"
+        f"FROM (SELECT *, {_bucket(interval)} AS bucket FROM ({minutes})) GROUP BY bucket, {path}"
     )
+
+
+def _bucket(interval: Interval) -> str:
+    """When the bucket of a row begins: UTC, whatever the session's zone."""
+    return f"timezone('UTC', time_bucket(INTERVAL {interval.minutes} MINUTE, timezone('UTC', open_time)))"
 
 
 def _exact_sum(name: str) -> str:

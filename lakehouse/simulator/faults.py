@@ -62,6 +62,7 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "funding_hole": "the month's file of funding rates lacks one settlement that REST has",
         "funding_rest_hole": "REST lacks one settlement of the month that the file of funding rates has",
         "funding_restated": "REST states one funding rate of the month otherwise than the file",
+        "funding_rest_silent": "REST answers without rows the first time it is asked for a range of the month",
         "rows_after_end": "the last files of a delisted market, monthly and daily, go on with up to 30 flat "
         "minutes",
     }
