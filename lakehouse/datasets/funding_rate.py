@@ -533,8 +533,8 @@ class _Silence(NamedTuple):
             yield Problem(
                 f"REST from {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M}",
                 "unanswered",
-                f"{count_of(count, 'settlement')} of the archive are in no answer of REST, which names too few "
-                "others to deny them: it is asked again",
+                f"{count_of(count, 'settlement')} of the archive are in no answer of REST, which names too "
+                "few others to deny them: it is asked again",
             )
 
 

@@ -292,9 +292,8 @@ def read_listings(rows: pl.DataFrame | None) -> list[Listing]:
     for row in rows.iter_rows(named=True) if rows is not None else ():
         try:
             found.append(Listing.from_row(row))
-        except (
-            MarketKeyError
-        ) as error:  # an earlier release took it; nobody else is to be without his facts for it
+        # an earlier release took it; nobody else is to be without his facts for it
+        except MarketKeyError as error:
             _log.warning("A row of silver/market is left out: %s", error)
     return found
 
@@ -369,8 +368,7 @@ class MarketTable(Table):
     listed_time = Column(
         UTC_TIME,
         "Open time of the first row of the first published file, or where that file begins; null where "
-        "nothing "
-        "is published",
+        "nothing is published",
         "UTC",
         nullable=True,
     )

@@ -137,9 +137,8 @@ class Problem:
 
     Attributes:
         subject: The file or day concerned.
-        kind: `mismatch`, `corrupt`, `duplicates`, `stale`, `unreachable`, `refused`, `unanswered` (an answer that
-            lacks rows, and cannot deny them), or the kind of a
-            `Doubt`.
+        kind: `mismatch`, `corrupt`, `duplicates`, `stale`, `unreachable`, `refused`, `unanswered`
+            (an answer that lacks rows, and cannot deny them), or the kind of a `Doubt`.
         detail: What was expected and what was found.
         healed_by: What mended it; empty while it is not.
         day: The day concerned, if it is about one.

@@ -25,6 +25,7 @@ from lakehouse.model.errors import (
     NotALakeObjectError,
     NotCollectedWarning,
     NothingStoredError,
+    NotJoinableError,
     NotKnowableError,
     ReplacedMeanwhileError,
     UnknownFillError,
@@ -64,7 +65,8 @@ from lakehouse.transform.resample import resample
 Instant = str | date | datetime
 _SURVEYS = 2  # how often a statement surveys the lake, where a build replaces cells while it reads them
 
-_LONGEST_ROW = timedelta(days=1)  # from a row's time to when it could have been known
+# from a row's time to when it could have been known: a day's last candle may open late
+_LONGEST_ROW = timedelta(days=1, minutes=1)
 
 _ALWAYS = TimeRange.parse(None, None)
 
@@ -345,6 +347,8 @@ class Lake:
 
         Raises:
             NotKnowableError: A frame has no `knowable_at`.
+            NotJoinableError: It is no instant with a zone, both frames would have a column of one name, or
+                `within` or `by` is off.
         """
         return joining.join_asof(left, right, prefix, within, by)
 
@@ -375,13 +379,19 @@ class Lake:
             UnknownTableError, MarketKeyError, TimeFormatError, RangeBackwardsError, NoLakeError: As for
                 `scan`.
             NotKnowableError: A table is none that says when its rows could have been known.
+            NotJoinableError: No table is named.
+            NothingStoredError: Nothing at all is stored in the first table of a market that is named.
         """
+        if not tables:
+            raise NotJoinableError("no table is named", "Name the one that gives the rows first.")
         declared, span = [self.registry.table(name) for name in tables], _span(start, end)
         for table in declared:
             if joining.KNOWN not in table.columns:
                 raise NotKnowableError(table.name, table.columns)
         first, *others = declared
         wanted = self._markets(markets, *declared)
+        for market in wanted or () if first.spread == "market" else ():
+            self._require_market(market, first)
         rows = self.collect(self.scan(first.name, wanted, start, end))
         reach = within + _LONGEST_ROW
         since = span.start - reach if span and span.start - FIRST > reach else None

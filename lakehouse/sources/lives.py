@@ -148,8 +148,8 @@ class Search:
         return Sight(self._first_instant(listing), end_of(listing), lambda: self._last_instant(listing), True)
 
     def _by_api(self, market: Market) -> Sight | None:
-        """What a REST API says: nothing of a market that it does not know, nor where it does not answer and an
-        archive does.
+        """What a REST API says: nothing of a market that it does not know, nor where it does not answer and
+        an archive does.
 
         Raises:
             FetchError: There is no archive, and the API does not answer.
@@ -170,8 +170,9 @@ class Search:
         return Sight((first, "minute"), last, lambda: (last, "minute"), False)
 
     def last_by_rest(self, market: Market) -> datetime | None:
-        """When the newest row of a market ends that its REST API has; long ago if that does not know the market,
-        None where it does not say: that it has no row at all of a market that it knows may be the answer's fault.
+        """When the newest row of a market ends that its REST API has; long ago if that does not know the
+        market, None where it does not say: that it has no row at all of a market that it knows may be the
+        answer's fault.
         """
         if self._by_rest is None:
             return None
