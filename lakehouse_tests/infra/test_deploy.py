@@ -185,6 +185,7 @@ def test_a_deployment_goes_from_build_to_smoke_test_and_can_be_taken_away(ground
         ["docker", "push"],
     ]
     assert all(one.tagged in asked[place] for place in (0, 2))
+    assert asked[0].split()[-1] == "SOURCE=https://github.com/acme/lakehouse", "as a release is labelled"
     digest = ground.client("ecr").describe_images(repositoryName="lakehouse")["imageDetails"][0][
         "imageDigest"
     ]
