@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from infra import deploy
 from lakehouse.cli.local_aws import local_aws
-from lakehouse_tests.infra.terraform import INFRA, PYTHON, STAND_IN
+from lakehouse_tests.infra.terraform import INFRA, TOOL
 
 ACCOUNT, REGION = "123456789012", "ap-northeast-1"
 NAME = "lakehouse-dev"
@@ -121,7 +121,7 @@ class Ground:
         self.docker = script(
             self.bin, "docker", noted, f'[ "$1" != push ] || exec {sys.executable} {self.bin}/pushed.py "$2"'
         )
-        self.tofu = script(self.bin, "tofu", f'exec {PYTHON} {STAND_IN / "cli.py"} "$@"')
+        self.tofu = script(self.bin, "tofu", f'exec {" ".join(TOOL)} "$@"')
         who = ("-c", "user.name=a", "-c", "user.email=a@lake.test")
         for words in (("init", "--quiet"), ("add", "."), (*who, "commit", "--quiet", "--message", "a")):
             subprocess.run(["git", *words], cwd=self.root, check=True)
