@@ -95,6 +95,17 @@ class Inventory:
             self._whole[table] = survey(self.lake.objects, self.lake.registry.table(table))
         return self._whole[table]
 
+    def look_at(self, *tables: type[Table]) -> None:
+        """Where asking a store means waiting, have tables and their inputs surveyed at once, not each when it
+        is first asked for.
+        """
+        if self.lake.objects.is_local:
+            return
+        names = dict.fromkeys(name for table in tables for name in (table.name, *table.input_names()))
+        declared = (self.lake.registry.table(name) for name in names if name not in self._surveys)
+        surveys = [partial(self.survey, table.name) for table in declared if table.spread != "one"]
+        self.lake.objects.together(lambda: self.known, *surveys)
+
     def ledger(self, table: str) -> CellLedger:
         """The stored cells of a table."""
         return self.survey(table)[0]

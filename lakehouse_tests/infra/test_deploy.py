@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from infra import deploy
 from lakehouse.cli.local_aws import local_aws
-from lakehouse_tests.infra.terraform import INFRA, PYTHON, STAND_IN
+from lakehouse_tests.infra.terraform import INFRA, TOOL
 
 ACCOUNT, REGION = "123456789012", "ap-northeast-1"
 NAME = "lakehouse-dev"
@@ -135,7 +135,7 @@ class Ground:
         self.docker = script(
             self.bin, "docker", noted, f'[ "$1" != push ] || exec {sys.executable} {self.bin}/pushed.py "$2"'
         )
-        self.tofu = script(self.bin, "tofu", f'exec {PYTHON} {STAND_IN / "cli.py"} "$@"')
+        self.tofu = script(self.bin, "tofu", f'exec {" ".join(TOOL)} "$@"')
         who = ("-c", "user.name=a", "-c", "user.email=a@lake.test")
         for words in (("init", "--quiet"), ("add", "."), (*who, "commit", "--quiet", "--message", "a")):
             subprocess.run(["git", *words], cwd=self.root, check=True)
@@ -199,6 +199,7 @@ def test_a_deployment_goes_from_build_to_smoke_test_and_can_be_taken_away(ground
         ["docker", "push"],
     ]
     assert all(one.tagged in asked[place] for place in (0, 2))
+    assert asked[0].split()[-1] == "SOURCE=https://github.com/acme/lakehouse", "as a release is labelled"
     digest = ground.client("ecr").describe_images(repositoryName="lakehouse")["imageDetails"][0][
         "imageDigest"
     ]

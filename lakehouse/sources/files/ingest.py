@@ -87,7 +87,8 @@ def ingest(
             earlier = stored[cell].inputs if cell in stored else {}
             try:
                 with failing_alone(cell):
-                    return Change(read_cell(dataset, reader, listing, cell, known, earlier, witness_of(cell)))
+                    made = read_cell(dataset, reader, listing, cell, known, earlier, witness_of(cell))
+                    return Change(made, is_new=cell not in stored)
             except LakehouseError as error:
                 return Failed(error)
 
