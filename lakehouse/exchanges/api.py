@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import polars as pl
 
+from lakehouse.exchanges.reply import ANSWERED, Reply, Verdict
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.terms import NO_TERMS, Terms, unified_symbol
 from lakehouse.model.timerange import TimeRange
@@ -63,6 +64,7 @@ class InfoCall:
     params: Mapping[str, str]
 
 
+_BACK_OFF = 60.0  # seconds, where no Retry-After says it
 # what the round trip of a request is worth in weight: the cheapest pages by weight alone are twice as many
 _A_REQUEST = 3
 
@@ -205,6 +207,8 @@ class RestApi(ABC):
         exchange: ccxt id.
         setting: The setting that moves the base URL.
         moving_hint: What it may be set to, where that is worth a hint.
+        code_name: The name under which a body states the code of an error.
+        why_name: The name under which it says the error in words.
         weight_header: Response header with the weight used in this minute; empty where there is none.
         url: Base of the API.
         ccxt_urls: The same as ccxt names it.
@@ -215,6 +219,8 @@ class RestApi(ABC):
     exchange: ClassVar[str]
     setting: ClassVar[str]
     moving_hint: ClassVar[str] = ""
+    code_name: ClassVar[str] = "code"
+    why_name: ClassVar[str] = "msg"
     weight_header: ClassVar[str] = ""
     url: str
     ccxt_urls: Mapping[str, str]
@@ -265,4 +271,21 @@ class RestApi(ABC):
 
     @abstractmethod
     def refusal(self, code: int) -> Refusal | None:
-        """What the `code` in a body means; None for one that good answers have."""
+        """What the code in a body means, whatever the status; None for one that good answers have."""
+
+    def judge(self, reply: Reply) -> Verdict:
+        """What a reply means for its request: by its status, and by the code in its body, which may say of a
+        status 200 that it is no answer.
+        """
+        code = reply.code(self.code_name)
+        refusal = self.refusal(code) if code is not None else None
+        if reply.status in (403, 451):
+            return Verdict("blocked")
+        if reply.status == 429 or refusal == "throttled":
+            return Verdict("throttled", reply.retry_after(_BACK_OFF))
+        is_no_json = reply.status == 200 and not reply.is_json
+        if reply.status is None or reply.status >= 500 or refusal == "busy" or is_no_json:
+            return Verdict("busy")
+        if code is not None and refusal in ("unknown_symbol", "refused"):
+            return Verdict(refusal, code=code, why=reply.text(self.why_name))
+        return Verdict("foreign") if reply.status != 200 or refusal is not None else ANSWERED

@@ -19,6 +19,7 @@ from lakehouse.exchanges.binance.markets import (
 )
 from lakehouse.exchanges.binance.words import CCXT_URLS, is_whole, rest_call
 from lakehouse.exchanges.exchange import Exchange
+from lakehouse.exchanges.reply import Reply, Verdict
 from lakehouse.model.addresses import address_setting
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType
@@ -44,6 +45,7 @@ _REFUSALS: dict[int, Refusal] = {
     **dict.fromkeys(_BUSY, "busy"),
     **dict.fromkeys(_UNKNOWN, "unknown_symbol"),
 }
+_BANNED_SECONDS = 120.0  # where no Retry-After says it: the shortest that is documented
 _FUNDING = "/funding_"  # of every zone
 _HOUR = Interval.parse("1h")  # of the witness
 
@@ -139,3 +141,9 @@ class BinanceRest(RestApi):
 
     def refusal(self, code: int) -> Refusal:
         return _REFUSALS.get(code, "refused" if code < 0 else "foreign")
+
+    def judge(self, reply: Reply) -> Verdict:
+        """As others, and status 418: this address is banned for having gone on after 429."""
+        if reply.status == 418:
+            return Verdict("banned", reply.retry_after(_BANNED_SECONDS))
+        return super().judge(reply)

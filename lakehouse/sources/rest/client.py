@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
 
 from lakehouse.exchanges.api import RestApi, RestCall
+from lakehouse.exchanges.reply import Meaning, Reply
 from lakehouse.model.errors import (
     ArchiveFileError,
     RestBannedError,
@@ -25,7 +26,7 @@ from lakehouse.model.errors import (
 )
 from lakehouse.model.market import Market
 from lakehouse.model.text import plain
-from lakehouse.sources.rest.replies import BeyondBounds, Reply, connect, send
+from lakehouse.sources.rest.replies import BeyondBounds, connect, send
 from lakehouse.sources.rest.spending import RestStats, Spending
 
 CLOCK_SECONDS = 600.0
@@ -33,7 +34,6 @@ CLOCK_SECONDS = 600.0
 
 _TRIES = 4
 _LONGEST_WAIT = 300.0  # seconds; who is told to wait longer is told so at once
-_BACK_OFF = {429: 60.0, 418: 120.0}  # seconds, where no Retry-After says it
 # no server's clock is there; this machine's cannot judge it, for it may be as wrong
 _NO_TIME = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -198,43 +198,31 @@ class RestClient:
             self._spending.settle(call.weight, minute, headers.get(self.api.weight_header.lower(), ""))
         return reply
 
-    def _judge(
-        self, reply: Reply, call: RestCall, market: Market | None
-    ) -> Literal["answered", "busy", "throttled"]:
-        """What a reply means for its request; errors that trying again cannot mend are raised."""
-        refusal = self.api.refusal(reply.code) if reply.code is not None else None
-        if reply.status == 418:
-            raise self._ban(reply.retry_after(_BACK_OFF[418]))
-        if reply.status in (403, 451):
+    def _judge(self, reply: Reply, call: RestCall, market: Market | None) -> Meaning:
+        """Whether a reply is the answer, or trying again may mend it; errors that this cannot mend are
+        raised.
+        """
+        verdict = self.api.judge(reply)
+        if verdict.meaning == "banned":
+            raise self._ban(verdict.seconds)
+        if verdict.meaning == "blocked":
             self._is_up = False
+            assert reply.status is not None, "nobody is blocked without an answer"
             raise RestRefusedError(self.api.url, reply.status, self.api.setting, self.api.moving_hint)
-        if reply.status == 429 or refusal == "throttled":
-            seconds = reply.retry_after(_BACK_OFF[429])
-            if seconds > _LONGEST_WAIT:
-                raise self._ban(seconds)
-            self._spending.pause(seconds)
-            return "throttled"
-        if (
-            reply.status is None
-            or reply.status >= 500
-            or refusal == "busy"
-            or (reply.status == 200 and not reply.is_json)
-        ):
-            return "busy"
+        if verdict.meaning == "throttled":
+            if verdict.seconds > _LONGEST_WAIT:
+                raise self._ban(verdict.seconds)
+            self._spending.pause(verdict.seconds)
         # answered: about this question, not about the API
-        if reply.code is not None and refusal in ("unknown_symbol", "refused"):
+        if verdict.meaning in ("unknown_symbol", "refused"):
             self._is_up = True
-            if refusal == "unknown_symbol" and market is not None:
+            if verdict.meaning == "unknown_symbol" and market is not None:
                 raise UnknownSymbolError(market.key, self.api.url)
-            raise RestQuestionError(
-                self.api.url,
-                market.key if market else call.method,
-                reply.code,
-                str(reply.value.get("msg", "")),
-            )
-        if reply.status != 200 or refusal is not None:
+            subject = market.key if market else call.method
+            raise RestQuestionError(self.api.url, subject, verdict.code, verdict.why)
+        if verdict.meaning == "foreign":
             raise self.unreachable(reply.told)
-        return "answered"
+        return verdict.meaning
 
     def _ban(self, seconds: float) -> RestBannedError:
         self._is_up = False

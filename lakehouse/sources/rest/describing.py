@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 
 from lakehouse.exchanges.api import ExchangeInfo, InfoCall, MarketInfo, RestApi
 from lakehouse.exchanges.exchange import Exchange
+from lakehouse.exchanges.reply import Reply
 from lakehouse.model.errors import RestUnreachableError
 from lakehouse.model.foreign_json import read_json
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.terms import NOT_NAMED
 from lakehouse.model.text import plain
 
+_SAID = 400  # bytes of an answer that is an error, for people
 _Read = TypeVar("_Read")
 _log = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ def describe(api: RestApi) -> ExchangeInfo:
     Raises:
         OSError: The API does not answer, or not with that.
     """
-    return _ask(api.info_call(), api.read_info, "an exchangeInfo")
+    return _ask(api, api.info_call(), api.read_info, "an exchangeInfo")
 
 
 def funding_intervals(api: RestApi) -> Mapping[str, float]:
@@ -71,12 +73,12 @@ def funding_intervals(api: RestApi) -> Mapping[str, float]:
     if (call := api.interval_call()) is None:
         return {}
     try:
-        return _ask(call, api.read_intervals, "intervals of funding")
+        return _ask(api, call, api.read_intervals, "intervals of funding")
     except OSError:
         return {}
 
 
-def _ask(call: InfoCall, read: Callable[[Any], _Read], what: str) -> _Read:
+def _ask(api: RestApi, call: InfoCall, read: Callable[[Any], _Read], what: str) -> _Read:
     # a fifth of a second that reading files never needs
     from lakehouse.sources.rest.bounded import rest_bounds, session
 
@@ -85,6 +87,11 @@ def _ask(call: InfoCall, read: Callable[[Any], _Read], what: str) -> _Read:
         answer = asking.get(call.url, timeout=(5, 30), params=dict(call.params))
     answer.raise_for_status()
     try:
-        return read(read_json(answer.content, half_characters=True))
+        value = read_json(answer.content, half_characters=True)
+        said = answer.content[:_SAID].decode(errors="replace")
+        reply = Reply(answer.status_code, {}, value, said, is_json=True)
+        if api.judge(reply).meaning != "answered":
+            raise ValueError(reply.told)
+        return read(value)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise OSError(f"{call.url} did not answer with {what}: {plain(repr(error))}") from error
