@@ -35,19 +35,44 @@ class RateLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What all requests of an address may come to: weight in each minute of the server's clock, or requests in
+    any stretch. An API that tells neither is asked at a pace that disturbs none.
+
+    Attributes:
+        weight: Weight per minute by the documentation, kept to where the API does not say (`read_budget`);
+            None where requests have none.
+        header: Response header with the weight used in this minute; empty where there is none.
+        requests: How many requests, whatever they ask; None where there is no such limit.
+    """
+
+    weight: int | None = None
+    header: str = ""
+    requests: RateLimit | None = None
+
+    @property
+    def every(self) -> RateLimit | None:
+        """The limit that every request counts to, if any."""
+        return self.requests or (None if self.weight else _POLITE)
+
+
+_POLITE = RateLimit("where none is told", 100, 20.0)
+
+
+@dataclass(frozen=True, slots=True)
 class RestCall:
     """One request.
 
     Attributes:
         method: ccxt's implicit method, which answers with what the exchange says.
         params: The query.
-        weight: What it costs of the budget.
+        weight: What it costs of the budget's weight.
         limit: A limit of its own that it counts to as well, if any.
     """
 
     method: str
     params: Mapping[str, str | int]
-    weight: int
+    weight: int = 1
     limit: RateLimit | None = None
 
 
@@ -208,11 +233,11 @@ class RestApi(ABC):
         setting: The setting that moves the base URL.
         moving_hint: What it may be set to, where that is worth a hint.
         code_name: The name under which a body states the code of an error.
+        codes: What codes mean, None that of good answers; of any other the question is refused.
         why_name: The name under which it says the error in words.
-        weight_header: Response header with the weight used in this minute; empty where there is none.
         url: Base of the API.
         ccxt_urls: The same as ccxt names it.
-        default_budget: The weight per minute that its documentation names, for where the API does not say.
+        budget: What its documentation allows.
         began: Before this instant the exchange had no candle, and its clock cannot have shown it.
     """
 
@@ -220,11 +245,11 @@ class RestApi(ABC):
     setting: ClassVar[str]
     moving_hint: ClassVar[str] = ""
     code_name: ClassVar[str] = "code"
+    codes: ClassVar[Mapping[int, Refusal | None]] = {0: None}
     why_name: ClassVar[str] = "msg"
-    weight_header: ClassVar[str] = ""
     url: str
     ccxt_urls: Mapping[str, str]
-    default_budget: int
+    budget: Budget = Budget()
     began: ClassVar[datetime]
 
     @abstractmethod
@@ -236,7 +261,7 @@ class RestApi(ABC):
         """The server's time from the answer."""
 
     def budget_call(self) -> RestCall | None:
-        """Asks for the budget; None where the API does not tell it, and `default_budget` is kept to."""
+        """Asks for the weight per minute; None where the API does not tell it."""
         return None
 
     def read_budget(self, answer: Any) -> int | None:
@@ -269,9 +294,9 @@ class RestApi(ABC):
         """
         return {}
 
-    @abstractmethod
     def refusal(self, code: int) -> Refusal | None:
         """What the code in a body means, whatever the status; None for one that good answers have."""
+        return self.codes.get(code, "refused")
 
     def judge(self, reply: Reply) -> Verdict:
         """What a reply means for its request: by its status, and by the code in its body, which may say of a

@@ -16,7 +16,6 @@ from lakehouse.exchanges.api import (
     MarketInfo,
     PageRules,
     Pages,
-    Refusal,
     RestApi,
     RestCall,
 )
@@ -84,7 +83,7 @@ class CounterApi(RestApi):
 
     exchange, setting = "bybit", "LAKEHOUSE_COUNTER_REST_URL"
     code_name, why_name = "retCode", "retMsg"
-    default_budget = 1000
+    codes = {0: None, 10001: "unknown_symbol", 10016: "busy"}
     began = at("2020-01-01")
 
     def __init__(self, url: str) -> None:
@@ -103,9 +102,6 @@ class CounterApi(RestApi):
     def read_info(self, answer: Any) -> ExchangeInfo:
         symbols = [entry["symbol"] for entry in answer["result"]["list"]]
         return ExchangeInfo(dict.fromkeys(symbols, MarketInfo("COIN", "USD", "USD")), {})
-
-    def refusal(self, code: int) -> Refusal | None:
-        return {0: None, 10001: "unknown_symbol"}.get(code, "busy")  # type: ignore[return-value]
 
 
 class Counter(Exchange):

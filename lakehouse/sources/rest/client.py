@@ -50,6 +50,8 @@ class RestClient:
         sleep: Waits for so many seconds.
         monotonic: A clock that never jumps, in seconds.
         on_ban: Told of every ban.
+        spending: What is admitted of the API, shared with its clients for other market types; its own if left
+            out.
     """
 
     def __init__(
@@ -58,13 +60,14 @@ class RestClient:
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         on_ban: Callable[[RestBannedError], object] = lambda ban: None,
+        spending: Spending | None = None,
     ) -> None:
         self.api = api
         self._on_ban = on_ban
         self._sleep = sleep
-        self._spending = Spending(api.url, sleep, monotonic)
+        self._spending = spending or Spending(api.url, api.budget, sleep, monotonic)
         self._local = threading.local()  # a ccxt object per thread: it keeps its last answer in itself
-        self._asking = threading.Lock()  # one thread asks for clock and budget while the others wait
+        self._asking = threading.Lock()  # one thread asks for clock and weight while the others wait
         self._is_up = True
 
     @contextlib.contextmanager
@@ -94,14 +97,14 @@ class RestClient:
 
     @property
     def spent(self) -> tuple[int, int | None]:
-        """Weight used in the server's minute, by everybody at this address as far as it tells, and the weight
-        that a minute has; None while that is not known.
+        """What was used, and what may be: weight of the server's minute, by everybody at this address as far as
+        the API tells, and None while what a minute has is not known; or requests of a stretch.
         """
-        return self._spending.used, self._spending.budget
+        return self._spending.used
 
     def now(self) -> datetime:
-        """The server's time: never ahead of it, behind by no more than an answer takes. The budget is asked
-        for too, where it is not known.
+        """The server's time: never ahead of it, behind by no more than an answer takes. The weight of a
+        minute is asked for too, where it is not known.
 
         Raises:
             RestUnreachableError: The server cannot be asked.
@@ -109,8 +112,8 @@ class RestClient:
         with self._asking:
             if not self._spending.told_within(CLOCK_SECONDS):
                 self._learn_time()
-            if self._spending.budget is None:
-                self._learn_budget()
+            if not self._spending.is_known:
+                self._learn_weight()
             at = self._spending.reckoned
             assert at is not None, "it was just learned"
             return at
@@ -195,7 +198,7 @@ class RestClient:
             raise self.unreachable(str(error), RestBoundsError) from error
         finally:
             headers = reply.headers if reply else {}
-            self._spending.settle(call.weight, minute, headers.get(self.api.weight_header.lower(), ""))
+            self._spending.settle(call.weight, minute, headers.get(self.api.budget.header.lower(), ""))
         return reply
 
     def _judge(self, reply: Reply, call: RestCall, market: Market | None) -> Meaning:
@@ -230,23 +233,20 @@ class RestClient:
         self._on_ban(ban)
         return ban
 
-    def _learn_budget(self) -> None:
-        call = self.api.budget_call()
-        if call is None:
-            self._spending.budget = self.api.default_budget
-            return
-        try:
-            budget = self.ask(call, self.api.read_budget)
-        except (RestQuestionError, RestBoundsError):  # an exchangeInfo has more in it than the budget
-            budget, self._is_up = None, True
-        if budget is None:
-            budget = self.api.default_budget
-            _log.warning(
-                "The REST API at %s names no weight per minute: the documented %d are kept to.",
-                self.api.url,
-                budget,
-            )
-        self._spending.budget = budget
+    def _learn_weight(self) -> None:
+        call, weight = self.api.budget_call(), None
+        if call is not None:
+            try:
+                weight = self.ask(call, self.api.read_budget)
+            except (RestQuestionError, RestBoundsError):  # an exchangeInfo has more in it than the budget
+                self._is_up = True
+            if weight is None:
+                _log.warning(
+                    "The REST API at %s names no weight per minute: the documented %d are kept to.",
+                    self.api.url,
+                    self.api.budget.weight,
+                )
+        self._spending.weight = weight or self.api.budget.weight
 
     def _learn_time(self) -> datetime:
         try:

@@ -14,6 +14,7 @@ from lakehouse.model.market import Market, MarketType
 
 if TYPE_CHECKING:
     from lakehouse.sources.rest.client import RestClient
+    from lakehouse.sources.rest.spending import Spending
 
 
 class RestClients:
@@ -30,6 +31,7 @@ class RestClients:
         self._on_ban = on_ban
         self._exchanges = {exchange.name: exchange for exchange in exchanges}
         self._clients: dict[tuple[str, MarketType], RestClient] = {}
+        self._spendings: dict[str, Spending] = {}
         self._newest_file: dict[str, datetime] = {}
         self._lock = threading.Lock()
 
@@ -49,13 +51,15 @@ class RestClients:
             UnknownExchangeError, RestUnreachableError: As `of`.
         """
         from lakehouse.sources.rest.client import RestClient  # reading files needs none
+        from lakehouse.sources.rest.spending import Spending
 
         own = self._exchange(exchange)
         with self._lock:
             if (exchange, market_type) not in self._clients:
-                self._clients[exchange, market_type] = RestClient(
-                    own.rest_api(market_type), on_ban=self._on_ban
-                )
+                api = own.rest_api(market_type)
+                # one API may serve several market types: what it counts, and bans, are addresses
+                spending = self._spendings.setdefault(api.url, Spending(api.url, api.budget))
+                self._clients[exchange, market_type] = RestClient(api, on_ban=self._on_ban, spending=spending)
             return self._clients[exchange, market_type]
 
     def pages_of(self, market: Market, table: str) -> Pages:
