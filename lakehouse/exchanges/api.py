@@ -168,6 +168,10 @@ class ExchangeInfo:
     markets: Mapping[str, MarketInfo]
     skipped: Mapping[str, str]
 
+    def and_more(self, further: "ExchangeInfo") -> "ExchangeInfo":
+        """Both parts of a description; of a market that is in both, the first stands."""
+        return ExchangeInfo({**further.markets, **self.markets}, {**further.skipped, **self.skipped})
+
     @property
     def symbols(self) -> set[str]:
         """Every symbol that is listed, also where its facts could not be read."""
@@ -281,6 +285,10 @@ class RestApi(ABC):
         Raises:
             ValueError, KeyError, TypeError, OverflowError: The answer is none.
         """
+
+    def more_info(self, answer: Any) -> InfoCall | None:
+        """Asks for the rest of a description of which an answer is a part; None where it is all."""
+        return None
 
     def interval_call(self) -> InfoCall | None:
         """Asks for the intervals of funding; None where the API states none."""

@@ -1,4 +1,4 @@
-"""Asking an exchange for its description of all its markets: one request each, outside the budget of rows."""
+"""Asking an exchange for its description of all its markets: a request or a few, outside the budget of rows."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -14,6 +14,7 @@ from lakehouse.model.market import Market, MarketType
 from lakehouse.model.terms import NOT_NAMED
 from lakehouse.model.text import plain
 
+_MOST_PARTS = 100  # of a description: a thousand markets each
 _SAID = 400  # bytes of an answer that is an error, for people
 _Read = TypeVar("_Read")
 _log = logging.getLogger(__name__)
@@ -63,7 +64,19 @@ def describe(api: RestApi) -> ExchangeInfo:
     Raises:
         OSError: The API does not answer, or not with that.
     """
-    return _ask(api, api.info_call(), api.read_info, "an exchangeInfo")
+
+    def read(answer: Any) -> tuple[ExchangeInfo, InfoCall | None]:
+        return api.read_info(answer), api.more_info(answer)
+
+    found, more = _ask(api, call := api.info_call(), read, "an exchangeInfo")
+    asked = [call]
+    while more is not None:
+        if more in asked or len(asked) >= _MOST_PARTS:
+            raise OSError(f"{call.url} goes on with {more.params} after {len(asked)} parts: it has no end")
+        asked.append(more)
+        further, more = _ask(api, more, read, "an exchangeInfo")
+        found = found.and_more(further)
+    return found
 
 
 def funding_intervals(api: RestApi) -> Mapping[str, float]:
