@@ -30,6 +30,8 @@ from lakehouse.model.period import Period
 from lakehouse.model.result import Asked
 from lakehouse.model.timerange import TimeRange
 from lakehouse.simulator import Simulator
+from lakehouse.simulator.answering import Refused
+from lakehouse.simulator.rest import Rest
 from lakehouse.sources.rest.client import RestClient
 from lakehouse.sources.rest.clients import RestClients
 from lakehouse.sources.rest.rows import RestAnswer, RowReader
@@ -237,11 +239,8 @@ def test_a_banned_address_asks_nothing_until_it_may(asking: Asking) -> None:
 
 
 def test_a_wait_of_an_hour_is_not_waited_for(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        sys.modules["lakehouse.simulator.server"]._REST_REFUSALS,
-        "error_429",
-        (429, b"{}", {"Retry-After": "3600"}, None),
-    )
+    an_hour = {"error_429": Refused(429, b"{}", {"Retry-After": "3600"})}
+    monkeypatch.setattr(Rest, "refusals", Rest.refusals | an_hour)
     asking.sim.add_fault("error_429")
     for _ in range(2):
         with pytest.raises(RestBannedError):
