@@ -51,6 +51,7 @@ class Stated(NamedTuple):
     why_none: str = ""
 
 
+NOT_ASKED = "as far back as its API answers, which nobody has asked it"
 SPOT_1M = "binance_archive/data/spot/daily/klines/BTCUSDT/1m"
 STATED: Mapping[tuple[str, str, MarketType], Stated] = {
     ("silver/candle", "binance", "spot"): Stated(
@@ -64,6 +65,25 @@ STATED: Mapping[tuple[str, str, MarketType], Stated] = {
     ("silver/candle", "binance", "inverse"): Stated(
         "2020-08-11 (BTCUSD_PERP)",
         why_none="none: no recorded file of candles of an inverse market was found",
+    ),
+    ("silver/candle", "bybit", "spot"): Stated(
+        NOT_ASKED,
+        ("quantconnect_lean/crypto__bybit__minute__btcusdt__20221213_trade.zip",),
+        "exchanges/test_bybit_recorded.py",
+    ),
+    ("silver/candle", "bybit", "linear"): Stated(
+        NOT_ASKED, ("bybit_linear_rest",), "exchanges/test_bybit_recorded.py"
+    ),
+    ("silver/candle", "bybit", "inverse"): Stated(
+        NOT_ASKED, why_none="none: the documentation's example alone, in `exchanges/test_bybit.py`"
+    ),
+    ("silver/funding_rate", "bybit", "linear"): Stated(
+        "2020-03-25 (BTCUSDT, by others' recordings)",
+        ("quantconnect_lean/cryptofuture__bybit__margin_interest__btcusdt.csv",),
+        "exchanges/test_bybit_recorded.py",
+    ),
+    ("silver/funding_rate", "bybit", "inverse"): Stated(
+        NOT_ASKED, why_none="none: no recorded rates of an inverse market of it were found"
     ),
     ("silver/funding_rate", "binance", "linear"): Stated(
         "2020-01 (BTCUSDT)",
@@ -114,8 +134,9 @@ def rest(exchange: Exchange, dataset: Dataset, market_type: MarketType) -> str:
     """What a REST API is asked for."""
     if market_type not in exchange.rest_types:
         return "none: the exchange has no API of this type that is known here"
+    has_files = dataset.archive.name in exchange.files
     asked = {
-        "rows that files leave in doubt or do not have yet": dataset.api,
+        "rows that files leave in doubt or do not have yet" if has_files else "all rows": dataset.api,
         "a witness": dataset.witness,
     }
     found = [words for words, table in asked.items() if table and table.name in exchange.pages]

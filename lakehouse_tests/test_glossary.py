@@ -38,7 +38,10 @@ PLACES = {
         *("lakehouse/ops/*", "lakehouse/cli/commands/*", "lakehouse/storage/*", "lakehouse/simulator/*"),
         *("docs/faults.md", "docs/adr/*", "*.md"),
     ),
-    "instrument": ("in addresses of exchanges", "lakehouse/exchanges/*", "CONTRIBUTING.md"),
+    "instrument": (
+        "in addresses of exchanges",
+        *("lakehouse/exchanges/*", "lakehouse/simulator/*", "CONTRIBUTING.md"),
+    ),
     "invalid": (
         "in what others say",
         *(

@@ -36,8 +36,8 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What all requests of an address may come to: weight in each minute of the server's clock, or requests in
-    any stretch. An API that tells neither is asked at a pace that disturbs none.
+    """What all requests of an address may come to: weight in each minute of the server's clock, or requests
+    in any stretch. An API that tells neither is asked at a pace that disturbs none.
 
     Attributes:
         weight: Weight per minute by the documentation, kept to where the API does not say (`read_budget`);

@@ -80,7 +80,8 @@ class Verdict:
 
     Attributes:
         meaning: That.
-        seconds: How long nothing may be asked (`throttled`, `banned`).
+        seconds: How long nothing may be asked (`throttled`, `banned`; `answered`, where that was the last for
+            now).
         code: The error's code (`unknown_symbol`, `refused`).
         why: The error in the API's words.
     """

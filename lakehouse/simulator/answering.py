@@ -1,5 +1,5 @@
-"""The two seams of the simulator: what an exchange publishes is an `Archive` under the name of its bucket; what
-its API answers is an `Answers`.
+"""The two seams of the simulator: what an exchange publishes is an `Archive` under the name of its bucket;
+what its API answers is an `Answers`.
 """
 
 from collections.abc import Mapping

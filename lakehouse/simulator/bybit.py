@@ -1,5 +1,5 @@
-"""Bybit's REST API, version 5: one host for spot, linear and inverse markets, which answers the newest rows of a
-range, newest first, tells errors in bodies of status 200, and counts the requests of an address.
+"""Bybit's REST API, version 5: one host for spot, linear and inverse markets, which answers the newest rows
+of a range, newest first, tells errors in bodies of status 200, and counts the requests of an address.
 """
 
 import json

@@ -97,8 +97,8 @@ class RestClient:
 
     @property
     def spent(self) -> tuple[int, int | None]:
-        """What was used, and what may be: weight of the server's minute, by everybody at this address as far as
-        the API tells, and None while what a minute has is not known; or requests of a stretch.
+        """What was used, and what may be: weight of the server's minute, by everybody at this address as far
+        as the API tells, and None while what a minute has is not known; or requests of a stretch.
         """
         return self._spending.used
 
@@ -212,10 +212,9 @@ class RestClient:
             self._is_up = False
             assert reply.status is not None, "nobody is blocked without an answer"
             raise RestRefusedError(self.api.url, reply.status, self.api.setting, self.api.moving_hint)
-        if verdict.meaning == "throttled":
-            if verdict.seconds > _LONGEST_WAIT:
-                raise self._ban(verdict.seconds)
-            self._spending.pause(verdict.seconds)
+        if verdict.seconds > _LONGEST_WAIT:
+            raise self._ban(verdict.seconds)
+        self._spending.pause(verdict.seconds)
         # answered: about this question, not about the API
         if verdict.meaning in ("unknown_symbol", "refused"):
             self._is_up = True

@@ -1,4 +1,4 @@
-"""Asking an exchange for its description of all its markets: a request or a few, outside the budget of rows."""
+"""Asking an exchange for its description of all its markets, in a few requests outside the budget of rows."""
 
 import logging
 from collections.abc import Callable, Mapping
