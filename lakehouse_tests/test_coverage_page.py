@@ -51,6 +51,8 @@ class Stated(NamedTuple):
     why_none: str = ""
 
 
+OF_FILES = ("rows_daily", "rows_api", "archive", "rows_both")
+"""Levels of evidence that say that rows stand in files."""
 NOT_ASKED = "as far back as its API answers, which nobody has asked it"
 SPOT_1M = "binance_archive/data/spot/daily/klines/BTCUSDT/1m"
 STATED: Mapping[tuple[str, str, MarketType], Stated] = {
@@ -117,7 +119,7 @@ def rows() -> Iterator[tuple[str, ...]]:
             rest(exchange, dataset, market_type),
             stated.begins,
             expected(dataset),
-            ", ".join(f"`{level}`" for level in dataset.evidence) or "nothing: cells do not say",
+            ", ".join(f"`{level}`" for level in provable(exchange, dataset)) or "nothing: cells do not say",
             ", ".join(f"`{file}`" for file in stated.files) + f": `{stated.reader}`"
             if stated.files
             else stated.why_none,
@@ -141,6 +143,12 @@ def rest(exchange: Exchange, dataset: Dataset, market_type: MarketType) -> str:
     }
     found = [words for words, table in asked.items() if table and table.name in exchange.pages]
     return ", ".join(found) or "none: the exchange answers nothing of it"
+
+
+def provable(exchange: Exchange, dataset: Dataset) -> list[str]:
+    """The levels of evidence that cells can have: of an exchange without files, those that need none."""
+    has_files = dataset.archive.name in exchange.files
+    return [level for level in dataset.evidence if has_files or level not in OF_FILES]
 
 
 def expected(dataset: Dataset) -> str:

@@ -323,6 +323,9 @@ def _ask_cell(
                         "one of each was kept",
                     )
                 )
+            if answer.cut is not None:
+                span = TimeRange(answer.asked.end, span.end)
+                raise answer.cut
         except (
             UnknownSymbolError
         ):  # delisted and forgotten: the archive is all there is, which is no fault of anybody's

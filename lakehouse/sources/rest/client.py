@@ -52,6 +52,9 @@ class RestClient:
         on_ban: Told of every ban.
         spending: What is admitted of the API, shared with its clients for other market types; its own if left
             out.
+
+    Attributes:
+        spending: That.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class RestClient:
         self.api = api
         self._on_ban = on_ban
         self._sleep = sleep
-        self._spending = spending or Spending(api.url, api.budget, sleep, monotonic)
+        self.spending = spending or Spending(api.url, api.budget, sleep, monotonic)
         self._local = threading.local()  # a ccxt object per thread: it keeps its last answer in itself
         self._asking = threading.Lock()  # one thread asks for clock and weight while the others wait
         self._is_up = True
@@ -75,7 +78,7 @@ class RestClient:
         """Use no more than a share of each minute's budget for a while, what other programs use included: for
         what can wait for the next minute.
         """
-        with self._spending.sparing(share):
+        with self.spending.sparing(share):
             yield
 
     @property
@@ -88,19 +91,19 @@ class RestClient:
     @property
     def reckoned(self) -> datetime | None:
         """The server's time, reckoned from what it last said, without asking; None if it was never asked."""
-        return self._spending.reckoned
+        return self.spending.reckoned
 
     @property
     def stats(self) -> RestStats:
         """Requests and weight so far."""
-        return self._spending.stats
+        return self.spending.stats
 
     @property
     def spent(self) -> tuple[int, int | None]:
         """What was used, and what may be: weight of the server's minute, by everybody at this address as far
         as the API tells, and None while what a minute has is not known; or requests of a stretch.
         """
-        return self._spending.used
+        return self.spending.used
 
     def now(self) -> datetime:
         """The server's time: never ahead of it, behind by no more than an answer takes. The weight of a
@@ -110,11 +113,11 @@ class RestClient:
             RestUnreachableError: The server cannot be asked.
         """
         with self._asking:
-            if not self._spending.told_within(CLOCK_SECONDS):
+            if not self.spending.told_within(CLOCK_SECONDS):
                 self._learn_time()
-            if not self._spending.is_known:
+            if not self.spending.is_known:
                 self._learn_weight()
-            at = self._spending.reckoned
+            at = self.spending.reckoned
             assert at is not None, "it was just learned"
             return at
 
@@ -187,7 +190,7 @@ class RestClient:
 
     def _send(self, call: RestCall) -> Reply:
         """One request, when it may be sent, and what came back."""
-        minute = self._spending.admit(call.weight, call.limit)
+        minute = self.spending.admit(call.weight, call.limit)
         reply = None
         try:
             if not hasattr(self._local, "connection"):
@@ -198,7 +201,7 @@ class RestClient:
             raise self.unreachable(str(error), RestBoundsError) from error
         finally:
             headers = reply.headers if reply else {}
-            self._spending.settle(call.weight, minute, headers.get(self.api.budget.header.lower(), ""))
+            self.spending.settle(call.weight, minute, headers.get(self.api.budget.header.lower(), ""))
         return reply
 
     def _judge(self, reply: Reply, call: RestCall, market: Market | None) -> Meaning:
@@ -214,7 +217,7 @@ class RestClient:
             raise RestRefusedError(self.api.url, reply.status, self.api.setting, self.api.moving_hint)
         if verdict.seconds > _LONGEST_WAIT:
             raise self._ban(verdict.seconds)
-        self._spending.pause(verdict.seconds)
+        self.spending.pause(verdict.seconds)
         # answered: about this question, not about the API
         if verdict.meaning in ("unknown_symbol", "refused"):
             self._is_up = True
@@ -228,7 +231,7 @@ class RestClient:
 
     def _ban(self, seconds: float) -> RestBannedError:
         self._is_up = False
-        ban = self._spending.ban(seconds)
+        ban = self.spending.ban(seconds)
         self._on_ban(ban)
         return ban
 
@@ -245,7 +248,7 @@ class RestClient:
                     self.api.url,
                     self.api.budget.weight,
                 )
-        self._spending.weight = weight or self.api.budget.weight
+        self.spending.weight = weight or self.api.budget.weight
 
     def _learn_time(self) -> datetime:
         try:
@@ -258,5 +261,5 @@ class RestClient:
         if not self.api.began <= said < _NO_TIME:  # nothing that it calls finished would be
             self._is_up = False
             raise self.unreachable(f"it says that it is {said:%Y-%m-%d %H:%M} UTC there, which cannot be")
-        self._spending.note_time(said)
+        self.spending.note_time(said)
         return said

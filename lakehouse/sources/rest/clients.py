@@ -51,15 +51,15 @@ class RestClients:
             UnknownExchangeError, RestUnreachableError: As `of`.
         """
         from lakehouse.sources.rest.client import RestClient  # reading files needs none
-        from lakehouse.sources.rest.spending import Spending
 
         own = self._exchange(exchange)
         with self._lock:
             if (exchange, market_type) not in self._clients:
                 api = own.rest_api(market_type)
                 # one API may serve several market types: what it counts, and bans, are addresses
-                spending = self._spendings.setdefault(api.url, Spending(api.url, api.budget))
-                self._clients[exchange, market_type] = RestClient(api, on_ban=self._on_ban, spending=spending)
+                client = RestClient(api, on_ban=self._on_ban, spending=self._spendings.get(api.url))
+                self._spendings[api.url] = client.spending
+                self._clients[exchange, market_type] = client
             return self._clients[exchange, market_type]
 
     def pages_of(self, market: Market, table: str) -> Pages:
