@@ -1,7 +1,7 @@
 """The one family of errors. Each class takes its culprits as data and writes the message itself.
 
 A message says which file, cell or option is meant, what was expected, what was found, and what to do. Longer
-than other modules on purpose: read side by side, fifty messages stay in one voice, and who adds one sees its
+than other modules on purpose: read side by side, all messages stay in one voice, and who adds one sees its
 nearest kin.
 """
 
