@@ -1,4 +1,4 @@
-"""Faults of an exchange that has no files: Bybit's, whose hours by REST are all that minutes are held against."""
+"""Faults of an exchange without files: Bybit's, whose hours by REST are all that minutes are held against."""
 
 from datetime import timedelta
 from decimal import Decimal
