@@ -58,7 +58,7 @@ test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow" $(OPTIONS)
 
 # three on two cores: runs, daemons and browsers are waited for
-test-slow: .venv/.dev .venv/.infra .venv/.swift .venv/.readers trino
+test-slow: .venv/.dev .venv/.infra .venv/.swift .venv/.readers .venv/.backtesters trino
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow $(OPTIONS)
 
 test-long: .venv/.dev .venv/.swift
@@ -122,6 +122,7 @@ lock: .venv/.tools
 	.venv/tools/bin/$(LOCK) --group swift --output-file requirements-swift.txt
 	.venv/tools/bin/$(LOCK) --group trino --output-file requirements-trino.txt
 	.venv/tools/bin/$(LOCK) --group readers --output-file requirements-readers.txt
+	.venv/tools/bin/$(LOCK) --group backtesters --output-file requirements-backtesters.txt
 
 # Known holes in the pinned packages. It fails as well where it cannot ask.
 advisories: .venv/.tools

@@ -19,6 +19,7 @@ from typing import Annotated, Any, NamedTuple
 
 import boto3
 import typer
+from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.errors import (
     ChangedCheckoutError,
@@ -335,14 +336,22 @@ def require_commit() -> None:
 
 
 def carry_out(name: str, steps: list[Step], is_dry: bool) -> None:
-    """Do steps in their order, or only say them."""
+    """Do steps in their order, or only say them.
+
+    Raises:
+        StepFailedError: One ended otherwise than well, or AWS refused it.
+    """
     if not is_dry:
         require_own_values(name)
         require_commit()
     for number, step in enumerate(steps, 1):
         typer.echo(f"{number}/{len(steps)} {step.name}: {step.says}")
-        if not is_dry:
+        if is_dry:
+            continue
+        try:
             step.does()
+        except (BotoCoreError, ClientError) as error:  # AWS's, and of waiters that gave up
+            raise StepFailedError(step.name, str(error)) from error
 
 
 Env = Annotated[str, typer.Option("--env", help="Which environment.")]

@@ -16,8 +16,15 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 from lakehouse.defs.describe import asset_key, partition_page
 from lakehouse.defs.loading import load_frames
 from lakehouse.defs.partitions import to_key
+from lakehouse.exchanges.exchange import can_have
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import FailedAboveError, InputMissingError, LakehouseError, StoreError
+from lakehouse.model.errors import (
+    FailedAboveError,
+    InputMissingError,
+    LakehouseError,
+    NotOfThisTypeError,
+    StoreError,
+)
 from lakehouse.model.result import NONE, CellResult, Problem
 from lakehouse.model.table import Table
 from lakehouse.model.words import count_of
@@ -260,6 +267,8 @@ def cell_event(
         note = (
             "Nothing is stored: the market was not listed then, or there is nothing yet to make the cell "
             "from."
+            if cell.market is None or can_have(lake.exchanges, table, cell.market)
+            else str(NotOfThisTypeError(table.name, cell.market.key, table.market_types))
         )
         return dg.AssetMaterialization(
             key,

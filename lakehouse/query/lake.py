@@ -25,8 +25,8 @@ from lakehouse.model.errors import (
     NotALakeObjectError,
     NotCollectedWarning,
     NothingStoredError,
+    NotJoinableError,
     NotKnowableError,
-    NotOfThisTypeError,
     ReplacedMeanwhileError,
     UnknownFillError,
 )
@@ -40,7 +40,7 @@ from lakehouse.query.engine import connect
 from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.pruning import Pruning, pruning
 from lakehouse.query.reading import read_rows, scan_cells
-from lakehouse.query.universe import named, tradable
+from lakehouse.query.universe import named, require_able, tradable
 from lakehouse.query.views import create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.asked import scanned_at
@@ -65,7 +65,8 @@ from lakehouse.transform.resample import resample
 Instant = str | date | datetime
 _SURVEYS = 2  # how often a statement surveys the lake, where a build replaces cells while it reads them
 
-_LONGEST_ROW = timedelta(days=1)  # from a row's time to when it could have been known
+# from a row's time to when it could have been known: a day's last candle may open late
+_LONGEST_ROW = timedelta(days=1, minutes=1)
 
 _ALWAYS = TimeRange.parse(None, None)
 
@@ -280,7 +281,8 @@ class Lake:
         Raises:
             NoLakeError, NotALakeObjectError: As for `scan`.
             UnknownTableError: There is no such silver table.
-            NothingStoredError: Of a market that is named, or in the whole range, nothing is stored.
+            NothingStoredError: Of a market that is named, or in the whole range, nothing is stored;
+                `NotOfThisTypeError` where it can have none of the table.
         """
         silver, span = self.registry.dataset(table).silver, _span(start, end)
         found = self._named([silver], self._markets(markets, silver), span)
@@ -308,6 +310,7 @@ class Lake:
 
         Raises:
             MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
+            NotOfThisTypeError: A market that is named can have none of the table.
             NoLakeError: There is no lake at the root.
             NotALakeObjectError: An object that holds some of it is damaged, or was not written by this lake.
 
@@ -344,6 +347,8 @@ class Lake:
 
         Raises:
             NotKnowableError: A frame has no `knowable_at`.
+            NotJoinableError: It is no instant with a zone, both frames would have a column of one name, or
+                `within` or `by` is off.
         """
         return joining.join_asof(left, right, prefix, within, by)
 
@@ -374,21 +379,29 @@ class Lake:
             UnknownTableError, MarketKeyError, TimeFormatError, RangeBackwardsError, NoLakeError: As for
                 `scan`.
             NotKnowableError: A table is none that says when its rows could have been known.
+            NotJoinableError: No table is named.
+            NothingStoredError: Nothing at all is stored in the first table of a market that is named.
         """
+        if not tables:
+            raise NotJoinableError("no table is named", "Name the one that gives the rows first.")
         declared, span = [self.registry.table(name) for name in tables], _span(start, end)
         for table in declared:
             if joining.KNOWN not in table.columns:
                 raise NotKnowableError(table.name, table.columns)
         first, *others = declared
         wanted = self._markets(markets, *declared)
+        for market in wanted or () if first.spread == "market" else ():
+            self._require_market(market, first)
         rows = self.collect(self.scan(first.name, wanted, start, end))
         reach = within + _LONGEST_ROW
         since = span.start - reach if span and span.start - FIRST > reach else None
-        return joining.side_by_side(
-            rows.sort(first.time, *MARKET_COLUMNS),
-            {table.short_name(): self.collect(self.scan(table.name, wanted, since, end)) for table in others},
-            within,
-        )
+        reached = _span(since, end)
+        # of a market that cannot have another table, its columns are null
+        found = {
+            table.short_name(): self.collect(self._cells(table.name, wanted, reached, with_path=True))
+            for table in others
+        }
+        return joining.side_by_side(rows.sort(first.time, *MARKET_COLUMNS), found, within)
 
     def sql(
         self,
@@ -530,6 +543,7 @@ class Lake:
                 meant = named(name, lambda held=held: held, "of the lake")  # type: ignore[misc]
                 stored = [market for market in meant if not having or self._has_any(market, having)]
                 if not stored:
+                    require_able(having, meant, name)
                     raise NothingStoredError(" or ".join(table.name for table in having), [name])
                 found |= dict.fromkeys(stored)
         return list(found)
@@ -550,10 +564,15 @@ class Lake:
     ) -> list[Market] | None:
         """What is asked for of some tables; of a table with all markets in one object, of any silver one."""
         by_market = [table for table in tables if table.spread == "market"]
-        return None if markets is None else self.named(markets, by_market or None)
+        if markets is None:
+            return None
+        found = self.named(markets, by_market or None)
+        require_able(by_market, found)
+        return found
 
     def _market(self, market: str | Market, table: type[Table]) -> Market:
         found = self.named([market], [table])
+        require_able([table], found)
         if len(found) > 1:
             raise ManyMarketsError(str(market), [one.key for one in found])
         return found[0]
@@ -762,8 +781,6 @@ class Lake:
         table = table or self.registry.table("silver/candle")
         self.objects.require_lake()
         if next(self.objects.list(market_prefix(table, market)), None) is None:
-            if market.market_type not in table.market_types:
-                raise NotOfThisTypeError(table.name, market.key, table.market_types)
             raise NothingStoredError(table.name, [market.key])
 
     def _candles(

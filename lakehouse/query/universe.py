@@ -8,8 +8,16 @@ from fnmatch import fnmatchcase
 import polars as pl
 
 from lakehouse.datasets.market import Listing, Precision, market_frame
-from lakehouse.model.errors import ManyMarketsError, NoSuchListingError, NotScannedError
+from lakehouse.exchanges import EXCHANGES
+from lakehouse.exchanges.exchange import can_have
+from lakehouse.model.errors import (
+    ManyMarketsError,
+    NoSuchListingError,
+    NotOfThisTypeError,
+    NotScannedError,
+)
 from lakehouse.model.market import UNIFIED, Market, is_key, is_pattern
+from lakehouse.model.table import Table
 
 # --- at an instant --------------------------------------------------------------------------------
 
@@ -154,3 +162,22 @@ def matches(pattern: str, market: Market, unified: str | None) -> bool:
     """Whether a market's key matches a pattern, or its unified symbol with its exchange does."""
     names = [market.key, *([f"{market.exchange}:{unified}"] if unified else [])]
     return any(fnmatchcase(name, pattern) for name in names)
+
+
+def require_able(tables: Collection[type[Table]], markets: Iterable[Market], pattern: str = "") -> None:
+    """Refuse a market that can have none of some tables, whatever is built.
+
+    Args:
+        tables: The tables.
+        markets: Which markets.
+        pattern: What they all match, if they were named by one: then one that can have a table is enough.
+
+    Raises:
+        NotOfThisTypeError: There is such a market.
+    """
+    known, asked = {exchange.name: exchange() for exchange in EXCHANGES}, list(markets)
+    unable = [market for market in asked if not any(can_have(known, table, market) for table in tables)]
+    if tables and unable and not (pattern and len(unable) < len(asked)):
+        types = list(dict.fromkeys(kind for table in tables for kind in table.market_types))
+        names = " or ".join(table.name for table in tables)
+        raise NotOfThisTypeError(names, pattern or unable[0].key, types)

@@ -67,6 +67,7 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "edge_repeated": "Bybit's pages of 1m candles have their oldest row twice",
         "edge_omitted": "the first two of Bybit's pages of 1m candles of a month lack their oldest row",
         "delisted_between_pages": "Bybit knows a market no more once it has answered a page of 1m candles",
+        "funding_rest_silent": "REST answers without rows the first time it is asked for a range of the month",
         "rows_after_end": "the last files of a delisted market, monthly and daily, go on with up to 30 flat "
         "minutes",
     }

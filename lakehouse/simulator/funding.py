@@ -24,6 +24,7 @@ FUNDING_FAULTS = (
     "funding_rest_hole",
     "funding_restated",
 )
+_SILENT = "funding_rest_silent"
 _OF_FILE, _OF_REST = frozenset({"funding_hole"}), frozenset({"funding_rest_hole", "funding_restated"})
 _DELIVERY = re.compile(r".+_\d{6}")
 _HOUR, _DAY, _MILLI = timedelta(hours=1), timedelta(days=1), timedelta(milliseconds=1)
@@ -209,9 +210,17 @@ def to_rest(
     """
     most, latest = min(limit or _LIMIT, _MOST), int(now.timestamp() * 1000)
     until = latest if end is None else min(end, latest)
+    months = list(_months(market, start, until, now))
+    if start is not None and end is not None:
+        keys = (folder_of(market).file(month).key for month in months)
+        silent = [key for key in keys if faults.first_requests(_SILENT, key, 1)]
+        for key in silent:
+            faults.show(_SILENT, key)
+        if silent:
+            return []
     rows = [
         row
-        for month in _months(market, start, until, now)
+        for month in months
         for row in told(market, month, faults, by_rest=True)
         if (start is None or start <= row.stamp) and row.stamp <= until
     ]

@@ -14,7 +14,6 @@ Frequency = Literal["daily", "monthly"]
 INTERVAL_MINUTES: Mapping[str, int] = MappingProxyType({"1m": 1, "1h": 60, "1d": 1440})
 """Intervals that have archive files."""
 
-CHECKSUM_SUFFIX = ".zip.CHECKSUM"
 _CHECKSUM_NEWLINE_SINCE = date(2021, 1, 1)
 _NAME = re.compile(r"(?P<date>\d{4}-\d{2}(?P<day>-\d{2})?)\.zip(\.CHECKSUM)?")
 

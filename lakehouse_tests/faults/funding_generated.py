@@ -591,7 +591,9 @@ def _levels(view: View) -> Iterator[str]:
             and time not in api
         )
         differs = any(of.get(time, {rate}) != {rate} for of in (archive, api)) and time not in settled_ones
-        if (denied or differs) and view.evidence != "contradicted":
+        # an answer that names too few others denies nothing, and the reader is told
+        is_told = denied and not differs and any(one.kind == "unanswered" for one in view.problems)
+        if (denied or differs) and view.evidence != "contradicted" and not is_told:
             yield f"contradiction: a source denies {time}, and the level is {view.evidence}"
     if view.evidence == "contradicted" and view.state == "good":
         yield "contradiction: the level is contradicted, and the quality report says good"

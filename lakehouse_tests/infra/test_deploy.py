@@ -97,6 +97,20 @@ def test_a_command_that_is_not_there_is_named() -> None:
         deploy.run("plan", "tofu-of-tomorrow", "plan")
 
 
+def test_what_aws_refuses_is_told_as_the_step_that_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    for name in ("require_own_values", "require_commit"):
+        monkeypatch.setattr(deploy, name, lambda *_: None)
+    ask = boto3.Session(region_name=REGION).client("ecs").list_clusters
+    step = deploy.Step("push", "ask AWS for something", ask)
+    with pytest.raises(deploy.StepFailedError, match=r"push failed: Unable to locate credentials"):
+        deploy.carry_out("dev", [step], False)
+
+
 def test_a_protected_environment_is_not_destroyed() -> None:
     with pytest.raises(deploy.ProtectedError, match="allow_deletion"):
         deploy.deployment("prod", is_agreed=True).destroy()

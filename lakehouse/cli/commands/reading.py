@@ -96,14 +96,11 @@ def conflicts(
     reader = Lake(Settings().root)
     silver = reader.registry.dataset(table).silver
     frame = reader.conflicts(wanted_markets(markets, [silver]) or None, start, end, table)
-    noun = _noun(table)
+    noun = _noun(silver.name)
     disputed = frame.filter(variant=1)
-    time, told = (
-        silver.time,
-        ["sources", "decided_by", "is_served", "is_settled"],
-    )
-    values = frame.columns[frame.columns.index(time) + 1 : frame.columns.index("variant")]
-    shown = [time, *told, *(_OF_CANDLE if noun == "candle" else values)]
+    values = frame.columns[frame.columns.index(silver.time) + 1 : frame.columns.index("variant")]
+    shown = [silver.time, "sources", "decided_by", "is_served", "is_settled"]
+    shown += _OF_CANDLE if noun == "candle" else values
     shown += ["is_absent"] if frame["is_absent"].any() else []
     report.table(
         f"{count_of(disputed.height, noun)} disputed, {disputed['is_settled'].sum():,} of them settled "
@@ -118,7 +115,7 @@ def conflicts(
 
 def _noun(table: str) -> str:
     """What a row of a silver table is called."""
-    return "candle" if table in ("candle", "silver/candle", "silver.candle") else "row"
+    return "candle" if table == "silver/candle" else "row"
 
 
 @commands.command()

@@ -57,7 +57,8 @@ def ingest(
         exchange: Whose archive.
         cells: Cells of that exchange.
         listings: What the archive has, per market.
-        facts: Known markets; a cell outside its market's life, of which nothing is published, yields nothing to store.
+        facts: Known markets; a cell outside its market's life, of which nothing is published, yields
+            nothing to store.
         stored: What is stored of the table: a file that a cell was made from is read again when it has
             changed.
         objects: The lake.
