@@ -42,7 +42,7 @@ PLACES = {
     ),
     "instrument": (
         "in addresses of exchanges; a market of nautilus_trader",
-        *("lakehouse/exchanges/*", "CONTRIBUTING.md", *_NAUTILUS),
+        *("lakehouse/exchanges/*", "lakehouse/simulator/*", "CONTRIBUTING.md", *_NAUTILUS),
     ),
     "invalid": (
         "in what others say",

@@ -14,7 +14,7 @@ from typing import Any
 from lakehouse.model.timerange import month_range, shift_month
 from lakehouse.simulator.faults import FaultPlan
 from lakehouse.simulator.keys import KlineFile, KlineFolder
-from lakehouse.simulator.markets import ARCHIVE_PATHS, SimulatedMarket, draw
+from lakehouse.simulator.markets import SimulatedMarket, draw
 
 HEADER = "calc_time,funding_interval_hours,last_funding_rate"
 FUNDING_FAULTS = (
@@ -68,8 +68,7 @@ class FundingFolder(KlineFolder):
     @property
     def prefix(self) -> str:
         """The part of the keys that its files share, ending in a slash."""
-        place = ARCHIVE_PATHS[self.market.market_type]
-        return f"data/{place}/{self.frequency}/{self.interval}/{self.market.symbol}/"
+        return f"data/{self.market.place}/{self.frequency}/{self.interval}/{self.market.symbol}/"
 
     def file(self, period: str) -> "FundingFile":
         """The file of a month."""
@@ -108,7 +107,7 @@ def settlements(market: SimulatedMarket, month: str) -> tuple[Settlement, ...]:
         if due.hour % hours == 0 and any(
             life.listed < due and (life.delisted is None or due < life.delisted) for life in market.lives
         ):
-            chance = draw("funding", market.market_type, market.symbol, due.isoformat())
+            chance = draw("funding", *market.words, due.isoformat())
             late = 0 if chance % 5 < 2 else chance % (_MOST_LATE if chance % 97 == 0 else 20)
             swing = Decimal(chance % 40_001 - 20_000).scaleb(-6)
             price = (market.price * (1 + swing)).quantize(Decimal("1e-8"))
@@ -227,6 +226,28 @@ def to_rest(
     ]
     kept = rows[-most:] if start is None else rows[:most]
     return [_answered(market, row) for row in kept]
+
+
+def newest(
+    market: SimulatedMarket, start: datetime | None, until: datetime, limit: int, faults: FaultPlan
+) -> list[Settlement]:
+    """The newest settlements of a range, newest first.
+
+    Args:
+        market: The market.
+        start: First instant; None for no bound.
+        until: The last one.
+        limit: Most settlements.
+        faults: All faults in force.
+    """
+    found: list[Settlement] = []
+    since = max(market.listed, start) if start else market.listed
+    month = f"{until:%Y-%m}"
+    while pays_funding(market) and month >= f"{since:%Y-%m}" and len(found) < limit:
+        own = told(market, month, faults, by_rest=True)
+        found += [row for row in reversed(own) if since <= row.due <= until]
+        month = shift_month(month, -1)
+    return found[:limit]
 
 
 def _months(market: SimulatedMarket, start: int | None, until: int, now: datetime) -> Iterator[str]:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from lakehouse.model.timerange import month_range, shift_month
-from lakehouse.simulator.markets import ARCHIVE_PATHS, SimulatedMarket, draw, minute_of
+from lakehouse.simulator.markets import SimulatedMarket, draw, minute_of
 
 Frequency = Literal["daily", "monthly"]
 INTERVAL_MINUTES: Mapping[str, int] = MappingProxyType({"1m": 1, "1h": 60, "1d": 1440})
@@ -34,7 +34,7 @@ class KlineFolder:
     @property
     def prefix(self) -> str:
         """The part of the keys that its files share, ending in a slash."""
-        place = f"data/{ARCHIVE_PATHS[self.market.market_type]}/{self.frequency}/klines"
+        place = f"data/{self.market.place}/{self.frequency}/klines"
         return f"{place}/{self.market.symbol}/{self.interval}/"
 
     def file(self, period: str) -> "KlineFile":

@@ -323,6 +323,9 @@ def _ask_cell(
                         "one of each was kept",
                     )
                 )
+            if answer.cut is not None:
+                span = TimeRange(answer.asked.end, span.end)
+                raise answer.cut
         # delisted and forgotten: the archive is all there is, which is no fault of anybody's
         except UnknownSymbolError:
             told.append((table.empty(), Asked(span.start, span.end, clock(), "unknown")))
