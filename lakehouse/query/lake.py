@@ -37,12 +37,13 @@ from lakehouse.model.market import MARKET_COLUMNS, MARKET_TYPES, Market, is_key,
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import FIRST, TimeRange, parse_instant
 from lakehouse.query import attachable, joining, macros
+from lakehouse.query.across import across
 from lakehouse.query.behind import cells_behind
 from lakehouse.query.engine import LakeFiles, connect
 from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.pruning import Pruning, pruning
 from lakehouse.query.reading import read_rows, scan_cells
-from lakehouse.query.universe import named, require_able, tradable
+from lakehouse.query.universe import alike, named, require_able, tradable
 from lakehouse.query.views import create_macros, create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.asked import scanned_at
@@ -153,6 +154,67 @@ class Lake:
             return found
 
         return self._each(markets, candle, read, columns)
+
+    def candles_across(
+        self,
+        symbol: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        interval: str = "1m",
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """Candles of the same market on every exchange of the lake that has it, side by side.
+
+        What is compared is stated by each exchange of itself: clocks, units of `contracts` and what is
+        published differ, and so does what can be proven of it; `docs/comparing.md` says how.
+
+        Args:
+            symbol: A unified symbol without an exchange, `BTC/USDT:USDT`.
+            start: First instant; text without an offset is UTC. None for all there is before the end.
+            end: End of the range, exclusive. None for all there is from the start on.
+            interval: As for `candles`.
+            columns: Which columns of each exchange's candles, in which order; all if left out.
+
+        Returns:
+            A row per slot in which any of the exchanges has a candle, in order: `open_time` (the slot's
+            start), `knowable_at`, and of each exchange the columns that `candles` has, behind its name:
+            `binance_close`, `bybit_close`. All are null where it has no candle: nothing is filled, and
+            `gaps` says why. Only exchanges have columns of which candles of the symbol are stored.
+
+        Raises:
+            NoSuchListingError: No market of the lake has the symbol, or it is no unified symbol.
+            ManyMarketsError: An exchange has several such markets, as where a contract was listed anew.
+            NothingStoredError: Of none of its markets candles are stored.
+            TimeFormatError, RangeBackwardsError, UnknownIntervalError, UnknownColumnError: As named.
+            StoreError: The lake's store does not answer, or refuses.
+        """
+        candle, length = self.registry.table("silver/candle"), Interval.parse(interval)
+        found = [market for market in alike(symbol, self._listings()) if self._has_any(market, [candle])]
+        if not found:
+            raise NothingStoredError(candle.name, [symbol])
+        read = [partial(self._beside, market, start, end, interval, columns) for market in found]
+        rows = self.objects.together(*read)
+        told = across({market.exchange: each for market, each in zip(found, rows, strict=True)}, length)
+        if columns is None:
+            return told
+        chosen = [f"{market.exchange}_{name}" for market in found for name in _names(columns)]
+        return told.select("open_time", "knowable_at", *dict.fromkeys(chosen))
+
+    def _beside(
+        self,
+        market: Market,
+        start: Instant | None,
+        end: Instant | None,
+        interval: str,
+        columns: Sequence[str] | None,
+    ) -> pl.DataFrame:
+        """Candles with what places them beside others."""
+        if columns is None:
+            return self.candles(market, start, end, interval)
+        placed = ["open_time", *(["knowable_at"] if interval != MINUTE.name else [])]
+        return self.candles(
+            market, start, end, interval, columns=[*dict.fromkeys([*placed, *_names(columns)])]
+        )
 
     def _filled(self, market: Market, span: TimeRange, interval: Interval, fill: Fill) -> pl.DataFrame:
         """Candles with a row for every slot."""
@@ -1062,8 +1124,12 @@ def _chosen(rows: pl.DataFrame, columns: Sequence[str] | None) -> pl.DataFrame:
     return rows if columns is None else rows.select(_known(columns, rows.columns))
 
 
+def _names(columns: Sequence[str]) -> list[str]:
+    return [columns] if isinstance(columns, str) else list(columns)
+
+
 def _known(columns: Sequence[str], known: Sequence[str]) -> list[str]:
-    chosen = [columns] if isinstance(columns, str) else list(columns)
+    chosen = _names(columns)
     if unknown := [name for name in chosen if name not in known]:
         raise UnknownColumnError(unknown, known)
     return chosen

@@ -4,6 +4,7 @@ from calendar import monthrange
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
+from itertools import groupby
 
 import polars as pl
 
@@ -155,6 +156,29 @@ def named(
             raise ManyMarketsError(name, [market.key for market in found])
     if not found:
         raise NoSuchListingError(name, len(known), where)
+    return found
+
+
+def alike(symbol: str, listings: Iterable[Listing]) -> list[Market]:
+    """The markets of the lake that have a unified symbol, one of each exchange, in order of their names.
+
+    Args:
+        symbol: The symbol, `BTC/USDT:USDT`.
+        listings: The rows of `silver/market`.
+
+    Raises:
+        NoSuchListingError: None has it, or it is no unified symbol without an exchange.
+        ManyMarketsError: An exchange has several.
+    """
+    told = UNIFIED.fullmatch(symbol)
+    held = [each for each in listings if each.valid_until is None and each.life_source == "rows"]
+    name = told["name"] if told and told["exchange"] is None else None
+    found = sorted(each.market for each in held if name is not None and each.unified == name)
+    if not found:
+        raise NoSuchListingError(symbol, len(held), "of the lake")
+    for _, group in groupby(found, key=lambda market: market.exchange):
+        if len(members := list(group)) > 1:
+            raise ManyMarketsError(f"{members[0].exchange}:{symbol}", [market.key for market in members])
     return found
 
 
