@@ -74,6 +74,7 @@ SHOWN: dict[str, list[str]] = {
         "--folder",
         "$LAKEHOUSE_ROOT-out",
     ],
+    "duckdb": ["duckdb", "$LAKEHOUSE_ROOT.duckdb", "--markets", KEYS],
     "simulate": ["simulate", "--fault", "list"],
 }
 # one process runs them all: starting Python and Dagster takes longer than any of them
@@ -176,6 +177,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_name_or_number_is_split(
         "doctor": ["binance archive", "LAKEHOUSE_ROOT"],
         "sql": ["binance-inverse:BTCUSD_PERP", "api+daily+monthly"],
         "export": ["binance-inverse:BTCUSD_PERP", "1h", "absent: halt."],
+        "duckdb": ["silver/candle", "gold/daily_panel"],
         "sql of one row": ["taker_buy_quote_volume", "binance-inverse:BTCUSD_PERP"],
     }.items():
         for word in words:
