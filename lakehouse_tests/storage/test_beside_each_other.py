@@ -11,6 +11,7 @@ from lakehouse.datasets.candle import Candle, CandleArchive, CandleWitness
 from lakehouse.defs.io_manager import LakeIOManager
 from lakehouse.defs.partitions import to_key
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.result import CellResult
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.services import LakeServices
@@ -83,6 +84,27 @@ def test_a_table_and_what_it_is_made_from_are_surveyed_at_once_and_once(proxy: F
     proxy.requests.clear()
     assert list(has.ledger(Candle.name)) == CELLS
     assert (has.ledger(CandleArchive.name), has.known, proxy.requests) == ({}, {}, [])
+
+
+def test_what_later_cells_are_made_of_is_read_meanwhile(proxy: FaultProxy) -> None:
+    lake = LakeServices(LakeObjects(ROOT), {}, workers=2)
+    store(lake, dg.build_output_context())
+    lake.objects.put(cell_path(Candle, CELLS[2]), b"damaged")
+    has = Inventory(lake, [BTC])
+    proxy.delay = 0.1
+    proxy.beside.clear()
+    read: dict[Cell, int | str] = {}
+    for cell in has.reading_ahead(CELLS, lambda cell: [(Candle, cell)]):
+        try:
+            stored = has.read(Candle, cell)
+            read[cell] = stored.rows.height if stored else 0
+        except NotALakeObjectError as error:
+            read[cell] = error.path
+    assert read == dict.fromkeys(CELLS, 5) | {CELLS[2]: cell_path(Candle, CELLS[2])}
+    assert list(read) == CELLS
+    asked = [key for method, key in proxy.requests if method == "GET" and key.endswith(".parquet")]
+    assert len(asked) == len(set(asked)), "each once"
+    assert any({key for _, key in pair} <= set(asked) for pair in proxy.beside if len(pair) == 2)
 
 
 def test_what_a_cell_is_made_of_is_read_at_once(proxy: FaultProxy) -> None:
