@@ -147,6 +147,7 @@ class Inventory:
             yield from cells
             return
         begun: deque[Cell] = deque()
+        is_given_up = True
         pool = ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="lakehouse-ahead")
         try:
             for cell in cells:
@@ -156,8 +157,11 @@ class Inventory:
                 if len(begun) > self.lake.in_flight:
                     yield begun.popleft()
             yield from begun
+            is_given_up = False  # the last ones are still to be computed, of what is being read for them
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=is_given_up)
+            if is_given_up:
+                self._ahead.clear()
 
     def may_be_there(self, table: type[Table], cell: Cell) -> bool:
         """Whether a survey of the table saw an object of a cell, sound or not."""
