@@ -96,7 +96,7 @@ def test_months_killed_at_any_instant_end_as_ones_that_were_not(tmp_path: Path, 
     expected = versions(tmp_path / "calm" / "lake")
     assert len(expected["silver/candle"]) == MONTHS + 1
 
-    lake, latest = tmp_path / "rough" / "lake", idle + min(1.0, 3 / KILLS) * (whole - idle)
+    lake, latest = tmp_path / "rough" / "lake", 0.9 * whole
     standing: dict[str, str] = {}
     left: list[int] = []
     total, tries = Counter[str](), 0
