@@ -38,6 +38,7 @@ from lakehouse.storage.landing import Landing
 from lakehouse.storage.objects import LakeObjects
 
 _ENDED_AFTER = timedelta(days=45)  # a market of which nothing newer than this is published has ended
+_MARGIN = timedelta(days=1)  # whether it has ended is decided a moment after it was listed
 _LISTED_AT_ONCE = 16
 _FEW = 16  # keys of the first short files and their CHECKSUMs, and a few foreign ones
 _LAST_INSTANT = timedelta(microseconds=1)
@@ -117,7 +118,8 @@ class _Sight:
 
     Attributes:
         first: When its first row begins, and how well that is told.
-        newest: Until when it is known that there may be rows.
+        newest: Until when it is known that there may be rows; later ones of a market that has not ended may
+            not have been looked for.
         last: Finds when its last row ends; only asked of a market that has ended.
     """
 
@@ -241,8 +243,9 @@ class _Search:
         return self._in_files(listing) if listing and listing.files else self._by_api(market)
 
     def listing(self, market: Market) -> MarketListing | None:
-        """All files for long periods, the first short ones and the newest short ones: enough to know both
-        ends of a market's life; None if there is no archive.
+        """All files for long periods and the first short ones, and, where the long ones end so long ago that
+        the market may have ended, the newest short ones: enough to know both ends of its life; None if there
+        is no archive.
         """
         if self._files is None:
             return None
@@ -263,9 +266,9 @@ class _Search:
             count += take(listed)
             if count > 3 and long_ones:
                 break
-        if long_ones:
-            begin = Period.of(Period.parse(long_ones[-1]).window.start, shortest)
-            after = self._files.key(market, begin)[:-1]
+        last = Period.parse(long_ones[-1]).window if long_ones else None
+        if last is not None and last.end < self._clock() - _ENDED_AFTER + _MARGIN:
+            after = self._files.key(market, Period.of(last.start, shortest))[:-1]
             for listed in self._client.objects(self._files.prefix(market, shortest), after=after):
                 take(listed)
         return found.listing(self._clock())
