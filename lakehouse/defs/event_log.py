@@ -11,9 +11,10 @@ lose the last events, whose cells stand in the lake and are logged again by the 
 
 import json
 import os
+import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,10 +62,21 @@ class KeptSqliteEventLogStorage(CarefulEventLog, SqliteEventLogStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._tables: set[str] = set()
+        self._under_way = _UnderWay()
         super().__init__(base_dir, inst_data)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store events in one transaction for each file, all or none of them."""
+        with self._db_lock, ExitStack() as transactions:
+            self._under_way.connections = _Connections(self._engine, transactions)
+            transactions.callback(setattr, self._under_way, "connections", None)
+            super().store_event_batch(events)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
+        if (batch := self._under_way.connections) is not None:
+            yield batch[shard]
+            return
         with self._db_lock, self._engine(shard).connect() as connection, connection.begin():
             yield connection
 
@@ -115,11 +127,38 @@ class KeptSqliteEventLogStorage(CarefulEventLog, SqliteEventLogStorage):
             self._tables.add(table_name)
         return table_name in self._tables
 
+    def _has_asset_key_index_cols_on_connection(self, conn: Connection) -> bool:
+        return True  # Dagster reads the table's columns for every event; `_initdb` has made them all
+
     def dispose(self) -> None:
         with self._db_lock:
             while self._engines:
                 self._engines.popitem()[1].dispose()
         super().dispose()
+
+
+class _Connections(dict[str, Connection]):
+    """A connection with a transaction for each file that is asked for, until the stack ends.
+
+    Args:
+        engine: The engine of a shard.
+        stack: Ends transactions and connections.
+    """
+
+    def __init__(self, engine: Callable[[str], Engine], stack: ExitStack) -> None:
+        super().__init__()
+        self._engine, self._stack = engine, stack
+
+    def __missing__(self, shard: str) -> Connection:
+        connection = self[shard] = self._stack.enter_context(self._engine(shard).connect())
+        self._stack.enter_context(connection.begin())
+        return connection
+
+
+class _UnderWay(threading.local):
+    """The batch that this thread stores; None if it stores none."""
+
+    connections: _Connections | None = None
 
 
 class KeptSqliteStorage(DagsterSqliteStorage):
