@@ -99,7 +99,8 @@ def main() -> None:
         build(own, url, 1)
         for _ in range(arguments.rounds):
             for tree, workers in sides:
-                seen[tree, workers].append(build(tree, url, workers))
+                seen[tree, workers].append(said := build(tree, url, workers))
+                print(f"  {tree.name}, workers {workers}: {said['build']}", file=sys.stderr, flush=True)
     finally:
         exchange.kill()
     for (tree, workers), runs in seen.items():
