@@ -24,6 +24,7 @@ from lakehouse.storage.ledger import CellLedger
 from lakehouse.storage.outcome import Built, Nothing, Outcome, attempt, kept
 from lakehouse.storage.tables import pack
 
+_AT_ONCE = 4096  # cells that are told of in columns together: each may name twenty inputs, and their versions
 _MANY = 64  # cells of which it pays to tell in columns that most are as they should be
 
 
@@ -51,7 +52,8 @@ class Derived(Recipe):
         stored = has.ledger(self.table.name)
         asked = those_that_can_have(self.table, cells, has)
         if len(asked) > _MANY:
-            fresh = set(self._standing(has, asked).fresh)
+            parts = (asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE))
+            fresh = {cell for part in parts for cell in self._standing(has, part).fresh}
             asked = [cell for cell in asked if cell not in fresh]
         today = {cell: self.inputs(has, cell) for cell in asked}
         return Due(
