@@ -4,8 +4,8 @@
 
 Twelve months of five markets are 60 cells a table: witness, archive, silver/candle and gold/candle_1h; with
 twelve of silver/gap and of silver/conflict. Each build is a process of its own, from nothing, in turn with
-the other; CPU is user + system of that process and its children. The simulated exchange, the S3 endpoint and
-the proxy before it run in processes of their own on the same cores, so what they compute counts as waiting.
+the other; CPU is user + system of that process and its children. The simulated exchange and the S3 endpoint
+run in processes of their own on the same cores, so what they compute counts as waiting; the endpoint's is told.
 """
 
 import argparse
@@ -30,16 +30,24 @@ from lakehouse.storage.objects import LakeObjects
 
 FIRST, TABLE, DELAY = "2024-01", "gold/candle_1h", 0.03
 _STORE = """
-import json, sys
+import json, sys, time
+from urllib.parse import parse_qs
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+from werkzeug.serving import WSGIRequestHandler
 from lakehouse.cli.local_aws import local_aws
-from lakehouse.storage.aws import aws_client
-from lakehouse_tests.storage.fault_proxy import FaultProxy
-with local_aws("bench") as upstream, FaultProxy(upstream, "bench") as proxy:
-    proxy.delay = {delay}
-    print(proxy.url, flush=True)
+WSGIRequestHandler.protocol_version = "HTTP/1.1"  # connections stay open, as S3's do
+seen, serve = [], DomainDispatcherApplication.__call__
+def serve_late(self, environ, start_response):
+    prefix = parse_qs(environ["QUERY_STRING"]).get("prefix", [""])[0]
+    seen.append((environ["REQUEST_METHOD"], prefix or environ["PATH_INFO"].removeprefix("/bench").lstrip("/")))
+    time.sleep({delay})
+    return serve(self, environ, start_response)
+DomainDispatcherApplication.__call__ = serve_late
+with local_aws("bench") as url:
+    print(url, flush=True)
     for line in sys.stdin:
-        seen, proxy.requests = proxy.requests, []
-        print(json.dumps(seen), flush=True)
+        told, seen[:] = json.dumps([time.process_time(), seen]), []
+        print(told, flush=True)
 """
 
 
@@ -137,7 +145,7 @@ def main() -> None:
         for pair in range(arguments.pairs):
             for side, root in (("local", f"{folder}/lake{pair}"), ("S3", f"s3://bench/lake{pair}")):
                 sides[side].append(build(root, Path(folder) / f"home-{side}{pair}", url, *size))
-            requests = json.loads(answer(store, "\n"))
+            spent, requests = json.loads(answer(store, "\n"))
         stored = tables_of(f"{folder}/lake0")
     print("| | local | S3, 30 ms a request | ratio, median of pairs |\n|---|---|---|---|")
     for name in sides["local"][0]:
@@ -152,6 +160,7 @@ def main() -> None:
     total = sum(seen.values(), Counter[str]())
     each = ", ".join(f"{count / cells:.1f} {method}" for method, count in total.items())
     print(f"\n{len(requests):,} requests of the last build, of a cell: {each}")
+    print(f"CPU of the endpoint, a build: {spent / arguments.pairs:.1f} s")
     for place, methods in sorted(seen.items()):
         print(f"  {place:40} {dict(methods)}")
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any, NamedTuple
 
 import boto3
 import typer
+from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.errors import (
     ChangedCheckoutError,
@@ -96,7 +97,7 @@ class Deployment:
     def deploying(self) -> list[Step]:
         """The steps of a deployment."""
         return [
-            Step("build", f"make image IMAGE={self.tagged}", self.build),
+            Step("build", " ".join(self._image), self.build),
             Step("push", f"docker push {self.tagged}, then ask for its digest", self.push),
             Step("init", f"{self.tofu} init with envs/{self.name}.backend.hcl", self.init),
             Step("plan", f"{self.tofu} plan with envs/{self.name}.tfvars.json and the digest", self.plan),
@@ -140,7 +141,14 @@ class Deployment:
     def build(self) -> None:
         """Build the image, unless this commit's was pushed already: a tag is never moved."""
         if not self._digest():
-            run("build", "make", "image", f"IMAGE={self.tagged}", DOCKER_DEFAULT_PLATFORM="linux/amd64")
+            run("build", *self._image, DOCKER_DEFAULT_PLATFORM="linux/amd64")
+
+    @property
+    def _image(self) -> list[str]:
+        """The command that builds the image, with where its source can be read: its labels are a release's."""
+        named = self.told["github_repository"]
+        source = [f"SOURCE=https://github.com/{named}"] if named else []
+        return ["make", "image", f"IMAGE={self.tagged}", *source]
 
     def push(self) -> None:
         """Push the image where it is not there yet, and learn its digest."""
@@ -335,14 +343,22 @@ def require_commit() -> None:
 
 
 def carry_out(name: str, steps: list[Step], is_dry: bool) -> None:
-    """Do steps in their order, or only say them."""
+    """Do steps in their order, or only say them.
+
+    Raises:
+        StepFailedError: One ended otherwise than well, or AWS refused it.
+    """
     if not is_dry:
         require_own_values(name)
         require_commit()
     for number, step in enumerate(steps, 1):
         typer.echo(f"{number}/{len(steps)} {step.name}: {step.says}")
-        if not is_dry:
+        if is_dry:
+            continue
+        try:
             step.does()
+        except (BotoCoreError, ClientError) as error:  # AWS's, and of waiters that gave up
+            raise StepFailedError(step.name, str(error)) from error
 
 
 Env = Annotated[str, typer.Option("--env", help="Which environment.")]

@@ -32,9 +32,8 @@ class _Records:
         record: logging.LogRecord = self.make(*args, **more)
         try:
             said = record.getMessage()
-        except (
-            Exception
-        ):  # a message that does not fit its values, or a value that cannot be shown: the log says so itself
+        # a message that does not fit its values, or a value that cannot be shown: the log says so itself
+        except Exception:
             return record
         if (shown := hide(said)) != said:
             record.msg, record.args = shown, ()

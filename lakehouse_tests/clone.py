@@ -33,8 +33,18 @@ def _give_venv(clone: Path) -> None:
     own.mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
         own.joinpath(name).symlink_to(Path(sys.prefix, name))
-    for made in (".runtime", ".dev", ".tools", ".infra", ".swift", ".trino", ".trino-server", ".readers"):
-        own.joinpath(made).touch()
+    for made in (
+        "runtime",
+        "dev",
+        "tools",
+        "infra",
+        "swift",
+        "readers",
+        "backtesters",
+        "trino",
+        "trino-server",
+    ):
+        own.joinpath(f".{made}").touch()
     for tool in ("tools", "infra", "swift", "trino"):  # environments of their own beside it
         if (place := Path(sys.prefix, tool)).is_dir():
             own.joinpath(tool).symlink_to(place)

@@ -34,6 +34,7 @@ def environment(folder: Path, url: str) -> dict[str, str]:
         "LAKEHOUSE_START": "2024-01",
         "LAKEHOUSE_BINANCE_ARCHIVE_URL": url,
         "LAKEHOUSE_BINANCE_REST_URL": url,
+        "LAKEHOUSE_BYBIT_REST_URL": url,
     }
 
 

@@ -57,6 +57,7 @@ def pytest_configure() -> None:
         "NO_PROXY": "*",
         "LAKEHOUSE_BINANCE_ARCHIVE_URL": CLOSED,
         "LAKEHOUSE_BINANCE_REST_URL": CLOSED,
+        "LAKEHOUSE_BYBIT_REST_URL": CLOSED,
         "AWS_ENDPOINT_URL": CLOSED,
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,

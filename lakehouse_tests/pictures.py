@@ -55,9 +55,8 @@ def take_graph(browser: Browser, folder: Path) -> None:
     try:
         _await(port)
         browser.resize(1800, 860)
-        browser.open(
-            f"http://127.0.0.1:{port}/assets/gold/vwap?view=lineage&lineageScope=upstream&lineageDepth=5"
-        )
+        upstream = "view=lineage&lineageScope=upstream&lineageDepth=5"
+        browser.open(f"http://127.0.0.1:{port}/assets/gold/daily_panel?{upstream}")
         browser.wait_for("document.body.innerText.includes('candle_witness')")
         time.sleep(_DRAWN_WITHIN)
         PICTURES.joinpath("graph.png").write_bytes(browser.picture())

@@ -51,6 +51,9 @@ class Stated(NamedTuple):
     why_none: str = ""
 
 
+OF_FILES = ("rows_daily", "rows_api", "archive", "rows_both")
+"""Levels of evidence that say that rows stand in files."""
+NOT_ASKED = "as far back as its API answers, which nobody has asked it"
 SPOT_1M = "binance_archive/data/spot/daily/klines/BTCUSDT/1m"
 STATED: Mapping[tuple[str, str, MarketType], Stated] = {
     ("silver/candle", "binance", "spot"): Stated(
@@ -64,6 +67,25 @@ STATED: Mapping[tuple[str, str, MarketType], Stated] = {
     ("silver/candle", "binance", "inverse"): Stated(
         "2020-08-11 (BTCUSD_PERP)",
         why_none="none: no recorded file of candles of an inverse market was found",
+    ),
+    ("silver/candle", "bybit", "spot"): Stated(
+        NOT_ASKED,
+        ("quantconnect_lean/crypto__bybit__minute__btcusdt__20221213_trade.zip",),
+        "exchanges/test_bybit_recorded.py",
+    ),
+    ("silver/candle", "bybit", "linear"): Stated(
+        NOT_ASKED, ("bybit_linear_rest",), "exchanges/test_bybit_recorded.py"
+    ),
+    ("silver/candle", "bybit", "inverse"): Stated(
+        NOT_ASKED, why_none="none: the documentation's example alone, in `exchanges/test_bybit.py`"
+    ),
+    ("silver/funding_rate", "bybit", "linear"): Stated(
+        "2020-03-25 (BTCUSDT, by others' recordings)",
+        ("quantconnect_lean/cryptofuture__bybit__margin_interest__btcusdt.csv",),
+        "exchanges/test_bybit_recorded.py",
+    ),
+    ("silver/funding_rate", "bybit", "inverse"): Stated(
+        NOT_ASKED, why_none="none: no recorded rates of an inverse market of it were found"
     ),
     ("silver/funding_rate", "binance", "linear"): Stated(
         "2020-01 (BTCUSDT)",
@@ -97,7 +119,7 @@ def rows() -> Iterator[tuple[str, ...]]:
             rest(exchange, dataset, market_type),
             stated.begins,
             expected(dataset),
-            ", ".join(f"`{level}`" for level in dataset.evidence) or "nothing: cells do not say",
+            ", ".join(f"`{level}`" for level in provable(exchange, dataset)) or "nothing: cells do not say",
             ", ".join(f"`{file}`" for file in stated.files) + f": `{stated.reader}`"
             if stated.files
             else stated.why_none,
@@ -114,12 +136,19 @@ def rest(exchange: Exchange, dataset: Dataset, market_type: MarketType) -> str:
     """What a REST API is asked for."""
     if market_type not in exchange.rest_types:
         return "none: the exchange has no API of this type that is known here"
+    has_files = dataset.archive.name in exchange.files
     asked = {
-        "rows that files leave in doubt or do not have yet": dataset.api,
+        "rows that files leave in doubt or do not have yet" if has_files else "all rows": dataset.api,
         "a witness": dataset.witness,
     }
     found = [words for words, table in asked.items() if table and table.name in exchange.pages]
     return ", ".join(found) or "none: the exchange answers nothing of it"
+
+
+def provable(exchange: Exchange, dataset: Dataset) -> list[str]:
+    """The levels of evidence that cells can have: of an exchange without files, those that need none."""
+    has_files = dataset.archive.name in exchange.files
+    return [level for level in dataset.evidence if has_files or level not in OF_FILES]
 
 
 def expected(dataset: Dataset) -> str:

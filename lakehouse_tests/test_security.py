@@ -116,6 +116,7 @@ def test_no_source_contains(name: str) -> None:
         ("requirements-swift.txt", 10),
         ("requirements-trino.txt", 1),
         ("requirements-readers.txt", 5),
+        ("requirements-backtesters.txt", 70),
     ],
 )
 def test_every_package_is_pinned_with_the_hashes_of_its_files_and_names_no_host(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
 
 RUNS_SHOWN = 5
+_NO_REASON = "Sensor function returned an empty result"  # Dagster's words for a sensor that gives none
 _ALIVE_WITHIN = 300  # seconds since a daemon's heartbeat
 
 
@@ -183,6 +184,8 @@ def _sensors(instance: "DagsterInstance") -> list[Sensor]:
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
         tick = ticks[0] if ticks else None
         note = (tick.skip_reason or (tick.error.message if tick.error else "")) if tick else ""
+        if note == _NO_REASON:
+            note = "nothing was requested"
         if tick and tick.run_ids:
             note = f"{count_of(len(tick.run_ids), 'run')} requested"
         found.append(

@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from lakehouse.cli.collecting import starting
-from lakehouse.cli.commands import alerting, backfilling, building, looking, reading, serving
+from lakehouse.cli.commands import alerting, backfilling, building, exporting, looking, reading, serving
 from lakehouse.cli.console import err, out, say, say_env_file, say_warnings
 from lakehouse.logs import is_json, log_as
 from lakehouse.model.errors import LakehouseError, UsageError
@@ -24,7 +24,7 @@ app = typer.Typer(
     help="A crypto market-data lakehouse: exchange archives to Parquet to SQL, every row proven or said to "
     "be absent.",
 )
-for group in (building, backfilling, looking, reading, serving, alerting):
+for group in (building, backfilling, looking, reading, exporting, serving, alerting):
     app.add_typer(group.commands)
 
 

@@ -126,13 +126,15 @@ class Builder:
         for together in in_rounds(upstream):
             markets = dict.fromkeys(cell.own_market for cell in months)
             has = Inventory(self._lake, markets, is_theirs_alone=True, span=span_of(months))
+            has.look_at(*(table for table in together if table not in known))
             cells = {table: known.get(table) or meant(has, table, months) for table in together}
             reports |= self._run(cells)
             if any(reports[table].failed for table in together):
                 # where the store itself is what failed, say so once instead of for every cell
                 self._lake.objects.check_writable()
         registered = self._register([MarketTable, *(table for table in upstream if table.zone() != "bronze")])
-        self.run_checks([table for table, report in reports.items() if report.built or report.failed])
+        # a run ends with the checks of its tables, unless it failed
+        self.run_checks([table for table, report in reports.items() if report.failed])
         return [*reports.values(), *registered]
 
     def build_derived(self, cells: Mapping[type[Table], list[Cell]]) -> list[TableBuild]:

@@ -1,4 +1,4 @@
-"""What monitoring reads, in Prometheus's text format: the figures of `lakehouse status`, and open incidents."""
+"""What monitoring reads, as Prometheus's text: the figures of `lakehouse status`, and open incidents."""
 
 import threading
 import time

@@ -11,8 +11,15 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
+from lakehouse.exchanges.exchange import can_have
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import ClockBehindError, LakehouseError, NothingInRangeError, UsageError
+from lakehouse.model.errors import (
+    ClockBehindError,
+    LakehouseError,
+    NothingInRangeError,
+    NotOfThisTypeError,
+    UsageError,
+)
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import FIRST, LAST, TimeRange, month_of, month_range, parse_instant
@@ -118,7 +125,7 @@ class Plan:
                 for market in self.markets
                 if (facts := known.get(market))
             }
-            raise NothingInRangeError(self._span.start, self._span.end, lives, lake.start)
+            raise NothingInRangeError(self._span.start, self._span.end, lives, lake.start, lake.end)
         return alive, early
 
     def current(self, tables: Iterable[type[Table]]) -> list[TableBuild] | None:
@@ -160,6 +167,19 @@ def meant(has: Inventory, table: type[Table], months: list[Cell]) -> Meant:
     recipe = recipes(has.lake.registry)[table]
     covered = recipe.covered(has, months)
     return covered, recipe.told(has, covered).among(covered)
+
+
+def nobody_can_have(
+    lake: LakeServices, tables: Iterable[type[Table]], markets: Iterable[Market]
+) -> NotOfThisTypeError | None:
+    """That none of some markets can have any of some tables, whatever is built; None where one can."""
+    by_market, asked = [each for each in tables if each.spread == "market"], list(markets)
+    if not by_market or any(can_have(lake.exchanges, each, market) for market in asked for each in by_market):
+        return None
+    names, keys = (
+        ", ".join(words[:10]) for words in ([each.name for each in by_market], [m.key for m in asked])
+    )
+    return NotOfThisTypeError(names, keys, by_market[0].market_types)
 
 
 def are_partitions(home: Path, markets: Iterable[Market]) -> bool:

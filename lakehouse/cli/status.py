@@ -59,14 +59,17 @@ class Budget:
     Attributes:
         exchange: Whose.
         market_type: Of which markets.
-        budget: Weight a minute.
-        used: Weight used in the minute by everybody at this address; None if it was not asked.
+        budget: So much, of what `per` names.
+        per: What is counted: `weight a minute`, or `requests in 5 s`.
+        used: Weight used in the minute by everybody at this address, or requests by this process; None if the
+            API was not asked.
         problem: Why it cannot be asked; empty if it can, or was not tried.
     """
 
     exchange: str
     market_type: str
     budget: int
+    per: str
     used: int | None = None
     problem: str = ""
 
@@ -216,8 +219,11 @@ def _budgets(lake: LakeServices, asks: bool) -> list[Budget]:
                     client.now()
                 except RestUnreachableError as error:
                     problem = str(error)
-            used, budget = client.spent if asks and not problem else (None, None)
-            found.append(Budget(name, market_type, budget or client.api.default_budget, used, problem))
+            used, most = client.spent if asks and not problem else (None, None)
+            own = client.api.budget
+            per = f"requests in {own.every.seconds:g} s" if own.every else "weight a minute"
+            documented = own.every.requests if own.every else own.weight
+            found.append(Budget(name, market_type, most or documented or 0, per, used, problem))
     return found
 
 
@@ -245,14 +251,14 @@ def print_status(status: Status, report: Report) -> None:
     for budget in status.rest:
         if budget.problem:
             report.say(budget.problem, "failed")
-    shares = ", ".join(
-        f"{one.exchange} {one.market_type} {one.budget:,}"
-        + (f" ({one.used:,} used in this minute)" if one.used is not None else "")
-        for one in status.rest
-        if not one.problem
-    )
-    if shares:
-        report.say(f"REST budget, weight a minute: {shares}")
+    for per in dict.fromkeys(one.per for one in status.rest if not one.problem):
+        shares = ", ".join(
+            f"{one.exchange} {one.market_type} {one.budget:,}"
+            + (f" ({one.used:,} used)" if one.used is not None else "")
+            for one in status.rest
+            if one.per == per and not one.problem
+        )
+        report.say(f"REST budget, {per}: {shares}")
 
 
 def _print_damage(status: Status, report: Report) -> None:

@@ -83,7 +83,7 @@ def verify_stored(lake: LakeServices, meant: Meant, progress: Callable[[str], No
 
 
 def _concerned(lake: LakeServices, damage: Iterable[Damage]) -> list[type[Table]]:
-    """The tables whose checks tell of damaged objects: for files of landing the ones that are read from them."""
+    """The tables whose checks tell of damaged objects: for files of landing those that are read from them."""
     folders = {"/".join(one.path.split("/")[:2]) for one in damage}
     if any(folder.startswith("landing/") for folder in folders):
         folders |= {dataset.archive.name for dataset in lake.registry.datasets}

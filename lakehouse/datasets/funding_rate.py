@@ -7,7 +7,7 @@ together.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import polars as pl
 
@@ -40,8 +40,10 @@ from lakehouse.model.result import (
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.model.words import count_of
+from lakehouse.transform.asking import merged
 from lakehouse.transform.disputes import TWO_VALUES, UNSETTLED
 from lakehouse.transform.doubt import Doubt
+from lakehouse.transform.gaps import LISTING_BREAK
 from lakehouse.transform.healing import Served, judge_problems
 from lakehouse.transform.history import newest
 from lakehouse.transform.reconcile import Reconciled, reconcile
@@ -110,7 +112,12 @@ class FundingRate(Table):
 
     Evidence: `rows_both` (each row stands in the archive and REST states the same rate), `archive` (each
     stands in the archive), `api` (some stand in REST alone), `contradicted` (a source denies a row, or states
-    another rate, and no proof decides; or the archive's rows deny the interval that they state).
+    another rate, and no proof decides; or the archive's rows deny the interval that they state). REST denies
+    a row by an answer that names settlements on both sides of it; one without rows denies nothing, and is
+    asked for again.
+
+    A break of the listing, a week or more between two settlements, is `not_listed` where REST names both and
+    neither REST nor the archive has any between.
     """
 
     name = "silver/funding_rate"
@@ -185,6 +192,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
     )
     disputed = settled.unserved.filter(rule=TWO_VALUES)["funding_time"]
     unserved = pl.concat([disputed, broken["funding_time"]]).unique().sort()
+    breaks = _breaks(bronze, stated, asked, cell.window)
     gaps, changes = find_gaps(
         good["funding_time"],
         cell.window,
@@ -194,12 +202,16 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         unserved,
         asked,
         _undisturbed(stated, cell.window),
+        breaks,
     )
-    contradictions = tuple(_contradictions(settled, served, stated, asked, cell.window))
+    silence = _silence(served, stated, asked)
+    contradictions = tuple(_contradictions(settled, served, stated, silence.denied, cell.window))
     problems = tuple(problem for part in bronze.values() for problem in part.facts.problems)
     if problems:
         doubts = [
-            day for day in _days_in_doubt(served, cell, market.life) if day_range(day).end <= asked_until
+            day
+            for day in _days_in_doubt(served, cell, market.life, breaks)
+            if day_range(day).end <= asked_until
         ]
         problems = judge_problems(
             problems,
@@ -218,7 +230,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         conflict_count=settled.conflict_count,
         evidence=_evidence(served, _sources(bronze), bool(contradictions)),
         asked_until=asked_until,
-        problems=(*problems, *changes),
+        problems=(*problems, *changes, *silence.problems()),
         unsettled_count=settled.unsettled_count,
         conflict_digest=settled.conflict_digest,
         contradictions=contradictions,
@@ -339,11 +351,12 @@ def find_gaps(
     unserved: pl.Series | None = None,
     asked: Sequence[Asked] = (),
     undisturbed: Sequence[TimeRange] = (),
+    breaks: Sequence[TimeRange] = (),
 ) -> tuple[tuple[GapRun, ...], tuple[Problem, ...]]:
     """The settlements that are absent, by the market's own intervals.
 
-    Nothing is proven of an absence: exchanges settle through halts, and a market off the list is told by its
-    life.
+    Nothing is proven of an absence, for exchanges settle through halts: but that of a listing, by a market's
+    life or a proven break.
 
     Args:
         times: When the served rows were settled.
@@ -354,6 +367,7 @@ def find_gaps(
         unserved: Settlements that are stated and not served, the disputed ones included.
         asked: What a REST API was asked for.
         undisturbed: Intervals that the archive states from a settlement to the next: within, none was due.
+        breaks: Stretches in which the market was not listed, see `_breaks`.
 
     Returns:
         Runs of settlements of one class and distance, in order; and, of those across which the interval
@@ -384,18 +398,56 @@ def find_gaps(
         if slot in conflicting:
             return "conflict", step(slot), None
         at = max((one.at for one in asked if one.is_of_rows and one.start <= slot < one.end), default=None)
-        return "absent", step(slot), at
+        is_in_break = any(each.start < slot < each.end for each in breaks)
+        return "not_listed" if is_in_break else "absent", step(slot), at
 
     runs: list[GapRun] = []
+    absent = set[datetime]()
     for slot in slots:
         gap_class, length, at = told(slot)
+        if gap_class == "absent":
+            absent.add(slot)
         last = runs[-1] if runs else None
         goes_on = last and (last.end, last.gap_class, last.asked_at) == (slot, gap_class, at)
         if last and goes_on and (last.end - last.start) / last.slot_count == length:
             runs[-1] = GapRun(gap_class, last.start, slot + length, last.slot_count + 1, at)
         else:
             runs.append(GapRun(gap_class, slot, slot + length, 1, at))
-    return tuple(runs), tuple(_changes(lacking, stated, window))
+    return tuple(runs), tuple(_changes([slot for slot in lacking if slot in absent], stated, window))
+
+
+def _breaks(
+    bronze: BronzeCells, stated: pl.DataFrame, asked: Sequence[Asked], window: TimeRange
+) -> list[TimeRange]:
+    """Stretches between two settlements in which the market was not listed: it was taken off and listed
+    again, maybe as another coin under the same symbol.
+
+    Proven twice. The archive has answered for all of the stretch, by a file that begins or ends beside it or
+    by having none, and has no settlement in it. And REST was asked for all of it at once, names one on either
+    side, a week or more apart, and none between: a perpetual settles through halts.
+
+    Args:
+        bronze: The bronze cells.
+        stated: All that is stated.
+        asked: What a REST API was asked for.
+        window: The cell's window.
+
+    Returns:
+        Stretches without their ends, at each of which there is a settlement, in this cell or beyond it.
+    """
+    archive, known = bronze.get(FundingRateArchive.name), stated["funding_time"]
+    answered = archive.facts.asked_until if archive else None
+    by_rest = stated.filter(pl.col("source") == "api")["funding_time"]
+    found = []
+    for asking in (asking for asking in asked if asking.is_of_rows and answered is not None):
+        own = by_rest.filter(by_rest.is_between(asking.start, asking.end, closed="left")).to_list()
+        named = sorted({*own, *(instant for instant in (asking.before, asking.after) if instant)})
+        for earlier, later in pairwise(named):
+            is_silent = not known.is_between(earlier, later, closed="none").any()
+            is_answered = answered is not None and min(later, window.end) <= answered
+            if later - earlier >= LISTING_BREAK and is_silent and is_answered:
+                found.append(TimeRange(max(earlier, asking.start - _MINUTE), min(later, asking.end)))
+    return found
 
 
 def _lacking(stated: pl.Series, window: TimeRange, undisturbed: Sequence[TimeRange]) -> list[datetime]:
@@ -464,33 +516,95 @@ def _changes(lacking: Sequence[datetime], stated: pl.Series, window: TimeRange) 
 # --- what speaks against it -----------------------------------------------------------------------
 
 
+class _Silence(NamedTuple):
+    """What REST does not state of what the archive does, within ranges that it answered.
+
+    Attributes:
+        denied: Settlements that it denies.
+        unanswered: Ranges of which its answer may be at fault, with the number of settlements that it lacks.
+    """
+
+    denied: list[datetime]
+    unanswered: list[tuple[TimeRange, int]]
+
+    def problems(self) -> Iterator[Problem]:
+        """That a range is not answered, in words."""
+        for span, count in self.unanswered:
+            yield Problem(
+                f"REST from {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M}",
+                "unanswered",
+                f"{count_of(count, 'settlement')} of the archive are in no answer of REST, which names too "
+                "few others to deny them: it is asked again",
+            )
+
+
+def _silence(served: pl.DataFrame, stated: pl.DataFrame, asked: Sequence[Asked]) -> _Silence:
+    """What the silence of REST says of settlements of the archive.
+
+    One is denied where an answer has rows, states or names a settlement before and one after it, and lacks no
+    more than it has. An answer without rows, one that begins too late or ends too early, or one that lacks
+    most, is as likely to be at fault as a file with its CHECKSUM is.
+
+    Args:
+        served: The rows that are served, or would be.
+        stated: All that is stated.
+        asked: What a REST API was asked for.
+    """
+    by_rest = set(stated.filter(pl.col("source") == "api")["funding_time"])
+    times = served["funding_time"].to_list()
+    denied, unanswered = set[datetime](), list[tuple[TimeRange, int]]()
+    for asking in (asking for asking in asked if asking.is_of_rows):
+        lacking = [time for time in times if asking.start <= time < asking.end and time not in by_rest]
+        own = {time for time in by_rest if asking.start <= time < asking.end}
+        named = own | {instant for instant in (asking.before, asking.after) if instant}
+        if own and len(lacking) <= len(named):
+            between = {time for time in lacking if min(named) < time < max(named)}
+            denied |= between
+            lacking = [time for time in lacking if time not in between]
+        if lacking:
+            unanswered.append((TimeRange(lacking[0], lacking[-1] + _MINUTE), len(lacking)))
+    return _Silence(sorted(denied), unanswered)
+
+
+def contradicted(bronze: BronzeCells) -> list[TimeRange]:
+    """What REST is asked again though it answered: days on which it denies a settlement of the archive or
+    states another rate, and no proof decides, and ranges that it left unanswered.
+    """
+    asked, settled = bronze[FundingRateApi.name].facts.asked, _settled(bronze)
+    silence = _silence(settled.rows, _stated(bronze), asked)
+    rates = settled.conflicts.filter(pl.col("rule").is_in(UNSETTLED))["funding_time"]
+    days = dict.fromkeys(f"{time:%Y-%m-%d}" for time in (*silence.denied, *rates))
+    wanted = [*map(day_range, days), *(span for span, _ in silence.unanswered)]
+    return [
+        part
+        for span in merged(wanted)
+        for asking in asked
+        if asking.is_of_rows and (part := span.overlap(asking.start, asking.end))
+    ]
+
+
 def _contradictions(
     settled: Reconciled,
     served: pl.DataFrame,
     stated: pl.DataFrame,
-    asked: Sequence[Asked],
+    denied: Iterable[datetime],
     window: TimeRange,
 ) -> Iterator[Contradiction]:
     """What a source says against the served rows: another rate that no proof decided on, that there was no
-    such settlement (REST has none, or the archive's intervals leave room for none), or another interval than
+    such settlement (REST denies it, or the archive's intervals leave room for none), or another interval than
     its rows have.
 
     Args:
         settled: The outcome of reconciling.
         served: The served rows.
         stated: All that is stated.
-        asked: What a REST API was asked for.
+        denied: What REST denies.
         window: The cell's window.
     """
     times = set(served["funding_time"])
     unsettled = settled.conflicts.filter(pl.col("rule").is_in(UNSETTLED))["funding_time"]
     found = {time: ("rate",) for time in unsettled if time in times}
-    by_rest = set(stated.filter(pl.col("source") == "api")["funding_time"])
-    found |= {
-        time: ("funding_time",)
-        for time in times - by_rest
-        if any(asking.is_of_rows and asking.start <= time < asking.end for asking in asked)
-    }
+    found |= dict.fromkeys(denied, ("funding_time",))
     for time, columns in sorted(found.items()):
         yield Contradiction(time, time + _MINUTE, "rest", columns)
     for time in _denied_intervals(stated):
@@ -548,7 +662,9 @@ def doubt(
     return _days_in_doubt(rows, cell, market.life if market else UNKNOWN)
 
 
-def _days_in_doubt(rows: pl.DataFrame, cell: Cell, life: Life) -> Mapping[str, Doubt]:
+def _days_in_doubt(
+    rows: pl.DataFrame, cell: Cell, life: Life, breaks: Sequence[TimeRange] = ()
+) -> Mapping[str, Doubt]:
     """Days on which a settlement has two values, breaks a rule, is absent, or states another interval than
     its neighbours have.
 
@@ -556,6 +672,7 @@ def _days_in_doubt(rows: pl.DataFrame, cell: Cell, life: Life) -> Mapping[str, D
         rows: Rows of the archive, or those that are served.
         cell: Their cell.
         life: Of the market.
+        breaks: Stretches in which it is proven not to have been listed.
     """
     times = rows["funding_time"]
     values = rows.select("funding_time", "rate").unique()
@@ -564,7 +681,9 @@ def _days_in_doubt(rows: pl.DataFrame, cell: Cell, life: Life) -> Mapping[str, D
     )
     found = _by_day("rules", rows.filter(~_IS_SOUND)["funding_time"], "that break a row rule") | found
     spans = _undisturbed(rows, cell.window) if "interval_hours" in rows.columns else ()
-    gaps, _ = find_gaps(times.unique().sort(), cell.window, cell.window.end, life, undisturbed=spans)
+    gaps, _ = find_gaps(
+        times.unique().sort(), cell.window, cell.window.end, life, undisturbed=spans, breaks=breaks
+    )
     absent = [
         run.start + n * (run.end - run.start) / run.slot_count
         for run in gaps
@@ -588,5 +707,6 @@ FUNDING_RATE = Dataset(
     refine,
     doubt,
     conflicts,
+    contradicted=contradicted,
     evidence=("contradicted", "api", "archive", "rows_both"),
 )

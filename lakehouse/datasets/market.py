@@ -51,6 +51,8 @@ class MarketFacts:
         delisted_precision: How well `delisted` is told; None where there is none.
         terms: What else is stated. As the precisions no part of what makes facts equal: candles use none
             of it.
+        silent_since: End of the last row, of a market of which nothing is published any more and that is not
+            shown to have ended now; never stored.
     """
 
     market: Market
@@ -64,6 +66,7 @@ class MarketFacts:
     listed_precision: Precision = field(default="minute", compare=False)
     delisted_precision: Precision | None = field(default=None, compare=False)
     terms: Terms = field(default=NO_TERMS, compare=False)
+    silent_since: datetime | None = field(default=None, compare=False)
 
     @property
     def life(self) -> Life:
@@ -83,16 +86,26 @@ class MarketFacts:
 
     def kept_from(self, known: "MarketFacts | None") -> "MarketFacts":
         """These facts, but with what the exchange itself once said in place of what is only derived now: it
-        may just be out of reach, or have dropped the market.
+        may just be out of reach, or have dropped the market. An end that was shown stays where nobody shows
+        it now, and no row is later.
         """
-        if known is None or self.origin == known.origin or self.origin != "derived":
+        if known is None:
             return self
+        if known.delisted and not self.delisted and self.silent_since and self.silent_since <= known.delisted:
+            ended = replace(
+                self, delisted=known.delisted, delisted_precision=known.delisted_precision, silent_since=None
+            )
+            return ended.kept_from(known)
+        if self.origin == known.origin or self.origin != "derived":
+            return self
+        # an end by rows is none any more where there are newer ones
+        by = known if known.delisted and (self.delisted or known.delisted_precision != "minute") else self
         return replace(
             known,
             listed=self.listed,
             listed_precision=self.listed_precision,
-            delisted=known.delisted or self.delisted,
-            delisted_precision=known.delisted_precision if known.delisted else self.delisted_precision,
+            delisted=by.delisted,
+            delisted_precision=by.delisted_precision,
             terms=known.terms.before(self.terms),
         )
 
@@ -279,9 +292,8 @@ def read_listings(rows: pl.DataFrame | None) -> list[Listing]:
     for row in rows.iter_rows(named=True) if rows is not None else ():
         try:
             found.append(Listing.from_row(row))
-        except (
-            MarketKeyError
-        ) as error:  # an earlier release took it; nobody else is to be without his facts for it
+        # an earlier release took it; nobody else is to be without his facts for it
+        except MarketKeyError as error:
             _log.warning("A row of silver/market is left out: %s", error)
     return found
 
@@ -356,8 +368,7 @@ class MarketTable(Table):
     listed_time = Column(
         UTC_TIME,
         "Open time of the first row of the first published file, or where that file begins; null where "
-        "nothing "
-        "is published",
+        "nothing is published",
         "UTC",
         nullable=True,
     )

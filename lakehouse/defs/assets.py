@@ -43,6 +43,7 @@ def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
             [cell.market for cell in cells if cell.market] or None,
             lambda market, record: context.log_event(market_event(lake, record)),
         )
+        has.look_at(recipe.table)
         if is_forced(context.run.tags, recipe.table):
             has.distrust(recipe.table.name)
         made = recipe.make(has, [*cells, *_followers(recipe, has, cells)])

@@ -22,7 +22,7 @@ from lakehouse.ops.saying import by_market
 from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.engine import prepare
-from lakehouse.storage.ledger import records, survey
+from lakehouse.storage.ledger import Ledger, records, survey
 from lakehouse.storage.verification import known_damage
 
 _SHOWN = 50
@@ -53,21 +53,26 @@ def checks_of(table: type[Table]) -> dg.AssetChecksDefinition:
         lake: dg.ResourceParam[LakeServices],
         duckdb: dg.ResourceParam[DuckDBResource],
     ) -> Iterator[dg.AssetCheckResult]:
-        rules = _rules(table, lake, duckdb)
+        stored, foreign = survey(lake.objects, table) if table.spread != "one" else ({}, [])
+        rules = _rules(table, stored, foreign, lake, duckdb)
         for spec, declared in zip(specs, table.checks, strict=True):
             if spec.key in context.selected_asset_check_keys:
-                yield _result(table, spec.name, rules[declared.family](**declared.parameters), lake)
+                verdict = rules[declared.family](**declared.parameters)
+                yield _result(table, spec.name, verdict, stored, lake)
 
     return check
 
 
 def _rules(
-    table: type[Table], lake: LakeServices, duckdb: DuckDBResource
+    table: type[Table],
+    stored: Ledger,
+    foreign: list[NotALakeObjectError],
+    lake: LakeServices,
+    duckdb: DuckDBResource,
 ) -> dict[str, Callable[..., findings.Verdict]]:
     """The families of a table with cells, or of a single object; each takes its declared parameters."""
     if table.spread == "one":
         return {"schema": lambda: _check_single(table, lake)}
-    stored, foreign = survey(lake.objects, table)
     is_archive = table in [dataset.archive for dataset in lake.registry.datasets]
     beside = (
         [one for one in known_damage(lake.objects).values() if one.path.startswith("landing/")]
@@ -105,7 +110,7 @@ def _check_single(table: type[Table], lake: LakeServices) -> findings.Verdict:
 
 
 def _result(
-    table: type[Table], name: str, verdict: findings.Verdict, lake: LakeServices
+    table: type[Table], name: str, verdict: findings.Verdict, stored: Ledger, lake: LakeServices
 ) -> dg.AssetCheckResult:
     metadata: dict[str, Any] = {
         "cells": verdict.cells,
@@ -126,7 +131,7 @@ def _result(
             )
         )
     if name == SCHEMA.family and table.spread == "market":
-        markets = by_market(lake.ledger(table.name).values(), lake.clock())
+        markets = by_market(stored.values(), lake.clock())
         if markets:
             metadata["markets"] = dg.MetadataValue.table([dg.TableRecord(row) for row in markets[:_SHOWN]])
     severity = dg.AssetCheckSeverity.ERROR if verdict.severity == "error" else dg.AssetCheckSeverity.WARN

@@ -16,8 +16,15 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 from lakehouse.defs.describe import asset_key, partition_page
 from lakehouse.defs.loading import load_frames
 from lakehouse.defs.partitions import to_key
+from lakehouse.exchanges.exchange import can_have
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import FailedAboveError, InputMissingError, LakehouseError, StoreError
+from lakehouse.model.errors import (
+    FailedAboveError,
+    InputMissingError,
+    LakehouseError,
+    NotOfThisTypeError,
+    StoreError,
+)
 from lakehouse.model.result import NONE, CellResult, Problem
 from lakehouse.model.table import Table
 from lakehouse.model.words import count_of
@@ -137,7 +144,8 @@ class LakeIOManager(dg.IOManager):
         count = below = 0
         since = time.monotonic()
         prepared = (self._prepared(table, cell, outcome) for cell, outcome in cells)
-        settling = in_order(prepared, partial(self._settle, table), self._lake.in_flight)
+        tables = TableStore(self._lake.objects, is_for_many=True)
+        settling = in_order(prepared, partial(_settle, tables, table), self._lake.in_flight)
         for (cell, _, rows), (record, said, outcome) in settling:
             count += 1
             if isinstance(cell, str):  # a partition key that names no cell
@@ -183,15 +191,6 @@ class LakeIOManager(dg.IOManager):
                 outcome = Failed(InputMissingError(root.table, str(cell)))
         return _Prepared(cell, outcome, rows)
 
-    def _settle(self, table: type[Table], item: _Prepared) -> tuple[CellRecord | None, str, Outcome]:
-        """Store a cell: what is stored of it then, what was done, and what became of it."""
-        if isinstance(item.cell, str):
-            return None, "failed", item.outcome
-        try:
-            return *settle(self._lake.tables, table, item.cell, item.outcome), item.outcome
-        except LakehouseError as error:
-            return None, "failed", Failed(error)
-
     def _above(self, table: type[Table], cell: Cell, error: Exception) -> _Root | None:
         """The cell whose failure in this run left a cell without its input."""
         if not isinstance(error, InputMissingError):
@@ -213,6 +212,18 @@ class LakeIOManager(dg.IOManager):
         return load_frames(context, self._lake, table)
 
 
+def _settle(
+    tables: TableStore, table: type[Table], item: _Prepared
+) -> tuple[CellRecord | None, str, Outcome]:
+    """Store a cell: what is stored of it then, what was done, and what became of it."""
+    if isinstance(item.cell, str):
+        return None, "failed", item.outcome
+    try:
+        return *settle(tables, table, item.cell, item.outcome), item.outcome
+    except LakehouseError as error:
+        return None, "failed", Failed(error)
+
+
 def _touch(one: Cell, other: Cell) -> bool:
     """Whether two cells of different tables are of the same market and time, whatever their grains."""
     of_same = one.market is None or other.market is None or one.market == other.market
@@ -225,14 +236,14 @@ def _seen(outcome: Outcome) -> tuple[list[pl.DataFrame], Outcome]:
     match outcome:
         case Built(result):
             rows.append(result.rows.head(_ROWS))
-        case Change(apply):
+        case Change(apply, is_new):
 
             def noting(stored: StoredCell | None) -> CellResult | None:
                 result = apply(stored)
                 rows[:] = [result.rows.head(_ROWS)] if result else []
                 return result
 
-            return rows, Change(noting)
+            return rows, Change(noting, is_new)
     return rows, outcome
 
 
@@ -260,6 +271,8 @@ def cell_event(
         note = (
             "Nothing is stored: the market was not listed then, or there is nothing yet to make the cell "
             "from."
+            if cell.market is None or can_have(lake.exchanges, table, cell.market)
+            else str(NotOfThisTypeError(table.name, cell.market.key, table.market_types))
         )
         return dg.AssetMaterialization(
             key,

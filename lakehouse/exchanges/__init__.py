@@ -5,6 +5,7 @@ Does not: transport, paging, spending a budget, reading a file: `sources` does t
 """
 
 from lakehouse.exchanges.binance import Binance
+from lakehouse.exchanges.bybit import Bybit
 from lakehouse.exchanges.exchange import Exchange
 
-EXCHANGES: tuple[type[Exchange], ...] = (Binance,)
+EXCHANGES: tuple[type[Exchange], ...] = (Binance, Bybit)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import polars as pl
 
+from lakehouse.exchanges.reply import ANSWERED, Reply, Verdict
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.terms import NO_TERMS, Terms, unified_symbol
 from lakehouse.model.timerange import TimeRange
@@ -34,19 +35,44 @@ class RateLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What all requests of an address may come to: weight in each minute of the server's clock, or requests
+    in any stretch. An API that tells neither is asked at a pace that disturbs none.
+
+    Attributes:
+        weight: Weight per minute by the documentation, kept to where the API does not say (`read_budget`);
+            None where requests have none.
+        header: Response header with the weight used in this minute; empty where there is none.
+        requests: How many requests, whatever they ask; None where there is no such limit.
+    """
+
+    weight: int | None = None
+    header: str = ""
+    requests: RateLimit | None = None
+
+    @property
+    def every(self) -> RateLimit | None:
+        """The limit that every request counts to, if any."""
+        return self.requests or (None if self.weight else _POLITE)
+
+
+_POLITE = RateLimit("where none is told", 100, 20.0)
+
+
+@dataclass(frozen=True, slots=True)
 class RestCall:
     """One request.
 
     Attributes:
         method: ccxt's implicit method, which answers with what the exchange says.
         params: The query.
-        weight: What it costs of the budget.
+        weight: What it costs of the budget's weight.
         limit: A limit of its own that it counts to as well, if any.
     """
 
     method: str
     params: Mapping[str, str | int]
-    weight: int
+    weight: int = 1
     limit: RateLimit | None = None
 
 
@@ -63,6 +89,7 @@ class InfoCall:
     params: Mapping[str, str]
 
 
+_BACK_OFF = 60.0  # seconds, where no Retry-After says it
 # what the round trip of a request is worth in weight: the cheapest pages by weight alone are twice as many
 _A_REQUEST = 3
 
@@ -141,6 +168,10 @@ class ExchangeInfo:
     markets: Mapping[str, MarketInfo]
     skipped: Mapping[str, str]
 
+    def and_more(self, further: "ExchangeInfo") -> "ExchangeInfo":
+        """Both parts of a description; of a market that is in both, the first stands."""
+        return ExchangeInfo({**further.markets, **self.markets}, {**further.skipped, **self.skipped})
+
     @property
     def symbols(self) -> set[str]:
         """Every symbol that is listed, also where its facts could not be read."""
@@ -205,20 +236,24 @@ class RestApi(ABC):
         exchange: ccxt id.
         setting: The setting that moves the base URL.
         moving_hint: What it may be set to, where that is worth a hint.
-        weight_header: Response header with the weight used in this minute; empty where there is none.
+        code_name: The name under which a body states the code of an error.
+        codes: What codes mean, None that of good answers; of any other the question is refused.
+        why_name: The name under which it says the error in words.
         url: Base of the API.
         ccxt_urls: The same as ccxt names it.
-        default_budget: The weight per minute that its documentation names, for where the API does not say.
+        budget: What its documentation allows.
         began: Before this instant the exchange had no candle, and its clock cannot have shown it.
     """
 
     exchange: ClassVar[str]
     setting: ClassVar[str]
     moving_hint: ClassVar[str] = ""
-    weight_header: ClassVar[str] = ""
+    code_name: ClassVar[str] = "code"
+    codes: ClassVar[Mapping[int, Refusal | None]] = {0: None}
+    why_name: ClassVar[str] = "msg"
     url: str
     ccxt_urls: Mapping[str, str]
-    default_budget: int
+    budget: Budget = Budget()
     began: ClassVar[datetime]
 
     @abstractmethod
@@ -230,7 +265,7 @@ class RestApi(ABC):
         """The server's time from the answer."""
 
     def budget_call(self) -> RestCall | None:
-        """Asks for the budget; None where the API does not tell it, and `default_budget` is kept to."""
+        """Asks for the weight per minute; None where the API does not tell it."""
         return None
 
     def read_budget(self, answer: Any) -> int | None:
@@ -251,6 +286,10 @@ class RestApi(ABC):
             ValueError, KeyError, TypeError, OverflowError: The answer is none.
         """
 
+    def more_info(self, answer: Any) -> InfoCall | None:
+        """Asks for the rest of a description of which an answer is a part; None where it is all."""
+        return None
+
     def interval_call(self) -> InfoCall | None:
         """Asks for the intervals of funding; None where the API states none."""
         return None
@@ -263,6 +302,23 @@ class RestApi(ABC):
         """
         return {}
 
-    @abstractmethod
     def refusal(self, code: int) -> Refusal | None:
-        """What the `code` in a body means; None for one that good answers have."""
+        """What the code in a body means, whatever the status; None for one that good answers have."""
+        return self.codes.get(code, "refused")
+
+    def judge(self, reply: Reply) -> Verdict:
+        """What a reply means for its request: by its status, and by the code in its body, which may say of a
+        status 200 that it is no answer.
+        """
+        code = reply.code(self.code_name)
+        refusal = self.refusal(code) if code is not None else None
+        if reply.status in (403, 451):
+            return Verdict("blocked")
+        if reply.status == 429 or refusal == "throttled":
+            return Verdict("throttled", reply.retry_after(_BACK_OFF))
+        is_no_json = reply.status == 200 and not reply.is_json
+        if reply.status is None or reply.status >= 500 or refusal == "busy" or is_no_json:
+            return Verdict("busy")
+        if code is not None and refusal in ("unknown_symbol", "refused"):
+            return Verdict(refusal, code=code, why=reply.text(self.why_name))
+        return Verdict("foreign") if reply.status != 200 or refusal is not None else ANSWERED

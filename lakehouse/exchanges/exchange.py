@@ -131,3 +131,11 @@ class Exchange(ABC):
         """What a market's symbol states by the exchange's own rules; what it does not state is None, never
         guessed.
         """
+
+
+def can_have(exchanges: Mapping[str, Exchange], table: type[Table], market: Market) -> bool:
+    """Whether a market can have a table, whatever is built: by its exchange, or by its type alone where that
+    is not among some exchanges.
+    """
+    exchange = exchanges.get(market.exchange)
+    return exchange.has(table, market) if exchange else market.market_type in table.market_types

@@ -13,6 +13,11 @@ from lakehouse.model.table import UTC_TIME, Column
 from lakehouse.model.timerange import TimeRange
 from lakehouse.transform.resample import resample
 
+KNOWABLE = (
+    "From when on the row could have been known: the candle's end, or that of a 1m candle in it that opened "
+    "late and reaches beyond"
+)
+
 
 def candle_table(interval: Interval) -> type[Feature]:
     """Declare the candle table of an interval."""
@@ -22,17 +27,21 @@ def candle_table(interval: Interval) -> type[Feature]:
 
         `candle_count` says how many of the {interval.minutes:,} minutes a bucket has, so a short bucket is
         never silent; a bucket without any has no row. Sums are taken as decimals, so the same candles give
-        the same row in any order. Joins take `knowable_at`.
+        the same row in any order; one is null where a candle lacks the value. Joins take `knowable_at`.
         """
 
         name = f"gold/candle_{interval}"
         inputs = (Input(Candle),)
         checks = (SCHEMA, Check("resample", {"of": Candle}))
+        code_version = 2
 
         candle_count = Column(
-            pl.Int32, f"1m candles in the bucket, {interval.minutes} when complete", "count", above=0
+            pl.Int32,
+            f"Minutes of the bucket that have a candle, {interval.minutes} when complete",
+            "count",
+            above=0,
         )
-        knowable_at = Column(UTC_TIME, "From when on the row could have been known: the candle's end", "UTC")
+        knowable_at = Column(UTC_TIME, KNOWABLE, "UTC")
 
         @classmethod
         def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:

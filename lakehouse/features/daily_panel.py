@@ -67,7 +67,7 @@ class DailyPanel(Feature):
     unified_symbol = _of_market("unified_symbol")
     listed_time = _of_market("listed_time")
     expiry_time = _of_market("expiry_time")
-    knowable_at = Column(UTC_TIME, "From when on the row could have been known: the day's end", "UTC")
+    knowable_at = _of_day("knowable_at")
 
     @classmethod
     def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:

@@ -123,9 +123,11 @@ def known_until(
     """
     months = {cell.date: facts for cell, facts in rates.items() if cell in carry}
     first = min(rates, key=lambda cell: cell.sort_key, default=None)
-    # the market was listed within the first month: there is nothing before it
+    # the market was listed within the first month: there is nothing before it, as there is before a break,
+    # which REST was asked about
     is_first = first is not None and any(
-        run.gap_class == "not_listed" and run.start == first.window.start for run in rates[first].gaps
+        run.gap_class == "not_listed" and run.start == first.window.start and run.asked_at is None
+        for run in rates[first].gaps
     )
     for month in TimeRange(since, end).months() if since < end else ():
         window = month_range(month)

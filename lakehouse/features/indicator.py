@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from lakehouse.features.candle import OF_INTERVAL
+from lakehouse.features.candle import KNOWABLE, OF_INTERVAL
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import Input
 from lakehouse.model.interval import Interval
@@ -80,14 +80,14 @@ def indicator_table(interval: Interval, flat: float, lookback: timedelta) -> typ
                 if counts[name] <= most
             }
         )
-        knowable_at = Column(UTC_TIME, "From when on the row could have been known: the candle's end", "UTC")
+        knowable_at = Column(UTC_TIME, KNOWABLE, "UTC")
 
         @classmethod
         def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
             times = pl.col("open_time")
             runs = with_runs(source.rows(inputs, window), interval)
             return (
-                runs.select(times, knowable_at=times + interval.delta)
+                runs.select("open_time", "knowable_at")
                 .hstack(indicators(runs, flat))
                 .filter(times >= window.start)
                 .select(cls.names())

@@ -6,7 +6,7 @@ from datetime import timedelta
 import polars as pl
 
 from lakehouse.datasets.candle import Candle
-from lakehouse.features.candle import OF_INTERVAL
+from lakehouse.features.candle import KNOWABLE, OF_INTERVAL
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import Input
 from lakehouse.model.interval import MINUTE, Interval
@@ -49,6 +49,7 @@ def microstructure_table(
         key = ("open_time",)
         time = "open_time"
         inputs = made_from
+        code_version = 2
 
         open_time = Column(UTC_TIME, f"Start of the {interval} candle that ends the windows", "UTC")
         signed_volume = Column(
@@ -87,7 +88,7 @@ def microstructure_table(
             nullable=True,
             at_least=0,
         )
-        knowable_at = Column(UTC_TIME, "From when on the row could have been known: the candle's end", "UTC")
+        knowable_at = Column(UTC_TIME, KNOWABLE, "UTC")
 
         @classmethod
         def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
@@ -98,17 +99,18 @@ def microstructure_table(
                 ends = inputs[finer[0].name].filter(is_last, times >= window.start)
                 last = ends.select(times.dt.truncate(interval.name), "vpin")
             else:
+                candles = candles.with_columns(knowable_at=times + interval.delta)
                 last = candles.select("open_time", vpin=vpin(candles))
             found = of_candle(candles) | of_window(candles, count)
             is_whole = pl.col("run_length") > 0
             return (
-                candles.select("open_time", "run_length", **found)
+                candles.select("open_time", "run_length", "knowable_at", **found)
                 .join(last, on="open_time", how="left", maintain_order="left")
                 .filter(times >= window.start)
                 .select(
                     "open_time",
                     *(pl.when(is_whole).then(name).alias(name) for name in (*found, "vpin")),
-                    knowable_at=times + interval.delta,
+                    "knowable_at",
                 )
                 .select(cls.names())
             )

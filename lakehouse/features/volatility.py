@@ -6,6 +6,7 @@ from datetime import timedelta
 import polars as pl
 
 from lakehouse.datasets.candle import Candle
+from lakehouse.features.candle import KNOWABLE
 from lakehouse.model.feature import Feature
 from lakehouse.model.input import Input
 from lakehouse.model.interval import MINUTE, Interval
@@ -30,7 +31,8 @@ class Volatility(Feature):
     annualised; for a year of 365 days, multiply that of a day by the root of 365. The hour is made of its 60
     candles of 1m, the day of 24 candles of 1h, and `realized_1d` of 1,440 candles of 1m. Close to close and
     realised want the close before the window as well, and so does Yang-Zhang, whose steps between candles are
-    small in a market that never closes. Null where a minute of the window has no candle.
+    small in a market that never closes. Null where a minute of the window has no candle, and over an hour
+    whose candles opened late.
     """
 
     name = "gold/volatility"
@@ -38,6 +40,7 @@ class Volatility(Feature):
     key = ("open_time",)
     time = "open_time"
     inputs = (Input(Candle, lookback=timedelta(days=1, hours=1)),)
+    code_version = 2
 
     open_time = Column(UTC_TIME, "Start of the hour that ends the windows", "UTC")
     realized_1h = _column("Root of the sum of squared 1m returns of the hour", "1h")
@@ -52,7 +55,7 @@ class Volatility(Feature):
     garman_klass_1d = _column("Garman and Klass's, by 1h candles", "1d")
     rogers_satchell_1d = _column("Rogers and Satchell's, by 1h candles", "1d")
     yang_zhang_1d = _column("Yang and Zhang's, by 1h candles", "1d")
-    knowable_at = Column(UTC_TIME, "From when on the row could have been known: the hour's end", "UTC")
+    knowable_at = Column(UTC_TIME, KNOWABLE, "UTC")
 
     @classmethod
     def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:

@@ -20,8 +20,8 @@ class Vwap(Feature):
 
     Quote volume over base volume of the candles whose open time lies in the window that ends with this
     candle; for inverse markets the quote volume is contracts x contract size. Null where nothing was traded
-    in the window. The counts say how many candles the windows have, so a window over a gap, or at the start
-    of a listing, is never silently short.
+    in the window. The counts say how many of its minutes each window has, so a window over a gap, or at the
+    start of a listing, is never silently short.
     """
 
     name = "gold/vwap"
@@ -29,6 +29,7 @@ class Vwap(Feature):
     key = ("open_time",)
     time = "open_time"
     inputs = (Input(Candle, lookback=_DAY),)
+    code_version = 2
 
     open_time = Column(UTC_TIME, "Start of the 1m candle that ends the windows", "UTC")
     vwap_1h = Column(
@@ -48,14 +49,26 @@ class Vwap(Feature):
     vwap_session = Column(
         pl.Float64, "Average price since 00:00 UTC, this candle included", "quote", nullable=True, at_least=0
     )
-    candle_count_1h = Column(pl.Int32, "1m candles in the hour, 60 when complete", "count", above=0)
-    candle_count_1d = Column(pl.Int32, "1m candles in the day, 1440 when complete", "count", above=0)
+    candle_count_1h = Column(
+        pl.Int32, "Minutes of the hour that have a candle, 60 when complete", "count", above=0
+    )
+    candle_count_1d = Column(
+        pl.Int32, "Minutes of the day that have a candle, 1440 when complete", "count", above=0
+    )
     knowable_at = Column(UTC_TIME, "From when on the row could have been known: the candle's end", "UTC")
+    # appended: catalogs and cells of earlier releases have the columns before it
+    candle_count_session = Column(
+        pl.Int32,
+        "Minutes since 00:00 UTC that have a candle, this one included: all, when complete",
+        "count",
+        above=0,
+    )
 
     @classmethod
     def compute(cls, inputs: Mapping[str, pl.DataFrame], window: TimeRange) -> pl.DataFrame:
         # Differences of exact running totals: the same for every starting point, where a float rolling sum is
         # not.
+        minute = pl.col("open_time").dt.truncate("1m")
         totals = (
             cls.inputs[0]
             .rows(inputs, window)
@@ -66,7 +79,8 @@ class Vwap(Feature):
                 exact(pl.when(pl.col("quote_volume").is_not_null()).then("volume").otherwise(0.0))
                 .cum_sum()
                 .alias("base"),
-                pl.int_range(1, pl.len() + 1, dtype=pl.Int32).alias("count"),
+                # two candles may open in one minute
+                (minute.diff() > timedelta()).fill_null(True).cast(pl.Int32).cum_sum().alias("count"),
             )
         )
         since = {
@@ -89,7 +103,7 @@ class Vwap(Feature):
             *(_price(name).alias(f"vwap_{name}") for name in since),
             *(
                 (pl.col("count") - pl.col(f"count_{name}").fill_null(0)).alias(f"candle_count_{name}")
-                for name in ("1h", "1d")
+                for name in since
             ),
             (pl.col("open_time") + timedelta(minutes=1)).alias("knowable_at"),
         ).select(cls.names())

@@ -5,7 +5,7 @@ than other modules on purpose: read side by side, all messages stay in one voice
 nearest kin.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from lakehouse.model.secrets import hide
@@ -90,9 +90,8 @@ class NotScannedError(UsageError):
 
     def __init__(self, exchanges: Iterable[str]) -> None:
         super().__init__(
-            f"Of {', '.join(exchanges)} only the markets of this lake are known, so what could be traded "
-            f"at an "
-            "instant cannot be told. `lakehouse markets scan` asks for every listing, delisted ones too."
+            f"Of {', '.join(exchanges)} only the markets of this lake are known, so what could be traded at "
+            "an instant cannot be told. `lakehouse markets scan` asks for every listing, delisted ones too."
         )
 
 
@@ -144,7 +143,7 @@ class UnknownCommandError(UsageError):
 
 
 class UnknownColumnError(UsageError):
-    """Columns that what a command reports does not have."""
+    """Columns that what is read or reported does not have."""
 
     def __init__(self, names: Iterable[str], known: Iterable[str]) -> None:
         super().__init__(
@@ -290,6 +289,7 @@ class NothingInRangeError(UsageError):
         end: datetime,
         lives: Mapping[str, tuple[datetime, datetime | None]],
         first: str,
+        last: str | None,
     ) -> None:
         said = ", ".join(
             f"{key} from {listed:%Y-%m-%d} to {f'{delisted:%Y-%m-%d}' if delisted else 'today'}"
@@ -297,7 +297,8 @@ class NothingInRangeError(UsageError):
         )
         super().__init__(
             f"Nothing to build from {start.date()} to {end.date()}: the archive has "
-            f"{said or 'no market that was named'}, and LAKEHOUSE_START is {first}."
+            f"{said or 'no market that was named'}, and LAKEHOUSE_START is {first}"
+            + (f", LAKEHOUSE_END {last}." if last else ".")
         )
 
 
@@ -361,6 +362,13 @@ class NotKnowableError(UsageError):
         )
 
 
+class NotJoinableError(UsageError):
+    """Frames, or tables, that cannot be joined as they were given."""
+
+    def __init__(self, why: str, do: str) -> None:
+        super().__init__(f"These rows cannot be joined: {why}. {do}")
+
+
 class NothingStoredError(UsageError):
     """A range and markets of which a table has no cell; no keys stand for all markets."""
 
@@ -372,12 +380,18 @@ class NothingStoredError(UsageError):
 
 
 class NotOfThisTypeError(NothingStoredError):
-    """A market of a type that does not have a table, such as funding rates of a spot market."""
+    """A market that cannot have a table, such as funding rates of a spot market, or of a contract that is
+    delivered on a day.
+    """
 
-    def __init__(self, table: str, key: str, market_types: Iterable[str]) -> None:
-        UsageError.__init__(
-            self, f"There is no {table} of {key}: {' and '.join(market_types)} markets alone have it."
+    def __init__(self, table: str, key: str, market_types: Collection[str]) -> None:
+        is_of_type = key.partition(":")[0].rpartition("-")[2] in market_types
+        why = (
+            "contracts such as this one have none"
+            if is_of_type
+            else f"{' and '.join(market_types)} markets alone have it"
         )
+        UsageError.__init__(self, f"There is no {table} of {key}: {why}.")
 
 
 class BeforeFirstReceiptError(UsageError):
@@ -394,6 +408,81 @@ class BeforeFirstReceiptError(UsageError):
             "Ask as of that instant or later, or leave this month out of the range."
         )
         self.first = first
+
+
+class UnknownTargetError(UsageError):
+    """A target of an export that there is not."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"{plain(name)!r} is no target of an export; known: {', '.join(known)}.")
+
+
+class IntervalNotOfTargetError(UsageError):
+    """Intervals that the target of an export does not read, or none at all."""
+
+    def __init__(self, target: str, names: Iterable[str], read: Iterable[str]) -> None:
+        unread = ", ".join(names)
+        super().__init__(
+            (f"{target} reads no candles of {unread}" if unread else "No interval is named")
+            + f". Expected some of {', '.join(read)}."
+        )
+
+
+class MarkOfTargetError(UsageError):
+    """Candles in place of mark prices, for a target that wants none."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(
+            f"{target} is given no mark prices, so nothing stands in for them: leave out the option. It is "
+            "for freqtrade alone."
+        )
+
+
+class NotOfTargetError(UsageError):
+    """A market that the target of an export does not have."""
+
+    def __init__(self, key: str, target: str, why: str) -> None:
+        super().__init__(f"{key} cannot be exported for {target}: {why}. Target csv takes every market.")
+
+
+class ExportNameError(UsageError):
+    """A market that a target calls by its currencies, which nobody stated; or what was given for them is no
+    unified symbol of its type.
+    """
+
+    def __init__(self, key: str, target: str, is_spot: bool, given: str | None = None) -> None:
+        example = "BASE/QUOTE" if is_spot else "BASE/QUOTE:SETTLE"
+        found = (
+            f"{plain(given)} is no unified symbol of its type"
+            if given is not None
+            else "nobody stated them, as of most markets that were delisted before the lake asked"
+        )
+        super().__init__(
+            f"{target} calls {key} by its currencies, and {found}. Expected {example}, such as "
+            f"--name {key}={'LUNA/USDT' if is_spot else 'LUNA/USDT:USDT'}; or `lakehouse markets scan` asks "
+            "the exchange."
+        )
+
+
+class ExportNamesError(UsageError):
+    """A name for a market that does not say for which."""
+
+    def __init__(self, given: str) -> None:
+        super().__init__(
+            f"--name {plain(given)}: expected a market key and its unified symbol, such as "
+            "binance-linear:LUNAUSDT=LUNA/USDT:USDT."
+        )
+
+
+class NothingToExportError(UsageError):
+    """A market of which the lake has no candle in a range."""
+
+    def __init__(self, key: str, start: str | None, end: str | None) -> None:
+        span = f"from {start or 'the beginning'} to {end or 'the end'}"
+        super().__init__(
+            f"The lake has no candle of {key} {span}: nothing was written. Build it first, or widen the "
+            "range; `lakehouse status` says what there is."
+        )
 
 
 class NoDemoError(UsageError):
@@ -491,6 +580,15 @@ class PartitionFilterError(SqlError):
         )
 
 
+class AttachableFileError(UsageError):
+    """A path at which no DuckDB file over a lake can be."""
+
+    def __init__(self, path: object, why: str) -> None:
+        super().__init__(
+            f"No file for DuckDB can be made at {plain(str(path))}: {plain(why)}. Name another one."
+        )
+
+
 class NotRegisteredError(SqlError):
     """A table that the lake has, and the catalog that a server reads it by does not."""
 
@@ -583,6 +681,34 @@ class RootNotWritableError(LakehouseError):
         super().__init__(f"The lake at {root} cannot be opened or written: {why}. {remedy}")
 
 
+class ExportFolderError(LakehouseError):
+    """A folder that cannot hold an export."""
+
+    def __init__(self, folder: str, why: str) -> None:
+        super().__init__(f"Nothing can be exported into {folder}: {why}. Name another folder with --folder.")
+
+
+class FileInTheWayError(LakehouseError):
+    """A file where an export has to write or remove one, and that no export of the market left there as it
+    is.
+    """
+
+    def __init__(self, path: str, key: str, owner: str = "", is_read_along: bool = False) -> None:
+        if owner:
+            said = f"is of {owner}, and {key} has the same name there. Export one of them into another folder"
+        elif is_read_along:
+            said = (
+                f"is read along with {key}, and is of no export of it. Move it away, or export into another "
+                "folder"
+            )
+        else:
+            said = (
+                f"is not as an export of {key} left it. Move it away, export into another folder, or have it "
+                "replaced with --overwrite"
+            )
+        super().__init__(f"{path} {said}: nothing was changed.")
+
+
 class DagsterHomeError(LakehouseError):
     """A folder in which Dagster cannot keep its instance."""
 
@@ -640,9 +766,8 @@ class TaskTagError(LakehouseError):
     def __init__(self, run: str, found: Iterable[str]) -> None:
         super().__init__(
             f"Run {run} was not started: its tags {', '.join(found)} would make its task another than is "
-            "declared. Of tags for tasks ecs/cpu, ecs/memory and ecs/ephemeral_storage are expected; "
-            "start it "
-            "without others."
+            "declared. Of tags for tasks ecs/cpu, ecs/memory and ecs/ephemeral_storage are expected; start "
+            "it without others."
         )
 
 
@@ -1200,6 +1325,33 @@ class TooManyRowsError(CellError):
         )
 
 
+class BeyondTargetError(CellError):
+    """A value that the target of an export would read as another one, or not at all."""
+
+    def __init__(self, key: str, target: str, found: str, allowed: str) -> None:
+        super().__init__(
+            f"{key} has {found}, and {target} takes {allowed}: nothing was written. Target csv takes it; a "
+            "range without it can be exported."
+        )
+
+
+class NotExportedError(LakehouseError):
+    """Markets that could not be exported; those beside them were.
+
+    Attributes:
+        failures: Why, by market key.
+        exported: What was.
+    """
+
+    def __init__(self, failures: Mapping[str, LakehouseError], exported: Iterable[object]) -> None:
+        self.failures, self.exported = dict(failures), list(exported)
+        said = "".join(f"\n{key}: {error}" for key, error in self.failures.items())
+        whole = len(self.failures) + len(self.exported)
+        super().__init__(
+            f"{len(self.failures):,} of {count_of(whole, 'market')} could not be exported.{said}"
+        )
+
+
 class NotALakeObjectError(LakehouseError):
     """An object in a table's folder that lakehouse did not write.
 
@@ -1271,9 +1423,8 @@ class NotCollectedWarning(UserWarning):
         named = list(cells)
         first = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
         super().__init__(
-            f"{table} has nothing of {count_of(len(named), 'cell')} with disputed keys ({first}): "
-            "they are left "
-            f"out. `lakehouse build {table}` collects them."
+            f"{table} has nothing of {count_of(len(named), 'cell')} with disputed keys ({first}): they are "
+            f"left out. `lakehouse build {table}` collects them."
         )
         self.table, self.cells = table, named
 

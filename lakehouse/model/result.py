@@ -41,7 +41,7 @@ class GapRun:
         end: End of the last absent slot (exclusive).
         slot_count: How many slots are absent.
         asked_at: Of an `absent` run, when a REST API last answered about a range that holds all of it; None
-            if none did.
+            if none did. Of settlements in a break of the listing likewise: these are proven by that answer.
         halted_at: Of a `halt`, the instant trading stopped (exclusive end of the truncated candle before it);
             None where no candle tells.
     """
@@ -137,8 +137,8 @@ class Problem:
 
     Attributes:
         subject: The file or day concerned.
-        kind: `mismatch`, `corrupt`, `duplicates`, `stale`, `unreachable`, `refused`, or the kind of a
-            `Doubt`.
+        kind: `mismatch`, `corrupt`, `duplicates`, `stale`, `unreachable`, `refused`, `unanswered`
+            (an answer that lacks rows, and cannot deny them), or the kind of a `Doubt`.
         detail: What was expected and what was found.
         healed_by: What mended it; empty while it is not.
         day: The day concerned, if it is about one.

@@ -32,6 +32,7 @@ BY_CLOCK = ("gaps", "freshness")  # families whose verdict changes as time passe
 GAP_SEVERITY: Mapping[ToldClass, Severity] = {"unproven": "error", "conflict": "error", "halt": "warn"}
 COMPARED_AT_MOST = 60  # cells that one resampling check recomputes, newest months first
 _NO_ROWS: Totals = (0, *[None] * (2 + len(SUMS)))
+_MINUTES = "count(DISTINCT date_trunc('minute', open_time))"  # two candles may open in one
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,11 @@ class Verdict:
 
 def families(table: type[Table]) -> dict[str, str]:
     """The rule families of a table, with what each says."""
-    return {check.family: _says(check, table.published) for check in table.checks}
+    has_witness = any(each.role == "witness" for each in table.inputs)
+    return {check.family: _says(check, table.published, has_witness) for check in table.checks}
 
 
-def _says(check: Check, published: PeriodKind) -> str:
+def _says(check: Check, published: PeriodKind, has_witness: bool) -> str:
     late = check.parameters.get("late", timedelta())
     said: dict[Family, str] = {
         "schema": "Today's declaration wrote every cell and kept every row, and every object is sound "
@@ -91,13 +93,15 @@ def _says(check: Check, published: PeriodKind) -> str:
         ),
         "reconciliation": (
             "Sources agree on every key, or a proof decided. A key that the rank of its source alone "
-            "decided, "
-            "or that is still open, is a warning."
+            "decided, or that is still open, is a warning."
         ),
         "evidence": (
-            "All that is known of the rows agrees with what is served. An hour by REST that differs from the "
-            "minutes in it is a warning; where most candles of a day differ, so that one "
-            "of the sources looks like another market's, it is an error."
+            "All that is known of the rows agrees with what is served. A source that states otherwise, such as "
+            "an hour by REST that differs from the minutes in it, is a warning; where most candles of a day "
+            "differ, so that one of the sources looks like another market's, it is an error."
+            if has_witness
+            else "All that is known of the rows agrees with what is served. A source that states another row, "
+            "or denies one, is a warning."
         ),
         "freshness": f"Every market that still trades has a row of the last {late.days} days.",
         "anomalies": (
@@ -341,7 +345,7 @@ def check_resample(
         return Verdict(0, [])
     coarse = _totals(connection, files, table, [stored[cell] for cell in compared], "sum(candle_count)")
     lacking = [minutes[cell] for cell in compared if minutes[cell].version not in summed]
-    found = _totals(connection, files, source, lacking, "count(*)") if lacking else {}
+    found = _totals(connection, files, source, lacking, _MINUTES) if lacking else {}
     for record in lacking:
         summed[record.version] = found.get(str(record.cell), _NO_ROWS)
     findings = []
@@ -371,7 +375,8 @@ def _totals(
 ) -> dict[str, Totals]:
     """Count, extremes and sums of each cell's rows."""
     create_view(connection, files, table, records)
-    sums = ", ".join(f"sum({name})" for name in SUMS)
+    # a total of which a part is null is null, as a bucket's is
+    sums = ", ".join(f"CASE WHEN count({name}) = count(*) THEN sum({name}) END" for name in SUMS)
     cell = "month || '|' || exchange || '-' || market_type || ':' || symbol"
     asked = f"SELECT {cell}, {count}, max(high), min(low), {sums} FROM {view_name(table)} GROUP BY {cell}"
     return {row[0]: row[1:] for row in run(connection, files, asked).rows()}

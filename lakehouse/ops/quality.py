@@ -16,6 +16,7 @@ from lakehouse.model.words import count_of
 from lakehouse.ops.anomalies import CellAnomalies, known_anomalies
 from lakehouse.ops.findings import GAP_SEVERITY, holes
 from lakehouse.query.lake import Lake
+from lakehouse.query.universe import require_able
 from lakehouse.storage.due import expected
 from lakehouse.storage.ledger import Ledger, damaged_cells, require_stored
 from lakehouse.storage.tables import CellRecord
@@ -81,9 +82,10 @@ class CellQuality:
         found: list[tuple[State, str]] = [
             ("pending" if gap_class == "pending" else GAP_SEVERITY[gap_class], why) for gap_class, why in gaps
         ]
+        kinds = Counter(problem.kind for problem in self.problems if not problem.healed_by)
         counted = (
             (self.unsettled, "disputed key", "that no proof decided"),
-            (self.unhealed, "problem", "with sources, not healed"),
+            *((count, "problem", f"with sources, not healed ({kind})") for kind, count in kinds.items()),
             (self.rejected, "row", "in quarantine"),
             (self.anomalies or 0, "candle", "flagged as odd"),
         )
@@ -139,6 +141,7 @@ def lake_quality(
         NothingStoredError: A market that is named has no cell.
         NotALakeObjectError: An object lies where no cell does.
     """
+    require_able([table], markets)
     stored, foreign = lake.survey(table.name, markets or None)
     damaged = damaged_cells(table, foreign)
     buildable = expected(table, {name: lake.survey(name, markets or None)[0] for name in table.input_names()})

@@ -102,13 +102,13 @@ CELL_BYTES: Mapping[str, int] = {
     "gold/candle_1h": 35_538,
     "gold/candle_4h": 13_573,
     "gold/candle_1d": 6_691,
-    "gold/vwap": 885_188,
+    "gold/vwap": 885_886,
     "gold/return": 1_906_377,
     "gold/volatility": 69_390,
     "gold/indicator_1h": 106_218,
     "gold/indicator_1d": 9_272,
     "gold/microstructure_1m": 1_809_968,
-    "gold/microstructure_1h": 39_439,
+    "gold/microstructure_1h": 39_511,
     "gold/funding_carry": 4_360,
 }
 

@@ -15,7 +15,7 @@ from lakehouse.model.feature import Feature
 from lakehouse.model.input import touched_dates
 from lakehouse.model.result import NONE, CellResult
 from lakehouse.model.table import Table
-from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.inventory import Inventory, Part
 from lakehouse.pipeline.recipe import Due, Recipe
 from lakehouse.pipeline.windows import is_alive, those_that_can_have
 from lakehouse.pipeline.workers import in_order
@@ -90,7 +90,12 @@ class Derived(Recipe):
                 return replace(outcome, packed=pack(self.table, cell, outcome.result))
             return outcome
 
-        return in_order(cells, partial(attempt, made), has.lake.workers)
+        begun = has.reading_ahead(cells, lambda cell: self.parts(has, cell) if cell in due else ())
+        return in_order(begun, partial(attempt, made), has.lake.workers)
+
+    def parts(self, has: Inventory, cell: Cell) -> Iterable[Part]:
+        """The stored cells that `compute` reads of a cell, as far as that is known beforehand."""
+        return ()
 
     def inputs(self, has: Inventory, cell: Cell) -> Mapping[str, str]:
         """The versions that a cell would be made from now."""
@@ -128,8 +133,11 @@ class Refined(Derived):
         facts = {cell.own_market: version} if version else {}
         return inputs_now(self.table, cell, has.ledgers(self.table), facts)
 
+    def parts(self, has: Inventory, cell: Cell) -> list[Part]:
+        return [(table, cell) for table in self.dataset.bronze if has.may_be_there(table, cell)]
+
     def compute(self, has: Inventory, cell: Cell) -> Outcome:
-        bronze = has.bronze(self.dataset, cell)
+        bronze = has.bronze(self.dataset, cell, [table for table, _ in self.parts(has, cell)])
         if not any(
             each.makes(bronze[each.name].rows.height) for each in self.table.inputs if each.name in bronze
         ):
@@ -149,6 +157,10 @@ class Computed(Derived):
     def __init__(self, feature: type[Feature]) -> None:
         super().__init__(feature)
         self.feature = feature
+
+    def parts(self, has: Inventory, cell: Cell) -> list[Part]:
+        tables = {source.name: has.lake.registry.table(source.name) for source in self.feature.inputs}
+        return [(tables[each.name], part) for each in self.feature.inputs for part in each.cells(cell)]
 
     def compute(self, has: Inventory, cell: Cell) -> Outcome:
         frames: dict[str, pl.DataFrame] = {}

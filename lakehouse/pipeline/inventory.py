@@ -1,7 +1,8 @@
 """What a step, a tick or a command reads of the lake, once."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import cached_property, partial
 from itertools import groupby
@@ -19,10 +20,15 @@ from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.sources.files.listing import MarketListing, list_market
 from lakehouse.sources.files.transport import ArchiveClient
+from lakehouse.storage.layout import cell_path
 from lakehouse.storage.ledger import NARROW, CellLedger, Ledger, Survey, narrowed, survey
 from lakehouse.storage.tables import CellRecord, StoredCell
 
 _LISTED_AT_ONCE = 16
+_READ_AT_ONCE = 8
+
+Part = tuple[type[Table], Cell]
+"""A cell of a table that another cell is made of."""
 
 
 class Inventory:
@@ -73,6 +79,7 @@ class Inventory:
         self._whole: dict[str, Survey] = {}
         self._by_date: dict[str, dict[str, list[Cell]]] = {}
         self._clients: dict[str, ArchiveClient] = {}
+        self._ahead: dict[tuple[str, Cell], Future[StoredCell | None]] = {}
 
     # --- what is stored ---------------------------------------------------------------------------
 
@@ -107,6 +114,17 @@ class Inventory:
         """The months of a table that matter; None for all."""
         return months_about(self.lake.registry.tables, table, self.span) if self.span else None
 
+    def look_at(self, *tables: type[Table]) -> None:
+        """Where asking a store means waiting, have tables and their inputs surveyed at once, not each when it
+        is first asked for.
+        """
+        if self.lake.objects.is_local:
+            return
+        names = dict.fromkeys(name for table in tables for name in (table.name, *table.input_names()))
+        declared = (self.lake.registry.table(name) for name in names if name not in self._surveys)
+        surveys = [partial(self.survey, table.name) for table in declared if table.spread != "one"]
+        self.lake.objects.together(lambda: self.known, *surveys)
+
     def ledger(self, table: str) -> CellLedger:
         """The stored cells of a table."""
         return self.survey(table)[0]
@@ -126,12 +144,47 @@ class Inventory:
 
     def read(self, table: type[Table], cell: Cell) -> StoredCell | None:
         """A stored cell with its rows; None if there is none."""
-        return self.lake.tables.get(table, cell)
+        ahead = self._ahead.pop((table.name, cell), None)
+        return ahead.result() if ahead else self.lake.tables.get(table, cell)
 
-    def bronze(self, dataset: Dataset, cell: Cell) -> dict[str, BronzeCell]:
-        """The bronze cells that a silver cell is made from, by table name."""
-        read = self.lake.objects.together(*(partial(self.read, table, cell) for table in dataset.bronze))
-        found = zip(dataset.bronze, read, strict=True)
+    def reading_ahead(self, cells: Iterable[Cell], parts: Callable[[Cell], Iterable[Part]]) -> Iterator[Cell]:
+        """Cells, each a few after it was begun to read what it is made of; where nothing waits for a network,
+        that is left to who computes it.
+
+        Args:
+            cells: The cells.
+            parts: What of each will be read.
+        """
+        if self.lake.in_flight == 1:
+            yield from cells
+            return
+        begun: deque[Cell] = deque()
+        pool = ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="lakehouse-ahead")
+        try:
+            for cell in cells:
+                for table, part in parts(cell):
+                    self._ahead[table.name, part] = pool.submit(self.lake.tables.get, table, part)
+                begun.append(cell)
+                if len(begun) > self.lake.in_flight:
+                    yield begun.popleft()
+            yield from begun
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def may_be_there(self, table: type[Table], cell: Cell) -> bool:
+        """Whether a survey of the table saw an object of a cell, sound or not."""
+        stored, foreign = self.survey(table.name)
+        return cell in stored or cell_path(table, cell) in {error.path for error in foreign}
+
+    def bronze(
+        self, dataset: Dataset, cell: Cell, tables: Sequence[type[Table]] | None = None
+    ) -> dict[str, BronzeCell]:
+        """The bronze cells that a silver cell is made from, by table name; of some tables alone, where it is
+        known that the others have none.
+        """
+        asked = dataset.bronze if tables is None else tables
+        read = self.lake.objects.together(*(partial(self.read, table, cell) for table in asked))
+        found = zip(asked, read, strict=True)
         return {table.name: bronze_cell(stored) for table, stored in found if stored}
 
     def witness(self, dataset: Dataset, cell: Cell) -> BronzeCell | None:

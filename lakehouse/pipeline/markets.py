@@ -18,7 +18,12 @@ from lakehouse.datasets.market import (
     market_frame,
     read_listings,
 )
-from lakehouse.model.errors import LakehouseError, NotALakeObjectError, UnknownExchangeError
+from lakehouse.model.errors import (
+    LakehouseError,
+    NotALakeObjectError,
+    UnknownExchangeError,
+    UnknownMarketError,
+)
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.pipeline.services import LakeServices
@@ -73,6 +78,11 @@ def refresh_markets(
             lake.clock,
         )
         found, failed = found | learned, failed | refused
+    known = known_markets(lake) if failed else {}
+    for market in [market for market in failed if market in known]:
+        # an exchange without files forgets a market when it ends: the lake knows it, and keeps what it has
+        if isinstance(failed[market], UnknownMarketError) and not lake.exchanges[market.exchange].files:
+            del failed[market]
     # What an archive and a symbol tell stands in for the exchange's word: that is asked for again.
     note_asked(lake.objects, (market for market in found if found[market].origin != "derived"), now)
 

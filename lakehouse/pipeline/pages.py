@@ -94,7 +94,8 @@ class FromWitness(FromPages):
         questions = {cell: [Question(span)] for cell, span in due.items() if isinstance(span, TimeRange)}
         for cell, answers in self._answered(has, questions):
             revised_at = self._finer(has, cell).revised_at
-            yield cell, Change(replace(answers, is_witness=True, revised_at=revised_at).change)
+            told = replace(answers, is_witness=True, revised_at=revised_at)
+            yield cell, Change(told.change, is_new=cell not in stored)
 
     def _finer(self, has: Inventory, cell: Cell) -> CellFacts:
         """What the finer rows by REST say of themselves."""
@@ -145,7 +146,7 @@ class FromRows(FromPages):
             yield cell, Change(self.judged(has, cell, nothing_new).change)
         asked = {cell: questions for cell, questions in wanted.items() if questions}
         for cell, answers in self._answered(has, asked):
-            yield cell, Change(self.judged(has, cell, answers).change)
+            yield cell, Change(self.judged(has, cell, answers).change, is_new=cell not in stored)
 
     def judged(self, has: Inventory, cell: Cell, answers: Answers) -> Answers:
         """Answers that are held against what is stored of the witness and the archive.

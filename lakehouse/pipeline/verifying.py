@@ -17,6 +17,7 @@ from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.pages import FromRows
 from lakehouse.pipeline.services import LakeServices
+from lakehouse.query.universe import require_able
 from lakehouse.sources.rest.asking import Answers, Question, ask, witness_range
 from lakehouse.sources.rest.client import RestClient
 from lakehouse.storage.ledger import Survey, damaged_cells, require_stored, survey
@@ -92,6 +93,7 @@ def plan(
     def is_meant(cell: Cell) -> bool:
         return (not markets or cell.market in markets) and (months is None or cell.date in months)
 
+    require_able([dataset.silver], markets)
     unread = damaged_cells(dataset.silver, foreign)
     require_stored(dataset.silver.name, [*silver, *unread], markets, months)
     stored, damaged = (

@@ -7,6 +7,7 @@ import polars as pl
 
 from lakehouse.datasets.dataset import Dataset
 from lakehouse.datasets.market import MarketFacts
+from lakehouse.exchanges.exchange import can_have
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
@@ -30,13 +31,9 @@ def those_that_can_have(table: type[Table], cells: Iterable[Cell], has: Inventor
     """Cells without those of markets that cannot have a table: a run of all markets holds them, too. A cell
     of all markets stays.
     """
-
-    def can_have(market: Market) -> bool:
-        exchange = has.lake.exchanges.get(market.exchange)
-        return exchange.has(table, market) if exchange else market.market_type in table.market_types
-
     asked = list(cells)
-    able = {market: can_have(market) for market in {cell.market for cell in asked} if market}
+    markets = {cell.market for cell in asked if cell.market}
+    able = {market: can_have(has.lake.exchanges, table, market) for market in markets}
     return [cell for cell in asked if cell.market is None or able[cell.market]]
 
 

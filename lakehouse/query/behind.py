@@ -117,7 +117,7 @@ class Behind:
                 (self._registry.table(each.name), key)
                 for each in made
                 for key in self._ledgers[each.name]
-                if key.date in touched_dates(cell.date, each.table.grain)
+                if key.date in touched_dates(cell.date, each.table.grain, each.lookback)
             ]
         return [(self._registry.table(each.name), source) for each in made for source in each.cells(cell)]
 

@@ -32,6 +32,13 @@ _VALUE = re.compile(r"=([^%/])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def cell_name(path: str) -> str:
+    """The path of a cell with the first character of each column's value escaped: DuckDB takes a value that
+    reads `NULL` for null, and unescapes afterwards.
+    """
+    return _VALUE.sub(lambda found: f"=%{ord(found[1]):02X}", path)
+
+
 class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
     """The cells that DuckDB may read, as a file system of names `lake://…`.
 
@@ -59,15 +66,8 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         self._lock = threading.Lock()
 
     def add(self, table: type[Table], records: Iterable[CellRecord]) -> list[str]:
-        """Names for cells of a table.
-
-        The first character of a path column's value is escaped: DuckDB takes a value that reads `NULL` for
-        null, and unescapes afterwards.
-        """
-        names = {
-            "lake://" + _VALUE.sub(lambda found: f"=%{ord(found[1]):02X}", record.path): (table, record)
-            for record in records
-        }
+        """Names for cells of a table."""
+        names = {f"{self.protocol}://{cell_name(record.path)}": (table, record) for record in records}
         self._cells |= names
         return list(names)
 

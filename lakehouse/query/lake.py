@@ -6,10 +6,11 @@ import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
+import duckdb
 import polars as pl
 
 from lakehouse.datasets.conflict import conflict_table
@@ -25,23 +26,25 @@ from lakehouse.model.errors import (
     NotALakeObjectError,
     NotCollectedWarning,
     NothingStoredError,
+    NotJoinableError,
     NotKnowableError,
-    NotOfThisTypeError,
     ReplacedMeanwhileError,
+    UnknownColumnError,
     UnknownFillError,
 )
-from lakehouse.model.interval import MINUTE, Interval
+from lakehouse.model.interval import INTERVALS, MINUTE, Interval
 from lakehouse.model.market import MARKET_COLUMNS, MARKET_TYPES, Market, is_key, is_pattern
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import FIRST, TimeRange, parse_instant
-from lakehouse.query import joining
+from lakehouse.query import attachable, joining, macros
+from lakehouse.query.across import across
 from lakehouse.query.behind import cells_behind
-from lakehouse.query.engine import connect
+from lakehouse.query.engine import LakeFiles, connect
 from lakehouse.query.history import restated, rows_as_of
 from lakehouse.query.pruning import Pruning, pruning
 from lakehouse.query.reading import read_rows, scan_cells
-from lakehouse.query.universe import named, tradable
-from lakehouse.query.views import create_view, mentioned, run
+from lakehouse.query.universe import alike, named, require_able, tradable
+from lakehouse.query.views import create_macros, create_view, mentioned, run
 from lakehouse.registry import REGISTRY, Registry
 from lakehouse.storage.asked import scanned_at
 from lakehouse.storage.layout import market_prefix, parse_cell_path, table_prefix
@@ -65,7 +68,8 @@ from lakehouse.transform.resample import resample
 Instant = str | date | datetime
 _SURVEYS = 2  # how often a statement surveys the lake, where a build replaces cells while it reads them
 
-_LONGEST_ROW = timedelta(days=1)  # from a row's time to when it could have been known
+# from a row's time to when it could have been known: a day's last candle may open late
+_LONGEST_ROW = timedelta(days=1, minutes=1)
 
 _ALWAYS = TimeRange.parse(None, None)
 
@@ -92,18 +96,20 @@ class Lake:
 
     def candles(
         self,
-        market: str | Market,
+        markets: Iterable[str | Market] | str | Market,
         start: Instant | None = None,
         end: Instant | None = None,
         interval: str = "1m",
         fill: Fill | None = None,
         as_of: Instant | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
-        """Candles of one market.
+        """Candles of one market, or of several.
 
         Args:
-            market: A market key, `binance-spot:BTCUSDT`, or another name that means one market, as `named`
-                has it: `binance:BTC/USDT`.
+            markets: A market key, `binance-spot:BTCUSDT`, or another name that means one market, as `named`
+                has it: `binance:BTC/USDT`; or several, patterns among them: the rows then have the columns
+                `exchange`, `market_type` and `symbol` before the others, one market after another.
             start: First instant; text without an offset is UTC. None for all there is before the end.
             end: End of the range, exclusive. None for all there is from the start on.
             interval: `1m`, `5m`, `15m`, `1h`, `4h` or `1d`. Where the gold table of that interval is not
@@ -114,6 +120,7 @@ class Lake:
                 price is carried across it.
             as_of: What this lake had at that instant, made from bronze by today's rules, in place of what it
                 has now.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             Rows with `open_time` in `[start, end)`, in order, with the columns of `silver/candle` (1m) or of
@@ -123,8 +130,8 @@ class Lake:
 
         Raises:
             MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError,
-                UnknownIntervalError, UnknownFillError: As named.
-            NothingStoredError: Nothing at all is stored of this market.
+                UnknownIntervalError, UnknownFillError, UnknownColumnError: As named.
+            NothingStoredError: Nothing at all is stored of a market.
             BeforeFirstReceiptError: At `as_of` there was nothing yet of a month of the range of which there
                 is something now.
             FillAsOfError: Both `fill` and `as_of` are given.
@@ -132,22 +139,88 @@ class Lake:
         """
         candle = self.registry.table("silver/candle")
         span, length = TimeRange.parse(start, end), Interval.parse(interval)
-        wanted = self._market(market, candle)
-        if fill is None:
-            found = _within(
-                self._candles(wanted, span, length, parse_instant(as_of) if as_of is not None else None),
-                candle.time,
-                span,
-            )
-            if found.is_empty():
-                self._require_market(wanted)
-            return found
-        if as_of is not None:
+        if fill is not None and as_of is not None:
             raise FillAsOfError
-        if fill not in FILLS:
+        if fill is not None and fill not in FILLS:
             raise UnknownFillError(fill, FILLS)
-        self._require_market(wanted)
-        stored = self._of_market(candle, wanted).values()
+        then = parse_instant(as_of) if as_of is not None else None
+
+        def read(market: Market) -> pl.DataFrame:
+            if fill is not None:
+                return self._filled(market, span, length, fill)
+            found = _within(self._candles(market, span, length, then, columns), candle.time, span)
+            if found.is_empty():
+                self._require_market(market)
+            return found
+
+        return self._each(markets, candle, read, columns)
+
+    def candles_across(
+        self,
+        symbol: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        interval: str = "1m",
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """Candles of the same market on every exchange of the lake that has it, side by side.
+
+        What is compared is stated by each exchange of itself: clocks, units of `contracts` and what is
+        published differ, and so does what can be proven of it; `docs/comparing.md` says how.
+
+        Args:
+            symbol: A unified symbol without an exchange, `BTC/USDT:USDT`.
+            start: First instant; text without an offset is UTC. None for all there is before the end.
+            end: End of the range, exclusive. None for all there is from the start on.
+            interval: As for `candles`.
+            columns: Which columns of each exchange's candles, in which order; all if left out.
+
+        Returns:
+            A row per slot in which any of the exchanges has a candle, in order: `open_time` (the slot's
+            start), `knowable_at`, and of each exchange the columns that `candles` has, behind its name:
+            `binance_close`, `bybit_close`. All are null where it has no candle: nothing is filled, and
+            `gaps` says why. Only exchanges have columns of which candles of the symbol are stored.
+
+        Raises:
+            NoSuchListingError: No market of the lake has the symbol, or it is no unified symbol.
+            ManyMarketsError: An exchange has several such markets, as where a contract was listed anew.
+            NothingStoredError: Of none of its markets candles are stored.
+            TimeFormatError, RangeBackwardsError, UnknownIntervalError, UnknownColumnError: As named.
+            StoreError: The lake's store does not answer, or refuses.
+        """
+        candle, length = self.registry.table("silver/candle"), Interval.parse(interval)
+        found = [market for market in alike(symbol, self._listings()) if self._has_any(market, [candle])]
+        if not found:
+            raise NothingStoredError(candle.name, [symbol])
+        read = [partial(self._beside, market, start, end, interval, columns) for market in found]
+        rows = self.objects.together(*read)
+        told = across({market.exchange: each for market, each in zip(found, rows, strict=True)}, length)
+        if columns is None:
+            return told
+        chosen = [f"{market.exchange}_{name}" for market in found for name in _names(columns)]
+        return told.select("open_time", "knowable_at", *dict.fromkeys(chosen))
+
+    def _beside(
+        self,
+        market: Market,
+        start: Instant | None,
+        end: Instant | None,
+        interval: str,
+        columns: Sequence[str] | None,
+    ) -> pl.DataFrame:
+        """Candles with what places them beside others."""
+        if columns is None:
+            return self.candles(market, start, end, interval)
+        placed = ["open_time", *(["knowable_at"] if interval != MINUTE.name else [])]
+        return self.candles(
+            market, start, end, interval, columns=[*dict.fromkeys([*placed, *_names(columns)])]
+        )
+
+    def _filled(self, market: Market, span: TimeRange, interval: Interval, fill: Fill) -> pl.DataFrame:
+        """Candles with a row for every slot."""
+        candle = self.registry.table("silver/candle")
+        self._require_market(market)
+        stored = self._of_market(candle, market).values()
         breaks = [
             TimeRange(run.start, run.end)
             for record in stored
@@ -161,68 +234,78 @@ class Lake:
         ]
         # the month with the price that is carried into the range
         before = max((first for first, _ in times if first < span.start), default=span.start)
-        rows = self._candles(wanted, TimeRange(before, span.end), length)
+        rows = self._candles(market, TimeRange(before, span.end), interval)
         known = (
             span.overlap(min(first for first, _ in times), max(last for _, last in times) + MINUTE.delta)
             if times
             else None
         )
-        return _within(fill_candles(rows, length, known, fill, breaks), candle.time, span)
+        return _within(fill_candles(rows, interval, known, fill, breaks), candle.time, span)
 
     def funding_rates(
         self,
-        market: str | Market,
+        markets: Iterable[str | Market] | str | Market,
         start: Instant | None = None,
         end: Instant | None = None,
         as_of: Instant | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
-        """Funding rates of one perpetual.
+        """Funding rates of one perpetual, or of several.
 
         Args:
-            market: A market key, `binance-linear:BTCUSDT`, or another name that means one market, as `named`
-                has it: `binance:BTC/USDT:USDT`.
+            markets: A market key, `binance-linear:BTCUSDT`, or another name that means one market, as `named`
+                has it: `binance:BTC/USDT:USDT`; or several, patterns among them: the rows then have the
+                columns `exchange`, `market_type` and `symbol` before the others, one market after another.
             start: First instant; text without an offset is UTC. None for all there is before the end.
             end: End of the range, exclusive. None for all there is from the start on.
             as_of: What this lake had at that instant, made from bronze by today's rules, in place of what it
                 has now.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             Rows with `funding_time` in `[start, end)`, in order, with the columns of `silver/funding_rate`.
             A settlement that is absent has no row, and stands in `gaps`.
 
         Raises:
-            MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError: As
-                named.
-            NothingStoredError: Nothing at all is stored of this market.
+            MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError,
+                UnknownColumnError: As named.
+            NothingStoredError: Nothing at all is stored of a market.
             BeforeFirstReceiptError: As for `candles`.
             StoreError: The lake's store does not answer, or refuses.
         """
         table, span = self.registry.table("silver/funding_rate"), TimeRange.parse(start, end)
-        wanted = self._market(market, table)
-        rows = (
-            self._rows(table, wanted, span)
-            if as_of is None
-            else self._rows_as_of(table, wanted, span, parse_instant(as_of))
-        )
-        if (found := _within(rows, table.time, span)).is_empty():
-            self._require_market(wanted, table)
-        return found
+        then = parse_instant(as_of) if as_of is not None else None
+
+        def read(market: Market) -> pl.DataFrame:
+            rows = (
+                self._rows(table, market, span, columns)
+                if then is None
+                else self._rows_as_of(table, market, span, then)
+            )
+            if (found := _within(rows, table.time, span)).is_empty():
+                self._require_market(market, table)
+            return found
+
+        return self._each(markets, table, read, columns)
 
     def funding_carry(
         self,
-        market: str | Market,
+        markets: Iterable[str | Market] | str | Market,
         start: Instant | None = None,
         end: Instant | None = None,
         since: Instant | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """What a perpetual pays by funding, settlement by settlement, and in sum since an instant.
 
         Args:
-            market: A market key, `binance-linear:BTCUSDT`, or another name that means one market, as `named`
-                has it: `binance:BTC/USDT:USDT`.
+            markets: A market key, `binance-linear:BTCUSDT`, or another name that means one market, as `named`
+                has it: `binance:BTC/USDT:USDT`; or several, patterns among them: the rows then have the
+                columns `exchange`, `market_type` and `symbol` before the others, one market after another.
             start: First instant; None for all there is before the end.
             end: End of the range, exclusive; None for all there is from the start on.
             since: Add up the rates of the settlements from this instant on; it may lie before `start`.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             Rows of `gold/funding_carry` in order. With `since` also `rate_since` (the sum of the rates from
@@ -232,26 +315,29 @@ class Lake:
             can tell).
 
         Raises:
-            MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError: As
-                named.
-            NothingStoredError: Nothing at all is stored of this market.
+            MarketKeyError, NoSuchListingError, ManyMarketsError, TimeFormatError, RangeBackwardsError,
+                UnknownColumnError: As named.
+            NothingStoredError: Nothing at all is stored of a market.
             StoreError: The lake's store does not answer, or refuses.
         """
         table, span = self.registry.table("gold/funding_carry"), TimeRange.parse(start, end)
-        wanted = self._market(market, table)
         begin = None if since is None else parse_instant(since)
         whole = span if begin is None else TimeRange.parse(min(span.start, begin), span.end)
-        rows = _within(self._rows(table, wanted, whole), table.time, whole)
-        if rows.is_empty():
-            self._require_market(wanted, table)
-        if begin is not None:
-            rates = self.registry.table("silver/funding_rate")
-            facts = {cell: record.facts for cell, record in self._of_market(rates, wanted, whole).items()}
-            end_of_rows = rows[table.time][-1] + MINUTE.delta if rows.height else begin
-            until = known_until(begin, end_of_rows, facts, self._of_market(table, wanted, whole))
-            runs = [run for each in facts.values() for run in each.gaps]
-            rows = summed_since(rows, begin, runs, until)
-        return _within(rows, table.time, span)
+
+        def read(market: Market) -> pl.DataFrame:
+            rows = _within(self._rows(table, market, whole), table.time, whole)
+            if rows.is_empty():
+                self._require_market(market, table)
+            if begin is not None:
+                rates = self.registry.table("silver/funding_rate")
+                facts = {cell: record.facts for cell, record in self._of_market(rates, market, whole).items()}
+                end_of_rows = rows[table.time][-1] + MINUTE.delta if rows.height else begin
+                until = known_until(begin, end_of_rows, facts, self._of_market(table, market, whole))
+                runs = [run for each in facts.values() for run in each.gaps]
+                rows = summed_since(rows, begin, runs, until)
+            return _within(rows, table.time, span)
+
+        return self._each(markets, table, read, columns)
 
     def gaps(
         self,
@@ -260,6 +346,7 @@ class Lake:
         end: Instant | None = None,
         now: Instant | None = None,
         table: str = "silver/candle",
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """Every expected row that is absent, such as a 1m candle, and why, as the cells themselves say.
 
@@ -269,6 +356,7 @@ class Lake:
             end: End of the range, exclusive; None for no bound. Runs are cut to the range.
             now: The instant that tells `pending` from `unproven`; the present if left out.
             table: The silver table whose rows are meant.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             A row per run, in order of market and time: `exchange`, `market_type`, `symbol`, `start_time`,
@@ -280,16 +368,18 @@ class Lake:
         Raises:
             NoLakeError, NotALakeObjectError: As for `scan`.
             UnknownTableError: There is no such silver table.
-            NothingStoredError: Of a market that is named, or in the whole range, nothing is stored.
+            NothingStoredError: Of a market that is named, or in the whole range, nothing is stored;
+                `NotOfThisTypeError` where it can have none of the table.
         """
         silver, span = self.registry.dataset(table).silver, _span(start, end)
         found = self._named([silver], self._markets(markets, silver), span)
-        return told_frame(
+        told = told_frame(
             ((record.key.own_market, record.facts.gaps) for _, record in found),
             parse_instant(now) if now is not None else datetime.now(UTC),
             span,
             silver.published,
         )
+        return _chosen(told, columns)
 
     def scan(
         self,
@@ -297,6 +387,7 @@ class Lake:
         markets: Iterable[str | Market] | str | Market | None = None,
         start: Instant | None = None,
         end: Instant | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pl.LazyFrame:
         """A lazy scan of any table, over only the files that can hold what is asked for.
 
@@ -305,9 +396,11 @@ class Lake:
             markets: One or several, by key or as `named` takes them; all if left out.
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound.
+            columns: Which columns, in which order; all if left out.
 
         Raises:
             MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
+            NotOfThisTypeError: A market that is named can have none of the table.
             NoLakeError: There is no lake at the root.
             NotALakeObjectError: An object that holds some of it is damaged, or was not written by this lake.
 
@@ -316,7 +409,8 @@ class Lake:
             store refuses while it is collected, `collect` says plainly.
         """
         declared = self.registry.table(table)
-        return self._cells(declared.name, self._markets(markets, declared), _span(start, end), with_path=True)
+        rows = self._cells(declared.name, self._markets(markets, declared), _span(start, end), with_path=True)
+        return rows if columns is None else rows.select(_known(columns, rows.collect_schema().names()))
 
     def join_asof(
         self,
@@ -344,6 +438,8 @@ class Lake:
 
         Raises:
             NotKnowableError: A frame has no `knowable_at`.
+            NotJoinableError: It is no instant with a zone, both frames would have a column of one name, or
+                `within` or `by` is off.
         """
         return joining.join_asof(left, right, prefix, within, by)
 
@@ -354,6 +450,7 @@ class Lake:
         start: Instant | None = None,
         end: Instant | None = None,
         within: timedelta = timedelta(days=1),
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """Several gold tables of several markets as one frame that could have been known.
 
@@ -365,6 +462,7 @@ class Lake:
             end: End of their range, exclusive; None for no bound.
             within: How old a row of another table may be: beyond it stands null, so that nothing is carried
                 over a gap or a listing break in silence.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             The first table's rows in order of time and market, with the columns of the others, each behind
@@ -374,21 +472,30 @@ class Lake:
             UnknownTableError, MarketKeyError, TimeFormatError, RangeBackwardsError, NoLakeError: As for
                 `scan`.
             NotKnowableError: A table is none that says when its rows could have been known.
+            NotJoinableError: No table is named.
+            NothingStoredError: Nothing at all is stored in the first table of a market that is named.
         """
+        if not tables:
+            raise NotJoinableError("no table is named", "Name the one that gives the rows first.")
         declared, span = [self.registry.table(name) for name in tables], _span(start, end)
         for table in declared:
             if joining.KNOWN not in table.columns:
                 raise NotKnowableError(table.name, table.columns)
         first, *others = declared
         wanted = self._markets(markets, *declared)
+        for market in wanted or () if first.spread == "market" else ():
+            self._require_market(market, first)
         rows = self.collect(self.scan(first.name, wanted, start, end))
         reach = within + _LONGEST_ROW
         since = span.start - reach if span and span.start - FIRST > reach else None
-        return joining.side_by_side(
-            rows.sort(first.time, *MARKET_COLUMNS),
-            {table.short_name(): self.collect(self.scan(table.name, wanted, since, end)) for table in others},
-            within,
-        )
+        reached = _span(since, end)
+        # of a market that cannot have another table, its columns are null
+        found = {
+            table.short_name(): self.collect(self._cells(table.name, wanted, reached, with_path=True))
+            for table in others
+        }
+        together = joining.side_by_side(rows.sort(first.time, *MARKET_COLUMNS), found, within)
+        return _chosen(together, columns)
 
     def sql(
         self,
@@ -445,10 +552,126 @@ class Lake:
                         self._tell(table, records)
                         return pl.DataFrame({asked.counts: [sum(record.rows for record in records)]})
                     create_view(connection, files, table, records)
+                if macros.are_called(query):
+                    self._create_macros(connection, files, macros.calls_of(connection, query), markets, span)
                 found = run(connection, files, query, self.registry.tables, unrestricted)
         for table, read in files.read():
             self._tell(table, read)
         return found
+
+    def to_duckdb(
+        self,
+        file: str | Path,
+        markets: Iterable[str | Market] | str | Market | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        tables: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """Write a DuckDB file with the views and macros of `sql`, for tools that do not know a lake.
+
+        It is of the state in which the lake is now, for ever: its views read files in `<file>.cells` beside
+        it, which are links to the lake's own where both lie on one file system, and copies elsewhere. Each is
+        held against its seal now, and not again. The views name them by their full paths.
+
+        Args:
+            file: Where. A file that this wrote before is replaced, with what lay beside it.
+            markets: One or several, by key or as `named` takes them; all if left out.
+            start: Whole months, from that of this instant on.
+            end: The months that begin before this instant.
+            tables: Names as `scan` takes them; all of silver and gold if left out.
+
+        Returns:
+            A row per table of which anything is stored: `table`, `dataset_id` as the method has it, `cells`,
+            `rows`.
+
+        Raises:
+            UnknownTableError, MarketKeyError, TimeFormatError, RangeBackwardsError, NoLakeError: As named.
+            NothingStoredError: There is no cell of what is asked for, or none of a market that is named.
+            AttachableFileError: No such file can be there, or something else is.
+            NotALakeObjectError: A cell is damaged.
+            ReplacedMeanwhileError: A build replaced cells meanwhile, each time it was tried.
+            StoreError: The lake's store does not answer, or refuses.
+
+        Warns:
+            BehindInputsWarning: Of cells that are in it.
+        """
+        declared = (
+            [table for table in self.registry.tables if table.zone() != "bronze"]
+            if tables is None
+            else [self.registry.table(name) for name in tables]
+        )
+        wanted, span = self._markets(markets, *declared), _span(start, end)
+        asked = [
+            ", ".join(market.key for market in wanted) if wanted else "all markets",
+            str(span or "all time"),
+        ]
+        for attempt in range(_SURVEYS):
+            held = [(table, self._readable(table, wanted, span)) for table in declared]
+            stored = {record.key.market for _, cells in held for record in cells if record.cell}
+            if absent := [market.key for market in wanted or () if market not in stored]:
+                raise NothingStoredError(" or ".join(table.name for table in declared), absent)
+            if not stored and any(table.spread != "one" for table in declared):
+                raise NothingStoredError(" or ".join(table.name for table in declared), [])
+            named = [(table, cells, _name_of(cells)) for table, cells in held]
+            try:
+                attachable.write(Path(file), self.objects, named, ", ".join(asked))
+            except ChangedMeanwhileError as error:
+                if attempt == _SURVEYS - 1:
+                    raise ReplacedMeanwhileError(str(error)) from None
+                continue
+            for table, cells in held:
+                self._tell(table, cells)
+            return pl.DataFrame(
+                [
+                    (table.name, name, len(cells), sum(record.rows for record in cells))
+                    for table, cells, name in named
+                    if cells
+                ],
+                {"table": pl.String, "dataset_id": pl.String, "cells": pl.Int64, "rows": pl.Int64},
+                orient="row",
+            )
+        raise AssertionError("the last attempt returns or raises")
+
+    def _create_macros(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        files: LakeFiles,
+        calls: Sequence[macros.Call],
+        markets: list[Market] | None,
+        span: TimeRange | None,
+    ) -> None:
+        """Create the macros, over the cells that some calls of them mean."""
+        named = {call.market for call in calls}
+        wanted = markets if None in named else [each for each in named if each and each in (markets or named)]
+        candle, held = self.registry.table("silver/candle"), set[str]()
+        cells: dict[Interval, tuple[Iterable[CellRecord], Iterable[CellRecord]]] = {}
+        within = _asks(markets, span)
+        for interval in INTERVALS:
+            of_it = [
+                _asks([call.market] if call.market else None, call.span)
+                for call in calls
+                if call.interval in (None, interval)
+            ]
+            if not of_it:
+                continue
+
+            def asked(cell: Cell, of_it: Sequence[Callable[[Cell], bool]] = tuple(of_it)) -> bool:
+                return within(cell) and any(asks(cell) for asks in of_it)
+
+            stored, foreign = self.survey(candle.name, wanted)
+            _refuse(candle, foreign, asked)
+            held |= {cell.own_market.key for cell in stored if within(cell)}
+            fine = {cell: record for cell, record in stored.items() if asked(cell)}
+            if interval == MINUTE:
+                cells[interval] = fine.values(), ()
+                continue
+            coarse = self.registry.table(f"gold/candle_{interval}")
+            made, others = self.survey(coarse.name, wanted)
+            _refuse(coarse, others, asked)
+            own = {cell: record for cell, record in made.items() if asked(cell)}
+            kept, rest = macros.current(interval, fine, own)
+            cells[interval] = kept.values(), rest.values()
+        create_macros(connection, files, cells, held)
 
     def _meant(self, table: type[Table], asked: Pruning) -> list[Market] | None:
         """The markets that a statement can mean that names symbols; None where they are not few."""
@@ -465,12 +688,13 @@ class Lake:
                 found.append(Market(exchange, market_type, symbol))  # type: ignore[arg-type]
         return found if len(found) <= NARROW else None
 
-    def markets(self, as_of: Instant | None = None) -> pl.DataFrame:
+    def markets(self, as_of: Instant | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """All known markets: `silver/market`, or those that could be traded at an instant.
 
         Args:
             as_of: An instant at the exchange. Markets that have ended since are among those that could be
                 traded then: a backtest on these survives by no bias.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             A row per market with what holds now, or held then; `scan("silver/market")` has what else held
@@ -484,9 +708,10 @@ class Lake:
         """
         rows = self.collect(self.scan(MarketTable.name))
         if as_of is None:
-            return rows.filter(pl.col("valid_until").is_null())
+            return _chosen(rows.filter(pl.col("valid_until").is_null()), columns)
         at, listings = parse_instant(as_of), read_listings(rows)
-        return tradable(listings, at, scanned_at(self.objects), self._in_break(listings, at))
+        found = tradable(listings, at, scanned_at(self.objects), self._in_break(listings, at))
+        return _chosen(found, columns)
 
     def _in_break(self, listings: Iterable[Listing], at: datetime) -> set[Market]:
         """The markets of the lake whose candles prove that they were not listed at an instant."""
@@ -530,6 +755,7 @@ class Lake:
                 meant = named(name, lambda held=held: held, "of the lake")  # type: ignore[misc]
                 stored = [market for market in meant if not having or self._has_any(market, having)]
                 if not stored:
+                    require_able(having, meant, name)
                     raise NothingStoredError(" or ".join(table.name for table in having), [name])
                 found |= dict.fromkeys(stored)
         return list(found)
@@ -550,10 +776,15 @@ class Lake:
     ) -> list[Market] | None:
         """What is asked for of some tables; of a table with all markets in one object, of any silver one."""
         by_market = [table for table in tables if table.spread == "market"]
-        return None if markets is None else self.named(markets, by_market or None)
+        if markets is None:
+            return None
+        found = self.named(markets, by_market or None)
+        require_able(by_market, found)
+        return found
 
     def _market(self, market: str | Market, table: type[Table]) -> Market:
         found = self.named([market], [table])
+        require_able([table], found)
         if len(found) > 1:
             raise ManyMarketsError(str(market), [one.key for one in found])
         return found[0]
@@ -564,6 +795,7 @@ class Lake:
         start: Instant | None = None,
         end: Instant | None = None,
         table: str = "silver/candle",
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """Every value of every row, such as a candle, on which sources disagreed, with the rule that chose
         one: `silver/conflict`, or another dataset's conflict table.
@@ -573,6 +805,7 @@ class Lake:
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound.
             table: The silver table whose rows are meant.
+            columns: Which columns, in which order; all if left out.
 
         Returns:
             A row per value, in the order of the key.
@@ -607,11 +840,9 @@ class Lake:
             and (cell.own_market.key, cell.month) not in collected
         ]:
             warnings.warn(NotCollectedWarning(disputes.name, sorted(left)), stacklevel=2)
-        return (
-            found
-            if span is None
-            else found.filter(pl.col(judged.time).is_between(span.start, span.end, closed="left"))
-        )
+        if span is not None:
+            found = found.filter(pl.col(judged.time).is_between(span.start, span.end, closed="left"))
+        return _chosen(found, columns)
 
     def restatements(
         self,
@@ -619,6 +850,7 @@ class Lake:
         start: Instant | None = None,
         end: Instant | None = None,
         table: str = "silver/candle",
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """What sources replaced of what they had published: two successive values of one key and source.
 
@@ -627,6 +859,7 @@ class Lake:
             start: First instant; None for no bound.
             end: End of the range, exclusive; None for no bound.
             table: The silver table whose sources are meant.
+            columns: Which columns, in which order; all if left out.
 
         Raises:
             NoLakeError, NotALakeObjectError, UnknownTableError: As `scan`.
@@ -641,11 +874,9 @@ class Lake:
         dataset, span = self.registry.dataset(table), _span(start, end)
         wanted = self._markets(markets, *dataset.restated)
         found = restated(self.objects, dataset, self._named(dataset.restated, wanted, span))
-        return (
-            found.filter(pl.col(dataset.silver.time).is_between(span.start, span.end, closed="left"))
-            if span
-            else found
-        )
+        if span is not None:
+            found = found.filter(pl.col(dataset.silver.time).is_between(span.start, span.end, closed="left"))
+        return _chosen(found, columns)
 
     def dataset_id(
         self,
@@ -680,8 +911,7 @@ class Lake:
         )
         if not records:
             raise NothingStoredError(declared.name, [market.key for market in wanted or ()])
-        cells = [f"{record.path} {record.version}" for record in records]
-        return hashlib.sha256("\n".join(sorted(cells)).encode()).hexdigest()[:32]
+        return _name_of(records)
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """Collect a scan of this lake, with the lake's errors in place of those of the reader.
@@ -762,14 +992,40 @@ class Lake:
         table = table or self.registry.table("silver/candle")
         self.objects.require_lake()
         if next(self.objects.list(market_prefix(table, market)), None) is None:
-            if market.market_type not in table.market_types:
-                raise NotOfThisTypeError(table.name, market.key, table.market_types)
             raise NothingStoredError(table.name, [market.key])
 
-    def _candles(
-        self, market: Market, span: TimeRange, interval: Interval, as_of: datetime | None = None
+    def _each(
+        self,
+        markets: Iterable[str | Market] | str | Market,
+        table: type[Table],
+        read: Callable[[Market], pl.DataFrame],
+        columns: Sequence[str] | None,
     ) -> pl.DataFrame:
-        """The candles of all months that a range touches."""
+        """What a read yields of one market, or of several, each behind the columns that name it."""
+        if isinstance(markets, str | Market) or not isinstance(markets, Iterable):  # which is then refused
+            return _chosen(read(self._market(markets, table)), columns)
+        found = self.named(markets, [table])
+        require_able([table], found)
+        rows = self.objects.together(*(partial(read, market) for market in found))
+        named = [
+            frame.select(
+                *(pl.lit(getattr(market, name)).alias(name) for name in MARKET_COLUMNS), *frame.columns
+            )
+            for market, frame in zip(found, rows, strict=True)
+        ]
+        if not named:
+            raise NothingStoredError(table.name, [])
+        return _chosen(pl.concat(named), columns)
+
+    def _candles(
+        self,
+        market: Market,
+        span: TimeRange,
+        interval: Interval,
+        as_of: datetime | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """The candles of all months that a range touches; of no less than some columns."""
         fine = self.registry.table("silver/candle")
         if as_of is not None:
             rows = self._rows_as_of(fine, market, span, as_of)
@@ -779,16 +1035,16 @@ class Lake:
                 else resample(rows, interval).select(self.registry.table(f"gold/candle_{interval}").names())
             )
         if interval == MINUTE:
-            return self._rows(fine, market, span)
+            return self._rows(fine, market, span, columns)
         coarse = self.registry.table(f"gold/candle_{interval}")
-        made = self._of_market(coarse, market, span)
-        current = (record.code_version == coarse.code_version for record in made.values())
-        if all(current) and all(
-            cell in made and made[cell].inputs.get(f"silver/candle@{cell.date}") == record.version
-            for cell, record in self._of_market(fine, market, span).items()
-        ):
-            return self._rows(coarse, market, span)
-        return resample(self._rows(fine, market, span), interval).select(coarse.names())
+        kept, rest = macros.current(
+            interval, self._of_market(fine, market, span), self._of_market(coarse, market, span)
+        )
+        rows = read_rows(self.objects, coarse, [record.path for record in kept.values()], self._tell)
+        if not rest:
+            return rows
+        minutes = read_rows(self.objects, fine, [record.path for record in rest.values()], self._tell)
+        return pl.concat([rows, resample(minutes, interval).select(coarse.names())]).sort(coarse.time)
 
     def _of_market(self, table: type[Table], market: Market, span: TimeRange | None = None) -> Ledger:
         """As `_readable`, of one market and the months of a range, or of all, in order of time."""
@@ -815,16 +1071,21 @@ class Lake:
             instant,
         )
 
-    def _rows(self, table: type[Table], market: Market, span: TimeRange) -> pl.DataFrame:
-        """All rows of one market's cells that touch a range, in order of time.
+    def _rows(
+        self, table: type[Table], market: Market, span: TimeRange, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """All rows of one market's cells that touch a range, in order of time; of no less than some columns.
 
         Whole objects are read, several at once, and each is held against its seal.
         """
+        known = {*table.columns, *MARKET_COLUMNS}
+        wanted = None if columns is None or isinstance(columns, str) or set(columns) - known else columns
         return read_rows(
             self.objects,
             table,
             [stored.path for stored in cells_of_market(self.objects, table, market, span.months())],
             self._tell,
+            wanted,
         )
 
     def _tell(self, table: type[Table], read: Collection[CellRecord]) -> None:
@@ -856,6 +1117,28 @@ def _refuse(
         cell = parse_cell_path(table, error.path)  # one in a place that is no cell's raises by itself
         if cell is None or asked(cell):
             raise error
+
+
+def _chosen(rows: pl.DataFrame, columns: Sequence[str] | None) -> pl.DataFrame:
+    """Some columns of rows, or all."""
+    return rows if columns is None else rows.select(_known(columns, rows.columns))
+
+
+def _names(columns: Sequence[str]) -> list[str]:
+    return [columns] if isinstance(columns, str) else list(columns)
+
+
+def _known(columns: Sequence[str], known: Sequence[str]) -> list[str]:
+    chosen = _names(columns)
+    if unknown := [name for name in chosen if name not in known]:
+        raise UnknownColumnError(unknown, known)
+    return chosen
+
+
+def _name_of(records: Iterable[CellRecord]) -> str:
+    """A hash over the versions of cells."""
+    cells = [f"{record.path} {record.version}" for record in records]
+    return hashlib.sha256("\n".join(sorted(cells)).encode()).hexdigest()[:32]
 
 
 def _within(rows: pl.DataFrame, time: str, span: TimeRange) -> pl.DataFrame:

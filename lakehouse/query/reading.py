@@ -75,7 +75,13 @@ def read_body(
     )
 
 
-def read_rows(objects: LakeObjects, table: type[Table], paths: Sequence[str], tell: Tell) -> pl.DataFrame:
+def read_rows(
+    objects: LakeObjects,
+    table: type[Table],
+    paths: Sequence[str],
+    tell: Tell,
+    columns: Sequence[str] | None = None,
+) -> pl.DataFrame:
     """The rows of some cells of a table, one cell after another.
 
     Args:
@@ -83,6 +89,8 @@ def read_rows(objects: LakeObjects, table: type[Table], paths: Sequence[str], te
         table: The declaration.
         paths: Where the objects lie.
         tell: Told which cells were read.
+        columns: Which are wanted; those of the table among them come out, with the one that places a row in
+            its window. All if left out.
 
     Raises:
         NotALakeObjectError, StoreError: As `read_body`.
@@ -92,7 +100,8 @@ def read_rows(objects: LakeObjects, table: type[Table], paths: Sequence[str], te
             body for body in pool.map(lambda path: read_body(objects, table, path), paths) if body is not None
         ]
     tell(table, [body.record for body in bodies])
-    return _collect(bodies, _scan(table, bodies)) if bodies else table.empty()
+    kept = [name for name in table.columns if columns is None or name in columns or name == table.time]
+    return _collect(bodies, _scan(table, bodies).select(kept)) if bodies else table.empty().select(kept)
 
 
 def scan_cells(

@@ -4,12 +4,21 @@ from calendar import monthrange
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
+from itertools import groupby
 
 import polars as pl
 
 from lakehouse.datasets.market import Listing, Precision, market_frame
-from lakehouse.model.errors import ManyMarketsError, NoSuchListingError, NotScannedError
+from lakehouse.exchanges import EXCHANGES
+from lakehouse.exchanges.exchange import can_have
+from lakehouse.model.errors import (
+    ManyMarketsError,
+    NoSuchListingError,
+    NotOfThisTypeError,
+    NotScannedError,
+)
 from lakehouse.model.market import UNIFIED, Market, is_key, is_pattern
+from lakehouse.model.table import Table
 
 # --- at an instant --------------------------------------------------------------------------------
 
@@ -150,7 +159,49 @@ def named(
     return found
 
 
+def alike(symbol: str, listings: Iterable[Listing]) -> list[Market]:
+    """The markets of the lake that have a unified symbol, one of each exchange, in order of their names.
+
+    Args:
+        symbol: The symbol, `BTC/USDT:USDT`.
+        listings: The rows of `silver/market`.
+
+    Raises:
+        NoSuchListingError: None has it, or it is no unified symbol without an exchange.
+        ManyMarketsError: An exchange has several.
+    """
+    told = UNIFIED.fullmatch(symbol)
+    held = [each for each in listings if each.valid_until is None and each.life_source == "rows"]
+    name = told["name"] if told and told["exchange"] is None else None
+    found = sorted(each.market for each in held if name is not None and each.unified == name)
+    if not found:
+        raise NoSuchListingError(symbol, len(held), "of the lake")
+    for _, group in groupby(found, key=lambda market: market.exchange):
+        if len(members := list(group)) > 1:
+            raise ManyMarketsError(f"{members[0].exchange}:{symbol}", [market.key for market in members])
+    return found
+
+
 def matches(pattern: str, market: Market, unified: str | None) -> bool:
     """Whether a market's key matches a pattern, or its unified symbol with its exchange does."""
     names = [market.key, *([f"{market.exchange}:{unified}"] if unified else [])]
     return any(fnmatchcase(name, pattern) for name in names)
+
+
+def require_able(tables: Collection[type[Table]], markets: Iterable[Market], pattern: str = "") -> None:
+    """Refuse a market that can have none of some tables, whatever is built.
+
+    Args:
+        tables: The tables.
+        markets: Which markets.
+        pattern: What they all match, if they were named by one: then one that can have a table is enough.
+
+    Raises:
+        NotOfThisTypeError: There is such a market.
+    """
+    known, asked = {exchange.name: exchange() for exchange in EXCHANGES}, list(markets)
+    unable = [market for market in asked if not any(can_have(known, table, market) for table in tables)]
+    if tables and unable and not (pattern and len(unable) < len(asked)):
+        types = list(dict.fromkeys(kind for table in tables for kind in table.market_types))
+        names = " or ".join(table.name for table in tables)
+        raise NotOfThisTypeError(names, pattern or unable[0].key, types)

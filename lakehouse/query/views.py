@@ -2,14 +2,19 @@
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import duckdb
 import polars as pl
 
+from lakehouse.datasets.candle import Candle
+from lakehouse.features.candle import OF_INTERVAL
 from lakehouse.model.errors import SqlBeyondLakeError, SqlError
+from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.table import Table
 from lakehouse.query.engine import LakeFiles
+from lakehouse.query.macros import statements
 from lakehouse.query.results import result_frame
 from lakehouse.query.statements import check_reads
 from lakehouse.storage.layout import partition_columns
@@ -72,14 +77,58 @@ def create_view(
     """
     zone, name = table.name.split("/")
     connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{zone}"')
+    rows = rows_of(table, records, lambda some: files.add(table, some))
+    with _named(files):
+        connection.execute(f'CREATE OR REPLACE VIEW "{zone}"."{name}" AS {rows}')
+
+
+def create_macros(
+    connection: duckdb.DuckDBPyConnection,
+    files: LakeFiles,
+    candles: Mapping[Interval, tuple[Iterable[CellRecord], Iterable[CellRecord]]],
+    held: Collection[str],
+) -> None:
+    """Create the macros, over given cells.
+
+    Args:
+        connection: Where to create them.
+        files: What the connection may read; the cells are added.
+        candles: The cells of an interval's own table, and those of `silver/candle` to resample. An interval
+            that is left out is asked for by nobody.
+        held: The keys of the markets of which there are candles.
+
+    Raises:
+        NotALakeObjectError, StoreError: As of `create_view`.
+    """
+    made = {
+        interval: (
+            rows_of(
+                OF_INTERVAL.get(interval, Candle), own, partial(files.add, OF_INTERVAL.get(interval, Candle))
+            ),
+            rows_of(Candle, minutes, partial(files.add, Candle)),
+        )
+        for interval, (own, minutes) in (candles or {MINUTE: ((), ())}).items()
+    }
+    with _named(files):
+        for statement in statements(made, held):
+            connection.execute(statement)
+
+
+def rows_of(
+    table: type[Table], records: Iterable[CellRecord], names: Callable[[list[CellRecord]], list[str]]
+) -> str:
+    """A SELECT of the rows of cells, with the columns of their path.
+
+    Args:
+        table: The declaration.
+        records: Cells of the table. Columns that were appended after a cell was stored are null in it.
+        names: What the engine calls the files of cells; texts that are no patterns.
+    """
     by_columns: dict[int, list[CellRecord]] = {}
     for record in records:
         by_columns.setdefault(record.column_count, []).append(record)
-    parts = [_select(table, files.add(table, some), count) for count, some in by_columns.items()] or [
-        _select(table, [], 0)
-    ]
-    with _named(files):
-        connection.execute(f'CREATE OR REPLACE VIEW "{zone}"."{name}" AS {" UNION ALL ".join(parts)}')
+    parts = [_select(table, names(some), count) for count, some in by_columns.items()]
+    return " UNION ALL ".join(parts or [_select(table, [], 0)])
 
 
 def _select(table: type[Table], names: Sequence[str], stored: int) -> str:

@@ -77,7 +77,7 @@ def minute_candles(market: SimulatedMarket, first: int, end: int) -> pl.DataFram
 
 def _traded_minutes(market: SimulatedMarket, first: int, end: int) -> pl.DataFrame:
     inverse = market.market_type == "inverse"
-    seed = draw(market.market_type, market.symbol)
+    seed = draw(*market.words)
     ticks = int(market.price.scaleb(market.price_decimals))
     lots = market.volume * 10**market.volume_decimals
     # An inverse candle always has a range: its base volume is rounded, and the price it implies must still

@@ -23,8 +23,10 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "damaged_zip": "the deflate stream is damaged; the CHECKSUM is of the damaged bytes",
         "cut_transfer": "the first transfer of a file ends in the middle",
         "error_503": "the first two requests for a file answer 503 SlowDown",
-        "error_429": "the first two requests for a REST path answer 429 with Retry-After",
-        "error_418": "a REST path answers 418 with Retry-After: the address is banned",
+        "error_429": "the first two requests for a REST path answer that too much is asked: 429 with "
+        "Retry-After, or (Bybit) retCode 10006 with the time at which the limit begins anew",
+        "error_418": "a REST path answers that the address is banned: 418 with Retry-After, or (Bybit) 403 "
+        "access too frequent",
         "error_403": "a REST path answers 403: the firewall refuses the client",
         "error_451": "a REST path answers 451: the region is blocked",
         "rest_503": "the first two requests for a REST path answer 503",
@@ -62,6 +64,10 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "funding_hole": "the month's file of funding rates lacks one settlement that REST has",
         "funding_rest_hole": "REST lacks one settlement of the month that the file of funding rates has",
         "funding_restated": "REST states one funding rate of the month otherwise than the file",
+        "edge_repeated": "Bybit's pages of 1m candles have their oldest row twice",
+        "edge_omitted": "the first two of Bybit's pages of 1m candles of a month lack their oldest row",
+        "delisted_between_pages": "Bybit knows a market no more once it has answered a page of 1m candles",
+        "funding_rest_silent": "REST answers without rows the first time it is asked for a range of the month",
         "rows_after_end": "the last files of a delisted market, monthly and daily, go on with up to 30 flat "
         "minutes",
     }
@@ -86,7 +92,8 @@ REST_FAULTS = (
 )
 """Faults of the REST API."""
 
-_BY_MONTH = frozenset({*DAY_FAULTS, "rest_forgotten"})
+_OF_PAGES = ("edge_repeated", "edge_omitted", "delisted_between_pages")
+_BY_MONTH = frozenset({*DAY_FAULTS, *_OF_PAGES, "rest_forgotten"})
 """Without a pattern these hit monthly keys alone: each of them stands for a day, or for the market."""
 
 _ONE_IN = 6
@@ -144,7 +151,7 @@ class Fault:
         if self.pattern is not None:
             return fnmatchcase(key, self.pattern)
         if self.name in REST_FAULTS:
-            return self.name in _REST_WHOLE or key.endswith("/klines")
+            return self.name in _REST_WHOLE or key.endswith(("/klines", "/kline"))
         if self.name in _BY_MONTH and "/monthly/" not in key:
             return False
         is_of_kind = "/fundingRate/" in key if self.name.startswith("funding_") else "/1m/" in key

@@ -14,7 +14,7 @@ from typing import Any
 from lakehouse.model.timerange import month_range, shift_month
 from lakehouse.simulator.faults import FaultPlan
 from lakehouse.simulator.keys import KlineFile, KlineFolder
-from lakehouse.simulator.markets import ARCHIVE_PATHS, SimulatedMarket, draw
+from lakehouse.simulator.markets import SimulatedMarket, draw
 
 HEADER = "calc_time,funding_interval_hours,last_funding_rate"
 FUNDING_FAULTS = (
@@ -24,6 +24,7 @@ FUNDING_FAULTS = (
     "funding_rest_hole",
     "funding_restated",
 )
+_SILENT = "funding_rest_silent"
 _OF_FILE, _OF_REST = frozenset({"funding_hole"}), frozenset({"funding_rest_hole", "funding_restated"})
 _DELIVERY = re.compile(r".+_\d{6}")
 _HOUR, _DAY, _MILLI = timedelta(hours=1), timedelta(days=1), timedelta(milliseconds=1)
@@ -67,8 +68,7 @@ class FundingFolder(KlineFolder):
     @property
     def prefix(self) -> str:
         """The part of the keys that its files share, ending in a slash."""
-        place = ARCHIVE_PATHS[self.market.market_type]
-        return f"data/{place}/{self.frequency}/{self.interval}/{self.market.symbol}/"
+        return f"data/{self.market.place}/{self.frequency}/{self.interval}/{self.market.symbol}/"
 
     def file(self, period: str) -> "FundingFile":
         """The file of a month."""
@@ -107,7 +107,7 @@ def settlements(market: SimulatedMarket, month: str) -> tuple[Settlement, ...]:
         if due.hour % hours == 0 and any(
             life.listed < due and (life.delisted is None or due < life.delisted) for life in market.lives
         ):
-            chance = draw("funding", market.market_type, market.symbol, due.isoformat())
+            chance = draw("funding", *market.words, due.isoformat())
             late = 0 if chance % 5 < 2 else chance % (_MOST_LATE if chance % 97 == 0 else 20)
             swing = Decimal(chance % 40_001 - 20_000).scaleb(-6)
             price = (market.price * (1 + swing)).quantize(Decimal("1e-8"))
@@ -210,14 +210,44 @@ def to_rest(
     """
     most, latest = min(limit or _LIMIT, _MOST), int(now.timestamp() * 1000)
     until = latest if end is None else min(end, latest)
+    months = list(_months(market, start, until, now))
+    if start is not None and end is not None:
+        keys = (folder_of(market).file(month).key for month in months)
+        silent = [key for key in keys if faults.first_requests(_SILENT, key, 1)]
+        for key in silent:
+            faults.show(_SILENT, key)
+        if silent:
+            return []
     rows = [
         row
-        for month in _months(market, start, until, now)
+        for month in months
         for row in told(market, month, faults, by_rest=True)
         if (start is None or start <= row.stamp) and row.stamp <= until
     ]
     kept = rows[-most:] if start is None else rows[:most]
     return [_answered(market, row) for row in kept]
+
+
+def newest(
+    market: SimulatedMarket, start: datetime | None, until: datetime, limit: int, faults: FaultPlan
+) -> list[Settlement]:
+    """The newest settlements of a range, newest first.
+
+    Args:
+        market: The market.
+        start: First instant; None for no bound.
+        until: The last one.
+        limit: Most settlements.
+        faults: All faults in force.
+    """
+    found: list[Settlement] = []
+    since = max(market.listed, start) if start else market.listed
+    month = f"{until:%Y-%m}"
+    while pays_funding(market) and month >= f"{since:%Y-%m}" and len(found) < limit:
+        own = told(market, month, faults, by_rest=True)
+        found += [row for row in reversed(own) if since <= row.due <= until]
+        month = shift_month(month, -1)
+    return found[:limit]
 
 
 def _months(market: SimulatedMarket, start: int | None, until: int, now: datetime) -> Iterator[str]:

@@ -1,4 +1,6 @@
-"""What each source tells of a market: its generated candles, as the faults of days leave them."""
+"""What each source tells of a market: its generated candles, as the faults of days leave them; and pages of
+them, as any REST API cuts these.
+"""
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
@@ -8,8 +10,8 @@ from typing import NamedTuple
 import polars as pl
 
 from lakehouse.model.timerange import month_range, shift_month
-from lakehouse.simulator.candles import CANDLE_COLUMNS, coarsen, minute_candles
-from lakehouse.simulator.faults import Fault
+from lakehouse.simulator.candles import CANDLE_COLUMNS, coarsen, minute_candles, quiet
+from lakehouse.simulator.faults import Fault, FaultPlan
 from lakehouse.simulator.keys import KlineFolder
 from lakehouse.simulator.markets import SimulatedMarket, draw, minute_of
 from lakehouse.simulator.rowfaults import DAY_FAULTS, Source, befall
@@ -17,6 +19,7 @@ from lakehouse.simulator.rowfaults import DAY_FAULTS, Source, befall
 _DAY = 1440
 _BLOCK = 30 * _DAY
 _EPOCH = date(1970, 1, 1).toordinal()
+_LONG_SPAN = 30 * _DAY
 
 
 class Strike(NamedTuple):
@@ -68,7 +71,7 @@ def _block(market: SimulatedMarket, number: int) -> pl.DataFrame:
 def _struck(market: SimulatedMarket, minutes: pl.DataFrame, strikes: Iterable[Strike]) -> pl.DataFrame:
     day_of = pl.col("minute") // _DAY
     for name, day in strikes:
-        chance = draw("rows", name, market.market_type, market.symbol, str(day))
+        chance = draw("rows", name, *market.words, str(day))
         minutes = pl.concat(
             [
                 minutes.filter(day_of < day),
@@ -147,3 +150,68 @@ def _month_strikes(faults: tuple[Fault, ...], market: SimulatedMarket, month: st
             ]
         found += (Strike(name, day) for day in possible)
     return tuple(found)
+
+
+def page(
+    faults: FaultPlan,
+    path: str,
+    market: SimulatedMarket,
+    interval: int,
+    start: int | None,
+    until: int,
+    limit: int,
+    newest_first: bool,
+    now: datetime,
+) -> pl.DataFrame:
+    """What a REST API answers of a market's candles, the unfinished one included, in order.
+
+    Args:
+        faults: All faults in force.
+        path: The request's.
+        market: The market.
+        interval: Length of the candles in minutes.
+        start: First instant at which one may open, in milliseconds; None for no bound.
+        until: The last one.
+        limit: Most candles.
+        newest_first: Whether these are the newest of the range, else its oldest.
+        now: The exchange's time.
+    """
+    first, last = max(market.first_minute, (start or 0) // 60_000) // interval, until // 60_000 // interval
+    asked = (pl.col("minute") * 60_000 + pl.col("late")).is_between(start or 0, until)
+    pages = [pl.DataFrame(schema=dict.fromkeys(CANDLE_COLUMNS, pl.Int64))]
+    missing, span = limit, limit + 1
+    # What a halt or break leaves of a page is filled up from behind it.
+    while missing > 0 and first <= last:
+        low, high = (
+            (max(first, last - span + 1), last) if newest_first else (first, min(last, first + span - 1))
+        )
+        rows = _told(faults, path, market, interval, low, high, minute_of(now)).filter(asked)
+        pages.append(rows.tail(missing) if newest_first else rows.head(missing))
+        missing, span = missing - pages[-1].height, max(span, _LONG_SPAN // interval)
+        first, last = (first, low - 1) if newest_first else (high + 1, last)
+    return pl.concat(pages).sort("minute")
+
+
+def _told(
+    faults: FaultPlan,
+    path: str,
+    market: SimulatedMarket,
+    interval: int,
+    first: int,
+    last: int,
+    current: int,
+) -> pl.DataFrame:
+    """Candles number `first` to `last` as known in the minute `current`, in which nothing has traded yet."""
+    befallen = strikes(faults.in_force, market, "rest", interval, first * interval, (last + 1) * interval)
+    for strike in befallen:
+        faults.show(strike.name, path)
+    finished = candles(
+        market, interval, first * interval, min(last + 1, current // interval) * interval, befallen
+    )
+    if not first <= current // interval <= last:
+        return finished
+    minutes = candles(market, 1, current // interval * interval, current + 1, befallen)
+    begun = pl.col("minute") == current
+    return pl.concat(
+        [finished, coarsen(pl.concat([minutes.filter(~begun), quiet(minutes.filter(begun))]), interval)]
+    )

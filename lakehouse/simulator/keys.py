@@ -10,13 +10,12 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from lakehouse.model.timerange import month_number, month_of, month_range, month_text
-from lakehouse.simulator.markets import ARCHIVE_PATHS, SimulatedMarket, draw, minute_of
+from lakehouse.simulator.markets import SimulatedMarket, draw, minute_of
 
 Frequency = Literal["daily", "monthly"]
 INTERVAL_MINUTES: Mapping[str, int] = MappingProxyType({"1m": 1, "1h": 60, "1d": 1440})
 """Intervals that have archive files."""
 
-CHECKSUM_SUFFIX = ".zip.CHECKSUM"
 _CHECKSUM_NEWLINE_SINCE = date(2021, 1, 1)
 _LAST_INSTANT = timedelta(microseconds=1)
 _NAME = re.compile(r"(?P<date>\d{4}-\d{2}(?P<day>-\d{2})?)\.zip(\.CHECKSUM)?")
@@ -38,7 +37,7 @@ class KlineFolder:
     @property
     def prefix(self) -> str:
         """The part of the keys that its files share, ending in a slash."""
-        place = f"data/{ARCHIVE_PATHS[self.market.market_type]}/{self.frequency}/klines"
+        place = f"data/{self.market.place}/{self.frequency}/klines"
         return f"{place}/{self.market.symbol}/{self.interval}/"
 
     def file(self, period: str) -> "KlineFile":

@@ -17,6 +17,7 @@ ARCHIVE_PATHS: Mapping[MarketType, str] = MappingProxyType(
 )
 """How the archive's keys name each market type."""
 
+BINANCE, BYBIT = "binance", "bybit"
 SPOT_DECIMALS = 8
 BASE_VOLUME_DECIMALS = 8
 
@@ -49,6 +50,7 @@ class SimulatedMarket:
         contract_type: Of a contract, as exchangeInfo says it; one with a day of delivery is delivered when it
             is delisted.
         funding: Of a perpetual, instants with the hours between settlements from then on; eight before.
+        exchange: Who lists it; each part of the simulator shows its own.
 
     Raises:
         SimulatedMarketError: Volumes or quote volumes would need more decimals than the archive prints, or
@@ -69,6 +71,7 @@ class SimulatedMarket:
     coin: str = ""
     contract_type: str = "PERPETUAL"
     funding: tuple[tuple[datetime, int], ...] = ()
+    exchange: str = BINANCE
 
     def __post_init__(self) -> None:
         if self.market_type == "spot" and self.price_decimals + self.volume_decimals > SPOT_DECIMALS:
@@ -89,8 +92,22 @@ class SimulatedMarket:
             )
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """What everything that is drawn for it depends on."""
+        own = (self.market_type, self.symbol)
+        return own if self.exchange == BINANCE else (self.exchange, *own)
+
+    @property
+    def place(self) -> str:
+        """The folder of its archive files; of an exchange without any, what faults name its months by."""
+        own = ARCHIVE_PATHS[self.market_type]
+        return own if self.exchange == BINANCE else f"{self.exchange}/{self.market_type}"
+
+    @property
     def contract_size(self) -> int:
         """Quote units per contract of an inverse market."""
+        if self.exchange == BYBIT:
+            return 1
         return 100 if self.base == "BTC" else 10
 
     @property

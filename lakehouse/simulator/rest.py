@@ -1,4 +1,4 @@
-"""The REST endpoints: exchangeInfo, time and klines of spot, linear and inverse markets."""
+"""Binance's REST endpoints: exchangeInfo, time and klines of spot, linear and inverse markets."""
 
 import math
 import threading
@@ -6,20 +6,18 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any
-
-import polars as pl
+from typing import Any, ClassVar
 
 from lakehouse.model.errors import UnknownIntervalError
 from lakehouse.model.interval import Interval
 from lakehouse.model.market import MarketType
 from lakehouse.simulator import funding
-from lakehouse.simulator.candles import coarsen, quiet
+from lakehouse.simulator.answering import REFUSALS, Refused, RestError
 from lakehouse.simulator.clock import Clock
 from lakehouse.simulator.exchange_info import exchange_info
 from lakehouse.simulator.faults import FaultPlan
 from lakehouse.simulator.files import RealFiles
-from lakehouse.simulator.history import candles, strikes
+from lakehouse.simulator.history import page
 from lakehouse.simulator.keys import KlineFolder
 from lakehouse.simulator.klines import MICROSECOND, MILLISECOND, to_rest
 from lakehouse.simulator.markets import SimulatedMarket, minute_of
@@ -30,25 +28,30 @@ API_PATHS: Mapping[str, MarketType] = MappingProxyType(
 _DEFAULT_LIMIT = 500
 _LIMITS: Mapping[MarketType, int] = MappingProxyType({"spot": 1000, "linear": 1500, "inverse": 1500})
 _SMALLEST_MICROSECONDS = 10**14
-_LONG_SPAN = 30 * 1440
 _REACH = 200 * 86_400_000
 _FUNDING_REQUESTS, _FUNDING_SECONDS = 500, 300.0  # of fundingRate and fundingInfo of linear markets together
 
 
-class RestError(Exception):
-    """An error that the exchange answers with a code of its own."""
-
-    def __init__(
-        self, code: int, message: str, status: int = 400, headers: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {"code": code, "msg": message}
-        self.headers = headers
+_BUSY = b'{"code":-1001,"msg":"Internal error; unable to process your request. Please try again."}'
+_TOO_MANY = b'{"code":-1003,"msg":"Too many requests."}'
+_BANNED = b'{"code":-1003,"msg":"Way too many requests; IP banned."}'
+_BLOCKED = b'{"code":0,"msg":"Service unavailable from a restricted location."}'
 
 
 class Rest:
     """Answers for the markets that trade now."""
+
+    refusals: ClassVar[Mapping[str, Refused]] = MappingProxyType(
+        {
+            "rest_unavailable": Refused(503, _BUSY),
+            "error_418": Refused(418, _BANNED, {"Retry-After": "180"}),
+            "error_403": Refused(403, b"<html>Request blocked.</html>"),
+            "error_451": Refused(451, _BLOCKED),
+            "error_429": Refused(429, _TOO_MANY, {"Retry-After": "1"}, REFUSALS),
+            "rest_503": Refused(503, _BUSY, {}, REFUSALS),
+            "body_error": Refused(200, _TOO_MANY, {}, REFUSALS),
+        }
+    )
 
     def __init__(
         self,
@@ -66,15 +69,23 @@ class Rest:
         self._weights: Counter[tuple[str, int]] = Counter()
         self._of_funding: deque[float] = deque()  # when the newest requests of linear funding came
 
+    def owns(self, path: str) -> bool:
+        """Whether a path is one of this API's."""
+        return path.startswith(tuple(API_PATHS))
+
     def answer(
-        self, path: str, query: Mapping[str, str], microseconds: bool, ahead: timedelta = timedelta(0)
+        self,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        ahead: timedelta = timedelta(0),
     ) -> tuple[Any, dict[str, str]]:
         """Body (to be written as JSON) and headers for a path.
 
         Args:
             path: Such as `/api/v3/klines`.
             query: The request's parameters.
-            microseconds: Whether the request asks for timestamps in microseconds; only spot knows that.
+            headers: The request's; one asks for timestamps in microseconds, which only spot knows.
             ahead: How far this API's clock is ahead of the archive's.
 
         Raises:
@@ -82,9 +93,10 @@ class Rest:
         """
         api = next((api for api in API_PATHS if path.startswith(api)), None)
         if api is None:
-            raise RestError(-1000, "No such endpoint.", 404)
+            raise refusal(-1000, "No such endpoint.", 404)
         market_type, endpoint = API_PATHS[api], path.removeprefix(api)
-        unit = MICROSECOND if microseconds and market_type == "spot" else MILLISECOND
+        is_fine = headers.get("X-MBX-TIME-UNIT", "").upper() == "MICROSECOND" and market_type == "spot"
+        unit = MICROSECOND if is_fine else MILLISECOND
         now = self._clock() + ahead
         if endpoint == "time":
             return {"serverTime": int(now.timestamp() * unit)}, self._charge(api, now, 1)
@@ -110,7 +122,7 @@ class Rest:
         if endpoint == "fundingInfo" and market_type != "spot":
             traded = [m for m in self._markets if m.market_type == market_type and self._is_known(m, now)]
             return funding.info(traded, now), self._charge(api, now, 0)
-        raise RestError(-1000, "No such endpoint.", 404)
+        raise refusal(-1000, "No such endpoint.", 404)
 
     def _count_funding(self) -> None:
         """Count a request to what fundingRate and fundingInfo may be asked in any five minutes.
@@ -124,12 +136,12 @@ class Rest:
                 counted.popleft()
             if len(counted) >= _FUNDING_REQUESTS:
                 wait = math.ceil(counted[0] + _FUNDING_SECONDS - now)
-                raise RestError(-1003, "Too many requests.", 429, {"Retry-After": str(max(1, wait))})
+                raise refusal(-1003, "Too many requests.", 429, {"Retry-After": str(max(1, wait))})
             counted.append(now)
 
     def _funding(self, market_type: MarketType, query: Mapping[str, str], now: datetime) -> list[Any]:
         if not query.get("symbol"):
-            raise RestError(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+            raise refusal(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
         market = self._market(market_type, query["symbol"], now)
         is_real = market in self._unknown or self._real.covers_funding(market_type, market.symbol)
         if is_real or not funding.pays_funding(market):
@@ -141,7 +153,7 @@ class Rest:
         for market in self._markets:
             if (market.market_type, market.symbol) == (market_type, symbol) and self._is_known(market, now):
                 return market
-        raise RestError(-1121, "Invalid symbol.")
+        raise refusal(-1121, "Invalid symbol.")
 
     def _is_known(self, market: SimulatedMarket, now: datetime) -> bool:
         key = KlineFolder(market, "monthly", "1m").file(f"{market.listed:%Y-%m}").key
@@ -161,69 +173,38 @@ class Rest:
     ) -> list[list[int | str]]:
         for name in ("symbol", "interval"):
             if not query.get(name):
-                raise RestError(
+                raise refusal(
                     -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
                 )
         market = self._market(market_type, query["symbol"], now)
         try:
             interval = Interval.parse(query["interval"]).minutes
         except UnknownIntervalError:
-            raise RestError(-1120, "Invalid interval.") from None
+            raise refusal(-1120, "Invalid interval.") from None
         # Generated candles would contradict the real files that the archive has of this market.
         if market in self._unknown or self._real.covers_klines(market_type, market.symbol):
             return []
         start, end = _milliseconds(query, "startTime"), _milliseconds(query, "endTime")
-        step = interval * 60_000
-        newest_first = start is None
+        newest_first, latest = start is None, int(now.timestamp()) * 1000
         # documented: the newest rows of at most 200 days, whichever end is given
         if market_type == "inverse":
-            newest_first, start, end = True, *_within_reach(start, end, int(now.timestamp()) * 1000)
-        first = max(market.first_minute // interval, 0 if start is None else start // step)
+            newest_first, start, end = True, *_within_reach(start, end, latest)
         until = int(now.timestamp() * 1000) if end is None else min(int(now.timestamp() * 1000), end)
-        last = until // step
-        asked = (pl.col("minute") * 60_000 + pl.col("late")).is_between(start or 0, until)
-        pages: list[pl.DataFrame] = []
-        missing, span = limit, limit + 1
-        # What a halt or break leaves of a page is filled up from behind it.
-        while missing > 0 and first <= last:
-            low, high = (
-                (max(first, last - span + 1), last) if newest_first else (first, min(last, first + span - 1))
-            )
-            rows = self._candles(path, market, interval, low, high, minute_of(now)).filter(asked)
-            pages.append(rows.tail(missing) if newest_first else rows.head(missing))
-            missing, span = missing - pages[-1].height, max(span, _LONG_SPAN // interval)
-            first, last = (first, low - 1) if newest_first else (high + 1, last)
-        if not pages:
-            return []
-        return to_rest(market, pl.concat(pages).sort("minute"), interval, unit)
-
-    def _candles(
-        self, path: str, market: SimulatedMarket, interval: int, first: int, last: int, current: int
-    ) -> pl.DataFrame:
-        """Candles number `first` to `last` as known in the minute `current`, in which nothing has traded
-        yet.
-        """
-        befallen = strikes(
-            self._faults.in_force, market, "rest", interval, first * interval, (last + 1) * interval
-        )
-        for strike in befallen:
-            self._faults.show(strike.name, path)
-        finished = candles(
-            market, interval, first * interval, min(last + 1, current // interval) * interval, befallen
-        )
-        if not first <= current // interval <= last:
-            return finished
-        minutes = candles(market, 1, current // interval * interval, current + 1, befallen)
-        begun = pl.col("minute") == current
-        return pl.concat(
-            [finished, coarsen(pl.concat([minutes.filter(~begun), quiet(minutes.filter(begun))]), interval)]
-        )
+        found = page(self._faults, path, market, interval, start, until, limit, newest_first, now)
+        return to_rest(market, found, interval, unit)
 
     def _charge(self, api: str, now: datetime, weight: int) -> dict[str, str]:
         with self._lock:
             minute = api, minute_of(now)
             self._weights[minute] += weight
             return {"X-MBX-USED-WEIGHT-1M": str(self._weights[minute])}
+
+
+def refusal(
+    code: int, message: str, status: int = 400, headers: Mapping[str, str] = MappingProxyType({})
+) -> RestError:
+    """An error in Binance's dialect."""
+    return RestError(status, {"code": code, "msg": message}, headers)
 
 
 def _klines_weight(market_type: MarketType, limit: int) -> int:
@@ -235,7 +216,7 @@ def _klines_weight(market_type: MarketType, limit: int) -> int:
 def _within_reach(start: int | None, end: int | None, now: int) -> tuple[int, int]:
     """Both ends of what an inverse API looks at, in milliseconds."""
     if start is not None and end is not None and end - start > _REACH:
-        raise RestError(
+        raise refusal(
             -1127, "Lookup interval is too big. More than 4800 hours between startTime and endTime."
         )
     if end is None:
@@ -256,7 +237,7 @@ def _number(query: Mapping[str, str], name: str) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal()):
-        raise RestError(
+        raise refusal(
             -1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'."
         )
     return int(text)

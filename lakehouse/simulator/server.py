@@ -1,11 +1,11 @@
-"""HTTP: one port that answers both as the archive's bucket and as the REST API."""
+"""HTTP: one port that answers both as the bucket of each archive and as every REST API."""
 
 import json
 import re
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import format_datetime
@@ -13,29 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from lakehouse.simulator.answering import REFUSALS, Answers, RestError
 from lakehouse.simulator.archive import Archive, ArchiveObject
 from lakehouse.simulator.faults import FaultPlan
 from lakehouse.simulator.listing import BUCKET, ListingArgumentError, error_xml, listing_xml, location_xml
-from lakehouse.simulator.rest import Rest, RestError
 
 _XML, _JSON, _ZIP = "application/xml", "application/json", "application/zip"
 _RANGE = re.compile(r"bytes=(?=-?\d)(?P<first>\d*)-(?P<last>\d*)")
-_REFUSALS = 2
-_TOO_MANY = b'{"code":-1003,"msg":"Too many requests."}'
-_BANNED = b'{"code":-1003,"msg":"Way too many requests; IP banned."}'
-_BLOCKED = b'{"code":0,"msg":"Service unavailable from a restricted location."}'
-_BUSY = b'{"code":-1001,"msg":"Internal error; unable to process your request. Please try again."}'
-# Fault of the REST API -> status, body, headers, and how many requests for a path are answered so (None:
-# all).
-_REST_REFUSALS: Mapping[str, tuple[int, bytes, Mapping[str, str], int | None]] = {
-    "rest_unavailable": (503, _BUSY, {}, None),
-    "error_418": (418, _BANNED, {"Retry-After": "180"}, None),
-    "error_403": (403, b"<html>Request blocked.</html>", {}, None),
-    "error_451": (451, _BLOCKED, {}, None),
-    "error_429": (429, _TOO_MANY, {"Retry-After": "1"}, _REFUSALS),
-    "rest_503": (503, _BUSY, {}, _REFUSALS),
-    "body_error": (200, _TOO_MANY, {}, _REFUSALS),
-}
 _SKEW = timedelta(hours=1)
 _SLOW_SECONDS = 0.2
 
@@ -48,10 +32,10 @@ class ExchangeServer(ThreadingHTTPServer):
     # next try.
     request_queue_size = 512
 
-    def __init__(self, port: int, archive: Archive, rest: Rest, faults: FaultPlan) -> None:
+    def __init__(self, port: int, archive: Archive, apis: Sequence[Answers], faults: FaultPlan) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.archive = archive
-        self.rest = rest
+        self.apis = apis
         self.faults = faults
         self.lock = threading.Lock()
         self.log: list[tuple[str, str]] = []
@@ -132,21 +116,26 @@ class _Handler(BaseHTTPRequestHandler):
         return self._object(key) if key else self._bucket(query)
 
     def _rest(self, path: str, query: Mapping[str, str]) -> _Reply:
-        faults = self._exchange.faults
-        for name, (status, body, headers, count) in _REST_REFUSALS.items():
-            if faults.hits(name, path) if count is None else faults.first_requests(name, path, count):
+        faults, apis = self._exchange.faults, self._exchange.apis
+        api = next((own for own in apis if own.owns(path)), apis[0])
+        for name, refused in api.refusals.items():
+            is_hit = (
+                faults.hits(name, path)
+                if refused.count is None
+                else faults.first_requests(name, path, refused.count)
+            )
+            if is_hit:
                 faults.show(name, path)
-                return _Reply(status, body, _JSON, headers)
+                return _Reply(refused.status, refused.body, _JSON, refused.headers)
         ahead = timedelta(0)
         if faults.hits("clock_skew", path):
             faults.show("clock_skew", path)
             ahead = _SKEW
         try:
-            answer, headers = self._exchange.rest.answer(
-                path, query, self.headers.get("X-MBX-TIME-UNIT", "").upper() == "MICROSECOND", ahead
-            )
+            answer, headers = api.answer(path, query, cast(Mapping[str, str], self.headers), ahead)
         except RestError as error:
-            return _Reply(error.status, json.dumps(error.body).encode(), _JSON, error.headers)
+            body = error.body if isinstance(error.body, bytes) else json.dumps(error.body).encode()
+            return _Reply(error.status, body, _JSON, error.headers)
         return _Reply(200, json.dumps(answer, separators=(",", ":")).encode(), _JSON, headers)
 
     def _bucket(self, query: Mapping[str, str]) -> _Reply:
@@ -166,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(_SLOW_SECONDS)
         for name, refused in (
             ("unavailable", faults.hits("unavailable", key)),
-            ("error_503", faults.first_requests("error_503", key, _REFUSALS)),
+            ("error_503", faults.first_requests("error_503", key, REFUSALS)),
         ):
             if refused:
                 faults.show(name, key)

@@ -1,4 +1,4 @@
-"""The simulated exchange as one object."""
+"""The simulated exchanges as one object."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -7,13 +7,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from lakehouse.model.addresses import address_setting
 from lakehouse.model.errors import PortError
 from lakehouse.simulator.archive import Archive
+from lakehouse.simulator.bybit import Bybit
 from lakehouse.simulator.clock import Clock
 from lakehouse.simulator.faults import Fault, FaultPlan
 from lakehouse.simulator.files import RealFiles
 from lakehouse.simulator.listing import BUCKET
-from lakehouse.simulator.markets import DEFAULT_MARKETS, SimulatedMarket
+from lakehouse.simulator.markets import BINANCE, BYBIT, DEFAULT_MARKETS, SimulatedMarket
 from lakehouse.simulator.rest import Rest
 from lakehouse.simulator.server import ExchangeServer
 
@@ -21,7 +23,7 @@ _POLL_SECONDS = 0.02
 
 
 class Simulator:
-    """A loopback exchange: the archive's S3 dialect and the REST endpoints on one port.
+    """Exchanges on a loopback port: the S3 dialect of Binance's archive, and the REST endpoints of each.
 
     Args:
         markets: What it lists.
@@ -33,6 +35,9 @@ class Simulator:
             generated ones, and one with files of funding rates no generated rates.
         faults: What goes wrong, as `Fault` or `NAME` or `NAME=GLOB`.
         port: Port on 127.0.0.1; 0 takes a free one.
+
+    Attributes:
+        bybit: The API of Bybit's.
 
     Raises:
         UnknownFaultError: There is no such fault.
@@ -53,8 +58,12 @@ class Simulator:
         self._server: ExchangeServer | None = None
         self._clock = Clock(now, speed)
         listed, real = tuple(markets), RealFiles(files)
-        self._archive = Archive(listed, self._clock, real, self._faults)
-        self._rest = Rest(listed, self._clock, real, self._faults)
+        own = {
+            name: tuple(market for market in listed if market.exchange == name) for name in (BINANCE, BYBIT)
+        }
+        self._archive = Archive(own[BINANCE], self._clock, real, self._faults)
+        self._rest = Rest(own[BINANCE], self._clock, real, self._faults)
+        self.bybit = Bybit(own[BYBIT], self._clock, self._faults)
 
     def start(self) -> Self:
         """Begin to answer; returns once the port is open.
@@ -63,7 +72,7 @@ class Simulator:
             PortError: It cannot be opened.
         """
         try:
-            self._server = ExchangeServer(self._port, self._archive, self._rest, self._faults)
+            self._server = ExchangeServer(self._port, self._archive, (self._rest, self.bybit), self._faults)
         except OSError as error:
             raise PortError(self._port, error.strerror or str(error)) from error
         threading.Thread(
@@ -90,6 +99,12 @@ class Simulator:
     def url(self) -> str:
         """Base URL: the S3 endpoint (path style) and, with `/api/v3` and so on behind it, the REST API."""
         return f"http://127.0.0.1:{self._running.server_address[1]}"
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The settings that send whoever reads them here for all, and their values."""
+        names = [address_setting(BINANCE, "archive"), *(address_setting(n, "rest") for n in (BINANCE, BYBIT))]
+        return dict.fromkeys(names, self.url)
 
     @property
     def archive_url(self) -> str:

@@ -152,14 +152,10 @@ class GlueCatalog:
             self._ensure_database(report.database)
             state = self._sync_table(table, report, wanted)
             if table.spread != "one":
-                locations = {
-                    partition_values(table, record): self._location(record.path) for record in records
-                }
+                locations = {partition_values(record): self._location(record.path) for record in records}
                 self._sync_partitions(report, wanted, locations, state, remembered, whole)
-        except (
-            BotoCoreError,
-            ClientError,
-        ) as error:  # the client itself has waited and tried again where that could help
+        # the client itself has waited and tried again where that could help
+        except (BotoCoreError, ClientError) as error:
             raise CatalogError(f"{report.database}.{report.table}", str(error)) from error
         return report
 
@@ -306,7 +302,7 @@ class GlueCatalog:
             remembered.save(fingerprint, self._now(), set(wanted), report.listed)
 
 
-def partition_values(table: type[Table], record: CellRecord) -> Values:
+def partition_values(record: CellRecord) -> Values:
     """The values of a cell's partition keys, in their order."""
     cell = record.key
     if cell.market is None:

@@ -137,11 +137,11 @@ class Landing:
         again) gets a second one, whose instant says when. A new one is always later than all before it,
         whatever the clock says.
         """
-        folder = landing_prefix(self.exchange, receipt.key)
-        if receipt.outcome != "mismatch":
-            self.objects.put(self._zip_path(receipt), body)
+        folder, key, at = landing_prefix(self.exchange, receipt.key), receipt.key, self._zip_path(receipt)
+        keeping = [lambda: self.objects.put(at, body)] if receipt.outcome != "mismatch" else []
+        listed, *_ = self.objects.together(lambda: self.receipts(key), *keeping)
         while True:
-            paths = self.receipts(receipt.key).get(receipt.key, [])
+            paths = listed.get(key, [])
             newest = self._newest(paths)
             if newest is not None:
                 if (newest.state, newest.sha256) == (receipt.state, receipt.sha256):
@@ -159,6 +159,7 @@ class Landing:
             with contextlib.suppress(ChangedMeanwhileError):
                 self.objects.put(path, sealed_json(said, indent=1), NEW)
                 return receipt
+            listed = self.receipts(key)
 
     def body(self, receipt: Receipt) -> bytes | None:
         """The bytes a receipt stands for; None if they are not kept, were removed, or are not those it names

@@ -345,11 +345,16 @@ def _read_tail(
         raise NotALakeObjectError(
             path, f"it has {size:,} bytes, and no object of a lake more than {_LARGEST_OBJECT:,}"
         )
+    if (kept := objects.footers.of(path, etag, size)) is not None:
+        return etag, size, kept
     try:
         while size:
             tail = objects.get_of(path, etag, size - length, size)
             if not len(tail) < (needed := footer_size(tail)) <= size:
-                return etag, size, read_footer(path, tail)
+                footer = read_footer(path, tail)
+                if not objects.is_local:
+                    objects.footers.keep(path, etag, size, footer)
+                return etag, size, footer
             if needed > _LARGEST_FOOTER:
                 raise NotALakeObjectError(path, f"its footer has {needed:,} bytes")
             length = needed

@@ -31,6 +31,7 @@ from lakehouse.storage.bucket import open_bucket
 from lakehouse.storage.guarding import NEW as NEW
 from lakehouse.storage.guarding import ChangedMeanwhileError as ChangedMeanwhileError
 from lakehouse.storage.guarding import guards_by_etag, locked
+from lakehouse.storage.kept_footers import KeptFooters
 from lakehouse.storage.local import read_local, walk
 from lakehouse.storage.refusals import NO_BUCKET, refusal
 
@@ -61,6 +62,9 @@ class LakeObjects:
         root: A folder, or `s3://bucket/prefix` with credentials from wherever boto3 finds them, region and
             endpoint from AWS's own variables.
 
+    Attributes:
+        footers: Those of S3 objects that were read or written here.
+
     Raises:
         NoRootError: The root is empty, or the root of the file system: neither can be meant.
     """
@@ -77,6 +81,7 @@ class LakeObjects:
         self._guards: bool | None = None
         self._asking = threading.Lock()
         self._leases: dict[str, float] = {}
+        self.footers = KeptFooters()
 
     @property
     def store(self) -> ObjectStore:
@@ -306,7 +311,9 @@ class LakeObjects:
                     raise
         return ask()
 
-    def update(self, path: str, change: Callable[[bytes | None, str | None], None]) -> None:
+    def update(
+        self, path: str, change: Callable[[bytes | None, str | None], None], is_new: bool = False
+    ) -> None:
         """Read an object, change it and write it back, while no other process does.
 
         Locally under a lock file that is released when the process dies; on S3 the write is refused if the
@@ -317,6 +324,8 @@ class LakeObjects:
             path: Which object.
             change: Called with the object's bytes (None if it does not exist) and with what to pass on to
                 `put` as `replacing`.
+            is_new: Whether the object is not there by all that is known: it is read first only where that
+                proves wrong.
 
         Raises:
             StoreLockedError: Another process is changing it under such a lock.
@@ -331,7 +340,7 @@ class LakeObjects:
             return
         while True:
             with contextlib.ExitStack() as held, contextlib.suppress(ChangedMeanwhileError):
-                found = self.get_tagged(path)
+                found, is_new = None if is_new else self.get_tagged(path), False
                 if self.guards_by_etag():
                     change(*(found or (None, NEW)))
                     return

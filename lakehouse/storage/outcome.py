@@ -34,9 +34,15 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A stored cell is to be read, changed and replaced while no other process does; None changes nothing."""
+    """A stored cell is to be read, changed and replaced while no other process does; None changes nothing.
+
+    Attributes:
+        apply: The change; called again where another process was faster.
+        is_new: Whether no such cell is stored, by the ledger.
+    """
 
     apply: Callable[[StoredCell | None], CellResult | None]
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +93,8 @@ def settle(
     match outcome:
         case Built(result, packed):
             return tables.store(packed or pack(table, cell, result)), "built"
-        case Change(apply):
-            return tables.update(table, cell, apply), "built"
+        case Change(apply, is_new):
+            return tables.update(table, cell, apply, is_new), "built"
         case Kept(record):
             return record, "unchanged"
         case Nothing():

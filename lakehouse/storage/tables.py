@@ -1,5 +1,6 @@
 """Cells in storage: the write boundary, and reading them back."""
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +14,7 @@ from lakehouse.model.errors import DamagedObjectError, NotALakeObjectError, TooM
 from lakehouse.model.foreign_json import read_own_json
 from lakehouse.model.result import CellFacts, CellResult, read_count, read_instant, read_text
 from lakehouse.model.table import Column, Table
-from lakehouse.storage.layout import cell_path, quarantine_path
+from lakehouse.storage.layout import cell_path, quarantine_path, table_prefix
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.parquet import decode, encode, read_footer
 
@@ -160,12 +161,14 @@ class Packed:
     Attributes:
         table: Its table.
         record: What will be known of it; the store has not tagged it yet.
+        footer: The same as the object says it.
         body: The whole object.
         rejected: Rows that go to quarantine.
     """
 
     table: type[Table]
     record: CellRecord
+    footer: Mapping[str, Any]
     body: bytes
     rejected: pl.DataFrame
 
@@ -206,8 +209,9 @@ def pack(table: type[Table], cell: Cell | None, result: CellResult) -> Packed:
     body, _ = encode(table, good, footer, answers)
     path = cell_path(table, cell)
     # one that no reader takes would fail them all
-    record = CellRecord.from_footer(table, cell, path, "", len(body), read_footer(path, body))
-    return Packed(table, record, body, rejected)
+    said = read_footer(path, body)
+    record = CellRecord.from_footer(table, cell, path, "", len(body), said)
+    return Packed(table, record, said, body, rejected)
 
 
 class TableStore:
@@ -215,10 +219,15 @@ class TableStore:
 
     Args:
         objects: The lake's objects.
+        is_for_many: Whether many cells are stored at once: on S3 the folders of their quarantine are listed,
+            once, instead of deleting for each cell what is not there.
     """
 
-    def __init__(self, objects: LakeObjects) -> None:
+    def __init__(self, objects: LakeObjects, is_for_many: bool = False) -> None:
         self.objects = objects
+        self._lists = is_for_many and not objects.is_local
+        self._listed: dict[str, set[str]] = {}
+        self._listing = threading.Lock()
 
     def put(
         self, table: type[Table], cell: Cell | None, result: CellResult, replacing: str | None = None
@@ -230,17 +239,39 @@ class TableStore:
         """
         return self.store(pack(table, cell, result), replacing)
 
-    def store(self, packed: Packed, replacing: str | None = None) -> CellRecord:
-        """Store a packed cell, replacing the one that is there; its rejected rows go to quarantine."""
+    def store(
+        self, packed: Packed, replacing: str | None = None, before: CellRecord | None = None
+    ) -> CellRecord:
+        """Store a packed cell, replacing the one that is there; its rejected rows go to quarantine.
+
+        Args:
+            packed: The cell.
+            replacing: As for `LakeObjects.put`.
+            before: What the cell says that is replaced, where it was read.
+        """
         record = packed.record
-        self._put_quarantine(packed.table, record.cell, packed.rejected)
-        return replace(record, etag=self.objects.put(record.path, packed.body, replacing))
+        had_rejects = before is not None and before.reject_count > 0
+        self._put_quarantine(packed.table, record.cell, packed.rejected, had_rejects)
+        etag = self.objects.put(record.path, packed.body, replacing)
+        if not self.objects.is_local:  # S3 holds what it takes against the SHA-256 that signs the request
+            self.objects.footers.keep(record.path, etag, record.size, packed.footer)
+        return replace(record, etag=etag)
 
     def update(
-        self, table: type[Table], cell: Cell | None, change: Callable[[StoredCell | None], CellResult | None]
+        self,
+        table: type[Table],
+        cell: Cell | None,
+        change: Callable[[StoredCell | None], CellResult | None],
+        is_new: bool = False,
     ) -> CellRecord | None:
         """Read, change and replace a cell while no other process does; nothing is written if `change` returns
         None.
+
+        Args:
+            table: The table.
+            cell: The cell.
+            change: What becomes of it; called again where another process was faster.
+            is_new: As for `LakeObjects.update`.
 
         Returns:
             The record of what is stored afterwards, or None if nothing is.
@@ -253,16 +284,10 @@ class TableStore:
                 before = self._decode(table, cell, path, body) if body is not None else None
             except NotALakeObjectError:
                 before = None  # damaged: what is put in its place is made from its sources alone
-            result = change(before)
-            record = (
-                self.put(table, cell, result, replacing)
-                if result is not None
-                else before.record
-                if before
-                else None
-            )
+            result, said = change(before), before.record if before else None
+            record = self.store(pack(table, cell, result), replacing, said) if result is not None else said
 
-        self.objects.update(path, write)
+        self.objects.update(path, write, is_new)
         return record
 
     def get(self, table: type[Table], cell: Cell | None) -> StoredCell | None:
@@ -288,13 +313,26 @@ class TableStore:
         record = CellRecord.from_footer(table, cell, path, "", len(body), footer)
         return StoredCell(with_appended(table, rows), record)
 
-    def _put_quarantine(self, table: type[Table], cell: Cell | None, rejected: pl.DataFrame) -> None:
+    def _put_quarantine(
+        self, table: type[Table], cell: Cell | None, rejected: pl.DataFrame, had_rejects: bool
+    ) -> None:
         path = quarantine_path(table, cell)
         if not rejected.height:
-            self.objects.delete(path)
+            if had_rejects or self._may_be_there(table, path):
+                self.objects.delete(path)
             return
         footer = {"table": quarantine_name(table), "cell": str(cell or "")}
         self.objects.put(path, encode(_rejects_of(table), rejected.select(*table.columns, "rule"), footer)[0])
+
+    def _may_be_there(self, table: type[Table], path: str) -> bool:
+        """Whether an object may lie in quarantine: one whose cell was never written may, too."""
+        if not self._lists:
+            return True
+        with self._listing:
+            if table.name not in self._listed:
+                found = self.objects.list(f"quarantine/{table_prefix(table)}")
+                self._listed[table.name] = {stored.path for stored in found}
+            return path in self._listed[table.name]
 
 
 def read_quarantine(table: type[Table], cell: Cell | None, path: str, body: bytes) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """Which days of a source to doubt, so that another one is asked."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -114,17 +114,6 @@ def days_in_doubt(
         elif day in edged:
             doubts[day] = Doubt("edges", f"{edged[day]} rows are truncated or misaligned")
     return doubts
-
-
-def ranges_of(days: Iterable[str]) -> tuple[TimeRange, ...]:
-    """Days as ranges, neighbours merged: what to ask an API for."""
-    ranges: list[TimeRange] = []
-    for whole in map(day_range, sorted(set(days))):
-        if ranges and ranges[-1].end == whole.start:
-            ranges[-1] = TimeRange(ranges[-1].start, whole.end)
-        else:
-            ranges.append(whole)
-    return tuple(ranges)
 
 
 def _disagreeing(

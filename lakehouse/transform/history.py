@@ -59,10 +59,9 @@ def restatements(history: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
 
     Returns:
         One row per replaced variant, ordered by key, source and time: the key, `source`, `change` (`changed`;
-        `removed`: nothing stands in its place;
-        `added`: it stands in the place of nothing), and every value, `source_file` and `fetched_at` as
-            `<name>_before` and `<name>_after`. Values that are
-        not there are null.
+        `removed`: nothing stands in its place; `added`: it stands in the place of nothing), and every value,
+        `source_file` and `fetched_at` as `<name>_before` and `<name>_after`. Values that are not there are
+        null.
     """
     group, values = [*key, "source"], value_columns(history, key)
     step, place = [*group, "set"], [*group, "set", "place"]

@@ -84,8 +84,12 @@ def vpin(minutes: pl.DataFrame) -> pl.Series:
         exact(pl.col("volume")).alias("size"),
         exact((2 * pl.col("taker_buy_volume") - pl.col("volume")).fill_null(0.0)).alias("signed_size"),
         pl.col("open_time").dt.truncate("1d").alias("day"),
-        pl.col("taker_buy_volume").is_null().cum_sum().alias("unknown"),
-    ).with_columns(pl.col("size").cum_sum().alias("total"), pl.col("signed_size").cum_sum().alias("signed"))
+        pl.col("taker_buy_volume").is_null().cast(pl.Int32).alias("is_unknown"),
+    ).with_columns(
+        pl.col("size").cum_sum().alias("total"),
+        pl.col("signed_size").cum_sum().alias("signed"),
+        pl.col("is_unknown").cum_sum().alias("unknown"),
+    )
     days = _days(rows)
     reached = _buckets_reached(rows, days)
     ends = _sums_at(_edges(reached), rows, days).with_columns(
@@ -118,7 +122,7 @@ def _days(rows: pl.DataFrame) -> pl.DataFrame:
         first_signed=pl.col("signed"),
         first_size="size",
         first_signed_size="signed_size",
-        unknown_before=pl.col("unknown"),
+        unknown_before=pl.col("unknown") - pl.col("is_unknown"),
     )
     volume = pl.col("total_before") - pl.col("first_total") + pl.col("first_size")
     return (

@@ -13,8 +13,9 @@ from lakehouse.model.interval import MINUTE, Interval
 def with_runs(candles: pl.DataFrame, interval: Interval) -> pl.DataFrame:
     """Candles with the run that each one is in.
 
-    A run ends where the next candle is absent, where a candle lacks minutes (which is in no run itself), and
-    where candles are off the grid of their interval or share a slot of it.
+    A run ends where a candle does not open just the interval after the one before: where one is absent, where
+    two share a slot, and where candles begin to open late, or on time again. One that lacks minutes is in no
+    run.
 
     Args:
         candles: Rows with `open_time`, in order; coarser than 1m with `candle_count`.

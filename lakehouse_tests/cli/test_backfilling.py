@@ -116,7 +116,11 @@ def test_by_force_the_named_tables_are_made_again_and_nothing_above_them(
 
 def test_markets_without_the_table_have_nothing_due(backfill: Backfill) -> None:
     """Funding is of perpetuals; the markets here are spot."""
-    assert backfill("gold/funding_carry", BTC)["runs"] == []
+    said = backfill("gold/funding_carry", BTC)
+    assert said["runs"] == []
+    assert said["notes"] == [
+        f"There is no gold/funding_carry of {BTC}: linear and inverse markets alone have it."
+    ]
     assert queued() == []
 
 

@@ -12,6 +12,7 @@ from lakehouse.cli.building import Builder
 from lakehouse.cli.instance import open_instance
 from lakehouse.cli.planning import Plan, TableBuild, are_partitions
 from lakehouse.defs.partitions import MARKETS
+from lakehouse.model.errors import NothingInRangeError
 from lakehouse.model.market import Market
 from lakehouse.model.timerange import TimeRange
 from lakehouse.settings import Settings
@@ -132,3 +133,10 @@ def test_a_build_with_nothing_due_imports_no_dagster(tmp_path: Path) -> None:
         first, imported = run()
         assert imported == "True", "the market is no partition of this home yet"
         assert run() == (first, "False")
+
+
+def test_a_range_that_the_lake_has_no_month_of_is_refused_with_both_ends_of_the_lake(tmp_path: Path) -> None:
+    with lab(tmp_path / "lake") as made:
+        made.lake.end = "2024-01"
+        with pytest.raises(NothingInRangeError, match="LAKEHOUSE_START is 2023-12, LAKEHOUSE_END 2024-01"):
+            assert Plan(made.lake, [BTC], SPAN).cells

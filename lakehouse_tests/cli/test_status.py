@@ -21,6 +21,7 @@ from lakehouse.cli.status import look, print_status
 from lakehouse.datasets.candle import Candle, CandleArchive
 from lakehouse.datasets.market import MarketTable, market_frame
 from lakehouse.model.cell import Cell
+from lakehouse.model.market import MARKET_TYPES
 from lakehouse.model.result import CellFacts, CellResult, GapRun
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.services import LakeServices
@@ -176,9 +177,13 @@ def test_a_budget_is_asked_for_on_request_alone(
 ) -> None:
     objects.put("landing/any", b"")
     with Simulator(now=NOW, faults=faults) as exchange:
-        settings = Settings(root=objects.root, dagster_home=tmp_path, binance_rest_url=exchange.url)
+        urls = {"binance_rest_url": exchange.url, "bybit_rest_url": exchange.url}
+        settings = Settings(root=objects.root, dagster_home=tmp_path, **urls)
         lake = open_lake(settings, clock=lambda: NOW)
         assert {(budget.used, budget.problem) for budget in look(lake, settings).rest} == {(None, "")}
         asked = look(lake, settings, asks=True).rest
-        assert [budget.market_type for budget in asked] == ["spot", "linear", "inverse"]
+        assert [(budget.exchange, budget.market_type, budget.per) for budget in asked] == [
+            *(("binance", market_type, "weight a minute") for market_type in MARKET_TYPES),
+            *(("bybit", market_type, "requests in 5 s") for market_type in MARKET_TYPES),
+        ]
         assert all(problem in budget.problem and (budget.used is None) == bool(problem) for budget in asked)

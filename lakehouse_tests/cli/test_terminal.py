@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lakehouse.cli.commands import building, looking, reading
+from lakehouse.cli.commands import building, exporting, looking, reading
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse_tests.making import at
 from lakehouse_tests.opened import SHOTS
@@ -63,6 +63,18 @@ SHOWN: dict[str, list[str]] = {
     "sql of funding": ["sql", "SELECT * FROM silver.funding_rate LIMIT 2"],
     "sql of carry": ["sql", "SELECT * FROM gold.funding_carry LIMIT 2"],
     "sql of one row": ["sql", "SELECT * FROM silver.candle LIMIT 1"],
+    "export": [
+        "export",
+        "csv",
+        "-m",
+        KEYS,
+        "--interval",
+        "1m,1h",
+        "--fill",
+        "--folder",
+        "$LAKEHOUSE_ROOT-out",
+    ],
+    "duckdb": ["duckdb", "$LAKEHOUSE_ROOT.duckdb", "--markets", KEYS],
     "simulate": ["simulate", "--fault", "list"],
 }
 # one process runs them all: starting Python and Dagster takes longer than any of them
@@ -70,7 +82,7 @@ PROGRAM = """
 import json, os, sys
 from lakehouse.cli.app import main
 for name, words in json.loads(os.environ["WORDS"]).items():
-    sys.argv = ["lakehouse", *words]
+    sys.argv = ["lakehouse", *map(os.path.expandvars, words)]
     try:
         main()
     except SystemExit as end:
@@ -164,6 +176,8 @@ def test_no_line_is_wider_than_the_terminal_and_no_name_or_number_is_split(
         "markets list": ["binance-inverse:BTCUSD_PERP"],
         "doctor": ["binance archive", "LAKEHOUSE_ROOT"],
         "sql": ["binance-inverse:BTCUSD_PERP", "api+daily+monthly"],
+        "export": ["binance-inverse:BTCUSD_PERP", "1h", "absent: halt."],
+        "duckdb": ["silver/candle", "gold/daily_panel"],
         "sql of one row": ["taker_buy_quote_volume", "binance-inverse:BTCUSD_PERP"],
     }.items():
         for word in words:
@@ -187,7 +201,10 @@ def test_a_pipe_gets_the_first_table_as_csv_and_nothing_else(environment: dict[s
 
 def test_every_command_that_reports_is_captured_above() -> None:
     """Whoever adds one is told here."""
-    groups = (building.commands, building.markets_commands, looking.commands, reading.commands)
+    groups = (
+        *(building.commands, building.markets_commands),
+        *(looking.commands, reading.commands, exporting.commands),
+    )
     named = {
         ("markets " if group is building.markets_commands else "")
         + (command.name or command.callback.__name__)

@@ -17,6 +17,7 @@ from lakehouse.datasets.funding_rate import (
     FundingRate,
     FundingRateApi,
     FundingRateArchive,
+    contradicted,
     doubt,
 )
 from lakehouse.exchanges.binance.funding import FundingFiles, FundingPages, parse_rates
@@ -225,6 +226,89 @@ def test_what_a_source_denies_is_served_as_contradicted() -> None:
     ]
 
 
+BEFORE, AFTER = FEBRUARY[0] - EIGHT, CELL.window.end
+DAY = timedelta(days=1)
+
+
+def silence(kept: Sequence[int], *asked: Asked) -> tuple[list[datetime], str | None, list[str], list[str]]:
+    """What becomes of a month that the archive has whole, of which REST states some settlements: those that
+    it denies, the evidence, problems, and the days that it is asked about again.
+    """
+    archive = rows(FEBRUARY)
+    api = rows([FEBRUARY[n] for n in kept], [archive["rate"][n] for n in kept], source="api")
+    result = refined(archive, api, asked)
+    parts = {
+        FundingRateArchive.name: BronzeCell(archive, "1", CellFacts()),
+        FundingRateApi.name: BronzeCell(api.select(FundingRateApi.names()), "2", CellFacts(asked=asked)),
+    }
+    again = [day for span in contradicted(parts) for day in span.days()]
+    assert {found.columns for found in result.facts.contradictions} <= {("funding_time",)}
+    denied = [found.start for found in result.facts.contradictions]
+    return denied, result.facts.evidence, [problem.kind for problem in result.facts.problems], again
+
+
+def named(start: datetime = FEBRUARY[0], end: datetime = CELL.window.end, **beside: datetime) -> Asked:
+    """A range that was answered, with the settlements that the answer names beside it."""
+    return Asked(start, end, NOW, "rows", **beside)
+
+
+ALL, WHOLE = range(87), {"before": BEFORE, "after": AFTER}
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked", "denied", "again"),
+    [
+        # none of a month, with settlements named on both sides or not: the answer may be at fault
+        ([], named(**WHOLE), [], 29),
+        ([], named(), [], 29),
+        # a page that ends in the middle, and one that begins there
+        (ALL[:45], named(before=BEFORE), [], 14),
+        (ALL[45:], named(after=AFTER), [], 15),
+        # one that lacks most of what it was asked for
+        (ALL[::4], named(**WHOLE), [], 29),
+        # a day that is answered within a month that is not
+        (ALL[30:33], named(**WHOLE), [], 29),
+        # one settlement, and a day, between others; the first and the last of a month where both are named
+        ([*ALL[:40], *ALL[41:]], named(), [40], 1),
+        ([*ALL[:39], *ALL[42:]], named(), [39, 40, 41], 1),
+        (ALL[1:], named(before=BEFORE), [0], 1),
+        (ALL[:86], named(after=AFTER), [86], 1),
+        (ALL[1:], named(), [], 1),
+        (ALL[:86], named(), [], 1),
+        # all but one, of a day alone
+        ([39, 41], named(FEBRUARY[39], FEBRUARY[42]), [40], 1),
+        ([39], named(FEBRUARY[39], FEBRUARY[42], before=FEBRUARY[38], after=FEBRUARY[42]), [40, 41], 1),
+        ([], named(FEBRUARY[39], FEBRUARY[42], before=FEBRUARY[38], after=FEBRUARY[42]), [], 1),
+    ],
+)
+def test_rest_denies_by_an_answer_with_settlements_on_both_sides_and_is_asked_again(
+    kept: Sequence[int], asked: Asked, denied: list[int], again: int
+) -> None:
+    found, evidence, problems, days = silence(kept, asked)
+    assert found == [FEBRUARY[n] for n in denied]
+    assert evidence == ("contradicted" if denied else "archive"), "never as confirmed by both"
+    assert problems == ([] if denied else ["unanswered"])
+    assert len(days) == again
+
+
+def test_what_rest_was_not_asked_about_or_does_not_know_is_neither_denied_nor_open() -> None:
+    unknown = Asked(FEBRUARY[0], AFTER, NOW, "unknown")
+    refused = Asked(FEBRUARY[0], AFTER, NOW, "refused")
+    for asked in ([], [unknown], [refused], [named(FEBRUARY[0], FEBRUARY[30])]):
+        assert silence(ALL[:30], *asked) == ([], "archive", [], [])
+
+
+def test_rates_that_no_proof_decides_are_asked_for_again() -> None:
+    archive, api = rows(FEBRUARY), rows(FEBRUARY, [0.5] * 87, source="api")
+    parts = {
+        FundingRateArchive.name: BronzeCell(archive, "1", CellFacts()),
+        FundingRateApi.name: BronzeCell(
+            api.select(FundingRateApi.names()), "2", CellFacts(asked=(asking(),))
+        ),
+    }
+    assert contradicted(parts) == [CELL.window], "it may have been another market's page"
+
+
 def test_two_rates_of_one_file_are_a_gap_and_not_a_choice() -> None:
     twice = pl.concat([rows(FEBRUARY), rows(FEBRUARY[5:6], [0.5])])
     result = refined(twice)
@@ -341,10 +425,70 @@ def test_lives_bound_what_is_expected() -> None:
     ended = refined(rows(FEBRUARY[:50]), delisted=f"{FEBRUARY[50]:%Y-%m-%dT%H:%M}")
     assert {run.gap_class for run in ended.facts.gaps} == {"not_listed"}
     assert ended.facts.gaps[-1].end == CELL.window.end
+    four = [FEBRUARY[0] + n * 4 * HOUR for n in range(20)]
+    short = refined(rows(four, hours=4), delisted=f"{four[-1] + 4 * HOUR:%Y-%m-%dT%H:%M}")
+    assert ({run.gap_class for run in short.facts.gaps}, short.facts.problems) == ({"not_listed"}, ()), (
+        "no interval can be longer where nothing was due"
+    )
+    late = refined(rows(four[8:], hours=4), asked_until=four[-1] + HOUR, listed="2024-02-02T07:00")
+    assert ({run.gap_class for run in late.facts.gaps}, late.facts.problems) == ({"not_listed"}, ())
     after = refined(rows(FEBRUARY), delisted=f"{FEBRUARY[50]:%Y-%m-%dT%H:%M}")
     assert after.rows.height == 51, "the settlement at the end itself is paid"
     assert after.rejected is not None
     assert set(after.rejected["rule"]) == {"after_delisting"}
+
+
+def broken(
+    gone: int = 30,
+    back: int = 60,
+    by_rest: Sequence[int] | None = None,
+    archive_until: datetime | None = None,
+    hours: int = 8,
+    **asked: datetime,
+) -> list[tuple[str, datetime, int, timedelta]]:
+    """The gaps of a month without the settlements from one to before another: REST was asked about them."""
+    archive = rows(FEBRUARY[:gone] + FEBRUARY[back:], hours=hours)
+    start, end = FEBRUARY[gone], FEBRUARY[min(back, 86)]
+    beside = {"before": FEBRUARY[max(gone - 1, 0)], "after": end}
+    told_ = [Asked(start, end, NOW, "empty", **(beside | asked))]
+    api = rows([FEBRUARY[n] for n in by_rest or []], source="api")
+    result = refined(archive, api, told_, archive_until)
+    return told(result)
+
+
+def test_a_break_of_the_listing_is_told_where_archive_and_rest_have_none_between() -> None:
+    assert broken() == [("not_listed", FEBRUARY[30], 30, EIGHT)]
+    assert broken(30, 49) == [("absent", FEBRUARY[30], 19, EIGHT)], "less than a week is no break"
+    assert broken(30, 50)[0][0] == "not_listed", "seven days from one settlement to the next"
+    first, *_ = broken(before=None)  # type: ignore[arg-type]
+    assert first[0] == "absent", "nobody names the settlement before"
+    assert broken(after=None)[0][0] == "absent"  # type: ignore[arg-type]
+    assert broken(archive_until=FEBRUARY[50])[0][0] == "absent", "the archive has not answered yet"
+    assert [found[0] for found in broken(by_rest=[45])] == ["absent", "absent"], "REST has one of them"
+
+
+def test_a_break_that_reaches_beyond_the_month_is_told_by_what_rest_names_there() -> None:
+    earlier, later = at("2024-01-20"), at("2024-03-09T16:00")
+    assert broken(0, 12, before=earlier) == [("not_listed", FEBRUARY[0], 12, EIGHT)]
+    beside = {"before": earlier, "after": later}
+    whole = refined(FundingRateArchive.empty(), FundingRateApi.empty(), [named(**beside)])
+    assert told(whole) == [("not_listed", FEBRUARY[0], 87, EIGHT)], "no file of the month was published"
+    assert whole.facts.problems == ()
+    alone = refined(None, rows(FEBRUARY[:3], source="api"), [named(before=BEFORE, after=later)])
+    assert told(alone) == [("absent", FEBRUARY[3], 84, EIGHT)], "of an archive that failed nothing is known"
+
+
+def test_two_breaks_are_two_and_the_interval_behind_one_is_no_change() -> None:
+    times = [*FEBRUARY[:10], *FEBRUARY[35:40], *(FEBRUARY[63] + n * 4 * HOUR for n in range(48))]
+    api = rows(times, source="api")
+    stated = rows(times, hours=None)
+    both = refined(stated, api.with_columns(rate=stated["rate"]), [named(**WHOLE)])
+    assert [(kind, start) for kind, start, _, _ in told(both)] == [
+        ("not_listed", FEBRUARY[10]),
+        ("not_listed", FEBRUARY[40]),
+    ]
+    assert (both.facts.problems, both.facts.evidence) == ((), "rows_both")
+    assert both.rows.filter(funding_time=FEBRUARY[63])["interval_source"].item() == "after"
 
 
 def test_a_cell_of_nothing_says_so() -> None:

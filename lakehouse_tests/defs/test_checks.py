@@ -174,7 +174,8 @@ def test_cells_of_an_older_meaning_fail_schema_and_are_due(
     shell: Shell, lake: LakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shell.build(HOURS, [BTC])
-    monkeypatch.setattr(lake.registry.table(HOURS), "code_version", 2)
+    hours = lake.registry.table(HOURS)
+    monkeypatch.setattr(hours, "code_version", hours.code_version + 1)
     schema = shell.check(HOURS)["schema"]
     assert (schema.passed, schema.severity, *numbers(schema)) == (False, dg.AssetCheckSeverity.ERROR, 3, 3)
     assert len(shell.build(HOURS, [BTC])[HOURS].built) == 3

@@ -64,6 +64,10 @@ def test_markets_without_funding_log_nothing_and_a_second_run_finds_the_work_don
         levels = {str(cell): found.facts.evidence for cell, found in shell.lake.ledger(TABLES[2]).items()}
         assert levels[f"2024-02|{PERP.key}"] == "archive"
         assert levels[f"2024-04|{PERP.key}"] == "api"
+        for market, why in ((SPOT, "linear and inverse markets alone"), (DELIVERY, "contracts such as this")):
+            assert all(result.success for result in shell.run(TABLES[2], [Cell("2024-03", market)]))
+            note = shell.events(TABLES[2])[-1].metadata["note"].value
+            assert str(note).startswith(f"There is no {TABLES[2]} of {market.key}: {why}"), note
         found = verify(shell.lake, instance, [PERP], None, 100, table=TABLES[2])
         assert (found.failed, {one.evidence for one in found.verified}) == ({}, {"rows_both"})
 

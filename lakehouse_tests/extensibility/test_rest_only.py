@@ -16,7 +16,6 @@ from lakehouse.exchanges.api import (
     MarketInfo,
     PageRules,
     Pages,
-    Refusal,
     RestApi,
     RestCall,
 )
@@ -83,7 +82,8 @@ class CounterApi(RestApi):
     """Where the API is, its clock, and its errors: a `retCode` other than 0."""
 
     exchange, setting = "bybit", "LAKEHOUSE_COUNTER_REST_URL"
-    default_budget = 1000
+    code_name, why_name = "retCode", "retMsg"
+    codes = {0: None, 10001: "unknown_symbol", 10016: "busy"}
     began = at("2020-01-01")
 
     def __init__(self, url: str) -> None:
@@ -102,9 +102,6 @@ class CounterApi(RestApi):
     def read_info(self, answer: Any) -> ExchangeInfo:
         symbols = [entry["symbol"] for entry in answer["result"]["list"]]
         return ExchangeInfo(dict.fromkeys(symbols, MarketInfo("COIN", "USD", "USD")), {})
-
-    def refusal(self, code: int) -> Refusal:
-        return "unknown_symbol" if code == 10001 else "busy"
 
 
 class Counter(Exchange):
@@ -173,20 +170,12 @@ def test_it_builds_from_rest_alone_though_the_newest_row_comes_first(lake: LakeS
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="the code of an unknown symbol is looked for as Binance writes it, so the answer proves nothing: "
-    "`Api.judge` waits",
-)
 def test_a_market_that_it_does_not_list_is_refused_by_name(lake: LakeServices) -> None:
     with pytest.raises(UnknownMarketError, match="counter-linear:NONE"):
         build(lake, "silver/candle", [Market("counter", "linear", "NONE")], "2024-01", "2024-03")
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True, reason="the code of an error is looked for as Binance writes it: `Api.judge` waits"
-)
 def test_an_error_in_a_body_of_status_200_is_no_answer(tmp_path: Path) -> None:
     asked: list[Mapping[str, str]] = []
 

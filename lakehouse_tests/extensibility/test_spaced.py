@@ -12,7 +12,16 @@ import pytest
 
 from lakehouse.datasets.dataset import ApiTable, ArchiveTable, BronzeCells, Dataset, input_versions
 from lakehouse.datasets.market import MarketFacts
-from lakehouse.exchanges.api import ExchangeInfo, InfoCall, PageRules, Pages, Refusal, RestApi, RestCall
+from lakehouse.exchanges.api import (
+    Budget,
+    ExchangeInfo,
+    InfoCall,
+    PageRules,
+    Pages,
+    Refusal,
+    RestApi,
+    RestCall,
+)
 from lakehouse.model.cell import Cell
 from lakehouse.model.input import Input
 from lakehouse.model.market import Market, MarketType
@@ -113,8 +122,8 @@ class FundingPages(Pages):
 class Payer(RestApi):
     """Where the API is, and its clock."""
 
-    exchange, setting, moving_hint, weight_header = "binance", "LAKEHOUSE_PAYER_REST_URL", "", "X-Weight"
-    default_budget = 1000
+    exchange, setting = "binance", "LAKEHOUSE_PAYER_REST_URL"
+    budget = Budget(1000, "X-Weight")
     began = at("2020-01-01")
 
     def __init__(self, url: str) -> None:
@@ -131,7 +140,7 @@ class Payer(RestApi):
         return self.time_call()
 
     def read_budget(self, answer: Any) -> int | None:
-        return self.default_budget
+        return self.budget.weight
 
     def info_call(self) -> InfoCall:
         return InfoCall(f"{self.url}/time", {})

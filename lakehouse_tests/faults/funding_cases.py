@@ -189,9 +189,40 @@ def _(root: Path) -> Found:
         _built(it, set())
         verify(it)
         found = it.found(FEBRUARY, PERP, TABLE)
+        it.sim.advance(timedelta(minutes=61))
+        again = it.due()
+        it.sim.clear_faults()
+        it.build(FEBRUARY, PERP, TABLE)
+        healed = it.found(FEBRUARY, PERP, TABLE)
     require_true(found)
     assert found.evidence == ["contradicted"]
     assert [one.columns for one in found.facts["2024-02"].contradictions] == [("funding_time",)]
+    assert again == [f"bronze/funding_rate_api 2024-02|{PERP}"], "an answer may be mended"
+    assert healed.evidence == ["rows_both"]
+    return found
+
+
+@case(
+    "funding: an empty page, once",
+    "REST answers `[]` when it is asked about the month, and an hour later it has all",
+    is_february=False,
+    note="no settlement is contradicted by an answer without any, nor confirmed: REST is asked again",
+)
+def _(root: Path) -> Found:
+    with lab(root, f"funding_rest_silent={MONTH}", markets=[LISTED]) as it:
+        _built(it, set())
+        verify(it)
+        assert it.sim.faults_hit["funding_rest_silent"]
+        found = it.found(FEBRUARY, PERP, TABLE)
+        assert it.due() == [], "the question rests"
+        it.sim.advance(timedelta(minutes=61))
+        it.build(FEBRUARY, PERP, TABLE)
+        healed = it.found(FEBRUARY, PERP, TABLE)
+        assert it.due() == []
+    require_true(found)
+    assert (found.evidence, found.problems) == (["archive"], [("unanswered", "")])
+    assert found.facts["2024-02"].contradictions == ()
+    assert (healed.evidence, healed.problems, healed.gaps) == (["rows_both"], [], [])
     return found
 
 
@@ -254,6 +285,99 @@ def _(root: Path) -> Found:
     assert (found.gaps, found.problems, found.evidence) == ([], [], ["archive"])
     last = found.facts["2024-02"].gaps[-1]
     assert (last.gap_class, last.start) == ("not_listed", at("2024-02-15T08:00"))
+    return found
+
+
+@case(
+    "funding: ended ten days ago",
+    "the market was delisted in the middle of the month, which is not over; another one goes on",
+    is_february=False,
+    note="exchange, archive and REST say so: nothing is pending",
+)
+def _(root: Path) -> Found:
+    ended = replace(LISTED, delisted=at("2024-02-15T06:00"))
+    other = replace(LISTED, symbol="OTHERUSDT")
+    with lab(root, markets=[ended, other], now=at("2024-02-15T05:30")) as it:
+        it.build(FEBRUARY, PERP, TABLE)
+        it.sim.advance(timedelta(days=5))
+        it.build(FEBRUARY, PERP, TABLE)
+        early = it.reader().gaps(PERP, table=TABLE, now=it.sim.now)
+        assert early["gap_class"].unique().to_list() == ["pending"], "a week has not passed yet"
+        it.sim.advance(timedelta(days=5))
+        found = _built(it, set())
+        assert it.reader().gaps(PERP, table=TABLE, now=it.sim.now)["gap_class"].unique().to_list() == [
+            "not_listed"
+        ]
+    assert served(found) == {row.due: float(row.text) for row in truth(ended)}
+    assert found.gaps == []
+    return found
+
+
+@case(
+    "funding: listing break",
+    "the symbol was given up in January and is used again for another coin from the middle of February on",
+    is_february=False,
+    note="archive and REST have settlements on both sides and none between: not listed",
+)
+def _(root: Path) -> Found:
+    gone, back = at("2024-01-22T08:00"), at("2024-02-17T09:00")
+    broken, span = replace(LISTED, listed=at("2024-01-10"), breaks=((gone, back),)), ("2024-01", "2024-03")
+    with lab(root, markets=[broken]) as it:
+        it.build(span, PERP, TABLE)
+        assert it.due() == []
+        found = it.found(span, PERP, TABLE)
+    runs = [run for facts in found.facts.values() for run in facts.gaps if run.start >= gone]
+    assert {run.gap_class for run in runs} == {"not_listed"}
+    assert (runs[0].start, runs[-1].end) == (gone, at("2024-02-17T16:00"))
+    healers = {problem.healed_by for facts in found.facts.values() for problem in facts.problems}
+    assert healers == {"REST API: a proven break of the listing"}
+    assert found.rows.height == sum(len(settlements(broken, month)) for month in ("2024-01", "2024-02"))
+    return found
+
+
+@case(
+    "funding: listing break of months",
+    "as before, from January to March: nothing is published of a whole month",
+    is_february=False,
+)
+def _(root: Path) -> Found:
+    gone, back = at("2024-01-22T08:00"), at("2024-03-03T09:00")
+    broken, span = replace(LISTED, listed=at("2024-01-10"), breaks=((gone, back),)), ("2024-01", "2024-04")
+    with lab(root, markets=[broken], now=at("2024-04-20T12:00")) as it:
+        it.build(span, PERP, TABLE)
+        found = it.found(span, PERP, TABLE)
+    assert found.gaps == []
+    assert [sum(run.slot_count for run in facts.gaps) for facts in found.facts.values()] == [57, 87, 8]
+    return found
+
+
+@case(
+    "funding: listing break, and REST does not answer",
+    "a listing break, with REST out of reach",
+    is_february=False,
+    note="not proven, so absent",
+)
+def _(root: Path) -> Found:
+    broken = replace(LISTED, breaks=((at("2024-02-05T08:00"), at("2024-02-17T09:00")),))
+    with lab(root, "rest_unavailable", markets=[broken]) as it:
+        it.build(FEBRUARY, PERP, TABLE)
+        found = it.found(FEBRUARY, PERP, TABLE)
+    assert [(gap_class, start) for gap_class, start, _ in found.gaps] == [("absent", at("2024-02-05T08:00"))]
+    return found
+
+
+@case(
+    "funding: six days absent",
+    "nobody has the settlements of six days",
+    is_february=False,
+    note="shorter than any break of a listing, so absent",
+)
+def _(root: Path) -> Found:
+    broken = replace(LISTED, breaks=((at("2024-02-05T08:00"), at("2024-02-11T08:00")),))
+    with lab(root, markets=[broken]) as it:
+        it.build(FEBRUARY, PERP, TABLE)
+        found = it.found(FEBRUARY, PERP, TABLE)
+    assert [(gap_class, start) for gap_class, start, _ in found.gaps] == [("absent", at("2024-02-05T08:00"))]
     return found
 
 

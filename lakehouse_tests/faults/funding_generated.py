@@ -32,7 +32,7 @@ from lakehouse.simulator.exchange_info import exchange_info
 from lakehouse.simulator.faults import FaultPlan
 from lakehouse.simulator.funding import HEADER, folder_of, settlements
 from lakehouse.simulator.keys import KlineFolder
-from lakehouse.simulator.rest import RestError
+from lakehouse.simulator.rest import Rest, refusal
 from lakehouse.simulator.server import ExchangeServer
 from lakehouse.simulator.zips import damaged_zip
 from lakehouse_tests.faults.generated import Bench, bench
@@ -379,6 +379,12 @@ class FundingDesk:
         self.asked: list[str] = []
         self._answers = 0
 
+    refusals = Rest.refusals
+
+    def owns(self, path: str) -> bool:
+        """Every one."""
+        return True
+
     def open(self, told: list[Told]) -> None:
         """Answer with this from now on."""
         self.told, self._answers = told, 0
@@ -389,12 +395,12 @@ class FundingDesk:
         return self.told[0].now
 
     def answer(
-        self, path: str, query: Mapping[str, str], microseconds: bool, ahead: timedelta
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str], ahead: timedelta
     ) -> tuple[Any, dict[str, str]]:
         """As the simulated exchange's."""
         (told,), endpoint, now = self.told, path.rpartition("/")[2], int(self.now.timestamp() * 1000)
         if told.rest == "down":
-            raise RestError(-1001, "Internal error; unable to process your request.", 503)
+            raise refusal(-1001, "Internal error; unable to process your request.", 503)
         if endpoint == "time":
             return {"serverTime": now}, {}
         is_known = told.rest != "-1121" and told.market.delisted is None
@@ -403,7 +409,7 @@ class FundingDesk:
         if endpoint == "fundingInfo":
             return [], {}
         if told.rest or endpoint != "fundingRate":
-            raise RestError(int(told.rest or -1121), "Invalid symbol.")
+            raise refusal(int(told.rest or -1121), "Invalid symbol.")
         self.asked += [str(query)]
         return self._rates(told, query, now), {}
 
@@ -436,7 +442,7 @@ class FundingDesk:
 def stand() -> Iterator[Stand]:
     """An exchange that stands still and has one perpetual."""
     shelf, desk = Shelf(), FundingDesk()
-    server = ExchangeServer(0, shelf, desk, FaultPlan())  # type: ignore[arg-type]
+    server = ExchangeServer(0, shelf, (desk,), FaultPlan())  # type: ignore[arg-type]
     threading.Thread(target=server.serve_forever, args=(0.02,), name="funding stand", daemon=True).start()
     try:
         yield Stand(server, shelf, desk)  # type: ignore[arg-type]
@@ -585,7 +591,9 @@ def _levels(view: View) -> Iterator[str]:
             and time not in api
         )
         differs = any(of.get(time, {rate}) != {rate} for of in (archive, api)) and time not in settled_ones
-        if (denied or differs) and view.evidence != "contradicted":
+        # an answer that names too few others denies nothing, and the reader is told
+        is_told = denied and not differs and any(one.kind == "unanswered" for one in view.problems)
+        if (denied or differs) and view.evidence != "contradicted" and not is_told:
             yield f"contradiction: a source denies {time}, and the level is {view.evidence}"
     if view.evidence == "contradicted" and view.state == "good":
         yield "contradiction: the level is contradicted, and the quality report says good"

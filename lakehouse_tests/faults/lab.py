@@ -273,5 +273,12 @@ def versions(lake: LakeServices) -> dict[str, str]:
 def lake_at(root: Path, url: str, clock: Callable[[], datetime], start: str = "2023-12") -> LakeServices:
     """A lake beside an exchange."""
     return open_lake(
-        Settings(root=str(root), start=start, binance_archive_url=url, binance_rest_url=url), clock=clock
+        Settings(
+            root=str(root),
+            start=start,
+            binance_archive_url=url,
+            binance_rest_url=url,
+            bybit_rest_url=url,
+        ),
+        clock=clock,
     )

@@ -18,6 +18,9 @@ What is named *funding* is of `silver/funding_rate` of `binance-linear:COINUSDT`
 February, whose evidence is, worst first, `contradicted`, `api` (some rows stand in REST alone), `archive`
 (every row stands in its file) or `rows_both` (REST states every one of them alike).
 
+What is named *Bybit* is of `bybit-linear:BTCUSDT`, listed on 2024-02-25 too: of an exchange without files,
+whose minutes and hours both come by REST.
+
 - **gaps** are of the market's life; class, start, minutes. A `halt` is proven: REST gave the candles on both sides and none between, and each hour of the
   witness that the gap touches was asked for, answered, and equals the rows that are there. `absent` is not.
 - **disputes**: the rule, and who states the value that is served, or that there is no row; all values stand in `silver/conflict`.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.simulator import FAULTS
-from lakehouse_tests.faults import funding_cases, market_cases, proof_cases, rest_cases
+from lakehouse_tests.faults import bybit_cases, funding_cases, market_cases, proof_cases, rest_cases
 from lakehouse_tests.faults.cases import CASES, Case
 from lakehouse_tests.faults.lab import Found
 from lakehouse_tests.faults.page import line, page
@@ -21,7 +21,7 @@ ALWAYS = ("nothing", "stale CHECKSUM", "halt")
 _SEEN: dict[str, Found] = {}
 
 assert all(
-    (market_cases.COIN, proof_cases.HOUR, rest_cases.MISALIGNED, funding_cases.PERP)
+    (market_cases.COIN, proof_cases.HOUR, rest_cases.MISALIGNED, funding_cases.PERP, bybit_cases.KEY)
 )  # imported for the cases in them
 
 
@@ -59,7 +59,10 @@ def test_the_page_has_a_row_for_every_fault_and_no_other(tmp_path: Path) -> None
 def test_every_fault_that_the_simulated_exchange_knows_is_shown_or_accounted_for() -> None:
     sources = "".join(
         (Path(__file__).parent / name).read_text(encoding="utf-8")
-        for name in ("cases.py", "funding_cases.py", "market_cases.py", "proof_cases.py", "rest_cases.py")
+        for name in (
+            *("cases.py", "funding_cases.py", "market_cases.py", "proof_cases.py", "rest_cases.py"),
+            "bybit_cases.py",
+        )
     )
     alike = {"error_403", "slow"}  # as 451; no fault of data
     assert {name for name in FAULTS if not re.search(rf"\b{name}\b", sources)} == alike

@@ -33,7 +33,7 @@ from lakehouse.simulator.files import RealFiles
 from lakehouse.simulator.keys import KlineFolder
 from lakehouse.simulator.klines import MILLISECOND, printed
 from lakehouse.simulator.markets import SimulatedMarket, minute_of
-from lakehouse.simulator.rest import RestError
+from lakehouse.simulator.rest import Rest, refusal
 from lakehouse.simulator.server import ExchangeServer
 from lakehouse.simulator.zips import damaged_zip
 from lakehouse_tests.making import HEADER, at
@@ -351,6 +351,12 @@ class Desk:
         self._rows: dict[tuple[str, str], tuple[list[int], list[Row]]] = {}
         self._answers: dict[str, int] = {}
 
+    refusals = Rest.refusals
+
+    def owns(self, path: str) -> bool:
+        """Every one."""
+        return True
+
     def open(self, told: list[Told]) -> None:
         """Answer with this from now on."""
         self.told, self._rows, self._answers = told, {}, {}
@@ -361,12 +367,12 @@ class Desk:
         return self.told[0].now
 
     def answer(
-        self, path: str, query: Mapping[str, str], microseconds: bool, ahead: timedelta
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str], ahead: timedelta
     ) -> tuple[Any, dict[str, str]]:
         """As the simulated exchange's."""
         endpoint = path.rpartition("/")[2]
         if any(told.rest == "down" for told in self.told):
-            raise RestError(-1001, _BUSY, 503)
+            raise refusal(-1001, _BUSY, 503)
         if endpoint == "time":
             return {"serverTime": int(self.now.timestamp() * 1000)}, {}
         if endpoint == "exchangeInfo":
@@ -374,9 +380,9 @@ class Desk:
             return exchange_info("spot", known, int(self.now.timestamp() * 1000)), {}
         told = next((told for told in self.told if told.market.symbol == query["symbol"]), None)
         if told is not None and told.rest == f"{query['interval']} down":
-            raise RestError(-1001, _BUSY, 503)
+            raise refusal(-1001, _BUSY, 503)
         if told is None or (told.rest and not told.rest.endswith("down")):
-            raise RestError(int(told.rest if told else -1121), "Invalid symbol.")
+            raise refusal(int(told.rest if told else -1121), "Invalid symbol.")
         return self._klines(told, query), {}
 
     def _klines(self, told: Told, query: Mapping[str, str]) -> Any:
@@ -451,7 +457,7 @@ class Stand:
 def stand() -> Iterator[Stand]:
     """An exchange that stands still."""
     shelf, desk = Shelf(), Desk()
-    server = ExchangeServer(0, shelf, desk, FaultPlan())  # type: ignore[arg-type]
+    server = ExchangeServer(0, shelf, (desk,), FaultPlan())  # type: ignore[arg-type]
     threading.Thread(target=server.serve_forever, args=(0.02,), name="stand", daemon=True).start()
     try:
         yield Stand(server, shelf, desk)

@@ -24,6 +24,8 @@ FEBRUARY, MARCH = Cell("2024-02", BTC), Cell("2024-03", BTC)
 NAMES = ("exchange", "market_type", "symbol")
 DAY = timedelta(days=1)
 GAPS = ((at("2024-02-09T03:00"), at("2024-02-09T04:10")), (at("2024-03-12T10:30"), at("2024-03-12T10:31")))
+# behind the first gap candles open late, as exchanges have them after a halt, and reach into the next hour
+LATE, LATE_UNTIL = timedelta(seconds=17, milliseconds=300), at("2024-02-09T20:50")
 
 
 class History(NamedTuple):
@@ -38,7 +40,7 @@ class History(NamedTuple):
 
 def _of_minutes() -> History:
     times = [
-        time
+        time + LATE if GAPS[0][1] <= time < LATE_UNTIL else time
         for time in minutes("2024-01-29", 63 * 1440)
         if not any(start <= time < end for start, end in GAPS)
     ]
@@ -48,13 +50,17 @@ def _of_minutes() -> History:
 
 
 def _of_candles(table: type[Feature], interval: Interval, start: str) -> History:
-    """Candles of an interval; the one under way at an instant has fewer minutes and another close."""
+    """Candles of an interval, those of every other day with a last minute that opened late; the one under way
+    at an instant has fewer minutes, or another close.
+    """
     count = (MARCH.window.end - at(start)) // interval.delta
     rows = walk([at(start) + n * interval.delta for n in range(count)], step=1e-2)
     rows = rows.with_columns(
         contracts=pl.col("volume") * 100,
         candle_count=pl.lit(interval.minutes, pl.Int32),
-        knowable_at=pl.col("open_time") + interval.delta,
+        knowable_at=pl.col("open_time")
+        + interval.delta
+        + pl.when(pl.col("open_time").dt.ordinal_day() % 2 == 0).then(LATE).otherwise(timedelta()),
     ).select(table.names())
 
     def until(whole: pl.DataFrame, instant: datetime) -> pl.DataFrame:
@@ -70,7 +76,7 @@ def _of_candles(table: type[Feature], interval: Interval, start: str) -> History
     return History(rows, until)
 
 
-def _of_funding() -> History:
+def funding() -> History:
     """Settlements, of which some state no interval, so that it is told by the one before or the one after."""
     chance = random.Random(4)
     times = [at("2024-01-29") + n * timedelta(hours=8) for n in range(63 * 3)]
@@ -113,7 +119,7 @@ def histories() -> dict[str, History]:
     return {
         Candle.name: of_minutes,
         "gold/microstructure_1m": History(by_minute, _told),
-        FundingRate.name: _of_funding(),
+        FundingRate.name: funding(),
         "gold/candle_1h": _of_candles(of_name["gold/candle_1h"], Interval.parse("1h"), "2023-12-28"),
         "gold/candle_1d": _of_candles(of_name["gold/candle_1d"], Interval.parse("1d"), "2022-05-01"),
     }
@@ -131,12 +137,13 @@ class Shown(NamedTuple):
 
 
 def instants(seed: int, count: int) -> list[datetime]:
-    """Instants of February and March: at random to the microsecond, and about the ends of candles, of a gap,
-    and of the month.
+    """Instants of February and March: at random to the microsecond, and about the ends of candles, of one
+    that a late minute reaches out of, of a gap, and of the month.
     """
     chance, span = random.Random(seed), MARCH.window.end - FEBRUARY.window.start
     drawn = [FEBRUARY.window.start + chance.random() * span for _ in range(count)]
     ends = [chance.choice(drawn).replace(minute=0, second=0, microsecond=0), MARCH.window.start, GAPS[1][1]]
+    ends.append(LATE_UNTIL.replace(minute=0))
     return sorted({*drawn, *(end + by for end in ends for by in (-MICRO, timedelta(), MINUTE))})
 
 

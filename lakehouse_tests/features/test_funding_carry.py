@@ -147,3 +147,10 @@ def test_what_came_before_the_listing_is_not_unknown(tmp_path: Path) -> None:
     early = GapRun("not_listed", at("2024-01-01"), at("2024-01-10T08:00"), 28)
     lake = stored(tmp_path, january=CellFacts(gaps=(early,), asked_until=at("2024-02-01")))
     assert absent(lake, "2019-05-17") == [0, 0, 0]
+
+
+def test_what_came_before_a_break_of_the_listing_is_unknown(tmp_path: Path) -> None:
+    """REST was asked about a break: there is a settlement before it."""
+    early = GapRun("not_listed", at("2024-01-01"), at("2024-01-10T08:00"), 28, asked_at=at("2024-03-01"))
+    lake = stored(tmp_path, january=CellFacts(gaps=(early,), asked_until=at("2024-02-01")))
+    assert absent(lake, "2019-05-17") == [None, None, None]

@@ -152,6 +152,17 @@ def test_a_candle_tells_what_was_computed_by_hand() -> None:
     assert found["knowable_at"].to_list() == [time + MINUTE for time in times]
 
 
+@pytest.mark.parametrize("place", [0, 1, 1439])
+def test_a_minute_whose_takers_are_not_known_leaves_no_vpin_to_a_day_of_buckets(place: int) -> None:
+    """The first minute of the day before as every other: who took there is no even half."""
+    rows = lively(walk(minutes("2024-01-31", 2 * 1440)))
+    lacking = rows.with_columns(
+        pl.when(pl.int_range(pl.len()) != place).then("taker_buy_volume").alias("taker_buy_volume")
+    )
+    assert computed(OF_MINUTES, rows)["vpin"].null_count() == 0
+    assert computed(OF_MINUTES, lacking)["vpin"].null_count() == 1440
+
+
 def test_signed_volume_that_does_not_vary_has_no_slope_and_no_trade_no_price() -> None:
     quiet = candles(
         minutes("2024-01-31", 2 * 1440), volume=0.0, quote_volume=0.0, trade_count=0, taker_buy_volume=0.0

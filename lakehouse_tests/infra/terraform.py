@@ -1,4 +1,6 @@
-"""Terraform's command line over a copy of `infra/opentofu`, with the provider that stands in for AWS's."""
+"""Terraform's command line over a copy of `infra/opentofu`, with the provider that stands in for AWS's;
+`TOFU=…` names OpenTofu's own, which is in no index of packages for Python.
+"""
 
 import json
 import os
@@ -19,6 +21,8 @@ PYTHON = Path(sys.prefix) / "infra" / "bin" / "python"
 ENVIRONMENTS = ("dev", "staging", "prod")
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 IMAGE = f"111122223333.dkr.ecr.ap-northeast-1.amazonaws.com/lakehouse@{DIGEST}"
+TOOL = [os.environ["TOFU"]] if "TOFU" in os.environ else [str(PYTHON), str(STAND_IN / "cli.py")]
+_REGISTRIES = ("registry.terraform.io", "registry.opentofu.org")
 _LOCAL = 'terraform {\n  backend "local" {}\n}\n'
 
 
@@ -55,7 +59,9 @@ def stand_in() -> Iterator[dict[str, str]]:
                 "Addr": {"Network": "unix", "String": socket},
             }
             yield {
-                "TF_REATTACH_PROVIDERS": json.dumps({"registry.terraform.io/hashicorp/aws": attached}),
+                "TF_REATTACH_PROVIDERS": json.dumps(
+                    {f"{registry}/hashicorp/aws": attached for registry in _REGISTRIES}
+                ),
                 "TF_CLI_CONFIG_FILE": f"{folder}/rc",
                 "CHECKPOINT_DISABLE": "1",
                 "PATH": os.environ["PATH"],
@@ -88,7 +94,7 @@ class Terraform:
     def run(self, *command: str) -> Done:
         """Run a command; `init`, `plan`, …, with its arguments."""
         ran = subprocess.run(
-            [PYTHON, STAND_IN / "cli.py", *command],
+            [*TOOL, *command],
             cwd=self.root,
             env=self._variables,
             stdout=subprocess.PIPE,

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from infra import deploy
 from lakehouse.cli.local_aws import local_aws
-from lakehouse_tests.infra.terraform import INFRA, PYTHON, STAND_IN
+from lakehouse_tests.infra.terraform import INFRA, TOOL
 
 ACCOUNT, REGION = "123456789012", "ap-northeast-1"
 NAME = "lakehouse-dev"
@@ -97,6 +97,20 @@ def test_a_command_that_is_not_there_is_named() -> None:
         deploy.run("plan", "tofu-of-tomorrow", "plan")
 
 
+def test_what_aws_refuses_is_told_as_the_step_that_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    for name in ("require_own_values", "require_commit"):
+        monkeypatch.setattr(deploy, name, lambda *_: None)
+    ask = boto3.Session(region_name=REGION).client("ecs").list_clusters
+    step = deploy.Step("push", "ask AWS for something", ask)
+    with pytest.raises(deploy.StepFailedError, match=r"push failed: Unable to locate credentials"):
+        deploy.carry_out("dev", [step], False)
+
+
 def test_a_protected_environment_is_not_destroyed() -> None:
     with pytest.raises(deploy.ProtectedError, match="allow_deletion"):
         deploy.deployment("prod", is_agreed=True).destroy()
@@ -121,7 +135,7 @@ class Ground:
         self.docker = script(
             self.bin, "docker", noted, f'[ "$1" != push ] || exec {sys.executable} {self.bin}/pushed.py "$2"'
         )
-        self.tofu = script(self.bin, "tofu", f'exec {PYTHON} {STAND_IN / "cli.py"} "$@"')
+        self.tofu = script(self.bin, "tofu", f'exec {" ".join(TOOL)} "$@"')
         who = ("-c", "user.name=a", "-c", "user.email=a@lake.test")
         for words in (("init", "--quiet"), ("add", "."), (*who, "commit", "--quiet", "--message", "a")):
             subprocess.run(["git", *words], cwd=self.root, check=True)
@@ -185,6 +199,7 @@ def test_a_deployment_goes_from_build_to_smoke_test_and_can_be_taken_away(ground
         ["docker", "push"],
     ]
     assert all(one.tagged in asked[place] for place in (0, 2))
+    assert asked[0].split()[-1] == "SOURCE=https://github.com/acme/lakehouse", "as a release is labelled"
     digest = ground.client("ecr").describe_images(repositoryName="lakehouse")["imageDetails"][0][
         "imageDigest"
     ]

@@ -3,8 +3,11 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import polars as pl
+
 from lakehouse.datasets.candle import Candle
 from lakehouse.datasets.funding_rate import FundingRate
+from lakehouse.features.candle import CANDLES
 from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult, GapRun
@@ -15,11 +18,13 @@ from lakehouse.ops.findings import (
     check_freshness,
     check_gaps,
     check_reconciliation,
+    check_resample,
     families,
     holes,
 )
 from lakehouse.ops.quality import lake_quality
 from lakehouse.ops.saying import gaps_of
+from lakehouse.query.engine import connect
 from lakehouse.query.lake import Lake
 from lakehouse.storage.ledger import Ledger, ledger
 from lakehouse.storage.objects import LakeObjects
@@ -186,3 +191,27 @@ def test_markets_are_told_apart(objects: LakeObjects) -> None:
     cells = stored(objects, {FEBRUARY: CellFacts(), Cell("2024-02", ETH): CellFacts()})
     late = check_freshness(cells, [], NOW, LATE)
     assert {finding.cell for finding in late.findings} == {f"2024-02|{market}" for market in (BTC, ETH)}
+
+
+def test_two_candles_of_a_minute_and_values_that_some_candles_lack_are_no_wrong_sums(
+    objects: LakeObjects,
+) -> None:
+    """The engine sums them as the tables do: a minute counts once, and a part is no total."""
+    times = minutes("2024-02-05", 300)
+    rows = candles(sorted([*times, times[100] + timedelta(seconds=40)])).with_columns(
+        trade_count=pl.when(pl.int_range(pl.len()) != 7).then("trade_count")
+    )
+    store = TableStore(objects)
+    made = store.put(Candle, FEBRUARY, CellResult(rows, {}))
+    inputs = {f"{Candle.name}@{FEBRUARY.date}": made.version}
+    for table in CANDLES:
+        summed = table.compute({Candle.name: rows}, FEBRUARY.window)
+        store.put(table, FEBRUARY, CellResult(summed, inputs))
+        connection, files = connect(objects)
+        with connection:
+            verdict = check_resample(
+                connection, files, table, ledger(objects, table), Candle, ledger(objects, Candle), {}
+            )
+        assert (verdict.cells, verdict.findings) == (1, [])
+        assert summed["candle_count"].sum() == 300
+        assert summed["trade_count"].null_count() == 1

@@ -58,7 +58,7 @@ def report(
             CellFacts(problems=(HEALED, UNHEALED)),
             None,
             "warn",
-            ["1 problem with sources, not healed"],
+            ["1 problem with sources, not healed (corrupt)"],
         ),
         (
             CellFacts(),

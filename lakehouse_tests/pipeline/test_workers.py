@@ -78,12 +78,12 @@ def test_what_a_producer_raises_comes_in_its_turn(workers: int) -> None:
 
 
 @pytest.mark.slow
-def test_versions_are_the_same_for_every_number_of_workers(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_versions_are_the_same_for_one_worker_and_for_many(tmp_path) -> None:  # type: ignore[no-untyped-def]
     found = []
     with Simulator(
         faults=["hole=*spot/monthly*BTCUSDT-1m-2024-02*", "conflicting_rows=*um/monthly*2024-03*"]
     ) as exchange:
-        for workers in WORKERS:
+        for workers in (min(WORKERS), max(WORKERS)):
             settings = Settings(
                 root=str(tmp_path / f"lake{workers}"),
                 binance_archive_url=exchange.url,
@@ -113,4 +113,4 @@ def test_versions_are_the_same_for_every_number_of_workers(tmp_path) -> None:  #
                 }
             )
     assert len(found[0]) > 30
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from lakehouse.datasets.candle import Candle
 from lakehouse.features.candle import CANDLES
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import NotKnowableError, UnknownTableError
+from lakehouse.model.errors import (
+    NothingStoredError,
+    NotJoinableError,
+    NotKnowableError,
+    UnknownTableError,
+)
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.query.joining import join_asof
@@ -135,6 +140,48 @@ def test_what_does_not_say_when_it_could_be_known_is_refused_by_name(lake: Lake)
         lake.features(None, ["gold/candle_1h", "silver/candle"])
     with pytest.raises(UnknownTableError):
         lake.features(None, ["gold/candle_2h"])
+
+
+def test_what_is_never_known_meets_nothing_and_is_met_by_nothing() -> None:
+    moments: list[datetime | None] = [at("2024-02-01"), None, at("2024-01-01")]
+    left = frame(moments, place=[0, 1, 2])  # type: ignore[arg-type]
+    right = frame([None, at("2024-01-15"), None], value=[0, 1, 2])  # type: ignore[list-item]
+    assert join_asof(left, right, "r_", None, None)["r_value"].to_list() == [1, None, None]
+    nobody = right.with_columns(symbol=pl.lit(None, pl.String))
+    told = join_asof(left.with_columns(symbol=pl.lit(None, pl.String)), nobody, "r_", None, None)
+    assert told["r_value"].null_count() == 3, "of no market there is no row"
+
+
+def test_instants_are_the_same_in_any_zone_and_unit_and_no_nanosecond_too_early() -> None:
+    left = frame([at("2024-02-01"), at("2024-02-02")], place=[0, 1])
+    right = frame([at("2024-02-01")], value=[7])
+    known = pl.col("knowable_at")
+    for cast in (known.dt.convert_time_zone("Asia/Tokyo"), known.dt.cast_time_unit("ms")):
+        for one, other in ((left.with_columns(cast), right), (left, right.with_columns(cast))):
+            joined = join_asof(one, other, "r_", None, None)
+            assert joined["r_value"].to_list() == [7, 7]
+            assert (
+                joined.schema["knowable_at"] == joined.schema["r_knowable_at"] == left.schema["knowable_at"]
+            )
+    later = right.with_columns(known.dt.cast_time_unit("ns") + pl.duration(nanoseconds=1))
+    assert join_asof(left, later, "r_", None, None)["r_value"].to_list() == [None, 7]
+
+
+def test_what_would_join_otherwise_than_it_looks_is_refused(lake: Lake) -> None:
+    left, right = frame([at("2024-02-01")], r_value=[1]), frame([at("2024-01-01")], value=[2])
+    with pytest.raises(NotJoinableError, match="both frames would have r_value"):
+        join_asof(left, right, "r_", None, None)
+    with pytest.raises(NotJoinableError, match=r"within is -1 day"):
+        join_asof(left, right, "x_", -DAY, None)
+    with pytest.raises(NotJoinableError, match=r"'coin'.*coin have to be in both"):
+        join_asof(left, right, "x_", None, ["coin"])
+    for dtype in (pl.Datetime("us"), pl.String):
+        with pytest.raises(NotJoinableError, match="knowable_at of the right frame is"):
+            join_asof(left, right.with_columns(pl.lit(None, dtype).alias("knowable_at")), "x_", None, None)
+    with pytest.raises(NotJoinableError, match="no table is named"):
+        lake.features(None, [])
+    with pytest.raises(NothingStoredError, match="DOGEUSDT"):
+        lake.features([BTC.key, "binance-spot:DOGEUSDT"], ["candle_1h"])
 
 
 def test_sql_joins_the_same(lake: Lake) -> None:

@@ -10,18 +10,21 @@ from lakehouse.datasets.candle import Candle
 from lakehouse.datasets.funding_rate import FundingRate, FundingRateArchive
 from lakehouse.datasets.market import Listing, MarketTable, market_frame
 from lakehouse.features.funding_carry import FundingCarry
+from lakehouse.features.vwap import Vwap
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
     ManyMarketsError,
     MarketKeyError,
     NoSuchListingError,
     NothingStoredError,
+    NotOfThisTypeError,
     NotScannedError,
 )
 from lakehouse.model.market import Market
 from lakehouse.model.result import CellFacts, CellResult, GapRun
 from lakehouse.model.table import Table
 from lakehouse.model.terms import Terms, coin_of, unified_symbol
+from lakehouse.ops.quality import lake_quality
 from lakehouse.query.lake import Lake
 from lakehouse.query.universe import named, tradable
 from lakehouse.storage.asked import note_scanned
@@ -203,13 +206,67 @@ def test_names_stand_wherever_a_market_key_does(tmp_path: Path) -> None:
     assert lake.funding_rates("binance-*:*").height == 1, "one market alone has any"
     with pytest.raises(ManyMarketsError, match=", ".join(every)):
         lake.candles("binance-*:BTC*")
-    with pytest.raises(NothingStoredError, match=r"silver/funding_rate .*\(binance-spot:\*\)"):
-        lake.gaps(["binance-linear:BTCUSDT", "binance-spot:*"], table="silver/funding_rate")
     for read in (lake.funding_rates, lake.funding_carry):
         with pytest.raises(
             NothingStoredError, match="of binance-spot:BTCUSDT: linear and inverse markets alone"
         ):
             read("binance:BTC/USDT")
+
+
+RATES, CARRY = "silver/funding_rate", "gold/funding_carry"
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        ("binance-spot:BTCUSDT", "binance-spot:BTCUSDT: linear and inverse markets alone have it"),
+        (["binance-linear:BTCUSDT", "binance-spot:ABCUSDT"], "binance-spot:ABCUSDT: linear and inverse"),
+        ("binance-spot:*", r"binance-spot:\*: linear and inverse markets alone"),
+        ("binance-linear:BTCUSDT_240628", "BTCUSDT_240628: contracts such as this one have none"),
+        ("binance-inverse:BTCUSD_200925", "BTCUSD_200925: contracts such as this one have none"),
+    ],
+)
+def test_what_a_market_can_never_have_is_not_to_be_built_first(
+    tmp_path: Path, names: str | list[str], why: str
+) -> None:
+    objects = LakeObjects(tmp_path)
+    store, (spot, perpetual) = TableStore(objects), (each.market for each in KNOWN[:2])
+    listed = [replace(each, listed=at("2020-01-01"), life_source="rows") for each in KNOWN[:2]]
+    store.put(MarketTable, None, CellResult(market_frame(listed), {}))
+    for table, market in ((Candle, spot), (FundingRate, perpetual), (FundingCarry, perpetual)):
+        store.put(table, Cell("2024-02", market), CellResult(table.empty(), {}))
+    lake = Lake(tmp_path)
+    for ask in (
+        lambda: lake.gaps(names, table=RATES),
+        lambda: lake.conflicts(names, table=RATES),
+        lambda: lake.restatements(names, table=RATES),
+        lambda: lake.scan(RATES, names),
+        lambda: lake.scan(CARRY, names),
+        lambda: lake.dataset_id(CARRY, names),
+        lambda: lake.features(names, [CARRY]),
+    ):
+        with pytest.raises(NotOfThisTypeError, match=f"There is no .* of .*{why}"):
+            ask()
+    with pytest.raises(NotOfThisTypeError):
+        lake_quality(lake, FundingRate, [spot], at("2024-03-10"))
+
+
+def test_a_market_that_is_there_without_a_table_has_its_rows_with_nulls_beside_them(tmp_path: Path) -> None:
+    store, (spot, perpetual) = TableStore(LakeObjects(tmp_path)), (each.market for each in KNOWN[:2])
+    listed = [replace(each, listed=at("2020-01-01"), life_source="rows") for each in KNOWN[:2]]
+    store.put(MarketTable, None, CellResult(market_frame(listed), {}))
+    for market in (spot, perpetual):
+        store.put(Vwap, Cell("2024-02", market), CellResult(Vwap.empty(), {}))
+    lake = Lake(tmp_path)
+    found = lake.features([spot, perpetual], ["gold/vwap", CARRY])
+    assert "funding_carry_rate" in found.columns
+    assert lake.scan("silver/gap", spot).collect().is_empty(), "a table of all markets is anybody's"
+    with pytest.raises(NothingStoredError, match="Build it first"):
+        lake.gaps(perpetual, table=RATES)
+    with pytest.raises(
+        NothingStoredError, match=r"silver/funding_rate .*\(binance-\*:BTC\*\).* Build it first"
+    ):
+        lake.gaps("binance-*:BTC*", table=RATES)
 
 
 @pytest.mark.parametrize(

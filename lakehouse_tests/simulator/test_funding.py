@@ -74,3 +74,12 @@ def test_faults_of_funding_befall_who_they_say(fault: str, in_file: int, by_rest
         rates = [line.split(",")[2] for line in lines], [row["fundingRate"] for row in rows]
         assert (sorted(rates[0]) == sorted(rates[1])) == (fault in ("funding_lost", "interleaved_rows"))
         assert fault in sim.faults_hit
+
+
+def test_rest_is_silent_the_first_time_that_it_is_asked_for_a_range_of_the_month() -> None:
+    with Simulator([COIN], now=NOW, faults=["funding_rest_silent=*COINUSDT-fundingRate-2024-02*"]) as sim:
+        client = Client(sim)
+        start, end = (int(at(month).timestamp() * 1000) for month in ("2024-02-01", "2024-03-01"))
+        answers = [rest(client, startTime=start, endTime=end - 1, limit=1000) for _ in range(3)]
+        assert [len(rows) for rows in answers] == [0, 87, 87]
+        assert len(rest(client, endTime=end - 1, limit=1)) == 1, "what comes before a range is told"

@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -27,7 +28,7 @@ from lakehouse.storage.objects import LakeObjects
 from lakehouse_tests.conftest import CLOSED
 from lakehouse_tests.making import BTC, COIN, NOW, ArchiveFolder, at, klines, text
 
-from .canned import PORTAL, canned, milliseconds
+from .canned import PORTAL, canned, milliseconds, row
 from .conftest import fetched, serve
 
 pytestmark = pytest.mark.slow  # all of them: the fast tests are to take two minutes
@@ -462,3 +463,112 @@ def test_a_market_that_the_exchange_has_dropped_stays_capped(
     assert (kept.base, kept.delisted) == ("BTC", at("2022-03-25T07:00"))
     guessed = MarketFacts(perpetual, "BTCU", "SDT", "SDT", None, told.listed, None, "derived")
     assert again.kept_from(guessed) == again, "what an earlier release guessed is not kept"
+
+
+STOPPED, OTHER = Market("binance", "spot", "XYZUSDT"), Market("binance", "spot", "ABCUSDT")
+LAST = at("2024-03-20T06:00")  # three weeks before `NOW`
+UNKNOWN_BY_REST = (400, {"code": -1121, "msg": "Invalid symbol."})
+
+
+def stopped(
+    objects: LakeObjects,
+    folder: ArchiveFolder,
+    status: str | None = "BREAK",
+    by_rest: Any = LAST,
+    others_until: str = "2024-04-08",
+    asked: tuple[Market, ...] = (STOPPED,),
+) -> MarketFacts:
+    """The facts of a market whose files end in the middle of a month.
+
+    Args:
+        objects: The lake.
+        folder: What is published.
+        status: What exchangeInfo states of it; None for nothing.
+        by_rest: When its last candle by REST ends; another answer of REST; None for no answer.
+        others_until: The last day of the other market's files.
+        asked: Whom to ask about.
+    """
+    folder.put("2024-03-19", text(klines("2024-03-19", 1440)), STOPPED)
+    folder.put("2024-03-20", text(klines("2024-03-20", 360)), STOPPED)
+    for day in ("2024-03-01", others_until):
+        folder.put(day, text(klines(day, 1440)), OTHER)
+    told = {"baseAsset": "XYZ", "quoteAsset": "USDT", "filters": []}
+    entries = [told | {"symbol": "XYZUSDT", "status": status}] if status else []
+    entries.append(told | {"symbol": "ABCUSDT", "baseAsset": "ABC", "status": "TRADING"})
+    with serve(folder) as sim, canned() as api:
+        api.says("exchangeInfo", {"symbols": entries})
+        if isinstance(by_rest, datetime):
+            api.rows = [row(by_rest - timedelta(minutes=1))]
+        elif by_rest is not None:
+            api.answers["klines"] = lambda query: by_rest
+        exchange = Binance(sim.url, api.url)
+        clients = RestClients(Binance(sim.url, api.url if by_rest is not None else CLOSED))
+        known, failed = discover(exchange, [CANDLE], asked, objects, clients, lambda: NOW)
+    assert failed == {}
+    return known[STOPPED]
+
+
+@pytest.mark.parametrize(
+    ("said", "delisted"),
+    [
+        ({}, LAST),
+        ({"status": None, "by_rest": UNKNOWN_BY_REST}, LAST),
+        ({"status": None}, LAST),
+        ({"status": "CLOSE", "asked": (STOPPED, OTHER)}, LAST),
+        ({"by_rest": LAST + timedelta(hours=30)}, LAST + timedelta(hours=30)),
+        ({"by_rest": NOW - timedelta(days=7)}, NOW - timedelta(days=7)),
+        # and where one of the three says otherwise, or nothing:
+        ({"status": "TRADING"}, None),
+        ({"by_rest": NOW - timedelta(days=6)}, None),
+        ({"by_rest": (200, [])}, None),
+        ({"by_rest": None}, None),
+        ({"by_rest": (400, {"code": -1100, "msg": "Illegal characters."})}, None),
+        ({"others_until": "2024-03-26"}, None),
+        ({"others_until": "2024-03-27"}, LAST),
+    ],
+)
+def test_a_market_ends_a_week_after_its_last_row_where_exchange_archive_and_rest_say_so(
+    objects: LakeObjects, folder: ArchiveFolder, said: dict[str, Any], delisted: datetime | None
+) -> None:
+    """It took 45 days, in which the rest of its month was told as if files might still come."""
+    facts = stopped(objects, folder, **said)
+    assert (facts.delisted, facts.delisted_precision) == (delisted, "minute" if delisted else None)
+
+
+@pytest.mark.parametrize("now", [{"by_rest": None}, {"status": None, "by_rest": None}])
+def test_an_end_that_was_shown_stays_while_nobody_shows_it(
+    objects: LakeObjects, folder: ArchiveFolder, now: dict[str, Any]
+) -> None:
+    told = stopped(objects, folder)
+    again = stopped(objects, folder, **now)
+    assert (again.delisted, again.silent_since) == (None, LAST)
+    kept = again.kept_from(told)
+    assert (kept.delisted, kept.delisted_precision, kept.base) == (LAST, "minute", "XYZ")
+    assert again.kept_from(replace(told, delisted=None)).delisted is None
+    folder.put("2024-03-21", text(klines("2024-03-21", 60)), STOPPED)
+    later = stopped(objects, folder, **now)
+    assert later.kept_from(told).delisted is None, "a row is later"
+
+
+def test_a_market_that_trades_again_has_not_ended(objects: LakeObjects, folder: ArchiveFolder) -> None:
+    assert stopped(objects, folder).delisted == LAST
+    folder.put("2024-04-08", text(klines("2024-04-08", 1440)), STOPPED)
+    assert stopped(objects, folder).delisted is None
+    assert stopped(objects, folder, status="TRADING").delisted is None
+
+
+def test_files_that_lag_end_nobody_whose_rows_rest_has(objects: LakeObjects, folder: ArchiveFolder) -> None:
+    """A whole exchange may be in a break for an hour."""
+    folder.put("2024-01-10", text(klines("2024-01-10", 1440)), STOPPED)
+    with serve(folder) as sim, canned() as api:
+        told = {"symbol": "XYZUSDT", "baseAsset": "XYZ", "quoteAsset": "USDT", "filters": []}
+        api.says("exchangeInfo", {"symbols": [told | {"status": "BREAK"}]})
+        api.rows = [row(NOW - timedelta(hours=2))]
+        exchange = Binance(sim.url, api.url)
+        known, _ = discover(exchange, [CANDLE], [STOPPED], objects, RestClients(exchange), lambda: NOW)
+        api.rows = [row(NOW - timedelta(days=60))]
+        later, _ = discover(exchange, [CANDLE], [STOPPED], objects, RestClients(exchange), lambda: NOW)
+    assert known[STOPPED].delisted is None, "though nothing was published for 90 days"
+    assert later[STOPPED].delisted == NOW - timedelta(days=60) + timedelta(minutes=1), (
+        "no row is outside of it"
+    )

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,17 +19,19 @@ import time_machine
 
 from lakehouse.datasets.candle import CandleApi, CandleArchive
 from lakehouse.datasets.dataset import ArchiveTable
-from lakehouse.exchanges.api import RateLimit, RestCall
+from lakehouse.exchanges.api import Budget, RateLimit, RestCall
 from lakehouse.exchanges.binance import Binance, BinanceRest
 from lakehouse.exchanges.binance.funding import FundingPages
 from lakehouse.exchanges.binance.klines import KlinePages
 from lakehouse.model.errors import RestBannedError, RestRefusedError, RestUnreachableError, UnknownSymbolError
 from lakehouse.model.interval import COARSE, MINUTE, Interval
-from lakehouse.model.market import Market
+from lakehouse.model.market import Market, MarketType
 from lakehouse.model.period import Period
 from lakehouse.model.result import Asked
 from lakehouse.model.timerange import TimeRange
 from lakehouse.simulator import Simulator
+from lakehouse.simulator.answering import Refused
+from lakehouse.simulator.rest import Rest
 from lakehouse.sources.rest.client import RestClient
 from lakehouse.sources.rest.clients import RestClients
 from lakehouse.sources.rest.rows import RestAnswer, RowReader
@@ -236,11 +239,8 @@ def test_a_banned_address_asks_nothing_until_it_may(asking: Asking) -> None:
 
 
 def test_a_wait_of_an_hour_is_not_waited_for(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        sys.modules["lakehouse.simulator.server"]._REST_REFUSALS,
-        "error_429",
-        (429, b"{}", {"Retry-After": "3600"}, None),
-    )
+    an_hour = {"error_429": Refused(429, b"{}", {"Retry-After": "3600"})}
+    monkeypatch.setattr(Rest, "refusals", Rest.refusals | an_hour)
     asking.sim.add_fault("error_429")
     for _ in range(2):
         with pytest.raises(RestBannedError):
@@ -334,7 +334,9 @@ class Poor(BinanceRest):
 class PoorInLowerCase(Poor):
     """Headers are written in either case."""
 
-    weight_header = BinanceRest.weight_header.lower()
+    def __init__(self, market_type: MarketType, url: str) -> None:
+        super().__init__(market_type, url)
+        self.budget = replace(self.budget, header=self.budget.header.lower())
 
 
 @pytest.mark.parametrize("dialect", [Poor, PoorInLowerCase])
@@ -409,7 +411,7 @@ def test_a_limit_of_its_own_is_kept_in_any_stretch_of_time_and_shared_by_who_nam
         waits.append(seconds)
         time[0] += seconds
 
-    spending = Spending("http://x", sleep, lambda: time[0])
+    spending = Spending("http://x", Budget(weight=6000), sleep, lambda: time[0])
     for n in range(8):
         spending.admit(1, (limit, same)[n % 2])
         time[0] += 10

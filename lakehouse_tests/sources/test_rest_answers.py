@@ -399,7 +399,7 @@ def test_an_api_that_names_no_limits_is_held_to_the_documented_ones_and_that_is_
         "to."
     ]
     assert api.asked.count("exchangeInfo") == 1
-    assert asking._spending.budget == documented
+    assert asking.spending.weight == documented
 
 
 def test_an_api_that_refuses_to_name_its_limits_is_held_to_the_documented_ones(api: Canned) -> None:

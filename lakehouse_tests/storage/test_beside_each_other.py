@@ -7,13 +7,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from lakehouse.datasets.candle import Candle
+from lakehouse.datasets.candle import Candle, CandleArchive, CandleWitness
 from lakehouse.defs.io_manager import LakeIOManager
 from lakehouse.defs.partitions import to_key
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import NotALakeObjectError
 from lakehouse.model.result import CellResult
+from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.storage.layout import cell_path
+from lakehouse.storage.layout import cell_path, market_prefix
 from lakehouse.storage.ledger import ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.outcome import Built
@@ -66,6 +68,43 @@ def test_one_worker_and_a_folder_store_one_cell_after_the_other(
     assert lake.in_flight == 1
     assert store(lake, dg.build_output_context()) == [to_key(cell) for cell in CELLS]
     assert not proxy.beside
+
+
+def test_a_table_and_what_it_is_made_from_are_surveyed_at_once_and_once(proxy: FaultProxy) -> None:
+    lake = LakeServices(LakeObjects(ROOT), {})
+    store(lake, dg.build_output_context())
+    has = Inventory(lake, [BTC])
+    proxy.delay = 0.1
+    proxy.requests.clear()
+    proxy.beside.clear()
+    has.look_at(Candle)
+    folders = {f"some/{market_prefix(table, BTC)}" for table in (Candle, CandleArchive, CandleWitness)}
+    listed = [pair for pair in proxy.beside if {key.rstrip("/") for _, key in pair} <= folders]
+    assert len(listed) == len(folders), "each of them beside both others"
+    proxy.requests.clear()
+    assert list(has.ledger(Candle.name)) == CELLS
+    assert (has.ledger(CandleArchive.name), has.known, proxy.requests) == ({}, {}, [])
+
+
+def test_what_later_cells_are_made_of_is_read_meanwhile(proxy: FaultProxy) -> None:
+    lake = LakeServices(LakeObjects(ROOT), {}, workers=2)
+    store(lake, dg.build_output_context())
+    lake.objects.put(cell_path(Candle, CELLS[2]), b"damaged")
+    has = Inventory(lake, [BTC])
+    proxy.delay = 0.1
+    proxy.beside.clear()
+    read: dict[Cell, int | str] = {}
+    for cell in has.reading_ahead(CELLS, lambda cell: [(Candle, cell)]):
+        try:
+            stored = has.read(Candle, cell)
+            read[cell] = stored.rows.height if stored else 0
+        except NotALakeObjectError as error:
+            read[cell] = error.path
+    assert read == dict.fromkeys(CELLS, 5) | {CELLS[2]: cell_path(Candle, CELLS[2])}
+    assert list(read) == CELLS
+    asked = [key for method, key in proxy.requests if method == "GET" and key.endswith(".parquet")]
+    assert len(asked) == len(set(asked)), "each once"
+    assert any({key for _, key in pair} <= set(asked) for pair in proxy.beside if len(pair) == 2)
 
 
 def test_what_a_cell_is_made_of_is_read_at_once(proxy: FaultProxy) -> None:

@@ -1,19 +1,15 @@
 """A day is in doubt for a reason that is named, and a good day is not."""
 
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import polars as pl
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lakehouse.datasets.candle import doubt
 from lakehouse.model.cell import Cell
 from lakehouse.model.interval import Interval
 from lakehouse.model.life import Life
-from lakehouse.model.timerange import TimeRange, day_range
-from lakehouse.transform.doubt import days_in_doubt, ranges_of
+from lakehouse.transform.doubt import days_in_doubt
 from lakehouse.transform.resample import resample
 from lakehouse_tests.making import BTC, FEBRUARY, MICRO, MINUTE, at, bronze, candles, minutes, series
 
@@ -161,15 +157,4 @@ def test_rows_that_no_trades_can_make_put_their_day_in_doubt_and_are_not_rejecte
             taker_buy_quote_volume=404.0,
         )
         == {}
-    )
-
-
-@given(st.sets(st.integers(0, 40)))
-def test_days_as_ranges_are_the_same_days_in_as_few_ranges_as_can_be(numbers: set[int]) -> None:
-    days = [f"{at('2024-02-01') + timedelta(days=n):%Y-%m-%d}" for n in numbers]
-    ranges = ranges_of(days)
-    assert [day for found in ranges for day in found.days()] == sorted(days)
-    assert all(before.end < after.start for before, after in pairwise(ranges))
-    assert ranges_of(["2024-02-02", "2024-02-01", "2024-02-02"]) == (
-        TimeRange(day_range("2024-02-01").start, day_range("2024-02-02").end),
     )

@@ -135,17 +135,11 @@ def test_a_published_decimal_is_summed_as_it_was_published(units: int, decimals:
 
 
 @pytest.mark.parametrize("name", SUMS)
-def test_what_is_not_published_stays_null_and_is_never_zero(name: str) -> None:
-    fine = candles(minutes("2024-02-05", 10), **{name: None})
-    assert resample(fine, Interval.parse("5m"))[name].to_list() == [None, None]
-    some = fine.with_columns(
-        pl.when(pl.int_range(pl.len()) < 7)
-        .then(pl.lit(None))
-        .otherwise(2)
-        .cast(fine.schema[name])
-        .alias(name)
-    )
-    assert resample(some, Interval.parse("5m"))[name].to_list() == [None, 6]
+def test_what_is_not_published_stays_null_and_is_never_zero_nor_a_part_of_it_the_total(name: str) -> None:
+    fine = candles(minutes("2024-02-05", 15), **{name: None})
+    assert resample(fine, Interval.parse("5m"))[name].to_list() == [None, None, None]
+    some = fine.with_columns(pl.when(pl.int_range(pl.len()) >= 7).then(2).cast(fine.schema[name]).alias(name))
+    assert resample(some, Interval.parse("5m"))[name].to_list() == [None, None, 10]
 
 
 def test_no_candles_make_no_buckets() -> None:
@@ -162,3 +156,19 @@ def test_a_truncated_last_minute_ends_its_bucket() -> None:
         40,
         at("2024-02-05T12:00"),
     )
+
+
+def test_candles_that_open_late_reach_beyond_their_bucket_which_is_known_when_they_end() -> None:
+    late = timedelta(seconds=17, milliseconds=300)
+    fine = candles([time + late for time in minutes("2024-02-05T11:00", 90)])
+    found = resample(fine, Interval.parse("1h"))
+    assert found.select("open_time", "candle_count", "knowable_at").rows() == [
+        (at("2024-02-05T11:00"), 60, at("2024-02-05T12:00") + late),
+        (at("2024-02-05T12:00"), 30, at("2024-02-05T13:00")),
+    ]
+
+
+def test_two_candles_of_a_minute_count_as_one_and_hide_no_other_that_is_absent() -> None:
+    times = minutes("2024-02-05T11:00", 59)
+    fine = candles(sorted([*times, times[30] + timedelta(seconds=40)]))
+    assert resample(fine, Interval.parse("1h"))["candle_count"].to_list() == [59]

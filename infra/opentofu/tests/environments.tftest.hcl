@@ -9,7 +9,14 @@ mock_provider "aws" {
   }
 
   mock_resource "aws_db_instance" {
-    defaults = { master_user_secret = [{ secret_arn = "arn:aws:secretsmanager:ap-northeast-1:111122223333:secret:db" }] }
+    # whole: OpenTofu takes no element that lacks an attribute
+    defaults = {
+      master_user_secret = [{
+        secret_arn    = "arn:aws:secretsmanager:ap-northeast-1:111122223333:secret:db"
+        secret_status = "active"
+        kms_key_id    = "arn:aws:kms:ap-northeast-1:111122223333:key/db"
+      }]
+    }
   }
 }
 

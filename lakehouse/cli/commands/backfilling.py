@@ -55,7 +55,7 @@ def backfill(
     from lakehouse.cli.backfilling import plan_backfill
     from lakehouse.cli.building import Builder
     from lakehouse.cli.instance import open_instance
-    from lakehouse.cli.planning import Plan
+    from lakehouse.cli.planning import Plan, nobody_can_have
     from lakehouse.defs.partitions import MARKETS
     from lakehouse.defs.submitting import is_taken_from
     from lakehouse.defs.under_way import running
@@ -83,17 +83,21 @@ def backfill(
             name, runs = _submitted(lake, instance, found, tables if force else [])
         is_taken = is_taken_from(instance)
     rows = [_row(run, part) for run, part in runs]
+    notes = [*found.notes, *([str(why)] if (why := nobody_can_have(lake, tables, wanted)) else [])]
     document = {"runs": rows, "tag": name, "is_taken": is_taken, "busy": len(found.busy)}
-    if report.document(document | {"waiting": found.waiting, "notes": found.notes}, "runs"):
+    if report.document(document | {"waiting": found.waiting, "notes": notes}, "runs"):
         return
-    report.table("Submitted" if name else "To submit", frame_of(rows, _COLUMNS), prose="why")
+    none = "Nothing is due." if not found.busy else "Nothing else is due."
+    frame = frame_of(rows, _COLUMNS)
+    shown = frame.drop("run") if dry_run else frame
+    report.table("To submit" if dry_run else "Submitted", shown, prose="why", empty=none, whole=frame)
+    for note in notes:
+        report.say(note, "note")
     _say_rest(found, report)
     what = f"{count_of(len(runs), 'run')} of {count_of(sum(len(part.cells) for _, part in runs), 'cell')}"
-    if not runs:
-        report.say("Nothing is due." if not found.busy else "Nothing else is due.")
-    elif dry_run:
+    if runs and dry_run:
         report.say(f"{what} would be submitted.")
-    else:
+    elif runs:
         report.say(f"Submitted {what}. Follow them at {settings.ui_url}/runs?q[0]=tag:{name}")
     if runs and not dry_run and not is_taken:
         who = "`lakehouse ui`, or the deployment's, does"
@@ -120,8 +124,6 @@ def _submitted(
 
 def _say_rest(found: "Backfill", report: Report) -> None:
     """Say what is not submitted, and why."""
-    for note in found.notes:
-        report.say(note, "note")
     if count := len(found.busy):
         verb = "is" if count == 1 else "are"
         report.say(f"{count_of(count, 'cell')} {verb} queued or in progress already.", "note")

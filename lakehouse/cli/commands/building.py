@@ -52,7 +52,7 @@ def build(
     report: Report,
 ) -> None:
     """Build a table and everything upstream of it, for some markets and a range widened to whole months."""
-    from lakehouse.cli.planning import Plan, are_partitions
+    from lakehouse.cli.planning import Plan, are_partitions, nobody_can_have
     from lakehouse.cli.report import print_build
     from lakehouse.opening import open_lake
     from lakehouse.settings import Settings
@@ -72,12 +72,8 @@ def build(
     if reports is None:
         reports = _built(lake, settings, plan, tables)
     print_build(lake.objects, lake.registry, reports, report)
-    by_market = [each for each in tables if each.spread == "market"]
-    if by_market and not any(
-        lake.exchanges[market.exchange].has(each, market) for market in wanted for each in by_market
-    ):
-        keys = ", ".join(market.key for market in wanted[:10])
-        report.say(f"There is no {table} of {keys}: markets of this kind have none.", "note")
+    if why := nobody_can_have(lake, tables, wanted):
+        report.say(str(why), "note")
     if any(one.failed for one in reports):
         raise typer.Exit(1)
 

@@ -3,6 +3,7 @@
 import sys
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -96,14 +97,11 @@ def conflicts(
     reader = Lake(Settings().root)
     silver = reader.registry.dataset(table).silver
     frame = reader.conflicts(wanted_markets(markets, [silver]) or None, start, end, table)
-    noun = _noun(table)
+    noun = _noun(silver.name)
     disputed = frame.filter(variant=1)
-    time, told = (
-        silver.time,
-        ["sources", "decided_by", "is_served", "is_settled"],
-    )
-    values = frame.columns[frame.columns.index(time) + 1 : frame.columns.index("variant")]
-    shown = [time, *told, *(_OF_CANDLE if noun == "candle" else values)]
+    values = frame.columns[frame.columns.index(silver.time) + 1 : frame.columns.index("variant")]
+    shown = [silver.time, "sources", "decided_by", "is_served", "is_settled"]
+    shown += _OF_CANDLE if noun == "candle" else values
     shown += ["is_absent"] if frame["is_absent"].any() else []
     report.table(
         f"{count_of(disputed.height, noun)} disputed, {disputed['is_settled'].sum():,} of them settled "
@@ -118,7 +116,7 @@ def conflicts(
 
 def _noun(table: str) -> str:
     """What a row of a silver table is called."""
-    return "candle" if table in ("candle", "silver/candle", "silver.candle") else "row"
+    return "candle" if table == "silver/candle" else "row"
 
 
 @commands.command()
@@ -180,6 +178,31 @@ def sql(
     if query is None and not statement.strip():
         raise NoStatementError
     report.table("", ask(statement), "add LIMIT")
+
+
+@commands.command()
+@reporting
+def duckdb(
+    file: Annotated[
+        Path, typer.Argument(help="Where, such as lake.duckdb. The folder FILE.cells comes beside it.")
+    ],
+    markets: SomeMarkets = None,
+    start: Start = None,
+    end: End = None,
+    *,
+    report: Report,
+) -> None:
+    """Write a DuckDB file with the views and macros of `sql`, for tools that do not know a lake.
+
+    It stays what it is: cells that are replaced in the lake afterwards change nothing in it. Make it again to
+    see them.
+    """
+    from lakehouse.query.lake import Lake
+    from lakehouse.settings import Settings
+
+    lake = Lake(Settings().root)
+    found = lake.to_duckdb(file, wanted_markets(markets) or None, start, end)
+    report.table(f"{file}: rows of {count_of(int(found['cells'].sum()), 'cell')}", found)
 
 
 def _on_duckdb(unrestricted: bool, is_prompt: bool) -> "tuple[Ask, Registry]":

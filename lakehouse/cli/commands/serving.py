@@ -57,11 +57,10 @@ def simulate(
         return
     work_begins()
     with Simulator(port=port, files=files, faults=fault or (), speed=speed) as exchange:
-        clock = "" if speed == 1 else " LAKEHOUSE_CLOCK=exchange"
+        settings = exchange.addresses | ({} if speed == 1 else {"LAKEHOUSE_CLOCK": "exchange"})
+        told = " ".join(f"{name}={value}" for name, value in settings.items())
         out.print(
-            f"Simulated exchange at {exchange.url}; in another shell:\n\n  export "
-            f"LAKEHOUSE_BINANCE_ARCHIVE_URL={exchange.url} "
-            f"LAKEHOUSE_BINANCE_REST_URL={exchange.url}{clock}\n\nCtrl-C ends it.",
+            f"Simulated exchanges at {exchange.url}; in another shell:\n\n  export {told}\n\nCtrl-C ends it."
         )
         _wait_for_interrupt()
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from lakehouse.exchanges.api import ExchangeInfo, InfoCall, MarketInfo, Refusal, RestApi, RestCall
+from lakehouse.exchanges.api import Budget, ExchangeInfo, InfoCall, MarketInfo, Refusal, RestApi, RestCall
 from lakehouse.exchanges.binance.funding import FundingFiles, FundingPages
 from lakehouse.exchanges.binance.klines import KlineFiles, KlinePages
 from lakehouse.exchanges.binance.markets import (
@@ -19,6 +19,7 @@ from lakehouse.exchanges.binance.markets import (
 )
 from lakehouse.exchanges.binance.words import CCXT_URLS, is_whole, rest_call
 from lakehouse.exchanges.exchange import Exchange
+from lakehouse.exchanges.reply import Reply, Verdict
 from lakehouse.model.addresses import address_setting
 from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.market import Market, MarketType
@@ -32,7 +33,7 @@ REST_URLS: dict[MarketType, str] = {
 }
 
 _REST_PATHS: dict[MarketType, str] = {"spot": "/api/v3", "linear": "/fapi/v1", "inverse": "/dapi/v1"}
-_BUDGETS: dict[MarketType, int] = {"spot": 6000, "linear": 2400, "inverse": 2400}
+_WEIGHTS: dict[MarketType, int] = {"spot": 6000, "linear": 2400, "inverse": 2400}
 """Weight per minute by the documentation."""
 _THROTTLED, _BUSY = (-1003,), (-1001, -1006, -1007, -1008, -1016)
 _UNKNOWN = (-1121, -1122)
@@ -44,6 +45,7 @@ _REFUSALS: dict[int, Refusal] = {
     **dict.fromkeys(_BUSY, "busy"),
     **dict.fromkeys(_UNKNOWN, "unknown_symbol"),
 }
+_BANNED_SECONDS = 120.0  # where no Retry-After says it: the shortest that is documented
 _FUNDING = "/funding_"  # of every zone
 _HOUR = Interval.parse("1h")  # of the witness
 
@@ -91,14 +93,13 @@ class BinanceRest(RestApi):
     exchange = Binance.name
     setting = address_setting(Binance.name, "rest")
     moving_hint = "for spot, https://data-api.binance.vision has market data for every region"
-    weight_header = "X-MBX-USED-WEIGHT-1M"
     began = datetime(2017, 7, 1, tzinfo=UTC)
 
     def __init__(self, market_type: MarketType, url: str) -> None:
         self.market_type = market_type
         self.url = url
         self.ccxt_urls = {CCXT_URLS[market_type]: url}
-        self.default_budget = _BUDGETS[market_type]
+        self.budget = Budget(_WEIGHTS[market_type], "X-MBX-USED-WEIGHT-1M")
 
     def time_call(self) -> RestCall:
         return rest_call(self.market_type, "time", 1)
@@ -139,3 +140,9 @@ class BinanceRest(RestApi):
 
     def refusal(self, code: int) -> Refusal:
         return _REFUSALS.get(code, "refused" if code < 0 else "foreign")
+
+    def judge(self, reply: Reply) -> Verdict:
+        """As others, and status 418: this address is banned for having gone on after 429."""
+        if reply.status == 418:
+            return Verdict("banned", reply.retry_after(_BANNED_SECONDS))
+        return super().judge(reply)

@@ -57,7 +57,8 @@ def ingest(
         exchange: Whose archive.
         cells: Cells of that exchange.
         listings: What the archive has, per market.
-        facts: Known markets; a cell outside its market's life, of which nothing is published, yields nothing to store.
+        facts: Known markets; a cell outside its market's life, of which nothing is published, yields
+            nothing to store.
         stored: What is stored of the table: a file that a cell was made from is read again when it has
             changed.
         objects: The lake.
@@ -86,7 +87,8 @@ def ingest(
             earlier = stored[cell].inputs if cell in stored else {}
             try:
                 with failing_alone(cell):
-                    return Change(read_cell(dataset, reader, listing, cell, known, earlier, witness_of(cell)))
+                    made = read_cell(dataset, reader, listing, cell, known, earlier, witness_of(cell))
+                    return Change(made, is_new=cell not in stored)
             except LakehouseError as error:
                 return Failed(error)
 

@@ -323,9 +323,11 @@ def _ask_cell(
                         "one of each was kept",
                     )
                 )
-        except (
-            UnknownSymbolError
-        ):  # delisted and forgotten: the archive is all there is, which is no fault of anybody's
+            if answer.cut is not None:
+                span = TimeRange(answer.asked.end, span.end)
+                raise answer.cut
+        # delisted and forgotten: the archive is all there is, which is no fault of anybody's
+        except UnknownSymbolError:
             told.append((table.empty(), Asked(span.start, span.end, clock(), "unknown")))
         except RestQuestionError as error:  # says nothing of other questions
             failed.append(Asked(span.start, span.end, clock(), "refused"))

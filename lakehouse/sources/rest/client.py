@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
 
 from lakehouse.exchanges.api import RestApi, RestCall
+from lakehouse.exchanges.reply import Meaning, Reply
 from lakehouse.model.errors import (
     ArchiveFileError,
     RestBannedError,
@@ -25,7 +26,7 @@ from lakehouse.model.errors import (
 )
 from lakehouse.model.market import Market
 from lakehouse.model.text import plain
-from lakehouse.sources.rest.replies import BeyondBounds, Reply, connect, send
+from lakehouse.sources.rest.replies import BeyondBounds, connect, send
 from lakehouse.sources.rest.spending import RestStats, Spending
 
 CLOCK_SECONDS = 600.0
@@ -33,7 +34,6 @@ CLOCK_SECONDS = 600.0
 
 _TRIES = 4
 _LONGEST_WAIT = 300.0  # seconds; who is told to wait longer is told so at once
-_BACK_OFF = {429: 60.0, 418: 120.0}  # seconds, where no Retry-After says it
 # no server's clock is there; this machine's cannot judge it, for it may be as wrong
 _NO_TIME = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -50,6 +50,11 @@ class RestClient:
         sleep: Waits for so many seconds.
         monotonic: A clock that never jumps, in seconds.
         on_ban: Told of every ban.
+        spending: What is admitted of the API, shared with its clients for other market types; its own if left
+            out.
+
+    Attributes:
+        spending: That.
     """
 
     def __init__(
@@ -58,13 +63,14 @@ class RestClient:
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         on_ban: Callable[[RestBannedError], object] = lambda ban: None,
+        spending: Spending | None = None,
     ) -> None:
         self.api = api
         self._on_ban = on_ban
         self._sleep = sleep
-        self._spending = Spending(api.url, sleep, monotonic)
+        self.spending = spending or Spending(api.url, api.budget, sleep, monotonic)
         self._local = threading.local()  # a ccxt object per thread: it keeps its last answer in itself
-        self._asking = threading.Lock()  # one thread asks for clock and budget while the others wait
+        self._asking = threading.Lock()  # one thread asks for clock and weight while the others wait
         self._is_up = True
 
     @contextlib.contextmanager
@@ -72,7 +78,7 @@ class RestClient:
         """Use no more than a share of each minute's budget for a while, what other programs use included: for
         what can wait for the next minute.
         """
-        with self._spending.sparing(share):
+        with self.spending.sparing(share):
             yield
 
     @property
@@ -85,33 +91,33 @@ class RestClient:
     @property
     def reckoned(self) -> datetime | None:
         """The server's time, reckoned from what it last said, without asking; None if it was never asked."""
-        return self._spending.reckoned
+        return self.spending.reckoned
 
     @property
     def stats(self) -> RestStats:
         """Requests and weight so far."""
-        return self._spending.stats
+        return self.spending.stats
 
     @property
     def spent(self) -> tuple[int, int | None]:
-        """Weight used in the server's minute, by everybody at this address as far as it tells, and the weight
-        that a minute has; None while that is not known.
+        """What was used, and what may be: weight of the server's minute, by everybody at this address as far
+        as the API tells, and None while what a minute has is not known; or requests of a stretch.
         """
-        return self._spending.used, self._spending.budget
+        return self.spending.used
 
     def now(self) -> datetime:
-        """The server's time: never ahead of it, behind by no more than an answer takes. The budget is asked
-        for too, where it is not known.
+        """The server's time: never ahead of it, behind by no more than an answer takes. The weight of a
+        minute is asked for too, where it is not known.
 
         Raises:
             RestUnreachableError: The server cannot be asked.
         """
         with self._asking:
-            if not self._spending.told_within(CLOCK_SECONDS):
+            if not self.spending.told_within(CLOCK_SECONDS):
                 self._learn_time()
-            if self._spending.budget is None:
-                self._learn_budget()
-            at = self._spending.reckoned
+            if not self.spending.is_known:
+                self._learn_weight()
+            at = self.spending.reckoned
             assert at is not None, "it was just learned"
             return at
 
@@ -184,7 +190,7 @@ class RestClient:
 
     def _send(self, call: RestCall) -> Reply:
         """One request, when it may be sent, and what came back."""
-        minute = self._spending.admit(call.weight, call.limit)
+        minute = self.spending.admit(call.weight, call.limit)
         reply = None
         try:
             if not hasattr(self._local, "connection"):
@@ -195,70 +201,54 @@ class RestClient:
             raise self.unreachable(str(error), RestBoundsError) from error
         finally:
             headers = reply.headers if reply else {}
-            self._spending.settle(call.weight, minute, headers.get(self.api.weight_header.lower(), ""))
+            self.spending.settle(call.weight, minute, headers.get(self.api.budget.header.lower(), ""))
         return reply
 
-    def _judge(
-        self, reply: Reply, call: RestCall, market: Market | None
-    ) -> Literal["answered", "busy", "throttled"]:
-        """What a reply means for its request; errors that trying again cannot mend are raised."""
-        refusal = self.api.refusal(reply.code) if reply.code is not None else None
-        if reply.status == 418:
-            raise self._ban(reply.retry_after(_BACK_OFF[418]))
-        if reply.status in (403, 451):
+    def _judge(self, reply: Reply, call: RestCall, market: Market | None) -> Meaning:
+        """Whether a reply is the answer, or trying again may mend it; errors that this cannot mend are
+        raised.
+        """
+        verdict = self.api.judge(reply)
+        if verdict.meaning == "banned":
+            raise self._ban(verdict.seconds)
+        if verdict.meaning == "blocked":
             self._is_up = False
+            assert reply.status is not None, "nobody is blocked without an answer"
             raise RestRefusedError(self.api.url, reply.status, self.api.setting, self.api.moving_hint)
-        if reply.status == 429 or refusal == "throttled":
-            seconds = reply.retry_after(_BACK_OFF[429])
-            if seconds > _LONGEST_WAIT:
-                raise self._ban(seconds)
-            self._spending.pause(seconds)
-            return "throttled"
-        if (
-            reply.status is None
-            or reply.status >= 500
-            or refusal == "busy"
-            or (reply.status == 200 and not reply.is_json)
-        ):
-            return "busy"
+        if verdict.seconds > _LONGEST_WAIT:
+            raise self._ban(verdict.seconds)
+        self.spending.pause(verdict.seconds)
         # answered: about this question, not about the API
-        if reply.code is not None and refusal in ("unknown_symbol", "refused"):
+        if verdict.meaning in ("unknown_symbol", "refused"):
             self._is_up = True
-            if refusal == "unknown_symbol" and market is not None:
+            if verdict.meaning == "unknown_symbol" and market is not None:
                 raise UnknownSymbolError(market.key, self.api.url)
-            raise RestQuestionError(
-                self.api.url,
-                market.key if market else call.method,
-                reply.code,
-                str(reply.value.get("msg", "")),
-            )
-        if reply.status != 200 or refusal is not None:
+            subject = market.key if market else call.method
+            raise RestQuestionError(self.api.url, subject, verdict.code, verdict.why)
+        if verdict.meaning == "foreign":
             raise self.unreachable(reply.told)
-        return "answered"
+        return verdict.meaning
 
     def _ban(self, seconds: float) -> RestBannedError:
         self._is_up = False
-        ban = self._spending.ban(seconds)
+        ban = self.spending.ban(seconds)
         self._on_ban(ban)
         return ban
 
-    def _learn_budget(self) -> None:
-        call = self.api.budget_call()
-        if call is None:
-            self._spending.budget = self.api.default_budget
-            return
-        try:
-            budget = self.ask(call, self.api.read_budget)
-        except (RestQuestionError, RestBoundsError):  # an exchangeInfo has more in it than the budget
-            budget, self._is_up = None, True
-        if budget is None:
-            budget = self.api.default_budget
-            _log.warning(
-                "The REST API at %s names no weight per minute: the documented %d are kept to.",
-                self.api.url,
-                budget,
-            )
-        self._spending.budget = budget
+    def _learn_weight(self) -> None:
+        call, weight = self.api.budget_call(), None
+        if call is not None:
+            try:
+                weight = self.ask(call, self.api.read_budget)
+            except (RestQuestionError, RestBoundsError):  # an exchangeInfo has more in it than the budget
+                self._is_up = True
+            if weight is None:
+                _log.warning(
+                    "The REST API at %s names no weight per minute: the documented %d are kept to.",
+                    self.api.url,
+                    self.api.budget.weight,
+                )
+        self.spending.weight = weight or self.api.budget.weight
 
     def _learn_time(self) -> datetime:
         try:
@@ -271,5 +261,5 @@ class RestClient:
         if not self.api.began <= said < _NO_TIME:  # nothing that it calls finished would be
             self._is_up = False
             raise self.unreachable(f"it says that it is {said:%Y-%m-%d %H:%M} UTC there, which cannot be")
-        self._spending.note_time(said)
+        self.spending.note_time(said)
         return said

@@ -14,6 +14,7 @@ from lakehouse.model.market import Market, MarketType
 
 if TYPE_CHECKING:
     from lakehouse.sources.rest.client import RestClient
+    from lakehouse.sources.rest.spending import Spending
 
 
 class RestClients:
@@ -30,6 +31,7 @@ class RestClients:
         self._on_ban = on_ban
         self._exchanges = {exchange.name: exchange for exchange in exchanges}
         self._clients: dict[tuple[str, MarketType], RestClient] = {}
+        self._spendings: dict[str, Spending] = {}
         self._newest_file: dict[str, datetime] = {}
         self._lock = threading.Lock()
 
@@ -53,9 +55,11 @@ class RestClients:
         own = self._exchange(exchange)
         with self._lock:
             if (exchange, market_type) not in self._clients:
-                self._clients[exchange, market_type] = RestClient(
-                    own.rest_api(market_type), on_ban=self._on_ban
-                )
+                api = own.rest_api(market_type)
+                # one API may serve several market types: what it counts, and bans, are addresses
+                client = RestClient(api, on_ban=self._on_ban, spending=self._spendings.get(api.url))
+                self._spendings[api.url] = client.spending
+                self._clients[exchange, market_type] = client
             return self._clients[exchange, market_type]
 
     def pages_of(self, market: Market, table: str) -> Pages:

@@ -1,4 +1,4 @@
-"""Asking an exchange for its description of all its markets: one request each, outside the budget of rows."""
+"""Asking an exchange for its description of all its markets, in a few requests outside the budget of rows."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -7,12 +7,15 @@ from typing import Any, TypeVar
 
 from lakehouse.exchanges.api import ExchangeInfo, InfoCall, MarketInfo, RestApi
 from lakehouse.exchanges.exchange import Exchange
+from lakehouse.exchanges.reply import Reply
 from lakehouse.model.errors import RestUnreachableError
 from lakehouse.model.foreign_json import read_json
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.terms import NOT_NAMED
 from lakehouse.model.text import plain
 
+_MOST_PARTS = 100  # of a description: a thousand markets each
+_SAID = 400  # bytes of an answer that is an error, for people
 _Read = TypeVar("_Read")
 _log = logging.getLogger(__name__)
 
@@ -61,7 +64,19 @@ def describe(api: RestApi) -> ExchangeInfo:
     Raises:
         OSError: The API does not answer, or not with that.
     """
-    return _ask(api.info_call(), api.read_info, "an exchangeInfo")
+
+    def read(answer: Any) -> tuple[ExchangeInfo, InfoCall | None]:
+        return api.read_info(answer), api.more_info(answer)
+
+    found, more = _ask(api, call := api.info_call(), read, "an exchangeInfo")
+    asked = [call]
+    while more is not None:
+        if more in asked or len(asked) >= _MOST_PARTS:
+            raise OSError(f"{call.url} goes on with {more.params} after {len(asked)} parts: it has no end")
+        asked.append(more)
+        further, more = _ask(api, more, read, "an exchangeInfo")
+        found = found.and_more(further)
+    return found
 
 
 def funding_intervals(api: RestApi) -> Mapping[str, float]:
@@ -71,12 +86,12 @@ def funding_intervals(api: RestApi) -> Mapping[str, float]:
     if (call := api.interval_call()) is None:
         return {}
     try:
-        return _ask(call, api.read_intervals, "intervals of funding")
+        return _ask(api, call, api.read_intervals, "intervals of funding")
     except OSError:
         return {}
 
 
-def _ask(call: InfoCall, read: Callable[[Any], _Read], what: str) -> _Read:
+def _ask(api: RestApi, call: InfoCall, read: Callable[[Any], _Read], what: str) -> _Read:
     # a fifth of a second that reading files never needs
     from lakehouse.sources.rest.bounded import rest_bounds, session
 
@@ -85,6 +100,11 @@ def _ask(call: InfoCall, read: Callable[[Any], _Read], what: str) -> _Read:
         answer = asking.get(call.url, timeout=(5, 30), params=dict(call.params))
     answer.raise_for_status()
     try:
-        return read(read_json(answer.content, half_characters=True))
+        value = read_json(answer.content, half_characters=True)
+        said = answer.content[:_SAID].decode(errors="replace")
+        reply = Reply(answer.status_code, {}, value, said, is_json=True)
+        if api.judge(reply).meaning != "answered":
+            raise ValueError(reply.told)
+        return read(value)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise OSError(f"{call.url} did not answer with {what}: {plain(repr(error))}") from error

@@ -18,6 +18,7 @@ from lakehouse.model.timerange import TimeRange
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
+_FIRST_LOOK = timedelta(days=1)
 
 AskPage = Callable[[datetime | None, datetime | None, int], pl.DataFrame]
 """Asks for rows whose time lies from a start (inclusive) to an end (exclusive), at most so many, in the order
@@ -104,9 +105,20 @@ def first_time(paged: Paged, span: TimeRange) -> datetime | None:
         begins = next(pages(paged, span), None)
         found = [begins] if begins is not None else []
     else:
-        found = list(pages(paged, span))
+        found = next(filter(None, (list(pages(paged, part)) for part in _widening(span))), [])
     first = min((_ends(paged, page)[0] for page in found), default=span.end)
     return first if first < span.end else None
+
+
+def _widening(span: TimeRange) -> Iterator[TimeRange]:
+    """A range in parts, each four times as long as the one before: rows that space themselves are soon found
+    where there are any, and in few requests where none is for years.
+    """
+    start, length = span.start, _FIRST_LOOK
+    while start < span.end:
+        end = min(span.end, start + length)
+        yield TimeRange(start, end)
+        start, length = end, 4 * length
 
 
 def _next_time(paged: Paged, span: TimeRange) -> datetime:

@@ -4,63 +4,16 @@ ccxt carries the addresses and the HTTP session; what it digests is left alone (
 as the exchange wrote them, and its status codes and headers decide what happens next.
 """
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.exchanges.api import RestApi, RestCall
+from lakehouse.exchanges.reply import Reply
 from lakehouse.model.errors import ForeignJsonError
 from lakehouse.model.foreign_json import read_json
 from lakehouse.model.text import plain
 
 _TIMEOUT_MS = 20_000
-_LONGEST_BAN = 3 * 86_400.0  # seconds: the longest that is documented
-_SAID = 200  # characters of what came instead of an answer
-# of a web page, its tags included: to search all of a large one for pairs of tags takes the square of its
-# length
-_PAGE_SAID = 4_000
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came back: no status if nothing did."""
-
-    status: int | None
-    headers: Mapping[str, str]
-    value: Any
-    said: str
-    is_json: bool
-
-    @property
-    def told(self) -> str:
-        """What came instead of an answer, for people."""
-        if self.status is None:
-            return f"no answer, {plain(self.said, _SAID)}"
-        if self.is_json or not self.said.startswith("<"):
-            return f"HTTP {self.status}, {plain(self.said, _SAID)}"
-        page = re.sub(
-            r"<(script|style)\b.*?</\1>|<[^>]*>",
-            " ",
-            self.said[:_PAGE_SAID],
-            flags=re.DOTALL | re.IGNORECASE,
-        )
-        return (
-            f"HTTP {self.status} with a web page in place of JSON "
-            f"({plain(' '.join(page.split()), _SAID)!r}): "
-            "something between here and the API answers for it"
-        )
-
-    @property
-    def code(self) -> int | None:
-        """The error code in the body, if it is an error."""
-        code = self.value.get("code") if isinstance(self.value, dict) else None
-        return int(code) if isinstance(code, int | str) and re.fullmatch(r"-?[0-9]{1,9}", str(code)) else None
-
-    def retry_after(self, default: float) -> float:
-        """Seconds to wait: what is told, if it can be meant."""
-        said = self.headers.get("retry-after", "")
-        return min(float(said), _LONGEST_BAN) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", said) else default
 
 
 class BeyondBounds(Exception):

@@ -6,6 +6,12 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from lakehouse.exchanges.api import Pages
+from lakehouse.model.errors import (
+    LakehouseError,
+    RestQuestionError,
+    RestUnreachableError,
+    UnknownSymbolError,
+)
 from lakehouse.model.market import Market
 from lakehouse.model.result import Asked
 from lakehouse.model.table import Table
@@ -27,12 +33,14 @@ class RestAnswer:
         unusable: The times of that range at which the API has a row, and of which it gave no values that can
             be used: none, no finite numbers, or two for one time.
         duplicate_count: Rows left out because they repeat another exactly.
+        cut: Why the rest of the range was not answered; None where all of it was.
     """
 
     rows: pl.DataFrame
     asked: Asked
     unusable: tuple[datetime, ...] = ()
     duplicate_count: int = 0
+    cut: LakehouseError | None = None
 
 
 class RowReader:
@@ -51,7 +59,8 @@ class RowReader:
         self._useless: set[datetime] = set()
 
     def read(self, span: TimeRange, before: bool = False, after: bool = False) -> RestAnswer:
-        """Every row of a range that can change no more.
+        """Every row of a range that can change no more. Where an API stops answering in the middle of it, what
+        was answered by then is kept.
 
         Args:
             span: The range; its part after the last row that can change no more is not asked for.
@@ -67,7 +76,10 @@ class RowReader:
         at, time = self._client.now(), self._time
         latest, paged = floor_to(at, self._answers.step), self._paged(self._answers)
         end = max(span.start, min(span.end, latest))
-        frames = list(pages(paged, TimeRange(span.start, end))) if span.start < end else []
+        frames, cut = self._pages(paged, TimeRange(span.start, end)) if span.start < end else ([], None)
+        if cut is not None:
+            last = max(_instants(frames[-1], time))
+            end = min(end, floor_to(last, self._answers.step) + self._answers.slot)
         rows, unusable, duplicate_count = _one_per_time(
             pl.concat(frames) if frames else self._answers.read(self._market, []), time
         )
@@ -77,11 +89,11 @@ class RowReader:
                 end = min(end, unfinished[time].min().astimezone(UTC))  # type: ignore[union-attr]
                 rows = rows.filter(final <= at, pl.col(time) < end)
         last_before = first_after = None
-        if before:
-            last = paged.ask(None, min(span.start, latest), 1)
-            last_before = max(_instants(last, time), default=None)
+        if before and cut is None:
+            newest = paged.ask(None, min(span.start, latest), 1)
+            last_before = max(_instants(newest, time), default=None)
         # after a range that was cut, no row can be told
-        if after and end == span.end < latest:
+        if after and cut is None and end == span.end < latest:
             first_after = first_time(paged, TimeRange(end, latest))
         # a row without values proves nothing
         last_before, first_after = (
@@ -94,7 +106,20 @@ class RowReader:
             Asked(span.start, end, at, outcome, last_before, first_after),  # type: ignore[arg-type]
             unusable,
             duplicate_count,
+            cut,
         )
+
+    def _pages(self, paged: Paged, span: TimeRange) -> tuple[list[pl.DataFrame], LakehouseError | None]:
+        """The pages of a range, and why there are no more of them, where slots tell how far they reach."""
+        frames: list[pl.DataFrame] = []
+        try:
+            for page in pages(paged, span):
+                frames.append(page)  # noqa: PERF402  # what came before an error counts
+        except (UnknownSymbolError, RestQuestionError, RestUnreachableError) as error:
+            if not frames or paged.step is None:
+                raise
+            return frames, error
+        return frames, None
 
     def first(self, span: TimeRange) -> datetime | None:
         """The time of the first row of a range; None if there is none.

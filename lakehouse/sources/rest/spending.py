@@ -1,4 +1,4 @@
-"""What may be asked of a REST API, and when: the server's clock, its budget of each minute, and its bans.
+"""What may be asked of a REST API, and when: the server's clock, its budget, and its bans.
 
 Nothing here reads the machine's wall clock but for what people are told.
 """
@@ -6,12 +6,13 @@ Nothing here reads the machine's wall clock but for what people are told.
 import contextlib
 import re
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from lakehouse.exchanges.api import RateLimit
+from lakehouse.exchanges.api import Budget, RateLimit
 from lakehouse.model.errors import RestBannedError
 
 _SHARE = 0.8  # of the budget: other programs of this address need some too
@@ -32,16 +33,24 @@ class RestStats:
 
 
 class Spending:
-    """Admits requests to one REST API, for all threads.
+    """Admits requests to one REST API, for all threads, and for all market types that it serves.
 
     Args:
         url: Base of the API.
+        budget: What the API allows.
         sleep: Waits for so many seconds.
         monotonic: A clock that never jumps, in seconds.
     """
 
-    def __init__(self, url: str, sleep: Callable[[float], None], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        url: str,
+        budget: Budget,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._url = url
+        self._budget = budget
         self._sleep = sleep
         self._monotonic = monotonic
         self._lock = threading.Lock()  # all below
@@ -56,12 +65,12 @@ class Spending:
         self._share = _SHARE
         # when requests were admitted that count to a limit of their own, by the monotonic clock
         self._counted: defaultdict[RateLimit, deque[float]] = defaultdict(deque)
-        self.budget: int | None = None
+        self.weight: int | None = None
         """Weight per minute; None while it is not known."""
 
     @contextlib.contextmanager
     def sparing(self, share: float) -> Iterator[None]:
-        """Use no more than a share of each minute's budget for a while, what other programs use included."""
+        """Use no more than a share of the budget for a while, what other programs use included."""
         before, self._share = self._share, share
         try:
             yield
@@ -75,10 +84,20 @@ class Spending:
             return self._stats
 
     @property
-    def used(self) -> int:
-        """Weight used in the server's minute."""
+    def is_known(self) -> bool:
+        """Whether it is known how much may be used."""
+        return self.weight is not None or self._budget.weight is None
+
+    @property
+    def used(self) -> tuple[int, int | None]:
+        """Weight used in the server's minute, and the weight that a minute has, None while that is not known;
+        of an API that counts requests alone, those of its stretch, and as many as it may have.
+        """
         with self._lock:
-            return self._used
+            if self._budget.weight is None and (every := self._budget.every):
+                now = self._monotonic()
+                return sum(now - at < every.seconds for at in self._counted[every]), every.requests
+            return self._used, self.weight
 
     @property
     def reckoned(self) -> datetime | None:
@@ -99,7 +118,7 @@ class Spending:
         """Wait until a request may be sent; returns the server's minute, where that is known.
 
         Args:
-            weight: What it costs of the budget.
+            weight: What it costs of the minute's.
             limit: A limit of its own that it counts to as well, if any.
 
         Raises:
@@ -110,14 +129,15 @@ class Spending:
                 now = self._monotonic()
                 if self._banned_until is not None and now < self._banned_until:
                     raise self._banned(self._banned_until - now)
+                limits = {each for each in (limit, self._budget.every) if each}
                 wait = max(
                     self._resume_at - now,
-                    self._wait_for_budget(weight),
-                    self._wait_for_limit(limit, now) if limit else 0.0,
+                    self._wait_for_weight(weight),
+                    *(self._wait_for_limit(each, now) for each in limits),
                 )
                 if wait <= 0:
-                    if limit:
-                        self._counted[limit].append(now)
+                    for each in limits:
+                        self._counted[each].append(now)
                     self._pending += weight
                     self._stats = RestStats(self._stats.requests + 1, self._stats.weight + weight)
                     return self._minute
@@ -155,8 +175,8 @@ class Spending:
             return None
         return self._clock[0] + timedelta(seconds=self._monotonic() - self._clock[1])
 
-    def _wait_for_budget(self, weight: int) -> float:
-        """Seconds until a request fits into the budget of its minute."""
+    def _wait_for_weight(self, weight: int) -> float:
+        """Seconds until a request fits into the weight of its minute."""
         if (at := self._reckon()) is None:
             return 0.0
         now = at.timestamp()
@@ -165,7 +185,7 @@ class Spending:
                 self._used = 0
             self._minute = minute
         taken = self._used + self._pending
-        if self.budget is None or not taken or taken + weight <= self._share * self.budget:
+        if self.weight is None or not taken or taken + weight <= self._share * self.weight:
             return 0.0
         return (minute + 1) * 60 - now + _MARGIN
 
