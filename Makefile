@@ -137,7 +137,7 @@ advisories: .venv/.tools
 newest:
 	$(PYTHON) -m venv .venv/newest
 	$(PYTHON) .ci/unpinned.py dev > .venv/newest/names.txt
-	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check -r .venv/newest/names.txt
+	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade -r .venv/newest/names.txt
 	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	.venv/newest/bin/python -m pip freeze --exclude-editable
 	.venv/newest/bin/python -m pytest -n 2 -m "not slow" $(OPTIONS)

@@ -16,6 +16,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,6 +43,7 @@ from dagster._core.scheduler.instigation import ScheduleInstigatorData, SensorIn
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES, DagsterRunStatus
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
+from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._core.storage.tags import (
@@ -86,6 +88,7 @@ PRIVATE = {
     "dagster._core.storage.event_log.schema": "event_log: which checks were ever evaluated",
     "dagster._core.storage.event_log.sql_event_log": "event_log: which checks were ever evaluated",
     "dagster._core.storage.event_log.sqlite.sqlite_event_log": "event_log: connections that are kept",
+    "dagster._core.storage.runs": "event_log: connections that are kept",
     "dagster._core.storage.sqlite": "event_log: how long SQLite waits",
     "dagster._core.storage.sqlite_storage": "event_log: the storage around it",
     "dagster._core.storage.tags": "sensors: the partitions of a run",
@@ -388,6 +391,32 @@ def test_every_use_of_the_event_log_goes_through_one_method_that_can_be_replaced
         assert connection.execute(
             "SELECT partition FROM dynamic_partitions WHERE partitions_def_name = 'market'"
         ).fetchall() == [("binance-spot:BTCUSDT",)]
+
+
+def test_every_use_of_runs_goes_through_one_method_that_can_be_replaced(tmp_path: Path) -> None:
+    # event_log.KeptSqliteRunStorage keeps the engine in `connect`, and says its file by `conn_string`.
+    seen: list[str] = []
+
+    class Seen(SqliteRunStorage):
+        def __init__(self, conn_string: str, inst_data: Any = None) -> None:
+            seen.append(conn_string)
+            super().__init__(conn_string, inst_data)
+
+        @contextmanager
+        def connect(self) -> Iterator[Any]:
+            seen.append("connect")
+            with super().connect() as connection:
+                yield connection
+
+    storage = Seen.from_local(str(tmp_path))
+    assert isinstance(storage, Seen)
+    assert seen[0] == f"sqlite:///{tmp_path / 'runs.db'}"
+    seen.clear()
+    storage.add_run(dg.DagsterRun(job_name="one"))
+    assert [run.job_name for run in storage.get_runs()] == ["one"]
+    assert seen == ["connect"] * len(seen)
+    assert len(seen) >= 2
+    storage.dispose()
 
 
 def test_a_storage_is_configured_by_a_text_that_may_come_from_the_environment(

@@ -25,7 +25,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 from lakehouse.ops.findings import families
-from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.inventory import Inventory, span_of
 from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
 
@@ -125,7 +125,7 @@ class Builder:
         reports: dict[type[Table], TableBuild] = {}
         for together in in_rounds(upstream):
             markets = dict.fromkeys(cell.own_market for cell in months)
-            has = Inventory(self._lake, markets, is_theirs_alone=True)
+            has = Inventory(self._lake, markets, is_theirs_alone=True, span=span_of(months))
             has.look_at(*(table for table in together if table not in known))
             cells = {table: known.get(table) or meant(has, table, months) for table in together}
             reports |= self._run(cells)

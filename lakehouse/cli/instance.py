@@ -32,6 +32,9 @@ from lakehouse.ui.door import Door
 from lakehouse.ui.services import LOCATION, MODULE
 
 _HOW_TO_COME_IN = "; open it once with ?token=… at the end"
+_PLANNED_AT_ONCE = "1000"
+"""Events of cells that a run plans, which Dagster hands to its log together."""
+
 CONFIG = Path(lakehouse.__file__).with_name("dagster.yaml")
 
 
@@ -134,6 +137,7 @@ def open_instance(settings: Settings) -> DagsterInstance:
         with FileLock(place / ".lock"):
             home = str(prepare_home(settings))
             os.environ["DAGSTER_HOME"] = home  # the instance file names it
+            os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", _PLANNED_AT_ONCE)
             instance = DagsterInstance.from_config(home)
             prepare_pools(instance)
     except OSError as error:

@@ -22,7 +22,7 @@ from lakehouse.model.errors import (
 )
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
-from lakehouse.model.timerange import FIRST, LAST, TimeRange, parse_instant
+from lakehouse.model.timerange import FIRST, LAST, TimeRange, month_of, month_range, parse_instant
 from lakehouse.pipeline.clocks import begun_elsewhere, clock_note
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.markets import refresh_markets
@@ -94,8 +94,13 @@ class Plan:
         for error in failed.values():
             if isinstance(error, UsageError):
                 raise error
-        self.has = Inventory(lake, self.markets, is_theirs_alone=True)
+        self.has = Inventory(lake, self.markets, is_theirs_alone=True, span=self._begun(lake))
         self.due: dict[type[Table], Meant] = {}
+
+    def _begun(self, lake: LakeServices) -> TimeRange | None:
+        """The part of the range that lies in the lake's months that have begun; None if there is none."""
+        now = lake.clock()
+        return self._span.overlap(parse_instant(lake.start), min(lake.until, month_range(month_of(now)).end))
 
     @cached_property
     def cells(self) -> tuple[list[Cell], Mapping[Cell, ClockBehindError]]:

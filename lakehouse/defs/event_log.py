@@ -11,9 +11,10 @@ lose the last events, whose cells stand in the lake and are logged again by the 
 
 import json
 import os
+import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,13 +22,15 @@ from typing import Any
 
 from dagster import AssetCheckKey, AssetKey, DagsterInstance, EventLogEntry, Field
 from dagster._config import StringSource
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, AssetKeyTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
+from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData, deserialize_value, serialize_value
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy.dialects.sqlite import insert
 
 from lakehouse.model.market import Market
 from lakehouse.model.secrets import hide
@@ -61,10 +64,21 @@ class KeptSqliteEventLogStorage(CarefulEventLog, SqliteEventLogStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._tables: set[str] = set()
+        self._under_way = _UnderWay()
         super().__init__(base_dir, inst_data)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store events in one transaction for each file, all or none of them."""
+        with self._db_lock, ExitStack() as transactions:
+            self._under_way.connections = _Connections(self._engine, transactions)
+            transactions.callback(setattr, self._under_way, "connections", None)
+            super().store_event_batch(events)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
+        if (batch := self._under_way.connections) is not None:
+            yield batch[shard]
+            return
         with self._db_lock, self._engine(shard).connect() as connection, connection.begin():
             yield connection
 
@@ -74,10 +88,7 @@ class KeptSqliteEventLogStorage(CarefulEventLog, SqliteEventLogStorage):
         if engine is None or not Path(self.path_for_shard(shard)).exists():
             if engine is not None:
                 engine.dispose()
-            engine = create_engine(
-                self.conn_string_for_shard(shard), connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
-            )
-            event.listen(engine, "connect", _hurry)
+            engine = _hurried(self.conn_string_for_shard(shard))
             if not self._begun(shard):
                 self._initdb(engine, for_index_shard=shard == INDEX_SHARD_NAME)
         self._engines[shard] = engine
@@ -104,8 +115,7 @@ class KeptSqliteEventLogStorage(CarefulEventLog, SqliteEventLogStorage):
         """The file of a shard without events, as Dagster's migrations leave it."""
         with TemporaryDirectory() as folder:
             made = Path(folder, "new")
-            engine = create_engine(f"sqlite:///{made}")
-            event.listen(engine, "connect", _hurry)
+            engine = _hurried(f"sqlite:///{made}")
             self._initdb(engine)
             engine.dispose()  # the last connection writes the log into the file
             return made.read_bytes()
@@ -115,6 +125,17 @@ class KeptSqliteEventLogStorage(CarefulEventLog, SqliteEventLogStorage):
             self._tables.add(table_name)
         return table_name in self._tables
 
+    def _has_asset_key_index_cols_on_connection(self, conn: Connection) -> bool:
+        return True  # Dagster reads the table's columns for every event; `_initdb` has made them all
+
+    def _store_asset_event(self, conn: Connection, event: EventLogEntry, event_id: int) -> None:
+        """As Dagster's, in one statement: it tries to insert a row that has been there since the first event."""
+        key = event.dagster_event.asset_key if event.dagster_event else None
+        values = self._get_asset_entry_values(event, event_id, True) if key else {}
+        if key and values:
+            row = insert(AssetKeyTable).values(asset_key=key.to_string(), **values)
+            conn.execute(row.on_conflict_do_update([AssetKeyTable.c.asset_key], set_=values))
+
     def dispose(self) -> None:
         with self._db_lock:
             while self._engines:
@@ -122,11 +143,53 @@ class KeptSqliteEventLogStorage(CarefulEventLog, SqliteEventLogStorage):
         super().dispose()
 
 
+class _Connections(dict[str, Connection]):
+    """A connection with a transaction for each file that is asked for, until the stack ends.
+
+    Args:
+        engine: The engine of a shard.
+        stack: Ends transactions and connections.
+    """
+
+    def __init__(self, engine: Callable[[str], Engine], stack: ExitStack) -> None:
+        super().__init__()
+        self._engine, self._stack = engine, stack
+
+    def __missing__(self, shard: str) -> Connection:
+        connection = self[shard] = self._stack.enter_context(self._engine(shard).connect())
+        self._stack.enter_context(connection.begin())
+        return connection
+
+
+class _UnderWay(threading.local):
+    """The batch that this thread stores; None if it stores none."""
+
+    connections: _Connections | None = None
+
+
+class KeptSqliteRunStorage(SqliteRunStorage):
+    """Dagster's runs in SQLite, on an engine that is kept."""
+
+    def __init__(self, conn_string: str, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(conn_string, inst_data)
+        self._engine = _kept(conn_string)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    def dispose(self) -> None:
+        self._engine.dispose()
+        super().dispose()
+
+
 class KeptSqliteStorage(DagsterSqliteStorage):
-    """Dagster's SQLite storage of runs, schedules and, with kept connections, events."""
+    """Dagster's SQLite storage of schedules and, with kept connections, runs and events."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
+        self._run_storage = KeptSqliteRunStorage.from_local(str(Path(base_dir, "history")))
         self._event_log_storage = KeptSqliteEventLogStorage(str(Path(base_dir, "history", "runs")))
 
     @classmethod
@@ -180,6 +243,18 @@ def _hidden(value: Any) -> Any:
     if isinstance(value, list):
         return [_hidden(member) for member in value]
     return hide(value) if isinstance(value, str) else value
+
+
+def _kept(address: str) -> Engine:
+    """An engine whose connections are kept."""
+    return create_engine(address, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
+
+
+def _hurried(address: str) -> Engine:
+    """As `_kept`, of connections that wait less for the disk."""
+    engine = _kept(address)
+    event.listen(engine, "connect", _hurry)
+    return engine
 
 
 def _hurry(connection: Any, _: object) -> None:

@@ -22,8 +22,9 @@ from lakehouse.pipeline.workers import in_order
 from lakehouse.storage.due import Standing, expected, expected_of, inputs_now, needs_build, standing
 from lakehouse.storage.ledger import CellLedger
 from lakehouse.storage.outcome import Built, Nothing, Outcome, attempt, kept
-from lakehouse.storage.tables import pack
+from lakehouse.storage.tables import CellRecord, pack
 
+_AT_ONCE = 4096  # cells that are told of in columns together: each may name twenty inputs, and their versions
 _MANY = 64  # cells of which it pays to tell in columns that most are as they should be
 
 
@@ -51,7 +52,8 @@ class Derived(Recipe):
         stored = has.ledger(self.table.name)
         asked = those_that_can_have(self.table, cells, has)
         if len(asked) > _MANY:
-            fresh = set(self._standing(has, asked).fresh)
+            parts = (asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE))
+            fresh = {cell for part in parts for cell in self._standing(has, part).fresh}
             asked = [cell for cell in asked if cell not in fresh]
         today = {cell: self.inputs(has, cell) for cell in asked}
         return Due(
@@ -61,6 +63,11 @@ class Derived(Recipe):
                 if needs_build(self.table, stored, cell, inputs)
             }
         )
+
+    def why(self, has: Inventory, cell: Cell, record: CellRecord, reason: object) -> str:
+        now = reason if isinstance(reason, list) else []
+        changed = [name for name, version in now if record.inputs.get(name) != version]
+        return f"{' and '.join(sorted({name.partition('@')[0] for name in changed})) or 'an input'} changed"
 
     def standing(self, has: Inventory) -> Standing:
         return self._standing(has)

@@ -11,7 +11,9 @@ from lakehouse.datasets.market import MarketTable
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import LakehouseError, UsageError
 from lakehouse.model.market import Market
+from lakehouse.model.period import Period
 from lakehouse.model.result import NONE
+from lakehouse.model.words import count_of
 from lakehouse.pipeline.inventory import Inventory, by_exchange
 from lakehouse.pipeline.markets import refresh_markets
 from lakehouse.pipeline.recipe import Due, Recipe
@@ -101,6 +103,21 @@ class FromFiles(Recipe):
                     f"made by code version {stored[cell].code_version}, not {self.table.code_version}"
                 )
         return Due(reasons | outdated, untold)  # there may be very many outdated ones: last
+
+    def why(self, has: Inventory, cell: Cell, record: CellRecord, reason: object) -> str:
+        listing = has.listings.get(self.table.name, {}).get(cell.own_market)
+        if listing is None:
+            return "judged by another witness"
+        was = {period: state for period, state in record.inputs.items() if "/" not in period}
+        replaced = [period for period, state in was.items() if listing.state(period) != state]
+        added = [period for period in listing.primary(cell) if period not in was]
+        if replaced:
+            return "file replaced" if len(replaced) == 1 else f"{len(replaced)} files replaced"
+        if added:
+            is_of_days = Period.parse(added[0]).kind == "day"
+            return count_of(len(added), "new day") if is_of_days else "new month"
+        is_due = listing.is_due(cell, record)
+        return "more of the month is published" if is_due else "judged by another witness"
 
     def _published(self, has: Inventory, cells: Iterable[Cell]) -> list[Cell]:
         """The cells of markets that can have the table, whose exchange's archive has files of it."""

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from functools import cached_property, partial
 from itertools import groupby
 
@@ -14,7 +15,7 @@ from lakehouse.model.errors import FetchError, LakehouseError
 from lakehouse.model.input import touched_dates
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
-from lakehouse.model.timerange import TimeRange
+from lakehouse.model.timerange import FIRST, LAST, Months, TimeRange, month_range
 from lakehouse.pipeline.markets import known_markets
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.sources.files.listing import MarketListing, list_market
@@ -41,10 +42,13 @@ class Inventory:
         markets: The markets that matter, whose cells alone are surveyed; None for all.
         wrote: Told of a cell of another table that a step had to write first.
         is_theirs_alone: Whether an object for all markets is due only for what it was made of these.
+        span: The range of time that matters: no cells are surveyed but those that touch it, those that look
+            back on these, and what they are made from; None for all of time.
 
     Attributes:
         lake: The lake.
         markets: The markets that matter; None for all.
+        span: The range of time that matters; None for all.
         is_theirs_alone: As said; not where the whole table has to be listed anyhow.
         now: The instant of the look.
         listings: What archives have, by bronze table and market, of what was listed.
@@ -59,8 +63,10 @@ class Inventory:
         markets: Iterable[Market] | None = None,
         wrote: Callable[[type[Table], CellRecord], None] = lambda table, record: None,
         is_theirs_alone: bool = False,
+        span: TimeRange | None = None,
     ) -> None:
         self.lake = lake
+        self.span = span
         self.markets: Collection[Market] | None = None if markets is None else dict.fromkeys(markets)
         self.is_theirs_alone = is_theirs_alone and self.markets is not None and len(self.markets) <= NARROW
         self.now = lake.clock()
@@ -91,7 +97,8 @@ class Inventory:
             if self.markets is not None and declared.spread == "market" and len(self.markets) > NARROW:
                 self._surveys[table] = narrowed(self.whole(table), declared, self.markets)
             else:
-                self._surveys[table] = survey(self.lake.objects, declared, self.markets)
+                months = self._months(declared)
+                self._surveys[table] = survey(self.lake.objects, declared, self.markets, months)
         return self._surveys[table]
 
     def whole(self, table: str) -> Survey:
@@ -99,7 +106,8 @@ class Inventory:
         if self.markets is None:
             return self.survey(table)
         if table not in self._whole:
-            self._whole[table] = survey(self.lake.objects, self.lake.registry.table(table))
+            declared = self.lake.registry.table(table)
+            self._whole[table] = survey(self.lake.objects, declared, None, self._months(declared))
         return self._whole[table]
 
     def look_at(self, *tables: type[Table]) -> None:
@@ -112,6 +120,10 @@ class Inventory:
         declared = (self.lake.registry.table(name) for name in names if name not in self._surveys)
         surveys = [partial(self.survey, table.name) for table in declared if table.spread != "one"]
         self.lake.objects.together(lambda: self.known, *surveys)
+
+    def _months(self, table: type[Table]) -> Months | None:
+        """The months of a table that matter; None for all."""
+        return months_about(self.lake.registry.tables, table, self.span) if self.span else None
 
     def ledger(self, table: str) -> CellLedger:
         """The stored cells of a table."""
@@ -273,6 +285,36 @@ class Inventory:
         if exchange.name not in self._clients:
             self._clients[exchange.name] = ArchiveClient.of(exchange)
         return self._clients[exchange.name]
+
+
+def span_of(cells: Collection[Cell]) -> TimeRange | None:
+    """From the start of the first of some cells to the end of the last; None of none."""
+    windows = [cell.window for cell in {cell.date: cell for cell in cells}.values()]
+    if not windows:
+        return None
+    return TimeRange(min(each.start for each in windows), max(each.end for each in windows))
+
+
+def months_about(tables: Iterable[type[Table]], table: type[Table], span: TimeRange) -> Months:
+    """The months of a table whose cells touch a range of time, look back on cells that do, or are what either
+    kind is made from, of this table or of those made from it.
+
+    Args:
+        tables: All tables.
+        table: Whose months.
+        span: The range.
+    """
+    back = ahead = timedelta()
+    for each in tables:
+        reach = max((source.lookback for source in each.inputs), default=timedelta())
+        for source in each.inputs:
+            if table in (each, source.table):
+                back = max(back, source.lookback if table is source.table else timedelta())
+                ahead = max(ahead, reach)
+    whole = span.months()
+    start, end = month_range(whole[0]).start, month_range(whole[-1]).end
+    start = start - back if start - FIRST > back else FIRST
+    return TimeRange(start, end + ahead if LAST - end > ahead else LAST).months()
 
 
 def bronze_cell(stored: StoredCell) -> BronzeCell:

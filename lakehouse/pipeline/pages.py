@@ -85,6 +85,9 @@ class FromWitness(FromPages):
                 wanted[cell] = span
         return Due(wanted)
 
+    def why(self, has: Inventory, cell: Cell, record: CellRecord, reason: object) -> str:
+        return "new hours"
+
     def make(self, has: Inventory, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
         due, stored = self.due(has, cells).reasons, has.ledger(self.table.name)
         yield from ((cell, kept(stored.get(cell))) for cell in cells if cell not in due)
@@ -130,6 +133,9 @@ class FromRows(FromPages):
             if questions or self.is_outdated(has, cell) or self._judged_by_others(has, cell, record):
                 wanted[cell] = questions
         return Due(wanted)
+
+    def why(self, has: Inventory, cell: Cell, record: CellRecord, reason: object) -> str:
+        return "new candles, or open questions" if reason else "judged by another witness"
 
     def make(self, has: Inventory, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
         due, stored = self.due(has, cells).reasons, has.ledger(self.table.name)

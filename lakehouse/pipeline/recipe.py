@@ -15,6 +15,7 @@ from lakehouse.model.table import Table
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.storage.due import Standing
 from lakehouse.storage.outcome import Outcome
+from lakehouse.storage.tables import CellRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,17 @@ class Recipe(ABC):
     @abstractmethod
     def due(self, has: Inventory, cells: Iterable[Cell]) -> Due:
         """Those of some cells that must be made, by what the inventory has seen."""
+
+    @abstractmethod
+    def why(self, has: Inventory, cell: Cell, record: CellRecord, reason: object) -> str:
+        """In a few words why a stored cell is due.
+
+        Args:
+            has: What the inventory has seen, as it was when the cell was found due.
+            cell: The cell.
+            record: What is stored of it, by today's meaning of the table.
+            reason: As `due` gave it.
+        """
 
     @abstractmethod
     def standing(self, has: Inventory) -> Standing:

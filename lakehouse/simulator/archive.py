@@ -12,7 +12,7 @@ from lakehouse.simulator.cache import BodyCache
 from lakehouse.simulator.faults import ROW_FAULTS, STALE_FAULTS, FaultPlan
 from lakehouse.simulator.files import RealFile, RealFiles
 from lakehouse.simulator.history import Strike
-from lakehouse.simulator.keys import KlineFile, KlineFolder, kline_folders, zip_key
+from lakehouse.simulator.keys import KlineFile, kline_folders, zip_key
 from lakehouse.simulator.klines import has_header, time_unit, to_csv
 from lakehouse.simulator.markets import SimulatedMarket, draw
 from lakehouse.simulator.zips import damaged_zip, padded_size, padded_zip
@@ -157,8 +157,9 @@ class Archive:
                 continue
             if after > start and not after.startswith(start):  # it is passed
                 continue
-            keys = _folder_keys(self._folders[start], now)
-            yield from (key for key in keys[bisect_right(keys, after) :] if key.startswith(prefix))
+            files = self._folders[start].files(now, after)
+            keys = (key for file in files for key in (file.key, f"{file.key}.CHECKSUM"))
+            yield from (key for key in keys if key > after and key.startswith(prefix))
 
     def _is_absent(self, key: str) -> bool:
         names = ("checksum_absent" if key.endswith(".CHECKSUM") else "zip_absent", *_ABSENCES)
@@ -275,10 +276,6 @@ class Archive:
             content = funding.to_csv(file, tuple(map(str, variant)), self._faults)
             return padded_zip(file.csv_name, content, file.published, padded_size(file.rows))
         return _generate(file, variant)
-
-
-def _folder_keys(folder: KlineFolder, now: datetime) -> list[str]:
-    return [key for file in folder.files(now) for key in (file.key, f"{file.key}.CHECKSUM")]
 
 
 def _generate(file: KlineFile, variant: Variant) -> bytes:

@@ -1,13 +1,15 @@
 """The archive's keys of kline files: which exist when, and what each covers."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Literal, get_args
 
-from lakehouse.model.timerange import month_range, shift_month
+from lakehouse.model.timerange import month_number, month_of, month_range, month_text
 from lakehouse.simulator.markets import SimulatedMarket, draw, minute_of
 
 Frequency = Literal["daily", "monthly"]
@@ -15,6 +17,7 @@ INTERVAL_MINUTES: Mapping[str, int] = MappingProxyType({"1m": 1, "1h": 60, "1d":
 """Intervals that have archive files."""
 
 _CHECKSUM_NEWLINE_SINCE = date(2021, 1, 1)
+_LAST_INSTANT = timedelta(microseconds=1)
 _NAME = re.compile(r"(?P<date>\d{4}-\d{2}(?P<day>-\d{2})?)\.zip(\.CHECKSUM)?")
 
 
@@ -41,31 +44,27 @@ class KlineFolder:
         """The file of a day or month."""
         return KlineFile(self, period)
 
-    def files(self, now: datetime) -> list["KlineFile"]:
-        """The files published at `now`, oldest first."""
-        spans = (
-            (life.listed, now if life.delisted is None else min(now, life.delisted))
-            for life in self.market.lives
-        )
-        # The month in which a symbol is reused may be the one in which it was given up.
-        files = [
-            self.file(period)
-            for period in dict.fromkeys(
-                period for span in spans if span[0] < span[1] for period in self._periods(*span)
-            )
-        ]
-        while files and files[-1].published > now:
-            files.pop()
-        return files
+    def files(self, now: datetime, after: str = "") -> Iterator["KlineFile"]:
+        """The files published at `now`, oldest first; those whose CHECKSUM sorts behind `after`."""
+        begin = 0
+        for life in self.market.lives:
+            end = now if life.delisted is None else min(now, life.delisted)
+            if life.listed >= end:
+                continue
+            # The month in which a symbol is reused may be the one in which it was given up.
+            numbers = range(max(begin, self._number(life.listed)), self._number(end - _LAST_INSTANT) + 1)
+            begin = numbers.stop
+            first = bisect_right(numbers, after, key=lambda number: f"{self._file(number).key}.CHECKSUM")
+            yield from takewhile(lambda file: file.published <= now, map(self._file, numbers[first:]))
 
-    def _periods(self, listed: datetime, end: datetime) -> list[str]:
-        last = end - timedelta(microseconds=1)
+    def _number(self, instant: datetime) -> int:
+        """The day or month of an instant, counted so that the next one is one more."""
+        return instant.toordinal() if self.frequency == "daily" else month_number(month_of(instant))
+
+    def _file(self, number: int) -> "KlineFile":
         if self.frequency == "daily":
-            return [
-                date.fromordinal(day).isoformat() for day in range(listed.toordinal(), last.toordinal() + 1)
-            ]
-        months = (last.year - listed.year) * 12 + last.month - listed.month + 1
-        return [shift_month(f"{listed:%Y-%m}", n) for n in range(months)]
+            return self.file(date.fromordinal(number).isoformat())
+        return self.file(month_text(number))
 
     def find(self, name: str, now: datetime) -> "KlineFile | None":
         """The published file whose zip or CHECKSUM has the name."""

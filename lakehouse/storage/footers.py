@@ -149,12 +149,16 @@ def parse_cache(path: str, body: bytes, folders: Collection[str] | None = None) 
             cache = cache.filter(pl.col("group").is_in(groups.implode()))
         rows = cache.collect()
     entries = rows.select(ENTRIES.names())
-    said = rows.group_by("group", maintain_order=True).agg(pl.col("path").first(), pl.col("seal").unique())
-    for (_, first, seals), found in zip(said.rows(), _seals_of(entries, rows["group"]), strict=True):
-        if seals != [found]:
+    said = rows.group_by("group", maintain_order=True).agg(
+        pl.col("path").first(), pl.col("seal").unique(), count=pl.len()
+    )
+    start = 0
+    for _, first, seals, count in said.rows():
+        if seals != [_seal_of(entries[start : start + count])]:
             raise DamagedObjectError(
                 path, f"its entries from {first!a:.200} on are not those that were sealed"
             )
+        start += count
     return entries
 
 
@@ -169,7 +173,8 @@ def save_cache(objects: LakeObjects, table: type[Table], entries: pl.DataFrame) 
     ordered = (
         entries.select(ENTRIES.names()).sort("path").with_columns(group=pl.int_range(pl.len()) // _GROUP)
     )
-    seals = pl.Series(_seals_of(ordered, ordered["group"]), dtype=pl.Int64)
+    starts = range(0, ordered.height, _GROUP)
+    seals = pl.Series((_seal_of(ordered[start : start + _GROUP]) for start in starts), dtype=pl.Int64)
     sink = io.BytesIO()
     ordered.with_columns(seal=seals.gather(ordered["group"])).write_parquet(
         sink, compression="zstd", row_group_size=_GROUP, metadata={SEAL_KEY: HOLE}
@@ -177,11 +182,10 @@ def save_cache(objects: LakeObjects, table: type[Table], entries: pl.DataFrame) 
     objects.put(ledger_path(table), seal(sink.getvalue()))
 
 
-def _seals_of(entries: pl.DataFrame, group: pl.Series) -> list[int]:
-    """The seal of each group of entries: that object in that version says this. Who edits an entry by itself,
+def _seal_of(group: pl.DataFrame) -> int:
+    """The seal of a group of entries: that object in that version says this. Who edits an entry by itself,
     and seals the whole again, is not believed.
     """
     texts = (pl.col(name).cast(pl.String).fill_null("\0") for name in ENTRIES.names())
-    lines = entries.select(pl.concat_str(*texts, separator="\x1f").alias("line"), group.alias("group"))
-    joined = lines.group_by("group", maintain_order=True).agg(pl.col("line").str.join("\x1e"))["line"]
-    return [int(crc32(text.encode())) for text in joined]
+    lines = group.select(pl.concat_str(*texts, separator="\x1f"))
+    return int(crc32("\x1e".join(lines.to_series()).encode()))

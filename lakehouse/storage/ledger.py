@@ -30,6 +30,7 @@ from lakehouse.storage.verification import known_damage
 
 _TAIL = 16 * 1024
 _AT_ONCE = 32  # requests in flight: on S3 they wait, they do not compute
+_MUCH = 8  # a cache that lacks more than an eighth is written anew, also by who looks at a part of it
 _LARGEST_FOOTER = 32 << 20
 _LARGEST_OBJECT = 1 << 30
 NARROW = 16
@@ -145,7 +146,12 @@ def ledger(objects: LakeObjects, table: type[Table], markets: Collection[Market]
 Survey = tuple[CellLedger, list[NotALakeObjectError]]
 
 
-def survey(objects: LakeObjects, table: type[Table], markets: Collection[Market] | None = None) -> Survey:
+def survey(
+    objects: LakeObjects,
+    table: type[Table],
+    markets: Collection[Market] | None = None,
+    months: Collection[str] | None = None,
+) -> Survey:
     """Every stored cell of a table, and the objects in its folder that are none: damaged, or put there by
     others.
 
@@ -157,12 +163,14 @@ def survey(objects: LakeObjects, table: type[Table], markets: Collection[Market]
         table: The table.
         markets: The markets whose cells are wanted, None for all: of a few, only their folders are listed.
             A table whose objects hold all markets is surveyed whole.
+        months: The months whose cells are wanted, None for all.
     """
     if markets is None or table.spread != "market":
-        return _survey(objects, table, None)
+        return _survey(objects, table, None, months)
     if len(markets) > NARROW:
-        return narrowed(_survey(objects, table, None), table, markets)
-    return _survey(objects, table, [market_prefix(table, market) for market in dict.fromkeys(markets)])
+        return narrowed(_survey(objects, table, None, months), table, markets)
+    folders = [market_prefix(table, market) for market in dict.fromkeys(markets)]
+    return _survey(objects, table, folders, months)
 
 
 def narrowed(found: Survey, table: type[Table], markets: Collection[Market]) -> Survey:
@@ -180,16 +188,19 @@ def _may_be_of(table: type[Table], error: NotALakeObjectError, markets: Collecti
     return cell is None or cell.market in markets
 
 
-def _survey(objects: LakeObjects, table: type[Table], folders: list[str] | None) -> Survey:
+def _survey(
+    objects: LakeObjects, table: type[Table], folders: list[str] | None, months: Collection[str] | None
+) -> Survey:
     """As `survey`, of the whole table or of some folders of markets.
 
-    Only a survey of the whole table renews the cache: it alone knows what else belongs there.
+    A survey of the whole table renews the cache: it alone knows what belongs there no more. One of some
+    months adds what it read, where that is much.
     """
     cached, damage, *listed = objects.together(
         lambda: load_cache(objects, table, folders),
         lambda: known_damage(objects),
         *(
-            lambda folder=folder: _listed(objects, folder)  # type: ignore[misc]
+            lambda folder=folder: _listed(objects, folder, months)  # type: ignore[misc]
             for folder in ([table_prefix(table)] if folders is None else folders)
         ),
     )
@@ -199,9 +210,12 @@ def _survey(objects: LakeObjects, table: type[Table], folders: list[str] | None)
     unread = found.join(known, on="path", how="anti")
     read, foreign = _read_entries(objects, table, unread)
     entries = pl.concat([known, read])
-    if folders is None and (read.height or entries.height != cached.height):
-        with contextlib.suppress(StoreError):  # who may only read reads without it
-            save_cache(objects, table, entries)
+    if folders is None:
+        others = cached.clear() if months is None else cached.join(found, on="path", how="anti")
+        is_known = entries.height == cached.height and not read.height
+        if not is_known if months is None else read.height * _MUCH > others.height:
+            with contextlib.suppress(StoreError):  # who may only read reads without it
+                save_cache(objects, table, pl.concat([others, entries]))
     if damage:
         of = zip(entries["path"], entries["etag"], strict=True)
         damaged = [path for path, etag in of if path in damage and damage[path].etag == etag]
@@ -310,9 +324,9 @@ def _read_entries(
 _LISTED = pl.Schema({"path": pl.String(), "etag": pl.String(), "size": pl.Int64()})
 
 
-def _listed(objects: LakeObjects, prefix: str) -> pl.DataFrame:
-    """The objects below a folder that may be cells."""
-    return _frame_of(objects.only(FILE).list(prefix))
+def _listed(objects: LakeObjects, prefix: str, months: Collection[str] | None = None) -> pl.DataFrame:
+    """The objects below a folder that may be cells, of some months or of all."""
+    return _frame_of(objects.only(FILE, months).list(prefix))
 
 
 def _frame_of(listed: Iterable[StoredObject]) -> pl.DataFrame:

@@ -3,14 +3,17 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 _WINDOWS = (b"month=", b"date=")  # what the folders of cells begin with
+_MONTH = len("2024-01")  # of a window's name, which says a month or a day of it
 _CHILDLESS = 2  # links of a folder without folders: its name, and its own dot
 _UNFINISHED = re.compile(rb"#\d+$")  # what obstore calls a file until it is whole
 
 
-def walk(root: str, prefix: str, name: str = "") -> Iterator[tuple[str, str, int]]:
+def walk(
+    root: str, prefix: str, name: str = "", months: Collection[str] | None = None
+) -> Iterator[tuple[str, str, int]]:
     """All files below a folder of a lake: obstore takes twice as long, and gives up a whole listing for one
     name that it would not write itself. Names that are no text are escaped, so that they can be told. A link
     to a folder is followed, unless it leads back to where it lies.
@@ -22,6 +25,7 @@ def walk(root: str, prefix: str, name: str = "") -> Iterator[tuple[str, str, int
             folders the file is then asked for by its path, which is half the work in a large table; where a
             file system counts no links of folders, the folder is read. Links to folders in there are not
             followed.
+        months: The only months that matter: folders of windows in others are passed over; None for all.
 
     Yields:
         Path from the root, etag and size of a file.
@@ -35,11 +39,14 @@ def walk(root: str, prefix: str, name: str = "") -> Iterator[tuple[str, str, int
     start = os.fsencode(root)
     cut = len(start) + 1
     wanted = os.fsencode(name)
+    within = frozenset(map(os.fsencode, months or ()))
     folders = [(os.path.join(start, os.fsencode(prefix)) if prefix else start, frozenset[bytes]())]
     while folders:
         folder, followed = folders.pop()
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             for entry in entries:
+                if months is not None and _is_window_beyond(entry.name, within):
+                    continue
                 if entry.is_dir():
                     if not entry.is_symlink():
                         if name and entry.name.startswith(_WINDOWS) and entry.stat().st_nlink == _CHILDLESS:
@@ -57,6 +64,11 @@ def walk(root: str, prefix: str, name: str = "") -> Iterator[tuple[str, str, int
                 elif entry.is_file() and not _UNFINISHED.search(entry.name):
                     with contextlib.suppress(FileNotFoundError):  # it alone is gone again
                         yield _told(entry.path, entry.stat(), cut)
+
+
+def _is_window_beyond(name: bytes, months: frozenset[bytes]) -> bool:
+    """Whether a folder is that of a window in none of some months."""
+    return name.startswith(_WINDOWS) and name.partition(b"=")[2][:_MONTH] not in months
 
 
 def _told(path: bytes, found: os.stat_result, cut: int) -> tuple[str, str, int]:

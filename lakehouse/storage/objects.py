@@ -5,9 +5,11 @@ Only this module of `storage` and `bucket` know obstore; what the store refuses 
 
 import contextlib
 import copy
+import os
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +38,7 @@ from lakehouse.storage.refusals import NO_BUCKET, refusal
 _ABSENT = (FileNotFoundError, NotFoundError)
 # an answer that breaks off in the middle is asked for again by the client itself, but not that of a listing
 _LISTINGS = 3
+_WINDOW = re.compile(r"/(?:month|date)=([^/]{0,7})[^/]*/")
 _PROBE = "ledger/.probe"
 # what makes a folder a lake; that which every lake in use has comes first
 _ZONES = ("silver", "gold", "bronze", "landing")
@@ -74,6 +77,7 @@ class LakeObjects:
         self._store: ObjectStore | None = None
         self._seen = False
         self._only = ""
+        self._months: Collection[str] | None = None
         self._guards: bool | None = None
         self._asking = threading.Lock()
         self._leases: dict[str, float] = {}
@@ -105,11 +109,13 @@ class LakeObjects:
         with ThreadPoolExecutor(max_workers=len(reads)) as pool:
             return list(pool.map(lambda read: read(), reads))
 
-    def only(self, name: str) -> "LakeObjects":
-        """The same lake, of which listings have the objects of one name alone."""
+    def only(self, name: str, months: Collection[str] | None = None) -> "LakeObjects":
+        """The same lake, of which listings have the objects of one name alone, and only cells of some months
+        where these are given.
+        """
         assert self.store  # is shared
         narrowed = copy.copy(self)
-        narrowed._only = name
+        narrowed._only, narrowed._months = name, months
         return narrowed
 
     def check_writable(self) -> None:
@@ -253,6 +259,8 @@ class LakeObjects:
 
     def delete(self, path: str) -> None:
         """Delete an object; it may be absent."""
+        if self.is_local and not os.path.lexists(self.uri(path)):  # obstore asks another thread
+            return
         with self.named("deleting", path):
             try:
                 obstore.delete(self.store, path)
@@ -273,7 +281,7 @@ class LakeObjects:
         if self.is_local:
             with self.named("listing", prefix):
                 assert self.store  # makes the lake's folder
-                local = list(walk(self.uri(""), prefix, self._only))
+                local = list(walk(self.uri(""), prefix, self._only, self._months))
             yield from map(StoredObject._make, local)
             return
         with self.named("listing", prefix):
@@ -285,8 +293,13 @@ class LakeObjects:
                 ]
             )
         for entry in found:
-            if not self._only or entry["path"].endswith(f"/{self._only}"):
+            if (not self._only or entry["path"].endswith(f"/{self._only}")) and self._is_within(
+                entry["path"]
+            ):
                 yield StoredObject(entry["path"], entry["e_tag"] or "", entry["size"])
+
+    def _is_within(self, path: str) -> bool:
+        return self._months is None or not (found := _WINDOW.search(path)) or found[1] in self._months
 
     @staticmethod
     def _listed(ask: Callable[[], _Listing]) -> _Listing:

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from sqlalchemy import Connection
 
 from lakehouse.cli.instance import open_instance
 from lakehouse.defs.event_log import KeptSqliteEventLogStorage
@@ -83,6 +84,63 @@ def test_wiping_the_log_leaves_a_log_that_works(instance: dg.DagsterInstance) ->
     assert partitions(instance) == set()
     materialize(instance, "after")
     assert partitions(instance) == {"after"}
+
+
+def planned(instance: dg.DagsterInstance, run: str) -> list[str | None]:
+    """The cells that a run says it plans, by its own log."""
+    events = (entry.dagster_event for entry in instance.all_logs(run))
+    return [event.partition for event in events if event and event.is_asset_materialization_planned]
+
+
+def test_what_a_run_plans_is_stored_together(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, parts = instance.event_log_storage, [f"p{number}" for number in range(5)]
+    assert isinstance(storage, KeptSqliteEventLogStorage)
+    instance.add_dynamic_partitions("part", parts)
+    together: list[int] = []
+    store = storage.store_event_batch
+
+    def counted(events: Sequence[dg.EventLogEntry]) -> None:
+        together.append(len(events))
+        store(events)
+
+    monkeypatch.setattr(storage, "store_event_batch", counted)
+    tags = {"dagster/asset_partition_range_start": "p0", "dagster/asset_partition_range_end": "p4"}
+    run = dg.materialize([noted], instance=instance, tags=tags).run_id
+    assert together == [5, 5], "what it plans, and what Dagster itself says was materialized"
+    assert sorted(map(str, planned(instance, run))) == parts
+    records = instance.get_records_for_run(run, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+    assert len(records.records) == 5
+    assert partitions(instance) == set(parts)
+
+
+def test_of_events_that_are_stored_together_all_stand_or_none(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = materialize(instance, "p")
+    storage = instance.event_log_storage
+    assert isinstance(storage, KeptSqliteEventLogStorage)
+    events = [
+        entry for entry in instance.all_logs(run) if entry.dagster_event and entry.dagster_event.partition
+    ]
+    assert len(events) == 2, "planned, and materialized"
+    stored, of_asset = len(instance.all_logs(run)), storage._store_asset_event
+
+    def failing(connection: Connection, event: dg.EventLogEntry, number: int) -> None:
+        of_asset(connection, event, number)
+        if event == events[-1]:
+            raise OSError("full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(storage, "_store_asset_event", failing)
+        with pytest.raises(OSError, match="full"):
+            storage.store_event_batch(events)
+    assert len(instance.all_logs(run)) == stored
+    assert len(instance.fetch_materializations(ASSET, limit=9).records) == 1
+    storage.store_event_batch(events)
+    assert len(instance.all_logs(run)) == stored + 2
+    assert len(instance.fetch_materializations(ASSET, limit=9).records) == 2
 
 
 def test_two_processes_write_to_one_log_and_each_sees_all(instance: dg.DagsterInstance, home: Path) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from datetime import datetime, timedelta
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from lakehouse.model.result import NONE, Asked, AskedOutcome, CellFacts, CellRes
 from lakehouse.model.table import Table
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.derived import Derived
-from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.inventory import Inventory, span_of
 from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.registry import REGISTRY
@@ -134,6 +135,36 @@ def test_no_cell_that_is_due_is_told_to_be_fresh_and_hardly_any_other_is_suspect
             assert set(standing.strays) == has.ledger(table.name).keys() - set(cells)
         spared += len(fresh)
     assert spared > 40, "of about 140"
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("markets", [None, MARKETS[:2]])
+def test_of_a_range_of_time_the_same_is_due_as_of_all_of_it(
+    lake: LakeServices, seed: int, markets: list[Market] | None
+) -> None:
+    fill(lake, random.Random(seed))
+    told = 0
+    for first, last in combinations_with_replacement(MONTHS, 2):
+        asked = [
+            Cell(month, market) for market in markets or MARKETS for month in MONTHS if first <= month <= last
+        ]
+        for table, recipe in recipes(REGISTRY).items():
+            whole, narrow = Inventory(lake, markets), Inventory(lake, markets, span=span_of(asked))
+            covered = recipe.covered(whole, asked)
+            assert recipe.covered(narrow, asked) == covered, (table.name, first, last)
+            due = recipe.due(whole, covered)
+            assert recipe.due(narrow, covered) == due, (table.name, first, last)
+            told += len(due.reasons)
+    assert told
+
+
+def test_of_a_range_of_time_no_other_cell_is_looked_at(lake: LakeServices) -> None:
+    fill(lake, random.Random(1))
+    has = Inventory(lake, span=Cell("2024-01").window)
+    assert {cell.date for cell in has.ledger(CandleArchive.name)} == {"2024-01"}
+    assert {cell.date for cell in has.ledger(Candle.name)} == {"2023-12", "2024-01", "2024-02"}, "VWAP's day"
+    assert {cell.date for cell in has.ledger("gold/candle_5m")} == {"2024-01"}
+    assert {cell.date for cell in has.ledger("gold/candle_1d")} == set(MONTHS), "600 days of an indicator"
 
 
 def test_of_a_few_markets_an_object_of_all_is_due_for_what_they_changed(

@@ -192,6 +192,31 @@ def test_of_many_named_markets_the_table_is_listed_once_and_theirs_come_out(
     assert listed == ["silver/candle"] * 2
 
 
+def test_of_named_months_no_other_cell_is_looked_at(store: TableStore, objects: LakeObjects) -> None:
+    stored = filled(store)
+    beyond = cell_path(Candle, Cell("2024-03", BTC))
+    objects.put(beyond, b"no cell")
+    wanted = {cell: record for cell, record in stored.items() if cell.date == "2024-02"}
+    for markets in None, [BTC, ETH, ODD, COIN], [*(cell.market for cell in CELLS if cell.market)] * NARROW:
+        assert survey(objects, Candle, markets, ["2024-02"]) == (wanted, [])
+    assert [error.path for error in survey(objects, Candle, None, ["2024-02", "2024-03"])[1]] == [beyond]
+    assert survey(objects, Candle, None, []) == ({}, [])
+    assert ledger(objects, Candle) == stored
+
+
+def test_a_look_at_some_months_adds_to_the_cache_what_it_read_where_that_is_much(
+    store: TableStore, objects: LakeObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = filled(store)
+    survey(objects, Candle, None, ["2024-01"])
+    survey(objects, Candle, None, ["2024-02"])
+    read: list[str] = []
+    tail = ledger_module._read_tail
+    monkeypatch.setattr(ledger_module, "_read_tail", lambda *asked: read.append(asked[1]) or tail(*asked))
+    assert ledger(objects, Candle) == stored
+    assert read == []
+
+
 def test_a_record_out_of_the_cache_is_that_of_its_footer_in_every_field(
     store: TableStore, objects: LakeObjects
 ) -> None:

@@ -92,6 +92,19 @@ def beyond_bounds(error: BaseException | None) -> bool:
 
 
 class _Session(requests.Session):
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[object, Any] = {}
+
+    def merge_environment_settings(self, url: Any, proxies: Any, *others: Any) -> Any:
+        """What the environment says of a host, read once: to read all of it takes as long as a request."""
+        if proxies:
+            return super().merge_environment_settings(url, proxies, *others)
+        asked = _origin(url), *others
+        if asked not in self._told:
+            self._told[asked] = super().merge_environment_settings(url, proxies, *others)
+        return self._told[asked] | {"proxies": dict(self._told[asked]["proxies"])}
+
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         target = super().get_redirect_target(resp)
         if target is not None and _origin(urljoin(resp.url, target)) not in (
