@@ -462,15 +462,15 @@ def start_build(env: dict[str, str], words: tuple[str, ...] = BUILD) -> subproce
     return subprocess.Popen(
         [sys.executable, "-c", "from lakehouse.cli.app import main; main()", *words],
         env=os.environ | env,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
 
 
 def finish(build: subprocess.Popen[bytes]) -> None:
-    _, err = build.communicate(timeout=BUILD_SECONDS)
-    assert build.returncode == 0, err.decode()
+    out, err = build.communicate(timeout=BUILD_SECONDS)
+    assert build.returncode == 0, f"{err.decode()}\n{out.decode()}"
 
 
 def versions(root: Path | str) -> dict[str, dict[str, str]]:
