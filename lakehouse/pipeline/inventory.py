@@ -1,8 +1,9 @@
 """What a step, a tick or a command reads of the lake, once."""
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import cached_property, partial
 from itertools import groupby
@@ -145,7 +146,10 @@ class Inventory:
     def read(self, table: type[Table], cell: Cell) -> StoredCell | None:
         """A stored cell with its rows; None if there is none."""
         ahead = self._ahead.pop((table.name, cell), None)
-        return ahead.result() if ahead else self.lake.tables.get(table, cell)
+        if ahead is not None:
+            with contextlib.suppress(CancelledError):  # given up by who began it
+                return ahead.result()
+        return self.lake.tables.get(table, cell)
 
     def reading_ahead(self, cells: Iterable[Cell], parts: Callable[[Cell], Iterable[Part]]) -> Iterator[Cell]:
         """Cells, each a few after it was begun to read what it is made of; where nothing waits for a network,
@@ -201,6 +205,8 @@ class Inventory:
         self._surveys.pop(table, None)
         self._whole.pop(table, None)
         self._by_date.pop(table, None)
+        for read in [each for each in list(self._ahead) if each[0] == table]:
+            self._ahead.pop(read, None)
         self.begun.clear()
         self.facts.clear()
         if table == MarketTable.name:
