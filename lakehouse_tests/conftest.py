@@ -115,7 +115,7 @@ def _dagster_home_of_a_file() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _logs_of_a_file() -> Iterator[None]:
-    """A file that has this process log as JSON, as a task of a deployment does, does not have the next one."""
+    """A file that has this process log as JSON, as a deployment does, does not have the next one do so."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logging.StreamHandler, "format", logging.StreamHandler.format)
         for owner, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
@@ -161,16 +161,17 @@ def postgres() -> Iterator["Postgres"]:
 
 
 @pytest.fixture
-def aws_lake(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def aws_lake() -> Iterator[str]:
     """The address of an empty bucket on this machine, named in AWS's own variables."""
     from lakehouse.cli.local_aws import local_aws
 
-    with local_aws("lake") as url:
+    # undone before what it is set over: else the variables of one test were those of all that follow
+    with local_aws("lake") as url, pytest.MonkeyPatch.context() as patch:
         for name, value in {
             "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_REGION": "us-east-1",
         }.items():
-            monkeypatch.setenv(name, value)
+            patch.setenv(name, value)
         yield "s3://lake"

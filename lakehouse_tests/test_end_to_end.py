@@ -246,7 +246,7 @@ def test_doctor_says_what_is_right_and_what_is_not(
 def test_an_exchange_out_of_reach_fails_only_whom_it_is_missed_by(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bybit refuses. Nobody has chosen; settings name Binance, Bybit, all; then the lake itself has a market."""
+    """Bybit refuses. Nobody has chosen; settings name Binance, Bybit, all; then the lake has a market."""
     monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
     monkeypatch.setenv("LAKEHOUSE_BYBIT_REST_URL", CLOSED)
     for named, code in (

@@ -1,4 +1,4 @@
-"""`lakehouse demo`: the whole thing at once, against simulated exchanges that misbehave as the real ones do."""
+"""`lakehouse demo`: the whole thing at once, against simulated exchanges that misbehave as real ones do."""
 
 import shlex
 import shutil
@@ -234,8 +234,8 @@ def shown_demo(
 def _say_faults() -> None:
     out.rule("lakehouse demo")
     out.print(
-        f"Two simulated exchanges, {len(MARKETS)} markets, {SPAN[0]} to {SPAN[1]}: Bybit has a REST API alone; "
-        "Binance has an archive, with these faults:\n"
+        f"Two simulated exchanges, {len(MARKETS)} markets, {SPAN[0]} to {SPAN[1]}: Bybit has a REST API "
+        "alone; Binance has an archive, with these faults:\n"
     )
     for fault, meaning in FAULTS.items():
         out.print(

@@ -129,7 +129,7 @@ class KeptSqliteEventLogStorage(CarefulEventLog, SqliteEventLogStorage):
         return True  # Dagster reads the table's columns for every event; `_initdb` has made them all
 
     def _store_asset_event(self, conn: Connection, event: EventLogEntry, event_id: int) -> None:
-        """As Dagster's, in one statement: it tries to insert a row that has been there since the first event."""
+        """As Dagster's, in one statement: it tries to insert a row that is there since the first event."""
         key = event.dagster_event.asset_key if event.dagster_event else None
         values = self._get_asset_entry_values(event, event_id, True) if key else {}
         if key and values:

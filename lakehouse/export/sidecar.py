@@ -41,9 +41,9 @@ def data_part(
 
     Returns:
         `table`, `code_version`, `dataset_id`, `cells` (month, version, evidence, rows, until when sources
-        were asked and whether that is all of the range, disputes and contradictions), `worst_evidence`, `not_stored` (months of the range of which nothing is
-        stored, so that nobody can tell what is absent) and `absent` (every expected row that is absent, as
-        runs with their class).
+        were asked and whether that is all of the range, disputes and contradictions), `worst_evidence`,
+        `not_stored` (months of the range of which nothing is stored, so that nobody can tell what is absent)
+        and `absent` (every expected row that is absent, as runs with their class).
     """
     runs = (cut(run, span.start, span.end) for record in cells.values() for run in record.facts.gaps)
     held = {cell.month for cell in cells}

@@ -88,9 +88,9 @@ def test_months_killed_at_any_instant_end_as_ones_that_were_not(tmp_path: Path, 
     whole, cost, once = time.monotonic() - begun, asked(sim), pages(sim)
     stored = sum(file.stat().st_size for file in (tmp_path / "calm" / "lake").rglob("*") if file.is_file())
     print(
-        f"{MONTHS} months: {whole:.1f} s, of which {idle:.1f} before the first request; requests {dict(cost)}; "
-        f"{sim.sent / 1e6:.1f} MB answered, {stored / 1e6:.1f} MB stored, {sim.bybit.busiest} requests in the "
-        f"busiest {_LIMIT.seconds:.0f} s"
+        f"{MONTHS} months: {whole:.1f} s, of which {idle:.1f} before the first request; requests "
+        f"{dict(cost)}; {sim.sent / 1e6:.1f} MB answered, {stored / 1e6:.1f} MB stored, {sim.bybit.busiest} "
+        f"requests in the busiest {_LIMIT.seconds:.0f} s"
     )
     assert sim.bybit.busiest <= _LIMIT.requests
     expected = versions(tmp_path / "calm" / "lake")
@@ -122,8 +122,9 @@ def test_months_killed_at_any_instant_end_as_ones_that_were_not(tmp_path: Path, 
     nothing_is_lost(lake, standing, sim)
     total += pages(sim)
     print(
-        f"{KILLS} kills in {tries} builds, behind which {left} months stood; {total.total()} pages of minutes, "
-        f"undisturbed {once.total()}; {sim.bybit.busiest} requests in the busiest {_LIMIT.seconds:.0f} s"
+        f"{KILLS} kills in {tries} builds, behind which {left} months stood; {total.total()} pages of "
+        f"minutes, undisturbed {once.total()}; {sim.bybit.busiest} requests in the busiest "
+        f"{_LIMIT.seconds:.0f} s"
     )
     assert sim.bybit.busiest < ALLOWED, "what was killed and what follows it are within what is allowed"
     found = versions(lake)

@@ -59,8 +59,8 @@ class RowReader:
         self._useless: set[datetime] = set()
 
     def read(self, span: TimeRange, before: bool = False, after: bool = False) -> RestAnswer:
-        """Every row of a range that can change no more. Where an API stops answering in the middle of it, what
-        was answered by then is kept.
+        """Every row of a range that can change no more. Where an API stops answering in the middle of it,
+        what was answered by then is kept.
 
         Args:
             span: The range; its part after the last row that can change no more is not asked for.
