@@ -154,7 +154,7 @@ def parse_cache(path: str, body: bytes, folders: Collection[str] | None = None) 
     )
     start = 0
     for _, first, seals, count in said.rows():
-        if seals != [_seal_of(entries.slice(start, count))]:
+        if seals != [_seal_of(entries[start : start + count])]:
             raise DamagedObjectError(
                 path, f"its entries from {first!a:.200} on are not those that were sealed"
             )
@@ -174,7 +174,7 @@ def save_cache(objects: LakeObjects, table: type[Table], entries: pl.DataFrame) 
         entries.select(ENTRIES.names()).sort("path").with_columns(group=pl.int_range(pl.len()) // _GROUP)
     )
     starts = range(0, ordered.height, _GROUP)
-    seals = pl.Series((_seal_of(ordered.slice(start, _GROUP)) for start in starts), dtype=pl.Int64)
+    seals = pl.Series((_seal_of(ordered[start : start + _GROUP]) for start in starts), dtype=pl.Int64)
     sink = io.BytesIO()
     ordered.with_columns(seal=seals.gather(ordered["group"])).write_parquet(
         sink, compression="zstd", row_group_size=_GROUP, metadata={SEAL_KEY: HOLE}
