@@ -68,6 +68,7 @@ test-long: .venv/.dev .venv/.swift
 	$(BIN)/pytest --capture=no --timeout 3600 lakehouse_tests/docker/long_image.py # as root, with Debian's buildah, debootstrap, podman, runc
 	FLIPS=400 $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/query/test_flips.py lakehouse_tests/query/test_flips_of_a_built_lake.py
 	OUTAGE=60 $(BIN)/pytest lakehouse_tests/storage/test_builds_on_s3.py lakehouse_tests/storage/test_interrupted_builds.py -k outage
+	MONTHS=12 KILLS=10 $(BIN)/pytest --capture=no --timeout 3600 lakehouse_tests/exchanges/test_bybit_kills.py
 	STORE=swift $(BIN)/pytest --timeout 7200 lakehouse_tests/storage # every test of storage on a second S3
 
 ui: setup
@@ -137,7 +138,7 @@ advisories: .venv/.tools
 newest:
 	$(PYTHON) -m venv .venv/newest
 	$(PYTHON) .ci/unpinned.py dev > .venv/newest/names.txt
-	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check -r .venv/newest/names.txt
+	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade -r .venv/newest/names.txt
 	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	.venv/newest/bin/python -m pip freeze --exclude-editable
 	.venv/newest/bin/python -m pytest -n 2 -m "not slow" $(OPTIONS)

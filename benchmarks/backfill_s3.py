@@ -5,7 +5,8 @@
 Twelve months of five markets are 60 cells a table: witness, archive, silver/candle and gold/candle_1h; with
 twelve of silver/gap and of silver/conflict. Each build is a process of its own, from nothing, in turn with
 the other; CPU is user + system of that process and its children. The simulated exchange and the S3 endpoint
-run in processes of their own on the same cores, so what they compute counts as waiting; the endpoint's is told.
+run in processes of their own on the same cores, so what they compute counts as waiting; the endpoint's is
+told.
 """
 
 import argparse
@@ -39,7 +40,8 @@ WSGIRequestHandler.protocol_version = "HTTP/1.1"  # connections stay open, as S3
 seen, serve = [], DomainDispatcherApplication.__call__
 def serve_late(self, environ, start_response):
     prefix = parse_qs(environ["QUERY_STRING"]).get("prefix", [""])[0]
-    seen.append((environ["REQUEST_METHOD"], prefix or environ["PATH_INFO"].removeprefix("/bench").lstrip("/")))
+    path = environ["PATH_INFO"].removeprefix("/bench").lstrip("/")
+    seen.append((environ["REQUEST_METHOD"], prefix or path))
     time.sleep({delay})
     return serve(self, environ, start_response)
 DomainDispatcherApplication.__call__ = serve_late

@@ -100,7 +100,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--months", type=int, default=12)
     count = parser.parse_args().months
-    script = "import time; from lakehouse.simulator import Simulator; s = Simulator(); s.start(); print(s.url, flush=True); time.sleep(3600)"
+    script = (
+        "import time; from lakehouse.simulator import Simulator; "
+        "s = Simulator(); s.start(); print(s.url, flush=True); time.sleep(3600)"
+    )
     server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     try:
         with tempfile.TemporaryDirectory() as folder:

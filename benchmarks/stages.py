@@ -101,7 +101,10 @@ def measure(url: str, folder: str) -> None:
 
 def main() -> None:
     """Run against a simulated exchange in a process of its own."""
-    script = "import time; from lakehouse.simulator import Simulator; s = Simulator(); s.start(); print(s.url, flush=True); time.sleep(3600)"
+    script = (
+        "import time; from lakehouse.simulator import Simulator; "
+        "s = Simulator(); s.start(); print(s.url, flush=True); time.sleep(3600)"
+    )
     server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     try:
         with tempfile.TemporaryDirectory() as folder:

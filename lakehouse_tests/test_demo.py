@@ -32,7 +32,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @pytest.mark.slow
 def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(demo: tuple[Path, str]) -> None:
     folder, said = demo
-    assert "170 cells built, 0 failed" in said
+    assert "224 cells built, 0 failed" in said
     for healed in (
         "BTCUSDT-1m-2024-12.zip",
         "30 of 31 daily files",
@@ -42,19 +42,27 @@ def test_the_demo_heals_what_can_be_healed_and_says_what_cannot(demo: tuple[Path
         "5 rows repeat another row exactly",
     ):
         assert healed in said, healed
-    assert "Asked of the REST API, for no file has them: 1,440 minutes of spot BTCUSDT." in said
-    assert "Asked of the REST API, for no file has them: 3 settlements of linear ETHUSDT." in said
-    assert "Not healed, and said so: linear ETHUSDT has no funding from 2024-12-" in said
+    assert "Asked of the REST API, for no file has them: 1,440 minutes of binance-spot:BTCUSDT." in said
+    assert "Asked of the REST API, for no file has them: 3 settlements of binance-linear:ETHUSDT." in said
+    assert "for no file has them: 132,480 minutes of bybit-linear:BTCUSDT." in said
+    assert "for no file has them: 276 settlements of bybit-linear:BTCUSDT." in said
+    assert "Not healed, and said so: binance-linear:ETHUSDT has no funding from 2024-12-" in said
     assert "(1 settlement, class absent)" in said
-    assert "linear ETHUSDT has no candles from 2024-12-29 17:22 to 2024-12-29 17:59 (37 minutes" in said
+    assert (
+        "binance-linear:ETHUSDT has no candles from 2024-12-29 17:22 to 2024-12-29 17:59 (37 minutes" in said
+    )
     assert "minutes_absent" in said
     assert "What longs paid to shorts by funding" in said
     lake = Lake(folder / "lake")
-    assert lake.sql("SELECT count(*) FROM silver.candle").item() == 3 * 92 * 1440 - 37
+    assert lake.sql("SELECT count(*) FROM silver.candle").item() == 4 * 92 * 1440 - 37
     paid = lake.sql(CARRY).select("market", "month", "settlements").rows()
     assert paid == [
         (market, month, settlements)
-        for market, december in (("inverse BTCUSD_PERP", 93), ("linear ETHUSDT", 92))
+        for market, december in (
+            ("binance-inverse:BTCUSD_PERP", 93),
+            ("binance-linear:ETHUSDT", 92),
+            ("bybit-linear:BTCUSDT", 93),
+        )
         for month, settlements in (("2024-11", 90), ("2024-12", december), ("2025-01", 93))
     ]
     gaps = lake.scan("silver/gap").collect().sort("table_name")
@@ -89,7 +97,7 @@ def test_the_demo_s_pages_show_a_lake_of_which_all_is_filled(demo: tuple[Path, s
     ):
         first = see(browser, ui, "/", "Jobless asset materializations", "demo_first_page")
         assert "lakehouse" in first, "the demo's runs, which a command has made, stand in the timeline"
-        filled = see(browser, ui, "/assets/gold/vwap?view=partitions", "Materialized (9)", "demo_partitions")
+        filled = see(browser, ui, "/assets/gold/vwap?view=partitions", "Materialized (12)", "demo_partitions")
         assert "Missing (0)" in filled
         # November is good, in December there was a halt
         known = see(browser, ui, "/assets/ops/quality", "··········■!", "quality")

@@ -227,6 +227,7 @@ def test_doctor_says_what_is_right_and_what_is_not(
     monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
     monkeypatch.setenv("LAKEHOUSE_BINANCE_REST_URL", CLOSED)
     monkeypatch.setenv("LAKEHOUSE_BINANCE_ARCHIVE_URL", f"{sim.url}/nowhere")
+    monkeypatch.setenv("LAKEHOUSE_MARKETS", BTC)
     (folder / "file").touch()
     monkeypatch.setenv("DAGSTER_HOME", str(folder / "file"))
     ill = run("doctor", "--json")
@@ -240,6 +241,52 @@ def test_doctor_says_what_is_right_and_what_is_not(
         assert remedy in failed[what]
     assert failed["binance archive"].count("http") == 1
     assert "ConnectionPool" not in failed["binance REST"]
+
+
+def test_an_exchange_out_of_reach_fails_only_whom_it_is_missed_by(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bybit refuses. Nobody has chosen; settings name Binance, Bybit, all; then the lake itself has a market."""
+    monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
+    monkeypatch.setenv("LAKEHOUSE_BYBIT_REST_URL", CLOSED)
+    for named, code in (
+        ("", 0),
+        (BTC, 0),
+        ("bybit:BTC/USDT", 1),
+        ("bybit-linear:BTCUSDT", 1),
+        ("*:*USDT", 1),
+    ):
+        monkeypatch.setenv("LAKEHOUSE_MARKETS", named)
+        told = run("doctor", "--json")
+        (of_it,) = [row for row in told.json if row["what"] == "bybit REST"]
+        assert (told.code, of_it["state"]) == (code, "failed" if code else "note"), named
+        assert CLOSED in of_it["detail"], "why it is out of reach"
+        assert ("The lake has no market of bybit." in of_it["detail"]) == (not code)
+        scanned = run("markets", "scan", "--json")
+        assert scanned.code == code, named
+        assert {row["exchange and type"] for row in scanned.json} >= {"binance-spot", "binance-linear"}
+        assert "The REST API of bybit (linear) did not say what it lists." in scanned.said
+    monkeypatch.delenv("LAKEHOUSE_MARKETS")
+    assert run("build", "silver/candle", "--markets", BTC, *QUARTER).code == 0
+    assert (run("doctor").code, run("markets", "scan").code) == (0, 0), "the lake is of Binance alone"
+    listed = run("markets", "list", "--all", "--json").json
+    monkeypatch.setenv("LAKEHOUSE_BINANCE_REST_URL", CLOSED)
+    monkeypatch.setenv("LAKEHOUSE_BINANCE_ARCHIVE_URL", CLOSED)
+    assert (run("doctor").code, run("markets", "scan").code) == (1, 1)
+    assert run("markets", "list", "--all", "--json").json == listed, "what is known stays"
+
+
+def test_where_no_exchange_answers_the_doctor_fails_of_an_empty_lake_too(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
+    for name in ("BINANCE_ARCHIVE", "BINANCE_REST", "BYBIT_REST"):
+        monkeypatch.setenv(f"LAKEHOUSE_{name}_URL", CLOSED)
+    told = run("doctor", "--json")
+    assert told.code == 1
+    failed = [row["what"] for row in told.json if row["state"] == "failed"]
+    assert failed == ["binance archive", "binance REST", "bybit REST"]
+    assert run("markets", "scan").code == 1
 
 
 def test_a_home_of_dagster_that_cannot_be_one_is_named(
@@ -415,15 +462,15 @@ def start_build(env: dict[str, str], words: tuple[str, ...] = BUILD) -> subproce
     return subprocess.Popen(
         [sys.executable, "-c", "from lakehouse.cli.app import main; main()", *words],
         env=os.environ | env,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
 
 
 def finish(build: subprocess.Popen[bytes]) -> None:
-    _, err = build.communicate(timeout=BUILD_SECONDS)
-    assert build.returncode == 0, err.decode()
+    out, err = build.communicate(timeout=BUILD_SECONDS)
+    assert build.returncode == 0, f"{err.decode()}\n{out.decode()}"
 
 
 def versions(root: Path | str) -> dict[str, dict[str, str]]:

@@ -15,13 +15,13 @@ import dagster as dg
 import pytest
 
 from lakehouse.cli.building import Builder
-from lakehouse.cli.demo import FAULTS, MARKETS, SPAN
+from lakehouse.cli.demo import EXCHANGE_MARKETS, FAULTS, MARKETS, SPAN
 from lakehouse.datasets.dataset import ApiTable
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import TimeRange
 from lakehouse.pipeline.services import LakeServices
-from lakehouse.simulator import DEFAULT_MARKETS, Simulator
+from lakehouse.simulator import Simulator
 from lakehouse.storage.tables import CellRecord
 from lakehouse_tests.faults.lab import lake_at
 from lakehouse_tests.making import ArchiveFolder, at
@@ -67,7 +67,9 @@ def test_the_versions_of_the_demo_and_of_recorded_files_are_the_golden_ones(
     tmp_path: Path, real_data: Path
 ) -> None:
     markets = [
-        market for market in DEFAULT_MARKETS if f"binance-{market.market_type}:{market.symbol}" in MARKETS
+        market
+        for market in EXCHANGE_MARKETS
+        if f"{market.exchange}-{market.market_type}:{market.symbol}" in MARKETS
     ]
     with (
         Simulator(markets=markets, now=AFTER_THE_DEMO, faults=tuple(FAULTS)) as sim,

@@ -16,6 +16,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -407,6 +408,32 @@ def test_every_use_of_the_event_log_goes_through_one_method_that_can_be_replaced
         assert connection.execute(
             "SELECT partition FROM dynamic_partitions WHERE partitions_def_name = 'market'"
         ).fetchall() == [("binance-spot:BTCUSDT",)]
+
+
+def test_every_use_of_runs_goes_through_one_method_that_can_be_replaced(tmp_path: Path) -> None:
+    # event_log.KeptSqliteRunStorage keeps the engine in `connect`, and says its file by `conn_string`.
+    seen: list[str] = []
+
+    class Seen(SqliteRunStorage):
+        def __init__(self, conn_string: str, inst_data: Any = None) -> None:
+            seen.append(conn_string)
+            super().__init__(conn_string, inst_data)
+
+        @contextmanager
+        def connect(self) -> Iterator[Any]:
+            seen.append("connect")
+            with super().connect() as connection:
+                yield connection
+
+    storage = Seen.from_local(str(tmp_path))
+    assert isinstance(storage, Seen)
+    assert seen[0] == f"sqlite:///{tmp_path / 'runs.db'}"
+    seen.clear()
+    storage.add_run(dg.DagsterRun(job_name="one"))
+    assert [run.job_name for run in storage.get_runs()] == ["one"]
+    assert seen == ["connect"] * len(seen)
+    assert len(seen) >= 2
+    storage.dispose()
 
 
 def test_a_storage_is_configured_by_a_text_that_may_come_from_the_environment(

@@ -181,7 +181,7 @@ def test_every_line_of_a_job_works_as_it_is_typed(name: str, runner: tuple[Path,
         ]
     if name == "wheel wheel":
         lake = Lake(temp / "demo" / "lake")
-        assert lake.sql("SELECT count(*) FROM silver.candle").item() == 3 * 92 * 1440 - 37
+        assert lake.sql("SELECT count(*) FROM silver.candle").item() == 4 * 92 * 1440 - 37
         (installed,) = (temp / "alone").glob("lib/python3*/site-packages/lakehouse")
         assert {"dagster.yaml", "py.typed"} <= {path.name for path in installed.iterdir()}
 

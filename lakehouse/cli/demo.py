@@ -1,6 +1,4 @@
-"""`lakehouse demo`: the whole thing at once, against a simulated exchange that misbehaves as the real one
-does.
-"""
+"""`lakehouse demo`: the whole thing at once, against simulated exchanges that misbehave as the real ones do."""
 
 import shlex
 import shutil
@@ -10,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,11 +28,19 @@ from lakehouse.model.words import count_of
 from lakehouse.opening import open_lake
 from lakehouse.query.lake import Lake
 from lakehouse.settings import Settings
-from lakehouse.simulator import Simulator
+from lakehouse.simulator import DEFAULT_MARKETS, SimulatedMarket, Simulator
 
 BUCKET = "lakehouse-demo"
 MARKER = ".lakehouse-demo"
-MARKETS = ("binance-spot:BTCUSDT", "binance-linear:ETHUSDT", "binance-inverse:BTCUSD_PERP")
+OF_BYBIT = SimulatedMarket("linear", "BTCUSDT", "BTC", "USDT", Decimal(45_000), 150, 1, 3, exchange="bybit")
+EXCHANGE_MARKETS = (*DEFAULT_MARKETS, OF_BYBIT)
+"""What its exchanges list; the lake has `MARKETS` of it."""
+MARKETS = (
+    "binance-spot:BTCUSDT",
+    "binance-linear:ETHUSDT",
+    "binance-inverse:BTCUSD_PERP",
+    "bybit-linear:BTCUSDT",  # which has no files, so all of it is asked of its REST API
+)
 SPAN = ("2024-11-01", "2025-02-01")  # spot files change their time unit in the middle of it
 LAST_MONTH = "2025-01"
 NOW = datetime(2025, 2, 2, 12, tzinfo=UTC)
@@ -62,23 +69,24 @@ FAULTS = {
 }
 # In words that DuckDB and Trino both have; the latter wants to be told which partitions
 QUESTION = f"""
-SELECT market_type || ' ' || symbol AS market, count(*) AS hours,
+SELECT exchange || '-' || market_type || ':' || symbol AS market, count(*) AS hours,
        date_diff('minute', TIMESTAMP '{SPAN[0]} 00:00:00', TIMESTAMP '{SPAN[1]} 00:00:00')
            - sum(candle_count) AS minutes_absent,
        round(min(low), 2) AS low, round(max(high), 2) AS high,
        round(sum(quote_volume) / sum(volume), 2) AS vwap, sum(trade_count) AS trades
-FROM gold.candle_1h WHERE month >= '{SPAN[0][:7]}' GROUP BY market_type, symbol ORDER BY market
+FROM gold.candle_1h WHERE month >= '{SPAN[0][:7]}' GROUP BY exchange, market_type, symbol
+ORDER BY market
 """
 CARRY = """
-SELECT market_type || ' ' || symbol AS market, month, count(*) AS settlements,
+SELECT exchange || '-' || market_type || ':' || symbol AS market, month, count(*) AS settlements,
        round(100 * sum(rate), 4) AS "paid %", round(100 * avg(annual_rate), 2) AS "a year %"
 FROM gold.funding_carry GROUP BY ALL ORDER BY market, month
 """
 
 
 def demo_exchange() -> Simulator:
-    """The demo's exchange, where it is always the same day."""
-    return Simulator(faults=tuple(FAULTS), now=NOW)
+    """The demo's exchanges, where it is always the same day."""
+    return Simulator(EXCHANGE_MARKETS, faults=tuple(FAULTS), now=NOW)
 
 
 def demo_settings(folder: Path, url: str, aws: bool = False) -> Settings:
@@ -95,6 +103,7 @@ def demo_settings(folder: Path, url: str, aws: bool = False) -> Settings:
         clock="exchange",
         binance_archive_url=url,
         binance_rest_url=url,
+        bybit_rest_url=url,
     )
 
 
@@ -225,8 +234,8 @@ def shown_demo(
 def _say_faults() -> None:
     out.rule("lakehouse demo")
     out.print(
-        f"A simulated exchange with {len(MARKETS)} markets, {SPAN[0]} to {SPAN[1]}, and these faults in its "
-        "archive:\n"
+        f"Two simulated exchanges, {len(MARKETS)} markets, {SPAN[0]} to {SPAN[1]}: Bybit has a REST API alone; "
+        "Binance has an archive, with these faults:\n"
     )
     for fault, meaning in FAULTS.items():
         out.print(
@@ -254,8 +263,8 @@ def _build(settings: Settings) -> list[TableBuild]:
 def _say_rest(lake: Lake) -> None:
     for table, each in (("silver.candle", "minute"), ("silver.funding_rate", "settlement")):
         for name, rows in lake.sql(
-            f"SELECT market_type || ' ' || symbol, count(*) FROM {table} WHERE source = 'api' GROUP BY ALL "
-            "ORDER BY 1"
+            "SELECT exchange || '-' || market_type || ':' || symbol, count(*) "
+            f"FROM {table} WHERE source = 'api' GROUP BY ALL ORDER BY 1"
         ).rows():
             out.print(
                 f"Asked of the REST API, for no file has them: {count_of(rows, each)} of {name}.",
@@ -277,7 +286,8 @@ def _say_gaps(lake: Lake) -> None:
             f"from {row['start_time']:%Y-%m-%d %H:%M} to {row['end_time']:%Y-%m-%d %H:%M} "
             f"({count_of(row['slot_count'], each)}, class {row['gap_class']})"
         )
-        out.print(f"{known}: {row['market_type']} {row['symbol']} has no {rows} {span}.", highlight=False)
+        market = f"{row['exchange']}-{row['market_type']}:{row['symbol']}"
+        out.print(f"{known}: {market} has no {rows} {span}.", highlight=False)
     out.print()
 
 

@@ -14,6 +14,7 @@ from lakehouse.model.errors import LakehouseError, NotALakeObjectError
 from lakehouse.model.table import Table
 from lakehouse.opening import open_lake
 from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.markets import missed
 from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.behind import Behind
@@ -203,12 +204,14 @@ def doctor_rows(settings: Settings) -> list[dict[str, str]]:
         _row(name, "ok", version(name)) for name in _PACKAGES
     ]
 
-    def attempt(what: str, detail: str, action: Callable[[], object]) -> None:
+    def attempt(what: str, detail: str, action: Callable[[], object]) -> bool:
         try:
             action()
             rows.append(_row(what, "ok", detail))
         except LakehouseError as error:
             rows.append(_row(what, "failed", str(error)))
+            return False
+        return True
 
     binary = s5cmd_path()
     rows.append(
@@ -217,19 +220,27 @@ def doctor_rows(settings: Settings) -> list[dict[str, str]]:
         )
     )
     attempt("LAKEHOUSE_ROOT", f"{settings.root} is writable", lake.objects.check_writable)
+    unreached = dict[str, list[dict[str, str]]]()
     for name, exchange in lake.exchanges.items():
+        before, is_reached = len(rows), True
         if exchange.files:
-            attempt(
+            is_reached &= attempt(
                 f"{name} archive",
                 exchange.archive_url,
                 lambda exchange=exchange: ArchiveClient.of(exchange).folders("data/"),  # type: ignore[misc]
             )
         if exchange.has_rest:  # asked as builds ask it, whose errors say what to do
-            attempt(
+            is_reached &= attempt(
                 f"{name} REST",
                 exchange.rest_url or "the exchange's own hosts",
                 lambda name=name: lake.clients.of_api(name, lake.exchanges[name].rest_types[0]).ask_time(),  # type: ignore[misc]
             )
+        if not is_reached:
+            unreached[name] = rows[before:]
+    for name in unreached.keys() - missed(lake, [*settings.markets, *settings.add_markets], unreached):
+        for row in unreached[name]:
+            if row["state"] == "failed":
+                row |= {"state": "note", "detail": f"The lake has no market of {name}. {row['detail']}"}
     if settings.trino_url:
         try:
             rows.append(_row("Trino", "ok", trino_of(settings).check()))

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -62,6 +63,14 @@ def is_key(name: str) -> bool:
     as `binance:BTC/USDT:USDT`.
     """
     return not (is_pattern(name) or UNIFIED.fullmatch(name))
+
+
+def names_exchange(name: str, exchange: str) -> bool:
+    """Whether a name of markets says that they are of an exchange, or a pattern that they may be. A unified
+    symbol alone (`BTC/USDT`) says of none.
+    """
+    told, colon, _ = name.strip().partition(":")
+    return bool(colon) and "/" not in told and fnmatchcase(exchange, told.partition("-")[0])
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -110,10 +110,6 @@ class Inventory:
             self._whole[table] = survey(self.lake.objects, declared, None, self._months(declared))
         return self._whole[table]
 
-    def _months(self, table: type[Table]) -> Months | None:
-        """The months of a table that matter; None for all."""
-        return months_about(self.lake.registry.tables, table, self.span) if self.span else None
-
     def look_at(self, *tables: type[Table]) -> None:
         """Where asking a store means waiting, have tables and their inputs surveyed at once, not each when it
         is first asked for.
@@ -124,6 +120,10 @@ class Inventory:
         declared = (self.lake.registry.table(name) for name in names if name not in self._surveys)
         surveys = [partial(self.survey, table.name) for table in declared if table.spread != "one"]
         self.lake.objects.together(lambda: self.known, *surveys)
+
+    def _months(self, table: type[Table]) -> Months | None:
+        """The months of a table that matter; None for all."""
+        return months_about(self.lake.registry.tables, table, self.span) if self.span else None
 
     def ledger(self, table: str) -> CellLedger:
         """The stored cells of a table."""
@@ -159,6 +159,7 @@ class Inventory:
             yield from cells
             return
         begun: deque[Cell] = deque()
+        is_given_up = True
         pool = ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="lakehouse-ahead")
         try:
             for cell in cells:
@@ -168,8 +169,11 @@ class Inventory:
                 if len(begun) > self.lake.in_flight:
                     yield begun.popleft()
             yield from begun
+            is_given_up = False  # the last ones are still to be computed, of what is being read for them
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=is_given_up)
+            if is_given_up:
+                self._ahead.clear()
 
     def may_be_there(self, table: type[Table], cell: Cell) -> bool:
         """Whether a survey of the table saw an object of a cell, sound or not."""

@@ -24,7 +24,7 @@ from lakehouse.model.errors import (
     UnknownExchangeError,
     UnknownMarketError,
 )
-from lakehouse.model.market import Market
+from lakehouse.model.market import Market, names_exchange
 from lakehouse.model.result import CellResult
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.universe import named
@@ -102,12 +102,14 @@ class Scan:
         changed: Whether it was written.
         counts: How many listings each exchange and market type has.
         problems: What could not be seen, in words.
+        unseen: The exchanges of which not everything was seen.
     """
 
     record: CellRecord | None
     changed: bool
     counts: Mapping[str, int]
     problems: list[str]
+    unseen: frozenset[str]
 
 
 def scan_listings(lake: LakeServices) -> Scan:
@@ -130,7 +132,25 @@ def scan_listings(lake: LakeServices) -> Scan:
             asked += [exchange.name] if not found.problems else []
     record, changed = _learn(lake, now, lambda before: news)
     note_scanned(lake.objects, asked, now)
-    return Scan(record, changed, Counter(f"{m.exchange}-{m.market_type}" for m in news), problems)
+    counts = Counter(f"{market.exchange}-{market.market_type}" for market in news)
+    return Scan(record, changed, counts, problems, frozenset(lake.exchanges) - frozenset(asked))
+
+
+def missed(lake: LakeServices, names: Iterable[str], unseen: Iterable[str]) -> set[str]:
+    """The exchanges that somebody misses, of those that could not be reached: such as the lake has a market
+    of, or a name can mean. Where that is none of all exchanges, nobody has chosen yet, and it is enough that
+    one answers.
+
+    Args:
+        lake: The lake.
+        names: Market keys, unified symbols and patterns that are wanted.
+        unseen: The exchanges that could not be reached.
+    """
+    used = {name for name in lake.exchanges for wanted in names if names_exchange(wanted, name)}
+    with contextlib.suppress(LakehouseError):  # damaged or out of reach, which others say
+        used |= {market.exchange for market in known_markets(lake)}
+    found = set(unseen)
+    return found & used if used else found if found >= set(lake.exchanges) else set()
 
 
 def listed_markets(lake: LakeServices, names: Iterable[str]) -> list[Market]:

@@ -39,6 +39,7 @@ class ExchangeServer(ThreadingHTTPServer):
         self.faults = faults
         self.lock = threading.Lock()
         self.log: list[tuple[str, str]] = []
+        self.sent = 0
         self._open: set[socket.socket] = set()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -199,6 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
+            with self._exchange.lock:
+                self._exchange.sent += len(reply.body)
             self.wfile.write(reply.body)
 
 

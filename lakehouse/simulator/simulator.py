@@ -123,6 +123,12 @@ class Simulator:
             self._running.log.clear()
 
     @property
+    def sent(self) -> int:
+        """Bytes of all bodies that it sent; they are not compressed."""
+        with self._running.lock:
+            return self._running.sent
+
+    @property
     def now(self) -> datetime:
         """The exchange's time."""
         return self._clock()

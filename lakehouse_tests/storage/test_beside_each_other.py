@@ -107,6 +107,16 @@ def test_what_later_cells_are_made_of_is_read_meanwhile(proxy: FaultProxy) -> No
     assert any({key for _, key in pair} <= set(asked) for pair in proxy.beside if len(pair) == 2)
 
 
+def test_what_the_last_cells_are_made_of_is_read_though_no_cell_comes_behind_them(proxy: FaultProxy) -> None:
+    lake = LakeServices(LakeObjects(ROOT), {}, workers=2)
+    store(lake, dg.build_output_context())
+    has, tables = Inventory(lake, [BTC]), (Candle, CandleArchive, CandleWitness)
+    proxy.delay = 0.1
+    cells = list(has.reading_ahead(CELLS, lambda cell: [(table, cell) for table in tables]))
+    stored = [has.read(table, cell) for cell in cells for table in tables]
+    assert [found.rows.height if found else 0 for found in stored] == [5, 0, 0] * len(CELLS)
+
+
 def test_what_a_cell_is_made_of_is_read_at_once(proxy: FaultProxy) -> None:
     objects = LakeObjects(ROOT)
     paths = [f"bronze/{name}" for name in ("a", "b", "c")]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakehouse.cli.console import build_progress
+from lakehouse.cli.console import build_progress, err, say
 from lakehouse.cli.layout import shown
 from lakehouse.cli.options import (
     End,
@@ -231,20 +231,22 @@ def markets_scan(report: Report) -> None:
     """Ask every exchange for all it lists and its archive for all it has, delisted markets too.
 
     No file is fetched and nothing joins the universe: both ends of a market's life are told by the names
-    of its files. Three requests a market the first time, few after that.
+    of its files. Three requests a market the first time, few after that. What could not be seen is named;
+    it ends with 1 where that is of an exchange the lake has a market of.
     """
     from lakehouse.opening import open_lake
-    from lakehouse.pipeline.markets import scan_listings
+    from lakehouse.pipeline.markets import missed, scan_listings
     from lakehouse.settings import Settings
 
-    lake = open_lake(Settings())
+    settings = Settings()
+    lake = open_lake(settings)
     lake.objects.check_writable()
     found = scan_listings(lake)
     rows = [{"exchange and type": name, "listings": count} for name, count in sorted(found.counts.items())]
     report.table("Listings", frame_of(rows, ("exchange and type", "listings")))
     for problem in found.problems:
-        report.say(problem, "note")
-    if found.problems:
+        say(problem, "note", err)
+    if missed(lake, [*settings.markets, *settings.add_markets], found.unseen):
         raise typer.Exit(1)
 
 

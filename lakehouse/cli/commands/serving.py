@@ -89,8 +89,8 @@ def demo(
         bool, typer.Option(help="Against S3 and Glue endpoints on this machine, which end with the demo.")
     ] = False,
 ) -> None:
-    """Build three markets over three months from a simulated exchange with faults, and say what was healed
-    and how.
+    """Build four markets over three months from simulated exchanges, one with faults in its archive, and say
+    what was healed and how.
     """
     from lakehouse.cli.demo import run_demo
 

@@ -2,6 +2,6 @@ terraform {
   required_version = ">= 1.10"
 
   required_providers {
-    aws = { source = "hashicorp/aws" }
+    aws = { source = "hashicorp/aws", version = ">= 6.62" }
   }
 }
