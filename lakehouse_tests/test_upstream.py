@@ -88,7 +88,7 @@ PRIVATE = {
     "dagster._core.storage.event_log.schema": "event_log: which checks were ever evaluated",
     "dagster._core.storage.event_log.sql_event_log": "event_log: which checks were ever evaluated",
     "dagster._core.storage.event_log.sqlite.sqlite_event_log": "event_log: connections that are kept",
-    "dagster._core.storage.runs": "event_log: connections that are kept",
+    "dagster._core.storage.runs": "event_log: runs on a connection that is kept",
     "dagster._core.storage.sqlite": "event_log: how long SQLite waits",
     "dagster._core.storage.sqlite_storage": "event_log: the storage around it",
     "dagster._core.storage.tags": "sensors: the partitions of a run",
@@ -358,6 +358,23 @@ def test_a_check_tells_which_event_it_looked_at_and_whether_it_has_looked_yet() 
 
 
 # --- Dagster: storage -----------------------------------------------------------------------------
+
+
+def test_every_use_of_the_runs_goes_through_one_method_that_can_be_replaced(tmp_path: Path) -> None:
+    # event_log.KeptSqliteRunStorage keeps one engine in `connect`, which makes one for every question.
+    count = 0
+
+    class Seen(SqliteRunStorage):
+        def connect(self) -> Any:
+            nonlocal count
+            count += 1
+            return super().connect()
+
+    storage = Seen.from_local(str(tmp_path))
+    before = count
+    assert storage.get_runs() == []
+    assert count == before + 1
+    assert not hasattr(storage, "_engine"), "the name is free"
 
 
 def test_every_use_of_the_event_log_goes_through_one_method_that_can_be_replaced(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from sqlalchemy import Connection
+from dagster._core.storage.event_log.schema import AssetKeyTable
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from sqlalchemy import Connection, select
 
 from lakehouse.cli.instance import open_instance
 from lakehouse.defs.event_log import KeptSqliteEventLogStorage
@@ -141,6 +143,24 @@ def test_of_events_that_are_stored_together_all_stand_or_none(
     storage.store_event_batch(events)
     assert len(instance.all_logs(run)) == stored + 2
     assert len(instance.fetch_materializations(ASSET, limit=9).records) == 2
+
+
+def test_the_last_event_of_an_asset_is_noted_as_dagsters_own_storage_notes_it(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    runs = [materialize(instance, part) for part in ("p", "q")]
+    events = [entry for run in runs for entry in instance.all_logs(run)]
+    rows = []
+    for kind in SqliteEventLogStorage, KeptSqliteEventLogStorage:
+        storage = kind(str(tmp_path / kind.__name__))
+        for event in events:
+            storage.store_event(event)
+        with storage.index_connection() as connection:
+            row = connection.execute(select(AssetKeyTable)).mappings().one()
+        rows.append({name: value for name, value in row.items() if name != "create_timestamp"})
+        storage.dispose()
+    assert rows[0] == rows[1]
+    assert rows[0]["last_run_id"] == runs[-1]
 
 
 def test_two_processes_write_to_one_log_and_each_sees_all(instance: dg.DagsterInstance, home: Path) -> None:
