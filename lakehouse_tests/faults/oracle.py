@@ -21,6 +21,7 @@ from lakehouse.model.timerange import day_range
 from lakehouse.ops.quality import quality_report
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.lake import Lake
+from lakehouse.storage.ledger import survey
 from lakehouse_tests.faults.told import END, MONTH, SOURCES, Row, Told, frame_of, instant, is_finite, traded
 
 HOUR, BREAK = timedelta(hours=1), timedelta(days=7)
@@ -215,7 +216,7 @@ def look(lake: LakeServices, cell: Cell) -> View | None:
     archive, api, witness = (
         bronze[name] for name in ("bronze/candle_archive", "bronze/candle_api", "bronze/candle_witness")
     )
-    rules = _rules(CANDLE.silver, lake, None)  # type: ignore[arg-type]
+    rules = _rules(CANDLE.silver, *survey(lake.objects, CANDLE.silver), lake, None)  # type: ignore[arg-type]
     ignored = ("freshness", "intervals", "anomalies", "resample")  # nothing of these is about what is true
     findings = {
         name: [found.what for found in rule().findings if found.cell == str(cell)]
