@@ -18,7 +18,7 @@ ASKED = """
 SELECT market_type, open_time, close_time, close, candle_count, contracts, symbol LIKE 'BTC%' AS is_btc,
        CAST(trade_count AS DECIMAL(12, 2)) AS trades, CAST(open_time AS DATE) AS day,
        open_time - TIMESTAMP '2024-12-01 00:00:00' AS since
-FROM gold.candle_1d WHERE month = '2024-12' ORDER BY market_type, open_time
+FROM gold.candle_1d WHERE month = '2024-12' ORDER BY exchange, market_type, open_time
 """
 
 
