@@ -56,10 +56,10 @@ def put(lake: LakeServices, cell: Cell, rows: int, price: float = 100.0) -> None
     times = pl.datetime_range(start, start.replace(minute=rows - 1), "1m", eager=True, time_unit="us")
     frame = pl.DataFrame({"open_time": times}).with_columns(
         **dict.fromkeys(("vwap_1h", "vwap_1d", "vwap_session"), pl.lit(price)),
-        **dict.fromkeys(("candle_count_1h", "candle_count_1d"), pl.lit(1, pl.Int32)),
+        **{f"candle_count_{name}": pl.lit(1, pl.Int32) for name in ("1h", "1d", "session")},
         knowable_at=pl.col("open_time") + pl.duration(minutes=1),
     )
-    lake.tables.put(table, cell, CellResult(frame, inputs={}))
+    lake.tables.put(table, cell, CellResult(frame.select(table.names()), inputs={}))
 
 
 @pytest.fixture
