@@ -401,6 +401,7 @@ class Lake:
         Raises:
             MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
             NotOfThisTypeError: A market that is named can have none of the table.
+            NothingStoredError: Nothing at all is stored in the table of a market that is named.
             NoLakeError: There is no lake at the root.
             NotALakeObjectError: An object that holds some of it is damaged, or was not written by this lake.
 
@@ -409,7 +410,8 @@ class Lake:
             store refuses while it is collected, `collect` says plainly.
         """
         declared = self.registry.table(table)
-        rows = self._cells(declared.name, self._markets(markets, declared), _span(start, end), with_path=True)
+        wanted, span = self._markets(markets, declared), _span(start, end)
+        rows = self._cells(declared.name, wanted, span, with_path=True, is_named=True)
         return rows if columns is None else rows.select(_known(columns, rows.collect_schema().names()))
 
     def join_asof(
@@ -483,8 +485,6 @@ class Lake:
                 raise NotKnowableError(table.name, table.columns)
         first, *others = declared
         wanted = self._markets(markets, *declared)
-        for market in wanted or () if first.spread == "market" else ():
-            self._require_market(market, first)
         rows = self.collect(self.scan(first.name, wanted, start, end))
         reach = within + _LONGEST_ROW
         since = span.start - reach if span and span.start - FIRST > reach else None
@@ -948,6 +948,7 @@ class Lake:
         markets: Collection[Market] | None = None,
         span: TimeRange | None = None,
         allows: Callable[[Cell], bool] = lambda cell: True,
+        is_named: bool = False,
     ) -> list[CellRecord]:
         """The objects that can hold rows of some markets and a range; a damaged one among them is an error,
         not fewer rows.
@@ -957,6 +958,7 @@ class Lake:
             markets: Which markets; None for all.
             span: The range; None for all of time.
             allows: Whether a cell can hold what is asked for otherwise.
+            is_named: Whether each of the markets has to have something in a table by market.
         """
         if table.spread == "one":
             return self.records(table.name)
@@ -967,6 +969,8 @@ class Lake:
 
         stored, foreign = self.survey(table.name, markets)
         _refuse(table, foreign, asked)
+        if is_named and table.spread == "market":
+            require_stored(table.name, [*stored, *damaged_cells(table, foreign)], markets, None)
         return [record for cell, record in stored.items() if asked(cell)]
 
     def _named(
@@ -1094,10 +1098,16 @@ class Lake:
             warnings.warn(BehindInputsWarning(table.name, map(str, behind)), stacklevel=3)
 
     def _cells(
-        self, name: str, markets: list[Market] | None, span: TimeRange | None, with_path: bool = False
+        self,
+        name: str,
+        markets: list[Market] | None,
+        span: TimeRange | None,
+        with_path: bool = False,
+        is_named: bool = False,
     ) -> pl.LazyFrame:
         table = self.registry.table(name)
-        rows = scan_cells(self.objects, table, self._readable(table, markets, span), with_path, self._tell)
+        cells = self._readable(table, markets, span, is_named=is_named)
+        rows = scan_cells(self.objects, table, cells, with_path, self._tell)
         if markets is not None and table.spread != "market" and "symbol" in table.columns:
             rows = rows.filter(MARKET_KEY.is_in([market.key for market in markets]))
         if span is None or not table.time:

@@ -329,7 +329,6 @@ def test_a_scan_reads_the_files_that_can_hold_what_is_asked_for_and_no_others(ob
         ("silver.candle", "binance-spot:BTCUSDT", None, None, len(TIMES)),
         ("candle", [BTC, "binance-inverse:BTCUSD_PERP"], None, None, 2 * len(TIMES)),
         ("candle", [], None, None, 0),
-        ("candle", ["binance-spot:NOBODY"], None, None, 0),
         ("candle", None, "2024-01-31T23:59", "2024-02-01T00:01", 8),
         ("gold/candle_1d", ODD.key, None, None, 2),
         ("vwap", [ETH], "2024-02-01", "2024-02-02", 1320),
@@ -351,6 +350,12 @@ def test_a_scan_is_narrowed_by_market_and_range(
     declared = REGISTRY.table(table)
     assert found.columns[: len(declared.columns)] == declared.names()
     assert found.schema == lake.scan(table).collect_schema()
+
+
+@pytest.mark.parametrize("markets", ["binance-spot:BTCUSTD", [BTC, "binance-linear:BTCUSDT"]])
+def test_a_scan_of_a_market_that_is_not_stored_is_no_scan_without_rows(lake: Lake, markets: object) -> None:
+    with pytest.raises(NothingStoredError, match=r"BTCUSTD|binance-linear:BTCUSDT"):
+        lake.scan("candle", markets)  # type: ignore[arg-type]
 
 
 def test_a_folder_without_a_lake_is_not_taken_for_an_empty_one(objects: LakeObjects) -> None:
