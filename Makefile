@@ -69,7 +69,7 @@ test-long: .venv/.dev .venv/.swift
 	FLIPS=400 $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/query/test_flips.py lakehouse_tests/query/test_flips_of_a_built_lake.py
 	OUTAGE=60 $(BIN)/pytest lakehouse_tests/storage/test_builds_on_s3.py lakehouse_tests/storage/test_interrupted_builds.py -k outage
 	MONTHS=12 KILLS=10 $(BIN)/pytest --capture=no --timeout 3600 lakehouse_tests/exchanges/test_bybit_kills.py
-	STORE=swift $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/storage # every test of storage on a second S3
+	OUTAGE=60 STORE=swift $(BIN)/pytest -n 2 --timeout 7200 lakehouse_tests/storage # every test of storage on a second S3
 
 ui: setup
 	$(BIN)/lakehouse ui

@@ -2,13 +2,14 @@
 
 Some kinds of line are not carried out whole. `make test` and `make test-slow` would run this test within
 itself: they collect the tests of this file and run none, and `.ci/run` holds that all pass. What asks an
-index of packages finds them already there. `tofu` is Terraform out of a package, with the provider that
-stands in for AWS's. What needs an account, a registry of images, a container engine or GitHub is named, with
-what it needs; `make deploy` says its steps and does none.
+index of packages finds them already there. `tofu` is Terraform out of a package, or what `TOFU` names, with
+the provider that stands in for AWS's. What needs an account, a registry of images, a container engine or
+GitHub is named, with what it needs; `make deploy` says its steps and does none.
 """
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,7 @@ import yaml
 
 from lakehouse.query.lake import Lake
 from lakehouse_tests.clone import ROOT, environment, make_clone
-from lakehouse_tests.infra.terraform import PYTHON as TERRAFORM
-from lakehouse_tests.infra.terraform import STAND_IN, stand_in
+from lakehouse_tests.infra.terraform import TOOL, stand_in
 
 WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.yml"))
 JOBS: dict[str, dict[str, Any]] = {
@@ -133,7 +133,7 @@ def runner(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     committed = ["-c", "user.name=one", "-c", "user.email=one@example.org", "commit", "-q", "-am", "Release"]
     subprocess.run(["git", *committed], cwd=clone, check=True, env=environment(clone))
     tofu = temp / "tofu"
-    tofu.write_text(f'#!/bin/sh\nexec "{TERRAFORM}" "{STAND_IN / "cli.py"}" "$@"\n', encoding="utf-8")
+    tofu.write_text(f'#!/bin/sh\nexec {shlex.join(TOOL)} "$@"\n', encoding="utf-8")
     tofu.chmod(0o755)
     own = environment(clone)
     with stand_in() as provider:
