@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import duckdb
@@ -116,8 +116,9 @@ class Lake:
                 built, or not from today's 1m candles, they are resampled by the same function.
             fill: What to do about slots without a candle between the market's first and newest one: None
                 leaves them out; `null` adds a row with its `open_time` only; `flat` one with the last close
-                as its prices and zero volume. A slot in which the market was not listed gets none, and no
-                price is carried across it.
+                as its prices and zero volume. A slot in which the market was not listed gets none, nor does
+                one of which nobody was asked (a month that was never built, the rest of one that was built
+                while it was open), and no price is carried across either.
             as_of: What this lake had at that instant, made from bronze by today's rules, in place of what it
                 has now.
             columns: Which columns, in which order; all if left out.
@@ -198,7 +199,7 @@ class Lake:
         if columns is None:
             return told
         chosen = [f"{market.exchange}_{name}" for market in found for name in _names(columns)]
-        return told.select("open_time", "knowable_at", *dict.fromkeys(chosen))
+        return told.select("open_time", "knowable_at", *chosen)
 
     def _beside(
         self,
@@ -220,16 +221,16 @@ class Lake:
         """Candles with a row for every slot."""
         candle = self.registry.table("silver/candle")
         self._require_market(market)
-        stored = self._of_market(candle, market).values()
-        breaks = [
+        stored = self._of_market(candle, market)
+        gone = [
             TimeRange(run.start, run.end)
-            for record in stored
+            for record in stored.values()
             for run in record.facts.gaps
             if run.gap_class == "not_listed"
         ]
         times = [
             (record.first_time, record.last_time)
-            for record in stored
+            for record in stored.values()
             if record.first_time and record.last_time
         ]
         # the month with the price that is carried into the range
@@ -240,7 +241,9 @@ class Lake:
             if times
             else None
         )
-        return _within(fill_candles(rows, interval, known, fill, breaks), candle.time, span)
+        return _within(
+            fill_candles(rows, interval, known, fill, [*gone, *_untold(stored)]), candle.time, span
+        )
 
     def funding_rates(
         self,
@@ -486,8 +489,8 @@ class Lake:
         first, *others = declared
         wanted = self._markets(markets, *declared)
         rows = self.collect(self.scan(first.name, wanted, start, end))
-        reach = within + _LONGEST_ROW
-        since = span.start - reach if span and span.start - FIRST > reach else None
+        is_bounded = span is not None and within < span.start - FIRST - _LONGEST_ROW
+        since = span.start - within - _LONGEST_ROW if span and is_bounded else None
         reached = _span(since, end)
         # of a market that cannot have another table, its columns are null
         found = {
@@ -1135,7 +1138,8 @@ def _chosen(rows: pl.DataFrame, columns: Sequence[str] | None) -> pl.DataFrame:
 
 
 def _names(columns: Sequence[str]) -> list[str]:
-    return [columns] if isinstance(columns, str) else list(columns)
+    """The names, each of them once: a frame has no two columns of one name."""
+    return [columns] if isinstance(columns, str) else list(dict.fromkeys(columns))
 
 
 def _known(columns: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -1170,6 +1174,17 @@ def _asks(markets: Collection[Market] | None, span: TimeRange | None) -> Callabl
 
 def _span(start: Instant | None, end: Instant | None) -> TimeRange | None:
     return None if start is None and end is None else TimeRange.parse(start, end)
+
+
+def _untold(stored: Ledger) -> list[TimeRange]:
+    """Where between the stored months of a market nobody knows whether there was a candle, in order."""
+    found = []
+    for (cell, record), (following, _) in pairwise(stored.items()):
+        rows_end = record.last_time and record.last_time + MINUTE.delta
+        until = max(each for each in (cell.window.start, record.facts.asked_until, rows_end) if each)
+        if until < following.window.start:
+            found.append(TimeRange(until, following.window.start))
+    return found
 
 
 def _market(market: str | Market) -> Market:

@@ -39,6 +39,7 @@ from lakehouse.storage.layout import cell_path
 from lakehouse.storage.ledger import ledger
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
+from lakehouse.transform.fill import Fill
 from lakehouse.transform.resample import resample
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, MINUTE, at, candles, facts, minutes
 
@@ -226,10 +227,16 @@ def test_filled_candles_are_the_real_ones_and_a_row_per_slot_without(
     )
 
 
+def put_until(objects: LakeObjects, rows: pl.DataFrame, asked_until: str) -> None:
+    """A month whose sources were asked up to an instant."""
+    cell = Cell(f"{rows['open_time'][0]:%Y-%m}", BTC)
+    known = CellFacts(asked_until=at(asked_until))
+    TableStore(objects).put(Candle, cell, CellResult(rows, {}, known))
+
+
 def test_a_flat_fill_carries_the_price_out_of_an_earlier_month(objects: LakeObjects) -> None:
-    fill(objects, gold=False)
-    store, times = TableStore(objects), minutes("2024-03-01T00:10", 5)
-    store.put(Candle, Cell("2024-03", BTC), CellResult(candles(times), {}))
+    put_until(objects, ROWS.filter(pl.col("open_time") >= at("2024-02-01")), "2024-03-01")
+    put_until(objects, candles(minutes("2024-03-01T00:10", 5)), "2024-04-01")
     found = Lake(objects.root).candles(BTC, "2024-03-01", "2024-03-02", fill="flat")
     assert found.height == 15
     assert found.filter("is_filled").select("open_time", "close").rows() == [
@@ -245,6 +252,22 @@ def test_a_listing_break_is_not_filled(objects: LakeObjects) -> None:
     found = Lake(objects.root).candles(BTC, "2024-02-01", "2024-03-01", fill="flat")
     assert found["open_time"].to_list() == [*minutes("2024-02-01", 1440), *minutes("2024-02-20T12:00", 6)]
     assert found["close"].null_count() == 5, "no price is carried across it"
+
+
+@pytest.mark.parametrize("how", ["flat", "null"])
+def test_of_what_nobody_was_asked_nothing_is_filled(objects: LakeObjects, how: Fill) -> None:
+    put_until(objects, candles(minutes("2024-01-10", 5)), "2024-01-10T00:20")  # built while it was open
+    put_until(objects, candles(minutes("2024-03-01T00:10", 5)), "2024-04-01")  # and February never
+    found = Lake(objects.root).candles(BTC, fill=how)
+    assert found["open_time"].to_list() == [*minutes("2024-01-10", 20), *minutes("2024-03-01", 15)]
+    added = found.filter("is_filled")
+    assert added["close"].to_list() == [101.0 if how == "flat" else None] * 15 + [None] * 10, (
+        "no price is carried over what is not known"
+    )
+    assert Lake(objects.root).candles(BTC, interval="1d", fill=how)["open_time"].to_list() == [
+        at("2024-01-10"),
+        at("2024-03-01"),
+    ]
 
 
 def test_a_way_to_fill_that_there_is_not_is_refused(lake: Lake) -> None:

@@ -96,6 +96,7 @@ def test_every_way_to_read_takes_columns_and_refuses_those_that_there_are_not(la
     for name, read in reads.items():
         assert read([name]).columns == [name]
         assert read(name).columns == [name], "one alone"
+        assert read([name, name]).columns == [name], "no frame has two columns of one name"
         assert read([]).columns == []
         with pytest.raises(UnknownColumnError, match=rf"no column nothing; known: .*{name}"):
             read([name, "nothing"])
