@@ -1,4 +1,4 @@
-"""Target `csv`: plain files with a header, every column that a candle has."""
+"""Target `csv`: plain files with a header, every column that the lake has."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,6 @@ import polars as pl
 from lakehouse.export.numbers import plain_digits
 from lakehouse.export.target import File, Series, Target
 
-_CANDLE = (
-    *("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "trade_count"),
-    *("taker_buy_volume", "taker_buy_quote_volume", "contracts", "candle_count", "is_filled"),
-)
-_FUNDING = ("funding_time", "rate", "interval_hours")
 _INSTANT = "%Y-%m-%dT%H:%M:%S%.6fZ"
 
 
@@ -30,20 +25,18 @@ class Csv(Target):
         market = series.market
         start = f"{market.exchange}-{market.market_type}/{market.symbol}-"
         for interval, rows in series.candles.items():
-            yield File(f"{start}{interval}.csv", _csv(rows, _CANDLE), rows.height)
+            yield File(f"{start}{interval}.csv", _csv(rows), rows.height)
         if series.funding is not None:
-            yield File(f"{start}funding_rate.csv", _csv(series.funding, _FUNDING), series.funding.height)
+            yield File(f"{start}funding_rate.csv", _csv(series.funding), series.funding.height)
 
 
-def _csv(rows: pl.DataFrame, columns: tuple[str, ...]) -> bytes:
-    """Rows as text; columns that they do not have are left out."""
-    chosen = rows.select([name for name in columns if name in rows.columns])
+def _csv(rows: pl.DataFrame) -> bytes:
     texts = [
         plain_digits(column)
         if column.dtype.is_float()
         else column.dt.strftime(_INSTANT)
         if column.dtype.is_temporal()
         else column
-        for column in chosen
+        for column in rows
     ]
     return pl.DataFrame(texts).write_csv().encode()

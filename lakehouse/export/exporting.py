@@ -221,8 +221,9 @@ def _read(
         funding = funding if funding is not None and funding.height else None
     for one in told:
         warnings.warn(one.message, stacklevel=2)
-    if any(rows.is_empty() for rows in candles.values()):
-        raise NothingToExportError(market.key, start, end)
+    written = candles if mark is None else {**candles, _MARK: mark}
+    if lacking := [each.name for each, rows in written.items() if rows.is_empty()]:
+        raise NothingToExportError(market.key, start, end, lacking)
     series = Series(market, listing, given, candles, funding, mark)
     parts = {
         name: data_part(lake.registry.dataset(name), lake.dataset_id(name, market, start, end), held, span)

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from lakehouse.export.numbers import decimal_places, plain_digits
 from lakehouse.export.target import File, Series, Target
 from lakehouse.model.errors import BeyondTargetError
-from lakehouse.model.interval import Interval
 
 _STEPS = {
     "1m": "1-MINUTE",
@@ -55,7 +54,8 @@ class Nautilus(Target):
     """`data/bar/BTCUSDT.BINANCE-1-MINUTE-LAST-EXTERNAL/…parquet`, the market below `data/currency_pair` or
     `data/crypto_perpetual`, funding below `data/funding_rate_update`.
 
-    A bar's `ts_event` and `ts_init` are the end of the candle: from then on it could have been known.
+    A bar's `ts_event` and `ts_init` are the end of the candle, or of a minute in it that reaches beyond: from
+    then on it could have been known. So is a settlement from its `ts_init` on, when it was published.
     Prices and sizes have as many places as their values need, the market's own steps included; sizes are in
     base units, of inverse markets in contracts.
     """
@@ -102,7 +102,8 @@ class Nautilus(Target):
                 _fixed(series, texts[interval][name], "size" if name == size else "price")
                 for name in (*_PRICES, size)
             ]
-            ends = _nanoseconds(rows["open_time"], interval)
+            is_told = "knowable_at" in rows.columns
+            ends = _nanoseconds(rows["knowable_at"] if is_told else rows["open_time"] + interval.delta)
             told = {
                 "bar_type": kind,
                 "instrument_id": own,
@@ -114,13 +115,16 @@ class Nautilus(Target):
         first = min(rows["open_time"][0] for rows in series.candles.values())
         yield _instrument(series, own, places, steps, first)
         if (paid := series.funding) is not None:
-            at = _nanoseconds(paid["funding_time"])
+            event = _nanoseconds(paid["funding_time"])
+            known = _nanoseconds(paid.select(pl.max_horizontal("funding_time", "published_time")).to_series())
             rates = pa.array([json.dumps(text).encode() for text in plain_digits(paid["rate"])], pa.binary())
-            minutes = (paid["interval_hours"].cast(pl.UInt16) * 60).to_arrow()
+            # what the settlement after it tells of the interval was not known yet
+            hours = paid["interval_hours"].set(paid["interval_source"] == "after", None)
+            minutes = (hours.cast(pl.UInt16) * 60).to_arrow()
             absent = pa.nulls(paid.height, pa.uint64())
             schema = _FUNDING.with_metadata({"instrument_id": own})
-            table = pa.Table.from_arrays([rates, minutes, absent, at, at], schema=schema)
-            yield File(f"data/funding_rate_update/{own}/{_range_name(at)}", _parquet(table), paid.height)
+            table = pa.Table.from_arrays([rates, minutes, absent, event, known], schema=schema)
+            yield File(f"data/funding_rate_update/{own}/{_range_name(known)}", _parquet(table), paid.height)
 
 
 def _name(series: Series) -> str:
@@ -165,9 +169,8 @@ def _fixed(series: Series, texts: pl.Series, kind: str) -> pa.Array:
     return pa.Array.from_buffers(_FIXED, len(held), [None, held.buffers()[1]], offset=held.offset)
 
 
-def _nanoseconds(times: pl.Series, later: Interval | None = None) -> pa.Array:
-    ends = times + later.delta if later else times
-    return (ends.dt.epoch("us").cast(pl.UInt64) * 1000).to_arrow()
+def _nanoseconds(times: pl.Series) -> pa.Array:
+    return (times.dt.epoch("us").cast(pl.UInt64) * 1000).to_arrow()
 
 
 def _range_name(times: pa.Array) -> str:

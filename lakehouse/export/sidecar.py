@@ -101,8 +101,9 @@ def candle_rows(rows: pl.DataFrame, interval: Interval) -> Document:
 
     Returns:
         `rows`, `first_time`, `last_time`, `filled` (runs that were added, and are no rows of the lake),
-        `absent` (runs between the first and the last that have none), `partial` (coarser candles with fewer
-        minutes than they cover), `truncated` and `misaligned` (of 1m).
+        `absent` (runs between the first and the last that have none), of coarser candles `partial` (with
+        fewer minutes than they cover) and `late` (whose last minute opened late and reaches beyond their
+        end), of 1m `truncated` and `misaligned`.
     """
     times = rows["open_time"]
     grid = Grid(interval.delta)
@@ -116,7 +117,8 @@ def candle_rows(rows: pl.DataFrame, interval: Interval) -> Document:
     }
     if "candle_count" in rows.columns:
         short = rows.filter(~pl.col("is_filled") & (pl.col("candle_count") < interval.minutes))
-        return said | {"partial": short.height}
+        late = rows.filter(pl.col("knowable_at") > pl.col("open_time") + interval.delta)
+        return said | {"partial": short.height, "late": late.height}
     return said | {name: int(rows[f"is_{name}"].sum() or 0) for name in ("truncated", "misaligned")}
 
 
@@ -176,6 +178,8 @@ def _statements(target: Target, series: Series, candles: Document, funding: Docu
             yield f"{count_of(count, noun)} added, as was asked: the last close, no volume."
         if count := said.get("partial"):
             yield f"{count_of(count, noun)} summed from fewer minutes than an interval has."
+        if count := said.get("late"):
+            yield f"{count_of(count, noun)} known later than at the end: the last minute reaches beyond it."
         if count := said.get("misaligned"):
             yield f"{count_of(count, noun)} off the minute, as published."
     if funding is not None:

@@ -475,13 +475,14 @@ class ExportNamesError(UsageError):
 
 
 class NothingToExportError(UsageError):
-    """A market of which the lake has no candle in a range."""
+    """A market of which the lake has no candle in a range, or none of some intervals."""
 
-    def __init__(self, key: str, start: str | None, end: str | None) -> None:
+    def __init__(self, key: str, start: str | None, end: str | None, intervals: Iterable[str] = ()) -> None:
         span = f"from {start or 'the beginning'} to {end or 'the end'}"
+        noun = f"{', '.join(intervals)} candle".strip()
         super().__init__(
-            f"The lake has no candle of {key} {span}: nothing was written. Build it first, or widen the "
-            "range; `lakehouse status` says what there is."
+            f"The lake has no {noun} of {key} that opens {span}: nothing was written. Build it first, or "
+            "widen the range; `lakehouse status` says what there is."
         )
 
 

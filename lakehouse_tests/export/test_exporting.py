@@ -200,6 +200,10 @@ def test_nothing_is_added_unless_it_is_asked_for_and_then_each_is_named(lake: La
     assert read(full)["asked"]["fill"] is True
     assert "121 1m candles added, as was asked: the last close, no volume." in read(full)["statements"]
     assert read(bare)["candles"]["absent"] == read(full)["candles"]["absent"], "gaps stay gaps"
+    assert added.columns == [*Candle.columns, "is_filled"]
+    hours = pl.read_csv(tmp_path / "bare" / "binance-spot" / "BTCUSDT-1h.csv", try_parse_dates=True)
+    assert hours.drop("is_filled").columns == lake.candles(BTC, interval="1h").columns
+    assert hours["knowable_at"].to_list() == lake.candles(BTC, interval="1h")["knowable_at"].to_list()
     kept = added.filter(~pl.col("is_filled")).select("open", "high", "low", "close", "volume")
     assert kept.equals(rows.select("open", "high", "low", "close", "volume"))
 
@@ -212,6 +216,7 @@ def test_funding_is_exported_where_there_is_any(lake: Lake, tmp_path: Path) -> N
     assert [run["class"] for run in said["absent"]] == ["absent"]
     paid = pl.read_csv(tmp_path / "binance-linear" / "BTCUSDT-funding_rate.csv")
     assert paid["rate"].to_list() == [0.0001, -0.0002]
+    assert paid.columns == [*FundingRate.columns]
     assert read(inverse)["funding"] is None
     assert any("No funding rates of this range" in one for one in read(inverse)["statements"])
     assert not (tmp_path / "binance-inverse" / "BTCUSD_PERP-funding_rate.csv").exists()
@@ -228,6 +233,9 @@ def test_candles_stand_in_for_mark_prices_only_where_it_is_asked(lake: Lake, tmp
     assert not any("mark" in one for one in read(spot)["statements"])
     with pytest.raises(MarkOfTargetError):
         export(lake, "lean", LINEAR, tmp_path / "never", mark_from_candles=True)
+    within = ("2024-01-31T10:30", "2024-01-31T10:50")  # in which no hour begins
+    with pytest.raises(NothingToExportError, match="no 1h candle of binance-linear:BTCUSDT that opens from"):
+        export(lake, "freqtrade", LINEAR, tmp_path / "short", *within, mark_from_candles=True)
 
 
 def test_a_range_is_half_open_and_gaps_are_cut_to_it(lake: Lake, tmp_path: Path) -> None:

@@ -18,19 +18,25 @@ from hypothesis import strategies as st
 from lakehouse.export.nautilus import Nautilus
 from lakehouse.export.target import File
 from lakehouse.model.errors import BeyondTargetError, ExportNameError, NotOfTargetError
-from lakehouse.model.interval import INTERVALS, MINUTE
+from lakehouse.model.interval import INTERVALS, MINUTE, Interval
 from lakehouse.model.market import Market
 from lakehouse.model.terms import DELIVERY, PERPETUAL, Terms
+from lakehouse.transform.resample import resample
 from lakehouse_tests.export.series import LINEAR, drawn_rows, listing, rates, series
-from lakehouse_tests.making import BTC, COIN, candles, minutes
+from lakehouse_tests.making import BTC, COIN, at, candles, minutes
 
 VALUES = ("open", "high", "low", "close", "volume")
 SCALE = 10**16
+FIVE = Interval.parse("5m")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def table_of(file: File) -> pa.Table:
     return pq.read_table(io.BytesIO(file.body))
+
+
+def times(table: pa.Table, name: str) -> list[datetime]:
+    return [EPOCH + timedelta(microseconds=each // 1000) for each in table[name].to_pylist()]
 
 
 def decoded(table: pa.Table, name: str) -> list[Decimal]:
@@ -132,6 +138,25 @@ def test_funding_has_its_rate_as_json_and_its_interval_in_minutes() -> None:
     unknown = paid.with_columns(interval_hours=pl.lit(None, pl.Int32))
     *_, file = Nautilus().files(series(candles(minutes("2024-01-01", 1)), LINEAR, funding=unknown))
     assert table_of(file)["interval"].to_pylist() == [None, None]
+
+
+def test_nothing_is_told_before_it_could_have_been_known() -> None:
+    rows = candles([*minutes("2024-01-01", 4), at("2024-01-01T00:04:30"), *minutes("2024-01-01T00:06", 4)])
+    fives = resample(rows, FIVE)
+    bars, *_ = Nautilus().files(series(fives, interval=FIVE))
+    ends = fives["knowable_at"].to_list()
+    assert ends == [at("2024-01-01T00:05:30"), at("2024-01-01T00:10")], "a minute opened late"
+    assert times(table_of(bars), "ts_init") == times(table_of(bars), "ts_event") == ends
+    late = timedelta(milliseconds=7)
+    paid = rates([0.1, 0.2]).with_columns(
+        pl.col("published_time") + late, interval_source=pl.Series(["after", "stated"])
+    )
+    *_, file = Nautilus().files(series(rows, LINEAR, funding=paid))
+    settled = minutes("2024-01-01", 2, 480)
+    assert times(table_of(file), "ts_event") == settled
+    assert times(table_of(file), "ts_init") == [time + late for time in settled], "as published"
+    assert table_of(file)["interval"].to_pylist() == [None, 480], "the first one's was told by the second"
+    assert file.path.endswith("/2024-01-01T00-00-00-007000000Z_2024-01-01T08-00-00-007000000Z.parquet")
 
 
 @pytest.mark.parametrize(

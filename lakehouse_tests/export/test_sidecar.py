@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lakehouse.export.sidecar import candle_rows, to_bytes
 from lakehouse.model.interval import INTERVALS, Interval
-from lakehouse_tests.making import at, candles, minutes
+from lakehouse_tests.making import at, candles, minutes, series
 
 START = at("2024-02-28")
 
@@ -54,7 +54,11 @@ def test_candles_off_their_minute_or_cut_short_are_counted_and_take_their_slot()
 
 
 @pytest.mark.parametrize(("counts", "partial"), [([60, 59, 1], 2), ([60, 60, 60], 0)])
-def test_coarser_candles_say_how_many_lack_minutes(counts: list[int], partial: int) -> None:
+def test_coarser_candles_say_how_many_lack_minutes_or_reach_beyond(counts: list[int], partial: int) -> None:
     rows = candles(minutes("2024-02-28", 3, 60)).drop("is_misaligned", "is_truncated")
-    rows = rows.with_columns(candle_count=pl.Series(counts, dtype=pl.Int32), is_filled=pl.lit(False))
-    assert candle_rows(rows, Interval.parse("1h"))["partial"] == partial
+    known = [at("2024-02-28T01:00"), at("2024-02-28T02:00:30"), at("2024-02-28T03:00")]
+    rows = rows.with_columns(
+        candle_count=pl.Series(counts, dtype=pl.Int32), knowable_at=series(known), is_filled=pl.lit(False)
+    )
+    said = candle_rows(rows, Interval.parse("1h"))
+    assert (said["partial"], said["late"]) == (partial, 1)
