@@ -10,11 +10,13 @@ cell is replaced, and copies elsewhere.
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import duckdb
+from filelock import FileLock, Timeout
 
 from lakehouse.datasets.candle import Candle
 from lakehouse.features.candle import OF_INTERVAL
@@ -35,6 +37,8 @@ Held = tuple[type[Table], Sequence[CellRecord], str]
 """A table, cells of it, and the name of the data: its `dataset_id`."""
 
 _PRIVATE = 0o750  # as the lake's own folder
+_PATIENCE = 300  # seconds for another process that makes the same file
+_TAKEN = {"silver", "gold", "cells", "about", "main", "temp", "system", "information_schema", "pg_catalog"}
 _PATTERN = set("*?[]=")  # what the engine reads as more than a name
 
 
@@ -71,15 +75,29 @@ def write(file: Path, objects: LakeObjects, held: Sequence[Held], asked: str) ->
     file = file.expanduser().absolute()
     _check_place(file, objects)
     folder, fresh = cells_folder(file), file.with_name(f"{file.name}.new")
-    names = {
-        record.path: _kept(folder, objects, table, record) for table, records, _ in held for record in records
-    }
-    fresh.unlink(missing_ok=True)
-    with duckdb.connect(str(fresh)) as connection:
-        for statement in _statements(held, names, objects.uri(""), asked):
-            connection.execute(statement)
-    os.replace(fresh, file)
-    _sweep(folder, set(names.values()))
+    folder.mkdir(mode=_PRIVATE, exist_ok=True)
+    with _alone(file):
+        names = {
+            record.path: _kept(folder, objects, table, record)
+            for table, records, _ in held
+            for record in records
+        }
+        fresh.unlink(missing_ok=True)
+        with duckdb.connect(str(fresh)) as connection:
+            for statement in _statements(held, names, objects.uri(""), asked):
+                connection.execute(statement)
+        os.replace(fresh, file)
+        _sweep(folder, set(names.values()))
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Nobody else makes the file, nor sweeps what lies beside it, meanwhile."""
+    try:
+        with FileLock(cells_folder(file) / ".lock", timeout=_PATIENCE):
+            yield
+    except Timeout:
+        raise AttachableFileError(file, "another one is being made there for minutes") from None
 
 
 def _check_place(file: Path, objects: LakeObjects) -> None:
@@ -87,11 +105,11 @@ def _check_place(file: Path, objects: LakeObjects) -> None:
         raise AttachableFileError(
             file, f"its path has one of {' '.join(sorted(_PATTERN))}, which views cannot name"
         )
-    if file.stem in ("silver", "gold", "cells", "about", "main"):
+    if file.stem.lower() in _TAKEN:
         raise AttachableFileError(
-            file, f"a database is named after its file, and {file.stem} is a schema in it"
+            file, f"a database is named after its file, and {file.stem} is a schema in it or in each"
         )
-    if objects.is_local and Path(objects.uri("")) in file.parents:
+    if objects.is_local and Path(objects.uri("")).resolve() in file.resolve().parents:
         raise AttachableFileError(file, "it lies in the lake")
     if not file.parent.is_dir():
         raise AttachableFileError(file, f"there is no folder {file.parent}")

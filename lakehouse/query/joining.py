@@ -11,7 +11,7 @@ from lakehouse.model.table import UTC_TIME
 
 KNOWN = "knowable_at"
 _PATH = ("month", "date")
-_ORDER = "row of the left frame"
+_ORDER, _THEN = "row of the left frame", "instant of the left frame"
 _ALMOST = pl.duration(nanoseconds=999)  # a microsecond
 
 
@@ -37,12 +37,16 @@ def join_asof(
         NotJoinableError: It is no instant with a zone, the right frame's columns have the names of others, or
             `within` and `by` are off.
     """
-    rows = _instants("left", left.lazy().collect())
-    others = _instants("right", right.lazy().collect())
-    if within is not None and within < timedelta():
-        raise NotJoinableError(f"within is {within}", "Say for how long a row is good: no less than nothing.")
+    given = left.lazy().collect()
+    rows, others = _instants("left", given), _instants("right", right.lazy().collect())
+    if within is not None and (not isinstance(within, timedelta) or within < timedelta()):
+        raise NotJoinableError(
+            f"within is {within}", "Say for how long a row is good, as a timedelta: no less than nothing."
+        )
     equal = (
-        list(by)
+        [by]
+        if isinstance(by, str)
+        else list(by)
         if by is not None
         else [name for name in MARKET_COLUMNS if name in rows.columns and name in others.columns]
     )
@@ -53,11 +57,13 @@ def join_asof(
         raise NotJoinableError(f"both frames would have {', '.join(taken)}", "Give another prefix.")
     try:
         found = (
+            # rounded down: within its microsecond the left row may be older than what is known at its end
             rows.with_row_index(_ORDER)
-            .sort(KNOWN, maintain_order=True)
+            .with_columns(given[KNOWN].dt.cast_time_unit("us").dt.convert_time_zone("UTC").alias(_THEN))
+            .sort(_THEN, maintain_order=True)
             .join_asof(
                 told.sort(f"{prefix}{KNOWN}", maintain_order=True),
-                left_on=KNOWN,
+                left_on=_THEN,
                 right_on=f"{prefix}{KNOWN}",
                 by=equal or None,
                 tolerance=within,
@@ -68,7 +74,7 @@ def join_asof(
     except pl.exceptions.PolarsError as error:
         why = str(error).split("\n", 1)[0]
         raise NotJoinableError(why, f"{', '.join(equal)} have to be in both, with one type.") from error
-    return found.sort(_ORDER).drop(_ORDER)
+    return found.sort(_ORDER).drop(_ORDER, _THEN)
 
 
 def _instants(which: str, frame: pl.DataFrame) -> pl.DataFrame:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -262,9 +263,11 @@ def test_a_cell_that_is_replaced_while_the_file_is_made_is_of_one_version(
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("silver.duckdb", "is a schema in it"),
+        ("Silver.duckdb", "is a schema in it"),
+        ("TEMP.duckdb", "is a schema in it"),
         ("a[b].duckdb", "cannot name"),
         ("lake/out.duckdb", "lies in the lake"),
+        ("link/out.duckdb", "lies in the lake"),
         ("nowhere/out.duckdb", "there is no folder"),
         ("own.csv", "something else is there"),
         ("own.duckdb", "something else is there"),
@@ -275,6 +278,7 @@ def test_a_place_that_would_not_do_is_refused_and_nothing_is_lost(
 ) -> None:
     lake, file = own
     (file.parent / "own.csv").write_text("a\n1\n")
+    (file.parent / "link").symlink_to(lake.objects.root)
     with duckdb.connect(str(file.parent / "own.duckdb")) as connection:
         connection.execute("CREATE TABLE own AS SELECT 1 AS one")
     with pytest.raises(AttachableFileError, match=why):
@@ -282,6 +286,20 @@ def test_a_place_that_would_not_do_is_refused_and_nothing_is_lost(
     assert (file.parent / "own.csv").read_text() == "a\n1\n"
     with duckdb.connect(str(file.parent / "own.duckdb")) as connection:
         assert connection.execute("FROM own").fetchone() == (1,)
+
+
+def test_of_several_that_make_it_at_once_one_is_there_whole(own: tuple[Lake, Path]) -> None:
+    lake, file = own
+    asked = [BTC, ETH] * 3
+    with ThreadPoolExecutor(len(asked)) as pool:
+        told = list(pool.map(lambda market: lake.to_duckdb(file, market, tables=["silver/candle"]), asked))
+    (((name,),), ((count,),)) = bare(
+        file, "SELECT min(symbol) FROM silver.candle", "SELECT count(*) FROM silver.candle"
+    )
+    market = next(market for market in asked if market.symbol == name)
+    assert count == str(told[asked.index(market)]["rows"].item())
+    kept = [path for path in attachable.cells_folder(file).rglob("*") if path.is_file()]
+    assert {path.suffix for path in kept} == {".parquet", ""}, "and the lock"
 
 
 def test_markets_and_a_range_make_it_narrower(own: tuple[Lake, Path]) -> None:

@@ -165,6 +165,9 @@ def test_instants_are_the_same_in_any_zone_and_unit_and_no_nanosecond_too_early(
             )
     later = right.with_columns(known.dt.cast_time_unit("ns") + pl.duration(nanoseconds=1))
     assert join_asof(left, later, "r_", None, None)["r_value"].to_list() == [None, 7]
+    soon = left.with_columns(known.dt.cast_time_unit("ns") + pl.duration(nanoseconds=1))
+    after = right.with_columns(known + pl.duration(microseconds=1))
+    assert join_asof(soon, after, "r_", None, None)["r_value"].to_list() == [None, 7]
 
 
 def test_what_would_join_otherwise_than_it_looks_is_refused(lake: Lake) -> None:
@@ -173,8 +176,10 @@ def test_what_would_join_otherwise_than_it_looks_is_refused(lake: Lake) -> None:
         join_asof(left, right, "r_", None, None)
     with pytest.raises(NotJoinableError, match=r"within is -1 day"):
         join_asof(left, right, "x_", -DAY, None)
+    with pytest.raises(NotJoinableError, match=r"within is 5\. Say .* as a timedelta"):
+        join_asof(left, right, "x_", 5, None)  # type: ignore[arg-type]
     with pytest.raises(NotJoinableError, match=r"'coin'.*coin have to be in both"):
-        join_asof(left, right, "x_", None, ["coin"])
+        join_asof(left, right, "x_", None, "coin")
     for dtype in (pl.Datetime("us"), pl.String):
         with pytest.raises(NotJoinableError, match="knowable_at of the right frame is"):
             join_asof(left, right.with_columns(pl.lit(None, dtype).alias("knowable_at")), "x_", None, None)
