@@ -105,9 +105,9 @@ def _check_place(file: Path, objects: LakeObjects) -> None:
         raise AttachableFileError(
             file, f"its path has one of {' '.join(sorted(_PATTERN))}, which views cannot name"
         )
-    if file.stem.lower() in _TAKEN:
+    if (name := file.name.partition(".")[0]).lower() in _TAKEN:
         raise AttachableFileError(
-            file, f"a database is named after its file, and {file.stem} is a schema in it or in each"
+            file, f"a database is named after its file, and {name} is a schema in it or in each"
         )
     if objects.is_local and Path(objects.uri("")).resolve() in file.resolve().parents:
         raise AttachableFileError(file, "it lies in the lake")

@@ -601,9 +601,10 @@ class Lake:
         declared = (
             [table for table in self.registry.tables if table.zone() != "bronze"]
             if tables is None
-            else [self.registry.table(name) for name in tables]
+            else list(dict.fromkeys(self.registry.table(name) for name in tables))
         )
         wanted, span = self._markets(markets, *declared), _span(start, end)
+        is_by_market = any(table.spread == "market" for table in declared)
         asked = [
             ", ".join(market.key for market in wanted) if wanted else "all markets",
             str(span or "all time"),
@@ -611,7 +612,7 @@ class Lake:
         for attempt in range(_SURVEYS):
             held = [(table, self._readable(table, wanted, span)) for table in declared]
             stored = {record.key.market for _, cells in held for record in cells if record.cell}
-            if absent := [market.key for market in wanted or () if market not in stored]:
+            if absent := [market.key for market in wanted or () if is_by_market and market not in stored]:
                 raise NothingStoredError(" or ".join(table.name for table in declared), absent)
             if not stored and any(table.spread != "one" for table in declared):
                 raise NothingStoredError(" or ".join(table.name for table in declared), [])

@@ -17,6 +17,7 @@ import pytest
 from lakehouse.cli.app import main
 from lakehouse.datasets.candle import Candle
 from lakehouse.datasets.market import MarketTable, market_frame
+from lakehouse.features.daily_panel import DailyPanel
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
     AttachableFileError,
@@ -25,14 +26,15 @@ from lakehouse.model.errors import (
     NothingStoredError,
     ReplacedMeanwhileError,
 )
-from lakehouse.model.interval import INTERVALS
+from lakehouse.model.interval import INTERVALS, Interval
 from lakehouse.model.result import CellResult
 from lakehouse.query import attachable
 from lakehouse.query.lake import Lake
 from lakehouse.storage.layout import cell_path
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
-from lakehouse_tests.making import BTC, candles, facts, minutes
+from lakehouse.transform.resample import resample
+from lakehouse_tests.making import BTC, as_given, candles, facts, minutes
 from lakehouse_tests.query.test_macros import ETH, MARKETS, fill
 
 # another program: of Python it has DuckDB alone, and its machine is elsewhere
@@ -264,6 +266,7 @@ def test_a_cell_that_is_replaced_while_the_file_is_made_is_of_one_version(
     ("name", "why"),
     [
         ("Silver.duckdb", "is a schema in it"),
+        ("gold.of.may.duckdb", "is a schema in it"),
         ("TEMP.duckdb", "is a schema in it"),
         ("a[b].duckdb", "cannot name"),
         ("lake/out.duckdb", "lies in the lake"),
@@ -309,6 +312,11 @@ def test_markets_and_a_range_make_it_narrower(own: tuple[Lake, Path]) -> None:
     assert told["dataset_id"][0] == lake.dataset_id("silver/candle", ETH.key, "2024-01", "2024-02-02")
     (days,) = bare(file, f"SELECT count(*) FROM candles('{ETH.key}', step := '1d')")
     assert days == [["4"]], "resampled, where the lake has no day"
+    days = resample(candles(minutes("2024-01-05", 9)), Interval.parse("1d"))
+    panel = DailyPanel.compute({"gold/candle_1d": as_given(DailyPanel, days)}, Cell("2024-01").window)
+    TableStore(lake.objects).put(DailyPanel, Cell("2024-01"), CellResult(panel, {}))
+    told = lake.to_duckdb(file, BTC, tables=["daily_panel", "gold/daily_panel"])
+    assert told.select("table", "cells").rows() == [("gold/daily_panel", 1)], "one object has all markets"
     with pytest.raises(NothingStoredError):
         lake.to_duckdb(file, ["binance-spot:BTCUSTD", ETH.key])
     with pytest.raises(NothingStoredError):
