@@ -1397,6 +1397,19 @@ class ReplacedMeanwhileError(LakehouseError):
         self.path = path
 
 
+class GoneMeanwhileError(LakehouseError):
+    """An object that was taken away between the look that found it and its reading: without its rows the
+    answer would be of no state that the lake was in.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} was there when it was looked for, and is gone now: somebody took it away. Ask anew; "
+            "`lakehouse status` says whether it is to be made again."
+        )
+        self.path = path
+
+
 class BehindInputsWarning(UserWarning):
     """Cells that are read although what they were made from has been replaced since. Said in the same words
     by SDK, command line and `lakehouse status`.

@@ -11,6 +11,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from lakehouse.model.cell import Cell
+from lakehouse.model.errors import GoneMeanwhileError
 from lakehouse.model.table import Table
 from lakehouse.storage.layout import parse_cell_path, partition_columns
 from lakehouse.storage.objects import ChangedMeanwhileError, LakeObjects
@@ -39,10 +40,8 @@ class Body:
     bytes: bytes
 
 
-def read_body(
-    objects: LakeObjects, table: type[Table], path: str, record: CellRecord | None = None
-) -> Body | None:
-    """All bytes of a cell's object, in one version; None if it is gone.
+def read_body(objects: LakeObjects, table: type[Table], path: str, record: CellRecord | None = None) -> Body:
+    """All bytes of a cell's object, in one version.
 
     Args:
         objects: The lake's objects.
@@ -54,6 +53,7 @@ def read_body(
     Raises:
         DamagedObjectError: They are not those that were stored, or another cell's.
         NotALakeObjectError: They are no cell of this lake.
+        GoneMeanwhileError: The object was there when the cell was looked for, and is not any more.
         StoreError: By class.
     """
     if record is not None and record.size:
@@ -65,7 +65,7 @@ def read_body(
             return Body(record, body)
     body = objects.get(path)
     if body is None:
-        return None
+        raise GoneMeanwhileError(path)
     check(path, body)
     return Body(
         CellRecord.from_footer(
@@ -93,12 +93,10 @@ def read_rows(
             its window. All if left out.
 
     Raises:
-        NotALakeObjectError, StoreError: As `read_body`.
+        NotALakeObjectError, GoneMeanwhileError, StoreError: As `read_body`.
     """
     with ThreadPoolExecutor(_at_once(objects, paths)) as pool:
-        bodies = [
-            body for body in pool.map(lambda path: read_body(objects, table, path), paths) if body is not None
-        ]
+        bodies = list(pool.map(lambda path: read_body(objects, table, path), paths))
     tell(table, [body.record for body in bodies])
     kept = [name for name in table.columns if columns is None or name in columns or name == table.time]
     return _collect(bodies, _scan(table, bodies).select(kept)) if bodies else table.empty().select(kept)
@@ -245,9 +243,8 @@ def _in_batches(
     """
     for batch in _batches(records):
         with ThreadPoolExecutor(_at_once(objects, batch), thread_name_prefix="lakehouse-read") as pool:
-            found = list(pool.map(lambda record: read_body(objects, table, record.path, record), batch))
-        if bodies := [body for body in found if body is not None]:
-            yield bodies
+            bodies = list(pool.map(lambda record: read_body(objects, table, record.path, record), batch))
+        yield bodies
 
 
 def _batches(records: Iterable[CellRecord]) -> Iterator[list[CellRecord]]:

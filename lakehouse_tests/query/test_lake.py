@@ -16,6 +16,7 @@ from lakehouse.features.vwap import Vwap
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import (
     DamagedObjectError,
+    GoneMeanwhileError,
     MarketKeyError,
     NoLakeError,
     NoRootError,
@@ -379,6 +380,16 @@ def test_a_scan_is_narrowed_by_market_and_range(
 def test_a_scan_of_a_market_that_is_not_stored_is_no_scan_without_rows(lake: Lake, markets: object) -> None:
     with pytest.raises(NothingStoredError, match=r"BTCUSTD|binance-linear:BTCUSDT"):
         lake.scan("candle", markets)  # type: ignore[arg-type]
+
+
+def test_a_cell_that_is_taken_away_before_a_scan_is_collected_is_no_scan_with_fewer_rows(
+    unbuilt: Lake,
+) -> None:
+    rows, cell = unbuilt.scan("candle", BTC), Cell("2024-01", BTC)
+    unbuilt.objects.delete(cell_path(Candle, cell))
+    with pytest.raises(GoneMeanwhileError, match="2024-01"):
+        unbuilt.collect(rows)
+    assert unbuilt.collect(unbuilt.scan("candle", BTC)).height < len(TIMES), "asked anew, it is not there"
 
 
 def test_a_folder_without_a_lake_is_not_taken_for_an_empty_one(objects: LakeObjects) -> None:
