@@ -48,8 +48,8 @@ class Settings(LogSettings):
         trino_url: Where a Trino server answers that reads the lake by Glue; empty for none.
         trino_user: Who asks it, as its log has it.
         trino_catalog: Its name of the catalog.
-        clock: Whose time counts: this machine's (`local`), or that of the exchange's REST API (`exchange`),
-            for a simulated exchange with a time of its own.
+        clock: Whose time counts: this machine's (`local`), or what the REST API of each exchange concerned
+            says (`exchange`), for simulated ones with a time of their own.
         refresh: Whether the sensors that keep the lake current run without being switched on in the UI.
         candles_every: Seconds between two looks for closed candles.
         add_markets: Patterns of market keys, or of unified symbols with their exchange; what an exchange

@@ -34,6 +34,12 @@ class RestClients:
         self._spendings: dict[str, Spending] = {}
         self._newest_file: dict[str, datetime] = {}
         self._lock = threading.Lock()
+        self.concerned = set[str]()
+        """The exchanges whose markets something was asked about, whoever answers."""
+
+    def concern(self, markets: Iterable[Market]) -> None:
+        """Take note of which markets something is about to be asked of."""
+        self.concerned |= {market.exchange for market in markets}
 
     def of(self, market: Market) -> "RestClient":
         """The client of a market's REST API.
