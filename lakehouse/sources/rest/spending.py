@@ -7,12 +7,12 @@ import contextlib
 import re
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from lakehouse.exchanges.api import Budget, RateLimit
+from lakehouse.exchanges.api import Budget, RateLimit, RestCall
 from lakehouse.model.errors import RestBannedError
 
 _SHARE = 0.8  # of the budget: other programs of this address need some too
@@ -30,6 +30,45 @@ class RestStats:
 
     requests: int = 0
     weight: int = 0
+
+
+@dataclass
+class Load:
+    """Requests that are still to be made of one API.
+
+    Attributes:
+        budget: What the API allows.
+        requests: How many.
+        weight: What they weigh.
+        counted: How many of them count to a limit.
+    """
+
+    budget: Budget
+    requests: int = 0
+    weight: int = 0
+    counted: Counter[RateLimit] = field(default_factory=Counter)
+
+    def add(self, call: RestCall, times: int = 1) -> None:
+        """Add a request, made so often."""
+        self.requests += times
+        self.weight += call.weight * times
+        for limit in {call.limit, self.budget.every} - {None}:
+            self.counted[limit] += times  # type: ignore[index]
+
+
+def least_seconds(load: Load) -> float:
+    """How long it takes at least until all of a load is admitted: what fits into a stretch is at once."""
+    stretches = [
+        (count, _most(_SHARE, limit), limit.seconds + _MARGIN) for limit, count in load.counted.items()
+    ]
+    if load.budget.weight:
+        stretches.append((load.weight, int(_SHARE * load.budget.weight), 60.0))
+    return max(((count - 1) // most * seconds for count, most, seconds in stretches if count), default=0.0)
+
+
+def _most(share: float, limit: RateLimit) -> int:
+    """As many requests as may lie in a stretch of a limit."""
+    return max(1, int(share * limit.requests))
 
 
 class Spending:
@@ -191,7 +230,7 @@ class Spending:
 
     def _wait_for_limit(self, limit: RateLimit, now: float) -> float:
         """Seconds until a request fits into a limit, of which no answer tells what others used."""
-        counted, most = self._counted[limit], max(1, int(self._share * limit.requests))
+        counted, most = self._counted[limit], _most(self._share, limit)
         while counted and now - counted[0] >= limit.seconds + _MARGIN:
             counted.popleft()
         return counted[-most] + limit.seconds + _MARGIN - now if len(counted) >= most else 0.0
