@@ -37,6 +37,7 @@ def open_lake(
         }
     objects = LakeObjects(settings.root)
     catalog = GlueCatalog(settings.glue_database, objects) if settings.glue_database else None
+    more = {"home": settings.dagster_home.expanduser().absolute(), "machines": settings.machines} | more
     if settings.workers:
         more = {"workers": settings.workers} | more
     lake = LakeServices(

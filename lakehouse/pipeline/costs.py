@@ -69,7 +69,7 @@ def costs(has: Inventory, due: Mapping[Recipe, Sequence[Cell]]) -> list[Cost]:
             name,
             cells[name],
             sum(load.requests for load in by_api.values()),
-            max(least_seconds(load) for load in by_api.values()),
+            max(least_seconds(load, has.lake.machines) for load in by_api.values()),
             bytes_of[name] / 1e6,
         )
         for name, by_api in sorted(loads.items())
