@@ -86,7 +86,7 @@ def test_two_exchanges_in_one_lake(
         assert {row["cell"].partition("|")[2] for row in said["cells"]} == {BINANCE}
         assert said["before"] == 2, "of Bybit every row was asked for when it was built"
         again = command("verify", "--markets", BYBIT, "--again", "--format", "json").json
-        assert [row["cell"] for row in again["cells"]] == [f"2024-03|{BYBIT}", f"2024-02|{BYBIT}"]
+        assert {row["cell"] for row in again["cells"]} == {f"2024-02|{BYBIT}", f"2024-03|{BYBIT}"}
         assert all(row["evidence"] == row["evidence_before"] for row in again["cells"])
         assert of(BYBIT, both / "lake") == before
         proven = {str(c): r.facts.evidence for c, r in open_lake(Settings()).ledger("silver/candle").items()}
