@@ -48,13 +48,15 @@ class Settings(LogSettings):
         trino_url: Where a Trino server answers that reads the lake by Glue; empty for none.
         trino_user: Who asks it, as its log has it.
         trino_catalog: Its name of the catalog.
-        clock: Whose time counts: this machine's (`local`), or that of the exchange's REST API (`exchange`),
-            for a simulated exchange with a time of its own.
+        clock: Whose time counts: this machine's (`local`), or what the REST API of each exchange concerned
+            says (`exchange`), for simulated ones with a time of their own.
         refresh: Whether the sensors that keep the lake current run without being switched on in the UI.
         candles_every: Seconds between two looks for closed candles.
         add_markets: Patterns of market keys, or of unified symbols with their exchange; what an exchange
             newly lists and one of them matches joins the universe.
         workers: Cells that a step computes at once; 0 for one per core, as memory allows.
+        machines: How many machines of one address ask exchanges at once: each keeps to its part of the limits
+            that no answer tells of.
         git_url: Repository on GitHub or GitLab that assets link to as their source; empty to name local
             files.
         git_commit: Branch or commit there that is deployed.
@@ -80,6 +82,7 @@ class Settings(LogSettings):
     candles_every: int = Field(default=3600, ge=1)
     add_markets: Annotated[tuple[str, ...], NoDecode] = ()
     workers: int = Field(default=0, ge=0)
+    machines: int = Field(default=1, ge=1)
     git_url: str = ""
     git_commit: str = "main"
     dagster_home: Path = Field(
@@ -207,6 +210,7 @@ class Settings(LogSettings):
                 "refresh",
                 "candles_every",
                 "workers",
+                "machines",
                 "git_url",
                 "git_commit",
                 "ui_url",

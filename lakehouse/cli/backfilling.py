@@ -3,7 +3,8 @@ queue.
 
 A run covers a rectangle of months and markets through all tables that have such cells, from source to gold,
 so that no run waits for another. Tables of all markets are made of what many runs store: they are submitted
-once nothing above them is due or under way.
+once nothing above them is due or under way. Where REST alone can tell the past of a market, the runs are by
+years, the newest first.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,9 @@ from lakehouse.defs.submitting import submit
 from lakehouse.defs.under_way import WHY_TAG, Cells
 from lakehouse.model.cell import Cell
 from lakehouse.model.table import Table
+from lakehouse.pipeline.costs import Cost, alone, costs
 from lakehouse.pipeline.reasons import summed_up, words_for
+from lakehouse.pipeline.recipe import Recipe
 from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.rectangles import rectangles
 from lakehouse.pipeline.services import LakeServices
@@ -54,12 +57,14 @@ class Backfill:
         parts: The runs.
         busy: Cells left to runs that are queued or in progress.
         waiting: Tables of which something is or will be due, but that others are still to be made for.
+        costs: What is to be asked of REST APIs that alone can tell it.
         notes: What else there is to say.
     """
 
     parts: list[Part] = field(default_factory=list)
     busy: set[Cell] = field(default_factory=set)
     waiting: list[str] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -88,6 +93,7 @@ def plan_backfill(
     blocked = dict[type[Table], bool]()  # whether something of it is still to be made
     upstream = [table for table in registry.upstream(tables) if table.spread != "one"]
     groups: dict[tuple[str, str], dict[type[Table], dict[Cell, str]]] = {}
+    by_rest: dict[Recipe, list[Cell]] = {}
     for table in upstream:
         recipe = recipes(registry)[table]
         covered = recipe.covered(plan.has, months)
@@ -104,13 +110,19 @@ def plan_backfill(
             found.waiting.append(table.name)
         else:
             groups.setdefault(kind, {})[table] = words
+            by_rest[recipe] = [cell for cell in alone(plan.has, recipe, words) if cell not in theirs]
+    found.costs = costs(plan.has, by_rest)
+    histories = {cell.market for cells in by_rest.values() for cell in cells}
     for group in groups.values():
         names = {table.name for table in group}
         theirs = {cell for name, cells in busy if name in names for cell in cells}
         wanted = {cell for words in group.values() for cell in words}
         found.busy |= wanted & theirs
-        for cells in rectangles(wanted - theirs, order, most):
-            found.parts.append(_part(group, cells))
+        by_year: dict[str, set[Cell]] = {}
+        for cell in wanted - theirs:
+            by_year.setdefault(cell.date[:4] if cell.market in histories else "", set()).add(cell)
+        for year in sorted(by_year, reverse=True):
+            found.parts += [_part(group, cells) for cells in rectangles(by_year[year], order, most)]
     return found
 
 

@@ -103,9 +103,22 @@ class Builder:
         return self.carry_out(Plan(self._lake, markets, span), tables)
 
     def carry_out(self, plan: Plan, tables: Iterable[type[Table]]) -> list[TableBuild]:
-        """As `build`, of what is planned already."""
+        """As `build`, of what is planned already.
+
+        Where REST alone can tell the past of a market, years are built one after another, the newest first,
+        so that it can be read while the others come; then whatever looks back from one into another.
+        """
         self.add_markets(plan)
-        return plan.told(self.build_cells(tables, plan.cells[0], plan.due))
+        months, by_year = plan.cells[0], dict[str, list[Cell]]()
+        for cell in sorted(months, key=lambda cell: cell.date, reverse=True):
+            by_year.setdefault(cell.date[:4], []).append(cell)
+        if len(by_year) == 1 or not plan.costs(tables):
+            return plan.told(self.build_cells(tables, months, plan.due))
+        built: dict[str, list[TableBuild]] = {}
+        for one in (*by_year.values(), months):
+            for report in self.build_cells(tables, sorted(one, key=lambda cell: cell.sort_key)):
+                built.setdefault(report.table, []).append(report)
+        return plan.told([_in_one(reports) for reports in built.values()])
 
     def build_cells(
         self,
@@ -248,6 +261,15 @@ class Builder:
                 self._wait(run_id)
             told.update(busy)
             time.sleep(_LOOKS_EVERY)
+
+
+def _in_one(reports: list[TableBuild]) -> TableBuild:
+    """The reports of several builds of one table, the last of them over all of its cells."""
+    *earlier, last = reports
+    for report in earlier:
+        last.built += report.built
+        last.seconds += report.seconds
+    return last
 
 
 def in_rounds(tables: Iterable[type[Table]]) -> list[list[type[Table]]]:

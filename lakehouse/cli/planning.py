@@ -24,6 +24,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.timerange import FIRST, LAST, TimeRange, month_of, month_range, parse_instant
 from lakehouse.pipeline.clocks import begun_elsewhere, clock_note
+from lakehouse.pipeline.costs import Cost, alone, costs
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.markets import refresh_markets
 from lakehouse.pipeline.recipes import recipes
@@ -143,6 +144,21 @@ class Plan:
                 self.has.keep_only({name for later in upstream[number + 1 :] for name in later.input_names()})
             return self.told(reports) if not early else None
         return None
+
+    def costs(self, tables: Iterable[type[Table]]) -> list[Cost]:
+        """What is to be asked of REST APIs that alone can tell it, as of now."""
+        due = {
+            recipe: meant(self.has, table, months)[1]
+            for table in self.has.lake.registry.upstream(tables)
+            if (recipe := recipes(self.has.lake.registry).get(table))
+            and (months := alone(self.has, recipe, self.cells[0]))
+        }
+        return costs(self.has, due)
+
+    def outlook(self, tables: Iterable[type[Table]]) -> dict[str, int]:
+        """How many cells of each table are due as the lake is now; what is made from these follows."""
+        upstream = [table for table in self.has.lake.registry.upstream(tables) if table.spread != "one"]
+        return {table.name: len(meant(self.has, table, self.cells[0])[1]) for table in upstream}
 
     def told(self, reports: list[TableBuild]) -> list[TableBuild]:
         """Reports with what the clocks have to say, in the first of them."""

@@ -11,11 +11,16 @@ import polars as pl
 from lakehouse.cli.activity import Activity, activity
 from lakehouse.cli.report import status_rows
 from lakehouse.cli.reporting import Report, frame_of
+from lakehouse.model.cell import Cell
 from lakehouse.model.errors import BehindInputsWarning, RestUnreachableError
 from lakehouse.model.market import Market
 from lakehouse.model.table import Table
 from lakehouse.model.words import count_of
+from lakehouse.pipeline.costs import Cost, alone, costs
 from lakehouse.pipeline.inventory import Inventory
+from lakehouse.pipeline.pages import FromPages
+from lakehouse.pipeline.recipe import Recipe
+from lakehouse.pipeline.recipes import recipes
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.settings import Settings
 from lakehouse.storage.ledger import cells_of
@@ -86,6 +91,7 @@ class Status:
         verification: What the last verification of stored bytes found.
         dagster: What Dagster knows; None where nothing ever ran.
         rest: What may be asked of REST APIs.
+        to_ask: What is still to be asked of those that alone can tell it, of months that were begun.
     """
 
     root: str
@@ -95,6 +101,7 @@ class Status:
     verification: Verification | None
     dagster: Activity | None
     rest: Sequence[Budget]
+    to_ask: Sequence[Cost]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form."""
@@ -107,6 +114,7 @@ class Status:
             "verification": found and {"at": found.at, "damaged": [one.path for one in found.damage]},
             "dagster": self.dagster and self.dagster.to_json(),
             "rest": [asdict(budget) for budget in self.rest],
+            "to_ask": [asdict(cost) for cost in self.to_ask],
         }
 
 
@@ -131,6 +139,7 @@ def look(lake: LakeServices, settings: Settings, asks: bool = False) -> Status:
         load_verification(lake.objects),
         activity(settings, lake.registry),
         _budgets(lake, asks),
+        _to_ask(has),
     )
 
 
@@ -208,6 +217,18 @@ def _late(silver: type[Table]) -> timedelta | None:
     return limits[0] if limits else None
 
 
+def _to_ask(has: Inventory) -> list[Cost]:
+    """What a history by REST alone lacks: months between the first and the open one that are not stored."""
+    lacking: dict[Recipe, list[Cell]] = {}
+    for table, recipe in recipes(has.lake.registry).items():
+        if isinstance(recipe, FromPages):
+            stored = has.ledger(table.name)
+            lacking[recipe] = [
+                cell for cell in alone(has, recipe, recipe.expected(has)) if cell not in stored
+            ]
+    return costs(has, lacking)
+
+
 def _budgets(lake: LakeServices, asks: bool) -> list[Budget]:
     found = []
     for name, exchange in lake.exchanges.items():
@@ -248,6 +269,8 @@ def print_status(status: Status, report: Report) -> None:
         report.say("Dagster: nothing ran yet.")
     else:
         _print_activity(status.dagster, report)
+    for cost in status.to_ask:
+        report.say(f"Not asked for yet of what was begun: {cost}", "note")
     for budget in status.rest:
         if budget.problem:
             report.say(budget.problem, "failed")

@@ -64,6 +64,7 @@ class Verification:
         left: How many cells the budget did not reach.
         least: The budget that the next cell takes, where the one given is too small for any; else 0.
         requests: Requests made to REST for all this.
+        before: How many cells were left out, because REST was asked for all of their rows before.
     """
 
     verified: list[Verified] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Verification:
     left: int = 0
     least: int = 0
     requests: int = 0
+    before: int = 0
 
 
 def verify(
@@ -114,7 +116,7 @@ def verify(
     asked, builder, found = (
         list(chosen.wanted),
         Builder(lake, instance, announce, "lakehouse verify"),
-        Verification(left=len(chosen.left)),
+        Verification(left=len(chosen.left), before=chosen.before),
     )
     found.least = chosen.next_requests if chosen.next_requests > budget else 0
     sent = -_requests(lake, asked)
@@ -207,7 +209,14 @@ def print_verification(found: Verification, report: Report, table: str) -> None:
     restated = [{"cell": str(one.cell)} | row for one in found.verified for row in one.restated.to_dicts()]
     parts = {"cells": cells, "differing": differing, "restated": restated}
     if report.document(
-        parts | {"failed": found.failed, "left": found.left, "requests": found.requests}, "cells"
+        parts
+        | {
+            "failed": found.failed,
+            "left": found.left,
+            "requests": found.requests,
+            "before": found.before,
+        },
+        "cells",
     ):
         return
     columns = ("cell", "evidence_before", "evidence", "rest", "differing_count", "restated_count")
@@ -244,6 +253,11 @@ def print_verification(found: Verification, report: Report, table: str) -> None:
         report.say(f"{count_of(found.left, 'cell')} left for another time: run it again, or raise --budget.")
     elif not cells and not found.failed:
         report.say("REST was asked about every cell already; --again asks once more.")
+    if cells and found.before:
+        report.say(
+            f"{count_of(found.before, 'cell')} left out, of which REST was asked for every row before, as where it "
+            "is all there is; --again asks once more."
+        )
 
 
 _OF_VARIANT = (

@@ -13,6 +13,7 @@ from lakehouse.defs.sources import above, archives_seen, rest_seen, source_specs
 from lakehouse.model.cell import Cell
 from lakehouse.model.table import Table
 from lakehouse.model.words import NO_MARKET
+from lakehouse.pipeline.costs import alone, costs
 from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.markets import refresh_markets, scan_listings
 from lakehouse.pipeline.recipe import Recipe
@@ -46,6 +47,8 @@ def table_asset(recipe: Recipe, lake: LakeServices) -> dg.AssetsDefinition:
         has.look_at(recipe.table)
         if is_forced(context.run.tags, recipe.table):
             has.distrust(recipe.table.name)
+        for cost in costs(has, {recipe: alone(has, recipe, cells)}):
+            context.log.info(str(cost))
         made = recipe.make(has, [*cells, *_followers(recipe, has, cells)])
         return cells_output(_observed(context, has, recipe.table, made), malformed)
 

@@ -75,6 +75,16 @@ def _condition(table: type[Table], lake: LakeServices) -> dg.AutomationCondition
     return condition
 
 
+def _description(table: type[Table], lake: LakeServices) -> str:
+    """What a table is, and whose partitions stay empty whatever is run."""
+    silent = [name for name, exchange in lake.exchanges.items() if not exchange.publishes(table)]
+    if table.zone() != "bronze" or not silent:
+        return table.description()
+    names = " and ".join(silent)
+    said = f"{table.description()}\n\nNothing of it comes from {names}: the partitions of its markets stay "
+    return f'{said}"Missing", and nothing is wrong with that.'
+
+
 def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
     """Arguments of `dagster.asset` that follow from a declaration.
 
@@ -85,7 +95,7 @@ def asset_arguments(table: type[Table], lake: LakeServices) -> dict[str, Any]:
     partitions = partitions_of(table, lake.start, lake.end)
     return {
         "key": asset_key(table),
-        "description": table.description(),
+        "description": _description(table, lake),
         "group_name": table.zone(),
         "kinds": {table.zone(), "polars", "parquet", *(() if lake.objects.is_local else ("s3",))},
         "tags": {"zone": table.zone(), "grain": table.grain if table.spread != "one" else "none"},

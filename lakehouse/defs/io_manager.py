@@ -268,12 +268,15 @@ def cell_event(
     """
     key = asset_key(table)
     if record is None:
+        exchange = lake.exchanges.get(cell.market.exchange) if cell.market else None
         note = (
             "Nothing is stored: the market was not listed then, or there is nothing yet to make the cell "
             "from."
-            if cell.market is None or can_have(lake.exchanges, table, cell.market)
-            else str(NotOfThisTypeError(table.name, cell.market.key, table.market_types))
         )
+        if cell.market and not can_have(lake.exchanges, table, cell.market):
+            note = str(NotOfThisTypeError(table.name, cell.market.key, table.market_types))
+        elif exchange and table.zone() == "bronze" and not exchange.publishes(table):
+            note = f"Nothing is stored, and never will be: {exchange.name} publishes nothing of {table.name}."
         return dg.AssetMaterialization(
             key,
             partition=to_key(cell),

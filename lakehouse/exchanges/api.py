@@ -186,11 +186,13 @@ class Pages(ABC):
             themselves.
         coarser: The same in longer steps, to find where rows go on behind a long gap; None if there is none.
         final: When a row can change no more, as an expression over its columns; None for rows that never do.
+        row_bytes: About how many bytes of an answer are a row's.
     """
 
     step: timedelta | None = None
     coarser: "Pages | None" = None
     final: pl.Expr | None = None
+    row_bytes: ClassVar[int] = 150
 
     @property
     def slot(self) -> timedelta:
@@ -199,8 +201,11 @@ class Pages(ABC):
 
     def requests(self, market_type: MarketType, span: TimeRange) -> int:
         """How many requests a range takes if no row is absent; at least, of rows that space themselves."""
-        slots = -((span.start - span.end) // self.step) if self.step else 1
-        return self.rules(market_type).requests(slots)
+        return self.rules(market_type).requests(self.slots(span))
+
+    def slots(self, span: TimeRange) -> int:
+        """How many slots a range has; one of rows that space themselves."""
+        return -((span.start - span.end) // self.step) if self.step else 1
 
     @abstractmethod
     def rules(self, market_type: MarketType) -> PageRules:

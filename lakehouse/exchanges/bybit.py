@@ -64,6 +64,7 @@ class CandlePages(Pages):
     """
 
     final = pl.col("close_time") + _MICRO
+    row_bytes = 80
 
     def __init__(self, step: timedelta) -> None:
         self.step: timedelta | None = step

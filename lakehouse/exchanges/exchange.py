@@ -111,6 +111,10 @@ class Exchange(ABC):
         """Whether a market can have a table: by its type, and by what the exchange knows of its contract."""
         return market.market_type in table.market_types
 
+    def publishes(self, table: type[Table]) -> bool:
+        """Whether its archive or its REST API has anything of a bronze table."""
+        return table.name in self.files or table.name in self.pages
+
     @property
     def has_rest(self) -> bool:
         """Whether it has a REST API that is known here."""

@@ -70,6 +70,7 @@ class Inventory:
         self.span = span
         self.markets: Collection[Market] | None = None if markets is None else dict.fromkeys(markets)
         self.is_theirs_alone = is_theirs_alone and self.markets is not None and len(self.markets) <= NARROW
+        lake.clients.concern(self.markets or ())
         self.now = lake.clock()
         self.wrote = wrote
         self.listings: dict[str, dict[Market, MarketListing]] = {}

@@ -58,8 +58,9 @@ def refresh_markets(
     Raises:
         ListingUnreachableError: An archive does not answer.
     """
-    now = lake.clock()
     meant = set(markets)
+    lake.clients.concern(meant)
+    now = lake.clock()
     if unless_asked_within:
         meant -= _asked_since(lake, now - unless_asked_within, now)
     found: dict[Market, MarketFacts] = {}

@@ -44,6 +44,14 @@ class FromPages(Recipe):
     def covered(self, has: Inventory, requested: list[Cell]) -> list[Cell]:
         return in_grain(self.table, requested, has)
 
+    def questions(self, has: Inventory, cells: Iterable[Cell]) -> dict[Cell, list[Question]]:
+        """What REST is to be asked, by cell, of those of some cells that are due."""
+        return {cell: self._asked(reason) for cell, reason in self.due(has, cells).reasons.items()}
+
+    def _asked(self, reason: object) -> list[Question]:
+        """What is asked for a reason that `due` gave."""
+        return [one for one in reason if isinstance(one, Question)] if isinstance(reason, list) else []
+
     def _answered(
         self, has: Inventory, wanted: Mapping[Cell, list[Question]]
     ) -> Iterator[tuple[Cell, Answers]]:
@@ -85,13 +93,16 @@ class FromWitness(FromPages):
                 wanted[cell] = span
         return Due(wanted)
 
+    def _asked(self, reason: object) -> list[Question]:
+        return [Question(reason)] if isinstance(reason, TimeRange) else []
+
     def why(self, has: Inventory, cell: Cell, record: CellRecord, reason: object) -> str:
         return "new hours"
 
     def make(self, has: Inventory, cells: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
         due, stored = self.due(has, cells).reasons, has.ledger(self.table.name)
         yield from ((cell, kept(stored.get(cell))) for cell in cells if cell not in due)
-        questions = {cell: [Question(span)] for cell, span in due.items() if isinstance(span, TimeRange)}
+        questions = {cell: self._asked(span) for cell, span in due.items()}
         for cell, answers in self._answered(has, questions):
             revised_at = self._finer(has, cell).revised_at
             told = replace(answers, is_witness=True, revised_at=revised_at)
@@ -104,8 +115,8 @@ class FromWitness(FromPages):
 
 
 class FromRows(FromPages):
-    """Cells of rows by REST: what the archive leaves in doubt, and the hours behind its last day. Answers are
-    judged by what is stored of the witness and the archive.
+    """Cells of rows by REST: what the archive leaves in doubt, and the hours behind its last day; all of them
+    where there is no archive. Answers are judged by what is stored of the witness and the archive.
     """
 
     def standing(self, has: Inventory) -> Standing:
@@ -144,8 +155,12 @@ class FromRows(FromPages):
         for cell in (cell for cell, questions in wanted.items() if not questions):
             nothing_new = Answers(self.table, [], [], [])
             yield cell, Change(self.judged(has, cell, nothing_new).change)
-        asked = {cell: questions for cell, questions in wanted.items() if questions}
-        for cell, answers in self._answered(has, asked):
+        asked = [cell for cell, questions in wanted.items() if questions]
+        # A history takes long: the newest months first, whoever is killed on the way. The witness has marked
+        # by then which months were begun.
+        if self.dataset.witness is not None:
+            asked.sort(key=lambda cell: cell.date, reverse=True)
+        for cell, answers in self._answered(has, {cell: wanted[cell] for cell in asked}):
             yield cell, Change(self.judged(has, cell, answers).change, is_new=cell not in stored)
 
     def judged(self, has: Inventory, cell: Cell, answers: Answers) -> Answers:
@@ -190,7 +205,7 @@ class FromRows(FromPages):
             nothing_new = Answers(self.table, [], [], [])
             changed = self.judged(has, cell, nothing_new).change(has.read(self.table, cell))
             return self._questions(has, cell, replace(record, facts=changed.facts))
-        return questions if isinstance(questions, list) else []
+        return self._asked(questions)
 
 
 def _text_of(dates: pl.Series, told: Callable[[TimeRange], str]) -> pl.Expr:

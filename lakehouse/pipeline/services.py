@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from lakehouse.exchanges.exchange import Exchange
 from lakehouse.model.cell import Cell
@@ -44,6 +45,8 @@ class LakeServices:
         clock: Tells the current instant.
         workers: Cells that are computed at once.
         progress: Told of every cell: table, cell, and `built`, `unchanged`, `nothing` or `failed`.
+        home: Dagster's, which the processes of this machine share; None where there is none.
+        machines: How many machines of one address ask at once.
         clients: Clients of the exchanges' REST APIs.
         summed: Totals of cells that a check has summed, by the version of their rows.
     """
@@ -57,11 +60,16 @@ class LakeServices:
     workers: int = field(default_factory=worker_count)
     progress: Progress = field(default=lambda table, cell, outcome: None)
     end: str | None = None
+    home: Path | None = None
+    machines: int = 1
     clients: RestClients = field(init=False)
     summed: dict[str, Totals] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self.clients = RestClients(*self.exchanges.values(), on_ban=partial(note_ban, self.objects))
+        on_ban = partial(note_ban, self.objects)
+        self.clients = RestClients(
+            *self.exchanges.values(), on_ban=on_ban, home=self.home, machines=self.machines
+        )
 
     @property
     def until(self) -> datetime:

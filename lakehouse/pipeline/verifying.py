@@ -46,6 +46,7 @@ class Plan:
         behind: Cells asked about earlier whose silver does not know it yet: a verification was cut off.
         damaged: Cells whose object in silver does not read, so that nothing can be proven of them.
         next_requests: What the first cell that is left takes; 0 if none is left.
+        before: Cells that were asked for in full before, and are not asked about again.
     """
 
     wanted: Mapping[Cell, TimeRange]
@@ -54,6 +55,7 @@ class Plan:
     behind: list[Cell]
     damaged: list[Cell]
     next_requests: int
+    before: int
 
 
 def plan(
@@ -104,6 +106,7 @@ def plan(
         raise NothingStoredError(dataset.silver.name, [market.key for market in markets])
     facts, now = known_markets(lake), lake.clock()
     found: list[tuple[datetime | None, Cell, TimeRange]] = []
+    before = 0
     for cell, record in stored.items():
         exchange = lake.exchanges.get(cell.own_market.exchange)
         whole = (
@@ -113,9 +116,14 @@ def plan(
         )
         if whole is None:
             continue
-        told_at = _answered_at(whole, asked.get(cell))
+        known_life = facts.get(cell.own_market)
+        # the hour in which it was listed is whole; its rows begin with the listing, and were asked for from there
+        traded = TimeRange(max(whole.start, known_life.listed), whole.end) if known_life else whole
+        told_at = _answered_at(traded, asked.get(cell))
         if again or (told_at is None and record.facts.evidence != dataset.evidence[-1]):
             found.append((told_at or _tried_at(whole, asked.get(cell)), cell, whole))
+        else:
+            before += told_at is not None
     found.sort(key=lambda entry: entry[1].own_market)
     found.sort(key=lambda entry: entry[1].date, reverse=True)
     found.sort(key=lambda entry: (entry[0] is not None, entry[0] or now))
@@ -132,9 +140,8 @@ def plan(
         for cell, record in stored.items()
         if cell in asked and record.inputs.get(f"{dataset.api.name}@{cell.date}") != asked[cell].version
     ]
-    return Plan(
-        wanted, [cell for _, cell, _ in found[len(wanted) :]], requests, behind, damaged, next_requests
-    )
+    left = [cell for _, cell, _ in found[len(wanted) :]]
+    return Plan(wanted, left, requests, behind, damaged, next_requests, before)
 
 
 def _answered_at(whole: TimeRange, record: CellRecord | None) -> datetime | None:

@@ -43,7 +43,7 @@ def test_a_verification_says_what_it_found_and_only_a_failure_is_one(
     assert verified.code == 0, verified.said
     assert verified.json == {
         "cells": [{"cell": cell, "evidence_before": "totals", "evidence": "rows_api", "rest": "answered", "differing_count": 0, "restated_count": 0}],
-        "differing": [], "restated": [], "failed": {}, "left": 0, "requests": 6,
+        "differing": [], "restated": [], "failed": {}, "left": 0, "requests": 6, "before": 0,
     }, "two pages and two candles beside them, the time and the budget"  # fmt: skip
     assert "asked about every cell already" in run("verify").said
     assert "Nothing was restated" in run("restatements", "--format", "table").said

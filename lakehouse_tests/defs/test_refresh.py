@@ -21,11 +21,12 @@ from lakehouse.model.timerange import TimeRange
 from lakehouse.opening import open_lake
 from lakehouse.ops.attempts import Attempts
 from lakehouse.ops.memory import Memory
+from lakehouse.pipeline.inventory import Inventory
 from lakehouse.pipeline.refresh import Round, archive_published, candles_closed, failed_cells
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.settings import Settings
 from lakehouse.simulator import Simulator
-from lakehouse.sources.rest.clock import ExchangeClock
+from lakehouse.sources.rest.clock import ExchangesClock
 
 from .conftest import ADA, API, BRONZE, BTC, ETH, SILVER, SOL, WITNESS, Shell, asked, lake_at, listed
 
@@ -277,13 +278,33 @@ def test_the_lake_can_live_in_its_exchanges_time(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("lakehouse.sources.rest.clock.KEPT_SECONDS", -1.0)
     with Simulator(markets=(), now=NOW) as sim:
         clock = open_lake(Settings(binance_rest_url=sim.url, clock="exchange")).clock
-        assert isinstance(clock, ExchangeClock)
+        assert isinstance(clock, ExchangesClock)
         assert NOW <= clock() < NOW + HOUR
         sim.advance(timedelta(days=400))
         assert NOW + timedelta(days=400) <= clock() < NOW + timedelta(days=400) + HOUR
         sim.add_fault("rest_unavailable")
         monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
         assert clock() >= NOW + timedelta(days=400)
+
+
+def test_the_time_is_asked_of_the_exchanges_that_are_concerned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse.sources.rest.clock.KEPT_SECONDS", -1.0)
+    monkeypatch.setattr("lakehouse.sources.rest.client._TRIES", 1)
+    with Simulator(markets=(), now=NOW) as sim, Simulator(markets=(), now=NOW + HOUR) as later:
+        root = str(tmp_path / "lake")
+        at = {"binance_rest_url": sim.url, "bybit_rest_url": later.url, "clock": "exchange"}
+        lake = open_lake(Settings(root=root, **at))
+        Inventory(lake, [Market("bybit", "linear", "BTCUSDT")])
+        assert NOW + HOUR <= lake.clock() < NOW + 2 * HOUR
+        assert sim.requests == []
+        Inventory(lake, [BTC])
+        assert NOW <= lake.clock() < NOW + HOUR, "of two times the earlier"
+        sim.add_fault("rest_unavailable")
+        lone = open_lake(Settings(root=root, **at))
+        lone.clients.concern([BTC, Market("bybit", "linear", "BTCUSDT")])
+        assert lone.clock() >= NOW + HOUR, "one out of reach holds up nobody"
 
 
 def test_a_time_that_was_never_told_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 throttles and headers mean; what its symbols state.
 """
 
+import ast
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lakehouse
 from lakehouse.datasets.candle import PublishedCandle
 from lakehouse.datasets.funding_rate import FundingRateApi, PublishedFundingRate
 from lakehouse.exchanges.bybit import Bybit, BybitApi
@@ -300,3 +303,30 @@ def test_contracts_with_a_day_of_delivery_pay_no_funding() -> None:
 def test_prices_have_no_type_of_their_own() -> None:
     rows = HOURS.read(INVERSE, json.loads(KLINES))
     assert set(rows.drop("open_time", "close_time", "trade_count").dtypes) == {pl.Float64}
+
+
+# --- where it is known ----------------------------------------------------------------------------
+
+
+def test_no_code_but_its_own_file_and_the_registry_knows_of_it() -> None:
+    """The simulator states its dialect by itself, and the demo has a market of it; docstrings may name it."""
+    package = Path(lakehouse.__file__).parent
+    knowing = {
+        file.relative_to(package).as_posix()
+        for file in package.rglob("*.py")
+        if Bybit.name in _without_prose(ast.parse(file.read_text("utf-8"))).lower()
+    }
+    elsewhere = {name for name in knowing if not name.startswith("simulator/")}
+    assert elsewhere == {"cli/demo.py", "exchanges/__init__.py", "exchanges/bybit.py"}
+
+
+def _without_prose(tree: ast.Module) -> str:
+    """A module's code without comments and docstrings."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [
+                one
+                for one in node.body
+                if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))
+            ]
+    return ast.unparse(tree)

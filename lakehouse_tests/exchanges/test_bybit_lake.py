@@ -11,7 +11,10 @@ import pytest
 
 from lakehouse.cli.building import Builder
 from lakehouse.cli.planning import TableBuild
+from lakehouse.defs.describe import asset_arguments
+from lakehouse.defs.io_manager import cell_event
 from lakehouse.exchanges.bybit import _LIMIT
+from lakehouse.model.cell import Cell
 from lakehouse.model.market import Market, MarketType
 from lakehouse.model.timerange import TimeRange
 from lakehouse.opening import open_lake
@@ -134,6 +137,17 @@ def test_gold_is_made_of_all_three(bench: Bench) -> None:
     assert [row[0] for row in days.rows()] == ["inverse", "linear", "spot"]
     assert {row[2] for row in days.rows()} == {3750}
     assert bench.reader.sql("SELECT count(*) FROM gold.daily_panel").item() > 0
+
+
+def test_what_the_exchange_does_not_publish_is_said_of_its_partitions(tmp_path: Path) -> None:
+    lake = open_lake(Settings(root=str(tmp_path / "lake"), dagster_home=tmp_path))
+    archive = lake.registry.table("bronze/candle_archive")
+    event = cell_event(lake, archive, Cell("2024-02", MARKETS[0]), None)
+    said = "Nothing is stored, and never will be: bybit publishes nothing of bronze/candle_archive."
+    assert event.metadata["note"].value == said
+    described = asset_arguments(archive, lake)["description"]
+    assert "Nothing of it comes from bybit: the partitions of its markets stay" in described
+    assert "comes from" not in asset_arguments(lake.registry.table("bronze/candle_api"), lake)["description"]
 
 
 @pytest.mark.slow

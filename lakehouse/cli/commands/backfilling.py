@@ -1,5 +1,6 @@
 """`lakehouse backfill`: runs for others to make."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -85,6 +86,7 @@ def backfill(
     rows = [_row(run, part) for run, part in runs]
     notes = [*found.notes, *([str(why)] if (why := nobody_can_have(lake, tables, wanted)) else [])]
     document = {"runs": rows, "tag": name, "is_taken": is_taken, "busy": len(found.busy)}
+    document |= {"rest": [asdict(cost) for cost in found.costs]}
     if report.document(document | {"waiting": found.waiting, "notes": notes}, "runs"):
         return
     none = "Nothing is due." if not found.busy else "Nothing else is due."
@@ -94,6 +96,8 @@ def backfill(
     for note in notes:
         report.say(note, "note")
     _say_rest(found, report)
+    for cost in found.costs:
+        report.say(str(cost))
     what = f"{count_of(len(runs), 'run')} of {count_of(sum(len(part.cells) for _, part in runs), 'cell')}"
     if runs and dry_run:
         report.say(f"{what} would be submitted.")

@@ -1,5 +1,6 @@
 """`lakehouse build`, `markets` and `verify`: commands that make cells."""
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,7 @@ commands = typer.Typer()
 markets_commands = typer.Typer(no_args_is_help=True, help="The universe: which markets the lake holds.")
 commands.add_typer(markets_commands, name="markets")
 
+_WORTH_SAYING = 100  # requests: a look at what is new takes a few
 _OF_MARKET = (*MARKET_COLUMNS, "base", "quote", "listed_time", "delisted_time")  # what a narrow screen keeps
 
 
@@ -49,9 +51,19 @@ def build(
     markets: Markets,
     start: From,
     end: To,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only say what is due, and what it costs where REST alone can tell it."
+        ),
+    ] = False,
+    *,
     report: Report,
 ) -> None:
-    """Build a table and everything upstream of it, for some markets and a range widened to whole months."""
+    """Build a table and everything upstream of it, for some markets and a range widened to whole months.
+
+    Where an exchange is read by REST alone, newer years come first, and what it costs is said before.
+    """
     from lakehouse.cli.planning import Plan, are_partitions, nobody_can_have
     from lakehouse.cli.report import print_build
     from lakehouse.opening import open_lake
@@ -63,6 +75,9 @@ def build(
     tables = lake.registry.named(table)
     lake.objects.check_writable()
     plan = Plan(lake, wanted, span)
+    if dry_run:
+        _say_outlook(plan, tables, report)
+        return
     is_new = (
         plan.changed
         or lake.catalog is not None
@@ -70,12 +85,26 @@ def build(
     )
     reports = None if is_new else plan.current(tables)
     if reports is None:
+        for cost in plan.costs(tables):
+            if cost.requests >= _WORTH_SAYING:
+                say(str(cost), "note", err)
         reports = _built(lake, settings, plan, tables)
     print_build(lake.objects, lake.registry, reports, report)
     if why := nobody_can_have(lake, tables, wanted):
         report.say(str(why), "note")
     if any(one.failed for one in reports):
         raise typer.Exit(1)
+
+
+def _say_outlook(plan: "Plan", tables: "list[type[Table]]", report: Report) -> None:
+    """Say what a build would make, and what it costs where REST alone can tell it."""
+    rows = [{"table": name, "due": count} for name, count in plan.outlook(tables).items()]
+    costs = plan.costs(tables)
+    if report.document({"tables": rows, "rest": [asdict(cost) for cost in costs]}, "tables"):
+        return
+    report.table("Cells that are due; what is made from them follows", frame_of(rows, ("table", "due")))
+    for cost in costs:
+        report.say(str(cost))
 
 
 def _built(

@@ -5,6 +5,7 @@ the time there.
 import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.exchanges.api import Pages
@@ -23,17 +24,30 @@ class RestClients:
     Args:
         exchanges: Whose clients.
         on_ban: Told of every ban.
+        home: The folder that processes of this machine share, to count their requests together.
+        machines: How many of this address ask at once.
     """
 
     def __init__(
-        self, *exchanges: Exchange, on_ban: Callable[[RestBannedError], object] = lambda ban: None
+        self,
+        *exchanges: Exchange,
+        on_ban: Callable[[RestBannedError], object] = lambda ban: None,
+        home: Path | None = None,
+        machines: int = 1,
     ) -> None:
+        self._home, self._machines = home, machines
         self._on_ban = on_ban
         self._exchanges = {exchange.name: exchange for exchange in exchanges}
         self._clients: dict[tuple[str, MarketType], RestClient] = {}
         self._spendings: dict[str, Spending] = {}
         self._newest_file: dict[str, datetime] = {}
         self._lock = threading.Lock()
+        self.concerned = set[str]()
+        """The exchanges whose markets something was asked about, whoever answers."""
+
+    def concern(self, markets: Iterable[Market]) -> None:
+        """Take note of which markets something is about to be asked of."""
+        self.concerned |= {market.exchange for market in markets}
 
     def of(self, market: Market) -> "RestClient":
         """The client of a market's REST API.
@@ -51,14 +65,19 @@ class RestClients:
             UnknownExchangeError, RestUnreachableError: As `of`.
         """
         from lakehouse.sources.rest.client import RestClient  # reading files needs none
+        from lakehouse.sources.rest.spending import Spending
+        from lakehouse.sources.rest.tally import Tally
 
         own = self._exchange(exchange)
         with self._lock:
             if (exchange, market_type) not in self._clients:
                 api = own.rest_api(market_type)
                 # one API may serve several market types: what it counts, and bans, are addresses
-                client = RestClient(api, on_ban=self._on_ban, spending=self._spendings.get(api.url))
-                self._spendings[api.url] = client.spending
+                if api.url not in self._spendings:
+                    self._spendings[api.url] = Spending(
+                        api.url, api.budget, tally=Tally(api.url, self._home), machines=self._machines
+                    )
+                client = RestClient(api, on_ban=self._on_ban, spending=self._spendings[api.url])
                 self._clients[exchange, market_type] = client
             return self._clients[exchange, market_type]
 

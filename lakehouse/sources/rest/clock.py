@@ -1,9 +1,8 @@
-"""The time at an exchange, for a lake whose exchange does not live in this machine's time: a simulated
-one.
-"""
+"""The time at exchanges, for a lake whose exchanges do not live in this machine's time: simulated ones."""
 
 import threading
 import time
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from lakehouse.model.errors import RestUnreachableError
@@ -41,3 +40,35 @@ class ExchangeClock:
                         raise
             said, at = self._said
             return said + timedelta(seconds=time.monotonic() - at)
+
+
+class ExchangesClock:
+    """Tells the time of the exchanges that are concerned, each by its own REST API. Where they differ it is
+    the earliest: what is over by that is over at all of them.
+
+    Args:
+        concerned: Names them, at each look anew.
+        client: The client that an exchange's time is asked through.
+    """
+
+    def __init__(self, concerned: Callable[[], Collection[str]], client: Callable[[str], RestClient]) -> None:
+        self._concerned, self._client = concerned, client
+        self._clocks: dict[str, ExchangeClock] = {}
+
+    def __call__(self) -> datetime:
+        """The time there. An exchange out of reach, of which another is not, holds up nobody.
+
+        Raises:
+            RestUnreachableError: None of them has ever answered.
+        """
+        told, why = list[datetime](), list[RestUnreachableError]()
+        for name in self._concerned():
+            if name not in self._clocks:
+                self._clocks[name] = ExchangeClock(self._client(name))
+            try:
+                told.append(self._clocks[name]())
+            except RestUnreachableError as error:
+                why.append(error)
+        if not told:
+            raise why[0]
+        return min(told)

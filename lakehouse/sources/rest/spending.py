@@ -7,13 +7,14 @@ import contextlib
 import re
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from lakehouse.exchanges.api import Budget, RateLimit
+from lakehouse.exchanges.api import Budget, RateLimit, RestCall
 from lakehouse.model.errors import RestBannedError
+from lakehouse.sources.rest.tally import Tally
 
 _SHARE = 0.8  # of the budget: other programs of this address need some too
 _MARGIN = 0.5  # seconds into the next minute before it is used
@@ -32,14 +33,70 @@ class RestStats:
     weight: int = 0
 
 
+@dataclass
+class Load:
+    """Requests that are still to be made of one API.
+
+    Attributes:
+        budget: What the API allows.
+        requests: How many.
+        weight: What they weigh.
+        counted: How many of them count to a limit.
+    """
+
+    budget: Budget
+    requests: int = 0
+    weight: int = 0
+    counted: Counter[RateLimit] = field(default_factory=Counter)
+
+    def add(self, call: RestCall, times: int = 1) -> None:
+        """Add a request, made so often."""
+        self.requests += times
+        self.weight += call.weight * times
+        for limit in {call.limit, self.budget.every} - {None}:
+            self.counted[limit] += times  # type: ignore[index]
+
+
+def least_seconds(load: Load, machines: int = 1) -> float:
+    """How long it takes at least until all of a load is admitted, by one of so many machines: what fits into
+    a stretch is at once.
+    """
+    stretches = [
+        (count, _most(_SHARE / machines, limit), limit.seconds + _MARGIN)
+        for limit, count in load.counted.items()
+    ]
+    if load.budget.weight:
+        stretches.append((load.weight, int(_SHARE * load.budget.weight), 60.0))
+    return max(((count - 1) // most * seconds for count, most, seconds in stretches if count), default=0.0)
+
+
+def _most(share: float, limit: RateLimit) -> int:
+    """As many requests as may lie in a stretch of a limit."""
+    return max(1, int(share * limit.requests))
+
+
+def _wait(admitted: deque[float], limit: RateLimit, now: float, share: float) -> float:
+    """Seconds until another request fits into a share of a limit; what does not count any more is dropped,
+    and so is what the clock has yet to reach, which is of another boot of the machine.
+    """
+    stretch, most = limit.seconds + _MARGIN, _most(share, limit)
+    counting = sorted(at for at in admitted if 0 <= now - at < stretch)
+    admitted.clear()
+    admitted.extend(counting)
+    return counting[-most] + stretch - now if len(counting) >= most else 0.0
+
+
 class Spending:
-    """Admits requests to one REST API, for all threads, and for all market types that it serves.
+    """Admits requests to one REST API, for all threads, and for all market types that it serves; to limits
+    that no answer tells of, for all processes that share a tally.
 
     Args:
         url: Base of the API.
         budget: What the API allows.
         sleep: Waits for so many seconds.
         monotonic: A clock that never jumps, in seconds.
+        tally: What was admitted that counts to limits, shared with other processes; its own if left out.
+        machines: How many of this address ask at once: each keeps to its part of limits.
     """
 
     def __init__(
@@ -48,6 +105,8 @@ class Spending:
         budget: Budget,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
+        machines: int = 1,
     ) -> None:
         self._url = url
         self._budget = budget
@@ -63,8 +122,8 @@ class Spending:
         self._resume_at = 0.0
         self._banned_until: float | None = None
         self._share = _SHARE
-        # when requests were admitted that count to a limit of their own, by the monotonic clock
-        self._counted: defaultdict[RateLimit, deque[float]] = defaultdict(deque)
+        self._tally = tally or Tally(url)
+        self._machines = machines
         self.weight: int | None = None
         """Weight per minute; None while it is not known."""
 
@@ -96,7 +155,8 @@ class Spending:
         with self._lock:
             if self._budget.weight is None and (every := self._budget.every):
                 now = self._monotonic()
-                return sum(now - at < every.seconds for at in self._counted[every]), every.requests
+                with self._tally.open() as admitted:
+                    return sum(0 <= now - at < every.seconds for at in admitted[every.name]), every.requests
             return self._used, self.weight
 
     @property
@@ -129,15 +189,10 @@ class Spending:
                 now = self._monotonic()
                 if self._banned_until is not None and now < self._banned_until:
                     raise self._banned(self._banned_until - now)
-                limits = {each for each in (limit, self._budget.every) if each}
-                wait = max(
-                    self._resume_at - now,
-                    self._wait_for_weight(weight),
-                    *(self._wait_for_limit(each, now) for each in limits),
-                )
+                wait = max(self._resume_at - now, self._wait_for_weight(weight))
                 if wait <= 0:
-                    for each in limits:
-                        self._counted[each].append(now)
+                    wait = self._wait_for_limits({each for each in (limit, self._budget.every) if each})
+                if wait <= 0:
                     self._pending += weight
                     self._stats = RestStats(self._stats.requests + 1, self._stats.weight + weight)
                     return self._minute
@@ -189,12 +244,19 @@ class Spending:
             return 0.0
         return (minute + 1) * 60 - now + _MARGIN
 
-    def _wait_for_limit(self, limit: RateLimit, now: float) -> float:
-        """Seconds until a request fits into a limit, of which no answer tells what others used."""
-        counted, most = self._counted[limit], max(1, int(self._share * limit.requests))
-        while counted and now - counted[0] >= limit.seconds + _MARGIN:
-            counted.popleft()
-        return counted[-most] + limit.seconds + _MARGIN - now if len(counted) >= most else 0.0
+    def _wait_for_limits(self, limits: Collection[RateLimit]) -> float:
+        """Seconds until a request fits into limits, of which no answer tells what others used; where it fits,
+        it is counted.
+        """
+        if not limits:
+            return 0.0
+        with self._tally.open() as admitted:
+            now = self._monotonic()  # opening may have taken a while
+            waits = [_wait(admitted[each.name], each, now, self._share / self._machines) for each in limits]
+            if max(waits) <= 0:
+                for each in limits:
+                    admitted[each.name].append(now)
+            return max(waits)
 
     def _banned(self, seconds: float) -> RestBannedError:
         # For people to read, who look at their own clock; nothing is decided by it.

@@ -28,6 +28,7 @@ locals {
     DAGSTER_RUNS_AT_ONCE        = tostring(var.runs_at_once)
     LAKEHOUSE_GLUE_DATABASE     = var.glue_prefix
     LAKEHOUSE_LOG_FORMAT        = "json"
+    LAKEHOUSE_MACHINES          = tostring(var.runs_at_once + 1) # runs and the code location ask from one address
     LAKEHOUSE_ROOT              = var.lake.root
     LAKEHOUSE_UI_URL            = "https://${var.ui.name}"
   })
