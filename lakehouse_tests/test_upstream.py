@@ -715,9 +715,8 @@ def test_a_statement_can_be_had_as_a_tree_that_names_what_it_calls() -> None:
     with duckdb.connect() as connection:
 
         def tree(text: str) -> str:
-            found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchone()
-            assert found is not None
-            return str(found[0])
+            found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchall()
+            return str(found[0][0])
 
         called = tree("SELECT READ_text('a'), (SELECT max(x) FROM read_csv('b')) WHERE 'fn' = 'a\"b'")
         assert called.startswith('{"error":false')

@@ -117,7 +117,7 @@ def _check_place(file: Path, objects: LakeObjects) -> None:
         return
     try:
         with duckdb.connect(str(file), read_only=True) as connection:
-            is_ours = connection.execute("SELECT made_with FROM about.file").fetchone() is not None
+            is_ours = connection.execute("SELECT made_with FROM about.file").fetchall() != []
     except duckdb.Error:
         is_ours = False
     if not is_ours:

@@ -20,6 +20,7 @@ from lakehouse.model.errors import MarketKeyError, RangeBackwardsError, TimeForm
 from lakehouse.model.interval import COARSE, INTERVALS, MINUTE, Interval
 from lakehouse.model.market import MARKET_COLUMNS, Market
 from lakehouse.model.timerange import TimeRange
+from lakehouse.query.parsing import tree_of
 from lakehouse.storage.ledger import Ledger
 from lakehouse.transform.resample import SUMS, TEN_DECIMALS_BELOW
 
@@ -129,8 +130,7 @@ def calls_of(connection: duckdb.DuckDBPyConnection, query: str) -> list[Call]:
     Returns:
         A call of which nothing is known, where the text cannot be looked at.
     """
-    found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchone()
-    said = json.loads(str(found[0])) if found else {}
+    said = json.loads(tree_of(connection, query))
     if said.get("error", True):
         return [Call()]
     return [_call(function["children"]) for function in _functions(said["statements"])]

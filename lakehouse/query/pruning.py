@@ -14,6 +14,7 @@ import duckdb
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.table import Table
+from lakehouse.query.parsing import tree_of
 from lakehouse.query.reading import path_values
 from lakehouse.storage.layout import partition_columns
 
@@ -95,9 +96,7 @@ def pruning(connection: duckdb.DuckDBPyConnection, query: str, table: type[Table
         table: A table that it mentions.
     """
     try:
-        found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchone()
-        said = json.loads(str(found[0])) if found else {}
-        (statement,) = said["statements"]
+        (statement,) = json.loads(tree_of(connection, query))["statements"]
         return _of(statement["node"], table)
     except (duckdb.Error, ValueError, KeyError, TypeError, RecursionError):
         return Pruning()  # no statement that reads, or none that is written in this way

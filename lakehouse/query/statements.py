@@ -10,6 +10,7 @@ import re
 import duckdb
 
 from lakehouse.model.errors import SqlBeyondLakeError
+from lakehouse.query.parsing import tree_of
 
 
 def _names(text: str) -> list[str]:
@@ -93,8 +94,7 @@ def check_reads(connection: duckdb.DuckDBPyConnection, query: str) -> None:
 
 def _called(connection: duckdb.DuckDBPyConnection, text: str) -> set[str]:
     """The functions that a statement calls, as the engine parses it; its words, where it cannot say."""
-    found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchone()
-    tree = str(found[0]) if found else ""
+    tree = tree_of(connection, text)
     return (
         {name.lower() for name in _CALLED.findall(tree)}
         if tree.startswith('{"error":false')
