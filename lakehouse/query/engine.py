@@ -10,7 +10,7 @@ import io
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -89,9 +89,13 @@ class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         """The name itself: none holds a pattern."""
         return [path] if path in self._cells else []
 
-    def info(self, path: str, **_: Any) -> dict[str, Any]:
+    def unstrip_protocol(self, name: str) -> str:
+        """The name itself: all have the protocol."""
+        return name
+
+    def size(self, path: str) -> int:
         """Size of a cell's object."""
-        return {"name": path, "size": self._begun.get(path, self._cells[path][1]).size, "type": "file"}
+        return self._begun.get(path, self._cells[path][1]).size
 
     def modified(self, path: str) -> datetime:
         """An instant that never changes: a name is one version of an object."""
@@ -223,54 +227,71 @@ class _CellFile(io.RawIOBase):
 
 
 def connect(
-    objects: LakeObjects, zones: Iterable[str] = (), spill: str = "", unrestricted: bool = False
+    objects: LakeObjects, zones: Sequence[str] = (), spill: str = "", unrestricted: bool = False
 ) -> tuple[duckdb.DuckDBPyConnection, LakeFiles]:
-    """An in-memory connection that shows instants in UTC, and the cells it may read; see `prepare`."""
-    connection = duckdb.connect()
-    return connection, prepare(connection, objects, zones, spill, unrestricted)
+    """An in-memory connection that shows instants in UTC, and the cells it may read; as `prepare` makes it.
+
+    Args:
+        objects: The lake.
+        zones: Schemas to create, in which names without one are looked up, so that `SHOW TABLES` shows their
+            views.
+        spill: Folder for what does not fit into memory, whose files the connection may read; empty for none.
+        unrestricted: Leave the rest as it is, but for extensions that come by themselves.
+    """
+    settings = _settings(objects) | ({"temp_directory": spill} if spill or not unrestricted else {})
+    connection = duckdb.connect(config=settings)  # sooner than by statements
+    return connection, _confine(connection, objects, zones, unrestricted)
 
 
-def prepare(
-    connection: duckdb.DuckDBPyConnection,
-    objects: LakeObjects,
-    zones: Iterable[str] = (),
-    spill: str = "",
-    unrestricted: bool = False,
-) -> LakeFiles:
+def prepare(connection: duckdb.DuckDBPyConnection, objects: LakeObjects) -> LakeFiles:
     """Teach a connection to read a lake, and unlearn all else: files, addresses, extensions, variables of
     Python, and changes to its settings.
 
     Args:
         connection: Any DuckDB connection to which this was not done yet.
         objects: The lake.
-        zones: Schemas to create, in which names without one are looked up, so that `SHOW TABLES` shows their
-            views.
-        spill: Folder for what does not fit into memory, whose files the connection may read; empty for none.
-        unrestricted: Leave the rest as it is, but for extensions that come by themselves.
 
     Returns:
         The cells it may read: none, until some are added.
     """
+    for name, value in (_settings(objects) | {"temp_directory": ""}).items():
+        connection.execute(f"SET {name}=$1", [value])
+    return _confine(connection, objects)
+
+
+def _settings(objects: LakeObjects) -> dict[str, Any]:
+    """What can be set before a connection is there."""
+    return {
+        # a name is opened twice at most, and bytes are kept by `LakeFiles`
+        "enable_external_file_cache": False,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "python_enable_replacements": False,  # the variables are those of our own code
+        **({} if objects.is_local else {"threads": _S3_THREADS}),
+    }
+
+
+def _confine(
+    connection: duckdb.DuckDBPyConnection,
+    objects: LakeObjects,
+    zones: Sequence[str] = (),
+    unrestricted: bool = False,
+) -> LakeFiles:
+    """Let a connection read a lake, and nothing else unless it is unrestricted."""
     files = LakeFiles(objects)
-    connection.execute("SET TimeZone='UTC'")
-    # a name is opened twice at most, and bytes are kept by `LakeFiles`
-    connection.execute("SET enable_external_file_cache=false")
-    connection.execute("SET autoinstall_known_extensions=false")
-    connection.execute("SET autoload_known_extensions=false")
-    connection.execute("SET python_enable_replacements=false")  # the variables are those of our own code
-    connection.execute("SET http_proxy=''")  # the engine takes it from the environment, with its password
-    if spill or not unrestricted:
-        connection.execute("SET temp_directory=$1", [spill])
-    if not objects.is_local:
-        connection.execute(f"SET threads={_S3_THREADS}")
     connection.register_filesystem(files)
-    path = ["main"]
-    for zone in zones:
-        connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{zone}"')
-        path.append(zone)
-    connection.execute(f"SET search_path = '{','.join(path)}'")
-    if not unrestricted:
-        connection.execute(f"SET allowed_directories=['{LakeFiles.protocol}://']")
-        connection.execute("SET enable_external_access=false")
-        connection.execute("SET lock_configuration=true")
+    schemas = [f'CREATE SCHEMA IF NOT EXISTS "{zone}"' for zone in zones]
+    locks = [
+        f"SET allowed_directories=['{LakeFiles.protocol}://']",
+        "SET enable_external_access=false",
+        "SET lock_configuration=true",
+    ]
+    statements = [
+        "SET TimeZone='UTC'",
+        "SET http_proxy=''",  # the engine takes it from the environment, with its password
+        *schemas,
+        f"SET search_path = '{','.join(['main', *zones])}'",
+        *([] if unrestricted else locks),
+    ]
+    connection.execute("; ".join(statements))
     return files

@@ -41,6 +41,7 @@ from lakehouse.query.across import across
 from lakehouse.query.behind import cells_behind
 from lakehouse.query.engine import LakeFiles, connect
 from lakehouse.query.history import restated, rows_as_of
+from lakehouse.query.parsing import Parser
 from lakehouse.query.pruning import Pruning, pruning
 from lakehouse.query.reading import read_rows, scan_cells
 from lakehouse.query.universe import alike, named, require_able, tradable
@@ -57,6 +58,7 @@ from lakehouse.storage.ledger import (
     records,
     require_stored,
     survey,
+    survey_few,
     survey_market,
 )
 from lakehouse.storage.objects import ChangedMeanwhileError, LakeObjects
@@ -543,12 +545,13 @@ class Lake:
     def _sql(
         self, query: str, unrestricted: bool, markets: list[Market] | None, span: TimeRange | None
     ) -> pl.DataFrame:
-        zones = dict.fromkeys(table.zone() for table in self.registry.tables)
+        zones = list(dict.fromkeys(table.zone() for table in self.registry.tables))
         with tempfile.TemporaryDirectory(prefix="lakehouse-sql-") as spill:  # nobody else's to read
             connection, files = connect(self.objects, zones, spill, unrestricted)
             with connection:
+                parser = Parser(connection)
                 for table in mentioned(query, self.registry.tables):
-                    asked = pruning(connection, query, table)
+                    asked = pruning(parser, query, table)
                     meant = markets if markets is not None else self._meant(table, asked)
                     records = self._readable(table, meant, span, asked.allows)
                     if asked.counts is not None:  # footers say it: of exactly these objects, under a seal
@@ -556,8 +559,8 @@ class Lake:
                         return pl.DataFrame({asked.counts: [sum(record.rows for record in records)]})
                     create_view(connection, files, table, records)
                 if macros.are_called(query):
-                    self._create_macros(connection, files, macros.calls_of(connection, query), markets, span)
-                found = run(connection, files, query, self.registry.tables, unrestricted)
+                    self._create_macros(connection, files, macros.calls_of(parser, query), markets, span)
+                found = run(connection, files, query, self.registry.tables, unrestricted, parser)
         for table, read in files.read():
             self._tell(table, read)
         return found
@@ -662,17 +665,15 @@ class Lake:
             def asked(cell: Cell, of_it: Sequence[Callable[[Cell], bool]] = tuple(of_it)) -> bool:
                 return within(cell) and any(asks(cell) for asks in of_it)
 
-            stored, foreign = self.survey(candle.name, wanted)
+            stored, foreign = self._surveyed(candle, wanted, within)
             _refuse(candle, foreign, asked)
-            held |= {cell.own_market.key for cell in stored if within(cell)}
-            fine = {cell: record for cell, record in stored.items() if asked(cell)}
+            held |= {record.key.own_market.key for record in stored}
+            fine = {record.key: record for record in stored if asked(record.key)}
             if interval == MINUTE:
                 cells[interval] = fine.values(), ()
                 continue
             coarse = self.registry.table(f"gold/candle_{interval}")
-            made, others = self.survey(coarse.name, wanted)
-            _refuse(coarse, others, asked)
-            own = {cell: record for cell, record in made.items() if asked(cell)}
+            own = {record.key: record for record in self._readable(coarse, wanted, allows=asked)}
             kept, rest = macros.current(interval, fine, own)
             cells[interval] = kept.values(), rest.values()
         create_macros(connection, files, cells, held)
@@ -971,11 +972,24 @@ class Lake:
         def asked(cell: Cell) -> bool:
             return of_them(cell) and allows(cell)
 
-        stored, foreign = self.survey(table.name, markets)
+        is_named = is_named and table.spread == "market"
+        found, foreign = self._surveyed(table, markets, (lambda cell: True) if is_named else asked)
         _refuse(table, foreign, asked)
-        if is_named and table.spread == "market":
-            require_stored(table.name, [*stored, *damaged_cells(table, foreign)], markets, None)
-        return [record for cell, record in stored.items() if asked(cell)]
+        if is_named:
+            known = [record.key for record in found] + damaged_cells(table, foreign)
+            require_stored(table.name, known, markets, None)
+        return [record for record in found if asked(record.key)]
+
+    def _surveyed(
+        self, table: type[Table], markets: Collection[Market] | None, asked: Callable[[Cell], bool]
+    ) -> tuple[list[CellRecord], list[NotALakeObjectError]]:
+        """As `survey`, of the cells that are asked for."""
+        if markets is not None and table.spread == "market" and self.objects.is_local:
+            self.objects.require_lake()
+            if (found := survey_few(self.objects, table, markets, asked)) is not None:
+                return found
+        stored, foreign = self.survey(table.name, markets)
+        return [record for cell, record in stored.items() if asked(cell)], foreign
 
     def _named(
         self, tables: Iterable[type[Table]], markets: list[Market] | None, span: TimeRange | None

@@ -12,15 +12,13 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import duckdb
-
 from lakehouse.datasets.candle import Candle
 from lakehouse.features.candle import OF_INTERVAL
 from lakehouse.model.errors import MarketKeyError, RangeBackwardsError, TimeFormatError
 from lakehouse.model.interval import COARSE, INTERVALS, MINUTE, Interval
 from lakehouse.model.market import MARKET_COLUMNS, Market
 from lakehouse.model.timerange import TimeRange
-from lakehouse.query.parsing import tree_of
+from lakehouse.query.parsing import Parser
 from lakehouse.storage.ledger import Ledger
 from lakehouse.transform.resample import SUMS, TEN_DECIMALS_BELOW
 
@@ -120,17 +118,17 @@ def are_called(query: str) -> bool:
     return bool({CANDLES, JOIN} & set(_WORD.findall(query.lower())))
 
 
-def calls_of(connection: duckdb.DuckDBPyConnection, query: str) -> list[Call]:
+def calls_of(parser: Parser, query: str) -> list[Call]:
     """What the calls of `candles` in a text of statements say of the cells that they read.
 
     Args:
-        connection: Parses the text.
+        parser: Parses the text.
         query: One statement or several.
 
     Returns:
         A call of which nothing is known, where the text cannot be looked at.
     """
-    said = json.loads(tree_of(connection, query))
+    said = json.loads(parser.tree(query))
     if said.get("error", True):
         return [Call()]
     return [_call(function["children"]) for function in _functions(said["statements"])]

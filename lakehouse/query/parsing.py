@@ -1,14 +1,31 @@
-"""A statement as the engine parses it."""
+"""Statements as the engine parses them."""
 
 import duckdb
 
 
-def tree_of(connection: duckdb.DuckDBPyConnection, text: str) -> str:
-    """The tree of one statement or several, as JSON; `"error":true` where there is none of such statements.
+class Parser:
+    """An engine's parser, which is asked for the tree of a text once.
 
     Args:
-        connection: Parses them. What it answers is read to its end: until then it does nothing else.
-        text: The statements.
+        connection: One whose locks are on, for to parse some statements the engine opens files.
     """
-    ((tree,),) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchall()
-    return str(tree)
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._trees: dict[str, str] = {}
+
+    def statements(self, text: str) -> list[duckdb.Statement]:
+        """The statements of a text.
+
+        Raises:
+            duckdb.Error: It does not parse.
+        """
+        return self._connection.extract_statements(text)
+
+    def tree(self, text: str) -> str:
+        """The tree of a text's statements as JSON; `"error":true` where they are not all SELECTs."""
+        if text not in self._trees:
+            # read to its end: until then a connection does nothing else
+            ((tree,),) = self._connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchall()
+            self._trees[text] = str(tree)
+        return self._trees[text]

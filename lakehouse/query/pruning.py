@@ -14,7 +14,7 @@ import duckdb
 
 from lakehouse.model.cell import Cell
 from lakehouse.model.table import Table
-from lakehouse.query.parsing import tree_of
+from lakehouse.query.parsing import Parser
 from lakehouse.query.reading import path_values
 from lakehouse.storage.layout import partition_columns
 
@@ -87,16 +87,16 @@ class Pruning:
         return all(holds(values[name]) for name, holds in self._conditions if name in values)
 
 
-def pruning(connection: duckdb.DuckDBPyConnection, query: str, table: type[Table]) -> Pruning:
+def pruning(parser: Parser, query: str, table: type[Table]) -> Pruning:
     """What a statement plainly asks of the path columns of a table; nothing where it is not plain.
 
     Args:
-        connection: Parses the statement; it need not have any view.
+        parser: Parses the statement.
         query: The statement.
         table: A table that it mentions.
     """
     try:
-        (statement,) = json.loads(tree_of(connection, query))["statements"]
+        (statement,) = json.loads(parser.tree(query))["statements"]
         return _of(statement["node"], table)
     except (duckdb.Error, ValueError, KeyError, TypeError, RecursionError):
         return Pruning()  # no statement that reads, or none that is written in this way

@@ -10,7 +10,7 @@ import re
 import duckdb
 
 from lakehouse.model.errors import SqlBeyondLakeError
-from lakehouse.query.parsing import tree_of
+from lakehouse.query.parsing import Parser
 
 
 def _names(text: str) -> list[str]:
@@ -64,37 +64,37 @@ _CALLED = re.compile(r'"function_name":"((?:[^"\\]|\\.)*)"')
 _WORD = re.compile(r"\w+")
 
 
-def check_reads(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+def check_reads(parser: Parser, query: str) -> None:
     """Refuse what is no statement that reads the lake alone; of several in one text, each.
 
     Args:
-        connection: One whose locks are on, for to parse some statements the engine opens files.
+        parser: Of the connection on which it is to be run.
         query: What is to be run.
 
     Raises:
         SqlBeyondLakeError: As said.
         duckdb.Error: It does not parse.
     """
-    for statement in connection.extract_statements(query):
+    for statement in parser.statements(query):
         text, kind = statement.query, statement.type
         # PIVOT over values that are not listed: the engine makes two statements of it, without a text
         is_pivot = not text
         if kind == duckdb.StatementType.EXPLAIN and (found := _EXPLAIN.match(text)):
             text, kind = text[found.end() :], duckdb.StatementType.SELECT
-            if not any(inner.type == kind for inner in connection.extract_statements(text)):
+            if not any(inner.type == kind for inner in parser.statements(text)):
                 raise SqlBeyondLakeError("EXPLAIN is of statements that read")
         if kind != duckdb.StatementType.SELECT and not (is_pivot and kind == duckdb.StatementType.CREATE):
             raise SqlBeyondLakeError(f"{kind.name.replace('_', ' ')} is no statement that reads")
-        called = _words(query) if is_pivot else _called(connection, text)
+        called = _words(query) if is_pivot else _called(parser, text)
         if is_pivot and "create" in called:
             raise SqlBeyondLakeError("CREATE is no statement that reads")
         if beyond := sorted(called & BEYOND):
             raise SqlBeyondLakeError(f"{beyond[0]} reaches beyond the lake")
 
 
-def _called(connection: duckdb.DuckDBPyConnection, text: str) -> set[str]:
+def _called(parser: Parser, text: str) -> set[str]:
     """The functions that a statement calls, as the engine parses it; its words, where it cannot say."""
-    tree = tree_of(connection, text)
+    tree = parser.tree(text)
     return (
         {name.lower() for name in _CALLED.findall(tree)}
         if tree.startswith('{"error":false')

@@ -15,6 +15,7 @@ from lakehouse.model.interval import MINUTE, Interval
 from lakehouse.model.table import Table
 from lakehouse.query.engine import LakeFiles
 from lakehouse.query.macros import statements
+from lakehouse.query.parsing import Parser
 from lakehouse.query.results import result_frame
 from lakehouse.query.statements import check_reads
 from lakehouse.storage.layout import partition_columns
@@ -76,10 +77,10 @@ def create_view(
         StoreError: The store refuses to read it, or does not answer.
     """
     zone, name = table.name.split("/")
-    connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{zone}"')
+    schema = f'CREATE SCHEMA IF NOT EXISTS "{zone}"'
     rows = rows_of(table, records, lambda some: files.add(table, some))
     with _named(files):
-        connection.execute(f'CREATE OR REPLACE VIEW "{zone}"."{name}" AS {rows}')
+        connection.execute(f'{schema}; CREATE OR REPLACE VIEW "{zone}"."{name}" AS {rows}')
 
 
 def create_macros(
@@ -156,6 +157,7 @@ def run(
     query: str,
     tables: Iterable[type[Table]] = (),
     unrestricted: bool = False,
+    parser: Parser | None = None,
 ) -> pl.DataFrame:
     """Run a statement over a lake to its end; no rows if it yields none by nature.
 
@@ -167,6 +169,7 @@ def run(
         query: The statement.
         tables: Which there are, said to who names another.
         unrestricted: Whether it may be any statement, on a connection that was prepared for that.
+        parser: The connection's, where it parsed the statement before.
 
     Raises:
         SqlBeyondLakeError: It does more than read the lake.
@@ -178,7 +181,7 @@ def run(
     """
     with _named(files, tables):
         if not unrestricted:
-            check_reads(connection, query)
+            check_reads(parser or Parser(connection), query)
         result = connection.sql(query)
         return result_frame(result) if result is not None else pl.DataFrame()
 

@@ -19,6 +19,7 @@ from lakehouse.storage.tables import CellRecord
 
 _GROUP = 2048  # entries that are read, and sealed, together: those of one market are in one or two groups
 _RATIO = 256  # that a large cache may inflate to: footers repeat, but each holds hashes of its own
+_READ_WHOLE = 128 << 10  # bytes of a cache in which to look for a part takes longer than to read all of it
 _ALWAYS_READ = 64 << 20  # bytes
 
 
@@ -138,7 +139,7 @@ def parse_cache(path: str, body: bytes, folders: Collection[str] | None = None) 
         cache = pl.scan_parquet(io.BytesIO(body), glob=False, hive_partitioning=False)
         if cache.collect_schema() != _CACHE:
             return ENTRIES.to_frame()
-        if folders is not None:
+        if folders is not None and len(body) > _READ_WHOLE:
             # what begins with a folder and a slash; 0 comes behind the slash
             within = [
                 pl.col("path").is_between(pl.lit(f"{name}/"), pl.lit(f"{name}0"), closed="left")

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, overload
@@ -31,6 +31,7 @@ from lakehouse.storage.verification import known_damage
 _TAIL = 16 * 1024
 _AT_ONCE = 32  # requests in flight: on S3 they wait, they do not compute
 _MUCH = 8  # a cache that lacks more than an eighth is written anew, also by who looks at a part of it
+_FEW = 24  # cells whose footers are read sooner than the cache of a table is
 _LARGEST_FOOTER = 32 << 20
 _LARGEST_OBJECT = 1 << 30
 NARROW = 16
@@ -225,6 +226,50 @@ def _survey(
     return CellLedger(entries.join(cells, on="path")), sorted([*foreign, *misplaced], key=str)
 
 
+def survey_few(
+    objects: LakeObjects, table: type[Table], markets: Collection[Market], asked: Callable[[Cell], bool]
+) -> tuple[list[CellRecord], list[NotALakeObjectError]] | None:
+    """As `survey`, of the cells of some markets that are asked for, where they are few files: to read their
+    footers takes less than to look them up in the cache.
+
+    Args:
+        objects: The lake's objects.
+        table: A table whose cells are markets' own.
+        markets: The markets whose cells are wanted.
+        asked: Which of these.
+
+    Returns:
+        The records in the order of a ledger, and what is none of theirs; None where they are not few.
+    """
+    if not objects.is_local or len(markets) > NARROW:
+        return None
+    named, found, foreign = objects.only(FILE), list[CellRecord](), list[NotALakeObjectError]()
+    damage = known_damage(objects)
+    listed = []
+    for market in dict.fromkeys(markets):
+        for stored in named.list(market_prefix(table, market)):
+            try:
+                cell = parse_cell_path(table, stored.path)
+            except NotALakeObjectError as error:
+                foreign.append(error)
+                continue
+            if cell is not None and asked(cell):
+                listed.append((cell, stored))
+                if len(listed) > _FEW:
+                    return None
+    for cell, stored in listed:
+        try:
+            if (read := _read_record(objects, table, cell, *stored)) is None:
+                continue
+            record, _ = read
+            if (known := damage.get(record.path)) is not None and known.etag == record.etag:
+                raise DamagedObjectError(record.path, known.why)
+            found.append(record)
+        except NotALakeObjectError as error:
+            foreign.append(error)
+    return sorted(found, key=lambda record: record.key.sort_key), sorted(foreign, key=str)
+
+
 def damaged_cells(table: type[Table], foreign: Iterable[NotALakeObjectError]) -> list[Cell]:
     """The cells whose object is there and does not read, of what a survey found foreign; of a folder that no
     cell can have, none.
@@ -305,20 +350,27 @@ def _read_entries(
 
     def read(path: str, etag: str, size: int) -> Entry | None:
         try:
-            cell = parse_cell_path(table, path)
-            etag, size, footer = _read_tail(objects, path, etag, size)
-            if footer is None:
-                return None
-            return Entry.of(CellRecord.from_footer(table, cell, path, etag, size, footer), footer)
+            found = _read_record(objects, table, parse_cell_path(table, path), path, etag, size)
         except NotALakeObjectError as error:
             foreign.append(error)
             return None
+        return Entry.of(*found) if found is not None else None
 
     if listed.is_empty():
         return ENTRIES.to_frame(), []
     with ThreadPoolExecutor(max_workers=min(_AT_ONCE, listed.height)) as pool:
         entries = list(pool.map(read, listed["path"], listed["etag"], listed["size"]))
     return frame_of(entry for entry in entries if entry is not None), sorted(foreign, key=str)
+
+
+def _read_record(
+    objects: LakeObjects, table: type[Table], cell: Cell | None, path: str, etag: str, size: int
+) -> tuple[CellRecord, Mapping[str, Any]] | None:
+    """The record of a listed object, and its footer; None if the object is gone again."""
+    etag, size, footer = _read_tail(objects, path, etag, size)
+    if footer is None:
+        return None
+    return CellRecord.from_footer(table, cell, path, etag, size, footer), footer
 
 
 _LISTED = pl.Schema({"path": pl.String(), "etag": pl.String(), "size": pl.Int64()})
@@ -369,11 +421,6 @@ def records(objects: LakeObjects, table: type[Table]) -> list[CellRecord]:
     if table.spread != "one":
         return list(ledger(objects, table).values())
     read = [
-        (path, *_read_tail(objects, path, etag, size))
-        for path, etag, size in _listed(objects, table_prefix(table)).rows()
+        _read_record(objects, table, None, *listed) for listed in _listed(objects, table_prefix(table)).rows()
     ]
-    return [
-        CellRecord.from_footer(table, None, path, etag, size, footer)
-        for path, etag, size, footer in read
-        if footer is not None
-    ]
+    return [found[0] for found in read if found is not None]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,7 +33,7 @@ from lakehouse.storage.guarding import NEW as NEW
 from lakehouse.storage.guarding import ChangedMeanwhileError as ChangedMeanwhileError
 from lakehouse.storage.guarding import guards_by_etag, locked
 from lakehouse.storage.kept_footers import KeptFooters
-from lakehouse.storage.local import read_local, walk
+from lakehouse.storage.local import folders_in, read_local, walk
 from lakehouse.storage.refusals import NO_BUCKET, refusal
 
 _ABSENT = (FileNotFoundError, NotFoundError)
@@ -163,6 +164,9 @@ class LakeObjects:
 
     def folders(self, prefix: str) -> list[str]:
         """The names of the folders in a folder."""
+        if self.is_local:
+            with self.named("listing", prefix):
+                return folders_in(self.uri(prefix))
         return [found.rstrip("/").rpartition("/")[2] for found in self._within(prefix)["common_prefixes"]]
 
     def _within(self, folder: str) -> Any:
@@ -176,7 +180,11 @@ class LakeObjects:
 
     def uri(self, path: str) -> str:
         """The full address of an object, as query engines want it."""
-        return str(Path(self.root).expanduser().absolute() / path) if self.is_local else f"{self.root}/{path}"
+        return os.path.join(self._folder, path).rstrip("/") if self.is_local else f"{self.root}/{path}"
+
+    @cached_property
+    def _folder(self) -> str:
+        return str(Path(self.root).expanduser().absolute())
 
     def get(self, path: str) -> bytes | None:
         """All bytes of an object, or None if it does not exist.

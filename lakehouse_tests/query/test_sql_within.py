@@ -26,6 +26,7 @@ from lakehouse.model.market import Market
 from lakehouse.model.result import CellResult
 from lakehouse.query.engine import connect, prepare
 from lakehouse.query.lake import Lake
+from lakehouse.query.parsing import Parser
 from lakehouse.query.statements import BEYOND, WITHIN, check_reads
 from lakehouse.query.views import run
 from lakehouse.storage.objects import LakeObjects
@@ -403,7 +404,7 @@ def test_a_statement_is_parsed_behind_the_locks(lake: Lake, own: Path) -> None:
     """To parse an IMPORT the engine opens its files."""
     connection, _ = connect(lake.objects)
     with connection, pytest.raises(duckdb.PermissionException):
-        check_reads(connection, "IMPORT DATABASE '.'")
+        check_reads(Parser(connection), "IMPORT DATABASE '.'")
 
 
 NOT_NAMES = [

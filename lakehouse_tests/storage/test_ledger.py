@@ -21,9 +21,10 @@ from lakehouse.model.result import NONE, CellFacts, CellResult, GapRun
 from lakehouse.storage import ledger as ledger_module
 from lakehouse.storage.due import expected, inputs_now, is_due
 from lakehouse.storage.layout import cell_path, ledger_path, market_prefix
-from lakehouse.storage.ledger import NARROW, ledger, records, survey
+from lakehouse.storage.ledger import NARROW, ledger, records, survey, survey_few
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import CellRecord, TableStore
+from lakehouse.storage.verification import Damage, Verification, save_verification
 from lakehouse_tests.making import BTC, COIN, FEBRUARY, MINUTE, NOW, at, candles, facts, minutes
 
 ETH = Market("binance", "spot", "ETHUSDT")
@@ -190,6 +191,34 @@ def test_of_many_named_markets_the_table_is_listed_once_and_theirs_come_out(
     (damaged,) = survey(objects, Candle, [ETH, *many])[1]
     assert damaged.path == cell_path(Candle, CELLS[2])
     assert listed == ["silver/candle"] * 2
+
+
+@pytest.mark.parametrize("month", ["2024-01", "2024-02"])
+def test_few_cells_are_surveyed_as_all_of_their_markets_are(
+    store: TableStore, objects: LakeObjects, month: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = filled(store)
+    objects.put(cell_path(Candle, CELLS[0]), b"damaged")
+    objects.put(f"{market_prefix(Candle, ETH)}/copy/data.parquet", b"in a wrong place")
+    found = stored[CELLS[3]]
+    left = Damage(found.path, found.etag, "found by a verification")
+    save_verification(objects, Verification(NOW, {}, 0, (left, Damage(stored[CELLS[1]].path, "older", ""))))
+
+    def asked(cell: Cell) -> bool:
+        return cell.date == month
+
+    for markets in ([BTC], [ODD, ETH, BTC, ETH], []):
+        cells, foreign = survey(objects, Candle, markets)
+        few = survey_few(objects, Candle, markets, asked)
+        if not objects.is_local:
+            assert few is None
+            continue
+        assert few is not None
+        assert few[0] == [record for cell, record in cells.items() if asked(cell)]
+        named = [error for error in foreign if "/month=" not in error.path or f"month={month}" in error.path]
+        assert list(map(str, few[1])) == list(map(str, named))
+    monkeypatch.setattr(ledger_module, "_FEW", 1)
+    assert survey_few(objects, Candle, [BTC, ETH], asked) is None
 
 
 def test_of_named_months_no_other_cell_is_looked_at(store: TableStore, objects: LakeObjects) -> None:
