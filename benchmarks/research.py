@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import polars as pl
@@ -72,16 +73,32 @@ def fill_days(root: str) -> None:
     store.put(DailyPanel, MONTH, CellResult(DailyPanel.conform(panel, MONTH), {}))
 
 
-def in_turn(first: Callable[[], object], second: Callable[[], object], times: int) -> tuple[float, float]:
-    """Median milliseconds of each; the first run of each is not counted."""
-    spent: tuple[list[float], list[float]] = ([], [])
+class Spent(NamedTuple):
+    """Median milliseconds of a way to read.
+
+    Attributes:
+        wall: Until it was done.
+        cpu: Of all threads, in user and system.
+    """
+
+    wall: float
+    cpu: float
+
+    def __str__(self) -> str:
+        return f"{self.wall:.0f} ms ({self.cpu:.0f} of CPU)"
+
+
+def in_turn(first: Callable[[], object], second: Callable[[], object], times: int) -> tuple[Spent, Spent]:
+    """What each takes; the first run of each is not counted."""
+    spent: tuple[list[Spent], list[Spent]] = ([], [])
     for number in range(times + 1):
-        for read, seconds in zip((first, second), spent, strict=True):
-            started = time.perf_counter()
+        for read, told in zip((first, second), spent, strict=True):
+            wall, cpu = time.perf_counter(), time.process_time()
             read()
             if number:
-                seconds.append((time.perf_counter() - started) * 1000)
-    return statistics.median(spent[0]), statistics.median(spent[1])
+                told.append(Spent((time.perf_counter() - wall) * 1000, (time.process_time() - cpu) * 1000))
+    one, two = (Spent(*map(statistics.median, zip(*told, strict=True))) for told in spent)
+    return one, two
 
 
 @contextmanager
@@ -127,10 +144,8 @@ def cross_section(root: str, times: int) -> None:
         told.append(f"{found['requests']} requests for {found['bytes'] / 1e3:,.0f} kB")
     one, many = in_turn(panel, by_market, times)
     where = "S3" if "://" in root else "local"
-    print(
-        f"{where}: a day of 200 markets: panel {one:.0f} ms ({told[0]}), 200 cells {many:.0f} ms ({told[1]})"
-    )
-    print(f"{where}: ratio {one / many:.2f}", flush=True)
+    print(f"{where}: a day of 200 markets: panel {one}, {told[0]}; 200 cells {many}, {told[1]}")
+    print(f"{where}: ratio {one.wall / many.wall:.2f}", flush=True)
 
 
 def statements(root: str, times: int) -> None:
@@ -171,8 +186,8 @@ def statements(root: str, times: int) -> None:
 
         said, beside = in_turn(ours, engine, times)
         print(
-            f"sql, {name}: {said:.0f} ms, DuckDB on {len(paths)} files {beside:.0f} ms: "
-            f"ratio {said / beside:.2f}",
+            f"sql, {name}: {said}, DuckDB on {len(paths)} files {beside}: "
+            f"ratio {said.wall / beside.wall:.2f} ({said.cpu / beside.cpu:.2f} of CPU)",
             flush=True,
         )
     span = (f"{YEAR}-03-01", f"{YEAR}-04-01")
@@ -182,7 +197,7 @@ def statements(root: str, times: int) -> None:
             partial(Lake(root).sql, call), partial(Lake(root).candles, BTC, *span, interval), times
         )
         print(
-            f"candles of a month at {interval}: macro {said:.0f} ms, `Lake.candles` {beside:.0f} ms",
+            f"candles of a month at {interval}: macro {said}, `Lake.candles` {beside}",
             flush=True,
         )
 
