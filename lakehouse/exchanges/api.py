@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Literal
 
 import polars as pl
@@ -89,6 +89,7 @@ class InfoCall:
     params: Mapping[str, str]
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BACK_OFF = 60.0  # seconds, where no Retry-After says it
 # what the round trip of a request is worth in weight: the cheapest pages by weight alone are twice as many
 _A_REQUEST = 3
@@ -103,11 +104,13 @@ class PageRules:
         reach: Longest range of a request; None if there is no such limit.
         finds_next: A request with a start alone is answered with the candles after it, however far off the
             first is.
+        has_end: A request may name an end; where none can, what an answer has behind it is cut off.
     """
 
     sizes: tuple[tuple[int, int], ...]
     reach: timedelta | None = None
     finds_next: bool = True
+    has_end: bool = True
 
     def limit(self, slots: int) -> int:
         """Rows to ask for when so many are still wanted: least cost in all, then smallest page. A month of
@@ -187,17 +190,25 @@ class Pages(ABC):
         coarser: The same in longer steps, to find where rows go on behind a long gap; None if there is none.
         final: When a row can change no more, as an expression over its columns; None for rows that never do.
         row_bytes: About how many bytes of an answer are a row's.
+        keeps: How far back the API goes, less what may pass while it is asked; None where it has all rows.
+            What is further back is not asked for, and told to be gone: that no row came would say nothing.
     """
 
     step: timedelta | None = None
     coarser: "Pages | None" = None
     final: pl.Expr | None = None
     row_bytes: ClassVar[int] = 150
+    keeps: timedelta | None = None
 
     @property
     def slot(self) -> timedelta:
         """What one row stands for: its slot, or an instant."""
         return self.step or timedelta(microseconds=1)
+
+    def since(self, at: datetime) -> datetime | None:
+        """The first slot that the API still has at an instant; None where it has all."""
+        oldest = at - self.keeps if self.keeps else None
+        return oldest + (_EPOCH - oldest) % self.slot if oldest else None
 
     def requests(self, market_type: MarketType, span: TimeRange) -> int:
         """How many requests a range takes if no row is absent; at least, of rows that space themselves."""

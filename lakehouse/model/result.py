@@ -19,7 +19,7 @@ Evidence = Literal[
     "contradicted", "unconfirmed", "api", "totals", "archive", "rows_daily", "rows_api", "rows_both"
 ]
 """Every level that some dataset knows; which ones a dataset has, and in which order, it says itself."""
-AskedOutcome = Literal["rows", "empty", "unknown", "refused", "short", "unreachable"]
+AskedOutcome = Literal["rows", "empty", "unknown", "gone", "refused", "short", "unreachable"]
 ContradictedBy = Literal["witness", "api", "rest", "archive"]
 _WHO: Mapping[ContradictedBy, str] = {
     "witness": "1h candles by REST",
@@ -62,9 +62,10 @@ class Asked:
         start: Start of the range.
         end: End of the range (exclusive), cut to the end of the last finished candle by the server's time.
         at: The server's time of the answer.
-        outcome: `rows`, `empty` (asked, and nothing there), `unknown` (it does not know the market),
-            `refused` (it refused this question), `unreachable`, or `short`: a part of the range that is open,
-            because what was answered for it contradicts another statement, or could not be read.
+        outcome: `rows`, `empty` (asked, and nothing there), `unknown` (it does not know the market), `gone`
+            (it does not have rows of so long ago any more), `refused` (it refused this question),
+            `unreachable`, or `short`: a part of the range that is open, because what was answered for it
+            contradicts another statement, or could not be read.
         before: When the last candle before `start` opens, where it was asked for.
         after: When the first candle at or after `end` opens, where it was asked for.
         tries: Of `short`, how often in succession it was asked in vain.
@@ -85,8 +86,8 @@ class Asked:
 
     @property
     def is_answer(self) -> bool:
-        """Whether the question was answered, be it that the market is unknown."""
-        return self.is_of_rows or self.outcome == "unknown"
+        """Whether the question was answered, be it that the market is unknown, or nothing there any more."""
+        return self.is_of_rows or self.outcome in ("unknown", "gone")
 
     @property
     def span(self) -> TimeRange:

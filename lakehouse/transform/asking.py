@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 
 from lakehouse.model.result import Asked, CellFacts
 from lakehouse.model.timerange import TimeRange
@@ -105,21 +106,21 @@ def with_answers(asked: Sequence[Asked], fresh: Sequence[Asked]) -> tuple[Asked,
     answer nothing is kept: what is still open is among the new ones.
     """
     answers = _overlapping_joined(asking for asking in (*asked, *fresh) if asking.is_of_rows)
-    # That a market is unknown, or a question refused, says nothing of candles: it is kept apart, and where it
-    # was answered at another time that counts.
+    # That a market is unknown, a question refused, or so old a row there no more, says nothing of candles: it
+    # is kept apart, and where it was answered at another time that counts.
     others = [
         _overlapping_joined(
             asking
             for asking in (*asked, *fresh)
             if asking.outcome == kind and unanswered([asking.span], answers)
         )
-        for kind in ("unknown", "refused")
+        for kind in ("unknown", "gone", "refused")
     ]
     failures = [asking for asking in fresh if asking.outcome == "unreachable"]
     still_open = [asking for asking in (*asked, *fresh) if asking.outcome == "short"]
     return tuple(
         sorted(
-            [*answers, *others[0], *others[1], *failures, *still_open],
+            [*answers, *chain.from_iterable(others), *failures, *still_open],
             key=lambda asking: (asking.start, asking.end),
         )
     )

@@ -88,7 +88,7 @@ def _final(asked: Sequence[Asked], market: MarketFacts | None, now: datetime) ->
     not last: it is asked again the day after.
     """
     ended = market is not None and market.delisted is not None
-    lasting = ("rows", "empty", "short", "unreachable", *(["unknown"] if ended else []))
+    lasting = ("rows", "empty", "gone", "short", "unreachable", *(["unknown"] if ended else []))
     return [asking for asking in asked if asking.outcome in lasting or now - asking.at < _UNKNOWN_FOR]
 
 
@@ -301,6 +301,9 @@ def _ask_cell(
                 (_with_lineage(table, answer.rows, part, client.api.url), part)
                 for part in _usable(answer, table.time, pages.slot)
             ]
+            if answer.asked.start > span.start:
+                gone = min(answer.asked.start, span.end)
+                told.append((table.empty(), Asked(span.start, gone, answer.asked.at, "gone")))
             if answer.unusable:
                 failed += [
                     Asked(start, min(start + pages.slot, answer.asked.end), answer.asked.at, "short")

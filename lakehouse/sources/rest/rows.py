@@ -63,7 +63,8 @@ class RowReader:
         what was answered by then is kept.
 
         Args:
-            span: The range; its part after the last row that can change no more is not asked for.
+            span: The range; its part after the last row that can change no more is not asked for, nor is what
+                the API does not have any more.
             before: Also find the row before the range: together with one after it, it proves that nothing
                 between them is being withheld.
             after: Also find the row after it.
@@ -75,8 +76,9 @@ class RowReader:
         """
         at, time = self._client.now(), self._time
         latest, paged = floor_to(at, self._answers.step), self._paged(self._answers)
-        end = max(span.start, min(span.end, latest))
-        frames, cut = self._pages(paged, TimeRange(span.start, end)) if span.start < end else ([], None)
+        start = max(span.start, self._answers.since(at) or span.start)
+        end = max(start, min(span.end, latest))
+        frames, cut = self._pages(paged, TimeRange(start, end)) if start < end else ([], None)
         if cut is not None:
             last = max(_instants(frames[-1], time))
             end = min(end, floor_to(last, self._answers.step) + self._answers.slot)
@@ -90,7 +92,7 @@ class RowReader:
                 rows = rows.filter(final <= at, pl.col(time) < end)
         last_before = first_after = None
         if before and cut is None:
-            newest = paged.ask(None, min(span.start, latest), 1)
+            newest = paged.ask(None, min(start, latest), 1)
             last_before = max(_instants(newest, time), default=None)
         # after a range that was cut, no row can be told
         if after and cut is None and end == span.end < latest:
@@ -103,7 +105,7 @@ class RowReader:
         outcome = "rows" if rows.height or unusable else "empty"
         return RestAnswer(
             rows,
-            Asked(span.start, end, at, outcome, last_before, first_after),  # type: ignore[arg-type]
+            Asked(start, end, at, outcome, last_before, first_after),  # type: ignore[arg-type]
             unusable,
             duplicate_count,
             cut,
@@ -122,13 +124,17 @@ class RowReader:
         return frames, None
 
     def first(self, span: TimeRange) -> datetime | None:
-        """The time of the first row of a range; None if there is none.
+        """The time of the first row of a range; None if there is none. Where the API does not have all rows,
+        the start of the first longer slot that it has a row of.
 
         Raises:
             UnknownSymbolError, RestQuestionError, RestUnreachableError: As `read`.
         """
         self._client.now()
-        return first_time(self._paged(self._answers), span)
+        answers = self._answers
+        while answers.keeps and answers.coarser:
+            answers = answers.coarser
+        return first_time(self._paged(answers), span)
 
     def last(self, before: datetime) -> datetime | None:
         """When the newest row before an instant ends; None if there is none.
@@ -157,6 +163,8 @@ class RowReader:
         client, time = self._client, self._time
         call = answers.call(self._market, start, end, limit)
         rows = client.ask(call, lambda answer: answers.read(self._market, answer), self._market)
+        if end is not None and not answers.rules(self._market.market_type).has_end:
+            rows = rows.filter(pl.col(time) < end)
         latest = at + _FAR_AHEAD if (at := client.reckoned) else _NO_TIME
         low, high = max(start or client.api.began, client.api.began), min(end or latest, latest)
         astray = rows.filter((pl.col(time) < low) | (pl.col(time) >= high))
