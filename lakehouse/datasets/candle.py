@@ -4,7 +4,7 @@ Longer than other modules: a dataset is one file, so that its tables and the rul
 together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar, NamedTuple
 
@@ -26,7 +26,7 @@ from lakehouse.model.check import Check
 from lakehouse.model.input import Input
 from lakehouse.model.interval import MINUTE
 from lakehouse.model.life import UNKNOWN
-from lakehouse.model.result import CellFacts, CellResult
+from lakehouse.model.result import Asked, CellFacts, CellResult
 from lakehouse.model.table import UTC_TIME, Column, Rule, Table
 from lakehouse.model.timerange import TimeRange, day_range
 from lakehouse.transform.absences import Answered
@@ -38,7 +38,8 @@ from lakehouse.transform.gaps import find_gaps
 from lakehouse.transform.healing import Served, confirmed_times, explained_slots, judge_problems
 from lakehouse.transform.history import LINEAGE, newest
 from lakehouse.transform.reconcile import Reconciled, evidence, reconcile
-from lakehouse.transform.witness import HOUR, confirmed_hours, judge
+from lakehouse.transform.sparse import LeftOut, left_out
+from lakehouse.transform.witness import HOUR, confirmed_hours, denied_hours, judge
 
 _LAST = pl.duration(microseconds=1)
 # Who is believed where nothing is proven: the finer archive file was re-published more often than the monthly
@@ -194,7 +195,8 @@ class Candle(CandleColumns):
     """1m candles: one row per minute and market, the one truth that every coarser table is made from.
 
     Rows are never invented: a minute no source has is absent here and stands in `silver/gap` with its class.
-    A quiet minute is a flat candle with zero trades, as the exchange publishes it. Values on which sources
+    A quiet minute is a flat candle with zero trades, as the exchange publishes it; where it publishes none
+    (`is_sparse` in `silver/market`), the minute has no row here, and is no gap. Values on which sources
     disagree are resolved by a stated rule; values one source states twice, differently, are not served. Rows
     that break a rule are in quarantine.
     """
@@ -275,6 +277,14 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         max([*ends, *(asking.end for asking in asked if asking.is_answer)], default=cell.window.start)
     )
     is_whole = good.height * Candle.cadence.step >= asked_until - cell.window.start
+    confirmed_by_hour = (
+        confirmed_hours(judged, witness.answered) if witness and judged is not None and not is_whole else None
+    )
+    left = None
+    if market.is_sparse and asked_until > cell.window.start:
+        left = _left_out(
+            sources, TimeRange(cell.window.start, asked_until), market, asked, judged, confirmed_by_hour
+        )
     gaps = find_gaps(
         good["open_time"],
         cell.window,
@@ -285,9 +295,8 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         asked,
         sources["api"]["open_time"] if "api" in sources else None,
         good.filter("is_truncated").select("open_time", "close_time"),
-        confirmed_hours(judged, witness.answered)
-        if witness and judged is not None and not is_whole
-        else None,
+        confirmed_by_hour,
+        left.slots if left else None,
     )
     contradictions = find_contradictions(judged, asked_until, settled.wholesale, _differing(settled))
     problems = tuple(problem for part in bronze.values() for problem in part.facts.problems)
@@ -296,6 +305,7 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
             explained_slots(gaps, Candle.cadence.step, market.life),
             confirmed_times(served, sources, Candle.key, judged),
         )
+        explained = pl.concat([explained, left.slots]) if left else explained
         found = doubt(
             served, cell, market, bronze.get(CandleWitness.name) if witness else None, explained, confirmed
         )
@@ -322,6 +332,8 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         unsettled_count=settled.unsettled_count,
         conflict_digest=settled.conflict_digest,
         contradictions=contradictions,
+        quiet_count=left.quiet_count if left else 0,
+        silent_count=left.silent_count if left else 0,
     )
     unserved = _to_silver(settled.unserved, market).with_columns(settled.unserved["rule"])
     return CellResult(
@@ -329,6 +341,32 @@ def refine(bronze: BronzeCells, cell: Cell, market: MarketFacts) -> CellResult:
         input_versions(Candle, bronze, cell, market),
         facts,
         pl.concat([broken, late.with_columns(rule=pl.lit("after_delisting")), unserved]),
+    )
+
+
+def _left_out(
+    sources: Mapping[str, pl.DataFrame],
+    span: TimeRange,
+    market: MarketFacts,
+    asked: Sequence[Asked],
+    judged: pl.DataFrame | None,
+    confirmed: pl.Series | None,
+) -> LeftOut:
+    """The minutes of a market of a sparse exchange of which what was read has no candle, and needs none."""
+    times = {name: rows["open_time"] for name, rows in sources.items()}
+    none = pl.Series("open_time", [], UTC_TIME)
+    days = times.get("daily", none).dt.strftime("%Y-%m-%d").unique().sort()
+    files = [span] if times.get("monthly", none).len() else [day_range(day) for day in days]
+    return left_out(
+        pl.concat([none, *times.values()]),
+        span,
+        Candle.cadence.step,
+        market.life,
+        files,
+        asked,
+        times.get("api", none),
+        none if confirmed is None else confirmed,
+        none if judged is None else denied_hours(judged),
     )
 
 
@@ -473,6 +511,10 @@ def doubt(
     ).select(Candle.names())
     unlikely = judged.select(pl.col("open_time").filter(_UNLIKELY))["open_time"]
     broken = Candle.split(judged)[1]["open_time"].append(unlikely)
+    if market and market.is_sparse and explained is None:  # that a minute has no row is nothing to doubt
+        slot, step = pl.col("slot"), Candle.cadence.step
+        absent = Candle.cadence.absent(rows["open_time"], cell.window).to_frame()
+        explained = absent.filter(~market.life.outside(slot, slot + step))["slot"]
     said = _witness({CandleWitness.name: witness}) if witness else None
     stated, answered = (said.rows, said.answered) if said else (None, ())
     return days_in_doubt(

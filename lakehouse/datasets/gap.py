@@ -18,7 +18,9 @@ class Gap(Table):
     listing or after delisting), `halt` (proven: REST was asked, has the candles on both sides and none
     between, and each hour of the witness equals the rows that are there), `conflict` (one source has two
     values, none is served; see `silver/conflict`), `absent` (no source that was asked has a row that can be
-    served). The open tail that nobody was asked about yet is not in it.
+    served). The open tail that nobody was asked about yet is not in it. Nor is a minute of an exchange that
+    has no candle where nothing was traded, if a source that was read whole has none of it: whether that is
+    proven, `lakehouse quality --json` counts (`quiet`, `silent`).
     """
 
     name = "silver/gap"

@@ -53,6 +53,7 @@ class MarketFacts:
             of it.
         silent_since: End of the last row, of a market of which nothing is published any more and that is not
             shown to have ended now; never stored.
+        is_sparse: Whether its exchange has no candle of a minute in which nothing was traded.
     """
 
     market: Market
@@ -67,6 +68,7 @@ class MarketFacts:
     delisted_precision: Precision | None = field(default=None, compare=False)
     terms: Terms = field(default=NO_TERMS, compare=False)
     silent_since: datetime | None = field(default=None, compare=False)
+    is_sparse: bool = False
 
     @property
     def life(self) -> Life:
@@ -82,6 +84,7 @@ class MarketFacts:
             self.contract_size,
             _inside(self.listed, window, self.listed < window.end),
             _inside(self.delisted, window, self.delisted is not None and self.delisted > window.start),
+            *(["sparse"] if self.is_sparse else []),
         )
 
     def kept_from(self, known: "MarketFacts | None") -> "MarketFacts":
@@ -107,6 +110,7 @@ class MarketFacts:
             delisted=by.delisted,
             delisted_precision=by.delisted_precision,
             terms=known.terms.before(self.terms),
+            is_sparse=self.is_sparse,
         )
 
     @property
@@ -143,6 +147,7 @@ class Listing:
         valid_from: When this was first seen stated in place of something else; None of the first that is
             known.
         valid_until: When something else was first seen stated; None of what is known now.
+        is_sparse: As of `MarketFacts`.
     """
 
     market: Market
@@ -162,6 +167,7 @@ class Listing:
     successor_ratio: float | None = None
     valid_from: datetime | None = None
     valid_until: datetime | None = None
+    is_sparse: bool = False
 
     @property
     def unified(self) -> str | None:
@@ -204,6 +210,7 @@ class Listing:
         market = Market(row["exchange"], row["market_type"], row["symbol"])
         given = {name: row.get(column) for column, name in _COLUMNS.items()}
         terms = Terms(**{name: row.get(column) for column, name in _TERMS.items()})
+        given["is_sparse"] = bool(given["is_sparse"])
         if given["life_source"] is None:
             ended = "minute" if given["delisted"] else None
             given |= {"life_source": "rows", "listed_precision": "minute", "delisted_precision": ended}
@@ -253,7 +260,7 @@ class Listing:
 _LIFE = ("life_source", "listed", "listed_precision", "delisted", "delisted_precision")
 _OF_FACTS = (
     *("market", "base", "quote", "settle", "contract_size", "listed", "delisted", "origin"),
-    *("listed_precision", "terms"),
+    *("listed_precision", "terms", "is_sparse"),
 )
 # Columns of `silver/market` -> attributes of `Listing` and of its terms.
 _COLUMNS = {
@@ -263,6 +270,7 @@ _COLUMNS = {
     **{name: name for name in ("origin", "life_source", "listed_precision", "delisted_precision")},
     **{name: name for name in ("successor", "successor_ratio", "valid_from", "valid_until")},
     "unpublished_months": "unpublished",
+    "is_sparse": "is_sparse",
 }
 _TERMS = {
     **{name: name for name in ("contract_type", "status", "is_trading", "tick_size", "step_size")},
@@ -457,6 +465,12 @@ class MarketTable(Table):
         "How many of the successor's coin one of this market's became; null where there is no successor",
         nullable=True,
         above=0,
+    )
+    is_sparse = Column(
+        pl.Boolean,
+        "Whether its exchange has no candle of a minute in which nothing was traded, so that a minute "
+        "without one is no gap; null as an earlier release wrote it",
+        nullable=True,
     )
 
 

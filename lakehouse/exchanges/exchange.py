@@ -79,6 +79,8 @@ class Exchange(ABC):
         renamed: Coins whose markets went on under another name, by announcement: the old name, and what it
             became.
         grace: How long after its day a file may still be missing without being absent.
+        sparse: Whether it has no candle of a minute in which nothing was traded, so that a minute without one
+            is no gap.
         files: What its archive publishes, by the name of the bronze table.
         pages: What its REST API answers, by the name of the bronze table; without any the archive is the only
             source.
@@ -96,6 +98,7 @@ class Exchange(ABC):
     bucket: ClassVar[str] = ""
     renamed: ClassVar[Mapping[str, Renamed]] = {}
     grace: ClassVar[timedelta] = GRACE
+    sparse: ClassVar[bool] = False
     files: ClassVar[Mapping[str, Files]] = {}
     pages: ClassVar[Mapping[str, Pages]] = {}
     rest_types: ClassVar[tuple[MarketType, ...]] = MARKET_TYPES

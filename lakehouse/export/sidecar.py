@@ -41,9 +41,10 @@ def data_part(
 
     Returns:
         `table`, `code_version`, `dataset_id`, `cells` (month, version, evidence, rows, until when sources
-        were asked and whether that is all of the range, disputes and contradictions), `worst_evidence`,
-        `not_stored` (months of the range of which nothing is stored, so that nobody can tell what is absent)
-        and `absent` (every expected row that is absent, as runs with their class).
+        were asked and whether that is all of the range, slots of a sparse exchange in which no row is
+        expected, disputes and contradictions), `worst_evidence`, `not_stored` (months of the range of which
+        nothing is stored, so that nobody can tell what is absent) and `absent` (every expected row that is
+        absent, as runs with their class).
     """
     runs = (cut(run, span.start, span.end) for record in cells.values() for run in record.facts.gaps)
     held = {cell.month for cell in cells}
@@ -79,6 +80,8 @@ def _cell(cell: Cell, record: CellRecord, span: TimeRange) -> Document:
         "rows": record.rows,
         "asked_until": _text(until),
         "is_asked_whole": until is not None and until >= end,
+        "quiet": facts.quiet_count,
+        "silent": facts.silent_count,
         "disputed": facts.conflict_count,
         "unsettled": facts.unsettled_count,
         "contradictions": [str(found) for found in facts.contradictions],
@@ -199,6 +202,14 @@ def _of_data(part: Document, noun: str) -> Iterable[str]:
         classes[run["class"]] = classes.get(run["class"], 0) + run["slot_count"]
     for gap_class, count in sorted(classes.items()):
         yield f"{count_of(count, noun)} absent: {gap_class}."
+    for cell in part["cells"]:
+        if count := cell["quiet"]:
+            yield f"{count_of(count, noun)} not there in {cell['month']}, proven to be without trade."
+        if count := cell["silent"]:
+            yield (
+                f"{count_of(count, noun)} not there in {cell['month']}: the exchange has none of a minute "
+                "without trade, and nothing proves that these were."
+            )
     if months := part["not_stored"]:
         yield f"{part['table']} has nothing of {', '.join(months)}: what is absent there is not told."
     for cell in part["cells"]:

@@ -26,8 +26,10 @@ def candle_table(interval: Interval) -> type[Feature]:
         __doc__ = f"""{interval} candles, summed from `silver/candle`; buckets start at 00:00 UTC.
 
         `candle_count` says how many of the {interval.minutes:,} minutes a bucket has, so a short bucket is
-        never silent; a bucket without any has no row. Sums are taken as decimals, so the same candles give
-        the same row in any order; one is null where a candle lacks the value. Joins take `knowable_at`.
+        never silent; a bucket without any has no row. Of an exchange that has no candle of a minute without
+        trade (`is_sparse` in `silver/market`) a count says no more than that. Sums are taken as decimals, so
+        the same candles give the same row in any order; one is null where a candle lacks the value. Joins
+        take `knowable_at`.
         """
 
         name = f"gold/candle_{interval}"

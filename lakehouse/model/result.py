@@ -180,6 +180,9 @@ class CellFacts:
             where there are none.
         contradictions: What contradicts the rows that are served; where there is any, the evidence is
             `contradicted`.
+        quiet_count: Of an exchange that is sparse: slots without a row that are proven to be without trade.
+        silent_count: Of such an exchange: slots of which a source that was read whole has no row, without a
+            proof that nothing was traded in them. Neither these nor the quiet ones are in a gap.
     """
 
     gaps: tuple[GapRun, ...] = ()
@@ -195,6 +198,8 @@ class CellFacts:
     answered_at: tuple[datetime, ...] = ()
     conflict_digest: str = ""
     contradictions: tuple[Contradiction, ...] = ()
+    quiet_count: int = 0
+    silent_count: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form; `from_json` reads it back."""
@@ -237,6 +242,8 @@ class CellFacts:
             restatement_count=_or_none(read_count, data.get("restatement_count")),
             answered_at=tuple(map(read_instant, data.get("answered_at", ()))),
             contradictions=tuple(map(_contradiction, data.get("contradictions", ()))),
+            quiet_count=read_count(data.get("quiet_count", 0)),
+            silent_count=read_count(data.get("silent_count", 0)),
         )
 
     def answers(self) -> str:
@@ -268,6 +275,8 @@ class CellFacts:
         said["gaps"] = [_record(replace(run, asked_at=None)) for run in self.gaps]
         if self.contradictions:
             said["contradictions"] = [_record(found) for found in self.contradictions]
+        if self.quiet_count or self.silent_count:
+            said["without_row"] = [self.quiet_count, self.silent_count]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 

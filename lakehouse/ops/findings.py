@@ -172,11 +172,14 @@ def check_schema(
 
 def check_gaps(stored: Ledger, now: datetime, published: PeriodKind = "day") -> Verdict:
     """Cells with expected rows that are absent, by the class a reader is told at an instant; files of them
-    are published by such periods.
+    are published by such periods. Slots in which no row is expected, of an exchange that is sparse, are
+    counted.
     """
     findings, counts = [], Counter[str]()
     for cell, record in stored.items():
         runs = list(told(record.facts.gaps, now, published))
+        without = {"quiet_rows": record.facts.quiet_count, "silent_rows": record.facts.silent_count}
+        counts.update({name: count for name, count in without.items() if count})
         for gap_class in dict.fromkeys(gap_class for gap_class, _ in runs):
             of_class = [run for told_class, run in runs if told_class == gap_class]
             rows = sum(run.slot_count for run in of_class)

@@ -51,6 +51,9 @@ class CellQuality:
         unread: Where `rows` is None, why.
         runs: The gaps, each with its class.
         problems: Those with sources, healed and not.
+        quiet: Slots without a row that are proven to be without trade, of an exchange that has no rows of
+            these.
+        silent: Those of which that is not proven.
     """
 
     cell: Cell
@@ -68,6 +71,8 @@ class CellQuality:
     unread: str = HOLE
     runs: Sequence[tuple[ToldClass, GapRun]] = ()
     problems: Sequence[Problem] = ()
+    quiet: int = 0
+    silent: int = 0
 
     @property
     def reasons(self) -> list[tuple[State, str]]:
@@ -119,6 +124,8 @@ class CellQuality:
             "state": self.state,
             "rows": self.rows,
             **gaps,
+            "quiet": self.quiet,
+            "silent": self.silent,
             **disputes,
             **sources,
             **end,
@@ -208,6 +215,8 @@ def _of_cell(
         contradictions=sorted(facts.contradictions, key=lambda one: not one.is_wholesale),
         runs=runs,
         problems=facts.problems,
+        quiet=facts.quiet_count,
+        silent=facts.silent_count,
     )
 
 

@@ -100,7 +100,8 @@ def look_over(
                 description = replace(description, terms=terms)
             listing = _listing(market, origin, description, named.get(market), known.get(market), by)
             # of an exchange without files there is none to look at
-            found.listings[market] = listing if places else replace(listing, unpublished="")
+            unpublished = listing.unpublished if places else ""
+            found.listings[market] = replace(listing, unpublished=unpublished, is_sparse=exchange.sparse)
     _tell_successors(exchange, found.listings)
     return found
 
@@ -122,7 +123,8 @@ def names_of(exchange: Exchange, datasets: Iterable[Dataset]) -> Overview:
         for symbol in sorted(symbols):
             market = Market(exchange.name, market_type, symbol)
             origin, about = described.of(market)
-            found.listings[market] = _listing(market, origin, about, None, None, None)
+            listing = _listing(market, origin, about, None, None, None)
+            found.listings[market] = replace(listing, is_sparse=exchange.sparse)
     return found
 
 

@@ -162,6 +162,7 @@ def _facts(
         ended[1] if ended else None,
         described.terms,
         silent_since,
+        exchange.sparse,
     )
 
 

@@ -44,6 +44,7 @@ def find_gaps(
     api_times: pl.Series | None = None,
     truncated: pl.DataFrame | None = None,
     confirmed: pl.Series | None = None,
+    left_out: pl.Series | None = None,
 ) -> tuple[GapRun, ...]:
     """Every expected slot that no row covers, as runs of one class.
 
@@ -67,13 +68,16 @@ def find_gaps(
             row began with its end.
         confirmed: The hours of which a witness says the same as the rows, see `confirmed_hours`; without them
             no halt is proven.
+        left_out: Slots in which no row is expected, see `transform.sparse`.
 
     Returns:
-        Runs in order. Together with the covered slots they make up every slot of the window before
-        `asked_until`, each exactly once.
+        Runs in order. Together with the covered slots, and those left out, they make up every slot of the
+        window before `asked_until`, each exactly once.
     """
     end = window.clip(asked_until)
     absent = Grid(step).absent(times, TimeRange(window.start, end)) if end > window.start else times.clear()
+    if left_out is not None:
+        absent = absent.filter(~absent.is_in(left_out.implode()))
     if not absent.len():
         return ()
     api = api_times if api_times is not None else times.clear()
@@ -84,7 +88,7 @@ def find_gaps(
         .when(_among(disputed if disputed is not None else times.clear(), step))
         .then(pl.lit("conflict"))
         .when(
-            pl.any_horizontal(pl.lit(False), *(_is_bracketed(asking, api, step) for asking in answered))
+            pl.any_horizontal(pl.lit(False), *(is_bracketed(asking, api, step) for asking in answered))
             & ~_among(api, step)
         )
         .then(pl.lit("halt"))
@@ -161,7 +165,7 @@ def _lies_in(asking: Asked, step: timedelta) -> pl.Expr:
     return (pl.col("slot") >= asking.start) & (pl.col("slot") + step <= asking.end)
 
 
-def _is_bracketed(asking: Asked, api: pl.Series, step: timedelta) -> pl.Expr:
+def is_bracketed(asking: Asked, api: pl.Series, step: timedelta) -> pl.Expr:
     """Whether the slot was asked for, and this asking knows a candle before it and one after it; null where
     it knows none.
     """

@@ -80,10 +80,24 @@ def confirmed_hours(
     ]
     hours = pl.concat([pl.Series([], dtype=UTC_TIME), *spans]).unique()
     hours = hours.filter(hours.dt.truncate(length) == hours)
-    # a misaligned candle reaches into two hours
-    wrong = judged.filter(~pl.col("agrees").fill_null(False))["open_time"]
-    touched = pl.concat([wrong.dt.truncate(length), (wrong + length - _MICRO).dt.truncate(length)])
-    return hours.filter(~hours.is_in(touched.implode())).sort()
+    wrong = _touched(judged.filter(~pl.col("agrees").fill_null(False)), length)
+    return hours.filter(~hours.is_in(wrong.implode())).sort()
+
+
+def denied_hours(judged: pl.DataFrame, length: timedelta = HOUR) -> pl.Series:
+    """The hours (of `length`, from 00:00 UTC) of which a witness says otherwise than the rows that are there.
+
+    Args:
+        judged: The outcome of `judge`.
+        length: Length of a witness candle.
+    """
+    return _touched(judged.filter(~pl.col("agrees")), length).unique()
+
+
+def _touched(judged: pl.DataFrame, length: timedelta) -> pl.Series:
+    """The hours that some candles of a witness lie in: one that is misaligned reaches into two."""
+    opens = judged["open_time"]
+    return pl.concat([opens.dt.truncate(length), (opens + length - _MICRO).dt.truncate(length)])
 
 
 def owners(times: pl.Series, witness_times: pl.Series, length: timedelta = HOUR) -> pl.Series:

@@ -1,5 +1,6 @@
 """Silver candles: bronze refined to one truth, with everything that is not served accounted for."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import polars as pl
@@ -259,3 +260,23 @@ def test_a_day_that_the_api_states_wholly_otherwise_is_asked_again_and_its_own_r
         ("api", ("open", "high", "low", "close"), True)
     ]
     assert contradicted({**bronze_of, CandleApi.name: BronzeCell(bronze(DAY, "api"), "v1", asked)}) == []
+
+
+def test_of_a_sparse_exchange_a_file_without_a_minute_leaves_neither_a_gap_nor_a_doubt() -> None:
+    some = bronze([time for time in DAY if time.hour != 3 and time.minute % 7])
+    sparse = replace(facts(listed="2024-02-05"), is_sparse=True)
+    count = 1440 - some.height
+    dense, result = refined(some), refined(some, market=sparse)
+    assert (dense.facts.silent_count, result.facts.silent_count, result.facts.quiet_count) == (0, count, 0)
+    assert [run.gap_class for run in result.facts.gaps] == ["not_listed"]
+    assert sum(run.slot_count for run in dense.facts.gaps) - 4 * 1440 == count
+    assert result.rows.equals(dense.rows)
+    later = refined(some, "2024-02-07", sparse)
+    assert [(run.gap_class, run.slot_count) for run in later.facts.gaps[1:]] == [("absent", 1440)], (
+        "of the second day no file was read"
+    )
+    month = some.with_columns(source=pl.lit("monthly"))
+    cell_of_a_day = [f"2024-02-{day:02}" for day in range(5, 30)]
+    assert list(doubt(month, FEBRUARY, facts(listed="2024-02-05"))) == cell_of_a_day
+    assert doubt(month, FEBRUARY, sparse) == {}
+    assert sparse.version_for(FEBRUARY) != facts(listed="2024-02-05").version_for(FEBRUARY)

@@ -30,7 +30,10 @@ from lakehouse.sources.rest.clients import RestClients
 from lakehouse.sources.rest.describing import describe
 from lakehouse.sources.rest.rows import RowReader
 from lakehouse.storage.objects import LakeObjects
+from lakehouse_tests.extensibility import kraken_desk
 from lakehouse_tests.extensibility import test_rest_only as counter
+from lakehouse_tests.extensibility.kraken import Kraken
+from lakehouse_tests.extensibility.kraken_desk import KrakenDesk, every_minute
 from lakehouse_tests.extensibility.toys import answering
 from lakehouse_tests.making import at, minutes
 from lakehouse_tests.test_extensibility import Kiosk
@@ -54,6 +57,8 @@ class Specimen:
         unknown: How it says that it does not know a symbol.
         busy: How it says that it cannot answer now.
         throttled: How it says that too much was asked.
+        has_minutes_from: The first minute that the API still has and is asked for.
+        listed: Since when the market is known to be listed.
     """
 
     exchange: type[Exchange]
@@ -62,6 +67,8 @@ class Specimen:
     unknown: Reply | None = None
     busy: Reply | None = None
     throttled: Reply | None = None
+    has_minutes_from: datetime = FIRST
+    listed: datetime = FIRST
 
 
 def simulated(exchange: type[Exchange]) -> Callable[[], AbstractContextManager[Exchange]]:
@@ -82,6 +89,17 @@ def simulated(exchange: type[Exchange]) -> Callable[[], AbstractContextManager[E
 def at_the_counter() -> Iterator[Exchange]:
     with answering(counter.served(counter.klines)) as url:
         yield counter.Counter(None, url)
+
+
+@contextmanager
+def beside_kraken() -> Iterator[Exchange]:
+    desk = KrakenDesk(every_minute(FIRST, NOW + MINUTE), NOW)
+    with kraken_desk.standing(desk) as exchange:
+        yield exchange
+
+
+def of_kraken(error: str, **headers: str) -> Reply:
+    return reply(200, {"error": [error]}, **headers)
 
 
 def of_bybit(code: int, why: str, **headers: str) -> Reply:
@@ -112,6 +130,16 @@ SPECIMENS = (
         of_bybit(10001, "Not supported symbols"),
         of_bybit(10016, "Server error."),
         reply(429, **{"retry-after": "7"}),
+    ),
+    Specimen(
+        Kraken,
+        kraken_desk.MARKET,
+        beside_kraken,
+        of_kraken("EQuery:Unknown asset pair"),
+        of_kraken("EService:Unavailable"),
+        of_kraken("EAPI:Rate limit exceeded", **{"retry-after": "7"}),
+        has_minutes_from=NOW - 709 * MINUTE,
+        listed=at("2024-01-25"),  # the week of its first candle: it has no older ones that are shorter
     ),
     Specimen(Kiosk, Market("kiosk", "spot", "COIN")),
 )
@@ -190,16 +218,18 @@ def test_a_range_is_read_to_both_its_edges_and_not_beyond(of: Specimen) -> None:
     pages = of.exchange.pages["bronze/candle_api"]
     with standing(of) as exchange:
         read = reader(of, exchange, pages)
-        span = TimeRange(at("2024-01-31T00:01"), at("2024-02-01T00:59"))
+        first = max(at("2024-01-31T00:01"), of.has_minutes_from)
+        span = TimeRange(first, at("2024-02-01T00:59"))
         found = read.read(span, before=True, after=True)
-        assert found.rows["open_time"].to_list() == minutes("2024-01-31T00:01", 1440 + 58)
+        count = (span.end - first) // MINUTE
+        assert found.rows["open_time"].to_list() == minutes(f"{first:%Y-%m-%dT%H:%M}", count)
         assert (found.asked.start, found.asked.end) == (span.start, span.end)
         assert (found.asked.before, found.asked.after) == (span.start - MINUTE, span.end)
         assert set(found.rows.columns) == set(PublishedCandle.names())
         for name, dtype in PublishedCandle.polars_schema().items():
             assert found.rows.schema[name] == dtype, name
-        half = read.read(TimeRange(at("2024-01-31T00:00:30"), at("2024-01-31T00:02:30")))
-        assert half.rows["open_time"].to_list() == minutes("2024-01-31T00:01", 2)
+        half = read.read(TimeRange(first - MINUTE / 2, first + 1.5 * MINUTE))
+        assert half.rows["open_time"].to_list() == [first, first + MINUTE]
 
 
 @OF_APIS
@@ -292,7 +322,7 @@ def test_a_life_begins_with_its_first_candle_and_a_market_without_one_is_refused
             exchange, [CANDLE], [of.market, other], objects, RestClients(exchange), lambda: NOW
         )
     facts = known[of.market]
-    assert (facts.listed, facts.delisted, facts.origin) == (FIRST, None, "exchange_info")
+    assert (facts.listed, facts.delisted, facts.origin) == (of.listed, None, "exchange_info")
     assert isinstance(failed[other], UnknownMarketError)
 
 
