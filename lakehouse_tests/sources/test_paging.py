@@ -79,14 +79,14 @@ spans = st.tuples(st.integers(-200_000, 6_000_000), st.integers(1, 6_000_000)).m
 slots = st.sets(st.integers(-30, 60) | st.integers(3000, 3040) | st.integers(7000, 9000), max_size=150)
 
 
-@given(slots, st.sets(st.integers(0, 60), max_size=10), spans)
+@given(slots, st.sets(st.integers(0, 60), max_size=10), spans, st.sampled_from([OLDEST_FIRST, NEWEST_FIRST]))
 def test_every_candle_of_a_range_comes_once_and_in_order(
-    indexes: set[int], off: set[int], span: TimeRange
+    indexes: set[int], off: set[int], span: TimeRange, rules: PageRules
 ) -> None:
     opens = [START + index * MINUTE.delta for index in indexes] + [
         START + index * MINUTE.delta + timedelta(seconds=30) for index in off
     ]
-    server = Server(OLDEST_FIRST, opens)
+    server = Server(rules, opens)
     assert server.read(span) == [time for time in server.opens if span.start <= time < span.end]
 
 
@@ -95,10 +95,12 @@ def test_more_candles_than_slots_are_read_to_the_last() -> None:
     assert server.read(TimeRange(START, START + timedelta(minutes=2))) == server.opens
 
 
-@given(slots, spans)
-def test_it_does_so_where_the_newest_rows_of_a_range_are_answered(indexes: set[int], span: TimeRange) -> None:
-    server = Server(NEWEST_FIRST, [START + index * MINUTE.delta for index in indexes])
-    assert server.read(span) == [time for time in server.opens if span.start <= time < span.end]
+def test_rows_that_a_page_has_no_room_for_are_asked_for_where_the_newest_are_answered() -> None:
+    minutes = [START + n * MINUTE.delta for n in range(25)]
+    server = Server(NEWEST_FIRST, [*minutes, *minutes[3:8]])  # a page has twenty, some of them twice
+    span = TimeRange(START, minutes[-1] + MINUTE.delta)
+    assert server.read(span) == server.opens
+    assert first_time(server.paged(), span) == START
 
 
 @given(slots, spans, st.sampled_from([OLDEST_FIRST, NEWEST_FIRST]))

@@ -67,9 +67,14 @@ def _by_slots(paged: Paged, step: timedelta, span: TimeRange) -> Iterator[pl.Dat
             until = min(until, cursor + rules.reach)
         page = paged.ask(cursor, until, limit)
         if page.height:
+            (first, last), is_full = _ends(paged, page), page.height >= limit
+            # More rows than slots: of the newest ones, the first may be one of several for its time.
+            if is_full and opens < first < last:
+                yield from _by_slots(paged, step, TimeRange(cursor, first + _MICRO))
+                page = page.filter(pl.col(paged.time) > first)
             yield page
-            cursor = _ends(paged, page)[1] + _MICRO
-            if page.height < limit and _next_slot(cursor, step) >= span.end:
+            cursor = last + _MICRO
+            if not is_full and _next_slot(cursor, step) >= span.end:
                 return
         elif until < span.end:
             cursor = _next_time(paged, TimeRange(until, span.end))
