@@ -20,6 +20,7 @@ from lakehouse.sources.rest.client import RestClient
 from lakehouse.sources.rest.paging import Paged, first_time, floor_to, pages
 
 _FAR_AHEAD = timedelta(days=366)  # of the server's time, where no row lies
+_LOOKS = 3  # for a row before the first one
 _NO_TIME = datetime(2100, 1, 1, tzinfo=UTC)  # nor is any there, whatever the server's time
 
 
@@ -127,6 +128,9 @@ class RowReader:
         """The time of the first row of a range; None if there is none. Where the API does not have all rows,
         the start of the first longer slot that it has a row of.
 
+        One page that lacks rows would hide that there are earlier ones, so the newest row before the first is
+        asked for, too.
+
         Raises:
             UnknownSymbolError, RestQuestionError, RestUnreachableError: As `read`.
         """
@@ -134,7 +138,18 @@ class RowReader:
         answers = self._answers
         while answers.keeps and answers.coarser:
             answers = answers.coarser
-        return first_time(self._paged(answers), span)
+        paged = self._paged(answers)
+        first = first_time(paged, span)
+        for _ in range(_LOOKS):
+            if first is None or first <= span.start:
+                break
+            before = [
+                opens for opens in _instants(paged.ask(None, first, 1), self._time) if opens >= span.start
+            ]
+            if not before:
+                break
+            first = first_time(paged, TimeRange(span.start, first)) or min(before)
+        return first
 
     def last(self, before: datetime) -> datetime | None:
         """When the newest row before an instant ends; None if there is none.
