@@ -118,7 +118,7 @@ def rows() -> Iterator[tuple[str, ...]]:
             archive(exchange, dataset),
             rest(exchange, dataset, market_type),
             stated.begins,
-            expected(dataset),
+            expected(exchange, dataset),
             ", ".join(f"`{level}`" for level in provable(exchange, dataset)) or "nothing: cells do not say",
             ", ".join(f"`{file}`" for file in stated.files) + f": `{stated.reader}`"
             if stated.files
@@ -151,11 +151,12 @@ def provable(exchange: Exchange, dataset: Dataset) -> list[str]:
     return [level for level in dataset.evidence if has_files or level not in OF_FILES]
 
 
-def expected(dataset: Dataset) -> str:
+def expected(exchange: Exchange, dataset: Dataset) -> str:
     """The rule by which an absent row is told."""
     match dataset.silver.cadence:
         case Grid(step=step):
-            return f"every {int(step.total_seconds()) // 60} min"
+            where = " in which something was traded" if exchange.sparse else ""
+            return f"every {int(step.total_seconds()) // 60} min{where}"
         case Spaced(steps=steps):
             hours = ", ".join(f"{int(step.total_seconds()) // 3600}" for step in steps)
             return f"at the market's own distance, of {hours} h"

@@ -9,11 +9,12 @@ lakehouse_tests.faults.generated SEED …` runs some alone and prints what they 
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from unittest.mock import patch
 
 import polars as pl
@@ -400,28 +401,34 @@ def _behind(told: Told, fault: Fault) -> None:
 
 def told_at(case: Case, now: datetime, is_last: bool) -> Told:
     """What every source tells at an instant."""
-    in_force = [
-        fault for fault in case.faults if fault.during == ALWAYS or (fault.during == LATELY) == is_last
-    ]
-    return befallen(EARLY if case.is_early else LISTED, now, *in_force)
+    return befallen(EARLY if case.is_early else LISTED, now, *in_force(case, is_last))
+
+
+def in_force(case: Case, is_last: bool) -> list[Fault]:
+    """The faults of a case that befall its last build, or the ones before."""
+    return [fault for fault in case.faults if fault.during == ALWAYS or (fault.during == LATELY) == is_last]
 
 
 def befallen(market: SimulatedMarket, now: datetime, *faults: Fault) -> Told:
     """What every source tells of a market at an instant, with faults."""
-    told = Told.of(market, now)
-    for fault in sorted(faults, key=lambda fault: not KINDS[fault.kind].is_true):
-        KINDS[fault.kind].befall(told, fault)
+    return befall(Told.of(market, now), KINDS, faults)
+
+
+def befall(told: Told, kinds: Mapping[str, Kind], faults: Iterable[Fault]) -> Told:
+    """What is told, with faults."""
+    for fault in sorted(faults, key=lambda fault: not kinds[fault.kind].is_true):
+        kinds[fault.kind].befall(told, fault)
     return told
 
 
-def draw(seed: int) -> Case:
+def draw(seed: int, kinds: Mapping[str, Kind] = MappingProxyType(KINDS)) -> Case:
     """The case of a seed."""
     dice = random.Random(seed)
-    names, weights = list(KINDS), [each.weight for each in KINDS.values()]
+    names, weights = list(kinds), [each.weight for each in kinds.values()]
     is_early = dice.random() < 0.04
     faults = []
     for name in dice.choices(names, weights, k=dice.choice((2, 2, 3))):
-        of = KINDS[name]
+        of = kinds[name]
         days = 13 if is_early else 3
         where, count, text = dice.choice(of.where), dice.choice(of.counts), dice.choice(of.texts)
         if is_early and name == "lost" and count > 1000:
@@ -470,6 +477,7 @@ class Bench:
             start="2023-12",
             binance_archive_url=self.stand.url,
             binance_rest_url=self.stand.url,
+            bybit_rest_url=self.stand.url,
         )
         self.lake = open_lake(settings, clock=lambda: self.stand.desk.now)
 
@@ -548,10 +556,32 @@ def bench(stand: Stand, root: Path) -> Iterator[Bench]:
 BTC, ETH = Market("binance", "spot", LISTED.symbol), Market("binance", "spot", OTHER.symbol)
 
 
-def lies(case: Case, stand: Stand, root: Path) -> list[str]:
+@dataclass(frozen=True)
+class Scene:
+    """Which markets cases are about, and how their exchange tells of them.
+
+    Attributes:
+        market: The market that faults befall.
+        neighbour: Another one.
+        told_at: What is told of the first, by case, instant and whether it is the last build.
+        beside: What is told of the other at an instant.
+        may_fail: The table whose cells may fail, by an error of the product's own: nobody answers for them.
+    """
+
+    market: Market
+    neighbour: Market
+    told_at: Callable[[Case, datetime, bool], Told]
+    beside: Callable[[datetime], Told]
+    may_fail: str
+
+
+SPOT = Scene(BTC, ETH, told_at, lambda now: Told.of(OTHER, now), "bronze/candle_archive")
+
+
+def lies(case: Case, stand: Stand, root: Path, scene: Scene = SPOT) -> list[str]:
     """What a reader is told that is not so, at any time of a case; empty where the promise holds."""
     try:
-        return list(_lies(case, stand, root))
+        return list(_lies(case, stand, root, scene))
     except LakehouseError as error:
         return [f"refused: the whole command ended with {type(error).__name__}: {error}"]
     except Exception as error:  # whatever it is, the product must not raise it
@@ -564,14 +594,14 @@ def lies(case: Case, stand: Stand, root: Path) -> list[str]:
         ]
 
 
-def _lies(case: Case, stand: Stand, root: Path) -> Iterator[str]:
+def _lies(case: Case, stand: Stand, root: Path, scene: Scene) -> Iterator[str]:
     heard, beside = list[Told](), list[Told]()
-    markets = [BTC, ETH] if case.has_neighbour else [BTC]
+    markets = [scene.market, scene.neighbour] if case.has_neighbour else [scene.market]
     with bench(stand, root) as it:
 
         def serve(now: datetime, is_last: bool) -> None:
-            heard.append(told_at(case, now, is_last))
-            beside.append(replace(Told.of(OTHER, now), rest="down" if heard[-1].rest == "down" else ""))
+            heard.append(scene.told_at(case, now, is_last))
+            beside.append(replace(scene.beside(now), rest="down" if heard[-1].rest == "down" else ""))
             stand.open(heard[-1], *(beside[-1:] if case.has_neighbour else ()))
 
         def build(what: str, is_first: bool = True) -> Iterator[str]:
@@ -584,19 +614,20 @@ def _lies(case: Case, stand: Stand, root: Path) -> Iterator[str]:
             fatal = {
                 name: error
                 for name, error in it.failed.items()
-                if not isinstance(error, LakehouseError) or not name.startswith("bronze/candle_archive")
+                if not isinstance(error, LakehouseError) or not name.startswith(scene.may_fail)
             }
             yield from (
                 f"{what}: crash: {name}: {type(error).__name__}: {str(error)[:200]}"
                 for name, error in fatal.items()
             )
             yield from (
-                f"{what}: {lie}" for lie in judge(look(it.lake, Cell(MONTH, BTC)), Known(tuple(heard)))
+                f"{what}: {lie}"
+                for lie in judge(look(it.lake, Cell(MONTH, scene.market)), Known(tuple(heard)))
             )
             if case.has_neighbour:
                 yield from (
                     f"{what}: neighbour: {lie}"
-                    for lie in judge(look(it.lake, Cell(MONTH, ETH)), Known(tuple(beside)))
+                    for lie in judge(look(it.lake, Cell(MONTH, scene.neighbour)), Known(tuple(beside)))
                 )
 
         if case.is_open:
@@ -606,7 +637,7 @@ def _lies(case: Case, stand: Stand, root: Path) -> Iterator[str]:
         serve(CLOSED, False)
         yield from build("first build")
         if case.is_repeated:
-            seen = look(it.lake, Cell(MONTH, BTC))
+            seen = look(it.lake, Cell(MONTH, scene.market))
             # hours are fetched again where minutes were revised after them
             is_due = seen is not None and not seen.is_fresh and bool(seen.witness_asked)
             before = it.stamps()
@@ -622,23 +653,22 @@ def _lies(case: Case, stand: Stand, root: Path) -> Iterator[str]:
                 yield f"again: unstable: built again within the hour, {', '.join(sorted(changed))} changed"
                 yield from said("again")
             # an error's code is an answer
-            is_silent = seen is not None and seen.is_unanswered and not heard[-1].rest.startswith("-")
+            is_silent = seen is not None and seen.is_unanswered and not heard[-1].rest.lstrip("-").isdigit()
             if asked and not is_due and not is_silent:
                 yield f"again: asked: within the hour REST was asked again: {asked[0]}"
         if not case.is_revisited:
             return
         serve(LATER, True)
-        if case.is_verified and look(it.lake, Cell(MONTH, BTC)):
-            it.verify(BTC)
+        if case.is_verified and look(it.lake, Cell(MONTH, scene.market)):
+            it.verify(scene.market)
             yield from said("verified")
         yield from build("last build")
 
 
-def run(seed_or_case: int | Case, stand: Stand) -> list[str]:
+def run(case: Case, stand: Stand, scene: Scene = SPOT) -> list[str]:
     """The lies of one case, in a lake of its own."""
-    case = draw(seed_or_case) if isinstance(seed_or_case, int) else seed_or_case
     with tempfile.TemporaryDirectory(prefix="generated-") as folder:
-        return lies(case, stand, Path(folder))
+        return lies(case, stand, Path(folder), scene)
 
 
 def described(case: Case) -> str:
@@ -670,7 +700,7 @@ def main() -> None:
     with stand() as exchange:
         for seed in map(int, sys.argv[1:]):
             print(seed, described(draw(seed)))
-            print("\n".join(f"    {lie}" for lie in run(seed, exchange)) or "    nothing is wrong")
+            print("\n".join(f"    {lie}" for lie in run(draw(seed), exchange)) or "    nothing is wrong")
 
 
 if __name__ == "__main__":

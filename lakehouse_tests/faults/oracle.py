@@ -22,7 +22,7 @@ from lakehouse.ops.quality import quality_report
 from lakehouse.pipeline.services import LakeServices
 from lakehouse.query.lake import Lake
 from lakehouse.storage.ledger import survey
-from lakehouse_tests.faults.told import END, MONTH, SOURCES, Row, Told, frame_of, instant, is_finite, traded
+from lakehouse_tests.faults.told import END, SOURCES, Row, Told, frame_of, instant, is_finite, traded
 
 HOUR, BREAK = timedelta(hours=1), timedelta(days=7)
 VALUES = [
@@ -71,7 +71,9 @@ class Known:
         gone = pl.Series([instant(minute) for minute in changed], dtype=pl.Datetime("us", "UTC"))
         rows = [row for minute in changed for row in self.now.truth.get(minute, ())]
         kept = _truth_of(self.now.market).filter(~pl.col("open_time").is_in(gone.implode()))
-        return pl.concat([kept, frame_of(rows).filter(pl.col("open_time") < END)]).sort("open_time")
+        return pl.concat([kept, frame_of(rows, self.now.market).filter(pl.col("open_time") < END)]).sort(
+            "open_time"
+        )
 
     def rows_at(self, minute: int, sources: Sequence[str] = SOURCES[:3]) -> list[Row]:
         """All rows of a minute that any source ever stated."""
@@ -94,13 +96,13 @@ class Known:
                 hour * 60 in minutes for hour in told.hours
             ):
                 return False
-        return self.now.is_readable(MONTH) or self.now.is_readable(f"{day:%Y-%m-%d}")
+        return self.now.tells_of(day)
 
 
 @lru_cache(maxsize=8)
 def _truth_of(market: object) -> pl.DataFrame:
     rows = [row for rows in traded(market).values() for row in rows]  # type: ignore[arg-type]
-    return frame_of(rows).filter(pl.col("open_time") < END)
+    return frame_of(rows, market).filter(pl.col("open_time") < END)  # type: ignore[arg-type]
 
 
 # --- what a reader sees ---------------------------------------------------------------------------
@@ -154,9 +156,9 @@ class View:
     @cached_property
     def hours(self) -> pl.DataFrame:
         """Served minutes, added up by hour, beside the hour as REST stated it; `agrees` and `is_whole` (no
-        slot of it is absent or in conflict).
+        slot of it is absent or in conflict, nor one that nobody was asked about).
         """
-        traded_rows = self.rows.filter(pl.col("trade_count") > 0)
+        traded_rows = self.rows.filter((pl.col("trade_count") > 0).fill_null(pl.col("volume") > 0))
         hour = pl.col("open_time").dt.truncate("1h").alias("hour")
         prices = traded_rows.group_by(hour).agg(
             pl.col("open").sort_by("open_time").first(),
@@ -175,14 +177,14 @@ class View:
             (
                 (pl.col(name).fill_null(0) - pl.col(f"{name}_stated")).abs()
                 <= 1e-6 + 1e-12 * pl.col(f"{name}_stated").abs()
-            )
+            ).fill_null(True)
             for name in _TOTALS
         ]
         same = [
             (pl.col(name) == pl.col(f"{name}_stated")).fill_null(True)
             for name in ("open", "high", "low", "close")
         ]
-        counted = pl.col("trade_count").fill_null(0) == pl.col("trade_count_stated")
+        counted = (pl.col("trade_count").fill_null(0) == pl.col("trade_count_stated")).fill_null(True)
         open_slots = {
             instant(minute // 60 * 60)
             for run in self.runs
@@ -191,7 +193,10 @@ class View:
         }
         return both.with_columns(
             pl.when(told).then(pl.all_horizontal(*near, *same, counted)).alias("agrees"),
-            ~pl.col("hour").is_in(_instants(open_slots)).alias("is_whole"),
+            (
+                ~pl.col("hour").is_in(_instants(open_slots))
+                & (pl.col("hour") + HOUR <= pl.lit(self.asked_until, pl.Datetime("us", "UTC")))
+            ).alias("is_whole"),
         ).sort("hour")
 
     @cached_property
@@ -303,9 +308,10 @@ def _wrong_rows(view: View, known: Known, wrong: pl.DataFrame) -> Iterator[str]:
     if not wrong.height:
         return
     stated = frame_of(
-        [row for minute in _minutes(wrong["open_time"]) for row in known.rows_at(minute) if is_finite(row)]
+        [row for minute in _minutes(wrong["open_time"]) for row in known.rows_at(minute) if is_finite(row)],
+        known.now.market,
     )
-    made_up = wrong.join(stated, on=VALUES, how="anti")
+    made_up = wrong.join(stated, on=VALUES, how="anti", nulls_equal=True)
     yield from _counted("made up", made_up, "are stated by nobody as they are served")
     if view.evidence in CLAIMS_NOTHING:
         return
@@ -318,10 +324,10 @@ def _wrong_rows(view: View, known: Known, wrong: pl.DataFrame) -> Iterator[str]:
     elif (
         view.evidence == "rows_daily"
     ):  # it claims that a daily file has each, and that no hour says otherwise
-        daily = claimed.join(view.archive.filter(source="daily"), on=VALUES, how="semi").filter(
-            ~hour.is_in(_instants(view.contradicted))
-        )
-        claimed = claimed.join(daily, on=VALUES, how="anti")
+        daily = claimed.join(
+            view.archive.filter(source="daily"), on=VALUES, how="semi", nulls_equal=True
+        ).filter(~hour.is_in(_instants(view.contradicted)))
+        claimed = claimed.join(daily, on=VALUES, how="anti", nulls_equal=True)
     yield from _counted(
         "wrong row",
         _without_unanimous(view, claimed),
@@ -331,8 +337,10 @@ def _wrong_rows(view: View, known: Known, wrong: pl.DataFrame) -> Iterator[str]:
 
 def _without_unanimous(view: View, rows: pl.DataFrame) -> pl.DataFrame:
     """Rows without those that both families state alike: nobody could know of these."""
-    both = rows.join(view.api, on=VALUES, how="semi").join(view.archive, on=VALUES, how="semi")
-    return rows.join(both, on=VALUES, how="anti")
+    both = rows.join(view.api, on=VALUES, how="semi", nulls_equal=True).join(
+        view.archive, on=VALUES, how="semi", nulls_equal=True
+    )
+    return rows.join(both, on=VALUES, how="anti", nulls_equal=True)
 
 
 def _counted(kind: str, rows: pl.DataFrame, what: str) -> Iterator[str]:
@@ -348,7 +356,7 @@ def _levels(view: View) -> Iterator[str]:
     if view.evidence not in RANK:
         yield f"level: {view.evidence} is no level"
     apart = {
-        name: view.rows.join(rows, on=VALUES, how="anti").height
+        name: view.rows.join(rows, on=VALUES, how="anti", nulls_equal=True).height
         for name, rows in (("REST", view.api), ("the archive", view.archive))
     }
     if view.evidence == "rows_api":
@@ -358,14 +366,17 @@ def _levels(view: View) -> Iterator[str]:
             if count
         )
     if view.evidence == "rows_daily" and (
-        count := view.rows.join(view.archive.filter(source="daily"), on=VALUES, how="anti").height
+        count := view.rows.join(
+            view.archive.filter(source="daily"), on=VALUES, how="anti", nulls_equal=True
+        ).height
     ):
         yield f"level: rows_daily, and {count} rows stand in no daily file"
     if view.evidence == "totals":
         served = set(view.rows["open_time"].dt.truncate("1h"))
         if unproven := sorted(served - view.agreeing):
             yield f"level: totals, and {len(unproven)} hours are not as REST stated them, the first {unproven[0]}"
-        stated = set(view.hours.filter(pl.col("trade_count_stated") > 0)["hour"])
+        was_traded = (pl.col("trade_count_stated") > 0).fill_null(pl.col("volume_stated") > 0)
+        stated = set(view.hours.filter(was_traded)["hour"])
         if unserved := sorted(stated - served):
             yield f"level: totals, and {len(unserved)} hours that REST states have no row, the first {unserved[0]}"
 
@@ -461,12 +472,14 @@ def _healed(view: View, wrong: pl.DataFrame) -> Iterator[str]:
         )
         others = pl.concat(
             [rows.filter(~pl.col("is_removed")).select(VALUES) for rows in (view.archive, view.api)]
-        ).join(inside, on=VALUES, how="anti")
+        ).join(inside, on=VALUES, how="anti", nulls_equal=True)
         seen = _without_unanimous(view, inside).join(others, on="open_time", how="semi")
         yield from _counted(said, seen, "are wrong, and another source says so")
         healer = view.api if problem.healed_by.startswith("REST API") else view.archive.filter(source="daily")
         yield from _counted(
-            said, inside.join(healer, on=VALUES, how="anti"), "are wrong, and it does not state them"
+            said,
+            inside.join(healer, on=VALUES, how="anti", nulls_equal=True),
+            "are wrong, and it does not state them",
         )
         if hours := [hour for hour in view.contradicted if day.start <= hour < day.end]:
             yield f"{said}, and REST states other hours, the first {hours[0]}"
@@ -506,7 +519,9 @@ def _withheld(view: View, known: Known) -> Iterator[str]:
     held = known.truth.filter(pl.col("open_time").is_in(_instants(absent)))
     for rows in (view.archive, view.api) if held.height else ():
         removed = rows.filter("is_removed")["open_time"]
-        has = held.join(rows, on=VALUES, how="semi").filter(~pl.col("open_time").is_in(removed.implode()))
+        has = held.join(rows, on=VALUES, how="semi", nulls_equal=True).filter(
+            ~pl.col("open_time").is_in(removed.implode())
+        )
         if "is_absent" in view.conflicts.columns:  # that there is none was settled
             has = has.join(view.conflicts.filter("is_absent"), on="open_time", how="anti")
         if has.height:

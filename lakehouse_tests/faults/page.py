@@ -32,12 +32,15 @@ whose minutes and hours both come by REST.
   or a proof that there are none.
 - **exit**: of `lakehouse build`; a gap is a finding, not a failure.
 
-Combinations of faults are drawn at random besides, built, verified and read, and held against what was really
-traded or settled: two or three faults of candles (`lakehouse_tests/faults/generated.py`), one to three of
-funding (`funding_generated.py`: rows lost, also where the interval changes, stated twice, between two others or
-of another market, other rates and intervals, stamps early and late, out of order, damaged files, answers cut
-short; intervals of 8, 4, 2 and 1 hours that change within a month and at its ends; a market delisted in its
-middle). CI draws 100 and 33, `make test-long` 5,000 and 1,666.
+Combinations of faults are drawn at random besides, built, verified and read, and held against what was
+really traded or settled: two or three faults of candles (`lakehouse_tests/faults/generated.py`), as many of
+an exchange with REST alone (`bybit_generated.py`: pages that are empty, repeat or lack their edge, errors
+in bodies, throttles with the time of their end, answers about another category, a market that is forgotten
+between two pages, minutes that hours have and the reverse, the same symbol in two categories), one to three
+of funding (`funding_generated.py`: rows lost, also where the interval changes, stated twice, between two
+others or of another market, other rates and intervals, stamps early and late, out of order, damaged files,
+answers cut short; intervals of 8, 4, 2 and 1 hours that change within a month and at its ends; a market
+delisted in its middle). CI draws 100, 10 and 33, `make test-long` 5,000, 500 and 1,666.
 
 | fault | what goes wrong | rows | gaps | disputes | evidence | problems → healed by | exit |
 |---|---|---|---|---|---|---|---|

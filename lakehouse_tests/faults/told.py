@@ -7,6 +7,7 @@ several sources, or what becomes of a file or of an answer. The bytes are made l
 """
 
 import hashlib
+import re
 import threading
 import zipfile
 from bisect import bisect_left, bisect_right
@@ -101,9 +102,12 @@ def hour_of(hour: int, rows: tuple[Row, ...]) -> Row:
     return (*(told[name] for name in range(11)), "0")
 
 
-def frame_of(rows: list[Row]) -> pl.DataFrame:
+_UNPUBLISHED = {"bybit": ("trade_count", "taker_buy_volume", "taker_buy_quote_volume")}
+
+
+def frame_of(rows: list[Row], market: SimulatedMarket = LISTED) -> pl.DataFrame:
     """Rows as typed values, apart from the parser under test: the columns of a published candle that spot
-    markets have.
+    markets have, null where the exchange of a market does not publish them.
     """
     names = (
         "open_time",
@@ -125,9 +129,11 @@ def frame_of(rows: list[Row]) -> pl.DataFrame:
         "close_time": pl.col("close_time").cast(pl.Int64) * 1_000 + 999,
     }
     numbers = {name: pl.col(name).cast(pl.Float64) for name, dtype in schema.items() if dtype == pl.Float64}
-    return texts.with_columns(
+    typed = texts.with_columns(
         **instants, **numbers, trade_count=pl.col("trade_count").cast(pl.Float64).cast(pl.Int64)
     ).cast(schema)
+    unknown = _UNPUBLISHED.get(market.exchange, ())
+    return typed.with_columns(pl.lit(None, schema[name]).alias(name) for name in unknown)
 
 
 @dataclass
@@ -200,6 +206,10 @@ class Told:
             if minute in inside
             for row in self.books[source].get(minute, ())
         )
+
+    def tells_of(self, day: datetime) -> bool:
+        """Whether a file with a day's rows can be read."""
+        return self.is_readable(MONTH) or self.is_readable(f"{day:%Y-%m-%d}")
 
     @cached_property
     def differing(self) -> dict[str, set[int]]:
@@ -348,7 +358,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.told: list[Told] = []
-        self._rows: dict[tuple[str, str], tuple[list[int], list[Row]]] = {}
+        self._rows: dict[tuple[SimulatedMarket, str], tuple[list[int], list[Row]]] = {}
         self._answers: dict[str, int] = {}
 
     refusals = Rest.refusals
@@ -404,7 +414,7 @@ class Desk:
         ]
 
     def _known(self, told: Told, interval: str) -> tuple[list[int], list[Row]]:
-        key = told.market.symbol, interval
+        key = told.market, interval
         if key not in self._rows:
             found = told.answer_rows(interval)
             self._rows[key] = [time for time, _ in found], [row for _, row in found]
@@ -448,15 +458,15 @@ class Stand:
         none.
         """
         with self.server.lock:
-            found = [path for _, path in self.server.log if "/klines?" in path and "endTime=" in path]
+            found = [path for _, path in self.server.log if re.search(r"/klines?\?.*&end(Time)?=", path)]
             self.server.log.clear()
         return found
 
 
 @contextmanager
-def stand() -> Iterator[Stand]:
+def stand(desk: Desk | None = None) -> Iterator[Stand]:
     """An exchange that stands still."""
-    shelf, desk = Shelf(), Desk()
+    shelf, desk = Shelf(), desk or Desk()
     server = ExchangeServer(0, shelf, (desk,), FaultPlan())  # type: ignore[arg-type]
     threading.Thread(target=server.serve_forever, args=(0.02,), name="stand", daemon=True).start()
     try:

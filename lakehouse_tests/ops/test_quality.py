@@ -110,7 +110,8 @@ def test_a_record_says_everything_that_is_known(objects: LakeObjects) -> None:
     (found,) = report(objects, facts, CellAnomalies("", {"spike": 2}))
     assert found.to_json() == {
         "market": BTC.key, "month": "2024-02", "state": "error", "rows": 5, "not_listed": 1440, "halt": 60, "conflict": 0, "pending": 0, "unproven": 1440,
-        "quiet": 0, "silent": 0, "conflicts_settled": 4, "conflicts_unsettled": 3, "evidence": "rows_daily", "problems_healed": 2, "problems_unhealed": 1, "rejected": 0, "contradictions": [],
+        "quiet": 0, "silent": 0, "conflicts_settled": 4, "conflicts_unsettled": 3,
+        "evidence": "rows_daily", "problems_healed": 2, "problems_unhealed": 1, "rejected": 0, "contradictions": [],
         "newest": at("2024-02-01T00:04"), "anomalies": 2, "why": [why for _, why in found.reasons],
     }  # fmt: skip
     assert len(found.reasons) == 5
