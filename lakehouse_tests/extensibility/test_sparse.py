@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.datasets.candle import CANDLE, CandleApi
+from lakehouse.datasets.market import Listing
 from lakehouse.export.sidecar import _of_data, data_part
 from lakehouse.model.cell import Cell
 from lakehouse.model.result import CellFacts
@@ -19,6 +20,7 @@ from lakehouse.ops.findings import check_gaps
 from lakehouse.ops.quality import quality_report
 from lakehouse.registry import REGISTRY
 from lakehouse.settings import Settings
+from lakehouse.sources.listings import look_over, names_of
 from lakehouse.sources.rest.client import RestClient
 from lakehouse.sources.rest.rows import RowReader
 from lakehouse_tests.extensibility import kraken
@@ -50,6 +52,15 @@ def test_what_it_has_no_more_is_not_taken_for_answered() -> None:
         assert found.rows["open_time"].min() == found.asked.start
         assert not reader.read(TimeRange(BEGUN, at("2024-01-30T20:00"))).rows.height
         assert reader.first(TimeRange(at("2013-09-01"), MORNING)) == at("2024-01-25"), "the week of its first"
+
+
+def test_every_listing_of_it_says_so() -> None:
+    with standing(KrakenDesk(every_minute(BEGUN, END), MORNING)) as exchange:
+        for found in (names_of(exchange, [CANDLE]), look_over(exchange, [CANDLE], {}, MORNING)):
+            assert {key: listing.is_sparse for key, listing in found.listings.items()} == {MARKET: True}
+            row = found.listings[MARKET].row
+            assert Listing.from_row(row).is_sparse
+            assert not Listing.from_row({**row, "is_sparse": None}).is_sparse, "of an earlier release"
 
 
 def test_an_answer_about_another_pair_or_two_is_none() -> None:

@@ -72,6 +72,19 @@ def test_what_could_not_be_used_is_no_answer_and_rests_all_the_same() -> None:
     assert to_ask([span(0, 60)], told, NOW + HOUR) == [span(20, 21)]
 
 
+def test_what_is_gone_is_settled_and_joins_no_answers_on_its_sides() -> None:
+    told = with_answers([asked(0, 20)], [asked(19, 50, "gone"), asked(50, 60)])
+    assert [(one.outcome, one.span) for one in told] == [
+        ("rows", span(0, 20)),
+        ("gone", span(19, 50)),
+        ("rows", span(50, 60)),
+    ]
+    assert to_ask([span(0, 60)], told, NOW) == []
+    facts = CellFacts(asked=told, quiet_count=3, silent_count=4)
+    assert CellFacts.from_json(facts.to_json()) == facts
+    assert facts.digest() != CellFacts(asked=told, quiet_count=3, silent_count=5).digest()
+
+
 def test_a_refused_question_rests_as_long_as_it_is_remembered() -> None:
     assert to_ask([span(0, 60)], [asked(0, 60, "refused")], NOW) == []
     assert to_ask([span(0, 60)], [asked(0, 60, "unreachable")], NOW) == [span(0, 60)], (
