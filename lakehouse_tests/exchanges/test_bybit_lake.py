@@ -168,9 +168,10 @@ def test_a_look_is_one_request_a_market_and_nothing_is_asked_twice(tmp_path: Pat
         assert it.asked() == {
             "time": 1,
             "instruments-info": 1,
-            # to find the first one among days since 2018 and the minutes of one: 6; the newest: 1; hours: 2;
-            # 1590 and 2160 minutes: 2 and 3; and the candles before and behind each month: 3
-            "kline": 17,
+            # to find the first one among days since 2018 and the minutes of one: 6, and that none is before
+            # it: 1; the newest: 1; hours: 2; 1590 and 2160 minutes: 2 and 3; and the candles before and
+            # behind each month: 3
+            "kline": 18,
         }
         it.build(market, "silver/candle")
         assert it.asked() == {}

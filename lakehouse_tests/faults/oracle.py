@@ -496,7 +496,7 @@ def _healed(view: View, wrong: pl.DataFrame) -> Iterator[str]:
 
 def _days(known: Known) -> Iterator[datetime]:
     day = known.now.market.listed.replace(hour=0, minute=0)
-    while day < min(END, known.now.now.replace(hour=0, minute=0, second=0)):
+    while day < min(END, known.now.now.replace(hour=0, minute=0, second=0, microsecond=0)):
         yield day
         day += timedelta(days=1)
 
