@@ -546,7 +546,7 @@ def bench(stand: Stand, root: Path) -> Iterator[Bench]:
 
     ledger = "lakehouse.storage.ledger"
     with (
-        patch("lakehouse.sources.rest.client.RestClient", Waits(stand.advance).client),
+        Waits(stand.advance).in_force(),
         patch(f"{ledger}.save_cache", save),
         patch(f"{ledger}.load_cache", load),
     ):

@@ -29,6 +29,7 @@ from lakehouse.query.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.simulator import SimulatedMarket, Simulator
 from lakehouse.sources.rest.client import RestClient
+from lakehouse.sources.rest.spending import Spending
 from lakehouse_tests.making import at
 
 NOW = at("2024-03-10T12:30:20")
@@ -206,10 +207,15 @@ class Waits:
         self._advance = advance
         self.seconds = 0.0
 
-    @property
-    def client(self) -> partial[RestClient]:
-        """Makes clients that wait so."""
-        return partial(RestClient, sleep=self.sleep, monotonic=self.monotonic)
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Clients, and what admits their requests, wait so."""
+        own = {"sleep": self.sleep, "monotonic": self.monotonic}
+        with (
+            patch("lakehouse.sources.rest.client.RestClient", partial(RestClient, **own)),
+            patch("lakehouse.sources.rest.spending.Spending", partial(Spending, **own)),
+        ):
+            yield
 
     def sleep(self, seconds: float) -> None:
         """Let that much time pass."""
@@ -252,7 +258,7 @@ def equipped(waits: Waits) -> Iterator[tuple[dg.DagsterInstance, Waits]]:
     """Runs that are forgotten, and clients that lose no time."""
     with (
         dg.DagsterInstance.ephemeral() as instance,
-        patch("lakehouse.sources.rest.client.RestClient", waits.client),
+        waits.in_force(),
         patch("lakehouse.sources.files.transport._TRIES", 1),
     ):
         yield instance, waits
