@@ -49,12 +49,17 @@ END
 """
 
 # The newest row of the right side that could have been known; its columns behind `right_`, as
-# `Lake.join_asof` has them, but for those that the join makes equal.
+# `Lake.join_asof` has them, but for those that the join makes equal. Of rows that became known at once the
+# engine takes any, so the last of them alone is left to it: a row begins with its time.
 _JOIN = f"""
 CREATE MACRO {JOIN}(left_rows, right_rows, within := NULL) AS TABLE
-  SELECT l.*, CASE WHEN within IS NULL OR l.knowable_at - CAST(within AS INTERVAL) <= r.knowable_at
+  SELECT l.*, CASE WHEN CAST(within AS INTERVAL) < INTERVAL 0 DAY THEN error('{JOIN}: within is less than nothing')
+    WHEN within IS NULL OR l.knowable_at - CAST(within AS INTERVAL) <= r.knowable_at
     THEN COLUMNS(r.* EXCLUDE ({", ".join(MARKET_COLUMNS)})) END AS 'right_\\0'
-  FROM query_table(left_rows) l ASOF LEFT JOIN query_table(right_rows) r
+  FROM query_table(left_rows) l ASOF LEFT JOIN (
+    SELECT told.* FROM query_table(right_rows) told
+    QUALIFY row_number() OVER (PARTITION BY {", ".join(MARKET_COLUMNS)}, knowable_at ORDER BY told DESC) = 1
+  ) r
   ON {" AND ".join(f"l.{name} = r.{name}" for name in MARKET_COLUMNS)} AND l.knowable_at >= r.knowable_at
 """
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from lakehouse.datasets.candle import Candle
 from lakehouse.features.candle import CANDLES, OF_INTERVAL
+from lakehouse.features.funding_carry import FundingCarry
 from lakehouse.features.vwap import Vwap
 from lakehouse.model.cell import Cell
 from lakehouse.model.errors import BehindInputsWarning, DamagedObjectError, SqlBeyondLakeError, SqlError
@@ -29,6 +30,7 @@ from lakehouse.storage.layout import cell_path
 from lakehouse.storage.objects import LakeObjects
 from lakehouse.storage.tables import TableStore
 from lakehouse.transform.resample import resample
+from lakehouse_tests.export.series import LINEAR, rates
 from lakehouse_tests.making import BTC, at, candles, minutes, walk
 
 ETH, ODD = Market("binance", "linear", "ETHUSDT"), Market("other", "spot", "币安人生")
@@ -340,6 +342,28 @@ def test_rows_are_joined_as_the_sdk_joins_them(lake: Lake, within: timedelta | N
     assert found.select(right.columns).sort(order).equals(right.sort(order))
     assert set(found.columns) - set(right.columns) == {"right_month"}
     assert 0 < found["right_close"].null_count() < found.height
+
+
+def test_of_rows_that_became_known_at_once_a_join_meets_the_last(objects: LakeObjects) -> None:
+    # behind an absent settlement the one before it is known when the next one is
+    store, cell, hours = TableStore(objects), Cell("2024-01", LINEAR), CANDLES[2]
+    paid = rates([0.0001, 0.0009]).with_columns(interval_source=pl.Series(["after", "stated"]))
+    store.put(
+        FundingCarry, cell, CellResult(FundingCarry.compute({"silver/funding_rate": paid}, cell.window), {})
+    )
+    rows = candles(minutes("2024-01-01", 1440))
+    store.put(hours, cell, CellResult(hours.compute({"silver/candle": rows}, cell.window), {}))
+    lake = Lake(objects.root)
+    carry = lake.collect(lake.scan("funding_carry"))
+    assert carry["knowable_at"].n_unique() < carry.height
+    right = lake.join_asof(lake.scan(hours.name), carry).sort("open_time")
+    found = lake.sql(f"FROM join_asof('gold.{hours.short_name()}', 'gold.funding_carry') ORDER BY open_time")
+    assert found.select(right.columns).equals(right)
+
+
+def test_a_join_for_less_than_no_time_is_refused(lake: Lake) -> None:
+    with pytest.raises(SqlError, match="within is less than nothing"):
+        lake.sql("FROM join_asof('gold.candle_4h', 'gold.candle_1d', INTERVAL (-1) HOUR)")
 
 
 def test_ranges_of_two_intervals_are_joined_by_name(lake: Lake, opened: set[str]) -> None:
