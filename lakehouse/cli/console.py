@@ -17,7 +17,7 @@ from rich.text import Text
 from lakehouse.cli.layout import wrapped
 from lakehouse.logs import is_json, log_line
 from lakehouse.model.cell import Cell
-from lakehouse.model.errors import BehindInputsWarning, NotCollectedWarning
+from lakehouse.model.errors import LakehouseWarning
 
 _LEVELS = {"error:": logging.ERROR, "failed": logging.ERROR, "note": logging.WARNING}
 _ENV_READ = 65_536  # bytes of a foreign file that are looked at
@@ -60,14 +60,13 @@ def say_warnings() -> None:
     others = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, BehindInputsWarning | NotCollectedWarning):
+        if issubclass(category, LakehouseWarning):
             say(str(message), "note", err)
         else:
             others(message, category, *where, **more)
 
     warnings.showwarning = show  # type: ignore[assignment]
-    for told in (BehindInputsWarning, NotCollectedWarning):
-        warnings.simplefilter("always", told)
+    warnings.simplefilter("always", LakehouseWarning)
 
 
 def say_env_file() -> None:

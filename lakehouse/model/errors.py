@@ -1410,7 +1410,11 @@ class GoneMeanwhileError(LakehouseError):
         self.path = path
 
 
-class BehindInputsWarning(UserWarning):
+class LakehouseWarning(UserWarning):
+    """What a reader is told beside the rows. The command line says it in the same words."""
+
+
+class BehindInputsWarning(LakehouseWarning):
     """Cells that are read although what they were made from has been replaced since. Said in the same words
     by SDK, command line and `lakehouse status`.
     """
@@ -1430,7 +1434,7 @@ class BehindInputsWarning(UserWarning):
         self.table, self.cells = table, named
 
 
-class NotCollectedWarning(UserWarning):
+class NotCollectedWarning(LakehouseWarning):
     """Cells that tell of disputed keys whose values are not collected yet: there are more than are read."""
 
     def __init__(self, table: str, cells: Iterable[str]) -> None:
@@ -1441,6 +1445,20 @@ class NotCollectedWarning(UserWarning):
             f"left out. `lakehouse build {table}` collects them."
         )
         self.table, self.cells = table, named
+
+
+class NothingStoredWarning(LakehouseWarning):
+    """A statement that names a market, or a month, of which a table has nothing: most often a mistyped one."""
+
+    def __init__(self, table: str, asked: Mapping[str, Iterable[str]]) -> None:
+        said = ", ".join(
+            f"{column} {' or '.join(sorted(values))}" for column, values in sorted(asked.items())
+        )
+        super().__init__(
+            f"{table} has nothing of {said}, so the statement finds no row of it. `lakehouse status` says what "
+            "there is."
+        )
+        self.table = table
 
 
 class NotInLandingError(LakehouseError):

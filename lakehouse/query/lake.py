@@ -26,6 +26,7 @@ from lakehouse.model.errors import (
     NotALakeObjectError,
     NotCollectedWarning,
     NothingStoredError,
+    NothingStoredWarning,
     NotJoinableError,
     NotKnowableError,
     ReplacedMeanwhileError,
@@ -526,12 +527,18 @@ class Lake:
 
         Raises:
             MarketKeyError, TimeFormatError, RangeBackwardsError: As named.
+            NothingStoredError: The tables of the statement have nothing of a market that `markets` names.
             SqlBeyondLakeError: It does more than read the lake, and is not unrestricted.
             SqlError: The statement is refused.
             NotALakeObjectError: A cell that it reads is damaged, or an object in a table's folder is none of
                 its cells.
             ReplacedMeanwhileError: A build replaced cells while they were read, each time it was tried.
             StoreError: The lake's store does not answer, or refuses.
+
+        Warns:
+            NothingStoredWarning: A SELECT over one table compares a column of the path with a text of which
+                the table has nothing, such as a mistyped symbol.
+            BehindInputsWarning: Of cells that are read.
         """
         wanted, span = self._markets(markets), _span(start, end)
         for attempt in range(_SURVEYS):
@@ -549,21 +556,27 @@ class Lake:
         with tempfile.TemporaryDirectory(prefix="lakehouse-sql-") as spill:  # nobody else's to read
             connection, files = connect(self.objects, zones, spill, unrestricted)
             with connection:
-                parser = Parser(connection)
-                for table in mentioned(query, self.registry.tables):
+                parser, found = Parser(connection), list[CellRecord]()
+                tables = mentioned(query, self.registry.tables)
+                for table in tables:
                     asked = pruning(parser, query, table)
                     meant = markets if markets is not None else self._meant(table, asked)
                     records = self._readable(table, meant, span, asked.allows)
+                    found += records
+                    if table == tables[-1]:
+                        self._require_any(markets, tables, found)
+                    if asked.equal and not records:
+                        warnings.warn(NothingStoredWarning(table.name, asked.equal), stacklevel=3)
                     if asked.counts is not None:  # footers say it: of exactly these objects, under a seal
                         self._tell(table, records)
                         return pl.DataFrame({asked.counts: [sum(record.rows for record in records)]})
                     create_view(connection, files, table, records)
                 if macros.are_called(query):
                     self._create_macros(connection, files, macros.calls_of(parser, query), markets, span)
-                found = run(connection, files, query, self.registry.tables, unrestricted, parser)
+                rows = run(connection, files, query, self.registry.tables, unrestricted, parser)
         for table, read in files.read():
             self._tell(table, read)
-        return found
+        return rows
 
     def to_duckdb(
         self,
@@ -1006,6 +1019,19 @@ class Lake:
             found += [(table.name, record) for cell, record in stored.items() if asked(cell)]
         require_stored(" or ".join(names), known, markets, span.months() if span else None)
         return found
+
+    def _require_any(
+        self, markets: Iterable[Market] | None, tables: Iterable[type[Table]], found: Iterable[CellRecord]
+    ) -> None:
+        """As `_require_market`, of markets that may be in any of several tables, of which something was
+        found.
+        """
+        by_market = [table for table in tables if table.spread == "market"]
+        held = {record.key.market for record in found if record.cell} if by_market else set(markets or ())
+        if absent := [
+            each.key for each in markets or () if each not in held and not self._has_any(each, by_market)
+        ]:
+            raise NothingStoredError(" or ".join(table.name for table in by_market), absent)
 
     def _require_market(self, market: Market, table: type[Table] | None = None) -> None:
         """A market without a row is most often a mistyped one: that is no answer, as no row in a range would

@@ -23,6 +23,7 @@ from lakehouse.model.errors import (
     NotALakeObjectError,
     NotCollectedWarning,
     NothingStoredError,
+    NothingStoredWarning,
     RangeBackwardsError,
     SqlError,
     StoreError,
@@ -380,6 +381,20 @@ def test_a_scan_is_narrowed_by_market_and_range(
 def test_a_scan_of_a_market_that_is_not_stored_is_no_scan_without_rows(lake: Lake, markets: object) -> None:
     with pytest.raises(NothingStoredError, match=r"BTCUSTD|binance-linear:BTCUSDT"):
         lake.scan("candle", markets)  # type: ignore[arg-type]
+
+
+def test_sql_says_so_where_it_names_what_is_not_stored(lake: Lake) -> None:
+    count = "SELECT count(*) AS n FROM silver.candle"
+    with pytest.raises(NothingStoredError, match=r"silver/candle.*BTCUSTD"):
+        lake.sql(count, markets="binance-spot:BTCUSTD")
+    with pytest.warns(
+        NothingStoredWarning, match="silver/candle has nothing of month 2024-02, symbol BTCUSTD"
+    ):
+        assert lake.sql(f"{count} WHERE symbol = 'BTCUSTD' AND month = '2024-02'").item() == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NothingStoredWarning)
+        assert lake.sql(f"{count} WHERE symbol = 'BTCUSDT' AND open > 1e9", markets=BTC).item() == 0
+        assert lake.sql(f"{count} JOIN gold.vwap USING (symbol) WHERE false", markets=BTC).item() == 0
 
 
 def test_a_cell_that_is_taken_away_before_a_scan_is_collected_is_no_scan_with_fewer_rows(
