@@ -1448,15 +1448,13 @@ class NotCollectedWarning(LakehouseWarning):
 
 
 class NothingStoredWarning(LakehouseWarning):
-    """A statement that names a market, or a month, of which a table has nothing: most often a mistyped one."""
+    """A statement that names a market, or a month, of which a table has nothing: most often mistyped."""
 
     def __init__(self, table: str, asked: Mapping[str, Iterable[str]]) -> None:
-        said = ", ".join(
-            f"{column} {' or '.join(sorted(values))}" for column, values in sorted(asked.items())
-        )
+        said = [f"{column} {' or '.join(sorted(values))}" for column, values in sorted(asked.items())]
         super().__init__(
-            f"{table} has nothing of {said}, so the statement finds no row of it. `lakehouse status` says what "
-            "there is."
+            f"{table} has nothing of {', '.join(said)}, so the statement finds no row of it. `lakehouse "
+            "status` says what there is."
         )
         self.table = table
 

@@ -540,17 +540,27 @@ class Lake:
                 the table has nothing, such as a mistyped symbol.
             BehindInputsWarning: Of cells that are read.
         """
+        if isinstance(markets, Iterable) and not isinstance(markets, str | Market):
+            markets = list(markets)
         wanted, span = self._markets(markets), _span(start, end)
+        given = [markets] if isinstance(markets, str | Market) else markets or []
+        # a pattern stands for what there is
+        required = self.named(one for one in given if not (isinstance(one, str) and is_pattern(one.strip())))
         for attempt in range(_SURVEYS):
             try:
-                return self._sql(query, unrestricted, wanted, span)
+                return self._sql(query, unrestricted, wanted, required, span)
             except ChangedMeanwhileError as error:
                 if attempt == _SURVEYS - 1:
                     raise ReplacedMeanwhileError(str(error)) from None
         raise AssertionError("the last attempt returns or raises")
 
     def _sql(
-        self, query: str, unrestricted: bool, markets: list[Market] | None, span: TimeRange | None
+        self,
+        query: str,
+        unrestricted: bool,
+        markets: list[Market] | None,
+        required: list[Market],
+        span: TimeRange | None,
     ) -> pl.DataFrame:
         zones = list(dict.fromkeys(table.zone() for table in self.registry.tables))
         with tempfile.TemporaryDirectory(prefix="lakehouse-sql-") as spill:  # nobody else's to read
@@ -564,7 +574,7 @@ class Lake:
                     records = self._readable(table, meant, span, asked.allows)
                     found += records
                     if table == tables[-1]:
-                        self._require_any(markets, tables, found)
+                        self._require_any(required, tables, found)
                     if asked.equal and not records:
                         warnings.warn(NothingStoredWarning(table.name, asked.equal), stacklevel=3)
                     if asked.counts is not None:  # footers say it: of exactly these objects, under a seal
@@ -1021,16 +1031,15 @@ class Lake:
         return found
 
     def _require_any(
-        self, markets: Iterable[Market] | None, tables: Iterable[type[Table]], found: Iterable[CellRecord]
+        self, markets: Collection[Market], tables: Iterable[type[Table]], found: Iterable[CellRecord]
     ) -> None:
         """As `_require_market`, of markets that may be in any of several tables, of which something was
         found.
         """
         by_market = [table for table in tables if table.spread == "market"]
-        held = {record.key.market for record in found if record.cell} if by_market else set(markets or ())
-        if absent := [
-            each.key for each in markets or () if each not in held and not self._has_any(each, by_market)
-        ]:
+        held = {record.key.market for record in found if record.cell} if by_market else set(markets)
+        absent = [each.key for each in markets if each not in held and not self._has_any(each, by_market)]
+        if absent:
             raise NothingStoredError(" or ".join(table.name for table in by_market), absent)
 
     def _require_market(self, market: Market, table: type[Table] | None = None) -> None:

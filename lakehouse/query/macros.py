@@ -53,7 +53,8 @@ END
 # engine takes any, so the last of them alone is left to it: a row begins with its time.
 _JOIN = f"""
 CREATE MACRO {JOIN}(left_rows, right_rows, within := NULL) AS TABLE
-  SELECT l.*, CASE WHEN CAST(within AS INTERVAL) < INTERVAL 0 DAY THEN error('{JOIN}: within is less than nothing')
+  SELECT l.*, CASE
+    WHEN CAST(within AS INTERVAL) < INTERVAL 0 DAY THEN error('{JOIN}: within is less than nothing')
     WHEN within IS NULL OR l.knowable_at - CAST(within AS INTERVAL) <= r.knowable_at
     THEN COLUMNS(r.* EXCLUDE ({", ".join(MARKET_COLUMNS)})) END AS 'right_\\0'
   FROM query_table(left_rows) l ASOF LEFT JOIN (
@@ -258,8 +259,8 @@ def _resampled(interval: Interval, minutes: str) -> str:
 
 
 def _bucket(interval: Interval) -> str:
-    """When the bucket of a row begins, in microseconds: of instants and intervals the engine makes fields of a
-    calendar, row by row, which takes ten times as long.
+    """When the bucket of a row begins, in microseconds: of instants and intervals the engine makes fields of
+    a calendar, row by row, which takes ten times as long.
     """
     length = interval.minutes * _MINUTE
     return f"epoch_us(open_time) // {length} * {length}"

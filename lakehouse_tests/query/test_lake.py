@@ -386,7 +386,7 @@ def test_a_scan_of_a_market_that_is_not_stored_is_no_scan_without_rows(lake: Lak
 def test_sql_says_so_where_it_names_what_is_not_stored(lake: Lake) -> None:
     count = "SELECT count(*) AS n FROM silver.candle"
     with pytest.raises(NothingStoredError, match=r"silver/candle.*BTCUSTD"):
-        lake.sql(count, markets="binance-spot:BTCUSTD")
+        lake.sql(count, markets=(key for key in (BTC, "binance-spot:BTCUSTD")))
     with pytest.warns(
         NothingStoredWarning, match="silver/candle has nothing of month 2024-02, symbol BTCUSTD"
     ):
