@@ -137,6 +137,7 @@ def test_no_cell_that_is_due_is_told_to_be_fresh_and_hardly_any_other_is_suspect
     assert spared > 40, "of about 140"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("markets", "seed"), [(None, 0), (MARKETS[:2], 1)])
 def test_of_a_range_of_time_the_same_is_due_as_of_all_of_it(
     lake: LakeServices, markets: list[Market] | None, seed: int

@@ -173,6 +173,7 @@ CHANGES: dict[str, Callable[[TableStore], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("by", ["links", "copies"])
 def test_what_happens_in_the_lake_afterwards_changes_no_row_of_it(

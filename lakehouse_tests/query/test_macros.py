@@ -126,6 +126,7 @@ SIZES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 3000), SIZES, SIZES), max_size=30, unique_by=lambda row: row[0]))
 def test_sums_are_the_same_to_the_bit_for_any_sizes(
