@@ -96,7 +96,7 @@ class CandlePages(Pages):
             close_time=pl.when(is_usable).then(pl.col("open_time") + self.slot - _MICRO),
             **{name: pl.col(field) for name, field in sizes.items()},
         ).drop("turnover")
-        return _with_unpublished(told, PublishedCandle)
+        return PublishedCandle.with_unpublished(told)
 
 
 class FundingPages(Pages):
@@ -117,12 +117,11 @@ class FundingPages(Pages):
             {"published_time": UTC_TIME, "rate": pl.Float64},
             orient="row",
         )
-        return _with_unpublished(
+        return PublishedFundingRate.with_unpublished(
             raw.with_columns(
                 funding_time=(pl.col("published_time") + timedelta(seconds=30)).dt.truncate("1m"),
                 published_time=pl.when(pl.col("rate").is_not_null()).then("published_time"),
-            ),
-            PublishedFundingRate,
+            )
         )
 
 
@@ -162,12 +161,6 @@ def _numbers(texts: list[Any]) -> list[float | None]:
     """The numbers of a row, all None where one of them is none."""
     found = [float(text) for text in map(str, texts) if _NUMBER.fullmatch(text)]
     return list(found) if len(found) == len(texts) and all(map(math.isfinite, found)) else [None] * len(texts)
-
-
-def _with_unpublished(rows: pl.DataFrame, table: type[Table]) -> pl.DataFrame:
-    """Rows with all columns of a table; what is not published is null, never zero."""
-    others = table.empty().drop(rows.columns).clear(rows.height)
-    return pl.concat([rows, others], how="horizontal").select(table.names())
 
 
 class BybitApi(RestApi):

@@ -293,6 +293,12 @@ class Table:
         return pl.DataFrame(schema=cls.polars_schema())
 
     @classmethod
+    def with_unpublished(cls, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows with all columns, in order; what is not published is null, never zero."""
+        others = cls.empty().drop(rows.columns).clear(rows.height)
+        return pl.concat([rows, others], how="horizontal").select(cls.names())
+
+    @classmethod
     def split(cls, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Part rows that satisfy every rule from those that do not.
 

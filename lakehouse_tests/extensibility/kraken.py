@@ -69,8 +69,7 @@ class KrakenPages(Pages):
             *(pl.when(is_usable).then(name) for name in (*NUMBERS[:4], "volume", "trade_count")),
             close_time=pl.when(is_usable).then(pl.col("open_time") + self.slot - MICRO),
         )
-        unpublished = PublishedCandle.empty().drop(told.columns).clear(told.height)
-        return pl.concat([told, unpublished], how="horizontal").select(PublishedCandle.names())
+        return PublishedCandle.with_unpublished(told)
 
 
 class KrakenApi(RestApi):
