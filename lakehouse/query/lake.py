@@ -545,7 +545,8 @@ class Lake:
         wanted, span = self._markets(markets), _span(start, end)
         given = [markets] if isinstance(markets, str | Market) else markets or []
         # a pattern stands for what there is
-        required = self.named(one for one in given if not (isinstance(one, str) and is_pattern(one.strip())))
+        plain = [one for one in given if not (isinstance(one, str) and is_pattern(one.strip()))]
+        required = (wanted or []) if len(plain) == len(given) else self.named(plain)
         for attempt in range(_SURVEYS):
             try:
                 return self._sql(query, unrestricted, wanted, required, span)
