@@ -97,6 +97,7 @@ class Plan:
                 raise error
         self.has = Inventory(lake, self.markets, is_theirs_alone=True, span=self._begun(lake))
         self.due: dict[type[Table], Meant] = {}
+        self._costs: dict[tuple[type[Table], ...], list[Cost]] = {}
 
     def _begun(self, lake: LakeServices) -> TimeRange | None:
         """The part of the range that lies in the lake's months that have begun; None if there is none."""
@@ -146,14 +147,17 @@ class Plan:
         return None
 
     def costs(self, tables: Iterable[type[Table]]) -> list[Cost]:
-        """What is to be asked of REST APIs that alone can tell it, as of now."""
-        due = {
-            recipe: meant(self.has, table, months)[1]
-            for table in self.has.lake.registry.upstream(tables)
-            if (recipe := recipes(self.has.lake.registry).get(table))
-            and (months := alone(self.has, recipe, self.cells[0]))
-        }
-        return costs(self.has, due)
+        """What is to be asked of REST APIs that alone can tell it, as it was when the plan was made."""
+        upstream = tuple(self.has.lake.registry.upstream(tables))
+        if upstream not in self._costs:
+            due = {
+                recipe: meant(self.has, table, months)[1]
+                for table in upstream
+                if (recipe := recipes(self.has.lake.registry).get(table))
+                and (months := alone(self.has, recipe, self.cells[0]))
+            }
+            self._costs[upstream] = costs(self.has, due)
+        return self._costs[upstream]
 
     def outlook(self, tables: Iterable[type[Table]]) -> dict[str, int]:
         """How many cells of each table are due as the lake is now; what is made from these follows."""
